@@ -1,0 +1,81 @@
+"""The plan: which blocks there are, where they stand, which images each is given. One arrow that crosses machines."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from blocknerf.core.errors import UserError
+from blocknerf.core.files import read_json, write_json
+
+PLAN_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class BlockSpec:
+    """One block. The contraction is the identity inside the cube of half edge `radius_m` around `center_world`."""
+
+    id: str
+    center_world: tuple[float, float, float]  # metres
+    radius_m: float
+    anchor_world: tuple[float, float, float]  # what distances to cameras are measured from when blocks are blended
+    train_images: tuple[str, ...]  # image ids
+    test_images: tuple[str, ...]
+    neighbours: tuple[str, ...] = ()  # ids of blocks that share images with this one
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Blocks of one scene. `scene_hash` and `config_hash` say what they were made from."""
+
+    scene_hash: str
+    config_hash: str
+    blocks: tuple[BlockSpec, ...]
+    merged: tuple[tuple[str, str, int], ...] = ()  # (block given up, the neighbour that took it, its images)
+
+    def block(self, block_id: str) -> BlockSpec:
+        for block in self.blocks:
+            if block.id == block_id:
+                return block
+        known = ", ".join(block.id for block in self.blocks)
+        raise UserError(f"The plan has no block {block_id!r}. It has: {known}.")
+
+
+def write_plan(path: Path, plan: Plan) -> None:
+    write_json(path, {"version": PLAN_VERSION, **_to_json(plan)})
+
+
+def read_plan(path: Path) -> Plan:
+    """Raises UserError when the file is missing, damaged, or of another version."""
+    tree = read_json(path, "plan")
+    version = tree.get("version") if isinstance(tree, dict) else None
+    if version != PLAN_VERSION:
+        raise UserError(f"{path} is a plan of version {version}; this program reads version {PLAN_VERSION}. Plan again.")
+    try:
+        blocks = tuple(_block_from_json(block) for block in tree["blocks"])
+        merged = tuple((str(a), str(b), int(n)) for a, b, n in tree["merged"])
+        return Plan(tree["scene_hash"], tree["config_hash"], blocks, merged)
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"The plan {path} is damaged ({error!r}). Make it again with `blocknerf plan`.") from error
+
+
+def _to_json(plan: Plan) -> dict[str, Any]:
+    return {
+        "scene_hash": plan.scene_hash,
+        "config_hash": plan.config_hash,
+        "blocks": [{name: getattr(block, name) for name in BlockSpec.__slots__} for block in plan.blocks],
+        "merged": plan.merged,
+    }
+
+
+def _block_from_json(tree: dict[str, Any]) -> BlockSpec:
+    x, y, z = tree["center_world"]
+    ax, ay, az = tree["anchor_world"]
+    return BlockSpec(
+        id=str(tree["id"]),
+        center_world=(float(x), float(y), float(z)),
+        radius_m=float(tree["radius_m"]),
+        anchor_world=(float(ax), float(ay), float(az)),
+        train_images=tuple(tree["train_images"]),
+        test_images=tuple(tree["test_images"]),
+        neighbours=tuple(tree["neighbours"]),
+    )

@@ -1,0 +1,35 @@
+"""`blocknerf COMMAND ...`: each command is a function with typed arguments in a file of its own."""
+
+import sys
+
+import tyro
+
+from blocknerf.core.errors import UserError
+from blocknerf.core.logging import console, start_logging
+
+
+def main(arguments: list[str] | None = None) -> None:
+    from blocknerf.cli.evaluate import evaluate
+    from blocknerf.cli.plan import plan
+    from blocknerf.cli.render import render
+    from blocknerf.cli.synth import synth
+    from blocknerf.cli.train import train
+
+    commands = {"synth": synth, "plan": plan, "train": train, "render": render, "evaluate": evaluate}
+    run(lambda: tyro.extras.subcommand_cli_from_dict(
+        commands, prog="blocknerf", args=arguments,
+        description="Radiance fields for scenes larger than one model: photographs with poses in, a city out.",
+    ))
+
+
+def run(command) -> None:
+    """Runs a command; what a user can mend becomes one sentence and exit code 2, Ctrl-C becomes 130."""
+    start_logging()
+    try:
+        command()
+    except UserError as error:
+        console.print(f"[bold red]blocknerf:[/] {error}", highlight=False, soft_wrap=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        console.print("Stopped. Run the same command with --resume to go on.")
+        sys.exit(130)

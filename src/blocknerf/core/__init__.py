@@ -1,0 +1,1 @@
+"""Words everyone shares: seams between parts, errors, configuration, seeds, files, logging."""

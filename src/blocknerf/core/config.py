@@ -1,0 +1,242 @@
+"""Strict configuration: every key is known, typed, bounded and has an effect; a misspelt one names its nearest."""
+
+import difflib
+import types
+import typing
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from blocknerf.core.errors import UserError
+from blocknerf.core.files import read_json
+
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class DatasetConfig(Section):
+    """What is read from a capture, and how its pixels are drawn."""
+
+    type: Literal["auto", "colmap", "nerfstudio"] = "auto"
+    """`auto` looks for a COLMAP model, then for transforms.json."""
+    image_downsample: Annotated[int, Field(ge=1, le=64)] = 1
+    """Images are trained and rendered at 1/N of their size."""
+    batch_size: Count = 2048
+    """Rays in one training step."""
+    test_every: Annotated[int, Field(ge=0)] = 8
+    """Every Nth image by name is a test image, unless the scene names its own; 0 keeps none."""
+    use_masks: bool = True
+    white_background: bool = False
+    """Rays that leave the scene end in white instead of black."""
+
+
+class BlockManagerConfig(Section):
+    """Where blocks stand and which images they are given."""
+
+    placement: Literal["grid", "drives"] = "grid"
+    block_size: Positive = 50.0
+    """Edge of a grid cell, or spacing along the drives, in metres."""
+    overlap_ratio: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """How far a block reaches into its neighbours, as a share of `block_size`."""
+    min_images_per_block: Count = 10
+    """Blocks with fewer training images merge into a neighbour."""
+    max_blocks: Count = 100
+    """More blocks than this are an error; 1 makes the whole scene one block."""
+    distance_threshold: Positive | None = None
+    """Blocks farther from the camera than this (metres) are not rendered; none: 1.5 block sizes. The nearest always is."""
+    blend_power: NotNegative = 4.0
+    """p of the inverse-distance weights d^-p (Block-NeRF, section 4.3: 4 in Alamo Square, 1 in Mission Bay)."""
+    max_composited: Annotated[int, Field(ge=1, le=8)] = 3
+    """At most this many blocks make one picture."""
+
+
+class HashGridConfig(Section):
+    """The multiresolution hash grid of the `hash` backbone (Mueller et al. 2022)."""
+
+    num_levels: Annotated[int, Field(ge=1, le=24)] = 8
+    log2_table_rows: Annotated[int, Field(ge=8, le=24)] = 18
+    base_resolution: Annotated[int, Field(ge=2)] = 16
+    finest_resolution: Annotated[int, Field(ge=4)] = 2048
+    """Cells across the contracted cube, whose inner half is the block."""
+
+
+class FieldConfig(Section):
+    """The radiance field of one block, and how many samples a ray takes in it."""
+
+    hidden_dim: Annotated[int, Field(ge=8, le=512)] = 64
+    dir_encoding_levels: Annotated[int, Field(ge=1, le=4)] = 4
+    """Spherical harmonics of the viewing direction up to this degree (exclusive)."""
+    num_samples_coarse: Annotated[int, Field(ge=4, le=1024)] = 64
+    """Samples of the proposal grid along a ray."""
+    num_samples_fine: Annotated[int, Field(ge=4, le=1024)] = 24
+    """Samples of the field along a ray, placed where the proposal sees matter."""
+    perturb_samples: bool = True
+    proposal_resolution: Annotated[int, Field(ge=8, le=512)] = 128
+    """Cells across the contracted cube of the proposal's density grid."""
+    near_m: Positive | None = None
+    """Rays begin here; none: a hundredth of the block's radius."""
+    far_m: Positive | None = None
+    """Rays end here; none: a hundred times the block's radius."""
+    hash_grid: HashGridConfig = HashGridConfig()
+
+
+class AppearanceConfig(Section):
+    embedding_dim: Annotated[int, Field(ge=1, le=256)] = 32
+
+
+class TrainingConfig(Section):
+    num_epochs: Positive = 5
+    """Passes over a block's training pixels."""
+    max_minutes: Positive | None = None
+    """Training time of a block by the clock, evaluation not counted; ends the block when it comes before num_epochs."""
+    seed: Annotated[int, Field(ge=0)] = 42
+    nerf_lr: Positive = 1e-2
+    appearance_lr: Positive = 1e-2
+    lr_warmup_steps: Annotated[int, Field(ge=0)] = 100
+    lr_final_ratio: Annotated[float, Field(gt=0, le=1)] = 0.01
+    """The rates fall exponentially to this share of their start over the run."""
+    weight_decay: NotNegative = 1e-6
+    """Pulls the networks' weights (not the tables) towards zero."""
+    gradient_clip_norm: Positive = 10.0
+    rgb_loss_weight: NotNegative = 1.0
+    interlevel_loss_weight: NotNegative = 1.0
+    distortion_loss_weight: NotNegative = 1e-3
+    appearance_loss_weight: NotNegative = 1e-4
+    """Pulls appearance codes towards zero, so that their mean stays meaningful."""
+    use_appearance_embedding: bool = True
+    checkpoint_minutes: Positive = 2.0
+    """A block in training is saved this often; Ctrl-C saves as well."""
+
+
+class ValidationConfig(Section):
+    val_freq: Positive = 1
+    """Epochs between validations."""
+    num_val_images: Annotated[int, Field(ge=0)] = 2
+    """Test images rendered at each validation; 0 validates only at the end of a block, on every test image."""
+
+
+class LoggingConfig(Section):
+    log_freq: Count = 50
+    """Steps between log entries."""
+    use_tensorboard: bool = True
+
+
+class Config(Section):
+    """Everything a run is told. The same file trains, renders and evaluates."""
+
+    dataset: DatasetConfig = DatasetConfig()
+    block_manager: BlockManagerConfig = BlockManagerConfig()
+    block_nerf: FieldConfig = FieldConfig()
+    appearance_embedding: AppearanceConfig = AppearanceConfig()
+    training: TrainingConfig = TrainingConfig()
+    validation: ValidationConfig = ValidationConfig()
+    logging: LoggingConfig = LoggingConfig()
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """YAML in which a key given twice is an error instead of the last one winning."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key!r} stands there twice", key_node.start_mark
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def load_config(path: Path | None, overrides: list[str] | tuple[str, ...] = ()) -> Config:
+    """Reads a YAML or JSON file (none: the defaults) and applies `section.key=value` overrides.
+
+    Raises UserError that names the file, the key and its nearest known neighbour.
+    """
+    tree: Any = {}
+    origin = "the command line"
+    if path is not None:
+        origin = str(path)
+        tree = read_json(path, "configuration") if path.suffix == ".json" else _read_yaml(path)
+        tree = {} if tree is None else tree
+        if not isinstance(tree, dict):
+            raise UserError(f"{path} holds a {type(tree).__name__}; a configuration is a mapping of sections.")
+    for override in overrides:
+        _apply_override(tree, override)
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        raise UserError(_explain(error, origin)) from error
+
+
+def config_to_json(config: Config) -> dict[str, Any]:
+    return config.model_dump(mode="json")
+
+
+def _read_yaml(path: Path) -> Any:
+    try:
+        return yaml.load(path.read_text(encoding="utf-8"), _UniqueKeyLoader)
+    except FileNotFoundError as error:
+        raise UserError(f"There is no configuration at {path}.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not YAML: {error}") from error
+
+
+def _apply_override(tree: dict, override: str) -> None:
+    dotted, equals, text = override.partition("=")
+    if not equals or not dotted.strip():
+        raise UserError(f"{override!r} is no override; write section.key=value, as in training.max_minutes=5.")
+    try:
+        value = yaml.safe_load(text) if text else None
+    except yaml.YAMLError as error:
+        raise UserError(f"The value in {override!r} cannot be read: {error}") from error
+    *sections, key = dotted.strip().replace("-", "_").split(".")
+    for section in sections:
+        tree = tree.setdefault(section, {})
+        if not isinstance(tree, dict):
+            raise UserError(f"{override!r}: {section!r} is a value, not a section.")
+    tree[key] = value
+
+
+def _explain(error: ValidationError, origin: str) -> str:
+    lines = []
+    for problem in error.errors():
+        where = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            lines.append(f"unknown key {where!r}" + _nearest(problem["loc"]))
+        else:
+            lines.append(f"{where}: {problem['msg'].lower()}, not {problem['input']!r}")
+    return f"The configuration from {origin} cannot be used: " + "; ".join(lines) + "."
+
+
+def _nearest(location: tuple[int | str, ...]) -> str:
+    known = dict(_known_keys(Config))
+    dotted = ".".join(str(part) for part in location)
+    in_section = [key for key in known if key.rpartition(".")[0] == dotted.rpartition(".")[0]]
+    match = difflib.get_close_matches(dotted, in_section, 1, 0.6)
+    if not match:
+        by_leaf = {key.rpartition(".")[2]: key for key in known}
+        leaf = difflib.get_close_matches(str(location[-1]), by_leaf, 1, 0.6)
+        match = [by_leaf[name] for name in leaf]
+    if match:
+        return f" (did you mean {match[0]!r}?)"
+    return f" (allowed there: {', '.join(sorted(key.rpartition('.')[2] for key in in_section))})"
+
+
+def _known_keys(section: type[BaseModel], prefix: str = "") -> list[tuple[str, Any]]:
+    keys = []
+    for name, field in section.model_fields.items():
+        keys.append((prefix + name, field))
+        inner = field.annotation
+        if typing.get_origin(inner) in (typing.Union, types.UnionType):
+            continue
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            keys += _known_keys(inner, f"{prefix}{name}.")
+    return keys

@@ -1,0 +1,61 @@
+"""Files that are whole or absent: written beside, fsynced, renamed."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from blocknerf.core.errors import UserError
+
+
+def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+    """Calls `write(temporary)` and puts the result in the place of `path`; `path` is never half written.
+
+    Raises UserError when the disk is full or the folder cannot be written; the old file is then untouched.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(temporary)
+        with temporary.open("rb") as handle:
+            os.fsync(handle.fileno())
+        os.replace(temporary, path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        raise UserError(
+            f"Cannot write {path}: {error.strerror or error}. What was there before is untouched; "
+            "free some space or choose another output folder, then run the same command again."
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    write_atomically(path, lambda temporary: _write(temporary, content))
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes JSON with sorted structure as given, two-space indent, and a final newline."""
+    write_bytes(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
+
+
+def read_json(path: Path, what: str) -> Any:
+    """Reads a JSON file; `what` names it in the message ("plan", "transforms file").
+
+    Raises UserError when it is missing or is not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"There is no {what} at {path}.") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"The {what} {path} is damaged ({error}). Make it again or restore a copy.") from error

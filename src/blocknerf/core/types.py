@@ -1,0 +1,70 @@
+"""The seams: one frozen dataclass wherever two parts of the program meet.
+
+Symbols: R rays, S samples along a ray, `t` a distance along the ray in metres (ray directions have unit length).
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class RayBatch:
+    """Rays in world coordinates.
+
+    `directions` have unit length. `image_slots` are rows of a block's appearance table, -1 for "no image"
+    (the mean code).
+    """
+
+    origins: Float[Tensor, "rays 3"]
+    directions: Float[Tensor, "rays 3"]
+    image_slots: Int[Tensor, " rays"]
+
+    def __len__(self) -> int:
+        return self.origins.shape[0]
+
+    def __getitem__(self, index: slice | Tensor) -> "RayBatch":
+        return RayBatch(self.origins[index], self.directions[index], self.image_slots[index])
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """Intervals along rays: `edges` in metres ascending, interval i spans edges[i] to edges[i + 1].
+
+    `edges_s` are the same edges in the spacing coordinate s in [0, 1] of the sampler.
+    """
+
+    edges: Float[Tensor, "rays edges"]
+    edges_s: Float[Tensor, "rays edges"]
+
+
+@dataclass(frozen=True, slots=True)
+class FieldOutput:
+    """What a radiance field says at points: `density` per metre, >= 0, and colour in [0, 1]."""
+
+    density: Float[Tensor, "rays samples"]
+    rgb: Float[Tensor, "rays samples 3"]
+
+
+@dataclass(frozen=True, slots=True)
+class RenderOutput:
+    """Pixels: colour in [0, 1] as captured, opacity in [0, 1], expected distance along the ray in metres."""
+
+    rgb: Float[Tensor, "*pixels 3"]
+    opacity: Float[Tensor, "*pixels"]
+    distance_m: Float[Tensor, "*pixels"]
+
+    def reshape(self, *shape: int) -> "RenderOutput":
+        return RenderOutput(
+            self.rgb.reshape(*shape, 3), self.opacity.reshape(*shape), self.distance_m.reshape(*shape)
+        )
+
+    @staticmethod
+    def concatenate(parts: "list[RenderOutput]") -> "RenderOutput":
+        return RenderOutput(
+            torch.cat([p.rgb for p in parts]),
+            torch.cat([p.opacity for p in parts]),
+            torch.cat([p.distance_m for p in parts]),
+        )

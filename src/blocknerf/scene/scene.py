@@ -1,0 +1,52 @@
+"""What was captured: cameras, images with poses, sparse points. Every reader ends in one `Scene`."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+# Shapes of the numpy arrays below are in the comments beside them: these classes cross into numpy-only code.
+
+
+@dataclass(frozen=True, slots=True)
+class Camera:
+    """A COLMAP camera: model name, size in pixels, parameters in COLMAP's order; pixel centres at half integers."""
+
+    model: str
+    width: int
+    height: int
+    params: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRecord:
+    """One photograph. `id` is a hash of its path and content and never changes; look things up by it."""
+
+    id: str
+    name: str  # path relative to the image folder, unique in the scene, with forward slashes
+    path: Path
+    camera_key: str
+    world_from_cam: np.ndarray  # [3, 4] float64, OpenCV camera axes, metres
+    drive: str = "0"
+    mask_path: Path | None = None  # 8 bit, 0 = leave this pixel out
+    exposure: float | None = None  # relative exposure (shutter s x ISO / 100 / f-number^2, or the data set's own)
+    depth_path: Path | None = None
+    point_rows: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))  # rows of Scene.points_world seen
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """A capture. `images` are sorted by name; `skipped` lists what could not be used as (name, reason)."""
+
+    root: Path
+    cameras: dict[str, Camera]
+    images: tuple[ImageRecord, ...]
+    points_world: np.ndarray  # [P, 3] float64 metres, possibly empty
+    points_rgb: np.ndarray  # [P, 3] uint8
+    test_names: frozenset[str] | None = None  # the scene's own split, where it has one
+    skipped: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def centers_world(self) -> np.ndarray:
+        """Camera centres [N, 3] in metres."""
+        return np.stack([image.world_from_cam[:, 3] for image in self.images])
