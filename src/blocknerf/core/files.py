@@ -1,5 +1,6 @@
 """Files that are whole or absent: written beside, fsynced, renamed."""
 
+import contextlib
 import json
 import os
 from collections.abc import Callable
@@ -32,7 +33,8 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
             "free some space or choose another output folder, then run the same command again."
         ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the error above says more than a second one about the same folder
+            temporary.unlink(missing_ok=True)
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -1,0 +1,133 @@
+"""The block file: what one block learned, as `<name>.json` and a safetensors file of weights that the JSON names.
+
+The weights carry their hash in their name and are written first; the JSON is renamed into place last and is the
+moment of the change. Killed at any instant, the folder holds a whole older pair or a whole newer one.
+"""
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from blocknerf.core.errors import UserError
+from blocknerf.core.files import write_bytes, write_json
+
+BLOCK_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class BlockFile:
+    """`meta` is JSON (block_id, scene_hash, config, anchor, ...); `tensors` by name, on the CPU after reading.
+
+    `write_block` adds the keys `version` and `weights` (file, sha256, bytes) to `meta`, and they come back on reading.
+    """
+
+    meta: dict[str, Any]
+    tensors: dict[str, Tensor]
+
+    @property
+    def num_bytes(self) -> int:
+        return sum(tensor.numel() * tensor.element_size() for tensor in self.tensors.values())
+
+
+def write_block(folder: Path, name: str, block: BlockFile) -> Path:
+    """Writes the pair `name` ("latest", "best") into `folder` as one atomic change; returns the path of its JSON.
+
+    Raises UserError when the disk is full or the folder cannot be written; the older pair is then still whole.
+    """
+    content = safetensors.torch.save({key: tensor.detach().cpu().contiguous() for key, tensor in block.tensors.items()})
+    digest = hashlib.sha256(content).hexdigest()
+    weights = {"file": f"{name}-{digest[:16]}.safetensors", "sha256": digest, "bytes": len(content)}
+    write_bytes(folder / weights["file"], content)
+    path = folder / f"{name}.json"
+    write_json(path, {**block.meta, "version": BLOCK_VERSION, "weights": weights})
+    _remove_stale(folder, name, keep=weights["file"])
+    return path
+
+
+def read_block(folder: Path, name: str) -> BlockFile:
+    """Reads the pair `name` and checks size and hash of its weights.
+
+    Raises UserError that names the file when one is missing, damaged, of another version, or the two do not match.
+    """
+    meta = read_block_meta(folder, name)
+    try:
+        return BlockFile(meta, _read_weights(folder, name, meta["weights"]))
+    except UserError:
+        newer = read_block_meta(folder, name)  # the pair may have been replaced between our two reads
+        if newer["weights"] == meta["weights"]:
+            raise
+        return BlockFile(newer, _read_weights(folder, name, newer["weights"]))
+
+
+def read_block_meta(folder: Path, name: str) -> dict[str, Any]:
+    """The JSON half alone. Raises UserError when it is missing, damaged, or of another version."""
+    path = folder / f"{name}.json"
+    try:
+        meta = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"There is no block file at {path}. {_remedy(folder)}") from error
+    except (OSError, ValueError) as error:
+        raise UserError(f"The block file {path} cannot be read ({error}). {_remedy(folder)}") from error
+    version = meta.get("version") if isinstance(meta, dict) else None
+    if version != BLOCK_VERSION:
+        raise UserError(
+            f"The block file {path} is of version {version}; this program reads version {BLOCK_VERSION}. "
+            f"{_remedy(folder)}"
+        )
+    if not _names_weights(meta.get("weights")):
+        raise UserError(f"The block file {path} does not say which weights belong to it. {_remedy(folder)}")
+    return meta
+
+
+def has_block(folder: Path, name: str) -> bool:
+    """Whether `folder` holds a pair `name`, whole or not."""
+    return (folder / f"{name}.json").is_file()
+
+
+def _read_weights(folder: Path, name: str, weights: dict[str, Any]) -> dict[str, Tensor]:
+    path = folder / weights["file"]
+    try:
+        size = path.stat().st_size
+        if size != weights["bytes"]:
+            raise UserError(
+                f"The weights {path} are {size} bytes long, but {name}.json was written for {weights['bytes']}. "
+                f"{_remedy(folder)}"
+            )
+        with path.open("rb") as handle:
+            digest = hashlib.file_digest(handle, "sha256").hexdigest()
+        if digest != weights["sha256"]:
+            raise UserError(
+                f"The weights {path} are damaged: their hash is not the one {name}.json names. {_remedy(folder)}"
+            )
+        return safetensors.torch.load_file(path)
+    except FileNotFoundError as error:
+        raise UserError(f"The weights {path}, which {name}.json names, are missing. {_remedy(folder)}") from error
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"The weights {path} cannot be read ({error}). {_remedy(folder)}") from error
+
+
+def _names_weights(weights: Any) -> bool:
+    if not isinstance(weights, dict) or set(weights) != {"file", "sha256", "bytes"}:
+        return False
+    return isinstance(weights["file"], str) and os.path.basename(weights["file"]) == weights["file"]
+
+
+def _remove_stale(folder: Path, name: str, keep: str) -> None:
+    """Removes weights that no JSON names any more and what a killed writer left; the new pair is already in place."""
+    for path in folder.glob(f"{name}-*.safetensors"):
+        if path.name != keep:
+            path.unlink(missing_ok=True)
+    for pattern in (f".{name}-*.safetensors.*.tmp", f".{name}.json.*.tmp"):
+        for path in folder.glob(pattern):
+            path.unlink(missing_ok=True)
+
+
+def _remedy(folder: Path) -> str:
+    return f"Restore a copy, or train that block again: `blocknerf train ... --blocks {folder.name}`."

@@ -1,0 +1,161 @@
+"""A block file pair is whole, older or newer, whatever happens."""
+
+import contextlib
+import json
+import os
+
+import pytest
+import torch
+
+from blocknerf.city import block_file
+from blocknerf.city.block_file import BLOCK_VERSION, BlockFile, read_block, write_block
+from blocknerf.core.errors import UserError
+
+
+def make_block(value: float) -> BlockFile:
+    tensors = {
+        "table": torch.full((5, 2), value),
+        "half": torch.full((3,), value, dtype=torch.bfloat16),
+        "step": torch.tensor(7),
+    }
+    return BlockFile({"block_id": "3", "scene_hash": "ab", "value": value}, tensors)
+
+
+def test_reading_is_the_inverse_of_writing(tmp_path):
+    block = make_block(1.5)
+    write_block(tmp_path / "3", "latest", block)
+    again = read_block(tmp_path / "3", "latest")
+    assert {key: again.meta[key] for key in block.meta} == block.meta
+    assert again.meta["version"] == BLOCK_VERSION
+    assert again.tensors.keys() == block.tensors.keys()
+    for key, tensor in block.tensors.items():
+        assert again.tensors[key].dtype == tensor.dtype
+        assert torch.equal(again.tensors[key], tensor)
+
+
+def test_the_same_block_is_the_same_bytes(tmp_path):
+    for folder in ("a", "b"):
+        write_block(tmp_path / folder, "best", make_block(2.0))
+    contents = [{path.name: path.read_bytes() for path in (tmp_path / folder).iterdir()} for folder in ("a", "b")]
+    assert contents[0] == contents[1]
+
+
+def test_latest_and_best_live_side_by_side_and_only_two_files_each_stay(tmp_path):
+    write_block(tmp_path, "best", make_block(1.0))
+    (tmp_path / ".latest-00.safetensors.123.tmp").write_bytes(b"left by a killed writer")
+    for value in (2.0, 3.0):
+        write_block(tmp_path, "latest", make_block(value))
+    assert read_block(tmp_path, "best").meta["value"] == 1.0
+    assert read_block(tmp_path, "latest").meta["value"] == 3.0
+    assert len(list(tmp_path.iterdir())) == 4
+
+
+def test_killed_at_any_file_operation_an_older_or_newer_pair_is_left(tmp_path, monkeypatch):
+    """Stops the second write before its n-th rename or removal, for every n, and reads what is there."""
+
+    class Killed(BaseException):
+        pass
+
+    seen = set()
+    for stop_at in range(8):
+        folder = tmp_path / str(stop_at)
+        write_block(folder, "latest", make_block(1.0))
+        calls = 0
+
+        def counted(operation, stop_at=stop_at):
+            def run(*arguments, **options):
+                nonlocal calls
+                if calls == stop_at:
+                    raise Killed
+                calls += 1
+                return operation(*arguments, **options)
+
+            return run
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "replace", counted(os.replace))
+            patch.setattr("pathlib.Path.unlink", counted(block_file.Path.unlink))
+            with contextlib.suppress(Killed):
+                write_block(folder, "latest", make_block(2.0))
+        seen.add(read_block(folder, "latest").meta["value"])
+    assert seen == {1.0, 2.0}
+
+
+def test_a_reader_that_loses_a_race_takes_the_newer_pair(tmp_path, monkeypatch):
+    write_block(tmp_path, "latest", make_block(1.0))
+    read_meta = block_file.read_block_meta
+    reads = 0
+
+    def replaced_after_first_read(folder, name):
+        nonlocal reads
+        meta = read_meta(folder, name)
+        reads += 1
+        if reads == 1:
+            write_block(tmp_path, "latest", make_block(2.0))
+        return meta
+
+    monkeypatch.setattr(block_file, "read_block_meta", replaced_after_first_read)
+    block = block_file.read_block(tmp_path, "latest")
+    assert block.meta["value"] == 2.0
+    assert torch.equal(block.tensors["table"], torch.full((5, 2), 2.0))
+
+
+def truncate(folder):
+    path = next(folder.glob("latest-*.safetensors"))
+    path.write_bytes(path.read_bytes()[:-3])
+
+
+def flip_a_bit(folder):
+    path = next(folder.glob("latest-*.safetensors"))
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(bytes(content))
+
+
+def remove_weights(folder):
+    next(folder.glob("latest-*.safetensors")).unlink()
+
+
+def remove_json(folder):
+    (folder / "latest.json").unlink()
+
+
+def cut_json(folder):
+    path = folder / "latest.json"
+    path.write_text(path.read_text()[:20])
+
+
+def edit_json(folder, **changes):
+    path = folder / "latest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (truncate, r"latest-.*\.safetensors are \d+ bytes long, but latest.json was written for"),
+        (flip_a_bit, r"latest-.*\.safetensors are damaged"),
+        (remove_weights, r"latest-.*\.safetensors, which latest.json names, are missing"),
+        (remove_json, r"no block file at .*latest\.json"),
+        (cut_json, r"latest\.json cannot be read"),
+        (lambda folder: edit_json(folder, version=99), r"version 99; this program reads version 1"),
+        (lambda folder: edit_json(folder, weights=None), "does not say which weights"),
+        (
+            lambda folder: edit_json(folder, weights={"file": "../x", "sha256": "", "bytes": 0}),
+            "does not say which weights",
+        ),
+    ],
+)
+def test_damage_names_the_file_and_the_remedy(tmp_path, damage, message):
+    folder = tmp_path / "r0_c1"
+    write_block(folder, "latest", make_block(1.0))
+    damage(folder)
+    with pytest.raises(UserError, match=message) as caught:
+        read_block(folder, "latest")
+    assert "--blocks r0_c1" in str(caught.value)
+
+
+def test_a_folder_that_cannot_be_written_is_said(tmp_path):
+    (tmp_path / "blocks").write_text("a file where a folder should be")
+    with pytest.raises(UserError, match="Cannot write .*blocks"):
+        write_block(tmp_path / "blocks" / "0", "latest", make_block(1.0))
