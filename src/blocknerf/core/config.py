@@ -1,13 +1,12 @@
 """Strict configuration: every key is known, typed, bounded and has an effect; a misspelt one names its nearest."""
 
 import difflib
-import types
-import typing
+from collections.abc import Hashable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from blocknerf.core.errors import UserError
 from blocknerf.core.files import read_json
@@ -19,6 +18,13 @@ Count = Annotated[int, Field(ge=1)]
 
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _truth_is_no_number(cls, value: Any, info: Any) -> Any:
+        if isinstance(value, bool) and cls.model_fields[info.field_name].annotation is not bool:
+            raise ValueError("true and false have no meaning here")
+        return value
 
 
 class DatasetConfig(Section):
@@ -147,6 +153,8 @@ class _UniqueKeyLoader(yaml.SafeLoader):
         seen = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, Hashable):
+                continue
             if key in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"the key {key!r} stands there twice", key_node.start_mark
@@ -185,6 +193,8 @@ def _read_yaml(path: Path) -> Any:
         return yaml.load(path.read_text(encoding="utf-8"), _UniqueKeyLoader)
     except FileNotFoundError as error:
         raise UserError(f"There is no configuration at {path}.") from error
+    except OSError as error:
+        raise UserError(f"The configuration {path} cannot be read: {error.strerror}.") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not YAML: {error}") from error
 
@@ -217,26 +227,23 @@ def _explain(error: ValidationError, origin: str) -> str:
 
 
 def _nearest(location: tuple[int | str, ...]) -> str:
-    known = dict(_known_keys(Config))
-    dotted = ".".join(str(part) for part in location)
-    in_section = [key for key in known if key.rpartition(".")[0] == dotted.rpartition(".")[0]]
-    match = difflib.get_close_matches(dotted, in_section, 1, 0.6)
-    if not match:
-        by_leaf = {key.rpartition(".")[2]: key for key in known}
-        leaf = difflib.get_close_matches(str(location[-1]), by_leaf, 1, 0.6)
-        match = [by_leaf[name] for name in leaf]
-    if match:
-        return f" (did you mean {match[0]!r}?)"
+    known = _known_keys(Config)
+    section, name = ".".join(str(part) for part in location[:-1]), str(location[-1])
+    in_section = [key for key in known if key.rpartition(".")[0] == section]
+    elsewhere = {key.rpartition(".")[2]: key for key in known}
+    here = {key.rpartition(".")[2]: key for key in in_section}
+    for names, cutoff in ((elsewhere, 1.0), (here, 0.6), (elsewhere, 0.6)):
+        match = difflib.get_close_matches(name, names, 1, cutoff)
+        if match:
+            return f" (did you mean {names[match[0]]!r}?)"
     return f" (allowed there: {', '.join(sorted(key.rpartition('.')[2] for key in in_section))})"
 
 
-def _known_keys(section: type[BaseModel], prefix: str = "") -> list[tuple[str, Any]]:
+def _known_keys(section: type[BaseModel], prefix: str = "") -> list[str]:
     keys = []
     for name, field in section.model_fields.items():
-        keys.append((prefix + name, field))
+        keys.append(prefix + name)
         inner = field.annotation
-        if typing.get_origin(inner) in (typing.Union, types.UnionType):
-            continue
         if isinstance(inner, type) and issubclass(inner, BaseModel):
             keys += _known_keys(inner, f"{prefix}{name}.")
     return keys

@@ -3,4 +3,3 @@
 
 class UserError(ValueError):
     """Says what arrived, what is allowed and what to do. The command line prints it and exits with 2."""
-

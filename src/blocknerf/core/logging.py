@@ -8,14 +8,17 @@ from rich.logging import RichHandler
 
 console = Console(stderr=True)
 log = logging.getLogger("blocknerf")
+log.setLevel(logging.INFO)
 
 
-def start_logging(log_file: Path | None = None, level: int = logging.INFO) -> None:
-    """Sends the program's messages to the console and, when given, to `log_file` as well (appended)."""
+def start_logging(log_file: Path | None = None) -> None:
+    """Sends the program's messages to the console and, when given, to `log_file` as well (appended).
+
+    The level is the logger's own and stays as it was set: `log.setLevel(logging.DEBUG)` shows more.
+    """
     for handler in list(log.handlers):
         log.removeHandler(handler)
         handler.close()
-    log.setLevel(level)
     log.propagate = False
     log.addHandler(RichHandler(console=console, show_path=False, show_time=False, show_level=False, markup=False))
     if log_file is not None:

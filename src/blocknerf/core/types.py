@@ -57,9 +57,7 @@ class RenderOutput:
     distance_m: Float[Tensor, "*pixels"]
 
     def reshape(self, *shape: int) -> "RenderOutput":
-        return RenderOutput(
-            self.rgb.reshape(*shape, 3), self.opacity.reshape(*shape), self.distance_m.reshape(*shape)
-        )
+        return RenderOutput(self.rgb.reshape(*shape, 3), self.opacity.reshape(*shape), self.distance_m.reshape(*shape))
 
     @staticmethod
     def concatenate(parts: "list[RenderOutput]") -> "RenderOutput":

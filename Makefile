@@ -1,0 +1,60 @@
+# What a newcomer runs: `make demo` and `make test`. Needs git, make and Python 3.11 or newer; no compiler, no GPU.
+PYTHON ?= $(firstword $(foreach name,python3 python3.13 python3.12 python3.11,$(shell \
+	$(name) -c 'import sys; sys.version_info >= (3, 11) and print("$(name)")' 2>/dev/null)))
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+DEMO_SCENE := demo/scene/blocknerf_scene.json
+DEMO_CITY := demo/city
+DEMO_VIDEO := $(DEMO_CITY)/renders/city.mp4
+
+.PHONY: help .venv test demo bench format clean
+.DELETE_ON_ERROR:
+
+help: ## this list
+	@sed -nE 's/^([a-z.]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+.venv: .venv/.installed-dev ## the environment with everything that tests and the demo need
+
+.venv/bin/python:
+	@test -n "$(PYTHON)" || { echo "No Python 3.11 or newer was found. Install one, or name it: make PYTHON=/path/to/python3.12"; exit 1; }
+	@echo "Making .venv with $(PYTHON) ($$($(PYTHON) --version))"
+	@$(PYTHON) -m venv .venv || { rm -rf .venv; \
+		echo "$(PYTHON) cannot make a virtual environment; on Debian and Ubuntu install python3-venv."; exit 1; }
+
+.venv/.installed-demo: pyproject.toml | .venv/bin/python
+	@echo "Installing blocknerf with [demo] into .venv (some minutes and some GB the first time: torch)"
+	@$(PIP) -e '.[demo]'
+	@touch $@
+
+.venv/.installed-dev: pyproject.toml | .venv/bin/python
+	@echo "Installing blocknerf with [demo,dev] into .venv (some minutes and some GB the first time: torch)"
+	@$(PIP) -e '.[demo,dev]'
+	@touch .venv/.installed-demo $@
+
+test: .venv/.installed-dev ## style, import rules, types and tests; no data, network or GPU
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/pyright
+	$(BIN)/pytest -n 2 -m 'not slow and not real_data'
+
+demo: $(DEMO_SCENE) ## a synthetic street, its blocks trained, composited, measured and filmed, in demo/
+	$(BIN)/blocknerf train --config configs/quickstart.yaml --data-root demo/scene --output-dir $(DEMO_CITY) \
+		$(if $(wildcard $(DEMO_CITY)/config.json),--resume)
+	$(BIN)/blocknerf render $(DEMO_CITY) --path interpolate --out $(DEMO_VIDEO)
+	$(BIN)/blocknerf evaluate $(DEMO_CITY)
+	@printf '%s\n' '' 'report  $(DEMO_CITY)/report/index.html' 'map     $(DEMO_CITY)/map.png' 'video   $(DEMO_VIDEO)'
+
+$(DEMO_SCENE): | .venv/.installed-demo
+	$(BIN)/blocknerf synth demo/scene --preset street
+
+bench: .venv/.installed-dev ## slow tests, real captures (BLOCKNERF_DATA=folder of captures), speed
+	$(BIN)/pytest -m 'slow or real_data'
+	@for script in benchmarks/*.py; do echo "$$script"; $(BIN)/python "$$script" || exit 1; done
+
+format: .venv/.installed-dev ## put the code into the house style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean: ## remove .venv, demo/ and caches; your own scenes and outputs stay
+	rm -rf .venv demo build dist .pytest_cache .ruff_cache .import_linter_cache
