@@ -56,7 +56,7 @@ class BlockManagerConfig(Section):
     max_blocks: Count = 100
     """More blocks than this are an error; 1 makes the whole scene one block."""
     distance_threshold: Positive | None = None
-    """Blocks farther from the camera than this (metres) are not rendered; none: 1.5 block sizes. The nearest always is."""
+    """Blocks farther from the camera than this (metres) are left out, except the nearest; none: 1.5 block sizes."""
     blend_power: NotNegative = 4.0
     """p of the inverse-distance weights d^-p (Block-NeRF, section 4.3: 4 in Alamo Square, 1 in Mission Bay)."""
     max_composited: Annotated[int, Field(ge=1, le=8)] = 3

@@ -1,0 +1,36 @@
+"""The net under the other tests: shapes in signatures are really checked while tests run."""
+
+import pytest
+import torch
+from jaxtyping import TypeCheckError
+
+from blocknerf.core.seeds import derive_seed
+from blocknerf.core.types import RayBatch
+from blocknerf.geometry.contraction import contract
+
+
+def test_a_wrong_shape_is_caught():
+    with pytest.raises(TypeCheckError):
+        RayBatch(torch.zeros(2, 3), torch.zeros(2, 4), torch.zeros(2, dtype=torch.int64))
+
+
+def test_lengths_that_do_not_agree_are_caught():
+    with pytest.raises(TypeCheckError):
+        RayBatch(torch.zeros(2, 3), torch.zeros(3, 3), torch.zeros(2, dtype=torch.int64))
+
+
+def test_a_wrong_kind_of_number_is_caught():
+    with pytest.raises(TypeCheckError):
+        RayBatch(torch.zeros(2, 3), torch.zeros(2, 3), torch.zeros(2))
+
+
+def test_a_wrong_argument_of_a_function_is_caught():
+    with pytest.raises(TypeCheckError):
+        contract(torch.zeros(5, 2))
+    with pytest.raises(TypeCheckError):
+        derive_seed("42")  # pyright: ignore[reportArgumentType]
+
+
+def test_a_warning_is_an_error():
+    with pytest.raises(UserWarning, match="canary"):
+        __import__("warnings").warn("canary", UserWarning, stacklevel=1)

@@ -1,0 +1,41 @@
+"""Starting the program is quick, and what it imports is decided, not incidental."""
+
+import subprocess
+import sys
+
+import pytest
+
+
+def fresh(code: str) -> str:
+    """Runs `code` in an interpreter of its own and returns what it printed."""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+HEAVY = ("torch", "numba", "pycolmap", "matplotlib", "av", "torchmetrics", "trimesh", "tensorboard")
+
+
+def loaded_after(code: str) -> set[str]:
+    printed = fresh(f"{code}\nimport sys\nprint(*[name for name in {HEAVY!r} if name in sys.modules])")
+    return set(printed.splitlines()[-1].split())
+
+
+def test_importing_the_package_imports_nothing_heavy():
+    assert loaded_after("import blocknerf; blocknerf.__version__") == set()
+
+
+def test_reading_a_configuration_imports_nothing_heavy():
+    assert loaded_after("from blocknerf.core.config import load_config; load_config(None)") == set()
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"]])
+def test_help_imports_nothing_heavy(arguments):
+    code = f"""
+from blocknerf.cli.main import main
+try:
+    main({arguments!r})
+except SystemExit as exit:
+    assert exit.code == 0, exit.code
+"""
+    assert loaded_after(code) == set()

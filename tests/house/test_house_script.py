@@ -1,0 +1,100 @@
+"""The documents' script: its flags, and what it says where a flag cannot be followed."""
+
+import importlib.util
+import logging
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from blocknerf.core.errors import UserError
+from blocknerf.core.logging import log
+
+SCRIPT = Path(__file__).parents[2] / "train_block_nerf.py"
+
+
+@pytest.fixture
+def script():
+    spec = importlib.util.spec_from_file_location("train_block_nerf", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def calls(script, monkeypatch):
+    """What the script hands to `blocknerf train`, without training."""
+    seen = []
+    monkeypatch.setattr(script, "train", lambda *args, **kwargs: seen.append((args, kwargs)))
+    return seen
+
+
+def start(script, *arguments: str) -> None:
+    script.train_as_told(script.parse_arguments(["--config", "c.yaml", "--data_root", "scene", *arguments]))
+
+
+def test_underscores_and_hyphens_are_the_same(script):
+    underscores = ["--config", "c", "--data_root", "s", "--output_dir", "o", "--local_rank", "1"]
+    hyphens = [word.replace("_", "-") for word in underscores]
+    assert script.parse_arguments(underscores) == script.parse_arguments(hyphens)
+
+
+def test_flags_reach_the_trainer(script, calls):
+    start(script, "--output_dir", "out", "training.max_minutes=5", "training.seed=1")
+    overrides = ("training.max_minutes=5", "training.seed=1")
+    assert calls == [((Path("c.yaml"), Path("scene"), Path("out"), overrides), {"resume": False})]
+
+
+def test_the_output_folder_is_the_documents_default(script, calls):
+    start(script)
+    assert calls[0][0][2] == Path("outputs")
+
+
+def test_resume_is_a_flag_or_a_file_of_the_output_folder(script, calls, tmp_path):
+    checkpoint = tmp_path / "out" / "blocks" / "0" / "latest.json"
+    checkpoint.parent.mkdir(parents=True)
+    checkpoint.write_text("{}")
+    start(script, "--output_dir", str(tmp_path / "out"), "--resume")
+    start(script, "--output_dir", str(tmp_path / "out"), "--resume", str(checkpoint))
+    assert [kwargs for _, kwargs in calls] == [{"resume": True}, {"resume": True}]
+
+
+def test_a_checkpoint_that_is_missing_or_elsewhere_is_named(script, calls, tmp_path):
+    with pytest.raises(UserError, match=r"no checkpoint at .*absent\.json"):
+        start(script, "--resume", str(tmp_path / "absent.json"))
+    other = tmp_path / "other.json"
+    other.write_text("{}")
+    with pytest.raises(UserError, match=r"other\.json does not belong to the output folder .*out"):
+        start(script, "--resume", str(other), "--output_dir", str(tmp_path / "out"))
+    assert calls == []
+
+
+@pytest.mark.parametrize("flags", [["--distributed"], ["--local_rank", "1"]])
+def test_what_is_not_supported_yet_is_said_and_not_ignored(script, calls, flags):
+    with pytest.raises(UserError, match=r"not supported yet.*--jobs"):
+        start(script, *flags)
+    assert calls == []
+
+
+def test_debug_shows_every_detail(script, calls, monkeypatch):
+    monkeypatch.setattr(log, "level", logging.INFO)
+    start(script, "--debug")
+    assert log.isEnabledFor(logging.DEBUG)
+
+
+def test_help_and_a_bad_path_from_the_shell(tmp_path):
+    def shell(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, str(SCRIPT), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+    helped = shell("--help")
+    assert helped.returncode == 0
+    assert all(flag in helped.stdout for flag in ("--config", "--data_root", "--resume", "--debug"))
+
+    refused = shell("--config", str(tmp_path / "absent.yaml"), "--data_root", str(tmp_path))
+    assert refused.returncode == 2
+    assert "absent.yaml" in refused.stderr.replace("\n", "")
+    assert "Traceback" not in refused.stderr
