@@ -1,0 +1,203 @@
+"""Many blocks, one picture: blocks are loaded when a camera needs them and kept within a memory budget."""
+
+from collections import Counter, OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from blocknerf.city.block_file import BlockFile, has_block, read_block, read_block_meta
+from blocknerf.city.manifest import CityBlock, Manifest, block_folder, read_manifest
+from blocknerf.city.selection import block_weights, distances_to
+from blocknerf.core.errors import UserError
+from blocknerf.core.logging import log
+from blocknerf.core.types import RayBatch, RenderOutput
+
+
+@runtime_checkable
+class BlockRenderer(Protocol):
+    """What the city asks of a block."""
+
+    def render(self, rays: RayBatch, code: Float[Tensor, " dim"] | None) -> RenderOutput:
+        """Pixels of all rays under one appearance code; without gradients, the same for the same rays."""
+        ...
+
+    def code_for(self, image_id: str | None, drive: str | None) -> Float[Tensor, " dim"] | None:
+        """The code of that image if it was trained here, else the mean of its drive, else the mean of all."""
+        ...
+
+
+Load = Callable[[BlockFile], BlockRenderer]
+
+
+def load_block(block: BlockFile) -> BlockRenderer:
+    from blocknerf.models.block_nerf import BlockNeRF
+
+    return BlockNeRF.from_block_file(block)
+
+
+class City:
+    """The trained blocks of an output folder, rendered as one scene."""
+
+    def __init__(self, manifest: Manifest, blocks: list["AvailableBlock"], memory_budget_gb: float, load: Load):
+        self.manifest = manifest
+        self.blocks = blocks
+        self.drives = _count_drives(block.meta for block in blocks)
+        self.anchors = torch.tensor([block.anchor_world for block in blocks], dtype=torch.float64)
+        self._cache = _BlockCache(int(memory_budget_gb * 1e9), load)
+
+    @staticmethod
+    def open(out: Path, memory_budget_gb: float = 2.0, load: Load = load_block) -> "City":
+        """Opens the city in `out`; blocks that are not trained yet are named in the log and left out.
+
+        Raises UserError when there is no city.json, no trained block, or a block of another scene.
+        """
+        manifest = read_manifest(out)
+        found = [(block, _newest_file(out, block)) for block in manifest.blocks]
+        missing = [block.id for block, name in found if name is None]
+        blocks = [AvailableBlock.open(out, block, name) for block, name in found if name is not None]
+        if not blocks:
+            raise UserError(f"No block of {out} has been trained yet. Run `blocknerf train ... --output-dir {out}`.")
+        if missing:
+            log.warning(
+                "%d of %d blocks are not trained yet and are left out: %s.",
+                len(missing), len(found), ", ".join(missing),
+            )  # fmt: skip
+        for block in blocks:
+            block.require_scene(manifest.scene_hash)
+        return City(manifest, blocks, memory_budget_gb, load)
+
+    @property
+    def ids(self) -> list[str]:
+        return [block.id for block in self.blocks]
+
+    @property
+    def main_drive(self) -> str | None:
+        """The drive with most training images, whose appearance novel views take; None when no block names any."""
+        return max(sorted(self.drives), key=self.drives.__getitem__, default=None)
+
+    def require_drive(self, drive: str) -> None:
+        """Raises UserError when no training image belongs to `drive`."""
+        if drive not in self.drives:
+            known = ", ".join(sorted(self.drives)) or "none"
+            raise UserError(f"The city was not trained on a drive {drive!r}. Its drives: {known}.")
+
+    def nearest(self, camera_center: Float[Tensor, "3"]) -> str:
+        """Id of the block whose anchor is nearest to the camera."""
+        return self.ids[int(distances_to(camera_center, self.anchors).argmin())]
+
+    def weights(self, camera_center: Float[Tensor, "3"]) -> dict[str, float]:
+        """The blocks that make a picture from there, heaviest first; weights sum to 1."""
+        rules = self.manifest
+        weights = block_weights(
+            camera_center, self.anchors, rules.distance_threshold_m, rules.max_composited, rules.blend_power
+        ).tolist()
+        chosen = [(block_id, weight) for block_id, weight in zip(self.ids, weights, strict=True) if weight > 0]
+        return dict(sorted(chosen, key=lambda pair: -pair[1]))
+
+    def render(
+        self,
+        rays: RayBatch,
+        camera_center: Float[Tensor, "3"],
+        image_id: str | None = None,
+        drive: str | None = None,
+        only: str | None = None,
+    ) -> RenderOutput:
+        """Pixels of `rays`, composited from the blocks around `camera_center`, or from the block `only` alone.
+
+        Appearance: that of the image `image_id` in blocks that trained on it, else the mean of `drive`, else of
+        `main_drive`; a block that never saw the drive takes the mean of all its codes. Raises UserError for a block
+        that the city does not have.
+        """
+        drive = drive or (self.main_drive if image_id is None else None)
+        weights = self.weights(camera_center) if only is None else {only: 1.0}
+        parts = []
+        for block_id in weights:
+            model = self._cache.get(self._block(block_id))
+            parts.append(model.render(rays, model.code_for(image_id, drive)))
+        return composite(parts, list(weights.values()))
+
+    def _block(self, block_id: str) -> "AvailableBlock":
+        for block in self.blocks:
+            if block.id == block_id:
+                return block
+        raise UserError(f"The city has no trained block {block_id!r}. It has: {', '.join(self.ids)}.")
+
+
+def composite(parts: list[RenderOutput], weights: list[float]) -> RenderOutput:
+    """Blends pictures of the same rays in floats.
+
+    Colour and opacity are weighted means; distance is the mean over weight times opacity, because a block that sees
+    nothing along a ray knows no distance there.
+    """
+    shares = torch.tensor(weights, dtype=parts[0].rgb.dtype)
+    rgb = torch.einsum("b,bpc->pc", shares, torch.stack([part.rgb for part in parts]))
+    opacities = torch.stack([part.opacity for part in parts])
+    seen = shares[:, None] * (opacities + 1e-6)
+    distance = (seen * torch.stack([part.distance_m for part in parts])).sum(0) / seen.sum(0)
+    opacity = shares @ opacities
+    return RenderOutput(rgb, opacity, distance)
+
+
+@dataclass(frozen=True, slots=True)
+class AvailableBlock:
+    """A block with a file on disk, not necessarily in memory."""
+
+    id: str
+    anchor_world: tuple[float, float, float]
+    folder: Path
+    file: str
+    meta: dict[str, Any]
+
+    @staticmethod
+    def open(out: Path, block: CityBlock, name: str) -> "AvailableBlock":
+        folder = block_folder(out, block.id)
+        return AvailableBlock(block.id, block.anchor_world, folder, name, read_block_meta(folder, name))
+
+    def require_scene(self, scene_hash: str) -> None:
+        if self.meta.get("scene_hash", scene_hash) != scene_hash:
+            raise UserError(
+                f"The block file {self.folder / self.file}.json belongs to another scene than the city around it. "
+                f"Train that block again: `blocknerf train ... --blocks {self.id}`."
+            )
+
+
+class _BlockCache:
+    """Loaded blocks, least recently used first; the one in use is never given up."""
+
+    def __init__(self, budget_bytes: int, load: Load):
+        self._budget = budget_bytes
+        self._load = load
+        self._loaded: OrderedDict[str, tuple[BlockRenderer, int]] = OrderedDict()
+
+    def get(self, block: AvailableBlock) -> BlockRenderer:
+        if block.id not in self._loaded:
+            self._make_room(_weight_bytes(block.meta))
+            model = self._load(read_block(block.folder, block.file))
+            self._loaded[block.id] = (model, _weight_bytes(block.meta))
+        self._loaded.move_to_end(block.id)
+        return self._loaded[block.id][0]
+
+    def _make_room(self, needed: int) -> None:
+        while self._loaded and needed + sum(size for _, size in self._loaded.values()) > self._budget:
+            self._loaded.popitem(last=False)
+
+
+def _weight_bytes(meta: dict[str, Any]) -> int:
+    return int(meta["weights"]["bytes"])
+
+
+def _newest_file(out: Path, block: CityBlock) -> str | None:
+    return next((name for name in block.files if has_block(block_folder(out, block.id), name)), None)
+
+
+def _count_drives(metas) -> Counter[str]:
+    """Training images per drive over all blocks, from the `drives` entry of their meta (drive -> images)."""
+    counts: Counter[str] = Counter()
+    for meta in metas:
+        counts.update(meta.get("drives", {}))
+    return counts

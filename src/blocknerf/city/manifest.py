@@ -1,0 +1,85 @@
+"""city.json: which blocks make the city, where they stand, and how their pictures are blended."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from blocknerf.blocks.plan import Plan
+from blocknerf.core.config import BlockManagerConfig
+from blocknerf.core.errors import UserError
+from blocknerf.core.files import read_json, write_json
+
+MANIFEST_VERSION = 1
+DEFAULT_REACH = 1.5
+"""Block sizes within which blocks are blended when the configuration names no distance."""
+
+
+@dataclass(frozen=True, slots=True)
+class CityBlock:
+    """One block of the city; its files are `blocks/<id>/<name>.json`, the first of `files` that exists."""
+
+    id: str
+    anchor_world: tuple[float, float, float]  # metres
+    files: tuple[str, ...] = ("best", "latest")
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """The city of one plan, trained or not: blocks without files are left out when it is opened."""
+
+    scene_hash: str
+    blend_power: float
+    distance_threshold_m: float
+    max_composited: int
+    blocks: tuple[CityBlock, ...]
+
+
+def manifest_of(plan: Plan, config: BlockManagerConfig) -> Manifest:
+    return Manifest(
+        scene_hash=plan.scene_hash,
+        blend_power=config.blend_power,
+        distance_threshold_m=config.distance_threshold or DEFAULT_REACH * config.block_size,
+        max_composited=config.max_composited,
+        blocks=tuple(CityBlock(block.id, block.anchor_world) for block in plan.blocks),
+    )
+
+
+def write_manifest(out: Path, manifest: Manifest) -> Path:
+    """Writes OUT/city.json; the same plan and configuration give the same bytes."""
+    path = out / "city.json"
+    write_json(path, {"version": MANIFEST_VERSION, **asdict(manifest)})
+    return path
+
+
+def read_manifest(out: Path) -> Manifest:
+    """Raises UserError when city.json is missing, damaged, or of another version."""
+    path = out / "city.json"
+    if not path.is_file():
+        raise UserError(f"There is no city at {out}: city.json is missing. Train it first with `blocknerf train`.")
+    tree = read_json(path, "city file")
+    version = tree.get("version") if isinstance(tree, dict) else None
+    if version != MANIFEST_VERSION:
+        raise UserError(
+            f"{path} is a city of version {version}; this program reads version {MANIFEST_VERSION}. "
+            "Run `blocknerf train` with --resume to write it again."
+        )
+    try:
+        return Manifest(
+            scene_hash=str(tree["scene_hash"]),
+            blend_power=float(tree["blend_power"]),
+            distance_threshold_m=float(tree["distance_threshold_m"]),
+            max_composited=int(tree["max_composited"]),
+            blocks=tuple(_block_from_json(block) for block in tree["blocks"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"The city file {path} is damaged ({error!r}). Run `blocknerf train` with --resume to write it again."
+        ) from error
+
+
+def block_folder(out: Path, block_id: str) -> Path:
+    return out / "blocks" / block_id
+
+
+def _block_from_json(tree: dict) -> CityBlock:
+    x, y, z = tree["anchor_world"]
+    return CityBlock(str(tree["id"]), (float(x), float(y), float(z)), tuple(str(name) for name in tree["files"]))

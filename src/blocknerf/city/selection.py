@@ -1,0 +1,92 @@
+"""Which blocks make a picture, and how much of each: inverse distance, faded so that nothing pops.
+
+Hard rules ("the three nearest", "nobody beyond 75 m") make a block appear or vanish between two frames while it still
+has weight. Here every block carries a fade that reaches zero exactly where a rule would drop it, so the weights are
+continuous functions of the camera's position. All lengths in metres.
+"""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from blocknerf.core.errors import UserError
+
+FADE_SHARE = 0.25
+"""The last quarter of the reach is the ramp: blocks nearer than 0.75 of it have their full weight."""
+TIE_MARGIN = 0.1
+"""Blocks at most this much farther than the nearest are never dropped outright."""
+FAINT = 1e-3
+"""Weight below which a block is not worth its rendering time: a quarter of an 8-bit level."""
+
+
+def distances_to(camera_center: Float[Tensor, "3"], anchors: Float[Tensor, "blocks 3"]) -> Float[Tensor, " blocks"]:
+    """Metres from the camera to every anchor, in float64."""
+    return torch.linalg.vector_norm(anchors.double() - camera_center.double(), dim=-1)
+
+
+def fades(
+    distances: Float[Tensor, " blocks"], distance_threshold: float, max_composited: int
+) -> Float[Tensor, " blocks"]:
+    """How much of its inverse-distance weight each block keeps: 1 when well inside the reach L, 0 from L on.
+
+    L is the nearer of `distance_threshold` and the distance of the first block that is one too many (number
+    `max_composited` + 1 by distance), but at least (1 + TIE_MARGIN) times the nearest distance. Over the last
+    FADE_SHARE of L a smooth step leads from 1 to 0. Order statistics, minima and maxima of continuous distances are
+    continuous, and so is the fade: the k-th block has faded to nothing at the moment when the next one overtakes it.
+    The margin keeps the nearest block's fade above zero everywhere. Its price: where more than `max_composited`
+    blocks are equally near within 10 % (the corner of a grid), all of these are blended. No continuous rule can
+    avoid that, because blocks at equal distance must have equal weights.
+    """
+    ascending = distances.sort().values
+    reach = torch.tensor(distance_threshold, dtype=distances.dtype)
+    if len(distances) > max_composited:
+        reach = torch.minimum(reach, ascending[max_composited])
+    reach = torch.maximum(reach, (1 + TIE_MARGIN) * ascending[0])
+    inside = ((reach - distances) / (FADE_SHARE * reach).clamp(min=torch.finfo(distances.dtype).tiny)).clamp(0, 1)
+    smooth = inside * inside * (3 - 2 * inside)
+    return torch.where(distances == 0, torch.ones_like(smooth), smooth)
+
+
+def select_blocks(
+    camera_center: Float[Tensor, "3"],
+    anchors: Float[Tensor, "blocks 3"],
+    distance_threshold: float,
+    max_composited: int,
+) -> Int[Tensor, " selected"]:
+    """Rows of `anchors` that take part in a picture from `camera_center`, nearest first; never empty."""
+    distances = distances_to(camera_center, anchors)
+    fade = fades(distances, distance_threshold, max_composited)
+    order = torch.argsort(distances, stable=True)
+    return order[fade[order] > 0]
+
+
+def inverse_distance_weights(distances: Float[Tensor, " blocks"], power: float) -> Float[Tensor, " blocks"]:
+    """w_i ~ d_i^-p, summing to 1 (Block-NeRF, section 4.3).
+
+    Taken relative to the nearest distance, (d_min / d_i)^p lies in [0, 1]: nothing overflows, a camera on an anchor
+    sees that block alone (shared where several anchors coincide), and power 0 weighs all alike.
+    """
+    nearest = distances.min()
+    ratio = torch.where(distances == nearest, torch.ones_like(distances), nearest / distances)
+    weights = ratio**power
+    return weights / weights.sum()
+
+
+def block_weights(
+    camera_center: Float[Tensor, "3"],
+    anchors: Float[Tensor, "blocks 3"],
+    distance_threshold: float,
+    max_composited: int,
+    power: float,
+) -> Float[Tensor, " blocks"]:
+    """The weight of every block in a picture from `camera_center`: sums to 1, zero where it is not rendered.
+
+    Continuous in the camera's position: inverse-distance weights times `fades`, lowered by FAINT and cut at zero, so
+    that blocks which could not be seen in the picture cost no time and still leave without a step.
+    """
+    if not torch.isfinite(camera_center).all():
+        raise UserError(f"The camera stands at {camera_center.tolist()}; a position is three finite numbers of metres.")
+    distances = distances_to(camera_center, anchors)
+    weights = inverse_distance_weights(distances, power) * fades(distances, distance_threshold, max_composited)
+    weights = (weights / weights.sum() - FAINT).clamp(min=0)
+    return weights / weights.sum()

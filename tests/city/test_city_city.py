@@ -1,0 +1,187 @@
+"""Compositing, the cache of blocks, and cities that are only partly trained; with blocks that are formulas."""
+
+import logging
+
+import pytest
+import torch
+
+from blocknerf.blocks.plan import BlockSpec, Plan
+from blocknerf.city.block_file import BlockFile, write_block
+from blocknerf.city.city import City, composite
+from blocknerf.city.manifest import MANIFEST_VERSION, block_folder, manifest_of, read_manifest, write_manifest
+from blocknerf.core.config import BlockManagerConfig
+from blocknerf.core.errors import UserError
+from blocknerf.core.types import RayBatch, RenderOutput
+
+
+class PlainBlock:
+    """A block of one colour; its appearance code is added to it."""
+
+    def __init__(self, block: BlockFile):
+        self.rgb = block.tensors["rgb"]
+        self.codes = block.meta["codes"]
+
+    def render(self, rays, code):
+        count = len(rays)
+        shift = 0 if code is None else code[0]
+        return RenderOutput((self.rgb + shift).expand(count, 3), torch.ones(count), torch.full((count,), 5.0))
+
+    def code_for(self, image_id, drive):
+        value = self.codes.get(image_id, self.codes.get(drive))
+        return None if value is None else torch.tensor([value])
+
+
+SPECS = [("a", 0.0), ("b", 50.0), ("c", 100.0)]
+COLOURS = {"a": [1.0, 0.0, 0.0], "b": [0.0, 1.0, 0.0], "c": [0.0, 0.0, 1.0]}
+
+
+def make_city(out, trained=("a", "b", "c"), **meta):
+    blocks = tuple(BlockSpec(name, (x, 0.0, 0.0), 25.0, (x, 0.0, 0.0), ("i",), ()) for name, x in SPECS)
+    write_manifest(out, manifest_of(Plan("scene", "config", blocks), BlockManagerConfig()))
+    for name in trained:
+        entries = {"block_id": name, "scene_hash": "scene", "drives": {"noon": 5, "dusk": 2}, "codes": {}} | meta
+        tensors = {"rgb": torch.tensor(COLOURS[name]), "ballast": torch.zeros(2500)}
+        write_block(block_folder(out, name), "latest", BlockFile(entries, tensors))
+    return out
+
+
+def at(x: float) -> torch.Tensor:
+    return torch.tensor([x, 0.0, 0.0], dtype=torch.float64)
+
+
+def rays(count: int = 4) -> RayBatch:
+    return RayBatch(torch.zeros(count, 3), torch.tensor([[0.0, 0, 1]]).expand(count, 3), torch.full((count,), -1))
+
+
+def test_a_city_file_comes_back_as_written(tmp_path):
+    manifest = manifest_of(
+        Plan("s", "c", (BlockSpec("a", (0.0, 0.0, 0.0), 1.0, (1.5, 2.0, 3.0), (), ()),)), BlockManagerConfig()
+    )
+    path = write_manifest(tmp_path, manifest)
+    first = path.read_bytes()
+    assert read_manifest(tmp_path) == manifest
+    write_manifest(tmp_path, read_manifest(tmp_path))
+    assert path.read_bytes() == first
+
+
+def test_the_reach_is_one_and_a_half_blocks_unless_given():
+    plan = Plan("s", "c", ())
+    assert manifest_of(plan, BlockManagerConfig(block_size=20)).distance_threshold_m == 30
+    assert manifest_of(plan, BlockManagerConfig(distance_threshold=7)).distance_threshold_m == 7
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "no city at .* city.json is missing"),
+        ("{", "damaged"),
+        ('{"version": 99}', f"version 99; this program reads version {MANIFEST_VERSION}"),
+        ('{"version": 1, "scene_hash": "x"}', "damaged .*blend_power"),
+    ],
+)
+def test_a_damaged_city_file_is_said(tmp_path, content, message):
+    if content is not None:
+        (tmp_path / "city.json").write_text(content)
+    with pytest.raises(UserError, match=message):
+        read_manifest(tmp_path)
+
+
+def test_on_an_anchor_the_picture_is_that_blocks_own(tmp_path):
+    city = City.open(make_city(tmp_path), load=PlainBlock)
+    for name, x in SPECS:
+        assert city.nearest(at(x)) == name
+        picture = city.render(rays(), at(x))
+        alone = city.render(rays(), at(x), only=name)
+        assert torch.equal(picture.rgb, alone.rgb)
+        assert picture.rgb[0].tolist() == COLOURS[name]
+
+
+def test_the_picture_is_the_weighted_mean_of_the_blocks(tmp_path):
+    city = City.open(make_city(tmp_path), load=PlainBlock)
+    weights = city.weights(at(20.0))
+    assert list(weights) == ["a", "b"]
+    assert sum(weights.values()) == pytest.approx(1)
+    expected = sum(weight * torch.tensor(COLOURS[name]) for name, weight in weights.items())
+    torch.testing.assert_close(city.render(rays(), at(20.0)).rgb, expected.expand(4, 3))
+
+
+def test_a_blend_of_a_picture_with_itself_is_that_picture():
+    picture = RenderOutput(torch.rand(6, 3), torch.linspace(0, 1, 6), torch.linspace(1, 9, 6))
+    blended = composite([picture, picture, picture], [0.5, 0.25, 0.25])
+    for name in ("rgb", "opacity", "distance_m"):
+        torch.testing.assert_close(getattr(blended, name), getattr(picture, name))
+
+
+def test_a_block_that_sees_nothing_does_not_move_the_distance():
+    wall = RenderOutput(torch.ones(1, 3), torch.ones(1), torch.full((1,), 10.0))
+    nothing = RenderOutput(torch.zeros(1, 3), torch.zeros(1), torch.full((1,), 1000.0))
+    blended = composite([wall, nothing], [0.5, 0.5])
+    assert blended.distance_m.item() == pytest.approx(10.0, abs=0.01)
+    assert blended.opacity.item() == 0.5
+
+
+def test_appearance_follows_the_image_then_the_drive_then_the_largest_drive(tmp_path):
+    codes = {"image": 0.125, "noon": 0.25, "dusk": 0.5}
+    city = City.open(make_city(tmp_path, codes=codes), load=PlainBlock)
+    assert city.main_drive == "noon"
+
+    def blue_at_a(**appearance):
+        return city.render(rays(), at(0.0), **appearance).rgb[0, 2].item()
+
+    assert blue_at_a() == 0.25
+    assert blue_at_a(drive="dusk") == 0.5
+    assert blue_at_a(image_id="image", drive="dusk") == 0.125
+    assert blue_at_a(image_id="unknown", drive="dusk") == 0.5
+
+
+def test_a_city_without_drives_renders_without_codes(tmp_path):
+    city = City.open(make_city(tmp_path, drives={}), load=PlainBlock)
+    assert city.main_drive is None
+    assert city.render(rays(), at(0.0)).rgb[0].tolist() == COLOURS["a"]
+
+
+def test_only_blocks_in_use_are_loaded_and_old_ones_leave_within_the_budget(tmp_path):
+    loads = []
+
+    def load(block):
+        loads.append(block.meta["block_id"])
+        return PlainBlock(block)
+
+    city = City.open(make_city(tmp_path), memory_budget_gb=21e-6, load=load)  # two blocks of 10 kB
+    city.render(rays(), at(0.0))
+    assert loads == ["a"]
+    for name in ("a", "b", "a", "c", "a", "b"):
+        city.render(rays(), at(0.0), only=name)
+    assert loads == ["a", "b", "c", "b"]
+
+
+def test_a_budget_smaller_than_a_block_still_renders(tmp_path):
+    city = City.open(make_city(tmp_path), memory_budget_gb=0.0, load=PlainBlock)
+    assert city.render(rays(), at(20.0)).rgb.shape == (4, 3)
+
+
+def test_untrained_blocks_are_left_out_and_named(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("blocknerf"), "propagate", True)
+    city = City.open(make_city(tmp_path, trained=["b"]), load=PlainBlock)
+    assert "2 of 3 blocks are not trained yet and are left out: a, c" in caplog.text
+    assert city.nearest(at(0.0)) == "b"
+    assert city.render(rays(), at(0.0)).rgb[0].tolist() == COLOURS["b"]
+
+
+def test_the_best_file_is_preferred_to_the_latest(tmp_path):
+    make_city(tmp_path)
+    best = BlockFile({"scene_hash": "scene", "codes": {}}, {"rgb": torch.full((3,), 0.5)})
+    write_block(block_folder(tmp_path, "a"), "best", best)
+    assert City.open(tmp_path, load=PlainBlock).render(rays(), at(0.0)).rgb[0].tolist() == [0.5] * 3
+
+
+def test_what_a_user_can_mend_is_said(tmp_path):
+    with pytest.raises(UserError, match="No block of .* has been trained"):
+        City.open(make_city(tmp_path / "none", trained=[]), load=PlainBlock)
+    with pytest.raises(UserError, match=r"a/latest\.json belongs to another scene .* --blocks a"):
+        City.open(make_city(tmp_path / "other", scene_hash="other"), load=PlainBlock)
+    city = City.open(make_city(tmp_path / "whole"), load=PlainBlock)
+    with pytest.raises(UserError, match="no trained block 'z'. It has: a, b, c"):
+        city.render(rays(), at(0.0), only="z")
+    with pytest.raises(UserError, match="not trained on a drive 'night'. Its drives: dusk, noon"):
+        city.require_drive("night")

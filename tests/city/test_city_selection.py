@@ -1,0 +1,169 @@
+"""Laws of block selection and of the blending weights."""
+
+import pytest
+import torch
+
+from blocknerf.city.selection import (
+    FADE_SHARE,
+    FAINT,
+    TIE_MARGIN,
+    block_weights,
+    distances_to,
+    fades,
+    inverse_distance_weights,
+    select_blocks,
+)
+from blocknerf.core.errors import UserError
+from blocknerf.core.seeds import generator
+
+GRID = torch.tensor([[x, y, 0.0] for x in (0.0, 50.0, 100.0, 150.0) for y in (0.0, 50.0, 100.0)], dtype=torch.float64)
+FAR = 1e9
+
+
+def random_points(name: str, count: int, scale: float = 100.0) -> torch.Tensor:
+    return scale * torch.rand((count, 3), generator=generator(1, name), dtype=torch.float64)
+
+
+@pytest.mark.parametrize("power", [0.0, 1.0, 4.0])
+@pytest.mark.parametrize("most", [1, 2, 3, 8])
+def test_weights_sum_to_one_and_are_positive_for_selected_blocks_only(power, most):
+    for camera in random_points("cameras", 50, 200.0):
+        weights = block_weights(camera, GRID, 75.0, most, power)
+        assert weights.sum() == pytest.approx(1, abs=1e-12)
+        assert (weights >= 0).all()
+        selected = set(select_blocks(camera, GRID, 75.0, most).tolist())
+        assert set(weights.nonzero().ravel().tolist()) <= selected
+
+
+def test_renumbering_the_blocks_renumbers_the_weights():
+    order = torch.randperm(len(GRID), generator=generator(1, "order"))
+    for camera in random_points("cameras", 20, 150.0):
+        weights = block_weights(camera, GRID, 75.0, 3, 4.0)
+        torch.testing.assert_close(block_weights(camera, GRID[order], 75.0, 3, 4.0), weights[order])
+
+
+def test_plain_weights_are_the_papers_formula():
+    distances = torch.tensor([3.0, 10.0, 40.0], dtype=torch.float64)
+    for power in (1.0, 2.5, 4.0):
+        expected = distances**-power / (distances**-power).sum()
+        torch.testing.assert_close(inverse_distance_weights(distances, power), expected)
+
+
+def test_well_inside_the_reach_the_fades_change_nothing():
+    anchors = torch.tensor([[0.0, 0, 0], [20, 0, 0], [0, 30, 0]], dtype=torch.float64)
+    camera = torch.tensor([5.0, 5, 1], dtype=torch.float64)
+    plain = inverse_distance_weights(distances_to(camera, anchors), 2.0)
+    assert torch.equal(fades(distances_to(camera, anchors), FAR, 3), torch.ones(3, dtype=torch.float64))
+    shaved = (plain - FAINT).clamp(min=0)
+    torch.testing.assert_close(block_weights(camera, anchors, FAR, 3, 2.0), shaved / shaved.sum())
+
+
+def test_on_an_anchor_that_block_is_alone_and_close_to_it_nearly_so():
+    for row, anchor in enumerate(GRID):
+        for power in (1.0, 4.0, 60.0):
+            weights = block_weights(anchor, GRID, 75.0, 3, power)
+            assert weights[row] == 1
+            near = block_weights(anchor + torch.tensor([1e-3, 0, 0]), GRID, 75.0, 3, power)
+            assert near[row] > 0.999
+
+
+def test_power_zero_weighs_all_alike_inside_the_ramp():
+    distances = torch.tensor([0.0, 1e-200, 3.0, 7.0], dtype=torch.float64)
+    assert inverse_distance_weights(distances, 0.0).tolist() == [0.25] * 4
+
+
+def test_extreme_distances_and_powers_stay_finite():
+    distances = torch.tensor([1e-300, 1e-3, 1e6], dtype=torch.float64)
+    for power in (0.5, 4.0, 100.0):
+        weights = inverse_distance_weights(distances, power)
+        assert torch.isfinite(weights).all()
+        assert weights.sum() == pytest.approx(1)
+
+
+def test_coinciding_anchors_share():
+    anchors = torch.tensor([[0.0, 0, 0], [0, 0, 0], [9, 0, 0]], dtype=torch.float64)
+    weights = block_weights(torch.zeros(3, dtype=torch.float64), anchors, 75.0, 1, 4.0)
+    torch.testing.assert_close(weights, torch.tensor([0.5, 0.5, 0.0], dtype=torch.float64))
+
+
+def test_the_weights_do_not_depend_on_the_unit_of_length():
+    for camera in random_points("cameras", 20, 150.0):
+        in_metres = block_weights(camera, GRID, 75.0, 3, 4.0)
+        in_kilometres = block_weights(camera / 1000, GRID / 1000, 0.075, 3, 4.0)
+        torch.testing.assert_close(in_metres, in_kilometres, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("power", [0.0, 4.0])
+@pytest.mark.parametrize("most", [1, 3])
+def test_weights_are_continuous_along_any_path(power, most):
+    """Where the weights change fastest, steps an eighth as long change them about an eighth: a jump would not shrink.
+
+    The paths cross the threshold, rank changes and the exact corners and edges of the grid, and leave the city.
+    """
+    paths = [
+        [[10, 20, 2], [140, 75, 2]],
+        [[0, 0, 0], [150, 150, 0]],
+        [[75, -200, 5], [75, 300, 5]],
+        [[25, 0, 0], [25, 99, 0]],
+    ]
+    for start, stop in torch.tensor(paths, dtype=torch.float64):
+        changes = weight_changes(start, stop, 400, power, most)
+        assert changes.max() < 0.5
+        for step in changes.topk(3).indices:
+            ends = [start + share * (stop - start) for share in (step / 400, (step + 1) / 400)]
+            assert weight_changes(*ends, 8, power, most).max() < changes[step] / 4
+
+
+def test_the_continuity_check_catches_a_hard_rule():
+    start, stop = torch.tensor([[20.0, 30.0, 0.0], [30.0, 30.0, 0.0]], dtype=torch.float64)
+
+    def nearest_only(camera):
+        return torch.nn.functional.one_hot(distances_to(camera, GRID).argmin(), len(GRID)).double()
+
+    for steps in (8, 64):
+        assert weight_changes(start, stop, steps, 0.0, 1, nearest_only).max() == 1
+
+
+def weight_changes(start, stop, steps: int, power: float, most: int, rule=None) -> torch.Tensor:
+    """Largest change of any weight in each of `steps` equal steps from start to stop."""
+    rule = rule or (lambda camera: block_weights(camera, GRID, 60.0, most, power))
+    shares = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
+    return torch.stack([rule(start + share * (stop - start)) for share in shares]).diff(dim=0).abs().amax(1)
+
+
+def test_the_nearest_is_always_selected_and_first():
+    for camera in random_points("cameras", 30, 1000.0):
+        for most in (1, 3):
+            selected = select_blocks(camera, GRID, 1.0, most)
+            assert selected[0] == distances_to(camera, GRID).argmin()
+
+
+def test_blocks_beyond_the_threshold_are_not_selected():
+    for camera in random_points("cameras", 30, 150.0):
+        distances = distances_to(camera, GRID)
+        reach = max(40.0, (1 + TIE_MARGIN) * float(distances.min()))
+        selected = select_blocks(camera, GRID, 40.0, len(GRID))
+        assert set(selected.tolist()) == set((distances < reach).nonzero().ravel().tolist())
+
+
+def test_more_than_the_most_are_blended_only_where_they_tie():
+    for camera in random_points("cameras", 100, 150.0):
+        distances = distances_to(camera, GRID)
+        for most in (1, 2, 3):
+            extra = select_blocks(camera, GRID, FAR, most)[most:]
+            assert (distances[extra] <= (1 + TIE_MARGIN) * distances.min()).all()
+
+
+def test_the_fade_begins_at_three_quarters_of_the_reach_and_falls_to_zero_at_it():
+    distances = torch.tensor([1.0, 75.0, 80.0, 90.0, 99.999, 100.0, 120.0], dtype=torch.float64)
+    fade = fades(distances, 100.0, 8)
+    assert (1 - FADE_SHARE) * 100.0 == 75.0
+    assert fade[:2].tolist() == [1, 1]
+    assert (fade.diff() <= 0).all()
+    assert 0 < fade[4] < 1e-6
+    assert fade[5:].tolist() == [0, 0]
+
+
+def test_a_camera_nowhere_is_an_error():
+    with pytest.raises(UserError, match="three finite numbers"):
+        block_weights(torch.tensor([0.0, float("nan"), 0.0]), GRID, 75.0, 3, 4.0)
