@@ -1,5 +1,6 @@
 """What was captured: cameras, images with poses, sparse points. Every reader ends in one `Scene`."""
 
+import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -50,3 +51,13 @@ class Scene:
     def centers_world(self) -> np.ndarray:
         """Camera centres [N, 3] in metres."""
         return np.stack([image.world_from_cam[:, 3] for image in self.images])
+
+
+def scene_hash(scene: Scene) -> str:
+    """16 hex digits over the images' ids, poses and cameras: what was learned belongs to this scene."""
+    digest = hashlib.sha256()
+    for image in scene.images:
+        digest.update(image.id.encode())
+        digest.update(np.ascontiguousarray(image.world_from_cam, "<f8").tobytes())
+        digest.update(repr(scene.cameras[image.camera_key]).encode())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,64 @@
+"""Photographs from files: headers, exposure, pixels as 8-bit RGB, masks, and their reduction by area."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, UInt8
+from PIL import ExifTags, Image
+
+DECODE_ERRORS = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
+
+
+def exposure_of(image: Image.Image) -> float | None:
+    """Shutter time in seconds x ISO / 100 / f-number^2 from EXIF, None where any of the three is missing or absurd."""
+    try:
+        tags = image.getexif().get_ifd(ExifTags.IFD.Exif)
+        shutter_s, iso, f_number = (
+            float(np.ravel(tags[tag])[0])
+            for tag in (ExifTags.Base.ExposureTime, ExifTags.Base.ISOSpeedRatings, ExifTags.Base.FNumber)
+        )
+        exposure = shutter_s * iso / 100 / f_number**2
+    except (*DECODE_ERRORS, KeyError, TypeError, IndexError, ZeroDivisionError, OverflowError):
+        return None
+    return exposure if math.isfinite(exposure) and exposure > 0 else None
+
+
+def read_rgb(path: Path) -> Image.Image:
+    """The pixels as they are stored (poses refer to those: EXIF orientation is not applied), as 8-bit RGB.
+
+    16-bit gray keeps its high byte; transparent pixels stand before black. Raises one of DECODE_ERRORS.
+    """
+    with Image.open(path) as image:
+        image.load()
+        if image.mode.startswith("I"):
+            gray = np.clip(np.asarray(image, np.int64), 0, 65535) / 257
+            return Image.fromarray(np.round(gray).astype(np.uint8)).convert("RGB")
+        if image.mode == "F":
+            raise ValueError("it holds floating point values, whose range nothing tells")
+        if image.has_transparency_data:
+            image = image.convert("RGBA")
+            return Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image).convert("RGB")
+        return image.convert("RGB")
+
+
+def read_mask(path: Path) -> Bool[np.ndarray, "h w"]:
+    """True where a pixel may be used: where the mask is not 0 in every channel. Raises one of DECODE_ERRORS."""
+    with Image.open(path) as mask:
+        image = mask.convert("RGB") if mask.mode in ("P", "PA", "LA", "RGBA", "CMYK") else mask
+        pixels = np.asarray(image) != 0
+    return pixels if pixels.ndim == 2 else pixels.any(axis=2)
+
+
+def area_mean(image: Image.Image, factor: int) -> UInt8[np.ndarray, "h w 3"]:
+    """Every `factor` x `factor` pixels become their mean; what is left over at the right and below is cut off."""
+    width, height = image.width // factor, image.height // factor
+    cut = image.crop((0, 0, width * factor, height * factor))
+    return np.asarray(cut.reduce(factor) if factor > 1 else cut)
+
+
+def whole_blocks(mask: Bool[np.ndarray, "H W"], factor: int) -> Bool[np.ndarray, "h w"]:
+    """True where all `factor` x `factor` pixels are."""
+    height, width = mask.shape[0] // factor, mask.shape[1] // factor
+    cut = mask[: height * factor, : width * factor]
+    return np.asarray(cut.reshape(height, factor, width, factor).all(axis=(1, 3)))

@@ -1,0 +1,209 @@
+"""What every reader ends in: candidates are checked, the bad ones listed and left out, the rest become the `Scene`."""
+
+import hashlib
+import io
+import math
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from PIL import Image
+
+from blocknerf.core.errors import UserError
+from blocknerf.core.logging import log
+from blocknerf.scene.photographs import DECODE_ERRORS, exposure_of
+from blocknerf.scene.rays import focal_lengths, rescale_camera
+from blocknerf.scene.readers.sidecar import Sidecar
+from blocknerf.scene.scene import Camera, ImageRecord, Scene
+
+_ROTATION_TOLERANCE = 2e-3
+_MAX_NAMED = 12
+_MAX_SIDE = 1_000_000
+_THREADS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """An image that a capture lists; whether it can be used is not known yet.
+
+    `camera` may be a function of the photograph's (width, height), where only that tells the intrinsics.
+    """
+
+    name: str
+    path: Path
+    camera: Camera | Callable[[int, int], Camera] | None
+    camera_key: str
+    world_from_cam: np.ndarray  # [3, 4] float64, OpenCV axes; the rotation is not checked yet
+    mask_path: Path | None = None
+    depth_path: Path | None = None
+    point_rows: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Capture:
+    candidates: list[Candidate]
+    points_world: np.ndarray = field(default_factory=lambda: np.zeros((0, 3)))
+    points_rgb: np.ndarray = field(default_factory=lambda: np.zeros((0, 3), np.uint8))
+    test_names: frozenset[str] | None = None
+
+
+class _Unusable(Exception):
+    """Why an image is left out."""
+
+
+def make_scene(root: Path, capture: Capture, sidecar: Sidecar, use_masks: bool) -> Scene:
+    """Checks every candidate and puts the usable ones into a Scene, sorted by name.
+
+    Raises UserError when two images share a name or fewer than two are usable.
+    """
+    candidates = sorted(capture.candidates, key=lambda candidate: candidate.name)
+    for one, other in zip(candidates, candidates[1:], strict=False):
+        if one.name == other.name:
+            raise UserError(f"{root} lists two images of the name {one.name!r}. Rename or remove one of them.")
+    with ThreadPoolExecutor(_THREADS) as pool:
+        results = list(pool.map(lambda candidate: _check(root, candidate, sidecar, use_masks), candidates))
+    usable = [result for result in results if not isinstance(result, str)]
+    skipped = tuple((c.name, r) for c, r in zip(candidates, results, strict=True) if isinstance(r, str))
+    _report(root, len(candidates), len(usable), skipped)
+    return Scene(
+        root=root,
+        cameras={record.camera_key: camera for record, camera in usable},
+        images=tuple(record for record, _ in usable),
+        points_world=capture.points_world,
+        points_rgb=capture.points_rgb,
+        test_names=sidecar.test_names if sidecar.test_names is not None else capture.test_names,
+        skipped=skipped,
+    )
+
+
+def _report(root: Path, num_listed: int, num_usable: int, skipped: tuple[tuple[str, str], ...]) -> None:
+    named = list_by_reason(skipped)
+    if num_usable < 2:
+        raise UserError(
+            f"{root} lists {num_listed} images of which {num_usable} can be used; at least 2 are needed. "
+            + (f"Left out: {named}." if named else "Is this the folder of a capture?")
+        )
+    if skipped:
+        log.warning("%d of %d images are left out: %s.", len(skipped), num_listed, named)
+
+
+def list_by_reason(skipped: tuple[tuple[str, str], ...]) -> str:
+    """(name, reason) pairs as a sentence: "the reason: name, name; another reason: name, and 3 more"."""
+    by_reason: dict[str, list[str]] = {}
+    for name, reason in skipped[:_MAX_NAMED]:
+        by_reason.setdefault(reason, []).append(name)
+    text = "; ".join(f"{reason}: {', '.join(names)}" for reason, names in by_reason.items())
+    return text + (f", and {len(skipped) - _MAX_NAMED} more" if len(skipped) > _MAX_NAMED else "")
+
+
+def _check(root: Path, candidate: Candidate, sidecar: Sidecar, use_masks: bool) -> tuple[ImageRecord, Camera] | str:
+    try:
+        return _record(root, candidate, sidecar, use_masks)
+    except _Unusable as problem:
+        return str(problem)
+
+
+def _record(root: Path, candidate: Candidate, sidecar: Sidecar, use_masks: bool) -> tuple[ImageRecord, Camera]:
+    if candidate.problem is not None:
+        raise _Unusable(candidate.problem)
+    world_from_cam = _checked_pose(candidate.world_from_cam)
+    digest, size, exposure = _photograph(candidate.path)
+    camera = _checked_camera(candidate.camera, size)
+    resized = not callable(candidate.camera) and candidate.camera != camera
+    extra = sidecar.images.get(candidate.name, {})
+    mask_path = _mask(root, candidate, extra.get("mask"), size) if use_masks else None
+    depth_path = root / extra["depth"] if "depth" in extra else candidate.depth_path
+    if depth_path is not None and not depth_path.is_file():
+        raise _Unusable(f"there is no depth file {depth_path}")
+    record = ImageRecord(
+        id=hashlib.sha256(f"{candidate.name}\0{digest}".encode()).hexdigest()[:16],
+        name=candidate.name,
+        path=candidate.path,
+        camera_key=candidate.camera_key + (f"@{size[0]}x{size[1]}" if resized else ""),
+        world_from_cam=world_from_cam,
+        drive=extra.get("drive", _folder_of(candidate.name)),
+        mask_path=mask_path,
+        exposure=extra.get("exposure", exposure),
+        depth_path=depth_path,
+        point_rows=candidate.point_rows,
+    )
+    return record, camera
+
+
+def _folder_of(name: str) -> str:
+    folder = PurePosixPath(name).parent.as_posix()
+    return "0" if folder in (".", "", "/") else folder
+
+
+def _checked_pose(world_from_cam: np.ndarray) -> np.ndarray:
+    """The pose with its rotation made exact; readers' files carry few digits."""
+    if not np.isfinite(world_from_cam).all():
+        raise _Unusable("its pose holds a value that is not finite")
+    rotation = world_from_cam[:, :3]
+    largest = np.abs(rotation).max()
+    if (
+        largest > 2
+        or np.abs(rotation @ rotation.T - np.eye(3)).max() > _ROTATION_TOLERANCE
+        or np.linalg.det(rotation) <= 0
+    ):
+        raise _Unusable("its pose is no rotation (a scaled, mirrored or skewed matrix)")
+    left, _, right = np.linalg.svd(rotation)
+    return np.concatenate([left @ right, world_from_cam[:, 3:]], axis=1).astype(np.float64)
+
+
+def _checked_camera(camera: Camera | Callable[[int, int], Camera] | None, size: tuple[int, int]) -> Camera:
+    if camera is None:
+        raise _Unusable("the capture does not have the camera that it names")
+    if callable(camera):
+        camera = camera(*size)
+    if not (0 < camera.width <= _MAX_SIDE and 0 < camera.height <= _MAX_SIDE):
+        raise _Unusable(f"its camera is {camera.width} x {camera.height} pixels large")
+    if not all(map(math.isfinite, camera.params)):
+        raise _Unusable("its camera has a parameter that is not finite")
+    if any(focal <= 0 for focal in focal_lengths(camera)):
+        raise _Unusable("its camera has a focal length that is zero or negative")
+    if size == (camera.width, camera.height):
+        return camera
+    width, height = size
+    if min(abs(width * camera.height / camera.width - height), abs(height * camera.width / camera.height - width)) > 1:
+        raise _Unusable(f"it is {width} x {height} pixels large, but its camera {camera.width} x {camera.height}")
+    return rescale_camera(camera, width, height)
+
+
+def _photograph(path: Path) -> tuple[str, tuple[int, int], float | None]:
+    """Hash of the bytes, (width, height) and relative exposure, without decoding a pixel."""
+    if not path.is_file():
+        raise _Unusable(f"there is no such file in {path.parent}")
+    try:
+        content = path.read_bytes()
+        with Image.open(io.BytesIO(content)) as image:
+            return hashlib.sha256(content).hexdigest(), image.size, exposure_of(image)
+    except DECODE_ERRORS as error:
+        raise _Unusable(f"{path} cannot be read as an image") from error
+
+
+def _mask(root: Path, candidate: Candidate, from_sidecar: str | None, size: tuple[int, int]) -> Path | None:
+    """The mask that the capture names for this image, or one that lies in `masks/` under its name."""
+    path = root / from_sidecar if from_sidecar is not None else candidate.mask_path
+    if path is None:
+        usual = (root / "masks" / f"{candidate.name}.png", (root / "masks" / candidate.name).with_suffix(".png"))
+        path = next((place for place in usual if place.is_file()), None)
+    if path is None:
+        return None
+    if not path.is_file():
+        raise _Unusable(f"there is no mask {path}")
+    try:
+        with Image.open(path) as mask:
+            mask_size = mask.size
+    except DECODE_ERRORS as error:
+        raise _Unusable(f"the mask {path} cannot be read as an image") from error
+    if mask_size != size:
+        raise _Unusable(f"the mask {path} is {_times(mask_size)} pixels large, but the image {_times(size)}")
+    return path
+
+
+def _times(size: tuple[int, int]) -> str:
+    return f"{size[0]} x {size[1]}"

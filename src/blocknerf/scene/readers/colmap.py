@@ -1,0 +1,50 @@
+"""A COLMAP model and its photographs become candidates."""
+
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from blocknerf.scene.readers.candidates import Candidate, Capture
+from blocknerf.scene.readers.colmap_files import ColmapImage, read_model
+
+
+def read_colmap(data_root: Path, model_folder: Path) -> Capture:
+    """Photographs lie in `data_root/images`, or at their names relative to `data_root`.
+
+    Raises UserError that names a missing or damaged file of the model.
+    """
+    model = read_model(model_folder)
+    candidates = []
+    for image in model.images:
+        name = PurePosixPath(image.name.replace("\\", "/")).as_posix()
+        in_folder = data_root / "images" / name
+        candidates.append(
+            Candidate(
+                name=name,
+                path=in_folder if in_folder.is_file() or not (data_root / name).is_file() else data_root / name,
+                camera=model.cameras.get(image.camera_id),
+                camera_key=str(image.camera_id),
+                world_from_cam=_world_from_cam(image),
+                point_rows=_rows(image.point_ids, model.point_ids),
+            )
+        )
+    return Capture(candidates, model.points_world, model.points_rgb)
+
+
+def _world_from_cam(image: ColmapImage) -> np.ndarray:
+    """[3, 4]; the quaternion is used as it is: one whose length is not 1 gives no rotation, and that is found later."""
+    w, x, y, z = image.quaternion_wxyz
+    cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
+    with np.errstate(invalid="ignore", over="ignore"):
+        axis = np.array([x, y, z])
+        world_from_cam = ((w * w - axis @ axis) * np.eye(3) + 2 * np.outer(axis, axis) + 2 * w * cross).T
+        center = -world_from_cam @ np.array(image.translation)
+    return np.concatenate([world_from_cam, center[:, None]], axis=1)
+
+
+def _rows(wanted_ids: np.ndarray, point_ids: np.ndarray) -> np.ndarray:
+    """Rows of the sorted `point_ids` that hold `wanted_ids`; ids that no point has are left out."""
+    rows = np.searchsorted(point_ids, wanted_ids)
+    inside = rows < len(point_ids)
+    rows, wanted_ids = rows[inside], wanted_ids[inside]
+    return rows[point_ids[rows] == wanted_ids]

@@ -1,0 +1,248 @@
+"""COLMAP's model files, binary and text: https://colmap.github.io/format.html.
+
+Read here and not through pycolmap, so that a truncated file is an answer and never a crash, and so that a quaternion
+is seen as it stands in the file. Poses stand in `images` with and without the frames/rigs files of COLMAP >= 3.12.
+"""
+
+import mmap
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from blocknerf.core.errors import UserError
+from blocknerf.scene.colmap_module import pycolmap
+from blocknerf.scene.scene import Camera
+
+_REMEDY = "Copy the file again, or export the model from COLMAP once more."
+_NO_POINT = -1
+
+
+@dataclass(frozen=True, slots=True)
+class ColmapImage:
+    """An image as it stands in the file: nothing checked yet."""
+
+    name: str
+    camera_id: int
+    quaternion_wxyz: tuple[float, ...]  # cam_from_world
+    translation: tuple[float, ...]
+    point_ids: np.ndarray  # [k] int64, ascending, unique
+
+
+@dataclass(frozen=True, slots=True)
+class ColmapModel:
+    cameras: dict[int, Camera]
+    images: list[ColmapImage]
+    point_ids: np.ndarray  # [P] int64, ascending
+    points_world: np.ndarray  # [P, 3] float64
+    points_rgb: np.ndarray  # [P, 3] uint8
+
+
+def find_model(folder: Path) -> Path | None:
+    """The folder of the COLMAP model that belongs to a capture, if it has one."""
+    for place in ("sparse/0", "sparse", "colmap/sparse/0", "."):
+        if any((folder / place / f"{part}.{kind}").is_file() for part in ("cameras", "images") for kind in _READERS):
+            return folder / place
+    return None
+
+
+def read_model(folder: Path) -> ColmapModel:
+    """Reads cameras, images and points3D (.bin, else .txt). Raises UserError that names a missing or damaged file."""
+    kind = "bin" if any((folder / f"{part}.bin").is_file() for part in ("cameras", "images")) else "txt"
+    for part in ("cameras", "images"):
+        if not (folder / f"{part}.{kind}").is_file():
+            raise UserError(f"The COLMAP model in {folder} has no {part}.{kind}. {_REMEDY}")
+    read_cameras, read_images, read_points = _READERS[kind]
+    points = folder / f"points3D.{kind}"
+    ids, positions, colours = read_points(points) if points.is_file() else ([], [], [])
+    order = np.argsort(np.array(ids, np.int64))
+    positions = np.array(positions, np.float64).reshape(-1, 3)
+    order = order[np.isfinite(positions[order]).all(axis=1)]
+    return ColmapModel(
+        cameras=read_cameras(folder / f"cameras.{kind}"),
+        images=read_images(folder / f"images.{kind}"),
+        point_ids=np.array(ids, np.int64)[order],
+        points_world=positions[order],
+        points_rgb=np.array(colours, np.uint8).reshape(-1, 3)[order],
+    )
+
+
+@cache
+def _parameter_counts() -> dict[str, int]:
+    models = (name for name in pycolmap.CameraModelId.__members__ if name != "INVALID")
+    return {name: len(pycolmap.Camera.create_from_model_name(1, name, 1.0, 2, 2).params) for name in models}
+
+
+@cache
+def _model_names() -> dict[int, str]:
+    return {int(model): name for name, model in pycolmap.CameraModelId.__members__.items()}
+
+
+def _camera(model: str, width: int, height: int, params: tuple[float, ...], where: str) -> Camera:
+    expected = _parameter_counts().get(model)
+    if expected is None:
+        raise UserError(f"{where}: unknown camera model {model!r}; known are {', '.join(_parameter_counts())}.")
+    if len(params) != expected:
+        raise UserError(f"{where}: a {model} camera has {expected} parameters, not {len(params)}. {_REMEDY}")
+    return Camera(model, width, height, params)
+
+
+# --- binary ---------------------------------------------------------------------------------------------------------
+
+
+class _Cursor:
+    """Walks through a file and never past its end."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with path.open("rb") as handle:
+            empty = path.stat().st_size == 0
+            self.data = memoryview(b"" if empty else mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ))
+        self.at = 0
+
+    def span(self, num_bytes: int) -> int:
+        """Moves on by `num_bytes` and returns where they begin."""
+        begin, self.at = self.at, self.at + num_bytes
+        if self.at > len(self.data):
+            raise UserError(f"{self.path} is truncated: it ends at byte {len(self.data)}, inside a record. {_REMEDY}")
+        return begin
+
+    def take(self, layout: struct.Struct) -> tuple:
+        return layout.unpack_from(self.data, self.span(layout.size))
+
+    def text(self) -> str:
+        piece = self.data[self.at : self.at + 4096].tobytes()
+        length = piece.find(b"\0")
+        begin = self.span((length if length >= 0 else len(piece)) + 1)
+        return self.data[begin : self.at - 1].tobytes().decode("utf-8", "replace")
+
+    def records(self, smallest: int) -> Iterator[None]:
+        """As many turns as the count says that stands here; the file must then be at its end."""
+        (count,) = self.take(_COUNT)
+        if count * smallest > len(self.data) - self.at:
+            raise UserError(
+                f"{self.path} is truncated: {count} records do not fit in {len(self.data)} bytes. {_REMEDY}"
+            )
+        for _ in range(count):
+            yield
+        if self.at != len(self.data):
+            extra = len(self.data) - self.at
+            raise UserError(f"{self.path} is damaged: {extra} bytes follow its {count} records. {_REMEDY}")
+
+
+_COUNT = struct.Struct("<Q")
+_CAMERA = struct.Struct("<IiQQ")
+_IMAGE = struct.Struct("<I7dI")
+_POINT = struct.Struct("<q3d3BdQ")
+_OBSERVATION = np.dtype([("xy", "<f8", 2), ("point_id", "<i8")])
+
+
+def _cameras_bin(path: Path) -> dict[int, Camera]:
+    cursor, cameras = _Cursor(path), {}
+    for _ in cursor.records(_CAMERA.size):
+        camera_id, model_id, width, height = cursor.take(_CAMERA)
+        model = _model_names().get(model_id, f"number {model_id}")
+        params = cursor.take(struct.Struct(f"<{_parameter_counts().get(model, 0)}d"))
+        cameras[camera_id] = _camera(model, width, height, params, f"{path}, camera {camera_id}")
+    return cameras
+
+
+def _images_bin(path: Path) -> list[ColmapImage]:
+    cursor, images = _Cursor(path), []
+    for _ in cursor.records(_IMAGE.size + 9):
+        _, *pose, camera_id = cursor.take(_IMAGE)
+        name = cursor.text()
+        (count,) = cursor.take(_COUNT)
+        begin = cursor.span(count * _OBSERVATION.itemsize)
+        observed = np.frombuffer(cursor.data, _OBSERVATION, count, begin)["point_id"]
+        images.append(ColmapImage(name, camera_id, tuple(pose[:4]), tuple(pose[4:]), _observed(observed)))
+    return images
+
+
+def _points_bin(path: Path) -> tuple[list, list, list]:
+    cursor, ids, positions, colours = _Cursor(path), [], [], []
+    for _ in cursor.records(_POINT.size):
+        point_id, x, y, z, r, g, b, _, track_length = cursor.take(_POINT)
+        cursor.span(track_length * 8)
+        ids.append(point_id)
+        positions.append((x, y, z))
+        colours.append((r, g, b))
+    return ids, positions, colours
+
+
+def _observed(point_ids: np.ndarray) -> np.ndarray:
+    return np.unique(point_ids[point_ids != _NO_POINT]).astype(np.int64)
+
+
+# --- text -----------------------------------------------------------------------------------------------------------
+
+
+def _lines(path: Path) -> Iterator[tuple[str, str]]:
+    """Every line, stripped, with where it stands; comments are left out, empty lines are kept."""
+    with path.open(encoding="utf-8", errors="replace") as handle:
+        for number, line in enumerate(handle, 1):
+            if not line.startswith("#"):
+                yield f"{path}, line {number}", line.strip()
+
+
+def _numbers(words: list[str], kind: type, where: str) -> list:
+    try:
+        return [kind(word) for word in words]
+    except (ValueError, OverflowError) as error:
+        raise UserError(f"{where}: {error}. {_REMEDY}") from error
+
+
+def _words(line: str, least: int, where: str, most_splits: int = -1) -> list[str]:
+    words = line.split(maxsplit=most_splits)
+    if len(words) < least:
+        raise UserError(f"{where}: {len(words)} values where at least {least} belong; is the file truncated? {_REMEDY}")
+    return words
+
+
+def _cameras_txt(path: Path) -> dict[int, Camera]:
+    cameras = {}
+    for where, line in _lines(path):
+        if line:
+            (
+                camera_id,
+                model,
+                *size,
+            ) = _words(line, 4, where)[:4]
+            camera_id, width, height = _numbers([camera_id, *size], int, where)
+            params = tuple(_numbers(line.split()[4:], float, where))
+            cameras[camera_id] = _camera(model, width, height, params, where)
+    return cameras
+
+
+def _images_txt(path: Path) -> list[ColmapImage]:
+    images, lines = [], _lines(path)
+    for where, line in lines:
+        if not line:
+            continue
+        words = _words(line, 10, where, 9)
+        pose = _numbers(words[1:8], float, where)
+        (camera_id,) = _numbers([words[8]], int, where)
+        where, observations = next(lines, (where, ""))
+        values = observations.split()
+        if len(values) % 3:
+            raise UserError(f"{where}: observations come in threes, but here are {len(values)} values. {_REMEDY}")
+        observed = np.array(_numbers(values[2::3], np.int64, where), np.int64)
+        images.append(ColmapImage(words[9], camera_id, tuple(pose[:4]), tuple(pose[4:]), _observed(observed)))
+    return images
+
+
+def _points_txt(path: Path) -> tuple[list, list, list]:
+    ids, positions, colours = [], [], []
+    for where, line in _lines(path):
+        if line:
+            words = _words(line, 8, where)
+            ids += _numbers(words[:1], np.int64, where)
+            positions.append(_numbers(words[1:4], float, where))
+            colours.append([min(max(c, 0), 255) for c in _numbers(words[4:7], int, where)])
+    return ids, positions, colours
+
+
+_READERS = {"bin": (_cameras_bin, _images_bin, _points_bin), "txt": (_cameras_txt, _images_txt, _points_txt)}

@@ -1,0 +1,188 @@
+"""transforms.json in the dialects of instant-ngp and nerfstudio becomes candidates.
+
+https://docs.nerf.studio/quickstart/data_conventions.html: poses are world_from_cam in OpenGL camera axes (x right,
+y up, z backward); intrinsics stand in the file once or in each frame. Poses are kept in the file's own units.
+"""
+
+import math
+import posixpath
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from blocknerf.core.errors import UserError
+from blocknerf.core.files import read_json
+from blocknerf.scene.readers.candidates import Candidate, Capture
+from blocknerf.scene.scene import Camera
+
+_ENDINGS = ("", ".png", ".jpg", ".jpeg", ".PNG", ".JPG", ".JPEG")
+_PERSPECTIVE = ("PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV", "FULL_OPENCV")
+_FISHEYE = ("OPENCV_FISHEYE", "SIMPLE_RADIAL_FISHEYE", "RADIAL_FISHEYE")
+_NUMBERS = (
+    *("w", "h", "fl_x", "fl_y", "cx", "cy", "camera_angle_x", "camera_angle_y"),
+    *("k1", "k2", "k3", "k4", "k5", "k6", "p1", "p2"),
+)
+_OPENCV_FROM_OPENGL = np.array([1.0, -1.0, -1.0, 1.0])  # turns the axes y and z around
+
+
+def read_transforms(data_root: Path, path: Path) -> Capture:
+    """Raises UserError when the file is missing, damaged, or without frames or intrinsics that can be used."""
+    tree = read_json(path, "transforms file")
+    frames = tree.get("frames") if isinstance(tree, dict) else None
+    if not isinstance(frames, list) or not all(isinstance(frame, dict) for frame in frames):
+        raise UserError(f"{path} has no list of frames. Is it a transforms.json of instant-ngp or nerfstudio?")
+    splits = {key: _split(tree, key, path) for key in ("train_filenames", "val_filenames", "test_filenames")}
+    keys: dict[tuple, str] = {}
+    candidates = [_candidate(tree, frame, number, data_root, path, keys, splits) for number, frame in enumerate(frames)]
+    return Capture(candidates, test_names=_test_names(splits, [c.name for c in candidates]))
+
+
+def _candidate(
+    tree: dict,
+    frame: dict,
+    number: int,
+    data_root: Path,
+    path: Path,
+    keys: dict[tuple, str],
+    splits: dict[str, frozenset[str] | None],
+) -> Candidate:
+    where = f"{path}, frame {number}"
+    if not isinstance(frame.get("file_path"), str):
+        raise UserError(f"{where}: 'file_path' must name an image, not {frame.get('file_path')!r}.")
+    image_path = _find_file(data_root, frame["file_path"])
+    name = _name(data_root, image_path)
+    values = {key: _number({**tree, **frame}, key, where) for key in _NUMBERS}
+    model = _model_name(tree, frame, values, where)
+    signature = (model, *values.values())
+    return Candidate(
+        name=name,
+        path=image_path,
+        camera=_camera(model, values, where),
+        camera_key=keys.setdefault(signature, str(len(keys))),
+        world_from_cam=_world_from_cam(frame.get("transform_matrix"), where),
+        mask_path=_named_file(data_root, frame, "mask_path", where),
+        depth_path=_named_file(data_root, frame, "depth_file_path", where),
+        problem=_outside_splits(name, splits),
+    )
+
+
+def _find_file(data_root: Path, file_path: str) -> Path:
+    stem = file_path.replace("\\", "/")
+    for ending in _ENDINGS:
+        path = data_root / (stem + ending)
+        if path.is_file():
+            return path
+    return data_root / stem
+
+
+def _name(data_root: Path, path: Path) -> str:
+    """The path relative to the image folder: `images/` in front is left away, as COLMAP's names do."""
+    relative = posixpath.relpath(path.as_posix(), data_root.as_posix())
+    return relative.removeprefix("images/")
+
+
+def _named_file(data_root: Path, frame: dict, key: str, where: str) -> Path | None:
+    value = frame.get(key)
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise UserError(f"{where}: {key!r} must name a file, not {value!r}.")
+    return data_root / value.replace("\\", "/")
+
+
+def _number(values: dict, key: str, where: str) -> float | None:
+    value = values.get(key)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise UserError(f"{where}: {key!r} must be a number, not {value!r}.")
+    return float(value)
+
+
+def _model_name(tree: dict, frame: dict, values: dict[str, float | None], where: str) -> str:
+    """The COLMAP model that holds these intrinsics."""
+    named = frame.get("camera_model", tree.get("camera_model"))
+    if named is None and frame.get("is_fisheye", tree.get("is_fisheye")):
+        named = "OPENCV_FISHEYE"
+    if named in _FISHEYE:
+        return "OPENCV_FISHEYE"
+    if named is not None and named not in _PERSPECTIVE:
+        known = ", ".join(_PERSPECTIVE + _FISHEYE)
+        raise UserError(f"{where}: the camera model {named!r} cannot be read; known are {known}.")
+    if any(values[key] for key in ("k3", "k4", "k5", "k6")):
+        return "FULL_OPENCV"
+    return "OPENCV" if any(values[key] for key in ("k1", "k2", "p1", "p2")) else "PINHOLE"
+
+
+_DISTORTION = {
+    "PINHOLE": (),
+    "OPENCV": ("k1", "k2", "p1", "p2"),
+    "FULL_OPENCV": ("k1", "k2", "p1", "p2", "k3", "k4", "k5", "k6"),
+    "OPENCV_FISHEYE": ("k1", "k2", "k3", "k4"),
+}
+
+
+def _camera(model: str, values: dict[str, float | None], where: str) -> Camera | Callable[[int, int], Camera]:
+    """The camera, or where the file does not tell its size, a function of the photograph's size."""
+    if values["fl_x"] is None and values["camera_angle_x"] is None:
+        raise UserError(f"{where}: there is neither 'fl_x' nor 'camera_angle_x', so the focal length is unknown.")
+
+    def of_size(width: int, height: int) -> Camera:
+        fl_x = _focal(values["fl_x"], values["camera_angle_x"], width) or 0.0
+        fl_y = _focal(values["fl_y"], values["camera_angle_y"], height)
+        cx = width / 2 if values["cx"] is None else values["cx"]
+        cy = height / 2 if values["cy"] is None else values["cy"]
+        distortion = (values[key] or 0.0 for key in _DISTORTION[model])
+        return Camera(model, width, height, (fl_x, fl_x if fl_y is None else fl_y, cx, cy, *distortion))
+
+    if values["w"] is None or values["h"] is None:
+        return of_size
+    return of_size(_pixels(values["w"]), _pixels(values["h"]))
+
+
+def _pixels(size: float) -> int:
+    return round(size) if math.isfinite(size) else 0
+
+
+def _focal(focal: float | None, angle_rad: float | None, size: int) -> float | None:
+    if focal is not None or angle_rad is None:
+        return focal
+    return size / 2 / math.tan(angle_rad / 2) if 0 < angle_rad < math.pi else 0.0
+
+
+def _world_from_cam(matrix: Any, where: str) -> np.ndarray:
+    try:
+        pose = np.array(matrix, np.float64)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{where}: 'transform_matrix' holds something that is no number.") from error
+    if pose.shape not in ((3, 4), (4, 4)):
+        raise UserError(f"{where}: 'transform_matrix' must have 4 rows of 4 numbers, not the shape {pose.shape}.")
+    return pose[:3] * _OPENCV_FROM_OPENGL
+
+
+def _split(tree: dict, key: str, path: Path) -> frozenset[str] | None:
+    names = tree.get(key)
+    if names is None:
+        return None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise UserError(f"{path}: {key!r} must be a list of file names.")
+    return frozenset(_name(path.parent, _find_file(path.parent, name)) for name in names)
+
+
+def _test_names(splits: dict[str, frozenset[str] | None], names: list[str]) -> frozenset[str] | None:
+    """The test split; the validation split where there is no test split; else what is not for training."""
+    for key in ("test_filenames", "val_filenames"):
+        if splits[key]:
+            return splits[key]
+    train = splits["train_filenames"]
+    return None if train is None else frozenset(names) - train
+
+
+def _outside_splits(name: str, splits: dict[str, frozenset[str] | None]) -> str | None:
+    """With both a training and a test list, a frame in neither belongs to nobody; one in the unused list is no use."""
+    train, test = splits["train_filenames"], splits["test_filenames"] or splits["val_filenames"]
+    if train is None or not test or name in train | test:
+        return None
+    return "it is neither in the training nor in the test list"

@@ -1,0 +1,25 @@
+"""Which images are learned from and which are kept to judge by."""
+
+from blocknerf.core.errors import UserError
+from blocknerf.scene.scene import ImageRecord, Scene
+
+
+def split_images(scene: Scene, test_every: int) -> tuple[tuple[ImageRecord, ...], tuple[ImageRecord, ...]]:
+    """(train, test), each sorted by name.
+
+    The scene's own test names where it has them, else every `test_every`th usable image by name, beginning with the
+    first; 0 keeps none. Raises UserError when nothing is left to train on.
+    """
+    images = sorted(scene.images, key=lambda image: image.name)
+    if scene.test_names is not None:
+        test_names = scene.test_names
+    else:
+        test_names = frozenset(image.name for image in images[::test_every]) if test_every else frozenset()
+    train = tuple(image for image in images if image.name not in test_names)
+    test = tuple(image for image in images if image.name in test_names)
+    if not train:
+        raise UserError(
+            f"All {len(test)} usable images of {scene.root} are test images, so none is left to train on. "
+            "Set dataset.test_every to 0 or to 2 and more, or shorten the scene's own test list."
+        )
+    return train, test

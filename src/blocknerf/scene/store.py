@@ -1,0 +1,329 @@
+"""The memory-mapped store: every photograph decoded once, at three sizes, with a table of directions per camera.
+
+Three kinds of flat files for each level of the pyramid, in the order of the manifest's images and cameras:
+`level_N.rgb` (uint8 [pixels, 3]), `level_N.directions` (float32 [pixels of all cameras, 3]), and, where any pixel is
+masked or cannot be undistorted, `level_N.valid` (uint8 [pixels]). Nothing is ever read wholly into memory.
+"""
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from blocknerf.core.errors import UserError
+from blocknerf.core.files import read_json, write_json
+from blocknerf.core.logging import console, log
+from blocknerf.core.types import RayBatch
+from blocknerf.scene.photographs import DECODE_ERRORS, area_mean, read_mask, read_rgb, whole_blocks
+from blocknerf.scene.rays import OPTICAL_AXIS, camera_directions, rays_from_directions
+from blocknerf.scene.scene import Camera, ImageRecord, Scene
+
+STORE_VERSION = 1
+_PYRAMID = (1, 2, 4)
+_THREADS = 2
+_SAMPLED_PIECES = 64
+_PIECE_BYTES = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """One size of the pyramid as flat arrays. An image's pixels, and a camera's directions, are row-major."""
+
+    rgb: np.ndarray  # [pixels, 3] uint8
+    directions: np.ndarray  # [camera pixels, 3] float32, unit, camera axes
+    valid: np.ndarray | None  # [pixels] uint8, 0 = leave out; None = all are good
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """Where everything stands in the files of one level."""
+
+    factor: int
+    sizes: dict[str, tuple[int, int]]  # image id -> (height, width)
+    rgb_begin: dict[str, int]  # image id -> first pixel
+    directions_begin: dict[str, int]  # camera key -> first pixel
+    num_pixels: int
+    num_directions: int
+
+
+class ImageStore:
+    """The pixels and rays of a scene, opened with `ImageStore.open`; looked up by image id, never by position.
+
+    `image_ids` are the images that could be decoded, by name; `skipped` lists the others as (name, reason).
+    """
+
+    def __init__(self, folder: Path, scene: Scene, layouts: list[_Layout], skipped: list[tuple[str, str]]) -> None:
+        names_skipped = {name for name, _ in skipped}
+        self.records = {image.id: image for image in scene.images if image.name not in names_skipped}
+        self.image_ids = tuple(self.records)
+        self.skipped = tuple(skipped)
+        self._layouts = layouts
+        self._levels = [_map_level(folder, number, layout) for number, layout in enumerate(layouts)]
+
+    @classmethod
+    def open(cls, scene: Scene, downsample: int, folder: Path, progress: bool = True) -> "ImageStore":
+        """Opens the store in `folder`, making it first where it is missing, damaged or of other photographs.
+
+        Level 0 is the photographs at 1 / `downsample`, levels 1 and 2 at half and a quarter of that. Raises UserError
+        when the disk is full, fewer than two images can be decoded, or `downsample` leaves nothing of an image.
+        """
+        layouts = _layouts(scene, downsample)
+        content_hash = _content_hash(scene, downsample)
+        manifest = folder / "manifest.json"
+        stale = _why_stale(folder, manifest, content_hash)
+        if stale is not None:
+            log.info("%s; decoding %d images into %s.", stale, len(scene.images), folder)
+            _build(folder, scene, layouts, content_hash, progress)
+        skipped = [(name, reason) for name, reason in read_json(manifest, "image store")["skipped"]]
+        if len(scene.images) - len(skipped) < 2:
+            reasons = "; ".join(f"{name}: {reason}" for name, reason in skipped[:8])
+            raise UserError(f"Fewer than two photographs of {scene.root} can be decoded. Left out: {reasons}.")
+        return cls(folder, scene, layouts, skipped)
+
+    @property
+    def num_levels(self) -> int:
+        return len(self._levels)
+
+    def level(self, level: int = 0) -> Level:
+        return self._levels[level]
+
+    def size(self, image_id: str, level: int = 0) -> tuple[int, int]:
+        """(height, width) in pixels."""
+        return self._layouts[level].sizes[image_id]
+
+    def first_pixels(self, image_id: str, level: int = 0) -> tuple[int, int]:
+        """Where the image begins in `Level.rgb`, and its camera in `Level.directions`."""
+        layout = self._layouts[level]
+        return layout.rgb_begin[image_id], layout.directions_begin[self.records[image_id].camera_key]
+
+    def rgb(self, image_id: str, level: int = 0) -> np.ndarray:
+        """uint8 [H, W, 3], a view of the file."""
+        return self._view(self._levels[level].rgb, self.first_pixels(image_id, level)[0], image_id, level)
+
+    def valid(self, image_id: str, level: int = 0) -> np.ndarray:
+        """bool [H, W]: false where a mask hides the pixel or the lens does not reach it."""
+        valid = self._levels[level].valid
+        if valid is None:
+            return np.ones(self.size(image_id, level), bool)
+        return self._view(valid, self.first_pixels(image_id, level)[0], image_id, level) != 0
+
+    def directions_cam(self, image_id: str, level: int = 0) -> np.ndarray:
+        """float32 [H, W, 3], unit, in camera axes; the optical axis where the lens does not reach."""
+        return self._view(self._levels[level].directions, self.first_pixels(image_id, level)[1], image_id, level)
+
+    def rays(self, image_id: str, level: int = 0) -> RayBatch:
+        """World rays of the whole image in row-major order, without image slots."""
+        return rays_from_directions(self.directions_cam(image_id, level), self.records[image_id].world_from_cam)
+
+    def _view(self, flat: np.ndarray, begin: int, image_id: str, level: int) -> np.ndarray:
+        height, width = self.size(image_id, level)
+        return flat[begin : begin + height * width].reshape(height, width, *flat.shape[1:])
+
+
+def _layouts(scene: Scene, downsample: int) -> list[_Layout]:
+    smallest = min(min(camera.width, camera.height) for camera in scene.cameras.values())
+    if smallest < downsample:
+        raise UserError(
+            f"dataset.image_downsample={downsample} leaves nothing of an image whose shorter side "
+            f"is {smallest} pixels; use a smaller number."
+        )
+    return [_layout(scene, downsample * times) for times in _PYRAMID if downsample * times <= smallest]
+
+
+def _layout(scene: Scene, factor: int) -> _Layout:
+    sizes, rgb_begin, directions_begin, num_pixels, num_directions = {}, {}, {}, 0, 0
+    for image in scene.images:
+        camera = scene.cameras[image.camera_key]
+        sizes[image.id] = (camera.height // factor, camera.width // factor)
+        rgb_begin[image.id] = num_pixels
+        num_pixels += sizes[image.id][0] * sizes[image.id][1]
+    for key, camera in scene.cameras.items():
+        directions_begin[key] = num_directions
+        num_directions += (camera.height // factor) * (camera.width // factor)
+    return _Layout(factor, sizes, rgb_begin, directions_begin, num_pixels, num_directions)
+
+
+def _map_level(folder: Path, number: int, layout: _Layout) -> Level:
+    def flat(kind: str, dtype: type, *shape: int) -> np.ndarray:
+        return np.asarray(np.memmap(folder / f"level_{number}.{kind}", dtype, "r", shape=shape))
+
+    return Level(
+        rgb=flat("rgb", np.uint8, layout.num_pixels, 3),
+        directions=flat("directions", np.float32, layout.num_directions, 3),
+        valid=flat("valid", np.uint8, layout.num_pixels) if (folder / f"level_{number}.valid").is_file() else None,
+    )
+
+
+# --- is what lies there still right? --------------------------------------------------------------------------------
+
+
+def _content_hash(scene: Scene, downsample: int) -> str:
+    """Over everything the files are made from: photographs (by id), cameras, masks. Poses are not among it."""
+    digest = hashlib.sha256(f"{STORE_VERSION} {downsample}".encode())
+    for image in scene.images:
+        digest.update(f"{image.id} {image.camera_key} {scene.cameras[image.camera_key]}".encode())
+        if image.mask_path is not None:
+            digest.update(hashlib.sha256(image.mask_path.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def _why_stale(folder: Path, manifest: Path, content_hash: str) -> str | None:
+    if not manifest.is_file():
+        return "There is no image store yet"
+    try:
+        tree = read_json(manifest, "image store")
+        if tree["version"] != STORE_VERSION or tree["content_hash"] != content_hash:
+            return "The image store is of other photographs, masks or sizes"
+        for name, fingerprint in tree["files"].items():
+            if _fingerprint(folder / name) != fingerprint:
+                return f"The image store's file {folder / name} is damaged"
+    except (UserError, KeyError, TypeError, AttributeError):
+        return f"The image store's {manifest} is damaged"
+    return None
+
+
+def _fingerprint(path: Path) -> dict[str, Any] | None:
+    """The file's size and a hash of pieces spread evenly over it, both ends included: cheap for any size."""
+    if not path.is_file():
+        return None
+    num_bytes, digest = path.stat().st_size, hashlib.sha256()
+    last = max(num_bytes - _PIECE_BYTES, 0)
+    with path.open("rb") as handle:
+        for piece in range(_SAMPLED_PIECES):
+            handle.seek(last * piece // (_SAMPLED_PIECES - 1))
+            digest.update(handle.read(_PIECE_BYTES))
+    return {"bytes": num_bytes, "sampled_sha256": digest.hexdigest()}
+
+
+# --- making it ------------------------------------------------------------------------------------------------------
+
+
+class _Parts:
+    """Files being made under temporary names. They take their places together at the end, or vanish."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._open: dict[str, tuple[Path, int]] = {}
+
+    def create(self, name: str, num_bytes: int) -> None:
+        """Reserves the space now, so that a full disk is an error here and not a crash later."""
+        path = self.folder / f".{name}.{os.getpid()}.tmp"
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)
+        self._open[name] = (path, handle)
+        os.posix_fallocate(handle, 0, num_bytes)
+
+    def write(self, name: str, array: np.ndarray, at_byte: int) -> None:
+        content = np.ascontiguousarray(array).data.cast("B")
+        while content:
+            written = os.pwrite(self._open[name][1], content, at_byte)
+            content, at_byte = content[written:], at_byte + written
+
+    def finish(self) -> None:
+        for name, (path, handle) in self._open.items():
+            os.fsync(handle)
+            os.replace(path, self.folder / name)
+
+    def close(self) -> None:
+        for path, handle in self._open.values():
+            os.close(handle)
+            path.unlink(missing_ok=True)
+
+
+def _build(folder: Path, scene: Scene, layouts: list[_Layout], content_hash: str, progress: bool) -> None:
+    parts = _Parts(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "manifest.json").unlink(missing_ok=True)
+        skipped = _fill(parts, scene, layouts, progress)
+        for stale in folder.glob("level_*.*"):
+            stale.unlink()
+        parts.finish()
+    except OSError as error:
+        raise UserError(
+            f"Cannot write the image store in {folder}: {error.strerror or error}. "
+            "Free some space, choose another output folder or a larger dataset.image_downsample, then run again."
+        ) from error
+    finally:
+        parts.close()
+    for name, reason in skipped:
+        log.warning("The image %s is left out: %s.", name, reason)
+    files = {path.name: _fingerprint(path) for path in sorted(folder.glob("level_*.*"))}
+    manifest = {"version": STORE_VERSION, "content_hash": content_hash, "skipped": skipped, "files": files}
+    write_json(folder / "manifest.json", manifest)
+
+
+def _fill(parts: _Parts, scene: Scene, layouts: list[_Layout], progress: bool) -> list[tuple[str, str]]:
+    for number, layout in enumerate(layouts):
+        parts.create(f"level_{number}.directions", layout.num_directions * 12)
+    unseen: dict[tuple[str, int], np.ndarray] = {}
+    with Progress(*_COLUMNS, console=console, disable=not progress, transient=True) as bars:
+        tasks = [partial(_store_directions, parts, key, camera, layouts) for key, camera in scene.cameras.items()]
+        for found in _in_parallel(tasks, bars, "Cameras"):
+            unseen.update(found)
+        any_invalid = bool(unseen) or any(image.mask_path is not None for image in scene.images)
+        for number, layout in enumerate(layouts):
+            parts.create(f"level_{number}.rgb", layout.num_pixels * 3)
+            if any_invalid:
+                parts.create(f"level_{number}.valid", layout.num_pixels)
+        tasks = [partial(_store_image, parts, image, layouts, unseen, any_invalid) for image in scene.images]
+        problems = _in_parallel(tasks, bars, "Photographs")
+        return [(image.name, why) for image, why in zip(scene.images, problems, strict=True) if why is not None]
+
+
+_COLUMNS = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+
+
+def _in_parallel(tasks: list[Callable[[], Any]], bars: Progress, title: str) -> Iterable[Any]:
+    """Results in the order of the tasks. A task keeps its pixels to itself, so memory holds one image a thread."""
+    with ThreadPoolExecutor(_THREADS) as pool:
+        yield from bars.track(pool.map(lambda task: task(), tasks), len(tasks), description=title)
+
+
+def _store_directions(
+    parts: _Parts, key: str, camera: Camera, layouts: list[_Layout]
+) -> dict[tuple[str, int], np.ndarray]:
+    """Writes one camera's tables; returns where (bool [H, W] per key and level) the lens does not reach."""
+    unseen = {}
+    for number, layout in enumerate(layouts):
+        height, width = camera.height // layout.factor, camera.width // layout.factor
+        covered = replace(camera, width=width * layout.factor, height=height * layout.factor)
+        directions = camera_directions(covered, width, height)
+        missing = np.isnan(directions).any(axis=2)
+        if missing.any():
+            directions[missing] = OPTICAL_AXIS
+            unseen[key, number] = missing
+        parts.write(f"level_{number}.directions", directions, layout.directions_begin[key] * 12)
+    return unseen
+
+
+def _store_image(
+    parts: _Parts,
+    image: ImageRecord,
+    layouts: list[_Layout],
+    unseen: dict[tuple[str, int], np.ndarray],
+    any_invalid: bool,
+) -> str | None:
+    """Writes one photograph at every level; returns why it cannot be used, if so."""
+    try:
+        photograph = read_rgb(image.path)
+        mask = None if image.mask_path is None else read_mask(image.mask_path)
+    except DECODE_ERRORS as error:
+        return f"{image.path} or its mask cannot be decoded ({error})"
+    for number, layout in enumerate(layouts):
+        begin = layout.rgb_begin[image.id]
+        parts.write(f"level_{number}.rgb", area_mean(photograph, layout.factor), begin * 3)
+        if any_invalid:
+            valid = np.ones(layout.sizes[image.id], bool)
+            if mask is not None:
+                valid &= whole_blocks(mask, layout.factor)
+            if (image.camera_key, number) in unseen:
+                valid &= ~unseen[image.camera_key, number]
+            parts.write(f"level_{number}.valid", valid.astype(np.uint8), begin)
+    return None
