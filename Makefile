@@ -16,7 +16,8 @@ help: ## this list
 .venv: .venv/.installed-dev ## the environment with everything that tests and the demo need
 
 .venv/bin/python:
-	@test -n "$(PYTHON)" || { echo "No Python 3.11 or newer was found. Install one, or name it: make PYTHON=/path/to/python3.12"; exit 1; }
+	@$(or $(PYTHON),false) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "blocknerf needs Python 3.11 or newer. Install one, or name it: make PYTHON=/path/to/python3.12"; exit 1; }
 	@echo "Making .venv with $(PYTHON) ($$($(PYTHON) --version))"
 	@$(PYTHON) -m venv .venv || { rm -rf .venv; \
 		echo "$(PYTHON) cannot make a virtual environment; on Debian and Ubuntu install python3-venv."; exit 1; }
