@@ -1,0 +1,298 @@
+"""Random pixels and patches of many images, with no Python loop over images or pixels.
+
+A pass visits every pixel once, in an order that a keyed bijection of the pixel numbers gives: position i of pass e is
+pixel P_e(i). So the order needs no memory, and the sampler's position is two numbers. P is a Feistel network over the
+next power of two, walked until it lands on a pixel (Black & Rogaway 2002, "Ciphers with arbitrary finite domains").
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from numba import njit
+from torch import Tensor
+
+from blocknerf.core.errors import UserError
+from blocknerf.core.seeds import derive_seed
+from blocknerf.core.types import RayBatch
+from blocknerf.scene.store import ImageStore
+
+_ROUNDS = 6
+_PATCH_TRIES = 64
+_PATCH_VALID_SHARE = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class PixelBatch:
+    """Pixels with their rays. `rays.image_slots` are positions in the sampler's `image_ids`."""
+
+    rays: RayBatch
+    rgb: Float[Tensor, "rays 3"]  # [0, 1] as captured
+    pixels_xy: Float[Tensor, "rays 2"]  # centres, in pixels of the level drawn from
+    valid: Bool[Tensor, " rays"]  # false only in patches, where a mask hides a pixel
+
+
+class PixelSampler:
+    """Draws pixels of the given images without replacement, pass after pass; masked pixels are never drawn.
+
+    `image_ids` that the store left out (they could not be decoded) are passed over and keep their slots. Everything
+    drawn depends on `seed` and the position alone: `state()` and `restore()` are exact.
+    """
+
+    def __init__(
+        self, store: ImageStore, image_ids: tuple[str, ...], batch_size: int, seed: int, level: int = 0
+    ) -> None:
+        self.batch_size = batch_size
+        self._seed = seed
+        self._pixels = store.level(level)
+        self._table = _table(store, image_ids, level)
+        self.num_pixels = _count_valid(self._table, self._pixels.valid)
+        """Pixels in one pass, masked ones not counted."""
+        if self.num_pixels == 0:
+            raise UserError(
+                f"None of the {len(image_ids)} images to draw from has a pixel that can be used. "
+                "Check the masks (0 means: leave this pixel out) or set dataset.use_masks=false."
+            )
+        self._epoch, self._counter, self._patches = 0, 0, 0
+        self._keys = self._keys_of(0)
+
+    @property
+    def passes(self) -> float:
+        """Passes over the pixels so far; 1.5 is the middle of the second."""
+        return self._epoch + self._counter / int(self._table.begin[-1])
+
+    def state(self) -> dict[str, int]:
+        return {
+            "epoch": self._epoch,
+            "counter": self._counter,
+            "patches": self._patches,
+            "num_pixels": self.num_pixels,
+        }
+
+    def restore(self, state: dict[str, int]) -> None:
+        """Goes to a position that `state()` gave. Raises UserError when it was given for other pixels."""
+        if state["num_pixels"] != self.num_pixels:
+            raise UserError(
+                f"The saved position is one among {state['num_pixels']} pixels, but now there are {self.num_pixels}: "
+                "images, masks or dataset.image_downsample have changed. Train this block anew."
+            )
+        self._epoch, self._counter, self._patches = state["epoch"], state["counter"], state["patches"]
+        self._keys = self._keys_of(self._epoch)
+
+    def next(self) -> PixelBatch:
+        """The next `batch_size` valid pixels; a batch may reach over into the next pass."""
+        table, valid = self._table, _optional(self._pixels.valid)
+        slots, flat = np.empty(self.batch_size, np.int64), np.empty(self.batch_size, np.int64)
+        filled = 0
+        while True:
+            filled, self._counter = _draw(
+                self._counter, self._keys, filled, table.begin, table.rgb_begin, valid, slots, flat
+            )
+            if filled == self.batch_size:
+                return self._gather(slots, flat, None)
+            self._epoch, self._counter = self._epoch + 1, 0
+            self._keys = self._keys_of(self._epoch)
+
+    def next_patches(self, count: int, size: int) -> PixelBatch:
+        """`count` squares of `size` x `size` pixels, flattened from [count, size, size], each inside one image.
+
+        Where masks exist, at least half of a patch is valid, if such a patch is found in 64 tries; `valid` tells.
+        Raises UserError when no image is as large as a patch.
+        """
+        table = self._table
+        corners = _num_corners(table, size)
+        if corners[-1] == 0:
+            raise UserError(f"No image has room for a patch of {size} x {size} pixels; use smaller patches.")
+        slots, flat = np.empty(count * size * size, np.int64), np.empty(count * size * size, np.int64)
+        valid = np.empty(count * size * size, np.bool_)
+        key = np.uint64(derive_seed(self._seed, "patches"))
+        _draw_patches(
+            *(key, self._patches, size, corners, table.rgb_begin, table.width, _optional(self._pixels.valid)),
+            *(slots, flat, valid),
+        )
+        self._patches += count
+        return self._gather(slots, flat, valid)
+
+    def _keys_of(self, epoch: int) -> np.ndarray:
+        seeds = [derive_seed(self._seed, "pixels", epoch, index) for index in range(_ROUNDS)]
+        return np.array(seeds, np.uint64)
+
+    def _gather(self, slots: np.ndarray, flat: np.ndarray, valid: np.ndarray | None) -> PixelBatch:
+        table, count = self._table, len(slots)
+        origins, directions, rgb = (np.empty((count, 3), np.float32) for _ in range(3))
+        pixels_xy = np.empty((count, 2), np.float32)
+        _gather_pixels(
+            *(slots, flat, table.directions_begin, table.width, table.world_from_cam),
+            *(self._pixels.rgb, self._pixels.directions, table.rgb_begin),
+            *(origins, directions, rgb, pixels_xy),
+        )
+        named = table.slot[slots]
+        rays = RayBatch(torch.from_numpy(origins), torch.from_numpy(directions), torch.from_numpy(named))
+        good = torch.ones(count, dtype=torch.bool) if valid is None else torch.from_numpy(valid)
+        return PixelBatch(rays, torch.from_numpy(rgb), torch.from_numpy(pixels_xy), good)
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """A row for each image that is drawn from."""
+
+    begin: np.ndarray  # [n + 1] int64: where the image's pixels begin among all pixels drawn from
+    rgb_begin: np.ndarray  # [n] int64: where they begin in the level's files
+    directions_begin: np.ndarray  # [n] int64
+    width: np.ndarray  # [n] int64
+    height: np.ndarray  # [n] int64
+    world_from_cam: np.ndarray  # [n, 3, 4] float32
+    slot: np.ndarray  # [n] int64: position in the sampler's image_ids
+
+
+def _table(store: ImageStore, image_ids: tuple[str, ...], level: int) -> _Table:
+    there = [(slot, image_id) for slot, image_id in enumerate(image_ids) if image_id in store.records]
+    if not there:
+        raise UserError(f"None of the {len(image_ids)} images to draw from can be decoded. Plan again.")
+    sizes = np.array([store.size(image_id, level) for _, image_id in there], np.int64)
+    firsts = np.array([store.first_pixels(image_id, level) for _, image_id in there], np.int64)
+    poses = np.stack([store.records[image_id].world_from_cam for _, image_id in there])
+    return _Table(
+        begin=np.concatenate([[0], np.cumsum(sizes[:, 0] * sizes[:, 1])]).astype(np.int64),
+        rgb_begin=np.ascontiguousarray(firsts[:, 0]),
+        directions_begin=np.ascontiguousarray(firsts[:, 1]),
+        width=np.ascontiguousarray(sizes[:, 1]),
+        height=np.ascontiguousarray(sizes[:, 0]),
+        world_from_cam=np.ascontiguousarray(poses, dtype=np.float32),
+        slot=np.array([slot for slot, _ in there], np.int64),
+    )
+
+
+def _optional(valid: np.ndarray | None) -> np.ndarray:
+    """Kernels take an empty array for "all are valid"."""
+    return np.zeros(0, np.uint8) if valid is None else valid
+
+
+def _count_valid(table: _Table, valid: np.ndarray | None) -> int:
+    num_pixels = np.diff(table.begin)
+    if valid is None:
+        return int(num_pixels.sum())
+    spans = zip(table.rgb_begin, table.rgb_begin + num_pixels, strict=True)
+    return sum(int(np.count_nonzero(valid[begin:end])) for begin, end in spans)
+
+
+def _num_corners(table: _Table, size: int) -> np.ndarray:
+    """[n + 1] running count of the places where a patch's upper left corner can stand."""
+    places = np.maximum(table.width - size + 1, 0) * np.maximum(table.height - size + 1, 0)
+    return np.concatenate([[0], np.cumsum(places)]).astype(np.int64)
+
+
+@njit(cache=True)
+def _mix(x):
+    """splitmix64's finaliser: every input bit moves every output bit."""
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
+@njit(cache=True)
+def _num_bits(size):
+    bits = 2
+    while (1 << bits) < size:
+        bits += 1
+    return bits
+
+
+@njit(cache=True)
+def _permute(position, keys, size, bits):
+    """The bijection of 0 ... size - 1 that `keys` name; 2^bits >= size."""
+    low_bits = np.uint64(bits // 2)
+    low_mask = np.uint64((1 << (bits // 2)) - 1)
+    high_mask = np.uint64((1 << (bits - bits // 2)) - 1)
+    x = np.uint64(position)
+    while True:
+        low, high = x & low_mask, x >> low_bits
+        for index in range(len(keys)):
+            if index % 2 == 0:
+                high = (high ^ _mix(low ^ keys[index])) & high_mask
+            else:
+                low = (low ^ _mix(high ^ keys[index])) & low_mask
+        x = (high << low_bits) | low
+        if x < np.uint64(size):
+            return np.int64(x)
+
+
+@njit(cache=True)
+def _row_of(begin, value):
+    """The row whose span begin[row] ... begin[row + 1] holds `value`."""
+    low, high = 0, len(begin) - 1
+    while high - low > 1:
+        middle = (low + high) // 2
+        if begin[middle] <= value:
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+@njit(cache=True)
+def _draw(counter, keys, filled, begin, rgb_begin, valid, slots, flat):
+    """Fills `slots` (rows of the table) and `flat` (rows of the level's rgb) from place `filled` on.
+
+    Returns how many are filled and the counter after the last position looked at.
+    """
+    size, bits = begin[-1], _num_bits(begin[-1])
+    while counter < size and filled < len(slots):
+        pixel = _permute(counter, keys, size, bits)
+        counter += 1
+        row = _row_of(begin, pixel)
+        place = rgb_begin[row] + pixel - begin[row]
+        if len(valid) == 0 or valid[place] != 0:
+            slots[filled] = row
+            flat[filled] = place
+            filled += 1
+    return filled, counter
+
+
+@njit(cache=True)
+def _draw_patches(key, first_patch, size, corners, rgb_begin, width, valid, slots, flat, patch_valid):
+    area = size * size
+    for patch in range(len(slots) // area):
+        most_valid, best_row, best_corner = -1, 0, 0
+        for attempt in range(_PATCH_TRIES):
+            number = np.uint64(first_patch + patch) * np.uint64(_PATCH_TRIES) + np.uint64(attempt)
+            place = np.int64(_mix(_mix(number) ^ key) % np.uint64(corners[-1]))
+            row = _row_of(corners, place)
+            columns = width[row] - size + 1
+            within = place - corners[row]
+            corner = rgb_begin[row] + within // columns * width[row] + within % columns
+            num_valid = area
+            if len(valid) > 0:
+                num_valid = 0
+                for index in range(area):
+                    num_valid += valid[corner + index // size * width[row] + index % size] != 0
+            if num_valid > most_valid:
+                most_valid, best_row, best_corner = num_valid, row, corner
+            if num_valid >= _PATCH_VALID_SHARE * area:
+                break
+        for index in range(area):
+            place = best_corner + index // size * width[best_row] + index % size
+            slots[patch * area + index] = best_row
+            flat[patch * area + index] = place
+            patch_valid[patch * area + index] = len(valid) == 0 or valid[place] != 0
+
+
+@njit(cache=True)
+def _gather_pixels(
+    slots, flat, directions_begin, width, world_from_cam, all_rgb, all_directions, rgb_begin,
+    origins, directions, rgb, pixels_xy,
+):  # fmt: skip
+    for ray in range(len(slots)):
+        row = slots[ray]
+        pixel = flat[ray] - rgb_begin[row]
+        pixels_xy[ray, 0] = pixel % width[row] + 0.5
+        pixels_xy[ray, 1] = pixel // width[row] + 0.5
+        direction = all_directions[directions_begin[row] + pixel]
+        pose = world_from_cam[row]
+        for axis in range(3):
+            origins[ray, axis] = pose[axis, 3]
+            directions[ray, axis] = (
+                pose[axis, 0] * direction[0] + pose[axis, 1] * direction[1] + pose[axis, 2] * direction[2]
+            )
+            rgb[ray, axis] = all_rgb[flat[ray], axis] / np.float32(255)
