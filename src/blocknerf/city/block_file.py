@@ -91,6 +91,19 @@ def has_block(folder: Path, name: str) -> bool:
     return (folder / f"{name}.json").is_file()
 
 
+def delete_block(folder: Path, name: str) -> None:
+    """Removes the pair `name`, its JSON first; nothing happens where there is none."""
+    (folder / f"{name}.json").unlink(missing_ok=True)
+    for path in folder.glob(f"{name}-*.safetensors"):
+        path.unlink(missing_ok=True)
+
+
+def delete_block(folder: Path, name: str) -> None:
+    """Removes the pair `name` where there is one: the JSON first, so that what is left is never half a pair."""
+    (folder / f"{name}.json").unlink(missing_ok=True)
+    _remove_stale(folder, name)
+
+
 def _read_weights(folder: Path, name: str, weights: dict[str, Any]) -> dict[str, Tensor]:
     path = folder / weights["file"]
     try:
@@ -119,8 +132,8 @@ def _names_weights(weights: Any) -> bool:
     return isinstance(weights["file"], str) and os.path.basename(weights["file"]) == weights["file"]
 
 
-def _remove_stale(folder: Path, name: str, keep: str) -> None:
-    """Removes weights that no JSON names any more and what a killed writer left; the new pair is already in place."""
+def _remove_stale(folder: Path, name: str, keep: str | None = None) -> None:
+    """Removes weights that no JSON names any more and what a killed writer left."""
     for path in folder.glob(f"{name}-*.safetensors"):
         if path.name != keep:
             path.unlink(missing_ok=True)

@@ -11,8 +11,8 @@ log = logging.getLogger("blocknerf")
 log.setLevel(logging.INFO)
 
 
-def start_logging(log_file: Path | None = None) -> None:
-    """Sends the program's messages to the console and, when given, to `log_file` as well (appended).
+def start_logging(log_file: Path | None = None, to_console: bool = True) -> None:
+    """Sends the program's messages to the console and, when given, to `log_file` (appended); workers have no console.
 
     The level is the logger's own and stays as it was set: `log.setLevel(logging.DEBUG)` shows more.
     """
@@ -20,7 +20,8 @@ def start_logging(log_file: Path | None = None) -> None:
         log.removeHandler(handler)
         handler.close()
     log.propagate = False
-    log.addHandler(RichHandler(console=console, show_path=False, show_time=False, show_level=False, markup=False))
+    if to_console:
+        log.addHandler(RichHandler(console=console, show_path=False, show_time=False, show_level=False, markup=False))
     if log_file is not None:
         log_file.parent.mkdir(parents=True, exist_ok=True)
         file_handler = logging.FileHandler(log_file, encoding="utf-8")

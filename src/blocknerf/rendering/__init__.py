@@ -1,0 +1,1 @@
+"""Ray to pixel. Takes callables, never a model class."""

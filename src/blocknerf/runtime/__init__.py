@@ -1,0 +1,1 @@
+"""Where the program runs: threads, processes, signals."""

@@ -1,0 +1,1 @@
+"""Losses, schedule, optimiser, the loop of one block, the run over many."""

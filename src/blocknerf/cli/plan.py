@@ -1,0 +1,89 @@
+"""`blocknerf plan`: blocks, map and cost before anything is trained."""
+
+from pathlib import Path
+
+import tyro
+from rich import box
+from rich.table import Table
+
+from blocknerf.core.config import load_config
+from blocknerf.core.logging import console, log
+
+
+def plan(
+    data_root: Path,
+    output_dir: Path,
+    config: Path | None = None,
+    overrides: tyro.conf.Positional[tuple[str, ...]] = (),
+) -> None:
+    """Cuts a scene into blocks and says what each will take, before anything is trained.
+
+    Writes plan.json, map.png and config.json into the output folder, where `blocknerf train` goes on from them. As
+    long as nothing has been trained there, planning again with other values replaces the plan.
+
+    Example: blocknerf plan --data-root my_street --output-dir out block_manager.block_size=25
+
+    Args:
+        data_root: Folder of the scene: a COLMAP model or transforms.json with its images.
+        output_dir: Folder of the run; made when it is not there.
+        config: YAML or JSON file; none: the defaults.
+        overrides: Single values, as section.key=value.
+    """
+    from blocknerf.blocks.output import plan_scene
+
+    settings, scene, planned = plan_scene(load_config(config, overrides), data_root, output_dir, replan=True)
+    print_plan(planned, scene, settings)
+    log.info(f"The plan is in {output_dir / 'plan.json'}, the map in {output_dir / 'map.png'}.")
+
+
+def print_plan(planned, scene, settings) -> None:
+    """The table of costs, the blocks that were merged, and the images that were left out."""
+    console.print(cost_table(planned, scene, settings))
+    log.info(f"The plan is in {output_dir / 'plan.json'}, the map in {output_dir / 'map.png'}.")
+
+
+def print_plan(planned, scene, settings) -> None:
+    """The table of costs, the blocks that were merged, and the images that were left out."""
+    console.print(cost_table(planned, scene, settings))
+    for given_up, taker, images in planned.merged:
+        console.print(f"Block {given_up} ({images} training images) was merged into {taker}.", highlight=False)
+    _print_skipped(scene.skipped)
+
+
+def cost_table(planned, scene, settings) -> Table:
+    """One row a block and one for all: images, neighbours, estimated memory, minutes and disk."""
+    from blocknerf.blocks.cost import estimate, store_bytes
+
+    costs = [estimate(block, scene, settings) for block in planned.blocks]
+    title = "1 block, and what it" if len(costs) == 1 else f"{len(costs)} blocks, and what each"
+    table = Table(title=f"{title} will take", title_justify="left", box=box.SIMPLE, caption_justify="left")
+    table.add_column("block")
+    for name in ("train", "test", "Mpixels", "GB memory", "minutes", "MB disk"):
+        table.add_column(name, justify="right")
+    table.add_column("neighbours")
+    for block, cost in zip(planned.blocks, costs, strict=True):
+        table.add_row(
+            block.id, str(cost.images), str(len(block.test_images)), f"{cost.pixels / 1e6:.1f}",
+            f"{cost.memory_gb:.1f}", f"{cost.minutes:.1f}", f"{cost.bytes_on_disk / 1e6:.0f}",
+            _a_few(block.neighbours),
+        )  # fmt: skip
+    table.add_section()
+    table.add_row(
+        "all", str(_distinct(block.train_images for block in planned.blocks)),
+        str(_distinct(block.test_images for block in planned.blocks)), f"{sum(c.pixels for c in costs) / 1e6:.1f}",
+        f"{max(c.memory_gb for c in costs):.1f}", f"{sum(c.minutes for c in costs):.1f}",
+        f"{sum(c.bytes_on_disk for c in costs) / 1e6:.0f}", "",
+    )  # fmt: skip
+    table.caption = (
+        "Memory, minutes and disk are estimates, memory for one block at a time. The last row counts an image once.\n"
+        f"The pixel store takes {store_bytes(scene, settings) / 1e6:.0f} MB of disk more, once for all blocks."
+    )
+    return table
+
+
+def _a_few(ids: tuple[str, ...]) -> str:
+    return " ".join(ids) if len(ids) <= 4 else f"{' '.join(ids[:3])} +{len(ids) - 3}"
+
+
+def _distinct(lists) -> int:
+    return len({image for images in lists for image in images})

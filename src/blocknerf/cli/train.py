@@ -1,0 +1,93 @@
+"""`blocknerf train`: every block of the plan, or some of them."""
+
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Table
+
+from blocknerf.core.config import load_config
+from blocknerf.core.logging import console, log, start_logging
+
+
+def train(
+    data_root: Path,
+    output_dir: Path = Path("outputs"),
+    config: Path | None = None,
+    overrides: tyro.conf.Positional[tuple[str, ...]] = (),
+    blocks: str | None = None,
+    jobs: Annotated[int, tyro.conf.arg(metavar="N")] = 1,
+    resume: bool = False,
+    overwrite: bool = False,
+) -> None:
+    """Trains every block of a scene; each is a field of its own with files of its own.
+
+    Plans first when the output folder has no plan yet. Ctrl-C saves; the same command with --resume goes on.
+
+    Example: blocknerf train --data-root my_street --output-dir out --config configs/street.yaml training.max_minutes=5
+
+    Args:
+        data_root: Folder of the scene: a COLMAP model or transforms.json with its images.
+        output_dir: Folder of the run; made when it is not there.
+        config: YAML or JSON file; none: the defaults.
+        overrides: Single values, as section.key=value.
+        blocks: Only these, as in 000,003; none: all.
+        jobs: Blocks trained at once, each in a process with its share of the cores.
+        resume: Leave finished blocks alone and go on with begun ones.
+        overwrite: Give up what these blocks had learned.
+    """
+    from blocknerf.blocks.output import plan_scene
+    from blocknerf.cli.plan import print_plan
+    from blocknerf.runtime.signals import interrupt_on_terminate
+    from blocknerf.training.run import Run, train_blocks
+
+    settings, scene, planned = plan_scene(load_config(config, overrides), data_root, output_dir)
+    start_logging(output_dir / "logs" / "train.log")
+    print_plan(planned, scene, settings)
+    interrupt_on_terminate()
+    block_ids = tuple(name.strip() for name in blocks.split(",") if name.strip()) if blocks else ()
+    with _progress_bars() as bars:
+        tasks = {}
+
+        def report(block_id, progress):
+            if block_id not in tasks:
+                tasks[block_id] = bars.add_task(block_id, total=1.0, rays="", psnr="", left="")
+            bars.update(
+                tasks[block_id],
+                completed=progress.fraction,
+                rays=f"{progress.rays_per_s:,.0f} rays/s",
+                psnr=f"{progress.train_psnr:.2f} dB",
+                left=f"{_clock(progress.remaining_s)} left",
+            )
+
+        run = Run(settings, scene, planned, output_dir)
+        results = train_blocks(run, block_ids, jobs, resume, overwrite, report)
+    console.print(_results_table(results) if results else "Every block is trained already.")
+    log.info("The city is in %s. Look at it with `blocknerf evaluate %s`.", output_dir, output_dir)
+
+
+def _progress_bars() -> Progress:
+    return Progress(
+        TextColumn("block {task.description}"),
+        BarColumn(bar_width=30),
+        TextColumn("{task.percentage:>3.0f}%  {task.fields[rays]}  {task.fields[psnr]}  {task.fields[left]}"),
+        console=console,
+    )
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02d}"
+
+
+def _results_table(results) -> Table:
+    table = Table(title="Trained", title_justify="left")
+    for name in ("block", "steps", "minutes", "rays/s", "validation PSNR"):
+        table.add_column(name, justify="left" if name == "block" else "right")
+    for result in sorted(results, key=lambda result: result.block_id):
+        psnr = "-" if result.val_psnr is None else f"{result.val_psnr:.2f}"
+        table.add_row(
+            result.block_id, f"{result.steps:,}", f"{result.train_s / 60:.1f}", f"{result.rays_per_s:,.0f}", psnr
+        )
+    return table

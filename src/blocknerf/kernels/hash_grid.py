@@ -1,0 +1,99 @@
+"""Multiresolution hash encoding (Mueller et al. 2022, section 3).
+
+A level is a virtual grid of `resolution` cells an edge over the unit cube. Corner (x, y, z) lives in row
+x + y (r + 1) + z (r + 1)^2 where the table has room for every corner, else in row
+(x xor 2654435761 y xor 805459861 z) mod rows. A point gets the trilinear mean of its 8 corners, level by level.
+"""
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from blocknerf.kernels import hash_grid_numba
+from blocknerf.kernels.registry import backend_for
+from blocknerf.kernels.row_gradient import RowGradient
+
+FEATURES = 4  # per level: one row is one 16-byte vector, four rows one cache line
+PRIME_Y = 2654435761
+PRIME_Z = 805459861
+
+
+def level_resolutions(num_levels: int, base: int, finest: int) -> Int[Tensor, " levels"]:
+    """Cells an edge per level, geometric from `base` to `finest` (Mueller et al. 2022, equations 2 and 3)."""
+    growth = (finest / base) ** (1 / max(num_levels - 1, 1))
+    return torch.tensor([int(np.floor(base * growth**level + 1e-6)) for level in range(num_levels)])
+
+
+def hash_encode(
+    points: Float[Tensor, "points 3"],
+    table: Float[Tensor, "levels rows features"],
+    resolutions: Int[Tensor, " levels"],
+    gradient: RowGradient | None = None,
+) -> Float[Tensor, "points encoding"]:
+    """Features of `points` in [0, 1]^3, level after level.
+
+    With `gradient` given, the numba kernel adds the table's gradient there instead of to `table.grad`. Points outside
+    the cube are moved to its border. Differentiable in the points by either implementation.
+    """
+    if backend_for(table) == "torch":
+        return hash_encode_torch(points, table, resolutions)
+    return _HashEncode.apply(points, table, resolutions, gradient)  # pyright: ignore[reportReturnType]
+
+
+def hash_encode_torch(
+    points: Float[Tensor, "points 3"],
+    table: Float[Tensor, "levels rows features"],
+    resolutions: Int[Tensor, " levels"],
+) -> Float[Tensor, "points encoding"]:
+    """The twin: differentiable in the table and in the points."""
+    rows = table.shape[1]
+    features = []
+    for level, resolution in enumerate(resolutions.tolist()):
+        scaled = points.clamp(0, 1) * resolution
+        cell = scaled.detach().floor().clamp(max=resolution - 1)
+        fraction = scaled - cell
+        low = cell.long()
+        total = torch.zeros_like(table[level, 0]).expand(points.shape[0], -1)
+        for corner in range(8):
+            bits = torch.tensor([corner & 1, corner >> 1 & 1, corner >> 2 & 1])
+            weight = torch.where(bits.bool(), fraction, 1 - fraction).prod(-1, keepdim=True)
+            total = total + weight * table[level, _row(low + bits, resolution, rows)]
+        features.append(total)
+    return torch.cat(features, -1)
+
+
+def _row(corner: Int[Tensor, "points 3"], resolution: int, rows: int) -> Int[Tensor, " points"]:
+    x, y, z = corner.unbind(-1)
+    if (resolution + 1) ** 3 <= rows:
+        return x + (resolution + 1) * (y + (resolution + 1) * z)
+    return (x ^ (y * PRIME_Y & 0xFFFFFFFF) ^ (z * PRIME_Z & 0xFFFFFFFF)) % rows
+
+
+class _HashEncode(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, points, table, resolutions, gradient):  # pyright: ignore[reportIncompatibleMethodOverride]
+        encoded = torch.empty(points.shape[0], table.shape[0] * table.shape[2])
+        hash_grid_numba.encode(points.detach().numpy(), table.detach().numpy(), resolutions.numpy(), encoded.numpy())
+        ctx.save_for_backward(points, table, resolutions)
+        ctx.gradient = gradient
+        return encoded
+
+    @staticmethod
+    def backward(ctx, grad_encoded):  # pyright: ignore[reportIncompatibleMethodOverride]
+        points, table, resolutions = ctx.saved_tensors
+        grad = grad_encoded.contiguous().numpy()
+        grad_points = grad_table = None
+        if ctx.needs_input_grad[0]:
+            grad_points = torch.empty_like(points)
+            hash_grid_numba.encode_backward_points(
+                points.detach().numpy(), table.detach().numpy(), resolutions.numpy(), grad, grad_points.numpy()
+            )
+        if ctx.needs_input_grad[1]:
+            into = ctx.gradient or RowGradient(torch.zeros_like(table))
+            hash_grid_numba.encode_backward_table(
+                points.detach().numpy(), resolutions.numpy(), grad,
+                into.values.numpy(), into.rows.numpy(), into.counts.numpy(), into.seen.numpy(),
+            )  # fmt: skip
+            grad_table = into.values if ctx.gradient is None else None
+        return grad_points, grad_table, None, None

@@ -1,0 +1,80 @@
+"""numba kernels of histograms along rays: one pass over a ray's sorted intervals each."""
+
+import numpy as np
+from numba import njit, prange
+
+
+@njit(parallel=True, fastmath=True, cache=True, nogil=True)
+def resample(edges, weights, jitter, padding, out):
+    rays, bins = weights.shape
+    wanted = out.shape[1]
+    for r in prange(rays):
+        floor = np.float32(padding / bins)
+        total = np.float32(0)
+        for b in range(bins):
+            total += weights[r, b] + floor
+        b = 0
+        low = np.float32(0)
+        share = (weights[r, 0] + floor) / total
+        for n in range(wanted):
+            quantile = (np.float32(n) + jitter[r]) / np.float32(wanted)
+            while b < bins - 1 and low + share <= quantile:
+                low += share
+                b += 1
+                share = (weights[r, b] + floor) / total
+            fraction = min(max((quantile - low) / share, np.float32(0)), np.float32(1))
+            out[r, n] = edges[r, b] + fraction * (edges[r, b + 1] - edges[r, b])
+
+
+@njit(parallel=True, fastmath=True, cache=True, nogil=True)
+def interlevel(proposal_edges, proposal_weights, edges, weights, epsilon, losses, grad):
+    rays, bins = proposal_weights.shape
+    fine = weights.shape[1]
+    for r in prange(rays):
+        for b in range(bins):
+            grad[r, b] = 0
+        loss = np.float32(0)
+        first = 0
+        for n in range(fine):
+            while first < bins and proposal_edges[r, first + 1] <= edges[r, n]:
+                first += 1
+            bound = np.float32(0)
+            end = first
+            while end < bins and proposal_edges[r, end] < edges[r, n + 1]:
+                bound += proposal_weights[r, end]
+                end += 1
+            missed = weights[r, n] - bound
+            if missed > 0:
+                loss += missed * missed / (weights[r, n] + np.float32(epsilon))
+                pull = -2 * missed / (weights[r, n] + np.float32(epsilon))
+                for b in range(first, end):
+                    grad[r, b] += pull
+        losses[r] = loss
+
+
+@njit(parallel=True, fastmath=True, cache=True, nogil=True)
+def distortion(edges, weights, losses, grad):
+    """sum_ij w_i w_j |m_i - m_j| by running sums: for sorted middles the pairs before i give w_i (m_i W - M)."""
+    rays, bins = weights.shape
+    for r in prange(rays):
+        all_weight = np.float32(0)
+        all_moment = np.float32(0)
+        for b in range(bins):
+            middle = np.float32(0.5) * (edges[r, b] + edges[r, b + 1])
+            all_weight += weights[r, b]
+            all_moment += weights[r, b] * middle
+        loss = np.float32(0)
+        weight = np.float32(0)
+        moment = np.float32(0)
+        for b in range(bins):
+            w = weights[r, b]
+            middle = np.float32(0.5) * (edges[r, b] + edges[r, b + 1])
+            width = edges[r, b + 1] - edges[r, b]
+            before = middle * weight - moment
+            weight += w
+            moment += w * middle
+            behind = (all_moment - moment) - middle * (all_weight - weight)
+            pull = before + behind
+            loss += w * pull + w * w * width / np.float32(3)
+            grad[r, b] = 2 * pull + 2 * w * width / np.float32(3)
+        losses[r] = loss

@@ -1,0 +1,53 @@
+"""Adam (Kingma and Ba 2015) on the rows that got a gradient; all others keep value and moments.
+
+Dense Adam over a hash table moves hundreds of megabytes a step, more than a small batch's forward and backward.
+"""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from blocknerf.kernels import sparse_adam_numba
+from blocknerf.kernels.registry import backend_for
+from blocknerf.kernels.row_gradient import RowGradient
+
+
+def sparse_adam_step(
+    table: Float[Tensor, "levels rows features"],
+    gradient: RowGradient,
+    first_moment: Float[Tensor, "levels rows features"],
+    second_moment: Float[Tensor, "levels rows features"],
+    step: int,
+    learning_rate: float,
+    betas: tuple[float, float] = (0.9, 0.99),
+    epsilon: float = 1e-15,
+) -> None:
+    """One step, in place, and empties `gradient`. `step` counts from 1 and corrects the moments' bias."""
+    rate = learning_rate * math.sqrt(1 - betas[1] ** step) / (1 - betas[0] ** step)
+    backend = backend_for(table)
+    update = _step_torch if backend == "torch" else _step_numba
+    with torch.no_grad():
+        update(table, gradient, first_moment, second_moment, rate, betas, epsilon)
+    gradient.counts.zero_()
+
+
+def _step_torch(table, gradient, first_moment, second_moment, rate, betas, epsilon) -> None:
+    for level, count in enumerate(gradient.counts.tolist()):
+        rows = gradient.rows[level, :count].long()
+        grad = gradient.values[level, rows]
+        first = torch.lerp(first_moment[level, rows], grad, 1 - betas[0])
+        second = torch.lerp(second_moment[level, rows], grad.square(), 1 - betas[1])
+        first_moment[level, rows] = first
+        second_moment[level, rows] = second
+        table[level, rows] -= rate * first / (second.sqrt() + epsilon)
+        gradient.values[level, rows] = 0
+        gradient.seen[level, rows] = 0
+
+
+def _step_numba(table, gradient, first_moment, second_moment, rate, betas, epsilon) -> None:
+    sparse_adam_numba.step(
+        table.detach().numpy(), gradient.values.numpy(), gradient.rows.numpy(), gradient.counts.numpy(),
+        gradient.seen.numpy(), first_moment.numpy(), second_moment.numpy(), rate, betas[0], betas[1], epsilon,
+    )  # fmt: skip

@@ -1,0 +1,62 @@
+"""Fixed and learned encodings of positions and directions."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from blocknerf.core.config import HashGridConfig
+from blocknerf.kernels.hash_grid import FEATURES, hash_encode, level_resolutions
+from blocknerf.kernels.row_gradient import RowGradient
+
+TABLE_INIT = 1e-4  # uniform within plus and minus this (Mueller et al. 2022, section 4)
+
+
+class HashGrid(nn.Module):
+    """A multiresolution hash table over the unit cube; `gradient` collects what the sparse optimiser consumes."""
+
+    resolutions: Tensor
+
+    def __init__(self, config: HashGridConfig, rng: torch.Generator | None = None):
+        super().__init__()
+        shape = (config.num_levels, 2**config.log2_table_rows, FEATURES)
+        table = torch.zeros(shape)
+        if rng is not None:
+            table.uniform_(-TABLE_INIT, TABLE_INIT, generator=rng)
+        self.table = nn.Parameter(table)
+        resolutions = level_resolutions(config.num_levels, config.base_resolution, config.finest_resolution)
+        self.register_buffer("resolutions", resolutions, persistent=False)
+        self.gradient: RowGradient | None = None
+
+    @property
+    def width(self) -> int:
+        return self.table.shape[0] * FEATURES
+
+    def forward(self, points: Float[Tensor, "points 3"]) -> Float[Tensor, "points encoding"]:
+        return hash_encode(points, self.table, self.resolutions, self.gradient)
+
+
+def spherical_harmonics(directions: Float[Tensor, "*rays 3"], levels: int) -> Float[Tensor, "*rays harmonics"]:
+    """Real spherical harmonics of degree 0 to `levels` - 1 of unit directions: levels^2 numbers, orthonormal."""
+    x, y, z = directions.unbind(-1)
+    xx, yy, zz = x * x, y * y, z * z
+    bands = [
+        [torch.full_like(x, 0.28209479177387814)],
+        [-0.4886025119029199 * y, 0.4886025119029199 * z, -0.4886025119029199 * x],
+        [
+            1.0925484305920792 * x * y,
+            -1.0925484305920792 * y * z,
+            0.31539156525252005 * (3 * zz - 1),
+            -1.0925484305920792 * x * z,
+            0.5462742152960396 * (xx - yy),
+        ],
+        [
+            -0.5900435899266435 * y * (3 * xx - yy),
+            2.890611442640554 * x * y * z,
+            -0.4570457994644658 * y * (5 * zz - 1),
+            0.3731763325901154 * z * (5 * zz - 3),
+            -0.4570457994644658 * x * (5 * zz - 1),
+            1.445305721320277 * z * (xx - yy),
+            -0.5900435899266435 * x * (xx - 3 * yy),
+        ],
+    ]
+    return torch.stack([harmonic for band in bands[:levels] for harmonic in band], -1)

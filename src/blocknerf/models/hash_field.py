@@ -1,0 +1,61 @@
+"""The fast radiance field: hash grid, a small network for density and features, a head that shades a whole ray.
+
+The head runs once a ray, on features composited along it (deferred shading: Hedman et al. 2021; Duckworth et al.
+2024), not once a sample: most of the arithmetic of a hash-grid field is its colour network.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from blocknerf.core.config import FieldConfig
+from blocknerf.models.encodings import HashGrid, spherical_harmonics
+
+NUM_FEATURES = 15
+MAX_LOG_DENSITY = 12.0
+LOG_DENSITY_BIAS = -1.0  # a new field is thin fog: every sample of a ray gets a gradient
+
+
+class HashField(nn.Module):
+    """Density and features at points of the contracted unit cube; colour of what was composited. Densities are per block radius."""
+
+    def __init__(self, config: FieldConfig, code_dim: int, rng: torch.Generator | None = None):
+        super().__init__()
+        self.direction_levels = config.dir_encoding_levels
+        self.grid = HashGrid(config.hash_grid, rng)
+        width = config.hidden_dim
+        self.base = _mlp([self.grid.width, width, 1 + NUM_FEATURES], rng)
+        self.head = _mlp([NUM_FEATURES + config.dir_encoding_levels**2 + code_dim, width, width, 3], rng)
+
+    def density_and_features(
+        self, points: Float[Tensor, "*samples 3"]
+    ) -> tuple[Float[Tensor, "*samples"], Float[Tensor, "*samples features"]]:
+        shape = points.shape[:-1]
+        encoded = self.grid(points.reshape(-1, 3))
+        raw = self.base(encoded)
+        density = torch.exp((raw[:, 0] + LOG_DENSITY_BIAS).clamp(max=MAX_LOG_DENSITY))
+        return density.reshape(shape), raw[:, 1:].reshape(*shape, NUM_FEATURES)
+
+    def shade(
+        self,
+        features: Float[Tensor, "rays features"],
+        directions: Float[Tensor, "rays 3"],
+        codes: Float[Tensor, "rays code"] | None,
+    ) -> Float[Tensor, "rays 3"]:
+        """Colour in [0, 1]. Appearance enters here and nowhere else, so that it cannot explain geometry."""
+        inputs = [features, spherical_harmonics(directions, self.direction_levels)]
+        if codes is not None:
+            inputs.append(codes)
+        return torch.sigmoid(self.head(torch.cat(inputs, -1)))
+
+
+def _mlp(widths: list[int], rng: torch.Generator | None) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for fan_in, fan_out in zip(widths[:-1], widths[1:], strict=True):
+        linear = nn.Linear(fan_in, fan_out)
+        with torch.no_grad():
+            bound = (6 / fan_in) ** 0.5  # He et al. 2015, uniform
+            linear.weight.uniform_(-bound, bound, generator=rng) if rng is not None else linear.weight.zero_()
+            linear.bias.zero_()
+        layers += [linear, nn.ReLU()]
+    return nn.Sequential(*layers[:-1])

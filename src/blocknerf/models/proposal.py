@@ -1,0 +1,25 @@
+"""What decides where a ray is sampled."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from blocknerf.kernels.proposal import proposal_density
+from blocknerf.kernels.row_gradient import RowGradient
+
+
+class ProposalGrid(nn.Module):
+    """A dense grid of log density over the contracted cube; starts as fog of one per block radius."""
+
+    def __init__(self, resolution: int):
+        super().__init__()
+        self.log_density = nn.Parameter(torch.zeros(resolution + 1, resolution + 1, resolution + 1))
+        self.gradient: RowGradient | None = None
+
+    def forward(
+        self,
+        origins: Float[Tensor, "rays 3"],
+        directions: Float[Tensor, "rays 3"],
+        edges: Float[Tensor, "rays edges"],
+    ) -> Float[Tensor, "rays bins"]:
+        return proposal_density(origins, directions, edges, self.log_density, self.gradient)

@@ -1,0 +1,97 @@
+"""One ray to one pixel: propose, resample, ask the field, composite. Takes callables, never a model."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from blocknerf.geometry.contraction import spacing_from_distance
+from blocknerf.kernels.compositing import accumulate, render_weights
+from blocknerf.kernels.intervals import resample
+from blocknerf.kernels.marching import distances, unit_cube_points
+
+DensityAlongRays = Callable[
+    [Float[Tensor, "rays 3"], Float[Tensor, "rays 3"], Float[Tensor, "rays edges"]], Float[Tensor, "rays bins"]
+]
+FieldAtPoints = Callable[
+    [Float[Tensor, "rays samples 3"]], tuple[Float[Tensor, "rays samples"], Float[Tensor, "rays samples features"]]
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Spacing:
+    """Where samples may lie along a ray, in block units, and how many there are."""
+
+    near: float
+    far: float
+    num_coarse: int
+    num_fine: int
+
+
+@dataclass(frozen=True, slots=True)
+class CompositedRays:
+    """What compositing leaves of a ray: features, opacity, distance (block units), and the histograms behind them."""
+
+    features: Float[Tensor, "rays features"]
+    opacity: Float[Tensor, " rays"]
+    distance: Float[Tensor, " rays"]
+    edges_s: Float[Tensor, "rays fine_edges"]
+    weights: Float[Tensor, "rays fine_bins"]
+    proposal_edges_s: Float[Tensor, "rays edges"]
+    proposal_weights: Float[Tensor, "rays bins"]
+
+
+def composite_rays(
+    origins: Float[Tensor, "rays 3"],
+    directions: Float[Tensor, "rays 3"],
+    spacing: Spacing,
+    proposal: DensityAlongRays,
+    field: FieldAtPoints,
+    rng: torch.Generator | None = None,
+) -> CompositedRays:
+    """Rays and distances in block units; the field is asked at points of the contracted unit cube. Without a generator every sample stands in the middle of its stratum."""
+    count = origins.shape[0]
+    near_s, far_s = spacing_from_distance(torch.tensor([spacing.near, spacing.far], dtype=torch.float64)).tolist()
+    proposal_edges_s = stratified_edges(count, spacing.num_coarse, rng).to(origins)
+    proposal_edges = distances(proposal_edges_s, near_s, far_s)
+    proposal_weights = render_weights(proposal(origins, directions, proposal_edges), proposal_edges)
+
+    jitter = None if rng is None else torch.rand(count, generator=rng).to(origins)
+    edges_s = resample(proposal_edges_s, proposal_weights, spacing.num_fine, jitter)
+    edges = distances(edges_s, near_s, far_s)
+    density, features = field(unit_cube_points(origins, directions, edges))
+    weights = render_weights(density, edges)
+    opacity = weights.sum(-1)
+    return CompositedRays(
+        features=accumulate(weights, features),
+        opacity=opacity,
+        distance=expected_distance(weights.detach(), edges),
+        edges_s=edges_s,
+        weights=weights,
+        proposal_edges_s=proposal_edges_s,
+        proposal_weights=proposal_weights,
+    )
+
+
+def stratified_edges(rays: int, bins: int, rng: torch.Generator | None) -> Float[Tensor, "rays edges"]:
+    """Even edges over [0, 1]; with a generator the inner ones of a ray move together by up to half a bin."""
+    edges = torch.linspace(0, 1, bins + 1).expand(rays, -1)
+    if rng is None:
+        return edges.contiguous()
+    shift = (torch.rand(rays, 1, generator=rng) - 0.5) / bins
+    moved = edges + shift
+    moved[:, 0] = 0
+    moved[:, -1] = 1
+    return moved
+
+
+def expected_distance(
+    weights: Float[Tensor, "rays bins"], edges: Float[Tensor, "rays edges"]
+) -> Float[Tensor, " rays"]:
+    """Mean distance of what a ray hits; the far end where it hits nothing."""
+    middles = 0.5 * (edges[:, 1:] + edges[:, :-1])
+    opacity = weights.sum(-1)
+    mean = (weights * middles).sum(-1) / opacity.clamp(min=1e-6)
+    return torch.where(opacity > 1e-6, mean, edges[:, -1])

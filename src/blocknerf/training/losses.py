@@ -1,0 +1,47 @@
+"""What a block is trained on: pure terms, their weighted sum, each by name."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from blocknerf.core.config import TrainingConfig
+from blocknerf.core.types import RayBatch
+from blocknerf.kernels.intervals import distortion_loss, interlevel_loss
+from blocknerf.models.block_nerf import BlockNeRF
+
+
+def rgb_loss(rgb: Float[Tensor, "rays 3"], truth: Float[Tensor, "rays 3"]) -> Float[Tensor, ""]:
+    """Mean squared error: what PSNR is made of."""
+    return (rgb - truth).square().mean()
+
+
+class BlockNeRFLoss:
+    """The weighted total, and every term by name, unweighted and detached."""
+
+    def __init__(self, config: TrainingConfig):
+        self.weights = {
+            "rgb": config.rgb_loss_weight,
+            "interlevel": config.interlevel_loss_weight,
+            "distortion": config.distortion_loss_weight,
+            "appearance": config.appearance_loss_weight,
+        }
+
+    def __call__(
+        self,
+        model: BlockNeRF,
+        rays: RayBatch,
+        truth: Float[Tensor, "rays 3"],
+        rng: torch.Generator | None,
+    ) -> tuple[Float[Tensor, ""], dict[str, Float[Tensor, ""]]]:
+        rgb, composited = model(rays, rng)
+        terms = {
+            "rgb": rgb_loss(rgb, truth),
+            "interlevel": interlevel_loss(
+                composited.proposal_edges_s, composited.proposal_weights, composited.edges_s, composited.weights
+            ),
+            "distortion": distortion_loss(composited.edges_s, composited.weights),
+        }
+        if model.appearance is not None:
+            terms["appearance"] = model.appearance.codes.square().mean()
+        total = sum((self.weights[name] * term for name, term in terms.items()), torch.zeros(()))
+        return total, {name: term.detach() for name, term in terms.items()}

@@ -1,0 +1,68 @@
+"""Adam for one block: sparse on the tables, ordinary on networks and codes, one rate a group."""
+
+import torch
+from torch import Tensor, nn
+
+from blocknerf.core.config import TrainingConfig
+from blocknerf.kernels.row_gradient import RowGradient
+from blocknerf.kernels.sparse_adam import sparse_adam_step
+from blocknerf.models.block_nerf import BlockNeRF
+
+PROPOSAL_RATE_RATIO = 10.0  # log densities are in nats: they must move further than features do
+
+
+class BlockOptimizer:
+    """Holds every moment; `state` and `restore` are exact."""
+
+    def __init__(self, model: BlockNeRF, config: TrainingConfig):
+        self.step_count = 0
+        self.config = config
+        grid, proposal = model.field.grid, model.proposal
+        table = grid.table
+        log_density = proposal.log_density.view(1, -1, 1)
+        self.tables = {"table": table, "proposal": log_density}
+        self.gradients = {name: RowGradient(torch.zeros_like(values)) for name, values in self.tables.items()}
+        self.moments = {
+            name: (torch.zeros_like(values), torch.zeros_like(values)) for name, values in self.tables.items()
+        }
+        grid.gradient, proposal.gradient = self.gradients["table"], self.gradients["proposal"]
+        networks = [*model.field.base.parameters(), *model.field.head.parameters()]
+        groups = [{"params": networks, "weight_decay": config.weight_decay, "name": "nerf"}]
+        if model.appearance is not None:
+            groups.append({"params": [model.appearance.codes], "weight_decay": 0.0, "name": "appearance"})
+        self.dense = torch.optim.Adam(groups, lr=config.nerf_lr, betas=(0.9, 0.99), eps=1e-15, fused=True)
+        self.clipped = networks
+
+    def step(self, rates: dict[str, float]) -> float:
+        """Applies and clears all gradients; returns the networks' gradient norm before clipping."""
+        self.step_count += 1
+        norm = float(nn.utils.clip_grad_norm_(self.clipped, self.config.gradient_clip_norm))
+        for group in self.dense.param_groups:
+            group["lr"] = rates[group["name"]]
+        self.dense.step()
+        self.dense.zero_grad(set_to_none=True)
+        for name, values in self.tables.items():
+            rate = rates["nerf"] * (PROPOSAL_RATE_RATIO if name == "proposal" else 1.0)
+            sparse_adam_step(values, self.gradients[name], *self.moments[name], self.step_count, rate)
+        return norm
+
+    def state(self) -> dict[str, Tensor]:
+        tensors = {"optimizer.step": torch.tensor(self.step_count)}
+        for name, (first, second) in self.moments.items():
+            tensors[f"optimizer.{name}.first"], tensors[f"optimizer.{name}.second"] = first, second
+        for index, parameter in self.dense.state_dict()["state"].items():
+            for key, value in parameter.items():
+                tensors[f"optimizer.dense.{index}.{key}"] = value
+        return tensors
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        self.step_count = int(tensors["optimizer.step"])
+        for name, (first, second) in self.moments.items():
+            first.copy_(tensors[f"optimizer.{name}.first"])
+            second.copy_(tensors[f"optimizer.{name}.second"])
+        dense = self.dense.state_dict()
+        for key, value in tensors.items():
+            if key.startswith("optimizer.dense."):
+                _, _, index, name = key.split(".")
+                dense["state"].setdefault(int(index), {})[name] = value.clone()
+        self.dense.load_state_dict(dense)

@@ -1,0 +1,171 @@
+"""Training many blocks of a plan, one after the other or several at once, each a process of its own."""
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
+from multiprocessing.queues import Queue
+from pathlib import Path
+from queue import Empty
+
+from blocknerf.blocks.plan import BlockSpec, Plan
+from blocknerf.city.block_file import delete_block, has_block, read_block_meta
+from blocknerf.city.manifest import block_folder, manifest_of, write_manifest
+from blocknerf.core.config import Config
+from blocknerf.core.errors import UserError
+from blocknerf.core.logging import log, start_logging
+from blocknerf.runtime.signals import leave_interrupts_to_parent
+from blocknerf.runtime.threads import available_cores, use_threads
+from blocknerf.scene.scene import Scene
+from blocknerf.scene.store import ImageStore
+from blocknerf.training.trainer import BlockNeRFTrainer, BlockResult, Progress
+
+Report = Callable[[str, Progress], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Everything a worker needs besides the block."""
+
+    config: Config
+    scene: Scene
+    plan: Plan
+    output_dir: Path
+
+
+def train_blocks(
+    run: Run, block_ids: tuple[str, ...], jobs: int, resume: bool, overwrite: bool, report: Report
+) -> list[BlockResult]:
+    """Trains `block_ids` (empty: every block of the plan) and writes city.json.
+
+    With `resume`, finished blocks are left alone and begun ones go on from their checkpoint; with `overwrite`, what
+    was learned before is given up. Raises UserError when blocks would be overwritten unasked, or when any fails;
+    the others are then trained all the same.
+    """
+    wanted = [run.plan.block(block_id) for block_id in block_ids] or list(run.plan.blocks)
+    todo = _still_to_do(run.output_dir, wanted, resume, overwrite)
+    store = ImageStore.open(run.scene, run.config.dataset.image_downsample, run.output_dir / "store")
+    for name, reason in store.skipped:
+        log.warning("Left out: %s (%s).", name, reason)
+    write_manifest(run.output_dir, manifest_of(run.plan, run.config.block_manager))
+    if jobs <= 1 or len(todo) <= 1:
+        use_threads(available_cores())
+        return [
+            train_one(run, block, store, lambda progress, block=block: report(block.id, progress)) for block in todo
+        ]
+    return _train_in_processes(run, todo, min(jobs, len(todo)), report)
+
+
+def train_one(run: Run, block: BlockSpec, store: ImageStore, report: Callable[[Progress], None]) -> BlockResult:
+    """Trains one block from its checkpoint, where it has one, to its end."""
+    tensorboard_dir = run.output_dir / "tensorboard" / block.id if run.config.logging.use_tensorboard else None
+    folder = block_folder(run.output_dir, block.id)
+    trainer = BlockNeRFTrainer(run.config, block, store, run.plan.scene_hash, folder, tensorboard_dir, report)
+    if trainer.resume():
+        log.info("Block %s goes on at step %d.", block.id, trainer.step)
+    result = trainer.train()
+    psnr = "no test image" if result.val_psnr is None else f"validation PSNR {result.val_psnr:.2f} dB"
+    log.info(
+        "Block %s: %d steps in %.0f s, %.0f rays/s, %s.",
+        block.id, result.steps, result.train_s, result.rays_per_s, psnr,
+    )  # fmt: skip
+    return result
+
+
+def _still_to_do(output_dir: Path, blocks: list[BlockSpec], resume: bool, overwrite: bool) -> list[BlockSpec]:
+    begun = [b for b in blocks if any(has_block(block_folder(output_dir, b.id), n) for n in ("latest", "checkpoint"))]
+    if begun and not (resume or overwrite):
+        names = ", ".join(block.id for block in begun)
+        raise UserError(
+            f"{output_dir} already holds what was learned of block {names}. Add --resume to go on with it, "
+            "--overwrite to give it up, or choose another --output-dir."
+        )
+    if overwrite:
+        for block in begun:
+            for name in ("checkpoint", "best", "latest"):
+                delete_block(block_folder(output_dir, block.id), name)
+        return blocks
+    return [block for block in blocks if not _is_finished(block_folder(output_dir, block.id))]
+
+
+def _is_finished(folder: Path) -> bool:
+    return has_block(folder, "latest") and bool(read_block_meta(folder, "latest").get("finished"))
+
+
+def _train_in_processes(run: Run, blocks: list[BlockSpec], jobs: int, report: Report) -> list[BlockResult]:
+    context = multiprocessing.get_context("spawn")
+    messages: Queue = context.Queue()
+    threads = max(1, available_cores() // jobs)
+    waiting, running = list(blocks), {}
+    results: list[BlockResult] = []
+    failed: dict[str, str] = {}
+    try:
+        while waiting or running:
+            while waiting and len(running) < jobs:
+                block = waiting.pop(0)
+                process = context.Process(target=_worker, args=(run, block, threads, messages), name=block.id)
+                process.start()
+                running[block.id] = process
+            wait([process.sentinel for process in running.values()], timeout=0.5)
+            ended = {block_id: process for block_id, process in running.items() if not process.is_alive()}
+            for kind, block_id, content in _drain(messages):
+                if kind == "progress":
+                    report(block_id, content)
+                elif kind == "result":
+                    results.append(content)
+                else:
+                    failed[block_id] = content
+            for block_id, process in ended.items():
+                process.join()
+                del running[block_id]
+                if process.exitcode != 0:
+                    failed.setdefault(block_id, f"its process ended with code {process.exitcode}")
+    except KeyboardInterrupt:
+        _stop(running)
+        raise
+    if failed:
+        what = "; ".join(f"{block_id}: {why} (log: {_log_file(run, block_id)})" for block_id, why in failed.items())
+        raise UserError(
+            f"{len(failed)} of {len(blocks)} blocks failed. {what}. Run again with --resume to do the rest."
+        )
+    return results
+
+
+def _worker(run: Run, block: BlockSpec, threads: int, messages: Queue) -> None:
+    leave_interrupts_to_parent()
+    start_logging(_log_file(run, block.id), to_console=False)
+    use_threads(threads)
+    try:
+        store = ImageStore.open(
+            run.scene, run.config.dataset.image_downsample, run.output_dir / "store", progress=False
+        )
+        result = train_one(run, block, store, lambda progress: messages.put(("progress", block.id, progress)))
+        messages.put(("result", block.id, result))
+    except UserError as error:
+        messages.put(("failed", block.id, str(error)))
+    except KeyboardInterrupt:
+        log.info("Block %s was stopped.", block.id)
+
+
+def _drain(messages: Queue):
+    while True:
+        try:
+            yield messages.get_nowait()
+        except Empty:
+            return
+
+
+def _stop(running: dict[str, BaseProcess]) -> None:
+    """Asks workers to save and stop, and waits until they have."""
+    for process in running.values():
+        if process.pid is not None and process.is_alive():
+            os.kill(process.pid, signal.SIGTERM)
+    for process in running.values():
+        process.join()
+
+
+def _log_file(run: Run, block_id: str) -> Path:
+    return run.output_dir / "logs" / f"{block_id}.log"

@@ -1,0 +1,14 @@
+"""Learning rates over a run."""
+
+from blocknerf.core.config import TrainingConfig
+
+
+def learning_rates(config: TrainingConfig, step: int, progress: float) -> dict[str, float]:
+    """Rates by optimiser group at `step` (from 0), when `progress` in [0, 1] of the run is behind.
+
+    A linear warm-up over `lr_warmup_steps`, then exponential decay to `lr_final_ratio` of the start. `progress`
+    follows the clock where the run is bounded by it, so that every run ends at its lowest rate.
+    """
+    warmup = min(1.0, (step + 1) / max(config.lr_warmup_steps, 1))
+    decay = config.lr_final_ratio ** min(max(progress, 0.0), 1.0)
+    return {"nerf": config.nerf_lr * warmup * decay, "appearance": config.appearance_lr * warmup * decay}
