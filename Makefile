@@ -51,7 +51,7 @@ $(DEMO_SCENE): | .venv/.installed-demo
 
 bench: .venv/.installed-dev ## slow tests, real captures (BLOCKNERF_DATA=folder of captures), speed
 	$(BIN)/pytest -m 'slow or real_data'
-	@for script in benchmarks/*.py; do echo "$$script"; $(BIN)/python "$$script" || exit 1; done
+	@for script in $(wildcard benchmarks/*.py); do echo "$$script"; $(BIN)/python "$$script" || exit 1; done
 
 format: .venv/.installed-dev ## put the code into the house style
 	$(BIN)/ruff check --fix .

@@ -7,9 +7,8 @@ import argparse
 import logging
 from pathlib import Path
 
-from blocknerf.cli.train import train
-
 from blocknerf.cli.main import run
+from blocknerf.cli.train import train
 from blocknerf.core.errors import UserError
 from blocknerf.core.logging import log
 
@@ -39,7 +38,13 @@ def train_as_told(told: argparse.Namespace) -> None:
         )
     if told.resume not in (None, True):
         check_checkpoint(Path(told.resume), told.output_dir)
-    train(told.config, told.data_root, told.output_dir, tuple(told.overrides), resume=told.resume is not None)
+    train(
+        data_root=told.data_root,
+        output_dir=told.output_dir,
+        config=told.config,
+        overrides=tuple(told.overrides),
+        resume=told.resume is not None,
+    )
 
 
 def check_checkpoint(checkpoint: Path, output_dir: Path) -> None:

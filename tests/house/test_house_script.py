@@ -28,7 +28,7 @@ def script():
 def calls(script, monkeypatch):
     """What the script hands to `blocknerf train`, without training."""
     seen = []
-    monkeypatch.setattr(script, "train", lambda *args, **kwargs: seen.append((args, kwargs)))
+    monkeypatch.setattr(script, "train", lambda **told: seen.append(told))
     return seen
 
 
@@ -44,13 +44,20 @@ def test_underscores_and_hyphens_are_the_same(script):
 
 def test_flags_reach_the_trainer(script, calls):
     start(script, "--output_dir", "out", "training.max_minutes=5", "training.seed=1")
-    overrides = ("training.max_minutes=5", "training.seed=1")
-    assert calls == [((Path("c.yaml"), Path("scene"), Path("out"), overrides), {"resume": False})]
+    assert calls == [
+        {
+            "data_root": Path("scene"),
+            "output_dir": Path("out"),
+            "config": Path("c.yaml"),
+            "overrides": ("training.max_minutes=5", "training.seed=1"),
+            "resume": False,
+        }
+    ]
 
 
 def test_the_output_folder_is_the_documents_default(script, calls):
     start(script)
-    assert calls[0][0][2] == Path("outputs")
+    assert calls[0]["output_dir"] == Path("outputs")
 
 
 def test_resume_is_a_flag_or_a_file_of_the_output_folder(script, calls, tmp_path):
@@ -59,7 +66,7 @@ def test_resume_is_a_flag_or_a_file_of_the_output_folder(script, calls, tmp_path
     checkpoint.write_text("{}")
     start(script, "--output_dir", str(tmp_path / "out"), "--resume")
     start(script, "--output_dir", str(tmp_path / "out"), "--resume", str(checkpoint))
-    assert [kwargs for _, kwargs in calls] == [{"resume": True}, {"resume": True}]
+    assert [told["resume"] for told in calls] == [True, True]
 
 
 def test_a_checkpoint_that_is_missing_or_elsewhere_is_named(script, calls, tmp_path):
