@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from blocknerf.core.errors import UserError
 from blocknerf.core.files import read_json, write_json
@@ -20,7 +20,23 @@ class BlockSpec:
     anchor_world: tuple[float, float, float]  # what distances to cameras are measured from when blocks are blended
     train_images: tuple[str, ...]  # image ids
     test_images: tuple[str, ...]
-    neighbours: tuple[str, ...] = ()  # ids of blocks that share images with this one
+    neighbours: tuple[str, ...] = ()  # ids of blocks that share images with this one, or touch it
+    cells_xy: tuple[tuple[float, float], ...] = ()  # centres of its cells on the ground of the plan's layout
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The ground that blocks are laid out on: a frame in the world (rows of `axes_world`: x, y, up) and a cell in it.
+
+    Squares measure distance by the larger coordinate, discs as usual. With its overlap a cell extends to
+    `cell_reach_m`.
+    """
+
+    origin_world: tuple[float, float, float]
+    axes_world: tuple[tuple[float, float, float], ...]
+    cell_shape: Literal["square", "disc"]
+    cell_half_edge_m: float
+    cell_reach_m: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +47,7 @@ class Plan:
     config_hash: str
     blocks: tuple[BlockSpec, ...]
     merged: tuple[tuple[str, str, int], ...] = ()  # (block given up, the neighbour that took it, its images)
+    layout: Layout | None = None  # only pictures need it
 
     def block(self, block_id: str) -> BlockSpec:
         for block in self.blocks:
@@ -49,11 +66,13 @@ def read_plan(path: Path) -> Plan:
     tree = read_json(path, "plan")
     version = tree.get("version") if isinstance(tree, dict) else None
     if version != PLAN_VERSION:
-        raise UserError(f"{path} is a plan of version {version}; this program reads version {PLAN_VERSION}. Plan again.")
+        raise UserError(
+            f"{path} is a plan of version {version}; this program reads version {PLAN_VERSION}. Plan again."
+        )
     try:
         blocks = tuple(_block_from_json(block) for block in tree["blocks"])
         merged = tuple((str(a), str(b), int(n)) for a, b, n in tree["merged"])
-        return Plan(tree["scene_hash"], tree["config_hash"], blocks, merged)
+        return Plan(tree["scene_hash"], tree["config_hash"], blocks, merged, _layout_from_json(tree["layout"]))
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"The plan {path} is damaged ({error!r}). Make it again with `blocknerf plan`.") from error
 
@@ -64,6 +83,7 @@ def _to_json(plan: Plan) -> dict[str, Any]:
         "config_hash": plan.config_hash,
         "blocks": [{name: getattr(block, name) for name in BlockSpec.__slots__} for block in plan.blocks],
         "merged": plan.merged,
+        "layout": plan.layout and {name: getattr(plan.layout, name) for name in Layout.__slots__},
     }
 
 
@@ -78,4 +98,18 @@ def _block_from_json(tree: dict[str, Any]) -> BlockSpec:
         train_images=tuple(tree["train_images"]),
         test_images=tuple(tree["test_images"]),
         neighbours=tuple(tree["neighbours"]),
+        cells_xy=tuple((float(cx), float(cy)) for cx, cy in tree["cells_xy"]),
+    )
+
+
+def _layout_from_json(tree: dict[str, Any] | None) -> Layout | None:
+    if tree is None:
+        return None
+    ox, oy, oz = tree["origin_world"]
+    return Layout(
+        origin_world=(float(ox), float(oy), float(oz)),
+        axes_world=tuple((float(x), float(y), float(z)) for x, y, z in tree["axes_world"]),
+        cell_shape=tree["cell_shape"],
+        cell_half_edge_m=float(tree["cell_half_edge_m"]),
+        cell_reach_m=float(tree["cell_reach_m"]),
     )

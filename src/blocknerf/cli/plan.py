@@ -1,13 +1,18 @@
 """`blocknerf plan`: blocks, map and cost before anything is trained."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import tyro
 from rich import box
 from rich.table import Table
 
-from blocknerf.core.config import load_config
+from blocknerf.blocks.cost import estimate, store_bytes
+from blocknerf.blocks.output import plan_scene
+from blocknerf.blocks.plan import Plan
+from blocknerf.core.config import Config, load_config
 from blocknerf.core.logging import console, log
+from blocknerf.scene.scene import Scene
 
 
 def plan(
@@ -29,31 +34,18 @@ def plan(
         config: YAML or JSON file; none: the defaults.
         overrides: Single values, as section.key=value.
     """
-    from blocknerf.blocks.output import plan_scene
-
     settings, scene, planned = plan_scene(load_config(config, overrides), data_root, output_dir, replan=True)
     print_plan(planned, scene, settings)
     log.info(f"The plan is in {output_dir / 'plan.json'}, the map in {output_dir / 'map.png'}.")
 
 
-def print_plan(planned, scene, settings) -> None:
-    """The table of costs, the blocks that were merged, and the images that were left out."""
+def print_plan(planned: Plan, scene: Scene, settings: Config) -> None:
+    """Prints the table of costs: what is about to be trained."""
     console.print(cost_table(planned, scene, settings))
-    log.info(f"The plan is in {output_dir / 'plan.json'}, the map in {output_dir / 'map.png'}.")
 
 
-def print_plan(planned, scene, settings) -> None:
-    """The table of costs, the blocks that were merged, and the images that were left out."""
-    console.print(cost_table(planned, scene, settings))
-    for given_up, taker, images in planned.merged:
-        console.print(f"Block {given_up} ({images} training images) was merged into {taker}.", highlight=False)
-    _print_skipped(scene.skipped)
-
-
-def cost_table(planned, scene, settings) -> Table:
+def cost_table(planned: Plan, scene: Scene, settings: Config) -> Table:
     """One row a block and one for all: images, neighbours, estimated memory, minutes and disk."""
-    from blocknerf.blocks.cost import estimate, store_bytes
-
     costs = [estimate(block, scene, settings) for block in planned.blocks]
     title = "1 block, and what it" if len(costs) == 1 else f"{len(costs)} blocks, and what each"
     table = Table(title=f"{title} will take", title_justify="left", box=box.SIMPLE, caption_justify="left")
@@ -75,15 +67,15 @@ def cost_table(planned, scene, settings) -> Table:
         f"{sum(c.bytes_on_disk for c in costs) / 1e6:.0f}", "",
     )  # fmt: skip
     table.caption = (
-        "Memory, minutes and disk are estimates, memory for one block at a time. The last row counts an image once.\n"
-        f"The pixel store takes {store_bytes(scene, settings) / 1e6:.0f} MB of disk more, once for all blocks."
+        "Memory, minutes and disk are estimates, memory for one block at a time. The last row\n"
+        f"counts an image once. The pixel store takes {store_bytes(scene, settings) / 1e6:.0f} MB of disk more, once for all blocks."
     )
     return table
 
 
 def _a_few(ids: tuple[str, ...]) -> str:
-    return " ".join(ids) if len(ids) <= 4 else f"{' '.join(ids[:3])} +{len(ids) - 3}"
+    return " ".join(ids) if len(ids) <= 3 else f"{ids[0]} {ids[1]} +{len(ids) - 2}"
 
 
-def _distinct(lists) -> int:
+def _distinct(lists: Iterable[tuple[str, ...]]) -> int:
     return len({image for images in lists for image in images})

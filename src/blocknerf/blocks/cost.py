@@ -1,0 +1,79 @@
+"""What a block will take, before it is trained. Estimates, meant to be right within a factor of two."""
+
+import os
+from dataclasses import dataclass
+
+from blocknerf.blocks.plan import BlockSpec
+from blocknerf.core.config import Config, FieldConfig
+from blocknerf.scene.scene import Scene
+
+RAYS_PER_SECOND_PER_CORE = 12_000.0
+"""Training rays of the default field (64 proposal, 24 field samples); other sample counts scale it."""
+PROPOSAL_SAMPLE_COST = 0.1
+"""A sample of the proposal grid beside one of the field."""
+FEATURES_PER_LEVEL = 4
+NETWORK_PARAMETERS = 20_000
+BASE_MEMORY_BYTES = 0.7e9
+"""The program itself: torch, numba and what they compile."""
+BYTES_PER_SAMPLE = 1_500
+"""Activations and gradients of one field sample in a training step."""
+PYRAMID = 1 + 1 / 4 + 1 / 16
+"""The pixel store keeps three sizes of every image."""
+
+
+@dataclass(frozen=True, slots=True)
+class BlockCost:
+    """One block: training images, their pixels, peak memory, minutes of training, bytes of its files."""
+
+    images: int
+    pixels: int
+    memory_gb: float
+    minutes: float
+    bytes_on_disk: int
+
+
+def estimate(block: BlockSpec, scene: Scene, config: Config, cores: int | None = None) -> BlockCost:
+    """Costs of one block on this machine (`cores`: how many train; none: all of them).
+
+    memory: four copies of the parameters (values, gradients, two moments of Adam), activations of one batch, the
+    block's pixels (3 bytes each, memory-mapped, so they give way when memory is short), and the program itself.
+    minutes: pixels x num_epochs / rays per second, or max_minutes where that is less; validation not counted.
+    disk: the latest file with its two moments, and the best without: four copies of the parameters.
+    """
+    wanted = set(block.train_images)
+    pixels = sum(_pixels(scene, image.camera_key, config) for image in scene.images if image.id in wanted)
+    field = config.block_nerf
+    parameter_bytes = 4 * parameters(field)
+    activation_bytes = config.dataset.batch_size * field.num_samples_fine * BYTES_PER_SAMPLE
+    memory_bytes = 4 * parameter_bytes + activation_bytes + 3 * pixels * PYRAMID + BASE_MEMORY_BYTES
+    minutes = pixels * config.training.num_epochs / rays_per_second(field, cores or os.cpu_count() or 1) / 60
+    if config.training.max_minutes is not None:
+        minutes = min(minutes, config.training.max_minutes)
+    return BlockCost(len(block.train_images), pixels, memory_bytes / 1e9, minutes, 4 * parameter_bytes)
+
+
+def store_bytes(scene: Scene, config: Config) -> int:
+    """Disk that the pixel store takes, once for all blocks: colours of every image, directions of every camera."""
+    colours = sum(3 * _pixels(scene, image.camera_key, config) for image in scene.images)
+    directions = sum(12 * _pixels(scene, key, config) for key in {image.camera_key for image in scene.images})
+    return int((colours + directions) * PYRAMID)
+
+
+def parameters(field: FieldConfig) -> int:
+    """Hash tables, proposal grid and networks."""
+    tables = field.hash_grid.num_levels * 2**field.hash_grid.log2_table_rows * FEATURES_PER_LEVEL
+    return tables + (field.proposal_resolution + 1) ** 3 + NETWORK_PARAMETERS
+
+
+def rays_per_second(field: FieldConfig, cores: int) -> float:
+    default = FieldConfig()
+    return RAYS_PER_SECOND_PER_CORE * cores * _work_per_ray(default) / _work_per_ray(field)
+
+
+def _work_per_ray(field: FieldConfig) -> float:
+    return field.num_samples_fine + PROPOSAL_SAMPLE_COST * field.num_samples_coarse
+
+
+def _pixels(scene: Scene, camera_key: str, config: Config) -> int:
+    camera, factor = scene.cameras[camera_key], config.dataset.image_downsample
+    return (camera.width // factor) * (camera.height // factor)

@@ -1,0 +1,153 @@
+"""The output folder: which scene and which configuration it belongs to, and its plan.
+
+OUT/config.json   the configuration    OUT/scene.json   where the scene lies, and its hash
+OUT/plan.json     the plan             OUT/map.png      the plan as a picture
+"""
+
+from pathlib import Path
+from typing import Any
+
+from blocknerf.blocks.map import draw_map
+from blocknerf.blocks.plan import Plan, read_plan, write_plan
+from blocknerf.blocks.planner import make_plan, planning_hash
+from blocknerf.core.config import Config, config_to_json, load_config
+from blocknerf.core.errors import UserError
+from blocknerf.core.files import read_json, write_json
+from blocknerf.core.logging import log
+from blocknerf.scene.readers.read import read_scene
+from blocknerf.scene.scene import Scene, scene_hash
+
+FREE_KEYS = (
+    "training.max_minutes",
+    "training.num_epochs",
+    "training.checkpoint_minutes",
+    "block_manager.distance_threshold",
+    "block_manager.blend_power",
+    "block_manager.max_composited",
+    "logging.",
+    "validation.",
+)
+"""Keys (or beginnings of keys) that decide neither the plan nor what a block learns at a given step."""
+
+
+def plan_scene(config: Config, data_root: Path, output_dir: Path, replan: bool = False) -> tuple[Config, Scene, Plan]:
+    """Reads the scene, opens or creates the output folder, and reads its plan or makes one (with the map).
+
+    `replan` allows another configuration as long as nothing in the folder has been trained.
+    Raises UserError when the scene cannot be read or planned, or the folder belongs to another scene or configuration.
+    """
+    scene = read_scene(data_root, config.dataset)
+    hash_of_scene = scene_hash(scene)
+    check_output(output_dir, hash_of_scene, config, replan)
+    plan = _existing_plan(output_dir, hash_of_scene, config)
+    is_new = plan is None
+    plan = plan or make_plan(scene, config)
+    prepare_output(output_dir, hash_of_scene, config, data_root, replan)
+    if is_new:
+        write_plan(output_dir / "plan.json", plan)
+    if is_new or not (output_dir / "map.png").is_file():
+        draw_map(output_dir / "map.png", plan, scene)
+    for given_up, taker, images in plan.merged:
+        count = "1 training image" if images == 1 else f"{images} training images"
+        log.info(f"Block {given_up} has {count}, too few: merged into block {taker}.")
+    return config, scene, plan
+
+
+def prepare_output(output_dir: Path, hash_of_scene: str, config: Config, data_root: Path, replan: bool = False) -> None:
+    """Opens or creates the output folder: checks whose it is, then writes config.json and scene.json.
+
+    Raises UserError as `check_output` does, or when the folder cannot be written.
+    """
+    check_output(output_dir, hash_of_scene, config, replan)
+    write_json(output_dir / "config.json", config_to_json(config))
+    write_json(output_dir / "scene.json", {"data_root": str(data_root.resolve()), "scene_hash": hash_of_scene})
+
+
+def check_output(output_dir: Path, hash_of_scene: str, config: Config, replan: bool = False) -> None:
+    """Raises UserError when the folder belongs to another scene or configuration; FREE_KEYS may differ."""
+    if output_dir.exists() and not output_dir.is_dir():
+        raise UserError(f"{output_dir} is a file; an output folder is needed there. Give another --output-dir.")
+    if (output_dir / "scene.json").is_file():
+        root, known_hash = _read_scene_json(output_dir)
+        if known_hash != hash_of_scene:
+            raise UserError(
+                f"{output_dir} belongs to another scene (that of {root}, or the capture has changed since). "
+                "Give another --output-dir, or the --data-root that it was made from."
+            )
+    if (output_dir / "config.json").is_file() and not (replan and not _has_learned(output_dir)):
+        changed = differences(load_config(output_dir / "config.json"), config)
+        if changed:
+            raise UserError(
+                f"{output_dir} belongs to another configuration: {'; '.join(changed)}. "
+                "Give the old values again, or another --output-dir."
+            )
+
+
+def differences(old: Config, new: Config) -> list[str]:
+    """`section.key old -> new` for every key that differs and decides the result."""
+    before, after = _flatten(config_to_json(old)), _flatten(config_to_json(new))
+    keys = [key for key in before if before[key] != after[key] and not key.startswith(FREE_KEYS)]
+    return [f"{key} {_show(before[key])} -> {_show(after[key])}" for key in keys]
+
+
+def load_output(output_dir: Path) -> tuple[Config, Plan]:
+    """Configuration and plan of an output folder. Raises UserError when it is none."""
+    if not (output_dir / "config.json").is_file() or not (output_dir / "plan.json").is_file():
+        missing = "config.json" if not (output_dir / "config.json").is_file() else "plan.json"
+        raise UserError(
+            f"{output_dir} is no output folder of blocknerf: it has no {missing}. "
+            "Make one with `blocknerf plan` or `blocknerf train`, or check the path."
+        )
+    return load_config(output_dir / "config.json"), read_plan(output_dir / "plan.json")
+
+
+def open_scene(output_dir: Path, config: Config, data_root: Path | None = None) -> Scene:
+    """The scene of an output folder, from where it was or, when it has moved, from `data_root`.
+
+    Raises UserError when it is not there, or is not the scene that the folder was made from.
+    """
+    known_root, known_hash = _read_scene_json(output_dir)
+    root = data_root or known_root
+    if not root.is_dir():
+        raise UserError(f"The scene of {output_dir} is no longer at {root}. Say where it is now with --data-root.")
+    scene = read_scene(root, config.dataset)
+    if scene_hash(scene) != known_hash:
+        raise UserError(
+            f"The scene in {root} is not the one that {output_dir} was made from: images, cameras or poses differ. "
+            "Give the original with --data-root, or train into another output folder."
+        )
+    return scene
+
+
+def _existing_plan(output_dir: Path, hash_of_scene: str, config: Config) -> Plan | None:
+    if not (output_dir / "plan.json").is_file():
+        return None
+    plan = read_plan(output_dir / "plan.json")
+    if (plan.scene_hash, plan.config_hash) != (hash_of_scene, planning_hash(config)) or plan.layout is None:
+        return None
+    log.info(f"The plan in {output_dir} is used again.")
+    return plan
+
+
+def _has_learned(output_dir: Path) -> bool:
+    blocks = output_dir / "blocks"
+    return blocks.is_dir() and any(blocks.iterdir())
+
+
+def _read_scene_json(output_dir: Path) -> tuple[Path, str]:
+    path = output_dir / "scene.json"
+    tree = read_json(path, "scene reference")
+    if not isinstance(tree, dict) or not all(isinstance(tree.get(key), str) for key in ("data_root", "scene_hash")):
+        raise UserError(f"The scene reference {path} is damaged. Run `blocknerf plan` into this folder again.")
+    return Path(tree["data_root"]), tree["scene_hash"]
+
+
+def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for key, value in tree.items():
+        flat |= _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat
+
+
+def _show(value: Any) -> str:
+    return "none" if value is None else str(value)

@@ -1,0 +1,124 @@
+"""Where blocks could stand: cells on a grid over the cameras' footprint, or spaced along the drives."""
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from blocknerf.blocks.ground import GroundFrame
+from blocknerf.core.config import BlockManagerConfig
+from blocknerf.core.errors import UserError
+
+MOST_CANDIDATES = 4096
+"""More cells than this are refused before anything is merged; the tables below hold images x cells."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cells:
+    """Equal cells on the ground plane: squares on a grid, discs along drives.
+
+    A cell is what lies within `half_edge_m` of its centre (for squares in the larger of the two coordinates). With its
+    overlap it extends to `reach_m`.
+    """
+
+    centers_xy: Float[np.ndarray, "cells 2"]
+    half_edge_m: float
+    reach_m: float
+    shape: Literal["square", "disc"]
+
+    def __len__(self) -> int:
+        return len(self.centers_xy)
+
+    def distance_m(self, xy: Float[np.ndarray, "n 2"], cell: int) -> Float[np.ndarray, " n"]:
+        offsets = np.abs(xy - self.centers_xy[cell])
+        return offsets.max(axis=1) if self.shape == "square" else np.linalg.norm(offsets, axis=1)
+
+    def nearest(self, xy: Float[np.ndarray, "n 2"]) -> tuple[Int[np.ndarray, " n"], Float[np.ndarray, " n"]]:
+        """The nearest cell of each point and how far its centre is; on a border the first cell has it."""
+        cell, distance_m = np.zeros(len(xy), np.int64), np.full(len(xy), np.inf)
+        for candidate in range(len(self)):
+            candidate_m = self.distance_m(xy, candidate)
+            closer = candidate_m < distance_m
+            cell[closer], distance_m[closer] = candidate, candidate_m[closer]
+        return cell, distance_m
+
+    def containing(self, xy: Float[np.ndarray, "n 2"]) -> Int[np.ndarray, " n"]:
+        """The cell (without overlap) that each point lies in, -1 for none."""
+        cell, distance_m = self.nearest(xy)
+        return np.where(distance_m <= self.half_edge_m * (1 + 1e-9), cell, -1)
+
+
+def place_cells(
+    frame: GroundFrame,
+    cameras_xy: Float[np.ndarray, "n 2"],
+    drives: list[str],
+    names: list[str],
+    config: BlockManagerConfig,
+) -> Cells:
+    """Candidate cells in row order from the far left, each of them home to at least one of these cameras.
+
+    A capture that fits into one cell, and `max_blocks` 1, make one square as large as the footprint.
+    """
+    one = _cells(np.zeros((1, 2)), max(max(frame.extent_m), 1e-3 * config.block_size), config, "square")
+    if config.max_blocks == 1:
+        return one
+    if config.placement == "grid":
+        centers_xy = _grid_centers(frame.extent_m, cameras_xy, config.block_size)
+        cells = _cells(centers_xy, config.block_size, config, "square")
+    else:
+        centers_xy = _centers_along_drives(cameras_xy, drives, names, config.block_size)
+        cells = _cells(centers_xy, config.block_size, config, "disc")
+    if len(cells) > MOST_CANDIDATES:
+        raise UserError(
+            f"block_manager.block_size={config.block_size:g} cuts a capture of {frame.extent_m[0]:.4g} x "
+            f"{frame.extent_m[1]:.4g} m into {len(cells)} cells; give a larger block_size."
+        )
+    if len(cells) == 1:
+        return one
+    inhabited = np.unique(cells.nearest(cameras_xy)[0])
+    return _cells(cells.centers_xy[inhabited], config.block_size, config, cells.shape)
+
+
+def _cells(
+    centers_xy: np.ndarray, edge_m: float, config: BlockManagerConfig, shape: Literal["square", "disc"]
+) -> Cells:
+    return Cells(centers_xy, edge_m / 2, edge_m / 2 * (1 + config.overlap_ratio), shape)
+
+
+def _grid_centers(extent_m: tuple[float, float], cameras_xy: np.ndarray, edge_m: float) -> np.ndarray:
+    """Squares of a grid laid centrally over the footprint, those in which cameras stand."""
+    counts = np.maximum(1, np.ceil(np.array(extent_m) / edge_m - 1e-9))
+    columns_rows = np.clip(np.floor(cameras_xy / edge_m + counts / 2), 0, counts - 1)
+    columns_rows = np.unique(columns_rows, axis=0)
+    reading_order = np.lexsort((columns_rows[:, 0], -columns_rows[:, 1]))
+    return (columns_rows[reading_order] + 0.5 - counts / 2) * edge_m
+
+
+def _centers_along_drives(cameras_xy: np.ndarray, drives: list[str], names: list[str], spacing_m: float) -> np.ndarray:
+    """Evenly along each drive's way, at most `spacing_m` apart; a place that another drive (or an earlier part of
+    the same) already has within half that spacing is not taken twice."""
+    taken: list[np.ndarray] = []
+    for drive in sorted(set(drives)):
+        rows = sorted((i for i, d in enumerate(drives) if d == drive), key=lambda i: natural_order(names[i]))
+        for center in _evenly_along(cameras_xy[rows], spacing_m):
+            if all(np.linalg.norm(center - other) >= spacing_m / 2 for other in taken):
+                taken.append(center)
+    centers = np.array(taken)
+    rows_of_map = np.round(centers[:, 1] / spacing_m)
+    return centers[np.lexsort((centers[:, 0], -rows_of_map))]
+
+
+def _evenly_along(path_xy: np.ndarray, spacing_m: float) -> np.ndarray:
+    """Middles of equal pieces of a polyline, none longer than `spacing_m`."""
+    steps_m = np.linalg.norm(np.diff(path_xy, axis=0), axis=1)
+    travelled_m = np.concatenate([[0.0], np.cumsum(steps_m)])
+    pieces = min(max(1, int(np.ceil(travelled_m[-1] / spacing_m - 1e-9))), MOST_CANDIDATES + 1)
+    middles_m = (np.arange(pieces) + 0.5) * travelled_m[-1] / pieces
+    return np.stack([np.interp(middles_m, travelled_m, path_xy[:, i]) for i in range(2)], axis=-1)
+
+
+def natural_order(name: str) -> list[tuple[int, str]]:
+    """Sort key in which frame_9 comes before frame_10."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"([0-9]+)", name)]

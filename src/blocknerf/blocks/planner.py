@@ -1,0 +1,163 @@
+"""From a scene to a plan: place cells, claim images, merge small blocks, size the cubes."""
+
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from blocknerf.blocks.assignment import Assignment, assign_images, claim_images, find_neighbours
+from blocknerf.blocks.extent import Cube, content_cube, orbit_cube
+from blocknerf.blocks.ground import GroundFrame, ground_frame
+from blocknerf.blocks.placement import Cells, place_cells
+from blocknerf.blocks.plan import BlockSpec, Layout, Plan
+from blocknerf.blocks.sights import Sights, gather_sights
+from blocknerf.core.config import BlockManagerConfig, Config
+from blocknerf.core.errors import UserError
+from blocknerf.scene.scene import ImageRecord, Scene, scene_hash
+from blocknerf.scene.splits import split_images
+
+_PLANNING_KEYS = {
+    "dataset": ("type", "test_every"),
+    "block_manager": ("placement", "block_size", "overlap_ratio", "min_images_per_block", "max_blocks"),
+}
+
+
+def make_plan(scene: Scene, config: Config) -> Plan:
+    """Where blocks stand, which images each is given, which cube each resolves.
+
+    The order of the scene's images does not matter. Moving the world rigidly moves the plan and changes no assignment
+    (images whose camera stands on a border to within rounding excepted).
+
+    Raises UserError when nothing can be trained, or when there are more blocks than `block_manager.max_blocks`.
+    """
+    images = sorted(scene.images, key=lambda image: image.name)
+    is_train = _training_rows(scene, images, config)
+    poses = np.stack([image.world_from_cam for image in images])
+    frame = ground_frame(poses)
+    cameras = frame.to_ground(poses[:, :, 3])
+    drives, names = [image.drive for image in images], [image.name for image in images]
+    train = np.flatnonzero(is_train)
+    cells = place_cells(
+        frame, cameras[train, :2], [drives[i] for i in train], [names[i] for i in train], config.block_manager
+    )
+    sights = gather_sights(scene, images, frame, poses, config.block_manager.block_size / 2)
+    claims = claim_images(cells, cameras[:, :2], sights)
+    assignment = assign_images(cells, claims, is_train, config.block_manager.min_images_per_block)
+    _check_number(assignment, config.block_manager)
+    cubes = _cubes(scene, frame, poses, cells, assignment, sights)
+    blocks = _describe(images, is_train, frame, cameras, cells, assignment, cubes)
+    layout = Layout(
+        origin_world=_triple(frame.origin_world),
+        axes_world=tuple(_triple(axis) for axis in frame.ground_from_world),
+        cell_shape=cells.shape,
+        cell_half_edge_m=cells.half_edge_m,
+        cell_reach_m=cells.reach_m,
+    )
+    merged = tuple((block_id(a), block_id(b), n) for a, b, n in assignment.merged)
+    return Plan(scene_hash(scene), planning_hash(config), blocks, merged, layout)
+
+
+def planning_hash(config: Config) -> str:
+    """Names the part of a configuration that a plan depends on."""
+    chosen = {name: {key: getattr(getattr(config, name), key) for key in keys} for name, keys in _PLANNING_KEYS.items()}
+    return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def block_id(number: int) -> str:
+    return f"{number:03d}"
+
+
+def _training_rows(scene: Scene, images: Sequence[ImageRecord], config: Config) -> np.ndarray:
+    if not images:
+        raise UserError(
+            f"No image of {scene.root} can be used ({len(scene.skipped)} were left out"
+            + (f", the first: {scene.skipped[0][0]}: {scene.skipped[0][1]}" if scene.skipped else "")
+            + "), so there is no block to plan."
+        )
+    train, _ = split_images(scene, config.dataset.test_every)
+    train_ids = {image.id for image in train}
+    return np.array([image.id in train_ids for image in images])
+
+
+def _check_number(assignment: Assignment, config: BlockManagerConfig) -> None:
+    number = len(assignment.cells_of_block)
+    if number <= config.max_blocks:
+        return
+    ratio = number / config.max_blocks
+    larger = config.block_size * (math.sqrt(ratio) if config.placement == "grid" else ratio)
+    raise UserError(
+        f"block_manager.block_size={config.block_size:g} makes {number} blocks and block_manager.max_blocks is "
+        f"{config.max_blocks}; give a block_size of {_round_up(larger)} or more, or max_blocks={number}."
+    )
+
+
+def _round_up(value: float) -> str:
+    """Two digits, never less than the value."""
+    step = 10 ** (math.floor(math.log10(value)) - 1)
+    return f"{math.ceil(value / step) * step:.6g}"
+
+
+def _cubes(
+    scene: Scene, frame: GroundFrame, poses: np.ndarray, cells: Cells, assignment: Assignment, sights: Sights
+) -> list[Cube]:
+    cameras = frame.to_ground(poses[:, :, 3])
+    if len(assignment.cells_of_block) == 1:
+        if not len(scene.points_world):
+            in_ground = np.concatenate([frame.ground_from_world @ poses[:, :, :3], cameras[:, :, None]], axis=2)
+            around = orbit_cube(in_ground)
+            if around is not None:
+                return [around]
+        half_m = np.array(frame.extent_m) / 2 + max(max(frame.extent_m), 1e-3 * cells.half_edge_m) / 2
+        return [content_cube(cameras, sights.places, -half_m, half_m)]
+    cubes = []
+    for block, members in enumerate(assignment.cells_of_block):
+        centers_xy, belongs = cells.centers_xy[list(members)], assignment.granted[:, block]
+        low, high = centers_xy.min(axis=0) - cells.reach_m, centers_xy.max(axis=0) + cells.reach_m
+        cubes.append(content_cube(cameras[belongs], sights.places[belongs[sights.rows]], low, high))
+    return cubes
+
+
+def _describe(
+    images: Sequence[ImageRecord],
+    is_train: np.ndarray,
+    frame: GroundFrame,
+    cameras: np.ndarray,
+    cells: Cells,
+    assignment: Assignment,
+    cubes: list[Cube],
+) -> tuple[BlockSpec, ...]:
+    ids = [block_id(members[0]) for members in assignment.cells_of_block]
+    neighbours = find_neighbours(cells, assignment, is_train)
+    blocks = []
+    for block, members in enumerate(assignment.cells_of_block):
+        belongs = assignment.granted[:, block]
+        centers_xy = cells.centers_xy[list(members)]
+        anchor = np.append(centers_xy.mean(axis=0), cameras[belongs & is_train, 2].mean())
+        blocks.append(
+            BlockSpec(
+                id=ids[block],
+                center_world=_to_world(frame, cubes[block].center),
+                radius_m=_tidy(cubes[block].radius_m),
+                anchor_world=_to_world(frame, anchor),
+                train_images=tuple(images[i].id for i in np.flatnonzero(belongs & is_train).tolist()),
+                test_images=tuple(images[i].id for i in np.flatnonzero(belongs & ~is_train).tolist()),
+                neighbours=tuple(ids[other] for other in np.flatnonzero(neighbours[block]).tolist()),
+                cells_xy=tuple((_tidy(x), _tidy(y)) for x, y in centers_xy),
+            )
+        )
+    return tuple(blocks)
+
+
+def _to_world(frame: GroundFrame, point: np.ndarray) -> tuple[float, float, float]:
+    return _triple(frame.to_world(point[None])[0])
+
+
+def _triple(point: np.ndarray) -> tuple[float, float, float]:
+    return (_tidy(point[0]), _tidy(point[1]), _tidy(point[2]))
+
+
+def _tidy(value: float) -> float:
+    """Ten digits: below them stands only rounding that differs between machines."""
+    return float(f"{value:.10g}")

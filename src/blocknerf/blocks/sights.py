@@ -1,0 +1,76 @@
+"""What every image sees of the ground: its sparse points, or where rays of a coarse pixel grid come to rest."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from blocknerf.blocks.ground import GroundFrame
+from blocknerf.scene.rays import camera_directions
+from blocknerf.scene.scene import Camera, ImageRecord, Scene
+
+FEWEST_POINTS = 20
+"""Images with fewer sparse points than this are judged by their frustum."""
+_GRID = 8  # rays of a frustum: 8 x 8
+
+
+@dataclass(frozen=True, slots=True)
+class Sights:
+    """Places seen, in the ground frame: image `rows[i]` sees `places[i]`."""
+
+    rows: Int[np.ndarray, " sights"]
+    places: Float[np.ndarray, "sights 3"]
+
+
+def gather_sights(
+    scene: Scene, images: Sequence[ImageRecord], frame: GroundFrame, poses: Float[np.ndarray, "n 3 4"], open_m: float
+) -> Sights:
+    """Sparse points where an image has enough of them, else its frustum at the depth that is typical of the capture.
+
+    That depth: the median of the sparse points' distances; without points, the distance to the point that the
+    optical axes surround; where they surround none, `open_m` or half the footprint's diagonal, whichever is smaller.
+    """
+    by_points = [image.point_rows if len(image.point_rows) >= FEWEST_POINTS else None for image in images]
+    rows = [np.full(len(seen), i) for i, seen in enumerate(by_points) if seen is not None]
+    places = [scene.points_world[seen] for seen in by_points if seen is not None]
+    if rows:
+        offsets = np.concatenate(places) - poses[np.concatenate(rows), :, 3]
+        depths_m = np.full(len(images), np.median(np.linalg.norm(offsets, axis=1)))
+    else:
+        depths_m = _depths_without_points(poses, min(open_m, np.hypot(*frame.extent_m) / 2))
+    for i, image in enumerate(images):
+        if by_points[i] is None:
+            directions = frustum_directions(scene.cameras[image.camera_key]) @ poses[i, :, :3].T
+            rows.append(np.full(len(directions), i))
+            places.append(poses[i, :, 3] + depths_m[i] * directions)
+    return Sights(np.concatenate(rows), frame.to_ground(np.concatenate(places)))
+
+
+def frustum_directions(camera: Camera) -> Float[np.ndarray, "rays 3"]:
+    """Unit directions in the camera's frame of an even pixel grid, without those that its lens never sees."""
+    directions = camera_directions(camera, _GRID, _GRID).reshape(-1, 3).astype(np.float64)
+    return directions[~np.isnan(directions).any(axis=1)]
+
+
+def focus_point(poses: Float[np.ndarray, "n 3 4"]) -> Float[np.ndarray, "3"] | None:
+    """The point nearest to all optical axes (least squares), or None where the cameras do not surround one.
+
+    They do when most have it before them, within 30 degrees of their axis.
+    """
+    centers, axes = poses[:, :, 3], poses[:, :, 2]
+    across = np.eye(3) - axes[:, :, None] * axes[:, None, :]
+    system = across.mean(axis=0)
+    if np.linalg.eigvalsh(system)[0] < 0.02:  # axes nearly parallel: they meet nowhere in particular
+        return None
+    point = np.linalg.solve(system, np.einsum("nij,nj->i", across, centers) / len(centers))
+    offsets = point - centers
+    cosines = np.einsum("ni,ni->n", offsets, axes) / np.maximum(np.linalg.norm(offsets, axis=1), 1e-12)
+    return point if np.mean(cosines > np.cos(np.pi / 6)) >= 0.7 else None
+
+
+def _depths_without_points(poses: np.ndarray, open_m: float) -> np.ndarray:
+    focus = focus_point(poses)
+    if focus is None:
+        return np.full(len(poses), open_m)
+    return np.linalg.norm(focus - poses[:, :, 3], axis=1)
