@@ -1,13 +1,16 @@
 """Every configuration that we ship loads, and says only what its defaults do not say."""
 
+import re
 from pathlib import Path
 
 import pytest
 import yaml
+from pydantic import BaseModel
 
 from blocknerf.core.config import Config, load_config
 
-CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
+ROOT = Path(__file__).parents[2]
+CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
 
 
 def test_there_are_configurations():
@@ -21,3 +24,22 @@ def test_a_shipped_configuration_loads_with_every_value_as_written(path):
     for section, keys in yaml.safe_load(path.read_text(encoding="utf-8")).items():
         for key, value in keys.items():
             assert getattr(getattr(config, section), key) == value
+
+
+def leaves(section: type[BaseModel], prefix: str = "") -> list[str]:
+    found = []
+    for name, field in section.model_fields.items():
+        inner = field.annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            found += leaves(inner, f"{prefix}{name}.")
+        else:
+            found.append(prefix + name)
+    return found
+
+
+@pytest.mark.parametrize("key", leaves(Config))
+def test_every_key_is_read_somewhere(key):
+    """A key without effect is a promise that nobody keeps."""
+    sources = [path for path in (ROOT / "src").rglob("*.py") if path.name != "config.py"]
+    attribute = re.compile(rf"\.{key.rpartition('.')[2]}\b")
+    assert any(attribute.search(path.read_text(encoding="utf-8")) for path in sources)
