@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from blocknerf.city import block_file
-from blocknerf.city.block_file import BLOCK_VERSION, BlockFile, read_block, write_block
+from blocknerf.city.block_file import BLOCK_VERSION, BlockFile, delete_block, has_block, read_block, write_block
 from blocknerf.core.errors import UserError
 
 
@@ -48,6 +48,17 @@ def test_latest_and_best_live_side_by_side_and_only_two_files_each_stay(tmp_path
     assert read_block(tmp_path, "best").meta["value"] == 1.0
     assert read_block(tmp_path, "latest").meta["value"] == 3.0
     assert len(list(tmp_path.iterdir())) == 4
+
+
+def test_deleting_removes_one_pair_and_no_other(tmp_path):
+    write_block(tmp_path, "best", make_block(1.0))
+    kept = sorted(tmp_path.iterdir())
+    write_block(tmp_path, "checkpoint", make_block(2.0))
+    for _ in range(2):
+        delete_block(tmp_path, "checkpoint")
+        assert sorted(tmp_path.iterdir()) == kept
+    assert has_block(tmp_path, "best")
+    assert not has_block(tmp_path, "checkpoint")
 
 
 def test_killed_at_any_file_operation_an_older_or_newer_pair_is_left(tmp_path, monkeypatch):

@@ -7,7 +7,7 @@ import torch
 
 from blocknerf.blocks.plan import BlockSpec, Plan
 from blocknerf.city.block_file import BlockFile, write_block
-from blocknerf.city.city import City, composite
+from blocknerf.city.city import City, Layer, composite
 from blocknerf.city.manifest import MANIFEST_VERSION, block_folder, manifest_of, read_manifest, write_manifest
 from blocknerf.core.config import BlockManagerConfig
 from blocknerf.core.errors import UserError
@@ -39,7 +39,7 @@ def make_city(out, trained=("a", "b", "c"), **meta):
     blocks = tuple(BlockSpec(name, (x, 0.0, 0.0), 25.0, (x, 0.0, 0.0), ("i",), ()) for name, x in SPECS)
     write_manifest(out, manifest_of(Plan("scene", "config", blocks), BlockManagerConfig()))
     for name in trained:
-        entries = {"block_id": name, "scene_hash": "scene", "drives": {"noon": 5, "dusk": 2}, "codes": {}} | meta
+        entries = {"block_id": name, "scene_hash": "scene", "drives": ["dusk", "noon", "noon"], "codes": {}} | meta
         tensors = {"rgb": torch.tensor(COLOURS[name]), "ballast": torch.zeros(2500)}
         write_block(block_folder(out, name), "latest", BlockFile(entries, tensors))
     return out
@@ -107,7 +107,7 @@ def test_the_picture_is_the_weighted_mean_of_the_blocks(tmp_path):
 
 def test_a_blend_of_a_picture_with_itself_is_that_picture():
     picture = RenderOutput(torch.rand(6, 3), torch.linspace(0, 1, 6), torch.linspace(1, 9, 6))
-    blended = composite([picture, picture, picture], [0.5, 0.25, 0.25])
+    blended = composite([Layer(name, weight, picture) for name, weight in (("a", 0.5), ("b", 0.25), ("c", 0.25))])
     for name in ("rgb", "opacity", "distance_m"):
         torch.testing.assert_close(getattr(blended, name), getattr(picture, name))
 
@@ -115,7 +115,7 @@ def test_a_blend_of_a_picture_with_itself_is_that_picture():
 def test_a_block_that_sees_nothing_does_not_move_the_distance():
     wall = RenderOutput(torch.ones(1, 3), torch.ones(1), torch.full((1,), 10.0))
     nothing = RenderOutput(torch.zeros(1, 3), torch.zeros(1), torch.full((1,), 1000.0))
-    blended = composite([wall, nothing], [0.5, 0.5])
+    blended = composite([Layer("a", 0.5, wall), Layer("b", 0.5, nothing)])
     assert blended.distance_m.item() == pytest.approx(10.0, abs=0.01)
     assert blended.opacity.item() == 0.5
 
@@ -135,7 +135,7 @@ def test_appearance_follows_the_image_then_the_drive_then_the_largest_drive(tmp_
 
 
 def test_a_city_without_drives_renders_without_codes(tmp_path):
-    city = City.open(make_city(tmp_path, drives={}), load=PlainBlock)
+    city = City.open(make_city(tmp_path, drives=[]), load=PlainBlock)
     assert city.main_drive is None
     assert city.render(rays(), at(0.0)).rgb[0].tolist() == COLOURS["a"]
 
@@ -185,3 +185,9 @@ def test_what_a_user_can_mend_is_said(tmp_path):
         city.render(rays(), at(0.0), only="z")
     with pytest.raises(UserError, match="not trained on a drive 'night'. Its drives: dusk, noon"):
         city.require_drive("night")
+
+
+def test_a_file_that_describes_no_model_is_said(tmp_path):
+    city = City.open(make_city(tmp_path))
+    with pytest.raises(UserError, match="file of block a does not fit this program .*--blocks a"):
+        city.render(rays(), at(0.0))

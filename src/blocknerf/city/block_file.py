@@ -92,13 +92,6 @@ def has_block(folder: Path, name: str) -> bool:
 
 
 def delete_block(folder: Path, name: str) -> None:
-    """Removes the pair `name`, its JSON first; nothing happens where there is none."""
-    (folder / f"{name}.json").unlink(missing_ok=True)
-    for path in folder.glob(f"{name}-*.safetensors"):
-        path.unlink(missing_ok=True)
-
-
-def delete_block(folder: Path, name: str) -> None:
     """Removes the pair `name` where there is one: the JSON first, so that what is left is never half a pair."""
     (folder / f"{name}.json").unlink(missing_ok=True)
     _remove_stale(folder, name)

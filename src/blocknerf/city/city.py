@@ -35,9 +35,17 @@ Load = Callable[[BlockFile], BlockRenderer]
 
 
 def load_block(block: BlockFile) -> BlockRenderer:
+    """Raises UserError when the file does not describe a model that its tensors fit."""
     from blocknerf.models.block_nerf import BlockNeRF
 
-    return BlockNeRF.from_block_file(block)
+    try:
+        return BlockNeRF.from_state(block.meta["model"], block.tensors)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        block_id = block.meta.get("block_id")
+        raise UserError(
+            f"The model in the file of block {block_id} does not fit this program ({error}). "
+            f"Train that block again: `blocknerf train ... --blocks {block_id}`."
+        ) from error
 
 
 class City:
@@ -99,6 +107,23 @@ class City:
         chosen = [(block_id, weight) for block_id, weight in zip(self.ids, weights, strict=True) if weight > 0]
         return dict(sorted(chosen, key=lambda pair: -pair[1]))
 
+    def layers(
+        self,
+        rays: RayBatch,
+        camera_center: Float[Tensor, "3"],
+        image_id: str | None = None,
+        drive: str | None = None,
+        only: str | None = None,
+    ) -> list["Layer"]:
+        """The pictures that `render` blends, heaviest first; same arguments."""
+        drive = drive or (self.main_drive if image_id is None else None)
+        weights = self.weights(camera_center) if only is None else {only: 1.0}
+        layers = []
+        for block_id, weight in weights.items():
+            model = self._cache.get(self._block(block_id))
+            layers.append(Layer(block_id, weight, model.render(rays, model.code_for(image_id, drive))))
+        return layers
+
     def render(
         self,
         rays: RayBatch,
@@ -113,13 +138,7 @@ class City:
         `main_drive`; a block that never saw the drive takes the mean of all its codes. Raises UserError for a block
         that the city does not have.
         """
-        drive = drive or (self.main_drive if image_id is None else None)
-        weights = self.weights(camera_center) if only is None else {only: 1.0}
-        parts = []
-        for block_id in weights:
-            model = self._cache.get(self._block(block_id))
-            parts.append(model.render(rays, model.code_for(image_id, drive)))
-        return composite(parts, list(weights.values()))
+        return composite(self.layers(rays, camera_center, image_id, drive, only))
 
     def _block(self, block_id: str) -> "AvailableBlock":
         for block in self.blocks:
@@ -128,19 +147,28 @@ class City:
         raise UserError(f"The city has no trained block {block_id!r}. It has: {', '.join(self.ids)}.")
 
 
-def composite(parts: list[RenderOutput], weights: list[float]) -> RenderOutput:
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One block's picture of some rays, and its share of the composited one."""
+
+    block_id: str
+    weight: float
+    picture: RenderOutput
+
+
+def composite(layers: list[Layer]) -> RenderOutput:
     """Blends pictures of the same rays in floats.
 
     Colour and opacity are weighted means; distance is the mean over weight times opacity, because a block that sees
     nothing along a ray knows no distance there.
     """
-    shares = torch.tensor(weights, dtype=parts[0].rgb.dtype)
-    rgb = torch.einsum("b,bpc->pc", shares, torch.stack([part.rgb for part in parts]))
-    opacities = torch.stack([part.opacity for part in parts])
+    pictures = [layer.picture for layer in layers]
+    shares = torch.tensor([layer.weight for layer in layers], dtype=pictures[0].rgb.dtype)
+    rgb = torch.einsum("b,bpc->pc", shares, torch.stack([picture.rgb for picture in pictures]))
+    opacities = torch.stack([picture.opacity for picture in pictures])
     seen = shares[:, None] * (opacities + 1e-6)
-    distance = (seen * torch.stack([part.distance_m for part in parts])).sum(0) / seen.sum(0)
-    opacity = shares @ opacities
-    return RenderOutput(rgb, opacity, distance)
+    distance = (seen * torch.stack([picture.distance_m for picture in pictures])).sum(0) / seen.sum(0)
+    return RenderOutput(rgb, shares @ opacities, distance)
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,8 +224,8 @@ def _newest_file(out: Path, block: CityBlock) -> str | None:
 
 
 def _count_drives(metas) -> Counter[str]:
-    """Training images per drive over all blocks, from the `drives` entry of their meta (drive -> images)."""
+    """Training images per drive over all blocks, from the `drives` entry of their meta: one name per image."""
     counts: Counter[str] = Counter()
     for meta in metas:
-        counts.update(meta.get("drives", {}))
+        counts.update(meta.get("drives", []))
     return counts

@@ -1,0 +1,49 @@
+"""Float pictures to PNG files, errors and distances to colours."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, UInt8
+from matplotlib import colormaps
+from PIL import Image
+from torch import Tensor
+
+from blocknerf.core.files import write_bytes
+from blocknerf.core.types import RenderOutput
+
+LARGEST_ERROR = 0.25
+"""Mean absolute error over the channels that is drawn in the brightest colour."""
+
+
+def to_bytes(rgb: Float[Tensor, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:
+    """Colours in [0, 1] to 0..255, clamped, rounded to the nearest."""
+    return (rgb.detach().clamp(0, 1) * 255).round().byte().numpy()
+
+
+def write_png(path: Path, rgb: Float[Tensor, "h w 3"]) -> None:
+    content = io.BytesIO()
+    Image.fromarray(to_bytes(rgb)).save(content, "png")
+    write_bytes(path, content.getvalue())
+
+
+def error_colours(
+    render: Float[Tensor, "h w 3"], truth: Float[Tensor, "h w 3"], valid: Bool[Tensor, "h w"]
+) -> Float[Tensor, "h w 3"]:
+    """Mean absolute error per pixel, from black (none) to bright at LARGEST_ERROR; gray where nothing is measured."""
+    error = (render.clamp(0, 1) - truth).abs().mean(-1) / LARGEST_ERROR
+    return torch.where(valid[..., None], _colours("inferno", error), torch.tensor(0.5))
+
+
+def distance_colours(picture: RenderOutput) -> Float[Tensor, "h w 3"]:
+    """Distance on a logarithmic scale between the picture's own 2nd and 98th percentile, near bright and far dark;
+    dark as well where the picture is transparent."""
+    log_distance = picture.distance_m.clamp(min=1e-6).log()
+    low, high = np.percentile(log_distance.numpy(), (2, 98))
+    nearness = (high - log_distance) / max(float(high - low), 1e-6)
+    return _colours("viridis", nearness) * picture.opacity[..., None]
+
+
+def _colours(name: str, values: Float[Tensor, "h w"]) -> Float[Tensor, "h w 3"]:
+    return torch.from_numpy(colormaps[name](values.clamp(0, 1).numpy())[..., :3]).float()
