@@ -1,0 +1,123 @@
+"""Builds a synthetic city and photographs it: the work of `blocknerf synth`."""
+
+import os
+import shutil
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+
+import numpy as np
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from blocknerf.core.errors import UserError
+from blocknerf.core.files import read_json, write_json
+from blocknerf.core.logging import console
+from blocknerf.core.seeds import derive_seed
+from blocknerf.synth import write
+from blocknerf.synth.develop import auto_exposure, develop
+from blocknerf.synth.drives import STATION_S, Drive, draw_traffic, rig_cameras, stations, traffic_at
+from blocknerf.synth.geometry import Mesh
+from blocknerf.synth.lighting import lighting_at
+from blocknerf.synth.presets import PRESETS, Preset, PresetName
+from blocknerf.synth.sparse import Shot, sample_points
+from blocknerf.synth.town import build_town
+from blocknerf.synth.tracer import Tracer, take_picture
+
+MARKER = "synth.json"
+
+
+def make_scene(
+    out: Path, preset: PresetName = "street", seed: int = 0, overwrite: bool = False, workers: int | None = None
+) -> None:
+    """Writes the synthetic city `preset` into the folder `out`; the same seed gives the same bytes.
+
+    The folder appears whole at the end or not at all. Raises UserError when `out` holds something already (with
+    `overwrite`: something other than a synthetic city), when Embree is missing, or when the disk is full.
+    """
+    out = Path(os.path.abspath(out))
+    _refuse_foreign_folder(out, overwrite)
+    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    try:
+        temporary.mkdir(parents=True)
+        _fill(temporary, PRESETS[preset], seed, workers or os.cpu_count() or 1)
+        write_json(temporary / MARKER, {"preset": preset, "seed": seed})
+        _put_in_place(temporary, out)
+    except OSError as error:
+        raise UserError(
+            f"Cannot write the synthetic city to {out}: {error.strerror or error}. "
+            "Free some space or choose another folder, then run the same command again."
+        ) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _refuse_foreign_folder(out: Path, overwrite: bool) -> None:
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise UserError(f"{out} is a file; name a folder that does not exist yet.")
+    if not any(out.iterdir()):
+        return
+    if not overwrite:
+        raise UserError(f"The folder {out} is not empty. Choose another, or add --overwrite if it is an old synthetic "
+                        "city that may be replaced.")  # fmt: skip
+    if not (out / MARKER).is_file() or "preset" not in read_json(out / MARKER, "mark of a synthetic city"):
+        raise UserError(f"The folder {out} is not a synthetic city (it has no {MARKER}), so --overwrite leaves it "
+                        "alone. Choose another folder.")  # fmt: skip
+
+
+def _put_in_place(temporary: Path, out: Path) -> None:
+    if not out.exists():
+        os.replace(temporary, out)
+        return
+    aside = out.with_name(f".{out.name}.{os.getpid()}.old")
+    os.replace(out, aside)
+    os.replace(temporary, out)
+    shutil.rmtree(aside)
+
+
+def _rng(seed: int, *names: str | int) -> np.random.Generator:
+    return np.random.default_rng(derive_seed(seed, *names))
+
+
+def _fill(root: Path, preset: Preset, seed: int, workers: int) -> None:
+    town = build_town(preset.plan, _rng(seed, "town"))
+    jobs = [(drive, frame, poses) for drive in preset.drives
+            for frame, poses in enumerate(stations(drive, _rng(seed, drive.name, "sway")))]  # fmt: skip
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    shots: list[Shot] = []
+    pool = ThreadPoolExecutor(workers)  # Embree and numpy let go of the interpreter's lock
+    try:
+        with Progress(*columns, console=console, transient=True) as progress:
+            bar = progress.add_task("photographing the city", total=len(jobs))
+            futures = [pool.submit(_photograph, root, town, preset, seed, *job) for job in jobs]
+            for future in as_completed(futures):
+                shots += future.result()
+                progress.advance(bar)
+    finally:
+        pool.shutdown(cancel_futures=True)
+    shots.sort(key=lambda shot: shot.name)
+    cameras = rig_cameras(preset.width, preset.height)
+    points = sample_points(shots, cameras, preset.points_per_image, _rng(seed, "points"))
+    write.write_colmap(root, cameras, shots, points)
+    write.write_sidecar(root, shots)
+
+
+def _photograph(
+    root: Path, town: Mesh, preset: Preset, seed: int, drive: Drive, frame: int, poses: dict[str, np.ndarray]
+) -> list[Shot]:
+    """All cameras of the rig at one station: one moment, so one arrangement of the moving cars."""
+    traffic = draw_traffic(preset.plan, preset.cars, _rng(seed, drive.name, "traffic"))
+    moment = traffic_at(traffic, frame * STATION_S, next(iter(poses.values()))[:2, 3])
+    tracer = Tracer(town if moment is None else Mesh.joined(town, moment), first_moving=len(town.triangles))
+    light = lighting_at(drive.hour)
+    drive_exposure = 0.45 / float(np.mean(0.25 * light.sun / np.pi * 0.5 + 0.25 * light.zenith + 0.2 * light.horizon))
+    shots = []
+    for place, camera in rig_cameras(preset.width, preset.height).items():
+        picture = take_picture(tracer, camera, poses[place], light, preset.samples_edge)
+        name = f"{drive.name}/{place}_{frame:04d}{preset.suffix}"
+        exposure = auto_exposure(picture.radiance, drive_exposure, _rng(seed, name, "exposure"))
+        shot = Shot(name, drive.name, place, drive.hour, exposure, poses[place],
+                    develop(picture.radiance, exposure), picture.depth_z_m, picture.moving)  # fmt: skip
+        write.write_shot(root, shot)
+        shots.append(shot)
+    return shots

@@ -1,0 +1,179 @@
+"""One picture: rays through pixels, what they hit, the light that arrives there."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from blocknerf.core.errors import UserError
+from blocknerf.scene.scene import Camera
+from blocknerf.synth.geometry import Material, Mesh
+from blocknerf.synth.lighting import Lighting, sky
+from blocknerf.synth.materials import albedo, surface_at, window_glow
+
+SUN_RADIUS_RAD = 0.012  # a little larger than the real one: shadows soften with distance
+HAZE_M = 900.0
+_SURFACE_OFFSET_M = 2e-3
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """`depth_z_m` runs along the optical axis to the first surface at the pixel's centre; 0 is sky."""
+
+    radiance: np.ndarray  # [H, W, 3] float32, linear
+    depth_z_m: np.ndarray  # [H, W] float32
+    moving: np.ndarray  # [H, W] bool: any sample of the pixel hit a moving car
+
+
+class Tracer:
+    """A mesh in Embree's hands. Triangles from `first_moving` on belong to moving things."""
+
+    def __init__(self, mesh: Mesh, first_moving: int):
+        new_scene, new_triangles = _embree()
+        self.mesh = mesh
+        self.first_moving = first_moving
+        self._scene = new_scene()
+        self._triangles = new_triangles(self._scene, mesh.triangles)
+
+    def first_hits(self, origins: np.ndarray, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Triangle [N] (-1: none) and distance [N] in metres along unit directions [N, 3]."""
+        hits = self._scene.run(origins, directions, output=True)
+        return hits["primID"], hits["tfar"]
+
+    def reaches(self, origins: np.ndarray, direction: np.ndarray) -> np.ndarray:
+        """Whether nothing stands between points [N, 3] and infinity along one direction."""
+        directions = np.ascontiguousarray(np.broadcast_to(direction.astype(np.float32), origins.shape))
+        return self._scene.run(origins, directions, query="OCCLUDED") < 0
+
+
+def _embree() -> tuple[Callable, Callable]:
+    try:
+        from embreex.mesh_construction import TriangleMesh
+        from embreex.rtcore_scene import EmbreeScene
+    except ImportError as error:
+        raise UserError(
+            "The synthetic city is ray-traced with Embree, which is not installed; run: pip install 'blocknerf[demo]'"
+        ) from error
+    return EmbreeScene, TriangleMesh
+
+
+def take_picture(
+    tracer: Tracer, camera: Camera, world_from_cam: np.ndarray, light: Lighting, samples_edge: int
+) -> Picture:
+    """Every pixel is the mean of samples_edge^2 samples on a regular grid (odd, so that one is the centre).
+
+    Each sample sees another point of the sun's disk and another direction of the sky: shadows come out soft and
+    corners dark, with no noise, since every pixel uses the same set.
+    """
+    if samples_edge % 2 == 0:
+        raise ValueError(f"samples_edge is {samples_edge}; it must be odd.")
+    shape = camera.height, camera.width
+    radiance = np.zeros((camera.height * camera.width, 3), np.float32)
+    moving = np.zeros(len(radiance), bool)
+    depth_z_m = np.zeros(len(radiance), np.float32)
+    count = samples_edge**2
+    for number in range(count):
+        row, column = divmod(number, samples_edge)
+        offset = (np.array([column, row]) + 0.5) / samples_edge
+        directions = _pixel_directions(camera, world_from_cam, offset)
+        triangle, distance_m = _first_hits_from(tracer, world_from_cam[:, 3], directions)
+        lights = _LightSample(light, number, count)
+        radiance += _arriving(tracer, world_from_cam[:, 3], directions, triangle, distance_m, lights,
+                              _sample_rad(camera, samples_edge)) / count  # fmt: skip
+        moving |= triangle >= tracer.first_moving
+        if number == count // 2:
+            depth_z_m = np.where(triangle >= 0, distance_m * (directions @ world_from_cam[:, 2]), 0.0)
+    return Picture(radiance.reshape(*shape, 3), depth_z_m.astype(np.float32).reshape(shape), moving.reshape(shape))
+
+
+class _LightSample:
+    """One point of the sun and one direction of the sky, number `number` of `count`."""
+
+    def __init__(self, light: Lighting, number: int, count: int):
+        golden = np.pi * (3 - np.sqrt(5.0))
+        self.light = light
+        up = (number + 0.5) / count
+        side = np.sqrt(1 - up * up)
+        self.sky_direction = np.array([side * np.cos(golden * number), side * np.sin(golden * number), up])
+        radius = SUN_RADIUS_RAD * np.sqrt((number + 0.5) / count)
+        across = np.cross(light.sun_direction, (0.0, 0.0, 1.0))
+        across /= np.linalg.norm(across)
+        over = np.cross(across, light.sun_direction)
+        sun = light.sun_direction + radius * (np.cos(golden * number) * across + np.sin(golden * number) * over)
+        self.sun_direction = sun / np.linalg.norm(sun)
+        sky_radiance = sky(light, self.sky_direction[None], with_clouds=False)[0]
+        self.colours = np.stack([light.sun / np.pi, sky_radiance, light.bounce]).astype(np.float32)
+
+
+def _sample_rad(camera: Camera, samples_edge: int) -> float:
+    return 1.2 / camera.params[0] / samples_edge
+
+
+def _pixel_directions(camera: Camera, world_from_cam: np.ndarray, offset: np.ndarray) -> np.ndarray:
+    """Unit directions [H * W, 3] through one place (x, y in [0, 1]) of every pixel."""
+    fx, fy, cx, cy = camera.params
+    x = (np.arange(camera.width) + offset[0] - cx) / fx
+    y = (np.arange(camera.height) + offset[1] - cy) / fy
+    in_camera = np.stack([*np.meshgrid(x, y), np.ones((camera.height, camera.width))], -1).reshape(-1, 3)
+    directions = in_camera @ world_from_cam[:, :3].T
+    return (directions / np.linalg.norm(directions, axis=1, keepdims=True)).astype(np.float32)
+
+
+def _first_hits_from(tracer: Tracer, center: np.ndarray, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    origins = np.ascontiguousarray(np.broadcast_to(center.astype(np.float32), directions.shape))
+    return tracer.first_hits(origins, directions)
+
+
+def _arriving(tracer, center, directions, triangle, distance_m, lights: _LightSample, sample_rad: float) -> np.ndarray:
+    """Radiance [N, 3] along rays whose first hits are known."""
+    out = np.empty_like(directions)
+    missed = triangle < 0
+    out[missed] = sky(lights.light, directions[missed])
+    hit = np.flatnonzero(~missed)
+    if len(hit):
+        distance = distance_m[hit, None]
+        lit = _reflected(tracer, center, directions[hit], triangle[hit], distance_m[hit], lights, sample_rad)
+        clear = np.exp(-distance / HAZE_M)
+        out[hit] = lit * clear + lights.light.horizon.astype(np.float32) * (1 - clear)
+    return out
+
+
+def _reflected(tracer, center, directions, triangle, distance_m, lights: _LightSample, sample_rad: float) -> np.ndarray:
+    mesh, light = tracer.mesh, lights.light
+    points = center.astype(np.float32) + distance_m[:, None] * directions
+    patch = mesh.patch_of[triangle]
+    materials = mesh.material[patch]
+    normals = _shading_normals(mesh, triangle, patch, materials, points)
+    facing = -np.einsum("nc,nc->n", normals, directions)
+    normals = np.where(facing[:, None] < 0, -normals, normals)
+    footprint_m = distance_m * np.float32(sample_rad) / np.sqrt(np.clip(np.abs(facing), 0.05, 1.0))
+    surface = surface_at(mesh, patch, points, footprint_m)
+
+    above = points + np.float32(_SURFACE_OFFSET_M) * normals
+    sun_share = _unblocked_cosine(tracer, above, normals, lights.sun_direction)
+    sky_share = 2.0 * _unblocked_cosine(tracer, above, normals, lights.sky_direction)
+    bounce_share = 0.35 + 0.65 * (0.5 - 0.5 * normals[:, 2])
+    irradiance = np.stack([sun_share, sky_share, bounce_share], 1) @ lights.colours
+    reflected = albedo(materials, surface) * irradiance
+    if light.window_glow > 0:
+        reflected = reflected + 0.25 * light.window_glow * window_glow(materials, surface)
+    return reflected.astype(np.float32)
+
+
+def _shading_normals(mesh: Mesh, triangle, patch, materials, points: np.ndarray) -> np.ndarray:
+    """Normals of the triangles; crowns of trees are round, whatever their triangles say."""
+    normals = mesh.normals[triangle]
+    leaves = np.flatnonzero(materials == Material.LEAVES)
+    outward = points[leaves] - mesh.origin[patch[leaves]]
+    normals[leaves] = outward / np.linalg.norm(outward, axis=1, keepdims=True)
+    return normals
+
+
+def _unblocked_cosine(tracer: Tracer, above: np.ndarray, normals: np.ndarray, direction: np.ndarray) -> np.ndarray:
+    """Cosine to a distant light, 0 where it is behind the surface or hidden."""
+    cosine = normals @ direction.astype(np.float32)
+    towards = np.flatnonzero(cosine > 0)
+    share = np.zeros_like(cosine)
+    if len(towards):
+        share[towards] = cosine[towards] * tracer.reaches(np.ascontiguousarray(above[towards]), direction)
+    return share
