@@ -1,8 +1,7 @@
 """Random pixels and patches of many images, with no Python loop over images or pixels.
 
 A pass visits every pixel once, in an order that a keyed bijection of the pixel numbers gives: position i of pass e is
-pixel P_e(i). So the order needs no memory, and the sampler's position is two numbers. P is a Feistel network over the
-next power of two, walked until it lands on a pixel (Black & Rogaway 2002, "Ciphers with arbitrary finite domains").
+pixel P_e(i). So the order needs no memory, and the sampler's position is two numbers.
 """
 
 from dataclasses import dataclass
@@ -10,17 +9,15 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
-from numba import njit
 from torch import Tensor
 
 from blocknerf.core.errors import UserError
 from blocknerf.core.seeds import derive_seed
 from blocknerf.core.types import RayBatch
+from blocknerf.scene.sampler_numba import draw, draw_patches, gather_pixels
 from blocknerf.scene.store import ImageStore
 
 _ROUNDS = 6
-_PATCH_TRIES = 64
-_PATCH_VALID_SHARE = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +83,7 @@ class PixelSampler:
         slots, flat = np.empty(self.batch_size, np.int64), np.empty(self.batch_size, np.int64)
         filled = 0
         while True:
-            filled, self._counter = _draw(
+            filled, self._counter = draw(
                 self._counter, self._keys, filled, table.begin, table.rgb_begin, valid, slots, flat
             )
             if filled == self.batch_size:
@@ -107,7 +104,7 @@ class PixelSampler:
         slots, flat = np.empty(count * size * size, np.int64), np.empty(count * size * size, np.int64)
         valid = np.empty(count * size * size, np.bool_)
         key = np.uint64(derive_seed(self._seed, "patches"))
-        _draw_patches(
+        draw_patches(
             *(key, self._patches, size, corners, table.rgb_begin, table.width, _optional(self._pixels.valid)),
             *(slots, flat, valid),
         )
@@ -122,7 +119,7 @@ class PixelSampler:
         table, count = self._table, len(slots)
         origins, directions, rgb = (np.empty((count, 3), np.float32) for _ in range(3))
         pixels_xy = np.empty((count, 2), np.float32)
-        _gather_pixels(
+        gather_pixels(
             *(slots, flat, table.directions_begin, table.width, table.world_from_cam),
             *(self._pixels.rgb, self._pixels.directions, table.rgb_begin),
             *(origins, directions, rgb, pixels_xy),
@@ -181,118 +178,3 @@ def _num_corners(table: _Table, size: int) -> np.ndarray:
     """[n + 1] running count of the places where a patch's upper left corner can stand."""
     places = np.maximum(table.width - size + 1, 0) * np.maximum(table.height - size + 1, 0)
     return np.concatenate([[0], np.cumsum(places)]).astype(np.int64)
-
-
-@njit(cache=True)
-def _mix(x):
-    """splitmix64's finaliser: every input bit moves every output bit."""
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
-
-
-@njit(cache=True)
-def _num_bits(size):
-    bits = 2
-    while (1 << bits) < size:
-        bits += 1
-    return bits
-
-
-@njit(cache=True)
-def _permute(position, keys, size, bits):
-    """The bijection of 0 ... size - 1 that `keys` name; 2^bits >= size."""
-    low_bits = np.uint64(bits // 2)
-    low_mask = np.uint64((1 << (bits // 2)) - 1)
-    high_mask = np.uint64((1 << (bits - bits // 2)) - 1)
-    x = np.uint64(position)
-    while True:
-        low, high = x & low_mask, x >> low_bits
-        for index in range(len(keys)):
-            if index % 2 == 0:
-                high = (high ^ _mix(low ^ keys[index])) & high_mask
-            else:
-                low = (low ^ _mix(high ^ keys[index])) & low_mask
-        x = (high << low_bits) | low
-        if x < np.uint64(size):
-            return np.int64(x)
-
-
-@njit(cache=True)
-def _row_of(begin, value):
-    """The row whose span begin[row] ... begin[row + 1] holds `value`."""
-    low, high = 0, len(begin) - 1
-    while high - low > 1:
-        middle = (low + high) // 2
-        if begin[middle] <= value:
-            low = middle
-        else:
-            high = middle
-    return low
-
-
-@njit(cache=True)
-def _draw(counter, keys, filled, begin, rgb_begin, valid, slots, flat):
-    """Fills `slots` (rows of the table) and `flat` (rows of the level's rgb) from place `filled` on.
-
-    Returns how many are filled and the counter after the last position looked at.
-    """
-    size, bits = begin[-1], _num_bits(begin[-1])
-    while counter < size and filled < len(slots):
-        pixel = _permute(counter, keys, size, bits)
-        counter += 1
-        row = _row_of(begin, pixel)
-        place = rgb_begin[row] + pixel - begin[row]
-        if len(valid) == 0 or valid[place] != 0:
-            slots[filled] = row
-            flat[filled] = place
-            filled += 1
-    return filled, counter
-
-
-@njit(cache=True)
-def _draw_patches(key, first_patch, size, corners, rgb_begin, width, valid, slots, flat, patch_valid):
-    area = size * size
-    for patch in range(len(slots) // area):
-        most_valid, best_row, best_corner = -1, 0, 0
-        for attempt in range(_PATCH_TRIES):
-            number = np.uint64(first_patch + patch) * np.uint64(_PATCH_TRIES) + np.uint64(attempt)
-            place = np.int64(_mix(_mix(number) ^ key) % np.uint64(corners[-1]))
-            row = _row_of(corners, place)
-            columns = width[row] - size + 1
-            within = place - corners[row]
-            corner = rgb_begin[row] + within // columns * width[row] + within % columns
-            num_valid = area
-            if len(valid) > 0:
-                num_valid = 0
-                for index in range(area):
-                    num_valid += valid[corner + index // size * width[row] + index % size] != 0
-            if num_valid > most_valid:
-                most_valid, best_row, best_corner = num_valid, row, corner
-            if num_valid >= _PATCH_VALID_SHARE * area:
-                break
-        for index in range(area):
-            place = best_corner + index // size * width[best_row] + index % size
-            slots[patch * area + index] = best_row
-            flat[patch * area + index] = place
-            patch_valid[patch * area + index] = len(valid) == 0 or valid[place] != 0
-
-
-@njit(cache=True)
-def _gather_pixels(
-    slots, flat, directions_begin, width, world_from_cam, all_rgb, all_directions, rgb_begin,
-    origins, directions, rgb, pixels_xy,
-):  # fmt: skip
-    for ray in range(len(slots)):
-        row = slots[ray]
-        pixel = flat[ray] - rgb_begin[row]
-        pixels_xy[ray, 0] = pixel % width[row] + 0.5
-        pixels_xy[ray, 1] = pixel // width[row] + 0.5
-        direction = all_directions[directions_begin[row] + pixel]
-        pose = world_from_cam[row]
-        for axis in range(3):
-            origins[ray, axis] = pose[axis, 3]
-            directions[ray, axis] = (
-                pose[axis, 0] * direction[0] + pose[axis, 1] * direction[1] + pose[axis, 2] * direction[2]
-            )
-            rgb[ray, axis] = all_rgb[flat[ray], axis] / np.float32(255)

@@ -112,7 +112,7 @@ def _record(root: Path, candidate: Candidate, sidecar: Sidecar, use_masks: bool)
     world_from_cam = _checked_pose(candidate.world_from_cam)
     digest, size, exposure = _photograph(candidate.path)
     camera = _checked_camera(candidate.camera, size)
-    resized = not callable(candidate.camera) and candidate.camera != camera
+    resized = candidate.camera != camera
     extra = sidecar.images.get(candidate.name, {})
     mask_path = _mask(root, candidate, extra.get("mask"), size) if use_masks else None
     depth_path = root / extra["depth"] if "depth" in extra else candidate.depth_path
@@ -126,7 +126,7 @@ def _record(root: Path, candidate: Candidate, sidecar: Sidecar, use_masks: bool)
         world_from_cam=world_from_cam,
         drive=extra.get("drive", _folder_of(candidate.name)),
         mask_path=mask_path,
-        exposure=extra.get("exposure", exposure),
+        exposure=float(extra["exposure"]) if "exposure" in extra else exposure,
         depth_path=depth_path,
         point_rows=candidate.point_rows,
     )

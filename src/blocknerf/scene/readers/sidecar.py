@@ -4,6 +4,7 @@
 the version; paths are relative to the capture's folder.
 """
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -52,5 +53,9 @@ def _check(path: Path, name: str, properties: Any) -> None:
             raise UserError(
                 f"{path}: the image {name!r} has an unknown property {key!r}; known are {', '.join(_KINDS)}."
             )
-        if not isinstance(value, _KINDS[key]) or isinstance(value, bool) or (key == "exposure" and not value > 0):
+        if (
+            not isinstance(value, _KINDS[key])
+            or isinstance(value, bool)
+            or (key == "exposure" and not 0 < value < math.inf)
+        ):
             raise UserError(f"{path}: {value!r} cannot be the {key} of the image {name!r}.")

@@ -1,0 +1,126 @@
+"""The sampler's hot loops: permute, look up the image, gather colour and direction, turn into the world."""
+
+import numpy as np
+from numba import njit
+
+PATCH_TRIES = 64
+PATCH_VALID_SHARE = 0.5
+
+
+@njit(cache=True)
+def mix(x):
+    """splitmix64's finaliser: every input bit moves every output bit."""
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
+@njit(cache=True)
+def num_bits(size):
+    bits = 2
+    while (1 << bits) < size:
+        bits += 1
+    return bits
+
+
+@njit(cache=True)
+def permute(position, keys, size, bits):
+    """The bijection of 0 ... size - 1 that `keys` name; 2^bits >= size.
+
+    A Feistel network over 2^bits, walked until it lands inside (Black & Rogaway 2002, "Ciphers with arbitrary finite
+    domains").
+    """
+    low_bits = np.uint64(bits // 2)
+    low_mask = np.uint64((1 << (bits // 2)) - 1)
+    high_mask = np.uint64((1 << (bits - bits // 2)) - 1)
+    x = np.uint64(position)
+    while True:
+        low, high = x & low_mask, x >> low_bits
+        for index in range(len(keys)):
+            if index % 2 == 0:
+                high = (high ^ mix(low ^ keys[index])) & high_mask
+            else:
+                low = (low ^ mix(high ^ keys[index])) & low_mask
+        x = (high << low_bits) | low
+        if x < np.uint64(size):
+            return np.int64(x)
+
+
+@njit(cache=True)
+def row_of(begin, value):
+    """The row whose span begin[row] ... begin[row + 1] holds `value`."""
+    low, high = 0, len(begin) - 1
+    while high - low > 1:
+        middle = (low + high) // 2
+        if begin[middle] <= value:
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+@njit(cache=True)
+def draw(counter, keys, filled, begin, rgb_begin, valid, slots, flat):
+    """Fills `slots` (rows of the table) and `flat` (rows of the level's rgb) from place `filled` on.
+
+    Returns how many are filled and the counter after the last position looked at.
+    """
+    size, bits = begin[-1], num_bits(begin[-1])
+    while counter < size and filled < len(slots):
+        pixel = permute(counter, keys, size, bits)
+        counter += 1
+        row = row_of(begin, pixel)
+        place = rgb_begin[row] + pixel - begin[row]
+        if len(valid) == 0 or valid[place] != 0:
+            slots[filled] = row
+            flat[filled] = place
+            filled += 1
+    return filled, counter
+
+
+@njit(cache=True)
+def draw_patches(key, first_patch, size, corners, rgb_begin, width, valid, slots, flat, patch_valid):
+    area = size * size
+    for patch in range(len(slots) // area):
+        most_valid, best_row, best_corner = -1, 0, 0
+        for attempt in range(PATCH_TRIES):
+            number = np.uint64(first_patch + patch) * np.uint64(PATCH_TRIES) + np.uint64(attempt)
+            place = np.int64(mix(mix(number) ^ key) % np.uint64(corners[-1]))
+            row = row_of(corners, place)
+            columns = width[row] - size + 1
+            within = place - corners[row]
+            corner = rgb_begin[row] + within // columns * width[row] + within % columns
+            num_valid = area
+            if len(valid) > 0:
+                num_valid = 0
+                for index in range(area):
+                    num_valid += valid[corner + index // size * width[row] + index % size] != 0
+            if num_valid > most_valid:
+                most_valid, best_row, best_corner = num_valid, row, corner
+            if num_valid >= PATCH_VALID_SHARE * area:
+                break
+        for index in range(area):
+            place = best_corner + index // size * width[best_row] + index % size
+            slots[patch * area + index] = best_row
+            flat[patch * area + index] = place
+            patch_valid[patch * area + index] = len(valid) == 0 or valid[place] != 0
+
+
+@njit(cache=True)
+def gather_pixels(
+    slots, flat, directions_begin, width, world_from_cam, all_rgb, all_directions, rgb_begin,
+    origins, directions, rgb, pixels_xy,
+):  # fmt: skip
+    for ray in range(len(slots)):
+        row = slots[ray]
+        pixel = flat[ray] - rgb_begin[row]
+        pixels_xy[ray, 0] = pixel % width[row] + 0.5
+        pixels_xy[ray, 1] = pixel // width[row] + 0.5
+        direction = all_directions[directions_begin[row] + pixel]
+        pose = world_from_cam[row]
+        for axis in range(3):
+            origins[ray, axis] = pose[axis, 3]
+            directions[ray, axis] = (
+                pose[axis, 0] * direction[0] + pose[axis, 1] * direction[1] + pose[axis, 2] * direction[2]
+            )
+            rgb[ray, axis] = all_rgb[flat[ray], axis] / np.float32(255)

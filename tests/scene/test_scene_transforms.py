@@ -1,0 +1,226 @@
+"""transforms.json in both dialects, and what a damaged one says."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from scene_builders import colmap_capture, picture, poses, transforms_capture, write_transforms
+
+from blocknerf.core.config import DatasetConfig
+from blocknerf.core.errors import UserError
+from blocknerf.scene.readers.read import read_scene
+from blocknerf.scene.scene import Camera, Scene
+
+CONFIG = DatasetConfig()
+
+
+def only_camera(scene: Scene) -> Camera:
+    (camera,) = scene.cameras.values()
+    return camera
+
+
+def test_poses_become_opencv(tmp_path: Path):
+    transforms_capture(tmp_path)
+    scene = read_scene(tmp_path, CONFIG)
+    assert [image.name for image in scene.images] == [f"{i:04d}.png" for i in range(4)]
+    for image, pose in zip(scene.images, poses(4), strict=True):
+        assert np.allclose(image.world_from_cam, pose, atol=1e-12)
+        assert image.drive == "0"
+
+
+def test_one_camera_serves_all_frames_and_frames_may_have_their_own(tmp_path: Path):
+    tree = transforms_capture(tmp_path)
+    assert only_camera(read_scene(tmp_path, CONFIG)) == Camera("PINHOLE", 40, 30, (35.0, 36.0, 20.5, 14.5))
+    tree["frames"][2] |= {"fl_x": 50.0, "fl_y": 51.0}
+    write_transforms(tmp_path, tree)
+    scene = read_scene(tmp_path, CONFIG)
+    cameras = [scene.cameras[image.camera_key] for image in scene.images]
+    assert len(scene.cameras) == 2
+    assert cameras[2].params == (50.0, 51.0, 20.5, 14.5)
+    assert cameras[0] == cameras[1] == cameras[3] != cameras[2]
+
+
+def test_instant_ngp_angles_and_sizes_from_the_photographs(tmp_path: Path):
+    tree = transforms_capture(tmp_path, size=(40, 30), camera_angle_x=2 * math.atan(0.5), aabb_scale=4)
+    for key in ("fl_x", "fl_y", "cx", "cy", "w", "h"):
+        del tree[key]
+    write_transforms(tmp_path, tree)
+    assert only_camera(read_scene(tmp_path, CONFIG)).params == pytest.approx((40.0, 40.0, 20.0, 15.0))
+    picture(20, 50).save(tmp_path / "images/0002.png")
+    scene = read_scene(tmp_path, CONFIG)
+    by_name = {image.name: scene.cameras[image.camera_key] for image in scene.images}
+    assert (by_name["0002.png"].width, by_name["0002.png"].params) == (20, pytest.approx((20.0, 20.0, 10.0, 25.0)))
+    assert by_name["0003.png"].width == 40
+    picture(40, 30).save(tmp_path / "images/0002.png")
+    write_transforms(tmp_path, {**tree, "camera_angle_y": 2 * math.atan(0.25)})
+    assert only_camera(read_scene(tmp_path, CONFIG)).params == pytest.approx((40.0, 60.0, 20.0, 15.0))
+
+
+@pytest.mark.parametrize(
+    ("extra", "model", "distortion"),
+    [
+        ({"k1": 0.1, "k2": 0.2, "p1": 0.3, "p2": 0.4}, "OPENCV", (0.1, 0.2, 0.3, 0.4)),
+        ({"k1": 0.1, "camera_model": "OPENCV"}, "OPENCV", (0.1, 0.0, 0.0, 0.0)),
+        ({"k1": 0.0, "camera_model": "SIMPLE_PINHOLE"}, "PINHOLE", ()),
+        ({"k1": 0.1, "k3": 0.3}, "FULL_OPENCV", (0.1, 0.0, 0.0, 0.0, 0.3, 0.0, 0.0, 0.0)),
+        ({"k1": 0.1, "k4": 0.4, "camera_model": "OPENCV_FISHEYE"}, "OPENCV_FISHEYE", (0.1, 0.0, 0.0, 0.4)),
+        ({"k2": 0.2, "is_fisheye": True}, "OPENCV_FISHEYE", (0.0, 0.2, 0.0, 0.0)),
+    ],
+)
+def test_distortion(tmp_path: Path, extra: dict, model: str, distortion: tuple[float, ...]):
+    transforms_capture(tmp_path, **extra)
+    assert only_camera(read_scene(tmp_path, CONFIG)) == Camera(model, 40, 30, (35.0, 36.0, 20.5, 14.5, *distortion))
+
+
+def test_paths_without_ending_with_dot_and_with_backslash(tmp_path: Path):
+    tree = transforms_capture(tmp_path)
+    for frame, path in zip(tree["frames"], ("./images/0000", "images\\0001.png", "images/0002", "3"), strict=True):
+        frame["file_path"] = path
+    picture(40, 30).save(tmp_path / "3.jpg")
+    write_transforms(tmp_path, tree)
+    assert [i.name for i in read_scene(tmp_path, CONFIG).images] == ["0000.png", "0001.png", "0002.png", "3.jpg"]
+
+
+def test_frames_without_a_file_are_listed_and_left_out(tmp_path: Path):
+    tree = transforms_capture(tmp_path)
+    (tmp_path / "images/0001.png").unlink()
+    tree["frames"][2]["transform_matrix"][0][0] = float("nan")
+    write_transforms(tmp_path, tree)
+    scene = read_scene(tmp_path, CONFIG)
+    assert [image.name for image in scene.images] == ["0000.png", "0003.png"]
+    assert [name for name, _ in scene.skipped] == ["0001.png", "0002.png"]
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda f: f["transform_matrix"][0].__setitem__(3, math.inf), "not finite"),
+        (lambda f: f.update(transform_matrix=(2 * np.array(f["transform_matrix"])).tolist()), "no rotation"),
+        (lambda f: f.update(transform_matrix=np.diag([1.0, 1, -1, 1]).tolist()), "no rotation"),
+        (lambda f: f.update(fl_x=0.0), "focal length that is zero or negative"),
+        (lambda f: f.update(fl_x=None, camera_angle_x=-1.0), "focal length that is zero or negative"),
+        (lambda f: f.update(k1=math.nan), "not finite"),
+        (lambda f: f.update(w=math.nan), "0 x 30"),
+        (lambda f: f.update(mask_path="masks/none.png"), "there is no mask"),
+        (lambda f: f.update(depth_file_path="depth/none.png"), "there is no depth file"),
+    ],
+)
+def test_bad_frames_are_listed_and_left_out(tmp_path: Path, change, reason: str):
+    tree = transforms_capture(tmp_path)
+    change(tree["frames"][1])
+    write_transforms(tmp_path, tree)
+    scene = read_scene(tmp_path, CONFIG)
+    assert len(scene.images) == 3
+    assert scene.skipped[0][0] == "0001.png"
+    assert reason in scene.skipped[0][1]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t.pop("frames"), "no list of frames"),
+        (lambda t: t["frames"][1].pop("file_path"), "frame 1: 'file_path' must name an image"),
+        (lambda t: t["frames"][1].update(transform_matrix=[[1, 2], [3, 4]]), "frame 1: 'transform_matrix' must have"),
+        (lambda t: t["frames"][1].update(transform_matrix="x"), "frame 1: 'transform_matrix' holds"),
+        (lambda t: t["frames"][1].update(fl_x="long"), "frame 1: 'fl_x' must be a number, not 'long'"),
+        (lambda t: t.pop("fl_x"), "focal length is unknown"),
+        (lambda t: t.update(camera_model="HOLGA"), "camera model 'HOLGA' cannot be read; known are PINHOLE"),
+        (lambda t: t.update(test_filenames="all"), "'test_filenames' must be a list"),
+        (lambda t: t["frames"][1].update(file_path="images/0000"), "two images of the name '0000.png'"),
+        (lambda t: t.update(frames=t["frames"][:1]), "lists 1 images of which 1 can be used; at least 2"),
+        (lambda t: t.update(frames=[]), "Is this the folder of a capture"),
+    ],
+)
+def test_a_file_that_cannot_be_understood_is_a_sentence(tmp_path: Path, change, message: str):
+    tree = transforms_capture(tmp_path)
+    change(tree)
+    write_transforms(tmp_path, tree)
+    with pytest.raises(UserError, match=message) as caught:
+        read_scene(tmp_path, CONFIG)
+    assert str(tmp_path) in str(caught.value)
+
+
+def test_truncated_json(tmp_path: Path):
+    transforms_capture(tmp_path)
+    path = tmp_path / "transforms.json"
+    path.write_text(path.read_text()[:100])
+    with pytest.raises(UserError, match="is damaged"):
+        read_scene(tmp_path, CONFIG)
+
+
+def test_masks_and_depth_that_frames_name(tmp_path: Path):
+    tree = transforms_capture(tmp_path)
+    Image.new("L", (40, 30), 255).save(tmp_path / "m.png")
+    tree["frames"][0]["mask_path"] = "m.png"
+    tree["frames"][1]["depth_file_path"] = "m.png"
+    write_transforms(tmp_path, tree)
+    scene = read_scene(tmp_path, CONFIG)
+    assert [image.mask_path for image in scene.images] == [tmp_path / "m.png", None, None, None]
+    assert [image.depth_path for image in scene.images] == [None, tmp_path / "m.png", None, None]
+
+
+def test_splits_of_the_file(tmp_path: Path):
+    files = [f"images/{i:04d}.png" for i in range(4)]
+    tree = transforms_capture(tmp_path)
+    assert read_scene(tmp_path, CONFIG).test_names is None
+    write_transforms(tmp_path, {**tree, "train_filenames": files[:2], "test_filenames": files[2:3]})
+    scene = read_scene(tmp_path, CONFIG)
+    assert scene.test_names == {"0002.png"}
+    assert scene.skipped == (("0003.png", "it is neither in the training nor in the test list"),)
+    write_transforms(tmp_path, {**tree, "train_filenames": files[:3]})
+    assert read_scene(tmp_path, CONFIG).test_names == {"0003.png"}
+    write_transforms(tmp_path, {**tree, "val_filenames": files[:1]})
+    assert read_scene(tmp_path, CONFIG).test_names == {"0000.png"}
+
+
+def test_colmap_goes_before_transforms_unless_told_otherwise(tmp_path: Path):
+    transforms_capture(tmp_path)
+    colmap_capture(tmp_path, names=["x/0.png", "x/1.png"])
+    assert {image.drive for image in read_scene(tmp_path, CONFIG).images} == {"x"}
+    assert len(read_scene(tmp_path, DatasetConfig(type="nerfstudio")).images) == 4
+
+
+def test_sidecar(tmp_path: Path):
+    transforms_capture(tmp_path)
+    Image.new("L", (40, 30), 255).save(tmp_path / "m.png")
+    images = {
+        "0000.png": {"drive": "dusk", "exposure": 2, "mask": "m.png", "depth": "m.png", "hour": 19.5},
+        "0001.png": {"exposure": 0.5},
+        "unknown.png": {},
+    }
+    sidecar = tmp_path / "blocknerf_scene.json"
+    sidecar.write_text(json.dumps({"version": 1, "images": images, "test_names": ["0001.png"]}))
+    scene = read_scene(tmp_path, CONFIG)
+    first, second = scene.images[:2]
+    assert (first.drive, first.exposure, first.mask_path, first.depth_path) == (
+        "dusk",
+        2.0,
+        tmp_path / "m.png",
+        tmp_path / "m.png",
+    )
+    assert (second.drive, second.exposure, second.mask_path) == ("0", 0.5, None)
+    assert scene.test_names == {"0001.png"}
+
+
+@pytest.mark.parametrize(
+    ("tree", "message"),
+    [
+        ({"version": 2}, "is of version 2; this program reads version 1"),
+        ({"images": {}}, "is of version None"),
+        ([], "is of version None"),
+        ({"version": 1, "images": []}, "'images' must map"),
+        ({"version": 1, "images": {"a": 3}}, "the image 'a' must have a mapping"),
+        ({"version": 1, "images": {"a": {"driver": "x"}}}, "unknown property 'driver'; known are drive"),
+        ({"version": 1, "images": {"a": {"exposure": 0}}}, "0 cannot be the exposure of the image 'a'"),
+        ({"version": 1, "images": {"a": {"drive": 1}}}, "1 cannot be the drive of the image 'a'"),
+        ({"version": 1, "test_names": "a"}, "'test_names' must be a list"),
+    ],
+)
+def test_a_sidecar_that_cannot_be_understood_is_a_sentence(tmp_path: Path, tree, message: str):
+    transforms_capture(tmp_path)
+    (tmp_path / "blocknerf_scene.json").write_text(json.dumps(tree))
+    with pytest.raises(UserError, match=message):
+        read_scene(tmp_path, CONFIG)
