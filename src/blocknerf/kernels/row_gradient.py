@@ -9,7 +9,7 @@ from torch import Tensor
 
 @dataclass(eq=False)
 class RowGradient:
-    """Zero in every row that is not listed: `rows[l, :counts[l]]` are the touched rows of level l, `seen` marks them."""
+    """Zero in every row not listed: `rows[l, :counts[l]]` are the touched rows of level l, `seen` marks them."""
 
     values: Float[Tensor, "levels rows features"]
     rows: Int[Tensor, "levels rows"] = field(init=False)

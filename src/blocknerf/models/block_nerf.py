@@ -67,7 +67,8 @@ class BlockNeRF(nn.Module):
 
     @torch.no_grad()
     def render(self, rays: RayBatch, code: Float[Tensor, " code"] | None = None) -> RenderOutput:
-        """Pixels of any number of rays, in chunks, without randomness. `code` as `code_for` gives it."""
+        """Pixels of any number of rays, in chunks, without randomness. `code` as `code_for` gives it; none: the mean."""
+        code = self.code_for(None, None) if code is None else code
         parts = []
         for start in range(0, len(rays), RAYS_AT_ONCE):
             chunk = rays[start : start + RAYS_AT_ONCE]
@@ -87,7 +88,8 @@ class BlockNeRF(nn.Module):
         directions: Float[Tensor, "points 3"],
         code: Float[Tensor, " code"] | None = None,
     ) -> FieldOutput:
-        """Density (per metre) and colour at points seen along unit directions."""
+        """Density (per metre) and colour at points seen along unit directions. `code` as in `render`."""
+        code = self.code_for(None, None) if code is None else code
         density, features = self.field.density_and_features(
             to_unit_cube(contract((points_world - self.center_world) / self.radius_m))
         )

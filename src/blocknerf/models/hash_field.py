@@ -17,7 +17,7 @@ LOG_DENSITY_BIAS = -1.0  # a new field is thin fog: every sample of a ray gets a
 
 
 class HashField(nn.Module):
-    """Density and features at points of the contracted unit cube; colour of what was composited. Densities are per block radius."""
+    """Density (per block radius) and features at points of the contracted unit cube; colour of what was composited."""
 
     def __init__(self, config: FieldConfig, code_dim: int, rng: torch.Generator | None = None):
         super().__init__()

@@ -51,7 +51,10 @@ def composite_rays(
     field: FieldAtPoints,
     rng: torch.Generator | None = None,
 ) -> CompositedRays:
-    """Rays and distances in block units; the field is asked at points of the contracted unit cube. Without a generator every sample stands in the middle of its stratum."""
+    """Rays and distances in block units; the field is asked at points of the contracted unit cube.
+
+    Without a generator every sample stands in the middle of its stratum.
+    """
     count = origins.shape[0]
     near_s, far_s = spacing_from_distance(torch.tensor([spacing.near, spacing.far], dtype=torch.float64)).tolist()
     proposal_edges_s = stratified_edges(count, spacing.num_coarse, rng).to(origins)

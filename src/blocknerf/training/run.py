@@ -5,6 +5,7 @@ import os
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from multiprocessing.queues import Queue
@@ -47,15 +48,13 @@ def train_blocks(
     """
     wanted = [run.plan.block(block_id) for block_id in block_ids] or list(run.plan.blocks)
     todo = _still_to_do(run.output_dir, wanted, resume, overwrite)
-    store = ImageStore.open(run.scene, run.config.dataset.image_downsample, run.output_dir / "store")
+    store = _open_store(run, progress=True)
     for name, reason in store.skipped:
         log.warning("Left out: %s (%s).", name, reason)
     write_manifest(run.output_dir, manifest_of(run.plan, run.config.block_manager))
     if jobs <= 1 or len(todo) <= 1:
         use_threads(available_cores())
-        return [
-            train_one(run, block, store, lambda progress, block=block: report(block.id, progress)) for block in todo
-        ]
+        return [train_one(run, block, store, partial(report, block.id)) for block in todo]
     return _train_in_processes(run, todo, min(jobs, len(todo)), report)
 
 
@@ -139,15 +138,17 @@ def _worker(run: Run, block: BlockSpec, threads: int, messages: Queue) -> None:
     start_logging(_log_file(run, block.id), to_console=False)
     use_threads(threads)
     try:
-        store = ImageStore.open(
-            run.scene, run.config.dataset.image_downsample, run.output_dir / "store", progress=False
-        )
+        store = _open_store(run, progress=False)
         result = train_one(run, block, store, lambda progress: messages.put(("progress", block.id, progress)))
         messages.put(("result", block.id, result))
     except UserError as error:
         messages.put(("failed", block.id, str(error)))
     except KeyboardInterrupt:
         log.info("Block %s was stopped.", block.id)
+
+
+def _open_store(run: Run, progress: bool) -> ImageStore:
+    return ImageStore.open(run.scene, run.config.dataset.image_downsample, run.output_dir / "store", progress)
 
 
 def _drain(messages: Queue):

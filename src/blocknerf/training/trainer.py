@@ -225,7 +225,7 @@ class BlockNeRFTrainer:
         return BlockResult(self.spec.id, self.step, self.spent_s, progress.rays_per_s, val_psnr)
 
     def _write(self, name: str, finished: bool) -> None:
-        meta = {**self._meta(), "finished": finished, "train_s": self.spent_s, "best_psnr": _finite(self.best_psnr)}
+        meta = {**self._meta(), "finished": finished}
         write_block(self.folder, name, BlockFile(meta, self.model.state_dict()))
 
     def _meta(self) -> dict[str, Any]:
@@ -234,6 +234,8 @@ class BlockNeRFTrainer:
             "scene_hash": self.scene_hash,
             "anchor_world": list(self.spec.anchor_world),
             "step": self.step,
+            "spent_s": self.spent_s,
+            "best_psnr": self.best_psnr if math.isfinite(self.best_psnr) else None,
             "image_ids": list(self.image_ids),
             "drives": [self.store.records[image_id].drive for image_id in self.image_ids],
             "model": self.model.description(),
@@ -248,7 +250,3 @@ def evenly_picked(names: list[str], count: int) -> list[str]:
     if not names or count == 0:
         return []
     return [names[i] for i in np.unique(np.linspace(0, len(names) - 1, count).round().astype(int))]
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None

@@ -1,0 +1,89 @@
+"""The hash encoding: laws of the twin, the kernel against the twin, gradients."""
+
+import pytest
+import torch
+
+from blocknerf.kernels.hash_grid import hash_encode, hash_encode_torch, level_resolutions
+from blocknerf.kernels.registry import use_backend
+from blocknerf.kernels.row_gradient import RowGradient
+
+RESOLUTIONS = torch.tensor([3, 8, 40])  # the first two fit into 1,024 rows, the last is hashed
+
+
+def _table(rows=1024, dtype=torch.float32, seed=0):
+    return torch.randn(3, rows, 4, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+def _points(count, dtype=torch.float32, seed=1):
+    return torch.rand(count, 3, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+def test_a_corner_of_a_dense_level_gives_its_row():
+    table = _table()
+    corner = torch.tensor([[1, 2, 3]])
+    encoded = hash_encode(corner / 3.0, table, RESOLUTIONS)
+    assert torch.allclose(encoded[0, :4], table[0, 1 + 4 * (2 + 4 * 3)], atol=1e-5)
+
+
+def test_weights_sum_to_one():
+    table = torch.ones(3, 1024, 4)
+    assert torch.allclose(hash_encode(_points(500), table, RESOLUTIONS), torch.ones(500, 12), atol=1e-6)
+
+
+def test_linear_inside_a_cell():
+    """The mean of two points that differ in one coordinate only is the value half-way."""
+    table = _table()
+    low, high = torch.tensor([[0.26, 0.3, 0.3]]), torch.tensor([[0.32, 0.3, 0.3]])  # no plane of 1/3 or 1/8 between
+    low_value, high_value, middle = (hash_encode(p, table, RESOLUTIONS) for p in (low, high, (low + high) / 2))
+    assert torch.allclose(middle[:, :8], (low_value + high_value)[:, :8] / 2, atol=1e-5)
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.5])
+def test_kernel_agrees_with_twin(shift):
+    """Forward, gradient to the table and to the points; also outside the cube."""
+    table = _table().requires_grad_()
+    points = (_points(300) * (1 + 2 * shift) - shift).requires_grad_()
+    cotangent = torch.randn(300, 12, generator=torch.Generator().manual_seed(2))
+    results = []
+    for backend in ("torch", "numba"):
+        with use_backend(backend):
+            encoded = hash_encode(points, table, RESOLUTIONS)
+            results.append((encoded, *torch.autograd.grad((encoded * cotangent).sum(), (points, table))))
+    for twin, kernel in zip(*results, strict=True):
+        assert torch.allclose(twin, kernel, atol=2e-4 * float(twin.detach().abs().max()))
+
+
+def test_twin_gradients_by_finite_differences():
+    table = _table(rows=64, dtype=torch.float64).requires_grad_()
+    points = (0.05 + 0.9 * _points(6, torch.float64)).requires_grad_()
+    encode = lambda p, t: hash_encode_torch(p, t, torch.tensor([3, 8, 11]))  # noqa: E731
+    assert torch.autograd.gradcheck(encode, (points, table))
+
+
+def test_row_gradient_lists_exactly_the_touched_rows():
+    table = _table().requires_grad_()
+    gradient = RowGradient(torch.zeros_like(table))
+    hash_encode(_points(20), table, RESOLUTIONS, gradient).sum().backward()
+    assert table.grad is None
+    for level in range(3):
+        listed = gradient.rows[level, : gradient.counts[level]].long()
+        assert len(set(listed.tolist())) == len(listed)
+        touched = gradient.values[level].abs().sum(-1) > 0
+        assert set(listed.tolist()) == set(touched.nonzero()[:, 0].tolist())
+        assert torch.equal(gradient.seen[level].bool(), touched)
+
+
+def test_the_same_gradient_every_time():
+    """Levels are summed by one thread each, in order: the same bytes."""
+    grads = []
+    for _ in range(2):
+        gradient = RowGradient(torch.zeros(3, 1024, 4))
+        table = _table().requires_grad_()
+        hash_encode(_points(5000), table, RESOLUTIONS, gradient).square().sum().backward()
+        grads.append(gradient.values)
+    assert torch.equal(*grads)
+
+
+def test_resolutions_run_from_base_to_finest():
+    assert level_resolutions(8, 16, 2048).tolist() == [16, 32, 64, 128, 256, 512, 1024, 2048]
+    assert level_resolutions(1, 16, 2048).tolist() == [16]

@@ -1,0 +1,65 @@
+"""Places along rays and the proposal grid: kernels against twins."""
+
+import torch
+
+from blocknerf.geometry.contraction import spacing_from_distance
+from blocknerf.kernels.marching import distances, unit_cube_points
+from blocknerf.kernels.proposal import proposal_density
+from blocknerf.kernels.registry import use_backend
+
+
+def _rays(rays=25, seed=0):
+    rng = torch.Generator().manual_seed(seed)
+    directions = torch.nn.functional.normalize(torch.randn(rays, 3, generator=rng), dim=-1)
+    return torch.randn(rays, 3, generator=rng), directions, torch.rand(rays, 13, generator=rng).cumsum(-1)
+
+
+def _both(call):
+    results = []
+    for backend in ("torch", "numba"):
+        with use_backend(backend):
+            results.append(call())
+    return results
+
+
+def test_distances_agree_and_end_at_near_and_far():
+    near_s, far_s = spacing_from_distance(torch.tensor([0.02, 50.0])).tolist()
+    edges_s = torch.linspace(0, 1, 33).expand(3, -1).contiguous()
+    twin, kernel = _both(lambda: distances(edges_s, near_s, far_s))
+    assert torch.allclose(twin, kernel, rtol=1e-4)
+    assert torch.allclose(kernel[:, 0], torch.tensor(0.02))
+    assert torch.allclose(kernel[:, -1], torch.tensor(50.0), rtol=1e-3)
+
+
+def test_points_agree_and_stay_in_the_cube():
+    origins, directions, edges = _rays()
+    twin, kernel = _both(lambda: unit_cube_points(origins, directions, 100 * edges))
+    assert torch.allclose(twin, kernel, atol=1e-5)
+    assert float(kernel.min()) > 0
+    assert float(kernel.max()) < 1
+
+
+def test_gradients_reach_the_rays():
+    origins, directions, edges = _rays()
+    origins.requires_grad_()
+    unit_cube_points(origins, directions, edges).sum().backward()
+    assert origins.grad is not None
+    assert bool((origins.grad != 0).any(-1).all())
+
+
+def test_proposal_kernel_agrees_with_twin():
+    origins, directions, edges = _rays()
+    grid = torch.randn(9, 9, 9, generator=torch.Generator().manual_seed(1)).requires_grad_()
+
+    def call():
+        density = proposal_density(origins, directions, edges, grid)
+        return density, torch.autograd.grad(density.square().sum(), grid)[0]
+
+    for twin, kernel in zip(*_both(call), strict=True):
+        assert torch.allclose(twin, kernel, atol=1e-4 * float(twin.detach().abs().max()))
+
+
+def test_a_constant_grid_is_a_constant_fog():
+    origins, directions, edges = _rays()
+    density = proposal_density(origins, directions, edges, torch.full((9, 9, 9), 0.7))
+    assert torch.allclose(density, torch.tensor(0.7).exp().expand_as(density), rtol=1e-5)

@@ -1,0 +1,78 @@
+"""One ray to one pixel, with analytic fields."""
+
+import math
+
+import pytest
+import torch
+
+from blocknerf.rendering.quality import psnr
+from blocknerf.rendering.volume import Spacing, composite_rays, stratified_edges
+
+SPACING = Spacing(near=0.05, far=20.0, num_coarse=64, num_fine=48)
+
+
+def _rays(count=10):
+    directions = torch.nn.functional.normalize(torch.randn(count, 3, generator=torch.Generator().manual_seed(0)), dim=-1)
+    return torch.zeros(count, 3), directions
+
+
+def _fog(density):
+    """Constant fog whose only feature is one."""
+    proposal = lambda o, d, edges: torch.full((o.shape[0], edges.shape[1] - 1), density)  # noqa: E731
+
+    def field(points):
+        return torch.full(points.shape[:2], density), torch.ones(*points.shape[:2], 1)
+
+    return proposal, field
+
+
+@pytest.mark.parametrize("density", [0.01, 0.5])
+def test_fog_has_the_opacity_of_beer_and_lambert(density):
+    origins, directions = _rays()
+    out = composite_rays(origins, directions, SPACING, *_fog(density))
+    passed = math.exp(-density * (20.0 - 0.05))
+    outside = 1 / (SPACING.num_fine + 1)  # share of the proposal's weight before the first and behind the last edge
+    assert torch.allclose(out.opacity, torch.full((10,), 1 - passed), atol=outside)
+    assert torch.allclose(out.features[:, 0], out.opacity)
+
+
+def test_a_sphere_is_found_where_it_stands():
+    """Opaque beyond distance 3 from the origin: the expected distance is 3 within a fine interval."""
+    origins, directions = _rays()
+
+    def density_at(distance):
+        return torch.where(distance > 3.0, 200.0, 0.0)
+
+    def proposal(o, d, edges):
+        return density_at(0.5 * (edges[:, 1:] + edges[:, :-1]))
+
+    def field(points):
+        from blocknerf.geometry.contraction import uncontract
+
+        distance = uncontract((points - 0.5) * 4).norm(dim=-1)
+        return density_at(distance), torch.ones(*points.shape[:2], 1)
+
+    out = composite_rays(origins, directions, SPACING, proposal, field)
+    assert torch.allclose(out.distance, torch.full((10,), 3.0), atol=0.12)
+    assert bool((out.opacity > 0.99).all())
+
+
+def test_stratified_edges_ascend_and_keep_their_ends():
+    edges = stratified_edges(200, 16, torch.Generator().manual_seed(0))
+    assert bool((edges.diff(dim=-1) > 0).all())
+    assert torch.equal(edges[:, 0], torch.zeros(200))
+    assert torch.equal(edges[:, -1], torch.ones(200))
+    assert torch.equal(stratified_edges(2, 16, None)[0], torch.linspace(0, 1, 17))
+
+
+def test_psnr_of_a_known_error():
+    truth = torch.full((4, 5, 3), 0.5)
+    assert psnr(truth + 0.1, truth) == pytest.approx(20.0, abs=1e-4)
+    valid = torch.zeros(4, 5, dtype=torch.bool)
+    valid[0, 0] = True
+    wrong_elsewhere = truth + 0.4
+    wrong_elsewhere[0, 0] = 0.51
+    assert psnr(wrong_elsewhere, truth, valid) == pytest.approx(40.0, abs=1e-3)
+    assert psnr(truth + 9, truth) == pytest.approx(-20 * math.log10(0.5), abs=1e-4), "renders are clamped"
+    with pytest.raises(ValueError, match="no valid pixel"):
+        psnr(truth, truth, torch.zeros(4, 5, dtype=torch.bool))
