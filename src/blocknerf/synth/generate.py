@@ -60,7 +60,8 @@ def _refuse_foreign_folder(out: Path, overwrite: bool) -> None:
     if not overwrite:
         raise UserError(f"The folder {out} is not empty. Choose another, or add --overwrite if it is an old synthetic "
                         "city that may be replaced.")  # fmt: skip
-    if not (out / MARKER).is_file() or "preset" not in read_json(out / MARKER, "mark of a synthetic city"):
+    mark = read_json(out / MARKER, "mark of a synthetic city") if (out / MARKER).is_file() else None
+    if not isinstance(mark, dict) or "preset" not in mark:
         raise UserError(f"The folder {out} is not a synthetic city (it has no {MARKER}), so --overwrite leaves it "
                         "alone. Choose another folder.")  # fmt: skip
 
