@@ -19,7 +19,7 @@ class CityBlock:
 
     id: str
     anchor_world: tuple[float, float, float]  # metres
-    files: tuple[str, ...] = ("best", "latest")
+    files: tuple[str, ...] = ("latest",)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,12 +14,13 @@ from torch import Tensor
 
 from blocknerf.blocks.output import load_output, open_scene
 from blocknerf.city.city import City, composite
+from blocknerf.city.pictures import to_bytes, write_png
 from blocknerf.core.errors import UserError
 from blocknerf.core.files import write_json
 from blocknerf.core.logging import console
 from blocknerf.core.types import RayBatch, RenderOutput
+from blocknerf.evaluation.colours import distance_colours, error_colours
 from blocknerf.evaluation.metrics import psnr, ssim
-from blocknerf.evaluation.pictures import distance_colours, error_colours, write_png
 from blocknerf.evaluation.report import write_report
 from blocknerf.scene.scene import ImageRecord
 from blocknerf.scene.splits import split_images
@@ -173,7 +174,7 @@ def _write_pictures(
     }
     names = {kind: f"{stem}_{kind}.png" for kind in pictures}
     for kind, picture in pictures.items():
-        write_png(folder / names[kind], picture)
+        write_png(folder / names[kind], to_bytes(picture))
     return names
 
 

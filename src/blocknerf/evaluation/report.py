@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from blocknerf.core.files import write_bytes
-from blocknerf.evaluation.pictures import LARGEST_ERROR
+from blocknerf.evaluation.colours import LARGEST_ERROR
 
 VIEWS = {
     "truth": "photograph",
@@ -159,7 +159,7 @@ def _number(value: float | int, form: str) -> str:
 
 def _shares(image: dict[str, Any]) -> str:
     pairs = zip(image["blocks"], image["weights"], strict=True)
-    return ", ".join(f"{block_id} {100 * weight:.0f} %" for block_id, weight in pairs)
+    return ", ".join(f"{block_id} {'<1' if weight < 0.005 else f'{100 * weight:.0f}'} %" for block_id, weight in pairs)
 
 
 def _signed(value: float) -> str:

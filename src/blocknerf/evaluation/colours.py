@@ -1,31 +1,15 @@
-"""Float pictures to PNG files, errors and distances to colours."""
-
-import io
-from pathlib import Path
+"""Errors and distances as colours, for the eye."""
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float
 from matplotlib import colormaps
-from PIL import Image
 from torch import Tensor
 
-from blocknerf.core.files import write_bytes
 from blocknerf.core.types import RenderOutput
 
 LARGEST_ERROR = 0.25
 """Mean absolute error over the channels that is drawn in the brightest colour."""
-
-
-def to_bytes(rgb: Float[Tensor, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:
-    """Colours in [0, 1] to 0..255, clamped, rounded to the nearest."""
-    return (rgb.detach().clamp(0, 1) * 255).round().byte().numpy()
-
-
-def write_png(path: Path, rgb: Float[Tensor, "h w 3"]) -> None:
-    content = io.BytesIO()
-    Image.fromarray(to_bytes(rgb)).save(content, "png")
-    write_bytes(path, content.getvalue())
 
 
 def error_colours(

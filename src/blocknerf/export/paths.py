@@ -1,0 +1,188 @@
+"""Where the camera goes: the test images' own poses, a smooth way along a drive, or a camera path from a file."""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from blocknerf.core.errors import UserError
+from blocknerf.core.files import read_json
+from blocknerf.core.types import RayBatch
+from blocknerf.export.spline import interpolate_poses
+from blocknerf.scene.rays import camera_rays
+from blocknerf.scene.scene import Camera, ImageRecord
+
+FRAMES_PER_KEY = 3
+ROTATION_TOLERANCE = 2e-3
+LARGEST_SIDE_PX = 16384
+OPENCV_FROM_OPENGL = np.diag([1.0, -1.0, -1.0])
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One frame to render: a camera, where it stands, and the frame's size in pixels."""
+
+    camera: Camera
+    world_from_cam: np.ndarray  # [3, 4] float64, OpenCV axes, metres
+    width: int
+    height: int
+    drive: str | None = None
+
+
+def view_rays(view: View) -> RayBatch:
+    """World rays of the frame, row-major.
+
+    Where the frame has other proportions than the camera, the camera's picture is scaled to cover the frame, and what
+    sticks out is cut off evenly on both sides.
+    """
+    scale = max(view.width / view.camera.width, view.height / view.camera.height)
+    width = max(view.width, round(scale * view.camera.width))
+    height = max(view.height, round(scale * view.camera.height))
+    rays = camera_rays(view.camera, view.world_from_cam, width, height)
+    left, top = (width - view.width) // 2, (height - view.height) // 2
+    rows = np.arange(top, top + view.height)[:, None] * width + np.arange(left, left + view.width)
+    return rays[torch.from_numpy(rows.ravel())] if (width, height) != (view.width, view.height) else rays
+
+
+def captured_views(
+    images: Sequence[ImageRecord], cameras: dict[str, Camera], downsample: int, size: tuple[int, int] | None = None
+) -> list[View]:
+    """The poses and cameras of `images`, in their order; frames have `size` (width, height) or 1 / `downsample`."""
+    if not images:
+        raise UserError(
+            "There is no test image whose pose could be rendered. Choose --path interpolate, or keep test images with "
+            "dataset.test_every."
+        )
+    size = size or _downsampled(cameras[images[0].camera_key], downsample)
+    return [View(cameras[image.camera_key], image.world_from_cam, *size, image.drive) for image in images]
+
+
+def interpolated_views(
+    images: Sequence[ImageRecord],
+    cameras: dict[str, Camera],
+    count: int,
+    downsample: int,
+    drive: str | None = None,
+    size: tuple[int, int] | None = None,
+) -> list[View]:
+    """`count` frames along the training images of `drive` (none: the drive with most), seen by one camera of its rig.
+
+    Images are taken in the order of their names. With many more images than frames only every nth is a key of the
+    curve, so that the camera does not follow each bump of the road. Raises UserError for an unknown drive, or where
+    the path would have fewer than two poses.
+    """
+    if count < 2:
+        raise UserError(f"A path needs at least 2 frames, and --frames is {count}.")
+    drives = Counter(image.drive for image in images)
+    drive = drive or max(sorted(drives), key=drives.__getitem__)
+    if drive not in drives:
+        raise UserError(f"No training image belongs to a drive {drive!r}. The drives are {', '.join(sorted(drives))}.")
+    keys = _one_camera([image for image in images if image.drive == drive])
+    keys = keys[:: max(1, math.ceil(FRAMES_PER_KEY * len(keys) / count))]
+    if len(keys) < 2:
+        raise UserError(f"The drive {drive!r} has too few images for a path of {count} frames. Choose another --drive.")
+    poses = interpolate_poses(np.stack([image.world_from_cam for image in keys]).astype(np.float64), count)
+    camera = cameras[keys[0].camera_key]
+    size = size or _downsampled(camera, downsample)
+    return [View(camera, pose, *size, drive) for pose in poses]
+
+
+def read_camera_path(path: Path, size: tuple[int, int] | None = None) -> list[View]:
+    """The frames of a camera-path file, in the coordinates of the scene.
+
+    Two forms: nerfstudio's (`camera_path` with `camera_to_world` 4 x 4 in OpenGL axes and a vertical `fov` in degrees,
+    `render_width`, `render_height`), and a plain one (`frames` with `world_from_cam` 3 x 4 in OpenCV axes, `width`,
+    `height`, `fov_deg`, and per frame if wanted `fov_deg` and `drive`). `size` (width, height) wins over the file's.
+    Raises UserError that names the file and the frame.
+    """
+    tree = read_json(path, "camera path")
+    form = next((form for form in _FORMS if isinstance(tree, dict) and isinstance(tree.get(form.frames), list)), None)
+    if form is None:
+        raise UserError(f"The camera path {path} has neither a list `camera_path` (nerfstudio's form) nor `frames`.")
+    frames = tree[form.frames]
+    if not frames:
+        raise UserError(f"The camera path {path} has no frame.")
+    if tree.get("camera_type", "perspective") != "perspective":
+        raise UserError(f"The camera path {path} is {tree['camera_type']!r}; only perspective cameras can be rendered.")
+    width, height = size or tuple(_side(path, tree, name) for name in (form.width, form.height))
+    return [_read_frame(path, number, frame, tree, form, width, height) for number, frame in enumerate(frames)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """What the keys of a kind of camera-path file are called."""
+
+    frames: str
+    pose: str
+    width: str
+    height: str
+    fov_deg: str
+    is_opengl: bool
+
+
+_FORMS = (
+    _Form("camera_path", "camera_to_world", "render_width", "render_height", "fov", True),
+    _Form("frames", "world_from_cam", "width", "height", "fov_deg", False),
+)
+
+
+def _read_frame(
+    path: Path, number: int, frame: Any, tree: dict[str, Any], form: _Form, width: int, height: int
+) -> View:
+    if not isinstance(frame, dict) or form.pose not in frame:
+        raise UserError(f"Frame {number} of the camera path {path} has no {form.pose}.")
+    fov_deg = frame.get(form.fov_deg, tree.get(form.fov_deg))
+    if not isinstance(fov_deg, int | float) or not 0 < fov_deg < 180:
+        raise UserError(
+            f"Frame {number} of the camera path {path} has {form.fov_deg} {fov_deg!r}; the vertical field of view must "
+            "be a number of degrees between 0 and 180."
+        )
+    pose = _pose(path, number, frame[form.pose])
+    if form.is_opengl:
+        pose[:, :3] = pose[:, :3] @ OPENCV_FROM_OPENGL
+    focal_px = height / 2 / math.tan(math.radians(fov_deg) / 2)
+    camera = Camera("PINHOLE", width, height, (focal_px, focal_px, width / 2, height / 2))
+    drive = frame.get("drive")
+    return View(camera, pose, width, height, None if drive is None else str(drive))
+
+
+def _pose(path: Path, number: int, value: Any) -> np.ndarray:
+    """[3, 4] from 12 or 16 numbers, nested or flat."""
+    try:
+        numbers = np.asarray(value, dtype=np.float64).ravel()
+    except (TypeError, ValueError):
+        numbers = np.zeros(0)
+    if numbers.size not in (12, 16) or not np.isfinite(numbers).all():
+        raise UserError(f"Frame {number} of the camera path {path} has no pose of 3 x 4 or 4 x 4 finite numbers.")
+    pose = numbers.reshape(-1, 4)[:3].copy()
+    rotation = pose[:, :3]
+    if np.abs(rotation @ rotation.T - np.eye(3)).max() > ROTATION_TOLERANCE or np.linalg.det(rotation) < 0:
+        raise UserError(f"Frame {number} of the camera path {path} has a pose whose left 3 x 3 part is no rotation.")
+    return pose
+
+
+def _side(path: Path, tree: dict[str, Any], name: str) -> int:
+    value = tree.get(name)
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= LARGEST_SIDE_PX:
+        raise UserError(
+            f"The camera path {path} has {name} {value!r}; give a number of pixels from 1 to {LARGEST_SIDE_PX} there, "
+            "or --size WIDTHxHEIGHT."
+        )
+    return value
+
+
+def _one_camera(images: Sequence[ImageRecord]) -> list[ImageRecord]:
+    """The images of the camera that took most, by name; all images where each has a camera of its own."""
+    counts = Counter(image.camera_key for image in images)
+    key = max(sorted(counts), key=counts.__getitem__)
+    ordered = sorted(images, key=lambda image: image.name)
+    return [image for image in ordered if image.camera_key == key] if counts[key] >= 4 else ordered
+
+
+def _downsampled(camera: Camera, downsample: int) -> tuple[int, int]:
+    return max(1, camera.width // downsample), max(1, camera.height // downsample)

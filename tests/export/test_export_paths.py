@@ -1,0 +1,154 @@
+"""Frames of camera paths: poses, sizes, files."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from blocknerf.core.errors import UserError
+from blocknerf.export.paths import View, captured_views, interpolated_views, read_camera_path, view_rays
+from blocknerf.scene.rays import camera_rays
+from blocknerf.scene.scene import Camera, ImageRecord
+
+WIDE = Camera("PINHOLE", 40, 20, (30.0, 30.0, 20.0, 10.0))
+TALL = Camera("PINHOLE", 24, 32, (30.0, 30.0, 12.0, 16.0))
+CAMERAS = {"wide": WIDE, "tall": TALL}
+POSE = np.concatenate([np.eye(3), [[1.0], [2], [3]]], axis=1)
+
+
+def image(name: str, x: float, drive: str = "noon", camera: str = "wide") -> ImageRecord:
+    return ImageRecord(name, name, Path(name), camera, np.concatenate([np.eye(3), [[x], [0.0], [0]]], 1), drive)
+
+
+def test_the_test_path_is_the_images_own_poses_at_the_size_of_training():
+    images = [image("b", 1.0), image("a", 5.0, "dusk")]
+    views = captured_views(images, CAMERAS, 4)
+    assert [(view.width, view.height, view.drive) for view in views] == [(10, 5, "noon"), (10, 5, "dusk")]
+    assert [view.world_from_cam[0, 3] for view in views] == [1.0, 5.0]
+    with pytest.raises(UserError, match="no test image whose pose"):
+        captured_views([], CAMERAS, 4)
+
+
+def test_a_frame_of_the_cameras_proportions_has_the_cameras_rays():
+    rays = view_rays(View(WIDE, POSE, 20, 10))
+    expected = camera_rays(WIDE, POSE, 20, 10)
+    assert torch.equal(rays.directions, expected.directions)
+    assert torch.equal(rays.origins, expected.origins)
+
+
+@pytest.mark.parametrize(("width", "height"), [(10, 10), (20, 4), (13, 7)])
+def test_other_proportions_cut_off_and_do_not_stretch(width, height):
+    """In the middle of the frame, a pixel is as wide as it is high, and the frame looks where the camera looks."""
+    rays = view_rays(View(WIDE, POSE, width, height))
+    grid = (rays.directions / rays.directions[:, 2:]).reshape(height, width, 3)
+    assert len(rays) == width * height
+    step_x, step_y = grid[0, 1, 0] - grid[0, 0, 0], grid[1, 0, 1] - grid[0, 0, 1]
+    assert float(step_x) == pytest.approx(float(step_y), rel=0.06)
+    assert grid[..., :2].mean((0, 1)).abs().max() <= 0.51 * step_x
+    full = (camera_rays(WIDE, POSE, 40, 20).directions).reshape(20, 40, 3)
+    assert grid[..., 0].max() <= (full[..., 0] / full[..., 2]).max() + 1e-5
+    assert grid[..., 1].max() <= (full[..., 1] / full[..., 2]).max() + 1e-5
+
+
+def test_interpolation_follows_one_drive_and_one_camera_by_name():
+    images = [image(f"noon/{k}", float(k)) for k in range(6)]
+    images += [image(f"noon/side{k}", 100.0 + k, camera="tall") for k in range(5)]
+    images += [image(f"dusk/{k}", -50.0 - k, "dusk") for k in range(5)]
+    views = interpolated_views(images[::-1], CAMERAS, 30, 2)
+    assert len(views) == 30
+    assert {(view.drive, view.width, view.height) for view in views} == {("noon", 20, 10)}
+    along = [view.world_from_cam[0, 3] for view in views]
+    assert along == sorted(along)
+    assert (along[0], along[-1]) == pytest.approx((0, 5))
+    assert interpolated_views(images, CAMERAS, 30, 2, "dusk")[0].world_from_cam[0, 3] == pytest.approx(-50)
+
+
+def test_images_that_each_have_a_camera_of_their_own_are_all_followed():
+    cameras = {str(k): WIDE for k in range(8)}
+    images = [image(f"{k}", float(k), camera=str(k)) for k in range(8)]
+    assert interpolated_views(images, cameras, 24, 1)[-1].world_from_cam[0, 3] == pytest.approx(7)
+
+
+def test_more_images_than_frames_are_thinned():
+    bumps = [image(f"{k:04d}", float(k)) for k in range(100)]
+    for record in bumps[1::2]:
+        record.world_from_cam[1, 3] = 1.0
+    heights = [view.world_from_cam[1, 3] for view in interpolated_views(bumps, CAMERAS, 30, 1)]
+    assert np.abs(np.diff(heights)).max() < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("drive", "count", "message"),
+    [("night", 10, "no training image .*'night'|No training image belongs .*'night'"), ("noon", 1, "--frames is 1")],
+)
+def test_a_path_that_cannot_be_is_said(drive, count, message):
+    with pytest.raises(UserError, match=message):
+        interpolated_views([image("a", 0.0), image("b", 1.0)], CAMERAS, count, 1, drive)
+
+
+def test_one_image_makes_no_path():
+    with pytest.raises(UserError, match="'noon' has too few images"):
+        interpolated_views([image("a", 0.0)], CAMERAS, 10, 1)
+
+
+def nerfstudio_path(**changes):
+    """A camera at (1, 2, 3) in OpenGL axes that looks along +z of the world, y up there being -y here."""
+    pose = [1, 0, 0, 1, 0, -1, 0, 2, 0, 0, -1, 3, 0, 0, 0, 1]
+    frame = {"camera_to_world": pose, "fov": 90, "aspect": 2.0}
+    tree = {"camera_type": "perspective", "render_width": 8, "render_height": 4, "camera_path": [frame, frame]}
+    return tree | changes
+
+
+def own_path(**changes):
+    tree = {"width": 8, "height": 4, "fov_deg": 90, "frames": [{"world_from_cam": POSE.tolist(), "drive": "dusk"}]}
+    return tree | changes
+
+
+def read(tmp_path, tree, size=None):
+    path = tmp_path / "path.json"
+    path.write_text(tree if isinstance(tree, str) else json.dumps(tree))
+    return read_camera_path(path, size)
+
+
+def test_both_forms_of_a_file_say_the_same(tmp_path):
+    theirs, ours = read(tmp_path, nerfstudio_path())[0], read(tmp_path, own_path())[0]
+    np.testing.assert_allclose(theirs.world_from_cam, ours.world_from_cam)
+    assert (theirs.camera, theirs.width, theirs.height) == (ours.camera, ours.width, ours.height)
+    assert ours.drive == "dusk"
+
+
+def test_the_field_of_view_is_vertical(tmp_path):
+    view = read(tmp_path, own_path(fov_deg=60))[0]
+    directions = view_rays(view).directions.reshape(4, 8, 3)
+    top = directions[0, 4]
+    edge = math.tan(math.radians(30))
+    assert float(top[1] / top[2]) == pytest.approx(-edge * 3 / 4)
+    size_wins = read(tmp_path, own_path(), (20, 10))[0]
+    assert (size_wins.width, size_wins.height) == (20, 10)
+
+
+@pytest.mark.parametrize(
+    ("tree", "message"),
+    [
+        ("{", "camera path .*path.json is damaged"),
+        ("[]", "neither a list `camera_path`"),
+        (own_path(frames=[]), "path.json has no frame"),
+        (nerfstudio_path(camera_type="fisheye"), "path.json is 'fisheye'; only perspective"),
+        (nerfstudio_path(render_width=0), "has render_width 0; give a number of pixels"),
+        (own_path(height="4"), "has height '4'"),
+        (own_path(fov_deg=180), "Frame 0 .*path.json has fov_deg 180"),
+        (own_path(fov_deg=None), "has fov_deg None"),
+        (own_path(frames=[{}]), "Frame 0 .* has no world_from_cam"),
+        (own_path(frames=[{"world_from_cam": [[1, 2], [3, 4]]}]), "no pose of 3 x 4"),
+        (own_path(frames=[{"world_from_cam": "none"}]), "no pose of 3 x 4"),
+        (own_path(frames=[{"world_from_cam": [float("nan")] * 12}]), "no pose of 3 x 4"),
+        (own_path(frames=[{"world_from_cam": (2 * POSE).tolist()}]), "no rotation"),
+        (own_path(frames=[{"world_from_cam": (np.diag([1.0, 1, -1]) @ POSE).tolist()}]), "no rotation"),
+    ],
+)
+def test_a_bad_file_names_itself_and_the_frame(tmp_path, tree, message):
+    with pytest.raises(UserError, match=message):
+        read(tmp_path, tree)
