@@ -51,7 +51,7 @@ def claim_images(cells: Cells, cameras_xy: Float[np.ndarray, "images 2"], sights
 
 
 def _shares_seen(images: int, cells: Cells, sights: Sights) -> np.ndarray:
-    cell = cells.containing(sights.places[:, :2])
+    cell = cells.containing(sights.places[:, :2])[sights.seen]
     counts = np.bincount(sights.rows * (len(cells) + 1) + cell + 1, minlength=images * (len(cells) + 1))
     counts = counts.reshape(images, len(cells) + 1)
     return counts[:, 1:] / np.maximum(counts.sum(axis=1, keepdims=True), 1)

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float
 
 _CENTRES_WEIGHT = 0.1  # the plane of the centres settles what the cameras' sideways axes leave open
-_TILT_WEIGHT = 0.01  # and the cameras' own up axes what both leave open (one camera, one straight line)
+_TILT_WEIGHT = 1e-4  # and the cameras' own up axes what both leave open (one camera, one straight line)
 _ROLL_SCALE = 0.1  # sine of a camera's roll from which it begins to lose its say
 
 
@@ -70,9 +70,9 @@ def _tilt(mean_up: np.ndarray) -> np.ndarray:
 
 
 def _flat_axes(up: np.ndarray) -> np.ndarray:
-    """Rows: a world axis laid flat (the flattest, x before y before z), the axis left of it, up."""
-    flattest = int(np.argmin(np.round(np.abs(up), 6)))
-    across = np.eye(3)[flattest] - up[flattest] * up
+    """Rows: the world's x (its y where x stands upright) laid flat, the axis left of it, up."""
+    across = np.eye(3)[0 if abs(up[0]) < 0.9 else 1]
+    across = across - (across @ up) * up
     across /= np.linalg.norm(across)
     return np.stack([across, np.cross(up, across), up])
 
@@ -121,4 +121,4 @@ def _half_hull(points: np.ndarray) -> list[np.ndarray]:
 
 
 def _turns_right(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> bool:
-    return (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0]) <= 0
+    return bool((b[0] - a[0]) * (c[1] - a[1]) <= (b[1] - a[1]) * (c[0] - a[0]))

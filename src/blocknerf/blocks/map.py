@@ -165,16 +165,15 @@ def _decorate(axes: Axes, plan: Plan, layout: Layout, drives: list[Line2D], widt
     bar.size_bar.get_children()[0].set(linewidth=3, edgecolor="0.1")
     bar.patch.set(edgecolor="none", alpha=0.8)
     axes.add_artist(bar)
+    tests = any(block.test_images for block in plan.blocks)
     entries = [
         *drives,
-        _dots(np.zeros((0, 2)), "0.2", "white", 4.5, "hollow: test camera"),
+        *([_dots(np.zeros((0, 2)), "0.2", "white", 4.5, "hollow: test camera")] if tests else []),
         Patch(facecolor=(0.3, 0.3, 0.5, 0.15), edgecolor=(0.3, 0.3, 0.5), label="block"),
     ]
     if _shows_overlap(plan, layout):
         entries.append(Patch(facecolor="none", edgecolor=(0.3, 0.3, 0.5), linestyle="--", label="its overlap"))
-    axes.legend(
-        handles=entries, loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0, frameon=False, fontsize=9
-    )
+    axes.figure.legend(handles=entries, loc="outside right upper", frameon=False, fontsize=9)
     images = {image for block in plan.blocks for image in block.train_images}
     blocks = "1 block" if len(plan.blocks) == 1 else f"{len(plan.blocks)} blocks"
     merged = f", {len(plan.merged)} merged away" if plan.merged else ""

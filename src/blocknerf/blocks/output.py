@@ -39,7 +39,8 @@ def plan_scene(config: Config, data_root: Path, output_dir: Path, replan: bool =
     scene = read_scene(data_root, config.dataset)
     hash_of_scene = scene_hash(scene)
     check_output(output_dir, hash_of_scene, config, replan)
-    plan = _existing_plan(output_dir, hash_of_scene, config)
+    anew = replan and not _has_learned(output_dir)
+    plan = None if anew else _existing_plan(output_dir, hash_of_scene, config)
     is_new = plan is None
     plan = plan or make_plan(scene, config)
     prepare_output(output_dir, hash_of_scene, config, data_root, replan)

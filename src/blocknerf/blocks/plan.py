@@ -74,7 +74,10 @@ def read_plan(path: Path) -> Plan:
         merged = tuple((str(a), str(b), int(n)) for a, b, n in tree["merged"])
         return Plan(tree["scene_hash"], tree["config_hash"], blocks, merged, _layout_from_json(tree["layout"]))
     except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"The plan {path} is damaged ({error!r}). Make it again with `blocknerf plan`.") from error
+        raise UserError(
+            f"The plan {path} is damaged ({error!r}). Delete it and plan again: the same scene and configuration give "
+            "the same plan."
+        ) from error
 
 
 def _to_json(plan: Plan) -> dict[str, Any]:

@@ -1,9 +1,10 @@
 """From a scene to a plan: place cells, claim images, merge small blocks, size the cubes."""
 
+import functools
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -37,15 +38,15 @@ def make_plan(scene: Scene, config: Config) -> Plan:
     poses = np.stack([image.world_from_cam for image in images])
     frame = ground_frame(poses)
     cameras = frame.to_ground(poses[:, :, 3])
-    drives, names = [image.drive for image in images], [image.name for image in images]
-    train = np.flatnonzero(is_train)
-    cells = place_cells(
-        frame, cameras[train, :2], [drives[i] for i in train], [names[i] for i in train], config.block_manager
-    )
-    sights = gather_sights(scene, images, frame, poses, config.block_manager.block_size / 2)
+    settings = config.block_manager
+    train = np.flatnonzero(is_train).tolist()
+    drives, names = [images[i].drive for i in train], [images[i].name for i in train]
+    place = functools.partial(place_cells, frame, cameras[train, :2], drives, names)
+    cells = place(settings)
+    sights = gather_sights(scene, images, frame, poses, settings.block_size / 2)
     claims = claim_images(cells, cameras[:, :2], sights)
-    assignment = assign_images(cells, claims, is_train, config.block_manager.min_images_per_block)
-    _check_number(assignment, config.block_manager)
+    assignment = assign_images(cells, claims, is_train, settings.min_images_per_block)
+    _check_number(len(assignment.cells_of_block), settings, place)
     cubes = _cubes(scene, frame, poses, cells, assignment, sights)
     blocks = _describe(images, is_train, frame, cameras, cells, assignment, cubes)
     layout = Layout(
@@ -81,22 +82,21 @@ def _training_rows(scene: Scene, images: Sequence[ImageRecord], config: Config) 
     return np.array([image.id in train_ids for image in images])
 
 
-def _check_number(assignment: Assignment, config: BlockManagerConfig) -> None:
-    number = len(assignment.cells_of_block)
+def _check_number(number: int, config: BlockManagerConfig, place: Callable[[BlockManagerConfig], Cells]) -> None:
     if number <= config.max_blocks:
         return
-    ratio = number / config.max_blocks
-    larger = config.block_size * (math.sqrt(ratio) if config.placement == "grid" else ratio)
+    size = config.block_size
+    while len(place(config.model_copy(update={"block_size": size}))) > config.max_blocks:
+        size = _two_digits_up(1.1 * size)
     raise UserError(
         f"block_manager.block_size={config.block_size:g} makes {number} blocks and block_manager.max_blocks is "
-        f"{config.max_blocks}; give a block_size of {_round_up(larger)} or more, or max_blocks={number}."
+        f"{config.max_blocks}; give block_size={size:g}, or max_blocks={number}."
     )
 
 
-def _round_up(value: float) -> str:
-    """Two digits, never less than the value."""
-    step = 10 ** (math.floor(math.log10(value)) - 1)
-    return f"{math.ceil(value / step) * step:.6g}"
+def _two_digits_up(value: float) -> float:
+    step = 10.0 ** (math.floor(math.log10(value)) - 1)
+    return float(f"{math.ceil(value / step) * step:.3g}")
 
 
 def _cubes(
@@ -110,12 +110,12 @@ def _cubes(
             if around is not None:
                 return [around]
         half_m = np.array(frame.extent_m) / 2 + max(max(frame.extent_m), 1e-3 * cells.half_edge_m) / 2
-        return [content_cube(cameras, sights.places, -half_m, half_m)]
+        return [content_cube(cameras, sights.of(np.ones(len(cameras), bool)), -half_m, half_m)]
     cubes = []
     for block, members in enumerate(assignment.cells_of_block):
         centers_xy, belongs = cells.centers_xy[list(members)], assignment.granted[:, block]
         low, high = centers_xy.min(axis=0) - cells.reach_m, centers_xy.max(axis=0) + cells.reach_m
-        cubes.append(content_cube(cameras[belongs], sights.places[belongs[sights.rows]], low, high))
+        cubes.append(content_cube(cameras[belongs], sights.of(belongs), low, high))
     return cubes
 
 

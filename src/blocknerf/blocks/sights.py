@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from blocknerf.blocks.ground import GroundFrame
 from blocknerf.scene.rays import camera_directions
@@ -17,10 +17,17 @@ _GRID = 8  # rays of a frustum: 8 x 8
 
 @dataclass(frozen=True, slots=True)
 class Sights:
-    """Places seen, in the ground frame: image `rows[i]` sees `places[i]`."""
+    """Places in the ground frame, and who sees them: image `rows[i]` sees `places[seen[i]]`."""
 
+    places: Float[np.ndarray, "places 3"]
     rows: Int[np.ndarray, " sights"]
-    places: Float[np.ndarray, "sights 3"]
+    seen: Int[np.ndarray, " sights"]
+
+    def of(self, images: Bool[np.ndarray, " images"]) -> Float[np.ndarray, "some 3"]:
+        """The places that any of these images sees, each once."""
+        wanted = np.zeros(len(self.places), bool)
+        wanted[self.seen[images[self.rows]]] = True
+        return self.places[wanted]
 
 
 def gather_sights(
@@ -31,20 +38,21 @@ def gather_sights(
     That depth: the median of the sparse points' distances; without points, the distance to the point that the
     optical axes surround; where they surround none, `open_m` or half the footprint's diagonal, whichever is smaller.
     """
-    by_points = [image.point_rows if len(image.point_rows) >= FEWEST_POINTS else None for image in images]
-    rows = [np.full(len(seen), i) for i, seen in enumerate(by_points) if seen is not None]
-    places = [scene.points_world[seen] for seen in by_points if seen is not None]
+    has_points = np.array([len(image.point_rows) >= FEWEST_POINTS for image in images])
+    rows = [np.full(len(images[i].point_rows), i) for i in np.flatnonzero(has_points).tolist()]
+    seen = [images[i].point_rows for i in np.flatnonzero(has_points).tolist()]
+    places = [scene.points_world]
     if rows:
-        offsets = np.concatenate(places) - poses[np.concatenate(rows), :, 3]
+        offsets = scene.points_world[np.concatenate(seen)] - poses[np.concatenate(rows), :, 3]
         depths_m = np.full(len(images), np.median(np.linalg.norm(offsets, axis=1)))
     else:
         depths_m = _depths_without_points(poses, min(open_m, np.hypot(*frame.extent_m) / 2))
-    for i, image in enumerate(images):
-        if by_points[i] is None:
-            directions = frustum_directions(scene.cameras[image.camera_key]) @ poses[i, :, :3].T
-            rows.append(np.full(len(directions), i))
-            places.append(poses[i, :, 3] + depths_m[i] * directions)
-    return Sights(np.concatenate(rows), frame.to_ground(np.concatenate(places)))
+    for i in np.flatnonzero(~has_points).tolist():
+        directions = frustum_directions(scene.cameras[images[i].camera_key]) @ poses[i, :, :3].T
+        rows.append(np.full(len(directions), i))
+        seen.append(sum(map(len, places)) + np.arange(len(directions)))
+        places.append(poses[i, :, 3] + depths_m[i] * directions)
+    return Sights(frame.to_ground(np.concatenate(places)), np.concatenate(rows), np.concatenate(seen))
 
 
 def frustum_directions(camera: Camera) -> Float[np.ndarray, "rays 3"]:

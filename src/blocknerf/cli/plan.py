@@ -8,7 +8,6 @@ from rich import box
 from rich.table import Table
 
 from blocknerf.blocks.cost import estimate, store_bytes
-from blocknerf.blocks.output import plan_scene
 from blocknerf.blocks.plan import Plan
 from blocknerf.core.config import Config, load_config
 from blocknerf.core.logging import console, log
@@ -34,6 +33,8 @@ def plan(
         config: YAML or JSON file; none: the defaults.
         overrides: Single values, as section.key=value.
     """
+    from blocknerf.blocks.output import plan_scene  # late: it brings the readers and the map's drawing along
+
     settings, scene, planned = plan_scene(load_config(config, overrides), data_root, output_dir, replan=True)
     print_plan(planned, scene, settings)
     log.info(f"The plan is in {output_dir / 'plan.json'}, the map in {output_dir / 'map.png'}.")
@@ -67,8 +68,8 @@ def cost_table(planned: Plan, scene: Scene, settings: Config) -> Table:
         f"{sum(c.bytes_on_disk for c in costs) / 1e6:.0f}", "",
     )  # fmt: skip
     table.caption = (
-        "Memory, minutes and disk are estimates, memory for one block at a time. The last row\n"
-        f"counts an image once. The pixel store takes {store_bytes(scene, settings) / 1e6:.0f} MB of disk more, once for all blocks."
+        "Memory (one block at a time), minutes and disk are estimates.\n"
+        f"The pixel store takes {store_bytes(scene, settings) / 1e6:.0f} MB of disk more, once for all blocks."
     )
     return table
 

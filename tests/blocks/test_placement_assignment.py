@@ -1,0 +1,194 @@
+"""Cells cover and partition the footprint; claims, merging, neighbours."""
+
+import numpy as np
+import pytest
+from made_scenes import aerial, look_at, scene_of, streets
+
+from blocknerf.blocks.assignment import Claims, assign_images, claim_images, find_neighbours
+from blocknerf.blocks.ground import GroundFrame, ground_frame
+from blocknerf.blocks.placement import Cells, natural_order, place_cells
+from blocknerf.blocks.sights import Sights, focus_point, frustum_directions, gather_sights
+from blocknerf.core.config import BlockManagerConfig
+from blocknerf.core.errors import UserError
+
+NOTHING_SEEN = Sights(np.zeros((0, 3)), np.zeros(0, np.int64), np.zeros(0, np.int64))
+
+
+def frame_of(extent_m) -> GroundFrame:
+    return GroundFrame(np.zeros(3), np.eye(3), extent_m)
+
+
+def filled(extent_m, count=3000, seed=0) -> np.ndarray:
+    return np.random.default_rng(seed).uniform(-0.5, 0.5, (count, 2)) * extent_m
+
+
+def grid(extent_m, xy, **settings) -> Cells:
+    config = BlockManagerConfig(**settings)
+    return place_cells(frame_of(extent_m), xy, ["0"] * len(xy), [str(i) for i in range(len(xy))], config)
+
+
+@pytest.mark.parametrize("extent", [(100.0, 70.0), (101.0, 9.0), (350.0, 349.0)])
+def test_every_camera_stands_in_a_cell_and_cells_with_overlap_contain_them(extent):
+    xy = filled(extent)
+    cells = grid(extent, xy, block_size=25)
+    assert (cells.containing(xy) >= 0).all()
+    assert len(cells) == np.ceil(extent[0] / 25) * np.ceil(extent[1] / 25)
+    assert cells.reach_m == pytest.approx(12.5 * 1.5)
+
+
+def test_without_overlap_the_cells_partition_the_footprint():
+    xy = filled((100.0, 60.0))
+    cells = grid((100.0, 60.0), xy, block_size=20, overlap_ratio=0)
+    claims = claim_images(cells, xy, NOTHING_SEEN)
+    assert (claims.home.sum(axis=1) == 1).all()
+    np.testing.assert_array_equal(claims.within, claims.home)
+
+
+def test_overlap_reaches_half_its_share_into_the_neighbours():
+    xy = filled((100.0, 20.0))
+    cells = grid((100.0, 20.0), xy, block_size=20, overlap_ratio=0.5)
+    within = claim_images(cells, xy, NOTHING_SEEN).within
+    expected = np.abs(xy[:, :1] - cells.centers_xy[:, 0]) <= 15
+    np.testing.assert_array_equal(within, expected)
+
+
+def test_cells_without_cameras_are_left_out_and_rows_run_from_the_far_left():
+    xy = np.array([[-45.0, 45.0], [45.0, 45.0], [-45.0, -45.0], [45, -45]])
+    cells = grid((90.0, 90.0), xy, block_size=30)
+    np.testing.assert_allclose(cells.centers_xy, [[-30, 30], [30, 30], [-30, -30], [30, -30]])
+
+
+def test_a_cell_the_capture_fits_into_is_as_large_as_the_footprint():
+    xy = filled((10.0, 4.0))
+    for cells in (grid((10.0, 4.0), xy, block_size=50), grid((10.0, 4.0), xy, block_size=1, max_blocks=1)):
+        assert len(cells) == 1
+        assert cells.half_edge_m == 5
+
+
+def test_far_too_small_cells_are_refused_with_the_remedy():
+    xy = filled((1000.0, 1000.0), 6000)
+    with pytest.raises(UserError, match=r"block_size=0.5 cuts a capture of 1000 x 1000 m into \d+ cells; give a"):
+        grid((1000.0, 1000.0), xy, block_size=0.5)
+
+
+def along(xy, drives, **settings) -> Cells:
+    names = [f"f_{i}.png" for i in range(len(xy))]
+    config = BlockManagerConfig(placement="drives", **settings)
+    return place_cells(frame_of((120.0, 10.0)), xy, drives, names, config)
+
+
+def test_blocks_stand_evenly_along_a_drive():
+    xy = np.stack([np.arange(0, 121, 1.0), np.zeros(121)], axis=1)
+    cells = along(xy, ["a"] * 121, block_size=30)
+    np.testing.assert_allclose(np.sort(cells.centers_xy[:, 0]), [15, 45, 75, 105])
+    assert cells.shape == "disc"
+
+
+def test_a_second_drive_through_the_same_street_adds_no_blocks_and_a_cross_street_does():
+    x = np.arange(0, 121, 1.0)
+    forth = np.stack([x, 0 * x], axis=1)
+    back = np.stack([x[::-1], 0 * x + 3], axis=1)
+    cross = np.stack([0 * x + 60, x + 40], axis=1)
+    assert len(along(np.concatenate([forth, back]), ["a"] * 121 + ["b"] * 121, block_size=30)) == 4
+    assert len(along(np.concatenate([forth, cross]), ["a"] * 121 + ["b"] * 121, block_size=30)) == 8
+
+
+def test_frames_are_ordered_by_their_numbers():
+    assert sorted(["f_10.png", "f_9.png", "f_1.png"], key=natural_order) == ["f_1.png", "f_9.png", "f_10.png"]
+
+
+def test_labels_agree_with_brute_force():
+    rng = np.random.default_rng(0)
+    cells = Cells(rng.uniform(-20, 20, (7, 2)), 6.0, 9.0, "disc")
+    xy = rng.uniform(-30, 30, (500, 2))
+    distances = np.linalg.norm(xy[:, None] - cells.centers_xy, axis=2)
+    np.testing.assert_array_equal(cells.nearest(xy)[0], distances.argmin(axis=1))
+    np.testing.assert_array_equal(
+        cells.containing(xy), np.where(distances.min(axis=1) <= 6, distances.argmin(axis=1), -1)
+    )
+
+
+def test_what_an_image_sees_gives_it_to_a_block_from_outside():
+    cells = Cells(np.array([[0.0, 0.0], [20.0, 0.0]]), 10.0, 10.0, "square")
+    camera = np.array([[-5.0, 0.0], [-5.0, 0.0]])
+    places = np.array([[20.0, 0, 0], [0.0, 0, 0], [0, 1, 0], [0, 2, 0], [0, 3, 0], [500.0, 0, 0]])
+    rows, seen = np.array([0, 0, 0, 0, 1, 1, 1, 1, 1]), np.array([0, 1, 2, 5, 0, 1, 2, 3, 5])
+    claims = claim_images(cells, camera, Sights(places, rows, seen))
+    np.testing.assert_allclose(claims.seen, [[0.5, 0.25], [0.6, 0.2]])
+    np.testing.assert_array_equal(claims.granted, [[True, True], [True, False]])
+
+
+def some_claims(seed=0, images=60, blocks=9) -> tuple[Cells, Claims]:
+    xy = filled((90.0, 90.0), images, seed)
+    config = BlockManagerConfig(block_size=30, overlap_ratio=0.3)
+    cells = place_cells(frame_of((90.0, 90.0)), xy, ["0"] * images, ["x"] * images, config)
+    assert len(cells) == blocks
+    return cells, claim_images(cells, xy, NOTHING_SEEN)
+
+
+@pytest.mark.parametrize("fewest", [1, 8, 15, 40, 1000])
+def test_merging_keeps_every_image_and_leaves_no_small_block(fewest):
+    cells, claims = some_claims()
+    is_train = np.arange(60) % 5 > 0
+    merged = assign_images(cells, claims, is_train, fewest)
+    counts = (merged.granted & is_train[:, None]).sum(axis=0)
+    assert merged.granted.any(axis=1).all()
+    assert (counts >= fewest).all() or len(counts) == 1
+    assert sorted(cell for members in merged.cells_of_block for cell in members) == list(range(len(cells)))
+    assert len(merged.merged) == len(cells) - len(counts)
+    for block, members in enumerate(merged.cells_of_block):  # whoever belonged to a cell belongs to its block
+        assert (claims.granted[:, list(members)].any(axis=1) <= merged.granted[:, block]).all()
+
+
+def test_a_small_block_goes_to_its_nearest_neighbour_and_is_named():
+    cells = Cells(np.array([[0.0, 0], [10, 0], [20, 0], [50, 0]]), 5.0, 5.0, "square")
+    xy = np.array([[0.0, 0]] * 5 + [[10, 0]] * 4 + [[20, 0]] * 5 + [[50, 0]] * 2)
+    result = assign_images(cells, claim_images(cells, xy, NOTHING_SEEN), np.ones(16, bool), 5)
+    assert result.merged == ((3, 2, 2), (1, 0, 4))
+    assert result.cells_of_block == ((0, 1), (2, 3))
+
+
+def test_neighbours_share_images_or_touch():
+    cells = Cells(np.array([[0.0, 0], [10, 0], [20, 0], [90, 0]]), 5.0, 5.0, "square")
+    xy = cells.centers_xy.copy()
+    sights = Sights(np.array([[90.0, 0, 0]]), np.array([0]), np.array([0]))
+    train = np.ones(4, bool)
+    apart = find_neighbours(cells, assign_images(cells, claim_images(cells, xy, NOTHING_SEEN), train, 1), train)
+    assert not apart.any()  # touching edges are no overlap
+    sees_far = find_neighbours(cells, assign_images(cells, claim_images(cells, xy, sights), train, 1), train)
+    assert sees_far.sum() == 2
+    assert sees_far[0, 3]
+    assert sees_far[3, 0]
+    wide = Cells(cells.centers_xy, 5.0, 6.0, "square")
+    touching = find_neighbours(wide, assign_images(wide, claim_images(wide, xy, NOTHING_SEEN), train, 1), train)
+    assert {tuple(pair) for pair in np.argwhere(touching).tolist()} == {(0, 1), (1, 0), (1, 2), (2, 1)}
+
+
+def test_images_without_points_are_judged_by_their_frustum():
+    scene = aerial()
+    poses = np.stack([image.world_from_cam for image in scene.images])
+    frame = ground_frame(poses)
+    with_points = gather_sights(scene, scene.images, frame, poses, 10.0)
+    bare = scene_of(list(poses))
+    without = gather_sights(bare, bare.images, frame, poses, 10.0)
+    assert len(without.places) == 64 * len(poses)
+    flat = without.of(np.ones(len(poses), bool))
+    assert np.median(flat[:, 2]) < -5  # below the cameras
+    one = np.arange(len(poses)) == 20
+    middle = with_points.of(one)[:, :2].mean(axis=0) - without.of(one)[:, :2].mean(axis=0)
+    assert np.linalg.norm(middle) < 6
+
+
+def test_frustum_directions_are_unit_and_span_the_picture():
+    directions = frustum_directions(aerial().cameras["c"])
+    np.testing.assert_allclose(np.linalg.norm(directions, axis=1), 1, atol=1e-6)
+    assert np.abs(directions[:, 0] / directions[:, 2]).max() == pytest.approx(28 / 40, abs=1e-5)
+
+
+def test_the_focus_of_a_ring_is_found_and_a_street_has_none():
+    ring = np.stack([look_at((9 * np.cos(a), 9 * np.sin(a), 3), (1, 2, 1)) for a in np.linspace(0, 5, 30)])
+    np.testing.assert_allclose(focus_point(ring), [1, 2, 1], atol=1e-9)
+    assert focus_point(np.stack([image.world_from_cam for image in streets().images])) is None
+    outward = ring.copy()
+    outward[:, :, [0, 2]] *= -1
+    assert focus_point(outward) is None

@@ -1,0 +1,164 @@
+"""The output folder and the map: whose folder it is, what may change, what is drawn."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from made_scenes import aerial, streets, write_capture
+from PIL import Image
+from rich.console import Console
+
+from blocknerf.blocks.map import draw_map, nice_length
+from blocknerf.blocks.output import load_output, open_scene, plan_scene
+from blocknerf.blocks.plan import BlockSpec, Plan
+from blocknerf.blocks.planner import make_plan
+from blocknerf.cli.plan import cost_table, plan
+from blocknerf.core.config import load_config
+from blocknerf.core.errors import UserError
+
+SMALL = ("block_manager.block_size=20", "block_manager.min_images_per_block=4")
+
+
+@pytest.fixture
+def capture(tmp_path):
+    return write_capture(tmp_path / "walk")
+
+
+def planned(capture, out, *overrides, replan=False):
+    return plan_scene(load_config(None, (*SMALL, *overrides)), capture, out, replan)
+
+
+def test_planning_fills_the_folder_and_it_can_be_opened(capture, tmp_path):
+    out = tmp_path / "out"
+    config, scene, plan_made = planned(capture, out)
+    assert sorted(path.name for path in out.iterdir()) == ["config.json", "map.png", "plan.json", "scene.json"]
+    assert load_output(out) == (config, plan_made)
+    assert open_scene(out, config).images[0].id == scene.images[0].id
+    assert len(plan_made.blocks) == 3
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    planned(capture, out)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
+def test_keys_that_decide_nothing_may_change_and_are_kept(capture, tmp_path):
+    planned(capture, tmp_path / "out")
+    free = ("training.max_minutes=3", "training.num_epochs=9", "logging.log_freq=7", "validation.val_freq=2")
+    planned(capture, tmp_path / "out", *free)
+    config, _ = load_output(tmp_path / "out")
+    assert (config.training.max_minutes, config.logging.log_freq) == (3, 7)
+
+
+def test_another_configuration_is_refused_and_the_keys_are_named(capture, tmp_path):
+    planned(capture, tmp_path / "out")
+    untouched = (tmp_path / "out" / "config.json").read_bytes()
+    changes = "block_manager.block_size 20.0 -> 10.0; training.seed 42 -> 1"
+    with pytest.raises(UserError, match=f"belongs to another configuration: {changes}. Give the old values again"):
+        planned(capture, tmp_path / "out", "block_manager.block_size=10", "training.seed=1")
+    assert (tmp_path / "out" / "config.json").read_bytes() == untouched
+
+
+def test_planning_again_is_free_until_something_was_learned(capture, tmp_path):
+    out = tmp_path / "out"
+    planned(capture, out)
+    _, _, again = planned(capture, out, "block_manager.block_size=10", replan=True)
+    assert len(again.blocks) > 3
+    assert load_output(out)[1] == again
+    (out / "plan.json").write_text("{")
+    planned(capture, out, "block_manager.block_size=10", replan=True)
+    assert load_output(out)[1] == again
+    (out / "blocks" / "000").mkdir(parents=True)
+    with pytest.raises(UserError, match="belongs to another configuration: block_manager.block_size 10.0 -> 20.0"):
+        planned(capture, out, replan=True)
+
+
+def test_another_scene_is_refused(capture, tmp_path):
+    planned(capture, tmp_path / "out")
+    other = write_capture(tmp_path / "other", shift=0.5)
+    with pytest.raises(UserError, match=r"out belongs to another scene \(that of .*walk.*Give another --output-dir"):
+        planned(other, tmp_path / "out", replan=True)
+
+
+def test_a_failed_plan_leaves_no_folder_behind(capture, tmp_path):
+    with pytest.raises(UserError, match="max_blocks"):
+        planned(capture, tmp_path / "out", "block_manager.block_size=8", "block_manager.max_blocks=2")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_scene_that_moved_is_found_by_data_root(capture, tmp_path):
+    out = tmp_path / "out"
+    config, _, _ = planned(capture, out)
+    shutil.move(capture, tmp_path / "elsewhere")
+    with pytest.raises(UserError, match=r"no longer at .*walk. Say where it is now with --data-root"):
+        open_scene(out, config)
+    assert len(open_scene(out, config, tmp_path / "elsewhere").images) == 24
+    with pytest.raises(UserError, match="is not the one that .* was made from"):
+        open_scene(out, config, write_capture(tmp_path / "other", shift=0.5))
+
+
+def test_folders_that_are_none_say_so(tmp_path, capture):
+    with pytest.raises(UserError, match=r"nowhere is no output folder of blocknerf: it has no config.json. Make one"):
+        load_output(tmp_path / "nowhere")
+    planned(capture, tmp_path / "out")
+    (tmp_path / "out" / "plan.json").unlink()
+    with pytest.raises(UserError, match="it has no plan.json"):
+        load_output(tmp_path / "out")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="file is a file; an output folder is needed"):
+        planned(capture, tmp_path / "file")
+    (tmp_path / "out" / "scene.json").write_text("{}")
+    with pytest.raises(UserError, match=r"scene reference .*scene.json is damaged"):
+        planned(capture, tmp_path / "out")
+
+
+def test_the_command_writes_the_plan_and_the_table_has_every_block(capture, tmp_path):
+    plan(data_root=capture, output_dir=tmp_path / "out", overrides=SMALL)
+    config, plan_made = load_output(tmp_path / "out")
+    printer = Console(width=90, record=True, file=(tmp_path / "printed.txt").open("w"))
+    printer.print(cost_table(plan_made, open_scene(tmp_path / "out", config), config))
+    printer.file.close()
+    lines = (tmp_path / "printed.txt").read_text().splitlines()
+    rows = {line.split()[0]: line.split() for line in lines if line.split()}
+    for block in plan_made.blocks:
+        assert rows[block.id][1:3] == [str(len(block.train_images)), str(len(block.test_images))]
+    assert rows["all"][1:3] == ["21", "3"]
+
+
+def test_blocks_that_merged_are_named_in_the_log(capture, tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr("blocknerf.core.logging.log.propagate", True)
+    with caplog.at_level("INFO", logger="blocknerf"):
+        _, _, plan_made = planned(capture, tmp_path / "out", "block_manager.min_images_per_block=14")
+    assert plan_made.merged == (("000", "001", 8), ("002", "001", 9))
+    assert "Block 000 has 8 training images, too few: merged into block 001." in caplog.text
+    assert "Block 002 has 9 training images, too few: merged into block 001." in caplog.text
+
+
+@pytest.mark.parametrize(("make", "placement"), [(aerial, "grid"), (streets, "drives")])
+def test_maps_are_pictures_with_the_same_bytes_every_time(make, placement, tmp_path):
+    scene = make()
+    made = make_plan(scene, load_config(None, ["block_manager.block_size=30", f"block_manager.placement={placement}"]))
+    for name in ("a.png", "b.png"):
+        draw_map(tmp_path / name, made, scene)
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+    with Image.open(tmp_path / "a.png") as picture:
+        pixels = np.asarray(picture.convert("RGB")).astype(int)
+    assert min(picture.size) > 400
+    assert (np.ptp(pixels, axis=2) > 40).mean() > 0.005  # it is not white or gray all over
+
+
+def test_a_plan_without_ground_cannot_be_drawn(tmp_path):
+    bare = Plan("s", "c", (BlockSpec("000", (0.0, 0.0, 0.0), 1.0, (0.0, 0.0, 0.0), (), ()),))
+    with pytest.raises(UserError, match="no map can be drawn. Plan again"):
+        draw_map(tmp_path / "map.png", bare, aerial())
+
+
+@pytest.mark.parametrize(("about", "nice"), [(1.0, 1), (1.9, 1), (23.0, 20), (99.0, 50), (0.007, 0.005), (4999, 2000)])
+def test_scale_bars_have_round_lengths(about, nice):
+    assert nice_length(float(about)) == pytest.approx(nice)
+
+
+def test_the_scene_file_says_where_the_scene_lies(capture, tmp_path):
+    planned(capture, tmp_path / "out")
+    tree = json.loads((tmp_path / "out" / "scene.json").read_text())
+    assert tree["data_root"] == str(capture.resolve())
+    assert len(tree["scene_hash"]) == 16
