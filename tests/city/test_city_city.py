@@ -1,6 +1,7 @@
 """Compositing, the cache of blocks, and cities that are only partly trained; with blocks that are formulas."""
 
 import logging
+from dataclasses import replace
 
 import pytest
 import torch
@@ -168,11 +169,17 @@ def test_untrained_blocks_are_left_out_and_named(tmp_path, caplog, monkeypatch):
     assert city.render(rays(), at(0.0)).rgb[0].tolist() == COLOURS["b"]
 
 
-def test_the_best_file_is_preferred_to_the_latest(tmp_path):
+def test_the_manifest_says_which_file_comes_first(tmp_path):
     make_city(tmp_path)
     best = BlockFile({"scene_hash": "scene", "codes": {}}, {"rgb": torch.full((3,), 0.5)})
     write_block(block_folder(tmp_path, "a"), "best", best)
-    assert City.open(tmp_path, load=PlainBlock).render(rays(), at(0.0)).rgb[0].tolist() == [0.5] * 3
+    assert City.open(tmp_path, load=PlainBlock).render(rays(), at(0.0)).rgb[0].tolist() == COLOURS["a"]
+    manifest = read_manifest(tmp_path)
+    blocks = tuple(replace(block, files=("best", "latest")) for block in manifest.blocks)
+    write_manifest(tmp_path, replace(manifest, blocks=blocks))
+    city = City.open(tmp_path, load=PlainBlock)
+    assert city.render(rays(), at(0.0)).rgb[0].tolist() == [0.5] * 3
+    assert city.render(rays(), at(50.0)).rgb[0].tolist() == COLOURS["b"]
 
 
 def test_what_a_user_can_mend_is_said(tmp_path):

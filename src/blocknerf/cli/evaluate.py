@@ -26,15 +26,15 @@ def evaluate(out: tyro.conf.Positional[Path], data_root: Path | None = None) -> 
 
     metrics = run_evaluation(out, data_root)
     console.print(figures_table(metrics))
-    console.print(f"Report: {out / 'report' / 'index.html'}", soft_wrap=True, highlight=False)
-    console.print(f"Figures: {out / 'report' / 'metrics.json'}", soft_wrap=True, highlight=False)
+    console.print(f"Report: {out / 'report' / 'index.html'}", soft_wrap=True, highlight=False, markup=False)
+    console.print(f"Figures: {out / 'report' / 'metrics.json'}", soft_wrap=True, highlight=False, markup=False)
 
 
 def figures_table(metrics: dict[str, Any]) -> Table:
     """One row per block that is nearest to a test image, and one for all; the gain is what compositing is worth."""
-    table = Table(title="Test images", title_justify="left", box=box.SIMPLE)
+    table = Table(title="Test images: the city, and the nearest block alone", title_justify="left", box=box.SIMPLE)
     table.add_column("nearest block")
-    for name in ("images", "PSNR", "SSIM", "PSNR nearest", "SSIM nearest", "gain in dB"):
+    for name in ("images", "PSNR", "SSIM", "PSNR alone", "SSIM alone", "gain dB"):
         table.add_column(name, justify="right")
     for block_id, block in metrics["blocks"].items():
         if block["images"]:

@@ -1,0 +1,179 @@
+"""`evaluate` and `render` from files to files: a small scene on disk, blocks that have learned nothing."""
+
+import json
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from blocknerf.blocks.output import load_output, open_scene, plan_scene
+from blocknerf.city.block_file import BlockFile, write_block
+from blocknerf.city.city import City
+from blocknerf.city.manifest import block_folder, manifest_of, write_manifest
+from blocknerf.cli.evaluate import evaluate
+from blocknerf.cli.main import main
+from blocknerf.cli.render import parse_size, render
+from blocknerf.core.config import load_config
+from blocknerf.core.errors import UserError
+from blocknerf.core.seeds import generator
+from blocknerf.models.block_nerf import BlockNeRF
+from blocknerf.scene.rays import camera_rays
+
+SETTINGS = (
+    "block_manager.block_size=4",
+    "block_manager.min_images_per_block=2",
+    "block_nerf.hash_grid.log2_table_rows=8",
+    "block_nerf.hash_grid.num_levels=2",
+    "block_nerf.hidden_dim=8",
+    "block_nerf.proposal_resolution=8",
+    "block_nerf.num_samples_coarse=8",
+    "block_nerf.num_samples_fine=4",
+)
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory) -> Path:
+    """Sixteen pictures of noise, taken every metre by a camera that looks to the side; one file is missing."""
+    folder = tmp_path_factory.mktemp("scene")
+    (folder / "images").mkdir()
+    noise = np.random.default_rng(7)
+    frames = []
+    for k in range(17):
+        pose = np.eye(4)
+        pose[0, 3] = k
+        frames.append({"file_path": f"images/{k:02d}.png", "transform_matrix": pose.tolist()})
+        if k != 9:
+            Image.fromarray(noise.integers(0, 255, (18, 24, 3), np.uint8)).save(folder / "images" / f"{k:02d}.png")
+    tree = {"fl_x": 20.0, "fl_y": 20.0, "cx": 12.0, "cy": 9.0, "w": 24, "h": 18, "frames": frames}
+    (folder / "transforms.json").write_text(json.dumps(tree))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def untrained(scene, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("out")
+    config, _, plan = plan_scene(load_config(None, SETTINGS), scene, out)
+    assert len(plan.blocks) > 1
+    for block in plan.blocks:
+        drives = ("0",) * len(block.train_images)
+        rng = generator(0, block.id)
+        model = BlockNeRF(config, block.center_world, block.radius_m, block.train_images, drives, rng)
+        meta = {"block_id": block.id, "drives": list(drives), "model": model.description()}
+        write_block(block_folder(out, block.id), "latest", BlockFile(meta, model.state_dict()))
+    write_manifest(out, manifest_of(plan, config.block_manager))
+    return out
+
+
+def test_evaluate_writes_the_report_of_every_test_image(scene, untrained, capsys):
+    evaluate(untrained)
+    metrics = json.loads((untrained / "report" / "metrics.json").read_text())
+    assert [Path(image["name"]).stem for image in metrics["images"]] == ["00", "08"]
+    assert "09" in metrics["skipped"][0]["name"]
+    assert metrics["protocol"]["image_downsample"] == 1
+    assert (untrained / "report" / "map.png").is_file()
+    shown = capsys.readouterr().err
+    assert str(untrained / "report" / "index.html") in shown.replace("\n", "")
+    assert "PSNR alone" in shown
+    assert f"{metrics['composited']['psnr']:.2f}" in shown
+
+
+def test_evaluating_twice_gives_the_same_figures(untrained):
+    evaluate(untrained)
+    first = (untrained / "report" / "metrics.json").read_bytes()
+    evaluate(untrained)
+    assert (untrained / "report" / "metrics.json").read_bytes() == first
+
+
+def video_size(path: Path) -> tuple[int, int, int]:
+    with av.open(str(path)) as container:
+        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+        return len(frames), frames[0].shape[1], frames[0].shape[0]
+
+
+def test_render_follows_the_drive(untrained, capsys):
+    render(untrained, frames=5)
+    assert video_size(untrained / "renders" / "interpolate.mp4") == (5, 24, 18)
+    assert len(list((untrained / "renders" / "interpolate").glob("frame_*.png"))) == 5
+    assert "interpolate.mp4" in capsys.readouterr().err.replace("\n", "")
+
+
+def test_render_takes_the_test_poses_another_size_and_a_trained_images_appearance(untrained, tmp_path):
+    config, _ = load_output(untrained)
+    name = open_scene(untrained, config).images[3].name
+    render(untrained, path="test", video=tmp_path / "x.mp4", size="20x10", image=name, fps=5)
+    assert video_size(tmp_path / "x.mp4") == (2, 20, 10)
+
+
+def test_a_camera_path_file_needs_nothing_but_the_city(untrained, tmp_path):
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    (moved / "city.json").write_bytes((untrained / "city.json").read_bytes())
+    (moved / "blocks").symlink_to(untrained / "blocks")
+    frame = {"world_from_cam": np.eye(4)[:3].tolist()}
+    path = tmp_path / "turn.json"
+    path.write_text(json.dumps({"width": 9, "height": 7, "fov_deg": 70, "frames": [frame, frame]}))
+    render(moved, path=str(path))
+    assert video_size(moved / "renders" / "turn.mp4") == (2, 10, 8)
+    first, second = (Image.open(moved / "renders" / "turn" / f"frame_0000{k}.png").tobytes() for k in (0, 1))
+    assert first == second
+
+
+def test_what_cannot_be_rendered_is_said(untrained, tmp_path):
+    for arguments, message in [
+        ({"path": "spiral"}, "path 'spiral' is unknown; give test, interpolate"),
+        ({"path": "none.json"}, "no camera path at none.json"),
+        ({"video": tmp_path / "x.gif"}, "must end in .mp4"),
+        ({"drive": "night"}, "not trained on a drive 'night'. Its drives: 0"),
+        ({"image": "11.pgn"}, r"is called '11.pgn'"),
+        ({"size": "10 by 20"}, "write WIDTHxHEIGHT"),
+        ({"frames": 1}, "--frames is 1"),
+    ]:
+        with pytest.raises(UserError, match=message):
+            render(untrained, **arguments)
+    with pytest.raises(UserError, match="There is no city at"):
+        render(tmp_path)
+    with pytest.raises(UserError, match="no longer at .*--data-root"):
+        evaluate(untrained, data_root=tmp_path / "nowhere")
+
+
+def test_a_damaged_block_ends_with_one_sentence_and_code_2(untrained, tmp_path, capsys):
+    broken = tmp_path / "out"
+    folder = next(path for path in sorted((untrained / "blocks").iterdir()))
+    for path in [*untrained.glob("*.json"), *(untrained / "blocks").rglob("*.*")]:
+        if path.is_file():
+            copy = broken / path.relative_to(untrained)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_bytes(path.read_bytes())
+    weights = next((broken / "blocks" / folder.name).glob("*.safetensors"))
+    weights.write_bytes(weights.read_bytes()[:100])
+    with pytest.raises(SystemExit) as stopped:
+        main(["evaluate", str(broken)])
+    assert stopped.value.code == 2
+    shown = capsys.readouterr().err.replace("\n", "")
+    assert "are 100 bytes long" in shown
+    assert f"--blocks {folder.name}" in shown
+    assert "Traceback" not in shown
+
+
+@pytest.mark.parametrize("text", ["640x480", " 640X480"])
+def test_a_size_is_width_by_height(text):
+    assert parse_size(text) == (640, 480)
+
+
+@pytest.mark.parametrize("text", ["640", "0x480", "640x-1", "x", "640x480x3", "640000x480"])
+def test_what_is_no_size_is_said(text):
+    with pytest.raises(UserError, match="WIDTHxHEIGHT"):
+        parse_size(text)
+
+
+def test_rendering_needs_no_gradients(untrained):
+    config, _ = load_output(untrained)
+    scene = open_scene(untrained, config)
+    image = scene.images[0]
+    rays = camera_rays(scene.cameras[image.camera_key], image.world_from_cam, 6, 4)
+    picture = City.open(untrained).render(rays, torch.from_numpy(image.world_from_cam[:, 3].copy()))
+    assert not picture.rgb.requires_grad
+    assert bool(picture.rgb.isfinite().all())
