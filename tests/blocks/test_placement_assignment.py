@@ -187,7 +187,9 @@ def test_frustum_directions_are_unit_and_span_the_picture():
 
 def test_the_focus_of_a_ring_is_found_and_a_street_has_none():
     ring = np.stack([look_at((9 * np.cos(a), 9 * np.sin(a), 3), (1, 2, 1)) for a in np.linspace(0, 5, 30)])
-    np.testing.assert_allclose(focus_point(ring), [1, 2, 1], atol=1e-9)
+    focus = focus_point(ring)
+    assert focus is not None
+    np.testing.assert_allclose(focus, [1, 2, 1], atol=1e-9)
     assert focus_point(np.stack([image.world_from_cam for image in streets().images])) is None
     outward = ring.copy()
     outward[:, :, [0, 2]] *= -1

@@ -174,7 +174,7 @@ def test_plan_files_come_back_and_are_the_same_bytes(tmp_path):
 
 def test_a_damaged_plan_says_what_to_do(tmp_path):
     path = tmp_path / "plan.json"
-    write_plan(path, Plan("s", "c", (BlockSpec("000", (0, 0, 0), 1.0, (0, 0, 0), ("a",), ()),)))
+    write_plan(path, Plan("s", "c", (BlockSpec("000", (0.0, 0.0, 0.0), 1.0, (0.0, 0.0, 0.0), ("a",), ()),)))
     tree = json.loads(path.read_text())
     del tree["blocks"][0]["radius_m"]
     path.write_text(json.dumps(tree))

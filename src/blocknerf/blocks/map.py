@@ -1,9 +1,9 @@
 """The plan as a picture: blocks, cameras by drive and sparse points from above."""
 
-import functools
 import math
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib import colormaps, font_manager
@@ -40,9 +40,9 @@ def draw_map(path: Path, plan: Plan, scene: Scene) -> None:
     low, high = _view(plan, plan.layout, frame.to_ground(scene.centers_world)[:, :2])
     width, height = high - low
     scale = _LONG_SIDE_INCHES / max(width, height)
-    size = (max(4.5, width * scale) + 2.6, max(4.0, height * scale) + 1.0)
+    size = (max(4.5, width * scale) + 2.6, max(2.5, height * scale) + 1.0)
     figure = Figure(figsize=size, layout="constrained", dpi=120)
-    canvas = FigureCanvasAgg(figure)
+    FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     axes.set_aspect("equal")
     axes.set_xlim(low[0], high[0])
@@ -51,7 +51,8 @@ def draw_map(path: Path, plan: Plan, scene: Scene) -> None:
     _draw_blocks(axes, plan, plan.layout)
     drives = _draw_cameras(axes, frame, plan, scene, 0.018 * float(max(width, height)))
     _decorate(axes, plan, plan.layout, drives, float(width))
-    write_atomically(path, functools.partial(canvas.print_png, metadata={"Software": None}))
+    save = {"format": "png", "metadata": {"Software": None}, "bbox_inches": "tight", "pad_inches": 0.1}
+    write_atomically(path, lambda temporary: figure.savefig(temporary, **save))
 
 
 def _frame(layout: Layout) -> GroundFrame:
@@ -90,7 +91,7 @@ def _draw_blocks(axes: Axes, plan: Plan, layout: Layout) -> None:
             )  # fmt: skip
             if _shows_overlap(plan, layout):
                 axes.add_patch(outer)
-        _label(axes, block, colour, len(plan.blocks))
+        _label(axes, block, colour, len(plan.blocks), 0.6 * layout.cell_half_edge_m)
 
 
 def _shows_overlap(plan: Plan, layout: Layout) -> bool:
@@ -103,16 +104,16 @@ def _outline(layout: Layout, center_xy: tuple[float, float], half_m: float) -> P
     return Rectangle((center_xy[0] - half_m, center_xy[1] - half_m), 2 * half_m, 2 * half_m)
 
 
-def _label(axes: Axes, block: BlockSpec, colour: np.ndarray, blocks: int) -> None:
-    """The id on each of the block's cells, the number of its images on the first."""
+def _label(axes: Axes, block: BlockSpec, colour: np.ndarray, blocks: int, above_m: float) -> None:
+    """The id on each of a block's cells, the number of its images on the first; above the middle for streets."""
     size = 11 if blocks <= 16 else 8 if blocks <= 49 else 6
     for cell in block.cells_xy:
         text = block.id
         if cell == block.cells_xy[0] and blocks <= 49:
             text += f"\n{len(block.train_images)} images"
         axes.annotate(
-            text, cell, ha="center", va="center", color=tuple(0.7 * colour), fontsize=size, fontweight="bold",
-            path_effects=_HALO, zorder=5, annotation_clip=True, clip_on=True,
+            text, (cell[0], cell[1] + above_m), ha="center", va="center", color=tuple(0.7 * colour),
+            fontsize=size, fontweight="bold", path_effects=_HALO, zorder=5, annotation_clip=True, clip_on=True,
         )  # fmt: skip
 
 
@@ -173,7 +174,8 @@ def _decorate(axes: Axes, plan: Plan, layout: Layout, drives: list[Line2D], widt
     ]
     if _shows_overlap(plan, layout):
         entries.append(Patch(facecolor="none", edgecolor=(0.3, 0.3, 0.5), linestyle="--", label="its overlap"))
-    axes.figure.legend(handles=entries, loc="outside right upper", frameon=False, fontsize=9)
+    beside: Any = "outside center right"  # matplotlib's stubs do not know the places outside
+    axes.figure.legend(handles=entries, loc=beside, frameon=False, fontsize=9)
     images = {image for block in plan.blocks for image in block.train_images}
     blocks = "1 block" if len(plan.blocks) == 1 else f"{len(plan.blocks)} blocks"
     merged = f", {len(plan.merged)} merged away" if plan.merged else ""
