@@ -26,8 +26,8 @@ def evaluate(out: tyro.conf.Positional[Path], data_root: Path | None = None) -> 
 
     metrics = run_evaluation(out, data_root)
     console.print(figures_table(metrics))
-    console.print(f"Report: {out / 'report' / 'index.html'}", soft_wrap=True, highlight=False, markup=False)
-    console.print(f"Figures: {out / 'report' / 'metrics.json'}", soft_wrap=True, highlight=False, markup=False)
+    for line in (f"Report: {out / 'report' / 'index.html'}", f"Figures: {out / 'report' / 'metrics.json'}"):
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
 
 
 def figures_table(metrics: dict[str, Any]) -> Table:

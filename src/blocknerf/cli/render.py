@@ -57,8 +57,8 @@ def render(
     views, image_id = _views_and_image(out, path, frames, pixels, drive, image, data_root)
     shown = track(render_views(city, views, image_id, drive), "Rendering", len(views), console=console, transient=True)
     pictures = write_frames(video, shown, fps)
-    console.print(f"Frames: {pictures[0].parent} ({len(pictures)} pictures)", soft_wrap=True, highlight=False, markup=False)
-    console.print(f"Video: {video}", soft_wrap=True, highlight=False, markup=False)
+    for line in (f"Frames: {pictures[0].parent} ({len(pictures)} pictures)", f"Video: {video}"):
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
 
 
 def parse_size(text: str | None) -> tuple[int, int] | None:
