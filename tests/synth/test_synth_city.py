@@ -162,6 +162,18 @@ def test_every_eighth_name_spreads_over_cameras_and_stations(preset):
     assert max(by_station.values()) == 1  # three cameras of every station are left to learn from
 
 
+@pytest.mark.parametrize("preset", PRESETS)
+def test_nothing_still_stands_in_the_way_of_the_rig(preset):
+    town = build_town(PRESETS[preset].plan, generate._rng(0, "town"))
+    assert np.isfinite(town.normals).all()
+    tracer = Tracer(town, len(town.triangles))
+    around = np.linspace(0, 2 * np.pi, 24, endpoint=False)
+    directions = np.stack([np.cos(around), np.sin(around), np.zeros(24)], 1).astype(np.float32)
+    for drive in PRESETS[preset].drives:
+        for rig in stations(drive, generate._rng(0, drive.name, "sway")):
+            assert _first_hits_from(tracer, rig["left"][:, 3], directions)[1].min() > 1.0
+
+
 def test_embree_agrees_with_a_plane_and_a_square_shade():
     builder = MeshBuilder()
     builder.box((-500.0, -500.0, -1.0), (500.0, 500.0, 0.0), Material.ROAD, (0.1, 0.1, 0.1))

@@ -5,9 +5,8 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 
 import numpy as np
-from numpy.typing import ArrayLike
 
-Vector = Sequence[float] | np.ndarray  # three numbers
+Vector = Sequence[float | int] | np.ndarray  # two or three numbers
 
 
 class Material(IntEnum):
@@ -39,8 +38,8 @@ class Patch:
     origin: Vector = (0.0, 0.0, 0.0)
     s_axis: Vector = (1.0, 0.0, 0.0)
     t_axis: Vector = (0.0, 0.0, 1.0)
-    size: ArrayLike = (1.0, 1.0)
-    tint: ArrayLike = (0.5, 0.5, 0.5)  # linear colour
+    size: Vector = (1.0, 1.0)
+    tint: Vector = (0.5, 0.5, 0.5)  # linear colour
     number: float = 0.0  # in [0, 1), tells patches of one material apart
 
     def point(self, s_m: float, t_m: float, out_m: float = 0.0) -> np.ndarray:
@@ -94,7 +93,7 @@ class MeshBuilder:
         self.triangles.append(np.asarray(triangles, np.float64).reshape(-1, 3, 3))
         self.patch_of.append(np.full(len(self.triangles[-1]), patch))
 
-    def quad(self, corners: ArrayLike, patch: int) -> None:
+    def quad(self, corners: Sequence[Vector] | np.ndarray, patch: int) -> None:
         """A quadrilateral from four corners in order around it."""
         a, b, c, d = np.asarray(corners, np.float64)
         self.add(np.array([[a, b, c], [a, c, d]]), patch)
@@ -105,7 +104,7 @@ class MeshBuilder:
         corners = (s[0], t[0]), (s[1], t[0]), (s[1], t[1]), (s[0], t[1])
         self.quad([frame.point(x, y, out_m) for x, y in corners], patch)
 
-    def box(self, low: Vector, high: Vector, material: Material, tint: ArrayLike, number: float = 0.0) -> None:
+    def box(self, low: Vector, high: Vector, material: Material, tint: Vector, number: float = 0.0) -> None:
         """An axis-aligned box without a bottom; every side is a patch with its own texture coordinates."""
         for patch, corners in box_sides(low, high, material, tint, number):
             self.quad(corners, self.patch(patch))
@@ -124,7 +123,7 @@ class MeshBuilder:
         )
 
 
-def box_sides(low: Vector, high: Vector, material: Material, tint: ArrayLike, number: float):
+def box_sides(low: Vector, high: Vector, material: Material, tint: Vector, number: float):
     """The four walls and the top of a box, as (patch, corners)."""
     (x0, y0, z0), (x1, y1, z1) = low, high
     walls = [((x0, y0), (x1, y0)), ((x1, y0), (x1, y1)), ((x1, y1), (x0, y1)), ((x0, y1), (x0, y0))]
@@ -137,7 +136,7 @@ def box_sides(low: Vector, high: Vector, material: Material, tint: ArrayLike, nu
     yield top, [(x0, y0, z1), (x1, y0, z1), (x1, y1, z1), (x0, y1, z1)]
 
 
-def cylinder(base: ArrayLike, height_m: float, radii_m: tuple[float, float], sides: int = 8) -> np.ndarray:
+def cylinder(base: Vector, height_m: float, radii_m: tuple[float, float], sides: int = 8) -> np.ndarray:
     """Side and cap triangles of an upright (tapered) cylinder, [T, 3, 3]."""
     angles = 2 * np.pi * np.arange(sides) / sides
     ring = np.stack([np.cos(angles), np.sin(angles), np.zeros(sides)], 1)
@@ -151,7 +150,7 @@ def cylinder(base: ArrayLike, height_m: float, radii_m: tuple[float, float], sid
     ])  # fmt: skip
 
 
-def blob(center: ArrayLike, radius_m: float, rng: np.random.Generator, roughness: float = 0.5) -> np.ndarray:
+def blob(center: Vector, radius_m: float, rng: np.random.Generator, roughness: float = 0.5) -> np.ndarray:
     """A lumpy ball: a sphere of 10 x 16 cells whose vertices move in and out, [T, 3, 3]."""
     polar, turn = np.meshgrid(np.linspace(0.0, np.pi, 11), 2 * np.pi * np.arange(16) / 16, indexing="ij")
     ball = np.stack([np.sin(polar) * np.cos(turn), np.sin(polar) * np.sin(turn), np.cos(polar)], -1)

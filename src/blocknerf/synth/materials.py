@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from blocknerf.synth.geometry import Material, Mesh
 from blocknerf.synth.noise import cell_random, fractal_noise, hash01, interval, stripes
@@ -58,7 +57,7 @@ def _colour(red: float, green: float, blue: float) -> np.ndarray:
     return np.array([red, green, blue], np.float32)
 
 
-def _mix(a: np.ndarray, b: ArrayLike, share: np.ndarray) -> np.ndarray:
+def _mix(a: np.ndarray, b: np.ndarray | tuple[float, float, float] | float, share: np.ndarray) -> np.ndarray:
     return a + (np.asarray(b, np.float32) - a) * share[:, None]
 
 
