@@ -3,6 +3,7 @@
 import sys
 
 import tyro
+from rich.markup import escape
 
 from blocknerf.core.errors import UserError
 from blocknerf.core.logging import console, start_logging
@@ -16,10 +17,14 @@ def main(arguments: list[str] | None = None) -> None:
     from blocknerf.cli.train import train
 
     commands = {"synth": synth, "plan": plan, "train": train, "render": render, "evaluate": evaluate}
-    run(lambda: tyro.extras.subcommand_cli_from_dict(
-        commands, prog="blocknerf", args=arguments,
-        description="Radiance fields for scenes larger than one model: photographs with poses in, a city out.",
-    ))
+    run(
+        lambda: tyro.extras.subcommand_cli_from_dict(
+            commands,
+            prog="blocknerf",
+            args=arguments,
+            description="Radiance fields for scenes larger than one model: photographs with poses in, a city out.",
+        )
+    )
 
 
 def run(command) -> None:
@@ -28,8 +33,8 @@ def run(command) -> None:
     try:
         command()
     except UserError as error:
-        console.print(f"[bold red]blocknerf:[/] {error}", highlight=False, soft_wrap=True)
+        console.print(f"[bold red]blocknerf:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         sys.exit(2)
     except KeyboardInterrupt:
-        console.print("Stopped. Run the same command with --resume to go on.")
+        console.print("Stopped. Run the same command again to go on; `train` wants --resume with it.")
         sys.exit(130)

@@ -1,0 +1,66 @@
+"""What the shell sees: 0, 2 with one clear sentence, 130 for Ctrl-C; a defect keeps its traceback."""
+
+import pytest
+
+from blocknerf.cli.main import main, run
+from blocknerf.core.errors import UserError
+
+
+def raising(error: BaseException):
+    def command() -> None:
+        raise error
+
+    return command
+
+
+def test_a_command_that_works_returns():
+    done = []
+    run(lambda: done.append(1))
+    assert done == [1]
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "There is no plan at out/plan.json.",
+        "The scene lies in /data/[2024] street [noon], which is no folder.",
+        "Allowed: [/colmap], [nerfstudio].",
+        "A long sentence " + "that must not be broken " * 20 + "into lines.",
+    ],
+)
+def test_what_a_user_can_mend_is_one_whole_sentence_and_exit_code_2(capsys, message):
+    with pytest.raises(SystemExit) as exit:
+        run(raising(UserError(message)))
+    assert exit.value.code == 2
+    said = capsys.readouterr()
+    assert said.err == f"blocknerf: {message}\n"
+    assert said.out == ""
+
+
+def test_control_c_is_exit_code_130(capsys):
+    with pytest.raises(SystemExit) as exit:
+        run(raising(KeyboardInterrupt()))
+    assert exit.value.code == 130
+    assert "Stopped." in capsys.readouterr().err
+
+
+def test_a_defect_keeps_its_traceback():
+    with pytest.raises(ZeroDivisionError):
+        run(raising(ZeroDivisionError()))
+
+
+@pytest.mark.parametrize("command", ["synth", "plan", "train", "render", "evaluate"])
+def test_every_command_has_help_with_an_example(capsys, command):
+    with pytest.raises(SystemExit) as exit:
+        main([command, "--help"])
+    assert exit.value.code == 0
+    assert f"blocknerf {command}" in capsys.readouterr().out
+
+
+def test_underscores_and_hyphens_are_the_same_and_a_missing_scene_is_named(capsys, tmp_path):
+    for flag in ("--data-root", "--data_root"):
+        with pytest.raises(SystemExit) as exit:
+            main(["plan", flag, str(tmp_path / "absent"), "--output-dir", str(tmp_path / "out")])
+        assert exit.value.code == 2
+        assert "absent" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
