@@ -12,7 +12,8 @@ SPACING = Spacing(near=0.05, far=20.0, num_coarse=64, num_fine=48)
 
 
 def _rays(count=10):
-    directions = torch.nn.functional.normalize(torch.randn(count, 3, generator=torch.Generator().manual_seed(0)), dim=-1)
+    rng = torch.Generator().manual_seed(0)
+    directions = torch.nn.functional.normalize(torch.randn(count, 3, generator=rng), dim=-1)
     return torch.zeros(count, 3), directions
 
 

@@ -39,13 +39,11 @@ def train(
     """
     from blocknerf.blocks.output import plan_scene
     from blocknerf.cli.plan import print_plan
-    from blocknerf.runtime.signals import interrupt_on_terminate
     from blocknerf.training.run import Run, train_blocks
 
     settings, scene, planned = plan_scene(load_config(config, overrides), data_root, output_dir)
     start_logging(output_dir / "logs" / "train.log")
     print_plan(planned, scene, settings)
-    interrupt_on_terminate()
     block_ids = tuple(name.strip() for name in blocks.split(",") if name.strip()) if blocks else ()
     with _progress_bars() as bars:
         tasks = {}

@@ -104,7 +104,8 @@ class TrainingConfig(Section):
     """Training time of a block by the clock, evaluation not counted; ends the block when it comes before num_epochs."""
     seed: Annotated[int, Field(ge=0)] = 42
     nerf_lr: Positive = 1e-2
-    appearance_lr: Positive = 1e-2
+    appearance_lr: Positive = 1e-3
+    """Lower than nerf_lr: codes that learn as fast as colours explain what every image shows instead of its light."""
     lr_warmup_steps: Annotated[int, Field(ge=0)] = 100
     lr_final_ratio: Annotated[float, Field(gt=0, le=1)] = 0.01
     """The rates fall exponentially to this share of their start over the run."""

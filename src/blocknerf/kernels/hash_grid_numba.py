@@ -4,6 +4,7 @@ import numpy as np
 from numba import njit, prange
 
 CHUNK = 1024  # points a thread takes at a time: their encodings stay in its cache
+GROUP = 32
 
 
 @njit(inline="always")
@@ -54,31 +55,36 @@ def _corner_weights(fx, fy, fz, out):
 
 @njit(parallel=True, fastmath=True, cache=True, nogil=True)
 def encode(points, table, resolutions, encoded):
+    """Rows of a few points are found before any is read, so that the processor waits for many of them at once."""
     count = points.shape[0]
     levels, rows, _ = table.shape
     for chunk in prange((count + CHUNK - 1) // CHUNK):
-        corners = np.empty(8, np.int64)
-        weights = np.empty(8, np.float32)
+        corners = np.empty((GROUP, 8), np.int64)
+        weights = np.empty((GROUP, 8), np.float32)
+        end = min(count, (chunk + 1) * CHUNK)
         for level in range(levels):
             resolution = resolutions[level]
-            for i in range(chunk * CHUNK, min(count, (chunk + 1) * CHUNK)):
-                x, fx = _cell(points[i, 0], resolution)
-                y, fy = _cell(points[i, 1], resolution)
-                z, fz = _cell(points[i, 2], resolution)
-                _corner_rows(x, y, z, resolution, rows, corners)
-                _corner_weights(fx, fy, fz, weights)
-                a = b = c = d = np.float32(0)
-                for corner in range(8):
-                    w = weights[corner]
-                    row = corners[corner]
-                    a += w * table[level, row, 0]
-                    b += w * table[level, row, 1]
-                    c += w * table[level, row, 2]
-                    d += w * table[level, row, 3]
-                encoded[i, 4 * level] = a
-                encoded[i, 4 * level + 1] = b
-                encoded[i, 4 * level + 2] = c
-                encoded[i, 4 * level + 3] = d
+            for begin in range(chunk * CHUNK, end, GROUP):
+                size = min(GROUP, end - begin)
+                for g in range(size):
+                    x, fx = _cell(points[begin + g, 0], resolution)
+                    y, fy = _cell(points[begin + g, 1], resolution)
+                    z, fz = _cell(points[begin + g, 2], resolution)
+                    _corner_rows(x, y, z, resolution, rows, corners[g])
+                    _corner_weights(fx, fy, fz, weights[g])
+                for g in range(size):
+                    a = b = c = d = np.float32(0)
+                    for corner in range(8):
+                        w = weights[g, corner]
+                        row = corners[g, corner]
+                        a += w * table[level, row, 0]
+                        b += w * table[level, row, 1]
+                        c += w * table[level, row, 2]
+                        d += w * table[level, row, 3]
+                    encoded[begin + g, 4 * level] = a
+                    encoded[begin + g, 4 * level + 1] = b
+                    encoded[begin + g, 4 * level + 2] = c
+                    encoded[begin + g, 4 * level + 3] = d
 
 
 @njit(parallel=True, fastmath=True, cache=True, nogil=True)

@@ -67,7 +67,7 @@ class BlockNeRF(nn.Module):
 
     @torch.no_grad()
     def render(self, rays: RayBatch, code: Float[Tensor, " code"] | None = None) -> RenderOutput:
-        """Pixels of any number of rays, in chunks, without randomness. `code` as `code_for` gives it; none: the mean."""
+        """Pixels of any number of rays, in chunks, without randomness. `code`: see `code_for`; none: the mean."""
         code = self.code_for(None, None) if code is None else code
         parts = []
         for start in range(0, len(rays), RAYS_AT_ONCE):

@@ -4,16 +4,32 @@ import signal
 from types import FrameType
 
 
-def interrupt_on_terminate() -> None:
-    """Makes SIGTERM, as schedulers and parents send it, the same as Ctrl-C: a KeyboardInterrupt in the main thread."""
-    signal.signal(signal.SIGTERM, _interrupt)
+class StopSignal:
+    """Within `with`: the first Ctrl-C or SIGTERM is only noted, for the next moment at which stopping is safe.
+
+    The second one interrupts at once. `numbers` are the signals that count.
+    """
+
+    def __init__(self, numbers: tuple[signal.Signals, ...] = (signal.SIGINT, signal.SIGTERM)):
+        self.requested = False
+        self._numbers = numbers
+        self._before: dict[signal.Signals, object] = {}
+
+    def __enter__(self) -> "StopSignal":
+        self._before = {number: signal.signal(number, self._note) for number in self._numbers}
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)  # pyright: ignore[reportArgumentType]
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.requested:
+            raise KeyboardInterrupt
+        self.requested = True
 
 
-def leave_interrupts_to_parent() -> None:
-    """In a worker: Ctrl-C reaches the whole process group, but only the parent may answer it."""
+def leave_interrupts_to_parent() -> StopSignal:
+    """For a worker: Ctrl-C reaches the whole process group, but only the parent answers it, with SIGTERM."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    interrupt_on_terminate()
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+    return StopSignal((signal.SIGTERM,))

@@ -7,8 +7,9 @@ import torch
 
 
 def available_cores() -> int:
-    """Cores this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Cores this process may run on; fewer where OMP_NUM_THREADS, the usual way to say so, asks for fewer."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, int(os.environ.get("OMP_NUM_THREADS", cores)))
 
 
 def use_threads(count: int) -> None:

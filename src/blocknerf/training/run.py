@@ -18,11 +18,12 @@ from blocknerf.city.manifest import block_folder, manifest_of, write_manifest
 from blocknerf.core.config import Config
 from blocknerf.core.errors import UserError
 from blocknerf.core.logging import log, start_logging
-from blocknerf.runtime.signals import leave_interrupts_to_parent
+from blocknerf.runtime.signals import StopSignal, leave_interrupts_to_parent
 from blocknerf.runtime.threads import available_cores, use_threads
 from blocknerf.scene.scene import Scene
 from blocknerf.scene.store import ImageStore
 from blocknerf.training.trainer import BlockNeRFTrainer, BlockResult, Progress
+from blocknerf.training.warm_up import warm_up
 
 Report = Callable[[str, Progress], None]
 
@@ -54,18 +55,23 @@ def train_blocks(
     write_manifest(run.output_dir, manifest_of(run.plan, run.config.block_manager))
     if jobs <= 1 or len(todo) <= 1:
         use_threads(available_cores())
-        return [train_one(run, block, store, partial(report, block.id)) for block in todo]
+        with StopSignal() as stop:
+            return [train_one(run, block, store, stop, partial(report, block.id)) for block in todo]
     return _train_in_processes(run, todo, min(jobs, len(todo)), report)
 
 
-def train_one(run: Run, block: BlockSpec, store: ImageStore, report: Callable[[Progress], None]) -> BlockResult:
-    """Trains one block from its checkpoint, where it has one, to its end."""
+def train_one(
+    run: Run, block: BlockSpec, store: ImageStore, stop: StopSignal, report: Callable[[Progress], None]
+) -> BlockResult:
+    """Trains one block from its checkpoint, where it has one, to its end; KeyboardInterrupt when asked to `stop`."""
     tensorboard_dir = run.output_dir / "tensorboard" / block.id if run.config.logging.use_tensorboard else None
     folder = block_folder(run.output_dir, block.id)
+    warm_up()
     trainer = BlockNeRFTrainer(run.config, block, store, run.plan.scene_hash, folder, tensorboard_dir, report)
     if trainer.resume():
         log.info("Block %s goes on at step %d.", block.id, trainer.step)
-    result = trainer.train()
+    log.info("Training block %s on %d images.", block.id, len(trainer.image_ids))
+    result = trainer.train(lambda: stop.requested)
     psnr = "no test image" if result.val_psnr is None else f"validation PSNR {result.val_psnr:.2f} dB"
     log.info(
         "Block %s: %d steps in %.0f s, %.0f rays/s, %s.",
@@ -134,17 +140,21 @@ def _train_in_processes(run: Run, blocks: list[BlockSpec], jobs: int, report: Re
 
 
 def _worker(run: Run, block: BlockSpec, threads: int, messages: Queue) -> None:
-    leave_interrupts_to_parent()
     start_logging(_log_file(run, block.id), to_console=False)
     use_threads(threads)
     try:
-        store = _open_store(run, progress=False)
-        result = train_one(run, block, store, lambda progress: messages.put(("progress", block.id, progress)))
-        messages.put(("result", block.id, result))
+        with leave_interrupts_to_parent() as stop:
+            store = _open_store(run, progress=False)
+            report = partial(_send_progress, messages, block.id)
+            messages.put(("result", block.id, train_one(run, block, store, stop, report)))
     except UserError as error:
         messages.put(("failed", block.id, str(error)))
     except KeyboardInterrupt:
         log.info("Block %s was stopped.", block.id)
+
+
+def _send_progress(messages: Queue, block_id: str, progress: Progress) -> None:
+    messages.put(("progress", block_id, progress))
 
 
 def _open_store(run: Run, progress: bool) -> ImageStore:

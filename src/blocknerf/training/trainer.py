@@ -88,8 +88,11 @@ class BlockNeRFTrainer:
         """How much of the budget is used: steps or clock, whichever is further."""
         return min(1.0, max(self.step / self.total_steps, self.spent_s / self.budget_s))
 
-    def train(self) -> BlockResult:
-        """Trains to the end of the budget. Ctrl-C, and any error, first saves what was learned."""
+    def train(self, should_stop: Callable[[], bool] = lambda: False) -> BlockResult:
+        """Trains to the end of the budget.
+
+        When `should_stop` says so, between two steps, saves and raises KeyboardInterrupt.
+        """
         next_save_s = self.spent_s + 60 * self.config.training.checkpoint_minutes
         validate_every = max(1, round(self.config.validation.val_freq * self.steps_per_epoch))
         try:
@@ -101,16 +104,14 @@ class BlockNeRFTrainer:
                     self._log(terms, norm)
                 if self.step % validate_every == 0 and self.fraction < 1:
                     self._validate(self.config.validation.num_val_images)
-                if self.spent_s >= next_save_s:
+                stop = should_stop()
+                if stop or self.spent_s >= next_save_s:
                     self.save()
                     next_save_s = self.spent_s + 60 * self.config.training.checkpoint_minutes
+                if stop:
+                    log.info("Block %s is saved at step %d (%.0f %%).", self.spec.id, self.step, 100 * self.fraction)
+                    raise KeyboardInterrupt
             return self._finish()
-        except KeyboardInterrupt:
-            self.save()
-            log.info(
-                "Block %s is saved at step %d, %.0f %% of its budget.", self.spec.id, self.step, 100 * self.fraction
-            )
-            raise
         finally:
             if self.writer is not None:
                 self.writer.close()
@@ -118,12 +119,7 @@ class BlockNeRFTrainer:
     def save(self) -> None:
         """Writes `latest` (what renders) and `checkpoint` (what training goes on from)."""
         self._write("latest", finished=False)
-        meta = {
-            **self._meta(),
-            "sampler": self.sampler.state(),
-            "spent_s": self.spent_s,
-            "best_psnr": _finite(self.best_psnr),
-        }
+        meta = {**self._meta(), "sampler": self.sampler.state()}
         tensors = {**self._weights(), **self.optimizer.state(), "rng": self.rng.get_state()}
         write_block(self.folder, "checkpoint", BlockFile(meta, tensors))
 

@@ -1,0 +1,5 @@
+"""`python -m blocknerf` is `blocknerf`."""
+
+from blocknerf.cli.main import main
+
+main()

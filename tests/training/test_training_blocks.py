@@ -1,0 +1,198 @@
+"""Training end to end on a painted room: it learns, it resumes exactly, it loses nothing, it says what is wrong."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from blocknerf.blocks.output import plan_scene
+from blocknerf.city.block_file import has_block, read_block, read_block_meta
+from blocknerf.core.config import load_config
+from blocknerf.core.errors import UserError
+from blocknerf.models.block_nerf import BlockNeRF
+from blocknerf.scene.store import ImageStore
+from blocknerf.training.run import Run, train_blocks
+from blocknerf.training.trainer import BlockNeRFTrainer
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
+from room import write_room
+
+SMALL = (
+    "block_manager.max_blocks=1",
+    "block_nerf.hash_grid.num_levels=4",
+    "block_nerf.hash_grid.log2_table_rows=12",
+    "block_nerf.hash_grid.finest_resolution=64",
+    "block_nerf.proposal_resolution=24",
+    "block_nerf.num_samples_coarse=24",
+    "block_nerf.num_samples_fine=16",
+    "block_nerf.hidden_dim=32",
+    "dataset.batch_size=512",
+    "training.num_epochs=5",
+    "training.lr_warmup_steps=10",
+    "validation.num_val_images=0",
+    "logging.use_tensorboard=false",
+)
+
+
+@pytest.fixture(scope="module")
+def room(tmp_path_factory) -> Path:
+    return write_room(tmp_path_factory.mktemp("room"))
+
+
+def _run(room: Path, out: Path, *overrides: str) -> Run:
+    return Run(*plan_scene(load_config(None, [*SMALL, *overrides]), room, out), out)
+
+
+def _train(run: Run, **options):
+    options = {"jobs": 1, "resume": False, "overwrite": False, "block_ids": (), **options}
+    return train_blocks(run, report=lambda block_id, progress: None, **options)
+
+
+def _trainer(run: Run) -> BlockNeRFTrainer:
+    store = ImageStore.open(run.scene, 1, run.output_dir / "store", progress=False)
+    block = run.plan.blocks[0]
+    return BlockNeRFTrainer(run.config, block, store, run.plan.scene_hash, run.output_dir / "blocks" / block.id)
+
+
+def _weights(run: Run, block_id: str = "000") -> dict[str, torch.Tensor]:
+    return read_block(run.output_dir / "blocks" / block_id, "latest").tensors
+
+
+def test_it_learns_the_room(room, tmp_path):
+    run = _run(room, tmp_path, "training.num_epochs=15")
+    (result,) = _train(run)
+    assert result.val_psnr is not None
+    assert result.val_psnr > 24
+    saved = read_block(tmp_path / "blocks" / "000", "latest")
+    assert saved.meta["finished"]
+    assert not has_block(tmp_path / "blocks" / "000", "checkpoint")
+    assert BlockNeRF.from_state(saved.meta["model"], saved.tensors).appearance is not None
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(room, tmp_path):
+    runs = [_run(room, tmp_path / str(n), f"training.seed={seed}") for n, seed in enumerate((1, 1, 2))]
+    for run in runs:
+        _train(run)
+    one, same, other = (_weights(run)["field.grid.table"] for run in runs)
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+
+
+def test_stopped_and_resumed_is_never_stopped(room, tmp_path):
+    """20 steps are 10, a new process' worth of state from disk, and 10 more: bit for bit."""
+    whole = _trainer(_run(room, tmp_path / "whole"))
+    for _ in range(20):
+        whole._train_step()
+    run = _run(room, tmp_path / "halves")
+    first = _trainer(run)
+    for _ in range(10):
+        first._train_step()
+    first.save()
+    second = _trainer(run)
+    assert second.resume()
+    assert second.step == 10
+    for _ in range(10):
+        second._train_step()
+    for name, tensor in whole.model.state_dict().items():
+        assert torch.equal(tensor, second.model.state_dict()[name]), name
+    assert whole.sampler.state() == second.sampler.state()
+
+
+def test_what_was_learned_is_not_overwritten_unasked(room, tmp_path):
+    run = _run(room, tmp_path)
+    _train(run)
+    before = (tmp_path / "blocks" / "000" / "latest.json").read_bytes()
+    with pytest.raises(UserError, match="already holds what was learned of block 000.*--resume"):
+        _train(run)
+    assert _train(run, resume=True) == []
+    assert (tmp_path / "blocks" / "000" / "latest.json").read_bytes() == before
+    assert len(_train(run, overwrite=True)) == 1
+
+
+def test_an_unknown_block_is_named(room, tmp_path):
+    with pytest.raises(UserError, match=r"no block '7'.*000"):
+        _train(_run(room, tmp_path), block_ids=("7",))
+
+
+def test_the_clock_bounds_training(room, tmp_path):
+    run = _run(room, tmp_path, "training.num_epochs=100000", "training.max_minutes=0.02")
+    (result,) = _train(run)
+    assert 1.2 <= result.train_s < 3
+
+
+def test_not_finite_stops_before_the_optimiser_and_names_the_term(room, tmp_path):
+    trainer = _trainer(_run(room, tmp_path))
+    with torch.no_grad():
+        trainer.model.field.head[-1].bias.fill_(float("nan"))
+    before = trainer.model.field.grid.table.detach().clone()
+    with pytest.raises(UserError, match="block 000 broke at step 0: rgb is not finite"):
+        trainer._train_step()
+    assert torch.equal(before, trainer.model.field.grid.table)
+
+
+def test_masked_images_train_and_validate(room, tmp_path):
+    from PIL import Image
+
+    masked = write_room(tmp_path / "masked", images=9)
+    for image in (masked / "images").rglob("*.png"):
+        mask = Image.new("L", (32, 24), 255)
+        mask.paste(0, (0, 0, 32, 8))
+        path = masked / "masks" / image.relative_to(masked / "images").with_suffix(".png.png")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        mask.save(path)
+    run = _run(masked, tmp_path / "out")
+    assert _trainer(run).sampler.num_pixels == 7 * 32 * 16
+    assert _train(run)[0].val_psnr is not None
+
+
+def test_blocks_in_processes_are_the_blocks_of_one_process(room, tmp_path):
+    """Independent of workers and order, as long as each has the same number of threads."""
+    overrides = ("block_manager.max_blocks=4", "block_manager.block_size=2", "block_manager.min_images_per_block=3")
+    overrides += ("training.num_epochs=1",)
+    apart, together = _run(room, tmp_path / "apart", *overrides), _run(room, tmp_path / "together", *overrides)
+    assert len(apart.plan.blocks) >= 2
+    results = _train(together, jobs=2)
+    assert {result.block_id for result in results} == {block.id for block in together.plan.blocks}
+    from blocknerf.runtime.threads import use_threads
+
+    trainer = _trainer(apart)
+    use_threads(1)
+    trainer.train()
+    one, other = _weights(apart), _weights(together)
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_damaged_checkpoint_is_named(room, tmp_path):
+    run = _run(room, tmp_path)
+    trainer = _trainer(run)
+    trainer._train_step()
+    trainer.save()
+    (weights,) = (tmp_path / "blocks" / "000").glob("checkpoint-*.safetensors")
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(UserError, match=str(weights)):
+        _train(run, resume=True)
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_being_stopped_saves_and_says_how_to_go_on(room, tmp_path, stop):
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "blocknerf", "train", "--data-root", str(room), "--output-dir", str(out)]
+    command += [*SMALL, "training.num_epochs=100000", "logging.log_freq=1"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ})
+    log_file = out / "logs" / "train.log"
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline and not (log_file.is_file() and "Training block" in log_file.read_text()):
+        time.sleep(0.2)
+    time.sleep(1.0)
+    process.send_signal(stop)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, output
+    assert "--resume" in output
+    assert "Traceback" not in output
+    meta = read_block_meta(out / "blocks" / "000", "checkpoint")
+    assert meta["step"] > 0

@@ -1,0 +1,19 @@
+import pytest
+
+from blocknerf.core.config import TrainingConfig
+from blocknerf.training.schedule import learning_rates
+
+CONFIG = TrainingConfig(nerf_lr=0.1, appearance_lr=0.2, lr_warmup_steps=10, lr_final_ratio=0.01)
+
+
+def test_warm_up_is_linear_and_decay_exponential():
+    assert learning_rates(CONFIG, 0, 0.0)["nerf"] == pytest.approx(0.01)
+    assert learning_rates(CONFIG, 9, 0.0)["nerf"] == pytest.approx(0.1)
+    assert learning_rates(CONFIG, 99, 0.5)["nerf"] == pytest.approx(0.01)
+    assert learning_rates(CONFIG, 99, 1.0)["nerf"] == pytest.approx(0.001)
+    assert learning_rates(CONFIG, 99, 7.0) == learning_rates(CONFIG, 99, 1.0)
+
+
+def test_groups_keep_their_ratio():
+    rates = learning_rates(CONFIG, 3, 0.3)
+    assert rates["appearance"] == pytest.approx(2 * rates["nerf"])
