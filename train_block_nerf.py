@@ -25,7 +25,11 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--local_rank", "--local-rank", type=int, default=0, help="not supported yet")
     parser.add_argument("--debug", action="store_true", help="log every detail")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="as in training.max_minutes=5")
-    return parser.parse_args(arguments)
+    told = parser.parse_args(arguments)
+    if isinstance(told.resume, str) and "=" in told.resume and not Path(told.resume).exists():
+        told.overrides.insert(0, told.resume)  # --resume stood before key=value, not before a file
+        told.resume = True
+    return told
 
 
 def train_as_told(told: argparse.Namespace) -> None:

@@ -69,6 +69,12 @@ def test_resume_is_a_flag_or_a_file_of_the_output_folder(script, calls, tmp_path
     assert [told["resume"] for told in calls] == [True, True]
 
 
+def test_resume_takes_no_override_for_a_file(script, calls):
+    start(script, "--resume", "training.seed=1", "training.max_minutes=5")
+    assert calls[0]["resume"] is True
+    assert calls[0]["overrides"] == ("training.seed=1", "training.max_minutes=5")
+
+
 def test_a_checkpoint_that_is_missing_or_elsewhere_is_named(script, calls, tmp_path):
     with pytest.raises(UserError, match=r"no checkpoint at .*absent\.json"):
         start(script, "--resume", str(tmp_path / "absent.json"))
