@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from blocknerf.core.config import FieldConfig
+from blocknerf.kernels.mlp import two_layers
 from blocknerf.models.encodings import HashGrid, spherical_harmonics
 
 NUM_FEATURES = 15
@@ -32,7 +33,8 @@ class HashField(nn.Module):
     ) -> tuple[Float[Tensor, "*samples"], Float[Tensor, "*samples features"]]:
         shape = points.shape[:-1]
         encoded = self.grid(points.reshape(-1, 3))
-        raw = self.base(encoded)
+        first, second = self.base[0], self.base[2]
+        raw = two_layers(encoded, first.weight, first.bias, second.weight, second.bias)
         density = torch.exp((raw[:, 0] + LOG_DENSITY_BIAS).clamp(max=MAX_LOG_DENSITY))
         return density.reshape(shape), raw[:, 1:].reshape(*shape, NUM_FEATURES)
 

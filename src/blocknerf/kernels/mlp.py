@@ -1,0 +1,54 @@
+"""A network with one hidden layer of rectified units, for millions of points: y = W2 max(W1 x + b1, 0) + b2."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from blocknerf.kernels import mlp_numba
+from blocknerf.kernels.registry import backend_for
+
+WORKERS = 8  # slabs of the weights' gradient: more than this many threads are not used; the sum's order never changes
+
+
+def two_layers(
+    values: Float[Tensor, "points inputs"],
+    weight1: Float[Tensor, "width inputs"],
+    bias1: Float[Tensor, " width"],
+    weight2: Float[Tensor, "outputs width"],
+    bias2: Float[Tensor, " outputs"],
+) -> Float[Tensor, "points outputs"]:
+    """Differentiable in everything."""
+    if backend_for(values) == "torch":
+        return two_layers_torch(values, weight1, bias1, weight2, bias2)
+    return _TwoLayers.apply(values, weight1, bias1, weight2, bias2)  # pyright: ignore[reportReturnType]
+
+
+def two_layers_torch(
+    values: Float[Tensor, "points inputs"],
+    weight1: Float[Tensor, "width inputs"],
+    bias1: Float[Tensor, " width"],
+    weight2: Float[Tensor, "outputs width"],
+    bias2: Float[Tensor, " outputs"],
+) -> Float[Tensor, "points outputs"]:
+    hidden = torch.nn.functional.linear(values, weight1, bias1).relu()
+    return torch.nn.functional.linear(hidden, weight2, bias2)
+
+
+class _TwoLayers(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, values, *parameters):  # pyright: ignore[reportIncompatibleMethodOverride]
+        out = torch.empty(values.shape[0], parameters[2].shape[0])
+        mlp_numba.forward(*(tensor.detach().numpy() for tensor in (values, *parameters)), out.numpy())
+        ctx.save_for_backward(values, *parameters)
+        return out
+
+    @staticmethod
+    def backward(ctx, grad_out):  # pyright: ignore[reportIncompatibleMethodOverride]
+        values, *parameters = ctx.saved_tensors
+        grad_values = torch.empty(values.shape)
+        slabs = [torch.zeros(WORKERS, *parameter.shape) for parameter in parameters]
+        inputs = (tensor.detach().numpy() for tensor in (values, *parameters[:3]))
+        mlp_numba.backward(
+            *inputs, grad_out.contiguous().numpy(), grad_values.numpy(), *(slab.numpy() for slab in slabs)
+        )
+        return grad_values, *(slab.sum(0) for slab in slabs)
