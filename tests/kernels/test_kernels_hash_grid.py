@@ -60,16 +60,14 @@ def test_twin_gradients_by_finite_differences():
     assert torch.autograd.gradcheck(encode, (points, table))
 
 
-def test_row_gradient_lists_exactly_the_touched_rows():
+def test_row_gradient_marks_exactly_the_touched_rows():
     table = _table().requires_grad_()
     gradient = RowGradient(torch.zeros_like(table))
     hash_encode(_points(20), table, RESOLUTIONS, gradient).sum().backward()
     assert table.grad is None
     for level in range(3):
-        listed = gradient.rows[level, : gradient.counts[level]].long()
-        assert len(set(listed.tolist())) == len(listed)
         touched = gradient.values[level].abs().sum(-1) > 0
-        assert set(listed.tolist()) == set(touched.nonzero()[:, 0].tolist())
+        assert 0 < int(touched.sum()) < 1024
         assert torch.equal(gradient.seen[level].bool(), touched)
 
 

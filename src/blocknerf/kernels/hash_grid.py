@@ -92,8 +92,7 @@ class _HashEncode(torch.autograd.Function):
         if ctx.needs_input_grad[1]:
             into = ctx.gradient or RowGradient(torch.zeros_like(table))
             hash_grid_numba.encode_backward_table(
-                points.detach().numpy(), resolutions.numpy(), grad,
-                into.values.numpy(), into.rows.numpy(), into.counts.numpy(), into.seen.numpy(),
-            )  # fmt: skip
+                points.detach().numpy(), resolutions.numpy(), grad, into.values.numpy(), into.seen.numpy()
+            )
             grad_table = into.values if ctx.gradient is None else None
         return grad_points, grad_table, None, None

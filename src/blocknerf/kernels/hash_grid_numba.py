@@ -88,14 +88,13 @@ def encode(points, table, resolutions, encoded):
 
 
 @njit(parallel=True, fastmath=True, cache=True, nogil=True)
-def encode_backward_table(points, resolutions, grad_encoded, values, touched, counts, seen):
+def encode_backward_table(points, resolutions, grad_encoded, values, seen):
     count = points.shape[0]
     levels, rows, _ = values.shape
     for level in prange(levels):
         corners = np.empty(8, np.int64)
         weights = np.empty(8, np.float32)
         resolution = resolutions[level]
-        found = counts[level]
         for i in range(count):
             a = grad_encoded[i, 4 * level]
             b = grad_encoded[i, 4 * level + 1]
@@ -111,15 +110,11 @@ def encode_backward_table(points, resolutions, grad_encoded, values, touched, co
             for corner in range(8):
                 row = corners[corner]
                 w = weights[corner]
-                if seen[level, row] == 0:
-                    seen[level, row] = 1
-                    touched[level, found] = row
-                    found += 1
+                seen[level, row] = 1
                 values[level, row, 0] += w * a
                 values[level, row, 1] += w * b
                 values[level, row, 2] += w * c
                 values[level, row, 3] += w * d
-        counts[level] = found
 
 
 @njit(parallel=True, fastmath=True, cache=True, nogil=True)

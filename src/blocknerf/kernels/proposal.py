@@ -70,6 +70,6 @@ class _ProposalDensity(torch.autograd.Function):
         proposal_numba.density_backward(
             origins.numpy(), directions.numpy(), edges.numpy(), density.detach().numpy(),
             grad_density.contiguous().numpy(), grid.shape[0],
-            into.values.numpy().reshape(-1), into.rows.numpy()[0], into.counts.numpy(), into.seen.numpy()[0],
+            into.values.numpy().reshape(-1), into.seen.numpy()[0],
         )  # fmt: skip
         return None, None, None, into.values.view_as(grid) if ctx.gradient is None else None, None

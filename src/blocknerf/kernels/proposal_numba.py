@@ -37,11 +37,10 @@ def density(origins, directions, edges, grid, out):
 
 
 @njit(fastmath=True, cache=True, nogil=True)
-def density_backward(origins, directions, edges, density, grad_density, side, values, touched, counts, seen):
+def density_backward(origins, directions, edges, density, grad_density, side, values, seen):
     rays, samples = density.shape
     one = np.float32(1)
     ceiling = np.exp(MAX_LOG_DENSITY) * np.float32(0.99999)
-    found = counts[0]
     for r in range(rays):
         for s in range(samples):
             g = grad_density[r, s] * density[r, s]
@@ -54,9 +53,5 @@ def density_backward(origins, directions, edges, density, grad_density, side, va
                 wb = b if corner & 2 else one - b
                 wc = c if corner & 4 else one - c
                 row = ((k + (corner >> 2 & 1)) * side + j + (corner >> 1 & 1)) * side + i + (corner & 1)
-                if seen[row] == 0:
-                    seen[row] = 1
-                    touched[found] = row
-                    found += 1
+                seen[row] = 1
                 values[row] += g * wa * wb * wc
-    counts[0] = found

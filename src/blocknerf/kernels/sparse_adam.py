@@ -30,24 +30,22 @@ def sparse_adam_step(
     update = _step_torch if backend == "torch" else _step_numba
     with torch.no_grad():
         update(table, gradient, first_moment, second_moment, rate, betas, epsilon)
-    gradient.counts.zero_()
 
 
 def _step_torch(table, gradient, first_moment, second_moment, rate, betas, epsilon) -> None:
-    for level, count in enumerate(gradient.counts.tolist()):
-        rows = gradient.rows[level, :count].long()
-        grad = gradient.values[level, rows]
-        first = torch.lerp(first_moment[level, rows], grad, 1 - betas[0])
-        second = torch.lerp(second_moment[level, rows], grad.square(), 1 - betas[1])
-        first_moment[level, rows] = first
-        second_moment[level, rows] = second
-        table[level, rows] -= rate * first / (second.sqrt() + epsilon)
-        gradient.values[level, rows] = 0
-        gradient.seen[level, rows] = 0
+    rows = gradient.seen.bool()
+    grad = gradient.values[rows]
+    first = torch.lerp(first_moment[rows], grad, 1 - betas[0])
+    second = torch.lerp(second_moment[rows], grad.square(), 1 - betas[1])
+    first_moment[rows] = first
+    second_moment[rows] = second
+    table[rows] -= rate * first / (second.sqrt() + epsilon)
+    gradient.values[rows] = 0
+    gradient.seen.zero_()
 
 
 def _step_numba(table, gradient, first_moment, second_moment, rate, betas, epsilon) -> None:
     sparse_adam_numba.step(
-        table.detach().numpy(), gradient.values.numpy(), gradient.rows.numpy(), gradient.counts.numpy(),
-        gradient.seen.numpy(), first_moment.numpy(), second_moment.numpy(), rate, betas[0], betas[1], epsilon,
+        table.detach().numpy(), gradient.values.numpy(), gradient.seen.numpy(),
+        first_moment.numpy(), second_moment.numpy(), rate, betas[0], betas[1], epsilon,
     )  # fmt: skip
