@@ -34,7 +34,7 @@ SMALL = (
     "dataset.batch_size=512",
     "training.num_epochs=5",
     "training.lr_warmup_steps=10",
-    "validation.num_val_images=0",
+    "validation.num_val_images=2",
     "logging.use_tensorboard=false",
 )
 

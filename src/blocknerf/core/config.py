@@ -67,7 +67,7 @@ class HashGridConfig(Section):
     """The multiresolution hash grid of the `hash` backbone (Mueller et al. 2022)."""
 
     num_levels: Annotated[int, Field(ge=1, le=24)] = 8
-    log2_table_rows: Annotated[int, Field(ge=8, le=24)] = 18
+    log2_table_rows: Annotated[int, Field(ge=8, le=24)] = 17
     base_resolution: Annotated[int, Field(ge=2)] = 16
     finest_resolution: Annotated[int, Field(ge=4)] = 2048
     """Cells across the contracted cube, whose inner half is the block."""
@@ -81,7 +81,7 @@ class FieldConfig(Section):
     """Spherical harmonics of the viewing direction up to this degree (exclusive)."""
     num_samples_coarse: Annotated[int, Field(ge=4, le=1024)] = 64
     """Samples of the proposal grid along a ray."""
-    num_samples_fine: Annotated[int, Field(ge=4, le=1024)] = 24
+    num_samples_fine: Annotated[int, Field(ge=4, le=1024)] = 16
     """Samples of the field along a ray, placed where the proposal sees matter."""
     perturb_samples: bool = True
     proposal_resolution: Annotated[int, Field(ge=8, le=512)] = 128
@@ -107,14 +107,14 @@ class TrainingConfig(Section):
     appearance_lr: Positive = 1e-3
     """Lower than nerf_lr: codes that learn as fast as colours explain what every image shows instead of its light."""
     lr_warmup_steps: Annotated[int, Field(ge=0)] = 100
-    lr_final_ratio: Annotated[float, Field(gt=0, le=1)] = 0.01
+    lr_final_ratio: Annotated[float, Field(gt=0, le=1)] = 0.05
     """The rates fall exponentially to this share of their start over the run."""
     weight_decay: NotNegative = 1e-6
     """Pulls the networks' weights (not the tables) towards zero."""
     gradient_clip_norm: Positive = 10.0
     rgb_loss_weight: NotNegative = 1.0
     interlevel_loss_weight: NotNegative = 1.0
-    distortion_loss_weight: NotNegative = 1e-3
+    distortion_loss_weight: NotNegative = 2e-3
     appearance_loss_weight: NotNegative = 1e-4
     """Pulls appearance codes towards zero, so that their mean stays meaningful."""
     use_appearance_embedding: bool = True
@@ -126,7 +126,7 @@ class ValidationConfig(Section):
     val_freq: Positive = 1
     """Epochs between validations."""
     num_val_images: Annotated[int, Field(ge=0)] = 2
-    """Test images rendered at each validation; 0 validates only at the end of a block, on every test image."""
+    """Test images rendered at each validation and at the end of a block, spread over its list; 0: none."""
 
 
 class LoggingConfig(Section):

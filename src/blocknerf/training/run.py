@@ -55,8 +55,7 @@ def train_blocks(
     write_manifest(run.output_dir, manifest_of(run.plan, run.config.block_manager))
     if jobs <= 1 or len(todo) <= 1:
         use_threads(available_cores())
-        with StopSignal() as stop:
-            return [train_one(run, block, store, stop, partial(report, block.id)) for block in todo]
+        return _train_in_order(run, todo, store, report)
     return _train_in_processes(run, todo, min(jobs, len(todo)), report)
 
 
@@ -100,6 +99,20 @@ def _is_finished(folder: Path) -> bool:
     return has_block(folder, "latest") and bool(read_block_meta(folder, "latest").get("finished"))
 
 
+def _train_in_order(run: Run, blocks: list[BlockSpec], store: ImageStore, report: Report) -> list[BlockResult]:
+    results: list[BlockResult] = []
+    failed: dict[str, str] = {}
+    with StopSignal() as stop:
+        for block in blocks:
+            try:
+                results.append(train_one(run, block, store, stop, partial(report, block.id)))
+            except UserError as error:
+                log.error("Block %s failed. %s", block.id, error)
+                failed[block.id] = str(error)
+    _raise_failures(run, failed, len(blocks))
+    return results
+
+
 def _train_in_processes(run: Run, blocks: list[BlockSpec], jobs: int, report: Report) -> list[BlockResult]:
     context = multiprocessing.get_context("spawn")
     messages: Queue = context.Queue()
@@ -131,12 +144,17 @@ def _train_in_processes(run: Run, blocks: list[BlockSpec], jobs: int, report: Re
     except KeyboardInterrupt:
         _stop(running)
         raise
-    if failed:
-        what = "; ".join(f"{block_id}: {why} (log: {_log_file(run, block_id)})" for block_id, why in failed.items())
-        raise UserError(
-            f"{len(failed)} of {len(blocks)} blocks failed. {what}. Run again with --resume to do the rest."
-        )
+    _raise_failures(run, failed, len(blocks))
     return results
+
+
+def _raise_failures(run: Run, failed: dict[str, str], total: int) -> None:
+    if failed:
+        what = " ".join(f"{block_id}: {why}" for block_id, why in failed.items())
+        raise UserError(
+            f"{len(failed)} of {total} blocks failed; the others are trained. {what} "
+            f"The logs are in {run.output_dir / 'logs'}; run again with --resume for the rest."
+        )
 
 
 def _worker(run: Run, block: BlockSpec, threads: int, messages: Queue) -> None:

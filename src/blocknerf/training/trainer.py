@@ -105,10 +105,11 @@ class BlockNeRFTrainer:
                 if self.step % validate_every == 0 and self.fraction < 1:
                     self._validate(self.config.validation.num_val_images)
                 stop = should_stop()
-                if stop or self.spent_s >= next_save_s:
-                    self.save()
+                if not stop and self.spent_s >= next_save_s:
+                    self._save_or_warn()
                     next_save_s = self.spent_s + 60 * self.config.training.checkpoint_minutes
                 if stop:
+                    self.save()
                     log.info("Block %s is saved at step %d (%.0f %%).", self.spec.id, self.step, 100 * self.fraction)
                     raise KeyboardInterrupt
             return self._finish()
@@ -122,6 +123,13 @@ class BlockNeRFTrainer:
         meta = {**self._meta(), "sampler": self.sampler.state()}
         tensors = {**self._weights(), **self.optimizer.state(), "rng": self.rng.get_state()}
         write_block(self.folder, "checkpoint", BlockFile(meta, tensors))
+
+    def _save_or_warn(self) -> None:
+        """A full disk must not end training: there may be room again at the next save."""
+        try:
+            self.save()
+        except UserError as error:
+            log.warning("Block %s goes on unsaved. %s", self.spec.id, error)
 
     def resume(self) -> bool:
         """Goes back to the last checkpoint, exactly; False where there is none."""
@@ -213,7 +221,7 @@ class BlockNeRFTrainer:
         return mean
 
     def _finish(self) -> BlockResult:
-        val_psnr = self._validate(max(self.config.validation.num_val_images, 1))
+        val_psnr = self._validate(self.config.validation.num_val_images)
         self._write("latest", finished=True)
         delete_block(self.folder, "checkpoint")
         progress = self._progress()
