@@ -4,6 +4,8 @@ The head runs once a ray, on features composited along it (deferred shading: Hed
 2024), not once a sample: most of the arithmetic of a hash-grid field is its colour network.
 """
 
+from typing import cast
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -33,7 +35,7 @@ class HashField(nn.Module):
     ) -> tuple[Float[Tensor, "*samples"], Float[Tensor, "*samples features"]]:
         shape = points.shape[:-1]
         encoded = self.grid(points.reshape(-1, 3))
-        first, second = self.base[0], self.base[2]
+        first, second = cast(nn.Linear, self.base[0]), cast(nn.Linear, self.base[2])
         raw = two_layers(encoded, first.weight, first.bias, second.weight, second.bias)
         density = torch.exp((raw[:, 0] + LOG_DENSITY_BIAS).clamp(max=MAX_LOG_DENSITY))
         return density.reshape(shape), raw[:, 1:].reshape(*shape, NUM_FEATURES)

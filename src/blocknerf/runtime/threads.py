@@ -19,4 +19,5 @@ def use_threads(count: int) -> None:
     each took 1.2 to 2.7 times as long as with one in torch, whose part of a step is small.
     """
     torch.set_num_threads(1)
-    numba.set_num_threads(max(1, min(count, numba.config.NUMBA_NUM_THREADS)))  # pyright: ignore[reportPrivateImportUsage]
+    most = numba.config.NUMBA_NUM_THREADS  # pyright: ignore[reportPrivateImportUsage, reportAttributeAccessIssue]
+    numba.set_num_threads(max(1, min(count, most)))
