@@ -17,7 +17,7 @@ def main() -> None:
     parser.add_argument("--config", type=Path)
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("overrides", nargs="*")
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
 
     config = ["--config", arguments.config] if arguments.config else []
     place = ["--data-root", arguments.scene, "--output-dir", arguments.out, "--jobs", str(arguments.jobs)]
