@@ -49,9 +49,9 @@ demo: $(DEMO_SCENE) ## a synthetic street, its blocks trained, composited, measu
 $(DEMO_SCENE): | .venv/.installed-demo
 	$(BIN)/blocknerf synth demo/scene --preset street
 
-bench: .venv/.installed-dev ## slow tests, real captures (BLOCKNERF_DATA=folder of captures), speed
-	$(BIN)/pytest -m 'slow or real_data'
-	@for script in $(wildcard benchmarks/*.py); do echo "$$script"; $(BIN)/python "$$script" || exit 1; done
+bench: .venv/.installed-dev ## slow tests, real captures (BLOCKNERF_DATA=folder of captures), figures
+	$(BIN)/pytest -m 'slow or real_data' || test $$? -eq 5
+	$(BIN)/python -m benchmarks.all
 
 format: .venv/.installed-dev ## put the code into the house style
 	$(BIN)/ruff check --fix .

@@ -54,6 +54,25 @@ def test_kernel_agrees_with_twin():
         assert torch.allclose(twin, kernel, atol=1e-4 * float(twin.detach().abs().max()))
 
 
+@pytest.mark.parametrize("backend", ["torch", "numba"])
+def test_a_dense_sample_far_away_leaves_the_near_ones_alone(backend):
+    """Sums that are taken apart again lose the near samples in the rounding of the far one."""
+    density, edges = _rays(1)
+    near = density[:, :8].clone().requires_grad_()
+    far = density.clone()
+    far[:, 8:] = 1e7
+    far.requires_grad_()
+    with use_backend(backend):
+        alone = render_weights(near, edges[:, :9].contiguous())
+        beside = render_weights(far, edges)
+        grads = [
+            torch.autograd.grad(weights[:, :8].square().sum(), leaf)[0]
+            for weights, leaf in ((alone, near), (beside, far))
+        ]
+    assert torch.allclose(alone, beside[:, :8], rtol=1e-5)
+    assert torch.allclose(grads[0], grads[1][:, :8], rtol=1e-3, atol=1e-6)
+
+
 @pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
 def test_finite_at_extremes(scale):
     density, edges = _rays()

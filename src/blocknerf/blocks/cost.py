@@ -1,17 +1,17 @@
 """What a block will take, before it is trained. Estimates, meant to be right within a factor of two."""
 
-import os
 from dataclasses import dataclass
 
 from blocknerf.blocks.plan import BlockSpec
 from blocknerf.core.config import Config, FieldConfig
+from blocknerf.kernels.hash_grid import FEATURES
+from blocknerf.runtime.threads import available_cores
 from blocknerf.scene.scene import Scene
 
-RAYS_PER_SECOND_PER_CORE = 12_000.0
-"""Training rays of the default field (64 proposal, 24 field samples); other sample counts scale it."""
+RAYS_PER_SECOND_PER_CORE = 16_000.0
+"""Training rays of the default field (64 proposal, 16 field samples); other sample counts scale it."""
 PROPOSAL_SAMPLE_COST = 0.1
 """A sample of the proposal grid beside one of the field."""
-FEATURES_PER_LEVEL = 4
 NETWORK_PARAMETERS = 20_000
 BASE_MEMORY_BYTES = 0.7e9
 """The program itself: torch, numba and what they compile."""
@@ -38,7 +38,8 @@ def estimate(block: BlockSpec, scene: Scene, config: Config, cores: int | None =
     memory: four copies of the parameters (values, gradients, two moments of Adam), activations of one batch, the
     block's pixels (3 bytes each, memory-mapped, so they give way when memory is short), and the program itself.
     minutes: pixels x num_epochs / rays per second, or max_minutes where that is less; validation not counted.
-    disk: the latest file with its two moments, and the best without: four copies of the parameters.
+    disk: while it is trained, the latest file, the best, and the checkpoint with its two moments: five copies of the
+    parameters; two when it is finished.
     """
     wanted = set(block.train_images)
     pixels = sum(_pixels(scene, image.camera_key, config) for image in scene.images if image.id in wanted)
@@ -46,10 +47,10 @@ def estimate(block: BlockSpec, scene: Scene, config: Config, cores: int | None =
     parameter_bytes = 4 * parameters(field)
     activation_bytes = config.dataset.batch_size * field.num_samples_fine * BYTES_PER_SAMPLE
     memory_bytes = 4 * parameter_bytes + activation_bytes + 3 * pixels * PYRAMID + BASE_MEMORY_BYTES
-    minutes = pixels * config.training.num_epochs / rays_per_second(field, cores or os.cpu_count() or 1) / 60
+    minutes = pixels * config.training.num_epochs / rays_per_second(field, cores or available_cores()) / 60
     if config.training.max_minutes is not None:
         minutes = min(minutes, config.training.max_minutes)
-    return BlockCost(len(block.train_images), pixels, memory_bytes / 1e9, minutes, 4 * parameter_bytes)
+    return BlockCost(len(block.train_images), pixels, memory_bytes / 1e9, minutes, 5 * parameter_bytes)
 
 
 def store_bytes(scene: Scene, config: Config) -> int:
@@ -61,7 +62,7 @@ def store_bytes(scene: Scene, config: Config) -> int:
 
 def parameters(field: FieldConfig) -> int:
     """Hash tables, proposal grid and networks."""
-    tables = field.hash_grid.num_levels * 2**field.hash_grid.log2_table_rows * FEATURES_PER_LEVEL
+    tables = field.hash_grid.num_levels * 2**field.hash_grid.log2_table_rows * FEATURES
     return tables + (field.proposal_resolution + 1) ** 3 + NETWORK_PARAMETERS
 
 

@@ -35,6 +35,10 @@ def run(command) -> None:
     except UserError as error:
         console.print(f"[bold red]blocknerf:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         sys.exit(2)
+    except OSError as error:
+        name = error.filename or "a file"
+        console.print(f"[bold red]blocknerf:[/] {escape(f'{name}: {error.strerror or error}')}.", soft_wrap=True)
+        sys.exit(2)
     except KeyboardInterrupt:
         console.print("Stopped. Run the same command again to go on; `train` wants --resume with it.")
         sys.exit(130)

@@ -8,6 +8,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
 from blocknerf.core.config import load_config
+from blocknerf.core.errors import UserError
 from blocknerf.core.logging import console, log, start_logging
 
 
@@ -44,7 +45,7 @@ def train(
     settings, scene, planned = plan_scene(load_config(config, overrides), data_root, output_dir)
     start_logging(output_dir / "logs" / "train.log")
     print_plan(planned, scene, settings)
-    block_ids = tuple(name.strip() for name in blocks.split(",") if name.strip()) if blocks else ()
+    block_ids = _block_ids(blocks)
     with _progress_bars() as bars:
         tasks = {}
 
@@ -63,6 +64,15 @@ def train(
         results = train_blocks(run, block_ids, jobs, resume, overwrite, report)
     console.print(_results_table(results) if results else "Every block is trained already.")
     log.info("The city is in %s. Look at it with `blocknerf evaluate %s`.", output_dir, output_dir)
+
+
+def _block_ids(blocks: str | None) -> tuple[str, ...]:
+    if blocks is None:
+        return ()
+    names = tuple(name.strip() for name in blocks.split(",") if name.strip())
+    if not names:
+        raise UserError(f"--blocks {blocks!r} names no block; write ids separated by commas, as in --blocks 000,003.")
+    return names
 
 
 def _progress_bars() -> Progress:

@@ -6,8 +6,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.logging import RichHandler
 
+from blocknerf.core.errors import UserError
+
 console = Console(stderr=True)
 log = logging.getLogger("blocknerf")
+logging.raiseExceptions = False  # a log file that cannot be written must not fill the console with tracebacks
 log.setLevel(logging.INFO)
 
 
@@ -23,7 +26,10 @@ def start_logging(log_file: Path | None = None, to_console: bool = True) -> None
     if to_console:
         log.addHandler(RichHandler(console=console, show_path=False, show_time=False, show_level=False, markup=False))
     if log_file is not None:
-        log_file.parent.mkdir(parents=True, exist_ok=True)
-        file_handler = logging.FileHandler(log_file, encoding="utf-8")
+        try:
+            log_file.parent.mkdir(parents=True, exist_ok=True)
+            file_handler = logging.FileHandler(log_file, encoding="utf-8")
+        except OSError as error:
+            raise UserError(f"Cannot write the log {log_file}: {error.strerror or error}.") from error
         file_handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         log.addHandler(file_handler)

@@ -24,7 +24,7 @@ def render_weights_torch(
     density: Float[Tensor, "rays samples"], edges: Float[Tensor, "rays edges"]
 ) -> Float[Tensor, "rays samples"]:
     optical_depth = density * edges.diff(dim=-1)
-    before = optical_depth.cumsum(-1) - optical_depth
+    before = torch.nn.functional.pad(optical_depth[..., :-1], (1, 0)).cumsum(-1)
     return -torch.expm1(-optical_depth) * torch.exp(-before)
 
 

@@ -20,16 +20,15 @@ def weights_backward(density, edges, out, grad_out, grad_density):
     """d weight_i / d depth_i = T_i exp(-depth_i); d weight_j / d depth_i = -weight_j for j > i."""
     rays, samples = density.shape
     for r in prange(rays):
-        total = np.float32(0)
-        for s in range(samples):
-            total += density[r, s] * (edges[r, s + 1] - edges[r, s])
+        before = np.float32(0)
+        for s in range(samples):  # forwards, so that a dense sample far away cannot blur the sums before it
+            before += density[r, s] * (edges[r, s + 1] - edges[r, s])
+            grad_density[r, s] = np.exp(-before)  # transmittance behind sample s
         behind = np.float32(0)
         for s in range(samples - 1, -1, -1):
             delta = edges[r, s + 1] - edges[r, s]
-            through = np.exp(-total)  # transmittance behind sample s
-            grad_density[r, s] = delta * (grad_out[r, s] * through - behind)
+            grad_density[r, s] = delta * (grad_out[r, s] * grad_density[r, s] - behind)
             behind += grad_out[r, s] * out[r, s]
-            total -= density[r, s] * delta
 
 
 @njit(parallel=True, fastmath=True, cache=True, nogil=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 from queue import Empty
 
 from blocknerf.blocks.plan import BlockSpec, Plan
-from blocknerf.city.block_file import delete_block, has_block, read_block_meta
+from blocknerf.city.block_file import delete_block, has_block, read_block
 from blocknerf.city.manifest import block_folder, manifest_of, write_manifest
 from blocknerf.core.config import Config
 from blocknerf.core.errors import UserError
@@ -21,6 +21,7 @@ from blocknerf.core.logging import log, start_logging
 from blocknerf.runtime.signals import StopSignal, leave_interrupts_to_parent
 from blocknerf.runtime.threads import available_cores, use_threads
 from blocknerf.scene.scene import Scene
+from blocknerf.scene.sampler import PixelSampler
 from blocknerf.scene.store import ImageStore
 from blocknerf.training.trainer import BlockNeRFTrainer, BlockResult, Progress
 from blocknerf.training.warm_up import warm_up
@@ -47,11 +48,11 @@ def train_blocks(
     was learned before is given up. Raises UserError when blocks would be overwritten unasked, or when any fails;
     the others are then trained all the same.
     """
-    wanted = [run.plan.block(block_id) for block_id in block_ids] or list(run.plan.blocks)
+    if jobs < 1:
+        raise UserError(f"--jobs {jobs}: at least one block must be trained at a time.")
+    wanted = [run.plan.block(block_id) for block_id in dict.fromkeys(block_ids)] or list(run.plan.blocks)
     todo = _still_to_do(run.output_dir, wanted, resume, overwrite)
     store = _open_store(run, progress=True)
-    for name, reason in store.skipped:
-        log.warning("Left out: %s (%s).", name, reason)
     write_manifest(run.output_dir, manifest_of(run.plan, run.config.block_manager))
     if jobs <= 1 or len(todo) <= 1:
         use_threads(available_cores())
@@ -65,13 +66,13 @@ def train_one(
     """Trains one block from its checkpoint, where it has one, to its end; KeyboardInterrupt when asked to `stop`."""
     tensorboard_dir = run.output_dir / "tensorboard" / block.id if run.config.logging.use_tensorboard else None
     folder = block_folder(run.output_dir, block.id)
-    warm_up()
     trainer = BlockNeRFTrainer(run.config, block, store, run.plan.scene_hash, folder, tensorboard_dir, report)
+    warm_up(PixelSampler(store, trainer.image_ids[:1], batch_size=8, seed=0))
     if trainer.resume():
         log.info("Block %s goes on at step %d.", block.id, trainer.step)
     log.info("Training block %s on %d images.", block.id, len(trainer.image_ids))
     result = trainer.train(lambda: stop.requested)
-    psnr = "no test image" if result.val_psnr is None else f"validation PSNR {result.val_psnr:.2f} dB"
+    psnr = "not validated" if result.val_psnr is None else f"validation PSNR {result.val_psnr:.2f} dB"
     log.info(
         "Block %s: %d steps in %.0f s, %.0f rays/s, %s.",
         block.id, result.steps, result.train_s, result.rays_per_s, psnr,
@@ -96,7 +97,17 @@ def _still_to_do(output_dir: Path, blocks: list[BlockSpec], resume: bool, overwr
 
 
 def _is_finished(folder: Path) -> bool:
-    return has_block(folder, "latest") and bool(read_block_meta(folder, "latest").get("finished"))
+    """Whether a whole, finished block lies there; a damaged one is named and trained again."""
+    if not has_block(folder, "latest"):
+        return False
+    try:
+        finished = bool(read_block(folder, "latest").meta.get("finished"))
+    except UserError as error:
+        log.warning("Block %s is trained again. %s", folder.name, error)
+        return False
+    if finished:
+        log.info("Block %s is finished; only --overwrite trains it again.", folder.name)
+    return finished
 
 
 def _train_in_order(run: Run, blocks: list[BlockSpec], store: ImageStore, report: Report) -> list[BlockResult]:
@@ -120,8 +131,11 @@ def _train_in_processes(run: Run, blocks: list[BlockSpec], jobs: int, report: Re
     waiting, running = list(blocks), {}
     results: list[BlockResult] = []
     failed: dict[str, str] = {}
-    try:
+    with StopSignal() as stop:
         while waiting or running:
+            if stop.requested:
+                _stop(running)
+                raise KeyboardInterrupt
             while waiting and len(running) < jobs:
                 block = waiting.pop(0)
                 process = context.Process(target=_worker, args=(run, block, threads, messages), name=block.id)
@@ -141,9 +155,6 @@ def _train_in_processes(run: Run, blocks: list[BlockSpec], jobs: int, report: Re
                 del running[block_id]
                 if process.exitcode != 0:
                     failed.setdefault(block_id, f"its process ended with code {process.exitcode}")
-    except KeyboardInterrupt:
-        _stop(running)
-        raise
     _raise_failures(run, failed, len(blocks))
     return results
 
@@ -152,7 +163,7 @@ def _raise_failures(run: Run, failed: dict[str, str], total: int) -> None:
     if failed:
         what = " ".join(f"{block_id}: {why}" for block_id, why in failed.items())
         raise UserError(
-            f"{len(failed)} of {total} blocks failed; the others are trained. {what} "
+            f"{len(failed)} of {total} blocks failed, none of the others was stopped by it. {what} "
             f"The logs are in {run.output_dir / 'logs'}; run again with --resume for the rest."
         )
 

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.tensorboard import SummaryWriter
 
 from blocknerf.blocks.plan import BlockSpec
 from blocknerf.city.block_file import BlockFile, delete_block, has_block, read_block, write_block
@@ -22,6 +21,7 @@ from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.rendering.quality import psnr
 from blocknerf.scene.sampler import PixelSampler
 from blocknerf.scene.store import ImageStore
+from blocknerf.training.curves import Curves
 from blocknerf.training.losses import BlockNeRFLoss
 from blocknerf.training.optimizer import BlockOptimizer
 from blocknerf.training.schedule import learning_rates
@@ -81,7 +81,7 @@ class BlockNeRFTrainer:
         self.spent_s = 0.0
         self.best_psnr = -math.inf
         self.recent_mse = math.nan
-        self.writer = SummaryWriter(str(tensorboard_dir)) if tensorboard_dir is not None else None
+        self.curves = Curves(tensorboard_dir)
 
     @property
     def fraction(self) -> float:
@@ -106,7 +106,7 @@ class BlockNeRFTrainer:
                     self._validate(self.config.validation.num_val_images)
                 stop = should_stop()
                 if not stop and self.spent_s >= next_save_s:
-                    self._save_or_warn()
+                    self._or_warn(self.save)
                     next_save_s = self.spent_s + 60 * self.config.training.checkpoint_minutes
                 if stop:
                     self.save()
@@ -114,8 +114,7 @@ class BlockNeRFTrainer:
                     raise KeyboardInterrupt
             return self._finish()
         finally:
-            if self.writer is not None:
-                self.writer.close()
+            self.curves.close()
 
     def save(self) -> None:
         """Writes `latest` (what renders) and `checkpoint` (what training goes on from)."""
@@ -124,10 +123,10 @@ class BlockNeRFTrainer:
         tensors = {**self._weights(), **self.optimizer.state(), "rng": self.rng.get_state()}
         write_block(self.folder, "checkpoint", BlockFile(meta, tensors))
 
-    def _save_or_warn(self) -> None:
+    def _or_warn(self, write: Callable[[], None]) -> None:
         """A full disk must not end training: there may be room again at the next save."""
         try:
-            self.save()
+            write()
         except UserError as error:
             log.warning("Block %s goes on unsaved. %s", self.spec.id, error)
 
@@ -159,7 +158,7 @@ class BlockNeRFTrainer:
             broken = [name for name, term in terms.items() if not bool(term.isfinite())]
             raise UserError(
                 f"Training of block {self.spec.id} broke at step {self.step}: {', '.join(broken)} is not finite. "
-                "Its last checkpoint is whole; lower training.nerf_lr and run again with --resume."
+                "Lower training.nerf_lr and run again with --resume: it goes on from its last checkpoint."
             )
         total.backward()
         rates = learning_rates(self.config.training, self.step, self.fraction)
@@ -172,15 +171,12 @@ class BlockNeRFTrainer:
     def _log(self, terms: dict[str, Tensor], norm: float) -> None:
         progress = self._progress()
         self.report(progress)
-        if self.writer is None:
-            return
         rates = learning_rates(self.config.training, self.step, self.fraction)
         figures = {f"loss/{name}": float(term) for name, term in terms.items()}
         figures |= {f"rate/{name}": rate for name, rate in rates.items()}
         figures |= {"train/psnr": progress.train_psnr, "train/rays_per_s": progress.rays_per_s}
         figures["train/gradient_norm"] = norm
-        for name, value in figures.items():
-            self.writer.add_scalar(name, value, self.step)
+        self.curves.scalars(figures, self.step)
 
     def _progress(self) -> Progress:
         return Progress(
@@ -204,23 +200,22 @@ class BlockNeRFTrainer:
             valid = torch.from_numpy(self.store.valid(image_id).copy())
             if bool(valid.any()):
                 figures.append(psnr(render.rgb, truth, valid))
-            if self.writer is not None and image_id == picked[0]:
-                both = torch.cat([truth, render.rgb.clamp(0, 1)], 1)
-                self.writer.add_image("validation/truth_render", both, self.step, dataformats="HWC")
+            if image_id == picked[0]:
+                self.curves.image("validation/truth_render", torch.cat([truth, render.rgb.clamp(0, 1)], 1), self.step)
         if not figures:
             return None
         mean = float(np.mean(figures))
         log.info(
             "Block %s, step %d: validation PSNR %.2f dB over %d images.", self.spec.id, self.step, mean, len(figures)
         )
-        if self.writer is not None:
-            self.writer.add_scalar("validation/psnr", mean, self.step)
+        self.curves.scalars({"validation/psnr": mean}, self.step)
         if mean > self.best_psnr:
             self.best_psnr = mean
-            self._write("best", finished=False)
+            self._or_warn(lambda: self._write("best", finished=False))
         return mean
 
     def _finish(self) -> BlockResult:
+        self._or_warn(self.save)
         val_psnr = self._validate(self.config.validation.num_val_images)
         self._write("latest", finished=True)
         delete_block(self.folder, "checkpoint")

@@ -1,0 +1,46 @@
+"""Every row of docs/results.md: the demo's city and the captures in the folder that BLOCKNERF_DATA names.
+
+python -m benchmarks.all [OUT]
+"""
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+from benchmarks.measure import blocknerf, run
+
+LONG = "training.num_epochs=1000"  # the clock ends every block
+CAPTURES = {
+    "fox": ["--config", "configs/object.yaml"],
+    "caliterra_aerial": ["--config", "configs/aerial.yaml"],
+    "south_building": [
+        "--config", "configs/street.yaml", "dataset.image_downsample=4", "block_manager.placement=grid",
+        "block_manager.block_size=5", "training.max_minutes=2", LONG,
+    ],
+    "giza_rooftop": ["dataset.image_downsample=2", "training.max_minutes=2", LONG],
+    "castle_p30": ["dataset.image_downsample=4", "training.max_minutes=2", LONG],
+}  # fmt: skip
+
+
+def main() -> None:
+    out = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(tempfile.mkdtemp(prefix="blocknerf_bench_"))
+    street = out / "street"
+    run(blocknerf("synth", street, "--preset", "street"))
+    capture(street, out / "demo", ["--config", "configs/quickstart.yaml"])
+    data = os.environ.get("BLOCKNERF_DATA")
+    if data is None:
+        print("BLOCKNERF_DATA names no folder of captures: only the synthetic street was measured.")
+        return
+    for name, options in CAPTURES.items():
+        capture(Path(data) / name, out / name, options)
+    one_block = ["--config", "configs/aerial.yaml", "block_manager.max_blocks=1", "training.max_minutes=20"]
+    capture(Path(data) / "caliterra_aerial", out / "caliterra_one_block", one_block)
+
+
+def capture(scene: Path, out: Path, options: list[str]) -> None:
+    run([sys.executable, "-m", "benchmarks.capture", str(scene), str(out), *options])
+
+
+if __name__ == "__main__":
+    main()
