@@ -20,8 +20,8 @@ from blocknerf.core.errors import UserError
 from blocknerf.core.logging import log, start_logging
 from blocknerf.runtime.signals import StopSignal, leave_interrupts_to_parent
 from blocknerf.runtime.threads import available_cores, use_threads
-from blocknerf.scene.scene import Scene
 from blocknerf.scene.sampler import PixelSampler
+from blocknerf.scene.scene import Scene
 from blocknerf.scene.store import ImageStore
 from blocknerf.training.trainer import BlockNeRFTrainer, BlockResult, Progress
 from blocknerf.training.warm_up import warm_up

@@ -14,7 +14,10 @@ LONG_S = 2.0
 
 
 def warm_up(sampler: PixelSampler) -> None:
-    """Takes one step of a field too small to matter on a batch of `sampler`, which is then of no use. The first time on a machine this takes a minute or less."""
+    """Takes one step of a field too small to matter on a batch of `sampler`, which is then of no use.
+
+    The first time on a machine this takes a minute or less.
+    """
     begin = time.perf_counter()
     rng = generator(0, "warm up")
     config = load_config(None, ["block_nerf.hash_grid.log2_table_rows=8", "block_nerf.proposal_resolution=8"])
