@@ -6,7 +6,7 @@ from made_scenes import aerial, look_at, scene_of, streets
 
 from blocknerf.blocks.assignment import Claims, assign_images, claim_images, find_neighbours
 from blocknerf.blocks.ground import GroundFrame, ground_frame
-from blocknerf.blocks.placement import Cells, natural_order, place_cells
+from blocknerf.blocks.placement import MOST_CANDIDATES, Cells, place_cells
 from blocknerf.blocks.sights import Sights, focus_point, frustum_directions, gather_sights
 from blocknerf.core.config import BlockManagerConfig
 from blocknerf.core.errors import UserError
@@ -93,8 +93,20 @@ def test_a_second_drive_through_the_same_street_adds_no_blocks_and_a_cross_stree
     assert len(along(np.concatenate([forth, cross]), ["a"] * 121 + ["b"] * 121, block_size=30)) == 8
 
 
-def test_frames_are_ordered_by_their_numbers():
-    assert sorted(["f_10.png", "f_9.png", "f_1.png"], key=natural_order) == ["f_1.png", "f_9.png", "f_10.png"]
+def test_a_rigs_cameras_are_ways_of_their_own():
+    x = np.arange(0, 121, 1.0)
+    xy = np.concatenate([np.stack([x, 0 * x + side], axis=1) for side in (0.0, 1.0)])
+    names = [f"{camera}/{i}.png" for camera in ("left", "right") for i in range(121)]
+    config = BlockManagerConfig(placement="drives", block_size=35)  # 4 pieces of one way; 8 of both strung together
+    cells = place_cells(frame_of((120.0, 10.0)), xy, ["a"] * 242, names, config)
+    np.testing.assert_allclose(np.sort(cells.centers_xy[:, 0]), [15, 45, 75, 105])
+
+
+def test_far_too_many_places_along_many_drives_are_refused():
+    xy = np.stack([np.tile([0.0, 1e6], 50), np.repeat(np.arange(50.0), 2) * 1000], axis=1)
+    drives = [str(i // 2) for i in range(100)]
+    with pytest.raises(UserError, match=f"into {MOST_CANDIDATES + 1} cells; give a larger block_size"):
+        along(xy, drives, block_size=1)
 
 
 def test_labels_agree_with_brute_force():

@@ -72,6 +72,13 @@ def test_images_that_each_have_a_camera_of_their_own_are_all_followed():
     assert interpolated_views(images, cameras, 24, 1)[-1].world_from_cam[0, 3] == pytest.approx(7)
 
 
+def test_the_order_is_that_of_the_numbers_in_names():
+    views = interpolated_views([image(f"frame_{k}", float(k)) for k in range(1, 13)], CAMERAS, 36, 1)
+    along = [view.world_from_cam[0, 3] for view in views]
+    assert along == sorted(along)
+    assert (along[0], along[-1]) == pytest.approx((1, 12))
+
+
 def test_more_images_than_frames_are_thinned():
     bumps = [image(f"{k:04d}", float(k)) for k in range(100)]
     for record in bumps[1::2]:

@@ -1,7 +1,7 @@
 """Where blocks could stand: cells on a grid over the cameras' footprint, or spaced along the drives."""
 
-import re
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Literal
 
 import numpy as np
@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from blocknerf.blocks.ground import GroundFrame
 from blocknerf.core.config import BlockManagerConfig
 from blocknerf.core.errors import UserError
+from blocknerf.core.names import natural_order
 
 MOST_CANDIDATES = 4096
 """More cells than this are refused before anything is merged; the tables below hold images x cells."""
@@ -98,16 +99,25 @@ def _grid_centers(extent_m: tuple[float, float], cameras_xy: np.ndarray, edge_m:
 
 def _centers_along_drives(cameras_xy: np.ndarray, drives: list[str], names: list[str], spacing_m: float) -> np.ndarray:
     """Evenly along each drive's way, at most `spacing_m` apart; a place that another drive (or an earlier part of
-    the same) already has within half that spacing is not taken twice."""
-    taken: list[np.ndarray] = []
-    for drive in sorted(set(drives)):
-        rows = sorted((i for i, d in enumerate(drives) if d == drive), key=lambda i: natural_order(names[i]))
-        for center in _evenly_along(cameras_xy[rows], spacing_m):
-            if all(np.linalg.norm(center - other) >= spacing_m / 2 for other in taken):
-                taken.append(center)
-    centers = np.array(taken)
+    the same) already has within half that spacing is not taken twice.
+
+    A drive's images in one folder are one camera's way: a rig's cameras are not strung one after the other. Stops at
+    one centre more than MOST_CANDIDATES.
+    """
+    ways: dict[tuple[str, PurePosixPath], list[int]] = {}
+    for row in sorted(range(len(names)), key=lambda i: natural_order(names[i])):
+        ways.setdefault((drives[row], PurePosixPath(names[row]).parent), []).append(row)
+    centers = np.empty((0, 2))
+    for way in sorted(ways):
+        for center in _evenly_along(cameras_xy[ways[way]], spacing_m):
+            if len(centers) <= MOST_CANDIDATES and not (_lengths(centers - center) < spacing_m / 2).any():
+                centers = np.append(centers, center[None], axis=0)
     rows_of_map = np.round(centers[:, 1] / spacing_m)
     return centers[np.lexsort((centers[:, 0], -rows_of_map))]
+
+
+def _lengths(offsets_xy: np.ndarray) -> np.ndarray:
+    return np.linalg.norm(offsets_xy, axis=1)
 
 
 def _evenly_along(path_xy: np.ndarray, spacing_m: float) -> np.ndarray:
@@ -117,8 +127,3 @@ def _evenly_along(path_xy: np.ndarray, spacing_m: float) -> np.ndarray:
     pieces = min(max(1, int(np.ceil(travelled_m[-1] / spacing_m - 1e-9))), MOST_CANDIDATES + 1)
     middles_m = (np.arange(pieces) + 0.5) * travelled_m[-1] / pieces
     return np.stack([np.interp(middles_m, travelled_m, path_xy[:, i]) for i in range(2)], axis=-1)
-
-
-def natural_order(name: str) -> list[tuple[int, str]]:
-    """Sort key in which frame_9 comes before frame_10."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"([0-9]+)", name)]

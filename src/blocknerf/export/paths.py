@@ -12,6 +12,7 @@ import torch
 
 from blocknerf.core.errors import UserError
 from blocknerf.core.files import read_json
+from blocknerf.core.names import natural_order
 from blocknerf.core.types import RayBatch
 from blocknerf.export.spline import interpolate_poses
 from blocknerf.scene.rays import camera_rays
@@ -56,7 +57,7 @@ def captured_views(
     if not images:
         raise UserError(
             "There is no test image whose pose could be rendered. Choose --path interpolate, or keep test images with "
-            "dataset.test_every."
+            "dataset.test_every or the scene's own test list."
         )
     size = size or _downsampled(cameras[images[0].camera_key], downsample)
     return [View(cameras[image.camera_key], image.world_from_cam, *size, image.drive) for image in images]
@@ -72,9 +73,9 @@ def interpolated_views(
 ) -> list[View]:
     """`count` frames along the training images of `drive` (none: the drive with most), seen by one camera of its rig.
 
-    Images are taken in the order of their names. With many more images than frames only every nth is a key of the
-    curve, so that the camera does not follow each bump of the road. Raises UserError for an unknown drive, or where
-    the path would have fewer than two poses.
+    Images are taken in the natural order of their names. With many more images than frames only every nth is a key of
+    the curve, so that the camera does not follow each bump of the road. Raises UserError for an unknown drive, or
+    where the path would have fewer than two poses.
     """
     if count < 2:
         raise UserError(f"A path needs at least 2 frames, and --frames is {count}.")
@@ -180,7 +181,7 @@ def _one_camera(images: Sequence[ImageRecord]) -> list[ImageRecord]:
     """The images of the camera that took most, by name; all images where each has a camera of its own."""
     counts = Counter(image.camera_key for image in images)
     key = max(sorted(counts), key=counts.__getitem__)
-    ordered = sorted(images, key=lambda image: image.name)
+    ordered = sorted(images, key=lambda image: natural_order(image.name))
     return [image for image in ordered if image.camera_key == key] if counts[key] >= 4 else ordered
 
 
