@@ -25,8 +25,14 @@ def capture(tmp_path):
     return write_capture(tmp_path / "walk")
 
 
-def planned(capture, out, *overrides, replan=False):
-    return plan_scene(load_config(None, (*SMALL, *overrides)), capture, out, replan)
+def planned(capture, out, *overrides):
+    return plan_scene(load_config(None, (*SMALL, *overrides)), capture, out)
+
+
+def learn(out):
+    """What a trained block leaves."""
+    (out / "blocks" / "000").mkdir(parents=True)
+    (out / "blocks" / "000" / "latest.json").write_text("{}")
 
 
 def test_planning_fills_the_folder_and_it_can_be_opened(capture, tmp_path):
@@ -43,14 +49,17 @@ def test_planning_fills_the_folder_and_it_can_be_opened(capture, tmp_path):
 
 def test_keys_that_decide_nothing_may_change_and_are_kept(capture, tmp_path):
     planned(capture, tmp_path / "out")
+    learn(tmp_path / "out")
     free = ("training.max_minutes=3", "training.num_epochs=9", "logging.log_freq=7", "validation.val_freq=2")
-    planned(capture, tmp_path / "out", *free)
+    planned(capture, tmp_path / "out", *free, "training.nerf_lr=0.001", "training.appearance_lr=1e-4")
     config, _ = load_output(tmp_path / "out")
+    assert config.training.nerf_lr == 0.001
     assert (config.training.max_minutes, config.logging.log_freq) == (3, 7)
 
 
 def test_another_configuration_is_refused_and_the_keys_are_named(capture, tmp_path):
     planned(capture, tmp_path / "out")
+    learn(tmp_path / "out")
     untouched = (tmp_path / "out" / "config.json").read_bytes()
     changes = "block_manager.block_size 20.0 -> 10.0; training.seed 42 -> 1"
     with pytest.raises(UserError, match=f"belongs to another configuration: {changes}. Give the old values again"):
@@ -61,22 +70,41 @@ def test_another_configuration_is_refused_and_the_keys_are_named(capture, tmp_pa
 def test_planning_again_is_free_until_something_was_learned(capture, tmp_path):
     out = tmp_path / "out"
     planned(capture, out)
-    _, _, again = planned(capture, out, "block_manager.block_size=10", replan=True)
+    _, _, again = planned(capture, out, "block_manager.block_size=10", "dataset.image_downsample=2")
     assert len(again.blocks) > 3
     assert load_output(out)[1] == again
-    (out / "plan.json").write_text("{")
-    planned(capture, out, "block_manager.block_size=10", replan=True)
-    assert load_output(out)[1] == again
-    (out / "blocks" / "000").mkdir(parents=True)
+    (out / "blocks" / "000").mkdir(parents=True)  # a folder alone is nothing learned
+    planned(capture, out, "block_manager.block_size=10")
+    assert load_output(out)[0].dataset.image_downsample == 1
+    (out / "blocks" / "000" / "checkpoint.json").write_text("{}")
     with pytest.raises(UserError, match="belongs to another configuration: block_manager.block_size 10.0 -> 20.0"):
-        planned(capture, out, replan=True)
+        planned(capture, out)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"blocks": []}, "plan.json holds no block. Delete it and plan again"),
+        ({"version": 99}, "of version 99; .* Delete it and plan again"),
+        ({"blocks": [{}]}, "plan.json is damaged .* Delete it and plan again"),
+    ],
+)
+def test_a_plan_that_cannot_be_used_is_a_sentence_whose_remedy_works(capture, tmp_path, change, message):
+    out = tmp_path / "out"
+    _, _, first = planned(capture, out)
+    path = out / "plan.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(UserError, match=message):
+        planned(capture, out)
+    path.unlink()
+    assert planned(capture, out)[2] == first
 
 
 def test_another_scene_is_refused(capture, tmp_path):
     planned(capture, tmp_path / "out")
     other = write_capture(tmp_path / "other", shift=0.5)
     with pytest.raises(UserError, match=r"out belongs to another scene \(that of .*walk.*Give another --output-dir"):
-        planned(other, tmp_path / "out", replan=True)
+        planned(other, tmp_path / "out")
 
 
 def test_a_failed_plan_leaves_no_folder_behind(capture, tmp_path):

@@ -21,29 +21,30 @@ FREE_KEYS = (
     "training.max_minutes",
     "training.num_epochs",
     "training.checkpoint_minutes",
+    "training.nerf_lr",
+    "training.appearance_lr",
     "block_manager.distance_threshold",
     "block_manager.blend_power",
     "block_manager.max_composited",
     "logging.",
     "validation.",
 )
-"""Keys (or beginnings of keys) that decide neither the plan nor what a block learns at a given step."""
+"""Keys (or beginnings of keys) that may change between runs: none decides the plan or the shape of what is learned."""
 
 
-def plan_scene(config: Config, data_root: Path, output_dir: Path, replan: bool = False) -> tuple[Config, Scene, Plan]:
+def plan_scene(config: Config, data_root: Path, output_dir: Path) -> tuple[Config, Scene, Plan]:
     """Reads the scene, opens or creates the output folder, and reads its plan or makes one (with the map).
 
-    `replan` allows another configuration as long as nothing in the folder has been trained.
+    Another configuration makes another plan as long as nothing in the folder has been trained.
     Raises UserError when the scene cannot be read or planned, or the folder belongs to another scene or configuration.
     """
     scene = read_scene(data_root, config.dataset)
     hash_of_scene = scene_hash(scene)
-    check_output(output_dir, hash_of_scene, config, replan)
-    anew = replan and not _has_learned(output_dir)
-    plan = None if anew else _existing_plan(output_dir, hash_of_scene, config)
+    check_output(output_dir, hash_of_scene, config)
+    plan = _existing_plan(output_dir, hash_of_scene, config)
     is_new = plan is None
     plan = plan or make_plan(scene, config)
-    prepare_output(output_dir, hash_of_scene, config, data_root, replan)
+    _write_origin(output_dir, hash_of_scene, config, data_root)
     if is_new:
         write_plan(output_dir / "plan.json", plan)
     if is_new or not (output_dir / "map.png").is_file():
@@ -54,18 +55,11 @@ def plan_scene(config: Config, data_root: Path, output_dir: Path, replan: bool =
     return config, scene, plan
 
 
-def prepare_output(output_dir: Path, hash_of_scene: str, config: Config, data_root: Path, replan: bool = False) -> None:
-    """Opens or creates the output folder: checks whose it is, then writes config.json and scene.json.
+def check_output(output_dir: Path, hash_of_scene: str, config: Config) -> None:
+    """Raises UserError when the folder belongs to another scene or configuration.
 
-    Raises UserError as `check_output` does, or when the folder cannot be written.
+    FREE_KEYS may always differ, and all keys as long as no block has learned anything.
     """
-    check_output(output_dir, hash_of_scene, config, replan)
-    write_json(output_dir / "config.json", config_to_json(config))
-    write_json(output_dir / "scene.json", {"data_root": str(data_root.resolve()), "scene_hash": hash_of_scene})
-
-
-def check_output(output_dir: Path, hash_of_scene: str, config: Config, replan: bool = False) -> None:
-    """Raises UserError when the folder belongs to another scene or configuration; FREE_KEYS may differ."""
     if output_dir.exists() and not output_dir.is_dir():
         raise UserError(f"{output_dir} is a file; an output folder is needed there. Give another --output-dir.")
     if (output_dir / "scene.json").is_file():
@@ -75,7 +69,7 @@ def check_output(output_dir: Path, hash_of_scene: str, config: Config, replan: b
                 f"{output_dir} belongs to another scene (that of {root}, or the capture has changed since). "
                 "Give another --output-dir, or the --data-root that it was made from."
             )
-    if (output_dir / "config.json").is_file() and not (replan and not _has_learned(output_dir)):
+    if (output_dir / "config.json").is_file() and _has_learned(output_dir):
         changed = differences(load_config(output_dir / "config.json"), config)
         if changed:
             raise UserError(
@@ -120,6 +114,11 @@ def open_scene(output_dir: Path, config: Config, data_root: Path | None = None) 
     return scene
 
 
+def _write_origin(output_dir: Path, hash_of_scene: str, config: Config, data_root: Path) -> None:
+    write_json(output_dir / "config.json", config_to_json(config))
+    write_json(output_dir / "scene.json", {"data_root": str(data_root.resolve()), "scene_hash": hash_of_scene})
+
+
 def _existing_plan(output_dir: Path, hash_of_scene: str, config: Config) -> Plan | None:
     if not (output_dir / "plan.json").is_file():
         return None
@@ -131,8 +130,7 @@ def _existing_plan(output_dir: Path, hash_of_scene: str, config: Config) -> Plan
 
 
 def _has_learned(output_dir: Path) -> bool:
-    blocks = output_dir / "blocks"
-    return blocks.is_dir() and any(blocks.iterdir())
+    return any(output_dir.glob("blocks/*/*.json"))
 
 
 def _read_scene_json(output_dir: Path) -> tuple[Path, str]:

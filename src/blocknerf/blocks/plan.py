@@ -67,17 +67,21 @@ def read_plan(path: Path) -> Plan:
     version = tree.get("version") if isinstance(tree, dict) else None
     if version != PLAN_VERSION:
         raise UserError(
-            f"{path} is a plan of version {version}; this program reads version {PLAN_VERSION}. Plan again."
+            f"{path} is a plan of version {version}; this program reads version {PLAN_VERSION}. "
+            "Delete it and plan again."
         )
     try:
         blocks = tuple(_block_from_json(block) for block in tree["blocks"])
         merged = tuple((str(a), str(b), int(n)) for a, b, n in tree["merged"])
-        return Plan(tree["scene_hash"], tree["config_hash"], blocks, merged, _layout_from_json(tree["layout"]))
+        plan = Plan(tree["scene_hash"], tree["config_hash"], blocks, merged, _layout_from_json(tree["layout"]))
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(
             f"The plan {path} is damaged ({error!r}). Delete it and plan again: the same scene and configuration give "
             "the same plan."
         ) from error
+    if not plan.blocks:
+        raise UserError(f"The plan {path} holds no block. Delete it and plan again.")
+    return plan
 
 
 def _to_json(plan: Plan) -> dict[str, Any]:

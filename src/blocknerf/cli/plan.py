@@ -7,7 +7,6 @@ import tyro
 from rich import box
 from rich.table import Table
 
-from blocknerf.blocks.cost import estimate, store_bytes
 from blocknerf.blocks.plan import Plan
 from blocknerf.core.config import Config, load_config
 from blocknerf.core.logging import console, log
@@ -16,7 +15,7 @@ from blocknerf.scene.scene import Scene
 
 def plan(
     data_root: Path,
-    output_dir: Path,
+    output_dir: Path = Path("outputs"),
     config: Path | None = None,
     overrides: tyro.conf.Positional[tuple[str, ...]] = (),
 ) -> None:
@@ -35,7 +34,7 @@ def plan(
     """
     from blocknerf.blocks.output import plan_scene  # late: it brings the readers and the map's drawing along
 
-    settings, scene, planned = plan_scene(load_config(config, overrides), data_root, output_dir, replan=True)
+    settings, scene, planned = plan_scene(load_config(config, overrides), data_root, output_dir)
     print_plan(planned, scene, settings)
     log.info(f"The plan is in {output_dir / 'plan.json'}, the map in {output_dir / 'map.png'}.")
 
@@ -47,6 +46,8 @@ def print_plan(planned: Plan, scene: Scene, settings: Config) -> None:
 
 def cost_table(planned: Plan, scene: Scene, settings: Config) -> Table:
     """One row a block and one for all: images, neighbours, estimated memory, minutes and disk."""
+    from blocknerf.blocks.cost import estimate, store_bytes
+
     costs = [estimate(block, scene, settings) for block in planned.blocks]
     title = "1 block, and what it" if len(costs) == 1 else f"{len(costs)} blocks, and what each"
     table = Table(title=f"{title} will take", title_justify="left", box=box.SIMPLE, caption_justify="left")
