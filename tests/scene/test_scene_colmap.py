@@ -322,3 +322,36 @@ def test_no_capture_at_all(tmp_path: Path):
         read_scene(tmp_path / "absent", CONFIG)
     with pytest.raises(UserError, match="no COLMAP model"):
         read_scene(tmp_path, DatasetConfig(type="colmap"))
+
+
+@pytest.mark.parametrize("part", ["cameras", "images", "points3D"])
+def test_a_text_file_that_lost_records_is_truncated(tmp_path: Path, part: str):
+    colmap_capture(tmp_path, num_points=3, names=["0.png", "1.png"], kind="txt")
+    path = tmp_path / "sparse/0" / f"{part}.txt"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(lines[: -2 if part == "images" else -1]))
+    with pytest.raises(UserError, match=rf"{part}.txt is truncated or damaged: it announces \d records and holds \d"):
+        read_model(path.parent)
+
+
+def test_an_observation_line_may_be_empty_and_at_the_end_absent(tmp_path: Path):
+    text_model(tmp_path)
+    path = tmp_path / "sparse/0/images.txt"
+    assert path.read_text().endswith("d.png\n")
+    for announced, content in ((4, path.read_text()), (4, path.read_text() + "\n")):
+        path.write_text(f"# Number of images: {announced}, mean observations per image: 1\n{content}")
+        assert len(read_model(path.parent).images) == 4
+
+
+def test_an_unreadable_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    text_model(tmp_path)
+    opened = Path.open
+
+    def refuse(path: Path, *arguments, **named):
+        if path.name == "images.txt":
+            raise PermissionError(13, "Permission denied")
+        return opened(path, *arguments, **named)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(UserError, match=r"images.txt cannot be read: Permission denied"):
+        read_scene(tmp_path, CONFIG)

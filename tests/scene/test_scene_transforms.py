@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from scene_builders import colmap_capture, picture, poses, transforms_capture, w
 from blocknerf.core.config import DatasetConfig
 from blocknerf.core.errors import UserError
 from blocknerf.scene.readers.read import read_scene
-from blocknerf.scene.scene import Camera, Scene
+from blocknerf.scene.scene import Camera, Scene, scene_hash
 
 CONFIG = DatasetConfig()
 
@@ -105,7 +106,6 @@ def test_frames_without_a_file_are_listed_and_left_out(tmp_path: Path):
         (lambda f: f.update(k1=math.nan), "not finite"),
         (lambda f: f.update(w=math.nan), "0 x 30"),
         (lambda f: f.update(mask_path="masks/none.png"), "there is no mask"),
-        (lambda f: f.update(depth_file_path="depth/none.png"), "there is no depth file"),
     ],
 )
 def test_bad_frames_are_listed_and_left_out(tmp_path: Path, change, reason: str):
@@ -224,3 +224,63 @@ def test_a_sidecar_that_cannot_be_understood_is_a_sentence(tmp_path: Path, tree,
     (tmp_path / "blocknerf_scene.json").write_text(json.dumps(tree))
     with pytest.raises(UserError, match=message):
         read_scene(tmp_path, CONFIG)
+
+
+def test_a_missing_depth_file_costs_the_depth_and_not_the_image(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    tree = transforms_capture(tmp_path)
+    for frame in tree["frames"][:2]:
+        frame["depth_file_path"] = "absent.png"
+    write_transforms(tmp_path, tree)
+    scene = read_scene(tmp_path, CONFIG)
+    assert [image.depth_path for image in scene.images] == [None] * 4
+    assert scene.skipped == ()
+    assert caplog.text.count("absent.png") == 1
+    assert "2 images of" in caplog.text
+
+
+def test_test_names_that_nobody_has_are_named(tmp_path: Path):
+    tree = transforms_capture(tmp_path)
+    write_transforms(tmp_path, {**tree, "test_filenames": ["images/0000.png", "images/9999.png"]})
+    with pytest.raises(UserError, match=r"does not list: 9999.png. Names there are like '0000.png'"):
+        read_scene(tmp_path, CONFIG)
+    write_transforms(tmp_path, tree)
+    sidecar = tmp_path / "blocknerf_scene.json"
+    sidecar.write_text(json.dumps({"version": 1, "test_names": ["images/0001.png"]}))
+    with pytest.raises(UserError, match=r"does not list: images/0001.png"):
+        read_scene(tmp_path, CONFIG)
+    sidecar.write_text(json.dumps({"version": 1, "test_names": ["0001.png"]}))
+    (tmp_path / "images/0001.png").unlink()  # left out, and so listed among the skipped, is no mistake in the list
+    assert read_scene(tmp_path, CONFIG).skipped[0][0] == "0001.png"
+
+
+def shifted(tree: dict, offset: tuple[float, float, float], stretch: float = 1.0) -> dict:
+    for frame in tree["frames"]:
+        for axis in range(3):
+            frame["transform_matrix"][axis][3] = frame["transform_matrix"][axis][3] * stretch + offset[axis]
+    return tree
+
+
+def test_positions_too_large_for_rays_are_refused_with_the_remedy(tmp_path: Path):
+    write_transforms(tmp_path, shifted(transforms_capture(tmp_path), (5e5, 5e6, 100.0), stretch=25))  # 100 m in UTM
+    with pytest.raises(UserError, match=r"stand around \(500000, 4.99999e\+06, 100\), 5.02e\+06 from .*Subtract that"):
+        read_scene(tmp_path, CONFIG)
+
+
+@pytest.mark.parametrize(("offset", "stretch"), [((1e3, 1e3, 0.0), 1), ((1e5, 0.0, 0.0), 1e3), ((5e6, 0.0, 0.0), 0)])
+def test_positions_that_rays_can_tell_apart_are_taken(tmp_path: Path, offset, stretch):
+    write_transforms(tmp_path, shifted(transforms_capture(tmp_path), offset, stretch))
+    assert len(read_scene(tmp_path, CONFIG).images) == 4
+
+
+def test_the_hash_does_not_see_the_last_bits_of_a_pose(tmp_path: Path):
+    transforms_capture(tmp_path)
+    scene = read_scene(tmp_path, CONFIG)
+
+    def with_poses(change) -> str:
+        return scene_hash(replace(scene, images=tuple(replace(i, world_from_cam=change(i)) for i in scene.images)))
+
+    same = scene_hash(scene)
+    assert with_poses(lambda image: image.world_from_cam + 1e-15) == same
+    assert any((np.abs(image.world_from_cam) < 1e-12).any() for image in scene.images)
+    assert with_poses(lambda i: np.where(np.abs(i.world_from_cam) < 1e-12, -1e-17, i.world_from_cam)) == same
+    assert with_poses(lambda image: image.world_from_cam + 1e-5) != same

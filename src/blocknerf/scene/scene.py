@@ -6,6 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
+_POSE_DIGITS = 7
+"""As many as float32, in which rays are cast, can tell apart."""
+
 # Shapes of the numpy arrays below are in the comments beside them: these classes cross into numpy-only code.
 
 
@@ -54,10 +57,17 @@ class Scene:
 
 
 def scene_hash(scene: Scene) -> str:
-    """16 hex digits over the images' ids, poses and cameras: what was learned belongs to this scene."""
+    """16 hex digits over the images' ids, poses and cameras: what was learned belongs to this scene.
+
+    Poses count to _POSE_DIGITS digits, positions relative to the scene's size: the last bits of a rotation depend on
+    the processor that made it exact.
+    """
     digest = hashlib.sha256()
+    scale = np.ones(4)
+    scale[3] = 2.0 ** np.frexp(np.abs(scene.centers_world).max())[1]  # a power of two divides without rounding
     for image in scene.images:
         digest.update(image.id.encode())
-        digest.update(np.ascontiguousarray(image.world_from_cam, "<f8").tobytes())
+        pose = np.round(image.world_from_cam / scale, _POSE_DIGITS) + 0.0  # + 0.0: minus zero becomes zero
+        digest.update(np.ascontiguousarray(pose, "<f8").tobytes())
         digest.update(repr(scene.cameras[image.camera_key]).encode())
     return digest.hexdigest()[:16]

@@ -5,7 +5,7 @@ import io
 import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -57,7 +57,8 @@ class _Unusable(Exception):
 def make_scene(root: Path, capture: Capture, sidecar: Sidecar, use_masks: bool) -> Scene:
     """Checks every candidate and puts the usable ones into a Scene, sorted by name.
 
-    Raises UserError when two images share a name or fewer than two are usable.
+    Raises UserError when two images share a name, fewer than two are usable, the split names an image that is not
+    listed, or the positions are too large for rays in float32.
     """
     candidates = sorted(capture.candidates, key=lambda candidate: candidate.name)
     for one, other in zip(candidates, candidates[1:], strict=False):
@@ -68,15 +69,19 @@ def make_scene(root: Path, capture: Capture, sidecar: Sidecar, use_masks: bool) 
     usable = [result for result in results if not isinstance(result, str)]
     skipped = tuple((c.name, r) for c, r in zip(candidates, results, strict=True) if isinstance(r, str))
     _report(root, len(candidates), len(usable), skipped)
-    return Scene(
+    test_names = sidecar.test_names if sidecar.test_names is not None else capture.test_names
+    _check_test_names(root, test_names or frozenset(), [candidate.name for candidate in candidates])
+    scene = Scene(
         root=root,
         cameras={record.camera_key: camera for record, camera in usable},
-        images=tuple(record for record, _ in usable),
+        images=_without_missing_depth(root, [record for record, _ in usable]),
         points_world=capture.points_world,
         points_rgb=capture.points_rgb,
-        test_names=sidecar.test_names if sidecar.test_names is not None else capture.test_names,
+        test_names=test_names,
         skipped=skipped,
     )
+    _check_positions(scene)
+    return scene
 
 
 def _report(root: Path, num_listed: int, num_usable: int, skipped: tuple[tuple[str, str], ...]) -> None:
@@ -88,6 +93,48 @@ def _report(root: Path, num_listed: int, num_usable: int, skipped: tuple[tuple[s
         )
     if skipped:
         log.warning("%d of %d images are left out: %s.", len(skipped), num_listed, named)
+
+
+def _check_test_names(root: Path, test_names: frozenset[str], listed: list[str]) -> None:
+    """A name that is listed but left out (see `_report`) is no mistake in the split; one that nobody has is."""
+    unknown = sorted(test_names - set(listed))
+    if unknown:
+        more = f" and {len(unknown) - _MAX_NAMED} more" if len(unknown) > _MAX_NAMED else ""
+        raise UserError(
+            f"The test list of {root} names images that the capture does not list: {', '.join(unknown[:_MAX_NAMED])}"
+            f"{more}. Names there are like {listed[0]!r}; correct the list or remove these."
+        )
+
+
+def _without_missing_depth(root: Path, records: list[ImageRecord]) -> tuple[ImageRecord, ...]:
+    """Depth is an extra: where its file is missing, the image does without."""
+    missing = [record for record in records if record.depth_path is not None and not record.depth_path.is_file()]
+    if missing:
+        first = missing[0].depth_path
+        log.warning("%d images of %s have no depth file where one is named, as %s.", len(missing), root, first)
+    names = {record.name for record in missing}
+    return tuple(replace(record, depth_path=None) if record.name in names else record for record in records)
+
+
+def _check_positions(scene: Scene) -> None:
+    """Rays begin at float32 positions, which far from the origin are coarser than the way between two cameras.
+
+    Refused is a centroid so far away that float32 rounds there by more than a thousandth of the cameras' typical
+    spacing, extent / sqrt(n). Cameras that all stand in one place have no spacing and pass.
+    """
+    centers = scene.centers_world
+    with np.errstate(over="ignore", invalid="ignore"):
+        centroid = centers.mean(axis=0)
+        offset = float(np.linalg.norm(centroid))
+        extent = float(np.linalg.norm(centers - centroid, axis=1).max())
+    rounding = offset * 2.0**-24
+    if extent > 1e-9 * offset and rounding > 1e-3 * extent / math.sqrt(len(centers)):
+        where = ", ".join(f"{value:.6g}" for value in centroid)
+        raise UserError(
+            f"The cameras of {scene.root} stand around ({where}), {offset:.3g} from the origin but only {extent:.3g} "
+            f"from each other's centre: 32-bit numbers there are wrong by up to {rounding:.2g}. Subtract that centre "
+            "from all positions (cameras and points), or export the capture in local east-north-up coordinates."
+        )
 
 
 def list_by_reason(skipped: tuple[tuple[str, str], ...]) -> str:
@@ -115,9 +162,6 @@ def _record(root: Path, candidate: Candidate, sidecar: Sidecar, use_masks: bool)
     resized = candidate.camera != camera
     extra = sidecar.images.get(candidate.name, {})
     mask_path = _mask(root, candidate, extra.get("mask"), size) if use_masks else None
-    depth_path = root / extra["depth"] if "depth" in extra else candidate.depth_path
-    if depth_path is not None and not depth_path.is_file():
-        raise _Unusable(f"there is no depth file {depth_path}")
     record = ImageRecord(
         id=hashlib.sha256(f"{candidate.name}\0{digest}".encode()).hexdigest()[:16],
         name=candidate.name,
@@ -127,7 +171,7 @@ def _record(root: Path, candidate: Candidate, sidecar: Sidecar, use_masks: bool)
         drive=extra.get("drive", _folder_of(candidate.name)),
         mask_path=mask_path,
         exposure=float(extra["exposure"]) if "exposure" in extra else exposure,
-        depth_path=depth_path,
+        depth_path=root / extra["depth"] if "depth" in extra else candidate.depth_path,
         point_rows=candidate.point_rows,
     )
     return record, camera

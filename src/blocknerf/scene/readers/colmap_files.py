@@ -5,11 +5,14 @@ is seen as it stands in the file. Poses stand in `images` with and without the f
 """
 
 import mmap
+import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
+from itertools import takewhile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -50,24 +53,34 @@ def find_model(folder: Path) -> Path | None:
 
 
 def read_model(folder: Path) -> ColmapModel:
-    """Reads cameras, images and points3D (.bin, else .txt). Raises UserError that names a missing or damaged file."""
+    """Reads cameras, images and points3D (.bin, else .txt).
+
+    Raises UserError that names a missing, unreadable or damaged file.
+    """
     kind = "bin" if any((folder / f"{part}.bin").is_file() for part in ("cameras", "images")) else "txt"
     for part in ("cameras", "images"):
         if not (folder / f"{part}.{kind}").is_file():
             raise UserError(f"The COLMAP model in {folder} has no {part}.{kind}. {_REMEDY}")
     read_cameras, read_images, read_points = _READERS[kind]
     points = folder / f"points3D.{kind}"
-    ids, positions, colours = read_points(points) if points.is_file() else ([], [], [])
+    ids, positions, colours = _read(read_points, points) if points.is_file() else ([], [], [])
     order = np.argsort(np.array(ids, np.int64))
     positions = np.array(positions, np.float64).reshape(-1, 3)
     order = order[np.isfinite(positions[order]).all(axis=1)]
     return ColmapModel(
-        cameras=read_cameras(folder / f"cameras.{kind}"),
-        images=read_images(folder / f"images.{kind}"),
+        cameras=_read(read_cameras, folder / f"cameras.{kind}"),
+        images=_read(read_images, folder / f"images.{kind}"),
         point_ids=np.array(ids, np.int64)[order],
         points_world=positions[order],
         points_rgb=np.array(colours, np.uint8).reshape(-1, 3)[order],
     )
+
+
+def _read(reader: Callable[[Path], Any], path: Path) -> Any:
+    try:
+        return reader(path)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}. Check its permissions.") from error
 
 
 @cache
@@ -188,6 +201,20 @@ def _lines(path: Path) -> Iterator[tuple[str, str]]:
                 yield f"{path}, line {number}", line.strip()
 
 
+def _check_count(path: Path, num_read: int) -> None:
+    """COLMAP writes above the records how many there are: `# Number of images: 5, mean observations ...`."""
+    with path.open(encoding="utf-8", errors="replace") as handle:
+        comments = takewhile(lambda line: line.startswith("#"), handle)
+        promised = next((match for match in map(_PROMISE.match, comments) if match), None)
+    if promised and int(promised[1]) != num_read:
+        raise UserError(
+            f"{path} is truncated or damaged: it announces {promised[1]} records and holds {num_read}. {_REMEDY}"
+        )
+
+
+_PROMISE = re.compile(r"#\s*Number of (?:cameras|images|points):\s*([0-9]{1,18})\b")
+
+
 def _numbers(words: list[str], kind: type, where: str) -> list:
     try:
         return [kind(word) for word in words]
@@ -214,6 +241,7 @@ def _cameras_txt(path: Path) -> dict[int, Camera]:
             camera_id, width, height = _numbers([camera_id, *size], int, where)
             params = tuple(_numbers(line.split()[4:], float, where))
             cameras[camera_id] = _camera(model, width, height, params, where)
+    _check_count(path, len(cameras))
     return cameras
 
 
@@ -225,12 +253,13 @@ def _images_txt(path: Path) -> list[ColmapImage]:
         words = _words(line, 10, where, 9)
         pose = _numbers(words[1:8], float, where)
         (camera_id,) = _numbers([words[8]], int, where)
-        where, observations = next(lines, (where, ""))
+        where, observations = next(lines, (where, ""))  # an empty line at the very end is easily lost
         values = observations.split()
         if len(values) % 3:
             raise UserError(f"{where}: observations come in threes, but here are {len(values)} values. {_REMEDY}")
         observed = np.array(_numbers(values[2::3], np.int64, where), np.int64)
         images.append(ColmapImage(words[9], camera_id, tuple(pose[:4]), tuple(pose[4:]), _observed(observed)))
+    _check_count(path, len(images))
     return images
 
 
@@ -242,6 +271,7 @@ def _points_txt(path: Path) -> tuple[list, list, list]:
             ids += _numbers(words[:1], np.int64, where)
             positions.append(_numbers(words[1:4], float, where))
             colours.append([min(max(c, 0), 255) for c in _numbers(words[4:7], int, where)])
+    _check_count(path, len(ids))
     return ids, positions, colours
 
 
