@@ -163,7 +163,7 @@ def test_damage_names_the_file_and_the_remedy(tmp_path, damage, message):
     damage(folder)
     with pytest.raises(UserError, match=message) as caught:
         read_block(folder, "latest")
-    assert "--blocks r0_c1" in str(caught.value)
+    assert "--blocks r0_c1 --overwrite" in str(caught.value)
 
 
 def test_a_folder_that_cannot_be_written_is_said(tmp_path):

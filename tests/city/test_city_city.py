@@ -133,6 +133,7 @@ def test_appearance_follows_the_image_then_the_drive_then_the_largest_drive(tmp_
     assert blue_at_a(drive="dusk") == 0.5
     assert blue_at_a(image_id="image", drive="dusk") == 0.125
     assert blue_at_a(image_id="unknown", drive="dusk") == 0.5
+    assert blue_at_a(image_id="unknown") == 0.25
 
 
 def test_a_city_without_drives_renders_without_codes(tmp_path):
@@ -185,7 +186,7 @@ def test_the_manifest_says_which_file_comes_first(tmp_path):
 def test_what_a_user_can_mend_is_said(tmp_path):
     with pytest.raises(UserError, match="No block of .* has been trained"):
         City.open(make_city(tmp_path / "none", trained=[]), load=PlainBlock)
-    with pytest.raises(UserError, match=r"a/latest\.json belongs to another scene .* --blocks a"):
+    with pytest.raises(UserError, match=r"a/latest\.json belongs to another scene .* --blocks a --overwrite"):
         City.open(make_city(tmp_path / "other", scene_hash="other"), load=PlainBlock)
     city = City.open(make_city(tmp_path / "whole"), load=PlainBlock)
     with pytest.raises(UserError, match="no trained block 'z'. It has: a, b, c"):
@@ -196,5 +197,5 @@ def test_what_a_user_can_mend_is_said(tmp_path):
 
 def test_a_file_that_describes_no_model_is_said(tmp_path):
     city = City.open(make_city(tmp_path))
-    with pytest.raises(UserError, match="file of block a does not fit this program .*--blocks a"):
+    with pytest.raises(UserError, match="file of block a does not fit this program .*--blocks a --overwrite"):
         city.render(rays(), at(0.0))

@@ -1,6 +1,7 @@
 """`evaluate` and `render` from files to files: a small scene on disk, blocks that have learned nothing."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -19,6 +20,7 @@ from blocknerf.cli.render import parse_size, render
 from blocknerf.core.config import load_config
 from blocknerf.core.errors import UserError
 from blocknerf.core.seeds import generator
+from blocknerf.export.render import render_views
 from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.scene.rays import camera_rays
 
@@ -107,6 +109,35 @@ def test_render_takes_the_test_poses_another_size_and_a_trained_images_appearanc
     assert video_size(tmp_path / "x.mp4") == (2, 20, 10)
 
 
+@pytest.mark.parametrize("follow", [None, "0"])
+def test_with_an_image_blocks_that_never_saw_it_take_its_drive(untrained, tmp_path, monkeypatch, follow):
+    """Not the drive that is followed, nor the main one."""
+    config, _ = load_output(untrained)
+    scene = open_scene(untrained, config)
+    images = (*scene.images[:3], replace(scene.images[3], drive="dusk"), *scene.images[4:])
+    monkeypatch.setattr("blocknerf.blocks.output.open_scene", lambda *_: replace(scene, images=images))
+    asked = []
+
+    def remember(city, views, image_id, drive):
+        asked.append((image_id, drive))
+        return render_views(city, views, image_id, drive)
+
+    monkeypatch.setattr("blocknerf.export.render.render_views", remember)
+    render(untrained, video=tmp_path / "x.mp4", image=images[3].name, drive=follow, frames=12)
+    assert asked == [(images[3].id, "dusk")]
+
+
+def test_evaluate_without_a_test_image_names_the_remedy_that_fits(untrained, monkeypatch):
+    config, _ = load_output(untrained)
+    scene = open_scene(untrained, config)
+    for names, remedy in ((frozenset(), "has a test list of its own"), (None, "set dataset.test_every to 8")):
+        own = replace(scene, test_names=names)
+        monkeypatch.setattr("blocknerf.evaluation.evaluate.open_scene", lambda *_, own=own: own)
+        monkeypatch.setattr("blocknerf.evaluation.evaluate.split_images", lambda *_: ((), ()))
+        with pytest.raises(UserError, match=f"no test image to evaluate on.*{remedy}"):
+            evaluate(untrained)
+
+
 def test_a_camera_path_file_needs_nothing_but_the_city(untrained, tmp_path):
     moved = tmp_path / "moved"
     moved.mkdir()
@@ -129,6 +160,7 @@ def test_what_cannot_be_rendered_is_said(untrained, tmp_path):
         ({"drive": "night"}, "not trained on a drive 'night'. Its drives: 0"),
         ({"image": "11.pgn"}, r"is called '11.pgn'"),
         ({"size": "10 by 20"}, "write WIDTHxHEIGHT"),
+        ({"size": "99999x20"}, "'99999x20' is too large; neither side may have more than 16384 pixels"),
         ({"frames": 1}, "--frames is 1"),
     ]:
         with pytest.raises(UserError, match=message):

@@ -136,4 +136,4 @@ def _remove_stale(folder: Path, name: str, keep: str | None = None) -> None:
 
 
 def _remedy(folder: Path) -> str:
-    return f"Restore a copy, or train that block again: `blocknerf train ... --blocks {folder.name}`."
+    return f"Restore a copy, or train that block again: `blocknerf train ... --blocks {folder.name} --overwrite`."

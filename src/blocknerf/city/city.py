@@ -44,7 +44,7 @@ def load_block(block: BlockFile) -> BlockRenderer:
         block_id = block.meta.get("block_id")
         raise UserError(
             f"The model in the file of block {block_id} does not fit this program ({error}). "
-            f"Train that block again: `blocknerf train ... --blocks {block_id}`."
+            f"Train that block again: `blocknerf train ... --blocks {block_id} --overwrite`."
         ) from error
 
 
@@ -116,7 +116,7 @@ class City:
         only: str | None = None,
     ) -> list["Layer"]:
         """The pictures that `render` blends, heaviest first; same arguments."""
-        drive = drive or (self.main_drive if image_id is None else None)
+        drive = drive or self.main_drive
         weights = self.weights(camera_center) if only is None else {only: 1.0}
         layers = []
         for block_id, weight in weights.items():
@@ -190,7 +190,7 @@ class AvailableBlock:
         if self.meta.get("scene_hash", scene_hash) != scene_hash:
             raise UserError(
                 f"The block file {self.folder / self.file}.json belongs to another scene than the city around it. "
-                f"Train that block again: `blocknerf train ... --blocks {self.id}`."
+                f"Train that block again: `blocknerf train ... --blocks {self.id} --overwrite`."
             )
 
 

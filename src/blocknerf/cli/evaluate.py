@@ -23,7 +23,9 @@ def evaluate(out: tyro.conf.Positional[Path], data_root: Path | None = None) -> 
         data_root: Where the scene lies now, if it has moved since training.
     """
     from blocknerf.evaluation.evaluate import evaluate as run_evaluation
+    from blocknerf.runtime.threads import available_cores, use_threads
 
+    use_threads(available_cores())
     metrics = run_evaluation(out, data_root)
     console.print(figures_table(metrics))
     for line in (f"Report: {out / 'report' / 'index.html'}", f"Figures: {out / 'report' / 'metrics.json'}"):

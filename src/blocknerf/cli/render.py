@@ -39,7 +39,8 @@ def render(
         size: Size of the frames, as in 960x540; none: that of the training images, or of FILE.json.
         drive: Drive to follow with interpolate, and whose mean appearance the frames take; none: with interpolate the
             drive with most images, with test each image's own.
-        image: Name of a training image whose appearance the frames take.
+        image: Name of a training image whose appearance the frames take; blocks that were not trained on it take the
+            mean appearance of its drive.
         data_root: Where the scene lies now, if it has moved since training.
     """
     from rich.progress import track
@@ -47,6 +48,7 @@ def render(
     from blocknerf.city.city import City
     from blocknerf.export.render import render_views
     from blocknerf.export.video import check_video, write_frames
+    from blocknerf.runtime.threads import available_cores, use_threads
 
     video = video or out / "renders" / f"{Path(path).stem}.mp4"
     check_video(video, fps)
@@ -54,7 +56,9 @@ def render(
     city = City.open(out)
     if drive is not None:
         city.require_drive(drive)
-    views, image_id = _views_and_image(out, path, frames, pixels, drive, image, data_root)
+    views, shown_as = _views_and_image(out, path, frames, pixels, drive, image, data_root)
+    image_id, drive = (None, drive) if shown_as is None else (shown_as.id, shown_as.drive)
+    use_threads(available_cores())
     shown = track(render_views(city, views, image_id, drive), "Rendering", len(views), console=console, transient=True)
     pictures = write_frames(video, shown, fps)
     for line in (f"Frames: {pictures[0].parent} ({len(pictures)} pictures)", f"Video: {video}"):
@@ -65,14 +69,19 @@ def parse_size(text: str | None) -> tuple[int, int] | None:
     """(width, height) from "WIDTHxHEIGHT"; raises UserError for anything else."""
     if text is None:
         return None
+    from blocknerf.export.paths import LARGEST_SIDE_PX
+
     match = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", text.strip().lower())
     if match is None:
         raise UserError(f"The size {text!r} cannot be read; write WIDTHxHEIGHT in pixels, as in 960x540.")
-    return int(match[1]), int(match[2])
+    width, height = int(match[1]), int(match[2])
+    if max(width, height) > LARGEST_SIDE_PX:
+        raise UserError(f"The size {text!r} is too large; neither side may have more than {LARGEST_SIDE_PX} pixels.")
+    return width, height
 
 
 def _views_and_image(out, path, frames, size, drive, image, data_root):
-    """The frames to render, and the id of the image whose appearance they take; reads the scene only if needed."""
+    """The frames to render, and the image whose appearance they take (or none); reads the scene only if needed."""
     from blocknerf.export.paths import captured_views, interpolated_views, read_camera_path
 
     is_file = path not in ("test", "interpolate")
@@ -81,12 +90,12 @@ def _views_and_image(out, path, frames, size, drive, image, data_root):
     if is_file and image is None:
         return read_camera_path(Path(path), size), None
     scene, train, test, downsample = _open_scene(out, data_root)
-    image_id = None if image is None else _image_id(image, train, out)
+    shown_as = None if image is None else _training_image(image, train, out)
     if is_file:
-        return read_camera_path(Path(path), size), image_id
+        return read_camera_path(Path(path), size), shown_as
     if path == "test":
-        return captured_views(test, scene.cameras, downsample, size), image_id
-    return interpolated_views(train, scene.cameras, frames, downsample, drive, size), image_id
+        return captured_views(test, scene.cameras, downsample, size), shown_as
+    return interpolated_views(train, scene.cameras, frames, downsample, drive, size), shown_as
 
 
 def _open_scene(out, data_root):
@@ -99,12 +108,12 @@ def _open_scene(out, data_root):
     return scene, train, test, config.dataset.image_downsample
 
 
-def _image_id(name, train, out):
+def _training_image(name, train, out):
     import difflib
 
-    ids = {image.name: image.id for image in train}
-    if name not in ids:
-        near = difflib.get_close_matches(name, ids, 1)
+    images = {image.name: image for image in train}
+    if name not in images:
+        near = difflib.get_close_matches(name, images, 1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         raise UserError(f"No training image of {out} is called {name!r}.{hint}")
-    return ids[name]
+    return images[name]

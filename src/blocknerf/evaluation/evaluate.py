@@ -57,10 +57,16 @@ def evaluate(out: Path, data_root: Path | None = None) -> dict[str, Any]:
     scene = open_scene(out, config, data_root)
     store = ImageStore.open(scene, config.dataset.image_downsample, out / "store")
     _, test_images = split_images(scene, config.dataset.test_every)
+    images = [image for image in test_images if image.id in store.records]
+    if not images and scene.test_names is not None:
+        raise UserError(
+            f"There is no test image to evaluate on: the scene in {scene.root} has a test list of its own, and no "
+            "image on it can be used. Add images to that list or mend them, and plan and train again."
+        )
     return evaluate_city(
         city,
         store,
-        [image for image in test_images if image.id in store.records],
+        images,
         out / "report",
         skipped=scene.skipped + store.skipped,
         details={"image_downsample": config.dataset.image_downsample},
@@ -84,7 +90,7 @@ def evaluate_city(
     if not images:
         raise UserError(
             "There is no test image to evaluate on. Keep some out of training: set dataset.test_every to 8 (0 keeps "
-            "none), or name them in the scene's own split, and plan and train again."
+            "none), or give the scene a test list of its own, and plan and train again."
         )
     measured, left_out = [], list(skipped)
     for number, image in enumerate(track(images, "Evaluating", console=console, transient=True)):

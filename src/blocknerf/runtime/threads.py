@@ -1,15 +1,20 @@
 """How many cores a process may use."""
 
 import os
+import re
 
 import numba
 import torch
 
 
 def available_cores() -> int:
-    """Cores this process may run on; fewer where OMP_NUM_THREADS, the usual way to say so, asks for fewer."""
+    """Cores this process may run on; fewer where OMP_NUM_THREADS, the usual way to say so, asks for fewer.
+
+    Of a list, one number for each level of nesting, the first counts; what is no number asks for nothing.
+    """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cores, int(os.environ.get("OMP_NUM_THREADS", cores)))
+    wanted = re.match(r"\s*0*([1-9][0-9]*)\s*(,|$)", os.environ.get("OMP_NUM_THREADS", ""))
+    return min(cores, int(wanted[1])) if wanted else cores
 
 
 def use_threads(count: int) -> None:
