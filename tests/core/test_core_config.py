@@ -140,3 +140,10 @@ def test_a_folder_in_the_place_of_the_file_is_named(tmp_path):
 def test_a_configuration_cannot_be_changed_after_it_was_checked():
     with pytest.raises(ValueError, match="frozen"):
         Config().training.seed = 3
+
+
+def test_rays_that_would_end_before_they_begin_are_refused():
+    with pytest.raises(UserError, match=r"block_nerf: value error, near_m 5 must be less than far_m 5\.$"):
+        load_config(None, ["block_nerf.near_m=5", "block_nerf.far_m=5"])
+    assert load_config(None, ["block_nerf.near_m=5", "block_nerf.far_m=6"]).block_nerf.far_m == 6
+    assert load_config(None, ["block_nerf.near_m=5"]).block_nerf.far_m is None

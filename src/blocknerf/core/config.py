@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from blocknerf.core.errors import UserError
 from blocknerf.core.files import read_json
@@ -60,7 +60,7 @@ class BlockManagerConfig(Section):
     blend_power: NotNegative = 4.0
     """p of the inverse-distance weights d^-p (Block-NeRF, section 4.3: 4 in Alamo Square, 1 in Mission Bay)."""
     max_composited: Annotated[int, Field(ge=1, le=8)] = 3
-    """At most this many blocks make one picture."""
+    """At most this many blocks make one picture, but all that are equally near within 10 % (see city/selection.py)."""
 
 
 class HashGridConfig(Section):
@@ -91,6 +91,12 @@ class FieldConfig(Section):
     far_m: Positive | None = None
     """Rays end here; none: a hundred times the block's radius."""
     hash_grid: HashGridConfig = HashGridConfig()
+
+    @model_validator(mode="after")
+    def _near_is_before_far(self) -> "FieldConfig":
+        if self.near_m is not None and self.far_m is not None and self.near_m >= self.far_m:
+            raise ValueError(f"near_m {self.near_m:g} must be less than far_m {self.far_m:g}")
+        return self
 
 
 class AppearanceConfig(Section):
@@ -223,7 +229,8 @@ def _explain(error: ValidationError, origin: str) -> str:
         if problem["type"] == "extra_forbidden":
             lines.append(f"unknown key {where!r}" + _nearest(problem["loc"]))
         else:
-            lines.append(f"{where}: {problem['msg'].lower()}, not {problem['input']!r}")
+            arrived = "" if isinstance(problem["input"], dict) else f", not {problem['input']!r}"
+            lines.append(f"{where}: {problem['msg'].lower()}{arrived}")
     return f"The configuration from {origin} cannot be used: " + "; ".join(lines) + "."
 
 

@@ -30,17 +30,6 @@ class RayBatch:
 
 
 @dataclass(frozen=True, slots=True)
-class Samples:
-    """Intervals along rays: `edges` in metres ascending, interval i spans edges[i] to edges[i + 1].
-
-    `edges_s` are the same edges in the spacing coordinate s in [0, 1] of the sampler.
-    """
-
-    edges: Float[Tensor, "rays edges"]
-    edges_s: Float[Tensor, "rays edges"]
-
-
-@dataclass(frozen=True, slots=True)
 class FieldOutput:
     """What a radiance field says at points: `density` per metre, >= 0, and colour in [0, 1]."""
 
