@@ -198,9 +198,9 @@ def test_costs_follow_their_formulas():
     block = make_plan(scene, config_of("block_manager.max_blocks=1")).blocks[0]
     cost = estimate(block, scene, config, cores=2)
     assert (cost.images, cost.pixels) == (48, 48 * 32 * 24)
-    assert cost.minutes == pytest.approx(48 * 32 * 24 * 3 / 24_000 / 60)
+    assert cost.minutes == pytest.approx(48 * 32 * 24 * 3 / 32_000 / 60)
     assert estimate(block, scene, config, cores=4).minutes == pytest.approx(cost.minutes / 2)
-    assert cost.bytes_on_disk == 16 * parameters(FieldConfig())
+    assert cost.bytes_on_disk == 20 * parameters(FieldConfig())
     assert cost.memory_gb > cost.bytes_on_disk / 1e9
     assert store_bytes(scene, config) == int((48 * 3 + 12) * 32 * 24 * 1.3125)
 
