@@ -38,7 +38,8 @@ class _TwoLayers(torch.autograd.Function):
     @staticmethod
     def forward(ctx, values, *parameters):  # pyright: ignore[reportIncompatibleMethodOverride]
         out = torch.empty(values.shape[0], parameters[2].shape[0])
-        mlp_numba.forward(*(tensor.detach().numpy() for tensor in (values, *parameters)), out.numpy())
+        x, weight1, bias1, weight2, bias2 = (tensor.detach().numpy() for tensor in (values, *parameters))
+        mlp_numba.forward(x, weight1, bias1, weight2, bias2, out.numpy())
         ctx.save_for_backward(values, *parameters)
         return out
 
@@ -47,8 +48,10 @@ class _TwoLayers(torch.autograd.Function):
         values, *parameters = ctx.saved_tensors
         grad_values = torch.empty(values.shape)
         slabs = [torch.zeros(WORKERS, *parameter.shape) for parameter in parameters]
-        inputs = (tensor.detach().numpy() for tensor in (values, *parameters[:3]))
+        x, weight1, bias1, weight2 = (tensor.detach().numpy() for tensor in (values, *parameters[:3]))
+        grad1, grad_bias1, grad2, grad_bias2 = (slab.numpy() for slab in slabs)
         mlp_numba.backward(
-            *inputs, grad_out.contiguous().numpy(), grad_values.numpy(), *(slab.numpy() for slab in slabs)
-        )
+            x, weight1, bias1, weight2, grad_out.contiguous().numpy(),
+            grad_values.numpy(), grad1, grad_bias1, grad2, grad_bias2,
+        )  # fmt: skip
         return grad_values, *(slab.sum(0) for slab in slabs)
