@@ -12,6 +12,7 @@ import torch
 
 from blocknerf.blocks.output import plan_scene
 from blocknerf.city.block_file import has_block, read_block, read_block_meta
+from blocknerf.cli.train import base_config
 from blocknerf.core.config import load_config
 from blocknerf.core.errors import UserError
 from blocknerf.models.block_nerf import BlockNeRF
@@ -112,6 +113,15 @@ def test_what_was_learned_is_not_overwritten_unasked(room, tmp_path):
     assert _train(run, resume=True) == []
     assert (tmp_path / "blocks" / "000" / "latest.json").read_bytes() == before
     assert len(_train(run, overwrite=True)) == 1
+
+
+def test_going_on_needs_no_configuration_again(room, tmp_path):
+    run = _run(room, tmp_path, "training.num_epochs=1")
+    _train(run)
+    assert base_config(None, tmp_path, resume=True) == tmp_path / "config.json"
+    assert load_config(base_config(None, tmp_path, resume=True)) == run.config
+    assert base_config(None, tmp_path, resume=False) is None
+    assert base_config(Path("mine.yaml"), tmp_path, resume=True) == Path("mine.yaml")
 
 
 def test_an_unknown_block_is_named(room, tmp_path):

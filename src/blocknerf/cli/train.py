@@ -31,7 +31,7 @@ def train(
     Args:
         data_root: Folder of the scene: a COLMAP model or transforms.json with its images.
         output_dir: Folder of the run; made when it is not there.
-        config: YAML or JSON file; none: the defaults.
+        config: YAML or JSON file; none: the defaults, or with --resume what the folder was begun with.
         overrides: Single values, as section.key=value.
         blocks: Only these, as in 000,003; none: all.
         jobs: Blocks trained at once, each in a process with its share of the cores.
@@ -42,7 +42,8 @@ def train(
     from blocknerf.cli.plan import print_plan
     from blocknerf.training.run import Run, train_blocks
 
-    settings, scene, planned = plan_scene(load_config(config, overrides), data_root, output_dir)
+    base = base_config(config, output_dir, resume)
+    settings, scene, planned = plan_scene(load_config(base, overrides), data_root, output_dir)
     start_logging(output_dir / "logs" / "train.log")
     print_plan(planned, scene, settings)
     block_ids = _block_ids(blocks)
@@ -64,6 +65,12 @@ def train(
         results = train_blocks(run, block_ids, jobs, resume, overwrite, report)
     console.print(_results_table(results) if results else "Every block is trained already.")
     log.info("The city is in %s. Look at it with `blocknerf evaluate %s`.", output_dir, output_dir)
+
+
+def base_config(config: Path | None, output_dir: Path, resume: bool) -> Path | None:
+    """The file that overrides are applied to: what --resume goes on with is the folder's own, unless one is given."""
+    own = output_dir / "config.json"
+    return own if config is None and resume and own.is_file() else config
 
 
 def _block_ids(blocks: str | None) -> tuple[str, ...]:
