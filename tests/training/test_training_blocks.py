@@ -16,6 +16,7 @@ from blocknerf.cli.train import base_config
 from blocknerf.core.config import load_config
 from blocknerf.core.errors import UserError
 from blocknerf.models.block_nerf import BlockNeRF
+from blocknerf.scene.readers.read import read_scene
 from blocknerf.scene.store import ImageStore
 from blocknerf.training.run import Run, train_blocks
 from blocknerf.training.trainer import BlockNeRFTrainer
@@ -158,6 +159,22 @@ def test_masked_images_train_and_validate(room, tmp_path):
     run = _run(masked, tmp_path / "out")
     assert _trainer(run).sampler.num_pixels == 7 * 32 * 16
     assert _train(run)[0].val_psnr is not None
+
+
+def test_an_image_that_its_mask_hides_wholly_does_no_harm(tmp_path):
+    from PIL import Image
+
+    scene = write_room(tmp_path / "scene", images=9)
+    for image in sorted((scene / "images").rglob("*.png")):
+        mask = scene / "masks" / f"{image.relative_to(scene / 'images')}.png"
+        mask.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (32, 24), 255).save(mask)
+    first = _run(scene, tmp_path / "plan").plan.blocks[0].train_images[0]
+    name = next(image.name for image in read_scene(scene, load_config(None).dataset).images if image.id == first)
+    Image.new("L", (32, 24), 0).save(scene / "masks" / f"{name}.png")
+    run = _run(scene, tmp_path / "out", "training.num_epochs=1")
+    assert run.plan.blocks[0].train_images[0] == first
+    assert len(_train(run)) == 1
 
 
 def test_blocks_in_processes_are_the_blocks_of_one_process(room, tmp_path):

@@ -1,5 +1,7 @@
 """PSNR and SSIM of one picture against one photograph, over the pixels that count. Colours are floats in [0, 1]."""
 
+from typing import cast
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -35,7 +37,8 @@ def ssim(render: Float[Tensor, "h w 3"], truth: Float[Tensor, "h w 3"], valid: B
             "Train and evaluate with a smaller dataset.image_downsample."
         )
     shown = torch.where(valid[..., None], render.clamp(0, 1), truth)
-    _, similarity = structural_similarity_index_measure(
+    both = structural_similarity_index_measure(
         shown.movedim(-1, 0)[None], truth.movedim(-1, 0)[None], data_range=1.0, return_full_image=True
-    )  # type: ignore[misc]
+    )
+    _, similarity = cast(tuple[Tensor, Tensor], both)
     return float(similarity[0].movedim(0, -1)[valid].double().mean())

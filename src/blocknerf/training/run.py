@@ -67,7 +67,7 @@ def train_one(
     tensorboard_dir = run.output_dir / "tensorboard" / block.id if run.config.logging.use_tensorboard else None
     folder = block_folder(run.output_dir, block.id)
     trainer = BlockNeRFTrainer(run.config, block, store, run.plan.scene_hash, folder, tensorboard_dir, report)
-    warm_up(PixelSampler(store, trainer.image_ids[:1], batch_size=8, seed=0))
+    warm_up(PixelSampler(store, trainer.image_ids, batch_size=8, seed=0))
     if trainer.resume():
         log.info("Block %s goes on at step %d.", block.id, trainer.step)
     log.info("Training block %s on %d images.", block.id, len(trainer.image_ids))

@@ -20,13 +20,14 @@ def warm_up(sampler: PixelSampler) -> None:
     """
     begin = time.perf_counter()
     rng = generator(0, "warm up")
-    config = load_config(None, ["block_nerf.hash_grid.log2_table_rows=8", "block_nerf.proposal_resolution=8"])
+    tiny = ("block_nerf.hash_grid.log2_table_rows=8", "block_nerf.proposal_resolution=8")
+    config = load_config(None, [*tiny, "training.use_appearance_embedding=false"])
     batch = sampler.next()
-    model = BlockNeRF(config, (0.0, 0.0, 0.0), 1.0, ("none",), ("none",), rng)
+    model = BlockNeRF(config, (0.0, 0.0, 0.0), 1.0, (), (), rng)
     optimizer = BlockOptimizer(model, config.training)
     total, _ = BlockNeRFLoss(config.training)(model, batch.rays, batch.rgb, rng)
     total.backward()
-    optimizer.step({"nerf": 1e-3, "appearance": 1e-3})
+    optimizer.step({"nerf": 1e-3})
     spent_s = time.perf_counter() - begin
     if spent_s > LONG_S:
         log.info("Kernels compiled in %.0f s; the next run on this machine finds them ready.", spent_s)
