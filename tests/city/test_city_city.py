@@ -51,7 +51,12 @@ def at(x: float) -> torch.Tensor:
 
 
 def rays(count: int = 4) -> RayBatch:
-    return RayBatch(torch.zeros(count, 3), torch.tensor([[0.0, 0, 1]]).expand(count, 3), torch.full((count,), -1))
+    return RayBatch(
+        torch.zeros(count, 3),
+        torch.tensor([[0.0, 0, 1]]).expand(count, 3),
+        torch.full((count,), -1),
+        torch.zeros(count),
+    )
 
 
 def test_a_city_file_comes_back_as_written(tmp_path):

@@ -11,7 +11,7 @@ from blocknerf.core.types import RayBatch, RenderOutput
 def rays(count: int) -> RayBatch:
     draw = torch.Generator().manual_seed(0)
     directions = torch.nn.functional.normalize(torch.randn(count, 3, generator=draw), dim=-1)
-    return RayBatch(torch.randn(count, 3, generator=draw), directions, torch.arange(count) - 1)
+    return RayBatch(torch.randn(count, 3, generator=draw), directions, torch.arange(count) - 1, torch.rand(count))
 
 
 def pixels(count: int, seed: int = 0) -> RenderOutput:
@@ -24,7 +24,7 @@ def test_slices_of_rays_put_together_are_the_rays():
     batch = rays(7)
     parts = [batch[0:3], batch[3:7]]
     assert [len(part) for part in parts] == [3, 4]
-    for name in ("origins", "directions", "image_slots"):
+    for name in ("origins", "directions", "image_slots", "radii"):
         assert torch.equal(torch.cat([getattr(part, name) for part in parts]), getattr(batch, name))
 
 

@@ -59,7 +59,7 @@ class Album:
         count = HEIGHT * WIDTH
         spread = torch.linspace(-0.5, 0.5, count)
         directions = torch.nn.functional.normalize(torch.stack([spread, 0 * spread, 1 + 0 * spread], -1), dim=-1)
-        return RayBatch(torch.zeros(count, 3), directions, torch.full((count,), -1))
+        return RayBatch(torch.zeros(count, 3), directions, torch.full((count,), -1), torch.zeros(count))
 
 
 def make_city(out: Path) -> City:

@@ -11,17 +11,17 @@ from blocknerf.geometry.contraction import contract
 
 def test_a_wrong_shape_is_caught():
     with pytest.raises(TypeCheckError):
-        RayBatch(torch.zeros(2, 3), torch.zeros(2, 4), torch.zeros(2, dtype=torch.int64))
+        RayBatch(torch.zeros(2, 3), torch.zeros(2, 4), torch.zeros(2, dtype=torch.int64), torch.zeros(2))
 
 
 def test_lengths_that_do_not_agree_are_caught():
     with pytest.raises(TypeCheckError):
-        RayBatch(torch.zeros(2, 3), torch.zeros(3, 3), torch.zeros(2, dtype=torch.int64))
+        RayBatch(torch.zeros(2, 3), torch.zeros(3, 3), torch.zeros(2, dtype=torch.int64), torch.zeros(2))
 
 
 def test_a_wrong_kind_of_number_is_caught():
     with pytest.raises(TypeCheckError):
-        RayBatch(torch.zeros(2, 3), torch.zeros(2, 3), torch.zeros(2))
+        RayBatch(torch.zeros(2, 3), torch.zeros(2, 3), torch.zeros(2), torch.zeros(2))
 
 
 def test_a_wrong_argument_of_a_function_is_caught():

@@ -34,7 +34,7 @@ def _rays(count=64, offset=(0.0, 0.0, 0.0), scale=1.0) -> RayBatch:
     rng = generator(0, "rays")
     directions = torch.nn.functional.normalize(torch.randn(count, 3, generator=rng), dim=-1)
     origins = scale * torch.randn(count, 3, generator=rng) + torch.tensor(offset)
-    return RayBatch(origins, directions, torch.zeros(count, dtype=torch.int64))
+    return RayBatch(origins, directions, torch.zeros(count, dtype=torch.int64), torch.full((count,), 1e-3))
 
 
 def test_moving_block_and_rays_together_changes_nothing():

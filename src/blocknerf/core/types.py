@@ -15,18 +15,25 @@ class RayBatch:
     """Rays in world coordinates.
 
     `directions` have unit length. `image_slots` are rows of a block's appearance table, -1 for "no image"
-    (the mean code).
+    (the mean code). `radii` are those of the pixels' cones at distance 1: a disc of this radius has the variance of the
+    pixel's footprint there (mip-NeRF, section 3.1).
     """
 
     origins: Float[Tensor, "rays 3"]
     directions: Float[Tensor, "rays 3"]
     image_slots: Int[Tensor, " rays"]
+    radii: Float[Tensor, " rays"]
 
     def __len__(self) -> int:
         return self.origins.shape[0]
 
     def __getitem__(self, index: slice | Tensor) -> "RayBatch":
-        return RayBatch(self.origins[index], self.directions[index], self.image_slots[index])
+        return RayBatch(
+            origins=self.origins[index],
+            directions=self.directions[index],
+            image_slots=self.image_slots[index],
+            radii=self.radii[index],
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from jaxtyping import Float32, Float64
 
 from blocknerf.core.types import RayBatch
 from blocknerf.scene.colmap_module import pycolmap
+from blocknerf.scene.radii_numba import picture_radii
 from blocknerf.scene.scene import Camera
 
 _CHUNK_PIXELS = 1 << 18
@@ -74,6 +75,12 @@ def rays_from_directions(directions_cam: Float32[np.ndarray, "h w 3"], world_fro
     """World rays, row-major, of a picture whose directions in camera axes are given."""
     rotation = torch.from_numpy(np.ascontiguousarray(world_from_cam[:, :3], dtype=np.float32))
     center = torch.from_numpy(np.ascontiguousarray(world_from_cam[:, 3], dtype=np.float32))
-    directions = torch.from_numpy(np.array(directions_cam, np.float32).reshape(-1, 3)) @ rotation.T
-    slots = torch.full((len(directions),), -1, dtype=torch.int64)
-    return RayBatch(center.expand_as(directions).contiguous(), directions, slots)
+    height, width = directions_cam.shape[:2]
+    flat = np.array(directions_cam, np.float32).reshape(-1, 3)
+    directions = torch.from_numpy(flat) @ rotation.T
+    return RayBatch(
+        origins=center.expand_as(directions).contiguous(),
+        directions=directions,
+        image_slots=torch.full((len(directions),), -1, dtype=torch.int64),
+        radii=torch.from_numpy(picture_radii(flat, width, height)),
+    )

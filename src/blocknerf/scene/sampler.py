@@ -118,14 +118,18 @@ class PixelSampler:
     def _gather(self, slots: np.ndarray, flat: np.ndarray, valid: np.ndarray | None) -> PixelBatch:
         table, count = self._table, len(slots)
         origins, directions, rgb = (np.empty((count, 3), np.float32) for _ in range(3))
-        pixels_xy = np.empty((count, 2), np.float32)
+        pixels_xy, radii = np.empty((count, 2), np.float32), np.empty(count, np.float32)
         gather_pixels(
-            *(slots, flat, table.directions_begin, table.width, table.world_from_cam),
+            *(slots, flat, table.directions_begin, table.width, table.height, table.world_from_cam),
             *(self._pixels.rgb, self._pixels.directions, table.rgb_begin),
-            *(origins, directions, rgb, pixels_xy),
+            *(origins, directions, radii, rgb, pixels_xy),
         )
-        named = table.slot[slots]
-        rays = RayBatch(torch.from_numpy(origins), torch.from_numpy(directions), torch.from_numpy(named))
+        rays = RayBatch(
+            origins=torch.from_numpy(origins),
+            directions=torch.from_numpy(directions),
+            image_slots=torch.from_numpy(table.slot[slots]),
+            radii=torch.from_numpy(radii),
+        )
         good = torch.ones(count, dtype=torch.bool) if valid is None else torch.from_numpy(valid)
         return PixelBatch(rays, torch.from_numpy(rgb), torch.from_numpy(pixels_xy), good)
 

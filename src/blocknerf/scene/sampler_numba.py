@@ -3,6 +3,8 @@
 import numpy as np
 from numba import njit
 
+from blocknerf.scene.radii_numba import pixel_radius
+
 PATCH_TRIES = 64
 PATCH_VALID_SHARE = 0.5
 
@@ -108,8 +110,8 @@ def draw_patches(key, first_patch, size, corners, rgb_begin, width, valid, slots
 
 @njit(cache=True)
 def gather_pixels(
-    slots, flat, directions_begin, width, world_from_cam, all_rgb, all_directions, rgb_begin,
-    origins, directions, rgb, pixels_xy,
+    slots, flat, directions_begin, width, height, world_from_cam, all_rgb, all_directions, rgb_begin,
+    origins, directions, radii, rgb, pixels_xy,
 ):  # fmt: skip
     for ray in range(len(slots)):
         row = slots[ray]
@@ -117,6 +119,7 @@ def gather_pixels(
         pixels_xy[ray, 0] = pixel % width[row] + 0.5
         pixels_xy[ray, 1] = pixel // width[row] + 0.5
         direction = all_directions[directions_begin[row] + pixel]
+        radii[ray] = pixel_radius(all_directions, directions_begin[row], width[row], height[row], pixel)
         pose = world_from_cam[row]
         for axis in range(3):
             origins[ray, axis] = pose[axis, 3]
