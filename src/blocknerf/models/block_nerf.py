@@ -1,4 +1,4 @@
-"""One block: field, proposal and appearance codes around a centre, asked in world coordinates."""
+"""One block: a radiance field and appearance codes around a centre, asked in world coordinates."""
 
 from typing import Any
 
@@ -8,13 +8,10 @@ from torch import Tensor, nn
 
 from blocknerf.core.config import Config
 from blocknerf.core.types import FieldOutput, RayBatch, RenderOutput
-from blocknerf.geometry.contraction import contract, to_unit_cube
 from blocknerf.models.appearance import AppearanceEmbedding
+from blocknerf.models.backbone import Backbone
 from blocknerf.models.hash_field import HashField
-from blocknerf.models.proposal import ProposalGrid
-from blocknerf.rendering.volume import CompositedRays, Spacing, composite_rays
-
-RAYS_AT_ONCE = 4096  # when rendering: the samples' features stay in the processor's cache
+from blocknerf.rendering.volume import CompositedRays, Spacing
 
 
 class BlockNeRF(nn.Module):
@@ -40,19 +37,14 @@ class BlockNeRF(nn.Module):
         if config.training.use_appearance_embedding:
             self.appearance = AppearanceEmbedding(config.appearance_embedding.embedding_dim, image_ids, drives)
         code_dim = config.appearance_embedding.embedding_dim if self.appearance is not None else 0
-        self.field = HashField(config.block_nerf, code_dim, rng)
-        self.proposal = ProposalGrid(config.block_nerf.proposal_resolution)
-        self.spacing = _spacing(config, radius_m)
+        self.field: Backbone = HashField(config.block_nerf, code_dim, _spacing(config, radius_m), rng)
 
     def composite(
         self, rays: RayBatch, codes: Float[Tensor, "rays code"] | None, rng: torch.Generator | None
     ) -> tuple[Float[Tensor, "rays 3"], CompositedRays]:
         """Colour of every ray and what it was made of. Differentiable; `rng` perturbs the samples."""
         origins = (rays.origins - self.center_world) / self.radius_m
-        composited = composite_rays(
-            origins, rays.directions, self.spacing, self.proposal, self.field.density_and_features, rng
-        )
-        rgb = self.field.shade(composited.features, rays.directions, codes)
+        rgb, composited = self.field.composite(origins, rays.directions, rays.radii, codes, rng)
         if self.config.dataset.white_background:
             opacity = composited.opacity[:, None]
             rgb = rgb * opacity + (1 - opacity)
@@ -70,8 +62,8 @@ class BlockNeRF(nn.Module):
         """Pixels of any number of rays, in chunks, without randomness. `code`: see `code_for`; none: the mean."""
         code = self.code_for(None, None) if code is None else code
         parts = []
-        for start in range(0, len(rays), RAYS_AT_ONCE):
-            chunk = rays[start : start + RAYS_AT_ONCE]
+        for start in range(0, len(rays), self.field.rays_at_once):
+            chunk = rays[start : start + self.field.rays_at_once]
             codes = None if code is None else code.expand(len(chunk), -1)
             rgb, composited = self.composite(chunk, codes, None)
             parts.append(RenderOutput(rgb, composited.opacity, composited.distance * self.radius_m))
@@ -90,11 +82,8 @@ class BlockNeRF(nn.Module):
     ) -> FieldOutput:
         """Density (per metre) and colour at points seen along unit directions. `code` as in `render`."""
         code = self.code_for(None, None) if code is None else code
-        density, features = self.field.density_and_features(
-            to_unit_cube(contract((points_world - self.center_world) / self.radius_m))
-        )
         codes = None if code is None else code.expand(points_world.shape[0], -1)
-        rgb = self.field.shade(features, directions, codes)
+        density, rgb = self.field.query((points_world - self.center_world) / self.radius_m, directions, codes)
         return FieldOutput(density[:, None] / self.radius_m, rgb[:, None])
 
     def description(self) -> dict[str, Any]:

@@ -28,6 +28,10 @@ class HashGrid(nn.Module):
         self.gradient: RowGradient | None = None
 
     @property
+    def rows(self) -> Float[Tensor, "levels rows features"]:
+        return self.table
+
+    @property
     def width(self) -> int:
         return self.table.shape[0] * FEATURES
 

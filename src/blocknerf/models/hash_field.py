@@ -11,8 +11,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from blocknerf.core.config import FieldConfig
+from blocknerf.geometry.contraction import contract, to_unit_cube
 from blocknerf.kernels.mlp import two_layers
+from blocknerf.models.backbone import RowTable
 from blocknerf.models.encodings import HashGrid, spherical_harmonics
+from blocknerf.models.proposal import ProposalGrid
+from blocknerf.rendering.volume import CompositedRays, Spacing, composite_rays
 
 NUM_FEATURES = 15
 MAX_LOG_DENSITY = 12.0
@@ -20,19 +24,51 @@ LOG_DENSITY_BIAS = -1.0  # a new field is thin fog: every sample of a ray gets a
 
 
 class HashField(nn.Module):
-    """Density (per block radius) and features at points of the contracted unit cube; colour of what was composited."""
+    """The `hash` backbone (see `Backbone`): a proposal grid for places, a hash grid and networks for what is there."""
 
-    def __init__(self, config: FieldConfig, code_dim: int, rng: torch.Generator | None = None):
+    rays_at_once = 4096  # the samples' features stay in the processor's cache
+
+    def __init__(self, config: FieldConfig, code_dim: int, spacing: Spacing, rng: torch.Generator | None = None):
         super().__init__()
+        self.spacing = spacing
         self.direction_levels = config.dir_encoding_levels
         self.grid = HashGrid(config.hash_grid, rng)
         width = config.hidden_dim
         self.base = _mlp([self.grid.width, width, 1 + NUM_FEATURES], rng)
         self.head = _mlp([NUM_FEATURES + config.dir_encoding_levels**2 + code_dim, width, width, 3], rng)
+        self.proposal = ProposalGrid(config.proposal_resolution)
+
+    def composite(
+        self,
+        origins: Float[Tensor, "rays 3"],
+        directions: Float[Tensor, "rays 3"],
+        radii: Float[Tensor, " rays"],
+        codes: Float[Tensor, "rays code"] | None,
+        rng: torch.Generator | None,
+    ) -> tuple[Float[Tensor, "rays 3"], CompositedRays]:
+        """See `Backbone`. A grid has no notion of a pixel's width: `radii` change nothing."""
+        composited = composite_rays(origins, directions, self.spacing, self.proposal, self.density_and_features, rng)
+        return self.shade(composited.features, directions, codes), composited
+
+    def query(
+        self,
+        points: Float[Tensor, "points 3"],
+        directions: Float[Tensor, "points 3"],
+        codes: Float[Tensor, "points code"] | None,
+    ) -> tuple[Float[Tensor, " points"], Float[Tensor, "points 3"]]:
+        density, features = self.density_and_features(to_unit_cube(contract(points)))
+        return density, self.shade(features, directions, codes)
+
+    def row_tables(self) -> dict[str, RowTable]:
+        return {"table": self.grid, "proposal": self.proposal}
+
+    def networks(self) -> list[nn.Parameter]:
+        return [*self.base.parameters(), *self.head.parameters()]
 
     def density_and_features(
         self, points: Float[Tensor, "*samples 3"]
     ) -> tuple[Float[Tensor, "*samples"], Float[Tensor, "*samples features"]]:
+        """At points of the contracted unit cube; density per block radius."""
         shape = points.shape[:-1]
         encoded = self.grid(points.reshape(-1, 3))
         first, second = cast(nn.Linear, self.base[0]), cast(nn.Linear, self.base[2])

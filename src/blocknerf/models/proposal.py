@@ -16,6 +16,10 @@ class ProposalGrid(nn.Module):
         self.log_density = nn.Parameter(torch.zeros(resolution + 1, resolution + 1, resolution + 1))
         self.gradient: RowGradient | None = None
 
+    @property
+    def rows(self) -> Float[Tensor, "1 cells 1"]:
+        return self.log_density.view(1, -1, 1)
+
     def forward(
         self,
         origins: Float[Tensor, "rays 3"],

@@ -17,16 +17,14 @@ class BlockOptimizer:
     def __init__(self, model: BlockNeRF, config: TrainingConfig):
         self.step_count = 0
         self.config = config
-        grid, proposal = model.field.grid, model.proposal
-        table = grid.table
-        log_density = proposal.log_density.view(1, -1, 1)
-        self.tables = {"table": table, "proposal": log_density}
+        self.tables = {name: table.rows for name, table in model.field.row_tables().items()}
         self.gradients = {name: RowGradient(torch.zeros_like(values)) for name, values in self.tables.items()}
         self.moments = {
             name: (torch.zeros_like(values), torch.zeros_like(values)) for name, values in self.tables.items()
         }
-        grid.gradient, proposal.gradient = self.gradients["table"], self.gradients["proposal"]
-        networks = [*model.field.base.parameters(), *model.field.head.parameters()]
+        for name, table in model.field.row_tables().items():
+            table.gradient = self.gradients[name]
+        networks = model.field.networks()
         groups = [{"params": networks, "weight_decay": config.weight_decay, "name": "nerf"}]
         if model.appearance is not None:
             groups.append({"params": [model.appearance.codes], "weight_decay": 0.0, "name": "appearance"})

@@ -1,0 +1,58 @@
+"""The seam between a block and its radiance field: two backbones, one interface."""
+
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from blocknerf.kernels.row_gradient import RowGradient
+from blocknerf.rendering.volume import CompositedRays
+
+
+@runtime_checkable
+class RowTable(Protocol):
+    """Parameters of which a step changes a few rows; `gradient` collects what the sparse optimiser consumes."""
+
+    gradient: RowGradient | None
+
+    @property
+    def rows(self) -> Float[Tensor, "levels rows features"]:
+        """The parameters, not a copy."""
+        ...
+
+
+@runtime_checkable
+class Backbone(Protocol):
+    """Samples along rays and the networks that answer there. Block units; ray directions have unit length."""
+
+    rays_at_once: int
+    """How many rays to composite in one call when no gradient is wanted."""
+
+    def composite(
+        self,
+        origins: Float[Tensor, "rays 3"],
+        directions: Float[Tensor, "rays 3"],
+        radii: Float[Tensor, " rays"],
+        codes: Float[Tensor, "rays code"] | None,
+        rng: torch.Generator | None,
+    ) -> tuple[Float[Tensor, "rays 3"], CompositedRays]:
+        """Colour of every ray before black, and what it was made of. Differentiable; `rng` perturbs the samples."""
+        ...
+
+    def query(
+        self,
+        points: Float[Tensor, "points 3"],
+        directions: Float[Tensor, "points 3"],
+        codes: Float[Tensor, "points code"] | None,
+    ) -> tuple[Float[Tensor, " points"], Float[Tensor, "points 3"]]:
+        """Density (per block radius) and colour at points without extent. Differentiable."""
+        ...
+
+    def row_tables(self) -> dict[str, RowTable]:
+        """Parameters for the sparse optimiser, by name."""
+        ...
+
+    def networks(self) -> list[nn.Parameter]:
+        """All other parameters."""
+        ...
