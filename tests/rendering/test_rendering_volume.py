@@ -5,8 +5,9 @@ import math
 import pytest
 import torch
 
+from blocknerf.kernels.compositing import render_weights
 from blocknerf.rendering.quality import psnr
-from blocknerf.rendering.volume import Spacing, composite_rays, stratified_edges
+from blocknerf.rendering.volume import Spacing, composite_rays, stratified_edges, transmittance
 
 SPACING = Spacing(near=0.05, far=20.0, num_coarse=64, num_fine=48)
 
@@ -56,6 +57,15 @@ def test_a_sphere_is_found_where_it_stands():
     out = composite_rays(origins, directions, SPACING, proposal, field)
     assert torch.allclose(out.distance, torch.full((10,), 3.0), atol=0.12)
     assert bool((out.opacity > 0.99).all())
+
+
+def test_transmittance_is_the_exclusive_product():
+    rng = torch.Generator().manual_seed(3)
+    density, edges = 9 * torch.rand(20, 12, generator=rng), torch.rand(20, 13, generator=rng).cumsum(-1)
+    alpha = 1 - torch.exp(-density * edges.diff(dim=-1))
+    arriving = transmittance(render_weights(density, edges))
+    assert torch.equal(arriving[:, 0], torch.ones(20))
+    assert torch.allclose(arriving[:, 1:], (1 - alpha).cumprod(-1)[:, :-1], atol=1e-6)
 
 
 def test_stratified_edges_ascend_and_keep_their_ends():

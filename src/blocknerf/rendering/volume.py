@@ -37,6 +37,7 @@ class CompositedRays:
     features: Float[Tensor, "rays features"]
     opacity: Float[Tensor, " rays"]
     distance: Float[Tensor, " rays"]
+    edges: Float[Tensor, "rays fine_edges"]  # distances, block units
     edges_s: Float[Tensor, "rays fine_edges"]
     weights: Float[Tensor, "rays fine_bins"]
     proposal_edges_s: Float[Tensor, "rays edges"]
@@ -71,11 +72,21 @@ def composite_rays(
         features=accumulate(weights, features),
         opacity=opacity,
         distance=expected_distance(weights.detach(), edges),
+        edges=edges,
         edges_s=edges_s,
         weights=weights,
         proposal_edges_s=proposal_edges_s,
         proposal_weights=proposal_weights,
     )
+
+
+def transmittance(weights: Float[Tensor, "rays bins"]) -> Float[Tensor, "rays bins"]:
+    """The share of light that arrives at the beginning of every interval: exclusive, 1 for the first.
+
+    What is left when the weights before are taken away is the exclusive product of 1 - alpha.
+    """
+    before = torch.nn.functional.pad(weights[..., :-1].cumsum(-1), (1, 0))
+    return (1 - before).clamp(0, 1)
 
 
 def stratified_edges(rays: int, bins: int, rng: torch.Generator | None) -> Float[Tensor, "rays edges"]:
