@@ -118,9 +118,9 @@ def test_with_an_image_blocks_that_never_saw_it_take_its_drive(untrained, tmp_pa
     monkeypatch.setattr("blocknerf.blocks.output.open_scene", lambda *_: replace(scene, images=images))
     asked = []
 
-    def remember(city, views, image_id, drive):
-        asked.append((image_id, drive))
-        return render_views(city, views, image_id, drive)
+    def remember(city, views, look):
+        asked.append((look.image_id, look.drive))
+        return render_views(city, views, look)
 
     monkeypatch.setattr("blocknerf.export.render.render_views", remember)
     render(untrained, video=tmp_path / "x.mp4", image=images[3].name, drive=follow, frames=12)

@@ -26,7 +26,7 @@ def _model(config: Config, center=(0.0, 0.0, 0.0), radius_m=2.0, seed=1) -> Bloc
     with torch.no_grad():
         model.field.grid.table.mul_(5000)  # structure instead of thin fog
         if model.appearance is not None:
-            model.appearance.codes.normal_(generator=generator(seed, "codes"))
+            model.appearance.residuals.normal_(generator=generator(seed, "codes"))
     return model
 
 

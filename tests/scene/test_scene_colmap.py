@@ -12,6 +12,7 @@ from blocknerf.core.config import DatasetConfig
 from blocknerf.core.errors import UserError
 from blocknerf.scene.colmap_module import pycolmap
 from blocknerf.scene.readers.colmap_files import read_model
+from blocknerf.scene.photographs import exposure_of
 from blocknerf.scene.readers.read import read_scene
 from blocknerf.scene.scene import Scene, scene_hash
 
@@ -282,6 +283,27 @@ def test_ids_follow_name_and_content_and_the_hash_follows_poses(tmp_path: Path):
     moved = read_scene(tmp_path, CONFIG)
     assert [image.id for image in moved.images] == [image.id for image in after.images]
     assert scene_hash(moved) != scene_hash(after)
+
+
+def test_exposure_of_damaged_exif_is_unknown():
+    good = {33434: TiffImagePlugin.IFDRational(1, 60), 33437: TiffImagePlugin.IFDRational(28, 10), 34855: 100}
+
+    def of(**changes) -> float | None:
+        exif = Image.Exif()
+        exif[0x8769] = good | {int(tag[1:]): value for tag, value in changes.items()}
+        image = picture(8, 6)
+        image.getexif().update(exif)
+        image.getexif()._ifds[0x8769] = dict(exif[0x8769])
+        return exposure_of(image)
+
+    assert of() == pytest.approx(1 / 60 / 2.8**2)
+    assert of(t34855=(100, 0)) == of()  # some cameras write the gain twice
+    nothing = TiffImagePlugin.IFDRational(1, 0)
+    for changes in (
+        {"t33434": nothing}, {"t33437": nothing}, {"t33434": "1/60 s"}, {"t34855": "auto"}, {"t34855": 0}, {"t33437": 0.0},
+        {"t33434": b"\x01"}, {"t34855": ()}, {"t34855": None}, {"t33434": -0.02}, {"t33434": 1e9}, {"t33437": float("nan")},
+    ):  # fmt: skip
+        assert of(**changes) is None, changes
 
 
 def test_exposure_comes_from_exif(tmp_path: Path):

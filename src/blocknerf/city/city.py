@@ -1,7 +1,7 @@
 """Many blocks, one picture: blocks are loaded when a camera needs them and kept within a memory budget."""
 
 from collections import Counter, OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -26,8 +26,19 @@ class BlockRenderer(Protocol):
         """Pixels of all rays under one appearance code; without gradients, the same for the same rays."""
         ...
 
-    def code_for(self, image_id: str | None, drive: str | None) -> Float[Tensor, " dim"] | None:
-        """The code of that image if it was trained here, else the mean of its drive, else the mean of all."""
+    def code_for(
+        self,
+        image_id: str | None,
+        drive: str | None,
+        exposure_stops: float = 0.0,
+        exposure: float | None = None,
+        towards: tuple[str | None, str | None, float] | None = None,
+    ) -> Float[Tensor, " dim"] | None:
+        """The code of that image if it was trained here, else the mean of its drive, else the mean of all.
+
+        `exposure` is a captured one, in place of what is known; stops are added. With `towards`, an (image id, drive,
+        share), the code lies between both.
+        """
         ...
 
 
@@ -114,15 +125,25 @@ class City:
         image_id: str | None = None,
         drive: str | None = None,
         only: str | None = None,
+        codes: Mapping[str, Float[Tensor, " dim"] | None] | None = None,
     ) -> list["Layer"]:
-        """The pictures that `render` blends, heaviest first; same arguments."""
+        """The pictures that `render` blends, heaviest first; same arguments.
+
+        `codes` by block id win over what `image_id` and `drive` say; a block that is not among them goes by those.
+        """
         drive = drive or self.main_drive
         weights = self.weights(camera_center) if only is None else {only: 1.0}
         layers = []
         for block_id, weight in weights.items():
-            model = self._cache.get(self._block(block_id))
-            layers.append(Layer(block_id, weight, model.render(rays, model.code_for(image_id, drive))))
+            model = self.model(block_id)
+            given = codes is not None and block_id in codes
+            code = codes[block_id] if given else model.code_for(image_id, drive)
+            layers.append(Layer(block_id, weight, model.render(rays, code)))
         return layers
+
+    def model(self, block_id: str) -> BlockRenderer:
+        """That block, loaded. Raises UserError for a block that the city does not have."""
+        return self._cache.get(self._block(block_id))
 
     def render(
         self,

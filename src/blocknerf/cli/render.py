@@ -1,5 +1,6 @@
 """`blocknerf render`: a flight through the city as pictures and video."""
 
+import math
 import re
 from pathlib import Path
 from typing import Annotated
@@ -7,7 +8,7 @@ from typing import Annotated
 import tyro
 
 from blocknerf.core.errors import UserError
-from blocknerf.core.logging import console
+from blocknerf.core.logging import console, log
 
 
 def render(
@@ -19,6 +20,9 @@ def render(
     size: Annotated[str | None, tyro.conf.arg(metavar="WIDTHxHEIGHT")] = None,
     drive: str | None = None,
     image: str | None = None,
+    appearance: Annotated[str | None, tyro.conf.arg(metavar="NAME_A:NAME_B")] = None,
+    share: Annotated[float | None, tyro.conf.arg(metavar="0..1")] = None,
+    exposure: Annotated[float, tyro.conf.arg(metavar="STOPS")] = 0.0,
     data_root: Path | None = None,
 ) -> None:
     """Renders a camera path through the city: PNG frames, and a video of them.
@@ -41,12 +45,16 @@ def render(
             drive with most images, with test each image's own.
         image: Name of a training image whose appearance the frames take; blocks that were not trained on it take the
             mean appearance of its drive.
+        appearance: Names of two training images: frames go from the appearance of the first to that of the second.
+        share: With --appearance, all frames stand this far from the first to the second image (0 to 1), instead of
+            going all the way.
+        exposure: Brighten (or darken, below 0) by so many stops, as far as the training images were exposed.
         data_root: Where the scene lies now, if it has moved since training.
     """
     from rich.progress import track
 
     from blocknerf.city.city import City
-    from blocknerf.export.render import render_views
+    from blocknerf.export.render import Look, render_views
     from blocknerf.export.video import check_video, write_frames
     from blocknerf.runtime.threads import available_cores, use_threads
 
@@ -56,10 +64,13 @@ def render(
     city = City.open(out)
     if drive is not None:
         city.require_drive(drive)
-    views, shown_as = _views_and_image(out, path, frames, pixels, drive, image, data_root)
-    image_id, drive = (None, drive) if shown_as is None else (shown_as.id, shown_as.drive)
+    _check_look(city, image, appearance, share, exposure)
+    views, shown_as = _views_and_images(out, path, frames, pixels, drive, image, appearance, data_root)
+    image_id, drive = (shown_as[0].id, shown_as[0].drive) if shown_as else (None, drive)
+    towards = (shown_as[1].id, shown_as[1].drive) if len(shown_as) == 2 else None
+    look = Look(image_id, drive, towards, share, exposure)
     use_threads(available_cores())
-    shown = track(render_views(city, views, image_id, drive), "Rendering", len(views), console=console, transient=True)
+    shown = track(render_views(city, views, look), "Rendering", len(views), console=console, transient=True)
     pictures = write_frames(video, shown, fps)
     for line in (f"Frames: {pictures[0].parent} ({len(pictures)} pictures)", f"Video: {video}"):
         console.print(line, soft_wrap=True, highlight=False, markup=False)
@@ -80,22 +91,59 @@ def parse_size(text: str | None) -> tuple[int, int] | None:
     return width, height
 
 
-def _views_and_image(out, path, frames, size, drive, image, data_root):
-    """The frames to render, and the image whose appearance they take (or none); reads the scene only if needed."""
+def _check_look(city, image, appearance, share, exposure):
+    """Says what the city cannot show, before anything is rendered."""
+    if share is not None and (appearance is None or not 0 <= share <= 1):
+        raise UserError(f"--share {share:g}: give a number from 0 to 1, together with --appearance NAME_A:NAME_B.")
+    if appearance is not None and image is not None:
+        raise UserError("--image and --appearance both say whose appearance frames take; give one of them.")
+    models = [block.meta["model"] for block in city.blocks]
+    if appearance is not None and not all(model["config"]["training"]["use_appearance_embedding"] for model in models):
+        raise UserError("The city was trained without appearance codes, so there is nothing between two images.")
+    if not exposure:
+        return
+    if not math.isfinite(exposure):
+        raise UserError(f"--exposure {exposure}: give a finite number of stops, as in --exposure 1 or --exposure -0.5.")
+    if any(model["exposures"] is None for model in models):
+        raise UserError(
+            "--exposure has nothing to move: the city was trained with training.use_exposure_encoding=false, or its "
+            "images do not tell exposures that differ (EXIF, or `exposure` in blocknerf_scene.json)."
+        )
+    least, largest = models[0]["exposures"]["range_stops"]
+    if not least <= exposure <= largest:
+        log.warning("Training images were exposed %+.1f to %+.1f stops around their mean; beyond that nothing changes.",
+                    least, largest)  # fmt: skip
+
+
+def _views_and_images(out, path, frames, size, drive, image, appearance, data_root):
+    """The frames to render, and the images whose appearance they take, if any; reads the scene only if needed."""
     from blocknerf.export.paths import captured_views, interpolated_views, read_camera_path
 
     is_file = path not in ("test", "interpolate")
     if is_file and not path.endswith(".json"):
         raise UserError(f"The path {path!r} is unknown; give test, interpolate, or a camera path FILE.json.")
-    if is_file and image is None:
-        return read_camera_path(Path(path), size), None
+    if is_file and image is None and appearance is None:
+        return read_camera_path(Path(path), size), []
     scene, train, test, downsample = _open_scene(out, data_root)
-    shown_as = None if image is None else _training_image(image, train, out)
+    names = [image] if image is not None else _two_names(appearance, train)
+    shown_as = [_training_image(name, train, out) for name in names]
     if is_file:
         return read_camera_path(Path(path), size), shown_as
     if path == "test":
         return captured_views(test, scene.cameras, downsample, size), shown_as
     return interpolated_views(train, scene.cameras, frames, downsample, drive, size), shown_as
+
+
+def _two_names(appearance, train):
+    """NAME_A:NAME_B at the colon that leaves two known names, for names may hold colons themselves."""
+    if appearance is None:
+        return []
+    pieces = appearance.split(":")
+    pairs = [(":".join(pieces[:cut]), ":".join(pieces[cut:])) for cut in range(1, len(pieces))]
+    if not pairs:
+        raise UserError(f"--appearance {appearance!r} names one image; write NAME_A:NAME_B.")
+    known = {image.name for image in train}
+    return max(pairs, key=lambda pair: len(known.intersection(pair)))
 
 
 def _open_scene(out, data_root):

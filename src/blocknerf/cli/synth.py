@@ -1,7 +1,7 @@
 """`blocknerf synth`: a synthetic city to learn on."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import tyro
 
@@ -13,6 +13,7 @@ def synth(
     preset: Literal["tiny", "street", "city"] = "street",
     seed: int = 0,
     overwrite: bool = False,
+    exposure_jitter: Annotated[float, tyro.conf.arg(metavar="STOPS")] = 0.0,
 ) -> None:
     """Ray-traces a small synthetic city and writes it as a scene like any other.
 
@@ -29,8 +30,10 @@ def synth(
             (324 images, a minute or two), city is a grid of streets (1200 images).
         seed: Another number builds another city; the same number gives the same files, byte for byte.
         overwrite: Replace an older synthetic city in that folder. Any other folder that is not empty is left alone.
+        exposure_jitter: Over- and under-expose every picture by up to this many stops at random; the exposures written
+            are the true ones.
     """
     from blocknerf.synth.generate import make_scene
 
-    make_scene(out, preset, seed, overwrite)
+    make_scene(out, preset, seed, overwrite, jitter_stops=exposure_jitter)
     log.info(f"A synthetic city ({preset}, seed {seed}) is in {out}. Next: blocknerf plan --data-root {out}")

@@ -100,7 +100,31 @@ class FieldConfig(Section):
 
 
 class AppearanceConfig(Section):
+    """Codes of images: what of a picture's look is neither geometry nor exposure."""
+
     embedding_dim: Annotated[int, Field(ge=1, le=256)] = 32
+    num_images: Count = 256
+    """Rows that a block's table begins with, so that images can join it without a new table; never a limit."""
+    use_global_appearance: bool = False
+    """Codes begin at what the colours of the images tell, the same in every block."""
+    use_block_appearance: bool = True
+    """Each block learns its own difference from the global codes, or without those from zero."""
+
+    @model_validator(mode="after")
+    def _codes_come_from_somewhere(self) -> "AppearanceConfig":
+        if not (self.use_global_appearance or self.use_block_appearance):
+            raise ValueError(
+                "use_global_appearance and use_block_appearance are both false, which leaves no codes; to have none, "
+                "set training.use_appearance_embedding to false"
+            )
+        return self
+
+
+class ExposureConfig(Section):
+    """The encoding of a photograph's exposure (Block-NeRF, section 4.2.1)."""
+
+    num_levels: Annotated[int, Field(ge=1, le=10)] = 4
+    """Sinusoids of value / 1000 at this many octaves; the mean exposure of a scene has the value 250."""
 
 
 class TrainingConfig(Section):
@@ -124,6 +148,8 @@ class TrainingConfig(Section):
     appearance_loss_weight: NotNegative = 1e-4
     """Pulls appearance codes towards zero, so that their mean stays meaningful."""
     use_appearance_embedding: bool = True
+    use_exposure_encoding: bool = True
+    """Colour is told each photograph's exposure, where the scene knows it; `--exposure` then moves it."""
     checkpoint_minutes: Positive = 2.0
     """A block in training is saved this often; Ctrl-C saves as well."""
 
@@ -148,6 +174,7 @@ class Config(Section):
     block_manager: BlockManagerConfig = BlockManagerConfig()
     block_nerf: FieldConfig = FieldConfig()
     appearance_embedding: AppearanceConfig = AppearanceConfig()
+    exposure_encoding: ExposureConfig = ExposureConfig()
     training: TrainingConfig = TrainingConfig()
     validation: ValidationConfig = ValidationConfig()
     logging: LoggingConfig = LoggingConfig()

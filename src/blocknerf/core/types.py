@@ -62,3 +62,22 @@ class RenderOutput:
             torch.cat([p.opacity for p in parts]),
             torch.cat([p.distance_m for p in parts]),
         )
+
+
+MEAN_EXPOSURE_VALUE = 250.0
+"""Exposure value of a scene's mean. Over 1000, its lowest sinusoid rises up to 2.6 stops above the mean."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exposures:
+    """Exposures of a scene's training images in stops around their geometric mean; the same for every block.
+
+    A captured exposure times `scale` is the exposure value (Block-NeRF, section 4.2.1), MEAN_EXPOSURE_VALUE at the
+    mean. `range_stops` are the least and the largest that were trained on. Images and drives whose exposure nobody
+    knows are not among the keys.
+    """
+
+    scale: float
+    range_stops: tuple[float, float]
+    drive_stops: dict[str, float]
+    image_stops: dict[str, float]

@@ -1,15 +1,17 @@
 """One block: a radiance field and appearance codes around a centre, asked in world coordinates."""
 
+from dataclasses import asdict
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from blocknerf.core.config import Config
-from blocknerf.core.types import FieldOutput, RayBatch, RenderOutput
+from blocknerf.core.types import Exposures, FieldOutput, RayBatch, RenderOutput
 from blocknerf.models.appearance import AppearanceEmbedding
 from blocknerf.models.backbone import Backbone
+from blocknerf.models.exposure import ExposureEncoding
 from blocknerf.models.hash_field import HashField
 from blocknerf.rendering.volume import CompositedRays, Spacing
 
@@ -27,16 +29,26 @@ class BlockNeRF(nn.Module):
         image_ids: tuple[str, ...],
         drives: tuple[str, ...],
         rng: torch.Generator | None = None,
+        exposures: Exposures | None = None,
+        global_codes: Float[Tensor, "images code"] | None = None,
     ):
-        """`image_ids` and `drives` (one per image) are the training images. Without a generator parameters are zero."""
+        """`image_ids`, `drives` and `global_codes` (one per image) are the training images.
+
+        Without a generator parameters are zero; without `exposures` colour is not told any.
+        """
         super().__init__()
         self.config = config
         self.radius_m = radius_m
         self.register_buffer("center_world", torch.tensor(center_world, dtype=torch.float32), persistent=False)
+        self.image_ids, self.drives = image_ids, drives
         self.appearance = None
         if config.training.use_appearance_embedding:
-            self.appearance = AppearanceEmbedding(config.appearance_embedding.embedding_dim, image_ids, drives)
-        code_dim = config.appearance_embedding.embedding_dim if self.appearance is not None else 0
+            self.appearance = AppearanceEmbedding(config.appearance_embedding, image_ids, drives, global_codes)
+        self.exposure = None
+        if config.training.use_exposure_encoding and exposures is not None:
+            self.exposure = ExposureEncoding(config.exposure_encoding.num_levels, exposures, image_ids)
+        code_dim = 0 if self.appearance is None else self.appearance.dim
+        code_dim += 0 if self.exposure is None else self.exposure.width
         self.field: Backbone = HashField(config.block_nerf, code_dim, _spacing(config, radius_m), rng)
 
     def composite(
@@ -54,8 +66,12 @@ class BlockNeRF(nn.Module):
         self, rays: RayBatch, rng: torch.Generator | None = None
     ) -> tuple[Float[Tensor, "rays 3"], CompositedRays]:
         """`composite` with the codes of the rays' images."""
-        codes = self.appearance(rays.image_slots) if self.appearance is not None else None
-        return self.composite(rays, codes, rng)
+        return self.composite(rays, self.codes_of(rays.image_slots), rng)
+
+    def codes_of(self, image_slots: Int[Tensor, " rays"]) -> Float[Tensor, "rays code"] | None:
+        """What colour is told of each ray's image: appearance code, then exposure encoding; None where neither is."""
+        parts = [part(image_slots) for part in (self.appearance, self.exposure) if part is not None]
+        return torch.cat(parts, -1) if parts else None
 
     @torch.no_grad()
     def render(self, rays: RayBatch, code: Float[Tensor, " code"] | None = None) -> RenderOutput:
@@ -69,9 +85,45 @@ class BlockNeRF(nn.Module):
             parts.append(RenderOutput(rgb, composited.opacity, composited.distance * self.radius_m))
         return RenderOutput.concatenate(parts)
 
-    def code_for(self, image_id: str | None, drive: str | None) -> Float[Tensor, " code"] | None:
-        """See `AppearanceEmbedding.code_for`; None where the block has no codes."""
-        return None if self.appearance is None else self.appearance.code_for(image_id, drive)
+    @torch.no_grad()
+    def code_for(
+        self,
+        image_id: str | None,
+        drive: str | None,
+        exposure_stops: float = 0.0,
+        exposure: float | None = None,
+        towards: tuple[str | None, str | None, float] | None = None,
+    ) -> Float[Tensor, " code"] | None:
+        """What `render` takes: the appearance code of the image (else of its drive, else the mean) and its exposure.
+
+        A captured `exposure`, where it is given, stands in the place of the known one, and `exposure_stops` are added.
+        `towards` another (image id, drive, share in [0, 1]) both go: codes in a straight line, exposure in stops.
+        None where the block has neither.
+        """
+        there, there_drive, share = towards or (None, None, 0.0)
+        parts = []
+        if self.appearance is not None:
+            code = self.appearance.code_for(image_id, drive)
+            parts.append(code if share == 0 else code.lerp(self.appearance.code_for(there, there_drive), share))
+        if self.exposure is not None:
+            stops = (1 - share) * self.exposure.stops_for(image_id, drive, exposure)
+            stops += share * self.exposure.stops_for(there, there_drive, None) if share else 0.0
+            parts.append(self.exposure.encode(self.center_world.new_tensor(stops + exposure_stops)))
+        return torch.cat(parts) if parts else None
+
+    def grow(
+        self,
+        image_ids: tuple[str, ...],
+        drives: tuple[str, ...],
+        exposures: tuple[float | None, ...],
+        global_codes: Float[Tensor, "images code"] | None = None,
+    ) -> None:
+        """Gives slots, codes and captured `exposures` to new images; see `AppearanceEmbedding.grow`."""
+        if self.appearance is not None:
+            self.appearance.grow(image_ids, drives, global_codes)
+        if self.exposure is not None:
+            self.exposure.grow(image_ids, exposures)
+        self.image_ids, self.drives = self.image_ids + image_ids, self.drives + drives
 
     @torch.no_grad()
     def query_points(
@@ -88,13 +140,13 @@ class BlockNeRF(nn.Module):
 
     def description(self) -> dict[str, Any]:
         """What `from_state` needs beside the tensors; JSON types only."""
-        appearance = self.appearance
         return {
             "config": self.config.model_dump(mode="json"),
             "center_world": self.center_world.double().tolist(),
             "radius_m": self.radius_m,
-            "image_ids": list(appearance.image_ids) if appearance is not None else [],
-            "drives": list(appearance.drives) if appearance is not None else [],
+            "image_ids": list(self.image_ids),
+            "drives": list(self.drives),
+            "exposures": None if self.exposure is None else asdict(self.exposure.exposures),
         }
 
     @classmethod
@@ -107,9 +159,17 @@ class BlockNeRF(nn.Module):
             description["radius_m"],
             tuple(description["image_ids"]),
             tuple(description["drives"]),
+            exposures=_exposures(description["exposures"]),
         )
         model.load_state_dict(tensors, strict=True)
         return model.eval()
+
+
+def _exposures(tree: dict[str, Any] | None) -> Exposures | None:
+    if tree is None:
+        return None
+    least, largest = tree["range_stops"]
+    return Exposures(tree["scale"], (least, largest), tree["drive_stops"], tree["image_stops"])
 
 
 def _spacing(config: Config, radius_m: float) -> Spacing:

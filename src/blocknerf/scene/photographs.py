@@ -1,6 +1,5 @@
 """Photographs from files: headers, exposure, pixels as 8-bit RGB, masks, and their reduction by area."""
 
-import math
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +17,10 @@ def exposure_of(image: Image.Image) -> float | None:
             float(np.ravel(tags[tag])[0])
             for tag in (ExifTags.Base.ExposureTime, ExifTags.Base.ISOSpeedRatings, ExifTags.Base.FNumber)
         )
-        exposure = shutter_s * iso / 100 / f_number**2
     except (*DECODE_ERRORS, KeyError, TypeError, IndexError, ZeroDivisionError, OverflowError):
         return None
-    return exposure if math.isfinite(exposure) and exposure > 0 else None
+    plausible = 1e-6 <= shutter_s <= 3600 and 1 <= iso <= 1e7 and 0.3 <= f_number <= 256
+    return shutter_s * iso / 100 / f_number**2 if plausible else None
 
 
 def read_rgb(path: Path) -> Image.Image:

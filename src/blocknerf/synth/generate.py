@@ -23,23 +23,34 @@ from blocknerf.synth.town import build_town
 from blocknerf.synth.tracer import Tracer, take_picture
 
 MARKER = "synth.json"
+LARGEST_JITTER_STOPS = 3.0
 
 
 def make_scene(
-    out: Path, preset: PresetName = "street", seed: int = 0, overwrite: bool = False, workers: int | None = None
+    out: Path,
+    preset: PresetName = "street",
+    seed: int = 0,
+    overwrite: bool = False,
+    workers: int | None = None,
+    jitter_stops: float = 0.0,
 ) -> None:
     """Writes the synthetic city `preset` into the folder `out`; the same seed gives the same bytes.
 
+    Each picture is exposed up to `jitter_stops` more or less than the camera's automatic would, evenly distributed.
     The folder appears whole at the end or not at all. Raises UserError when `out` holds something already (with
-    `overwrite`: something other than a synthetic city), when Embree is missing, or when the disk is full.
+    `overwrite`: something other than a synthetic city), when Embree is missing, when the disk is full, or when the
+    jitter is not between 0 and LARGEST_JITTER_STOPS.
     """
+    if not 0 <= jitter_stops <= LARGEST_JITTER_STOPS:
+        raise UserError(f"An exposure jitter of {jitter_stops:g} stops was asked for; 0 to {LARGEST_JITTER_STOPS:g} are "
+                        "possible, beyond that pictures are black or white.")  # fmt: skip
     out = Path(os.path.abspath(out))
     _refuse_foreign_folder(out, overwrite)
     temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     try:
         temporary.mkdir(parents=True)
-        _fill(temporary, PRESETS[preset], seed, workers or os.cpu_count() or 1)
-        write_json(temporary / MARKER, {"preset": preset, "seed": seed})
+        _fill(temporary, PRESETS[preset], seed, workers or os.cpu_count() or 1, jitter_stops)
+        write_json(temporary / MARKER, {"preset": preset, "seed": seed, "jitter_stops": jitter_stops})
         _put_in_place(temporary, out)
     except OSError as error:
         raise UserError(
@@ -80,7 +91,7 @@ def _rng(seed: int, *names: str | int) -> np.random.Generator:
     return np.random.default_rng(derive_seed(seed, *names))
 
 
-def _fill(root: Path, preset: Preset, seed: int, workers: int) -> None:
+def _fill(root: Path, preset: Preset, seed: int, workers: int, jitter_stops: float) -> None:
     town = build_town(preset.plan, _rng(seed, "town"))
     jobs = [(drive, frame, poses) for drive in preset.drives
             for frame, poses in enumerate(stations(drive, _rng(seed, drive.name, "sway")))]  # fmt: skip
@@ -90,7 +101,7 @@ def _fill(root: Path, preset: Preset, seed: int, workers: int) -> None:
     try:
         with Progress(*columns, console=console, transient=True) as progress:
             bar = progress.add_task("photographing the city", total=len(jobs))
-            futures = [pool.submit(_photograph, root, town, preset, seed, *job) for job in jobs]
+            futures = [pool.submit(_photograph, root, town, preset, seed, jitter_stops, *job) for job in jobs]
             for future in as_completed(futures):
                 shots += future.result()
                 progress.advance(bar)
@@ -104,7 +115,14 @@ def _fill(root: Path, preset: Preset, seed: int, workers: int) -> None:
 
 
 def _photograph(
-    root: Path, town: Mesh, preset: Preset, seed: int, drive: Drive, frame: int, poses: dict[str, np.ndarray]
+    root: Path,
+    town: Mesh,
+    preset: Preset,
+    seed: int,
+    jitter_stops: float,
+    drive: Drive,
+    frame: int,
+    poses: dict[str, np.ndarray],
 ) -> list[Shot]:
     """All cameras of the rig at one station: one moment, so one arrangement of the moving cars."""
     traffic = draw_traffic(preset.plan, preset.cars, _rng(seed, drive.name, "traffic"))
@@ -117,6 +135,7 @@ def _photograph(
         picture = take_picture(tracer, camera, poses[place], light, preset.samples_edge)
         name = f"{drive.name}/{place}_{frame:04d}{preset.suffix}"
         exposure = auto_exposure(picture.radiance, drive_exposure, _rng(seed, name, "exposure"))
+        exposure *= 2.0 ** float(_rng(seed, name, "jitter").uniform(-jitter_stops, jitter_stops))
         shot = Shot(name, drive.name, place, drive.hour, exposure, poses[place],
                     develop(picture.radiance, exposure), picture.depth_z_m, picture.moving)  # fmt: skip
         write.write_shot(root, shot)

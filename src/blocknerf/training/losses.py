@@ -42,6 +42,6 @@ class BlockNeRFLoss:
             "distortion": distortion_loss(composited.edges_s, composited.weights),
         }
         if model.appearance is not None:
-            terms["appearance"] = model.appearance.codes.square().mean()
+            terms["appearance"] = model.appearance.penalty()
         total = sum((self.weights[name] * term for name, term in terms.items()), torch.zeros(()))
         return total, {name: term.detach() for name, term in terms.items()}

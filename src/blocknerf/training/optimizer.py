@@ -26,8 +26,8 @@ class BlockOptimizer:
             table.gradient = self.gradients[name]
         networks = model.field.networks()
         groups = [{"params": networks, "weight_decay": config.weight_decay, "name": "nerf"}]
-        if model.appearance is not None:
-            groups.append({"params": [model.appearance.codes], "weight_decay": 0.0, "name": "appearance"})
+        if model.appearance is not None and model.appearance.residuals is not None:
+            groups.append({"params": [model.appearance.residuals], "weight_decay": 0.0, "name": "appearance"})
         self.dense = torch.optim.Adam(groups, lr=config.nerf_lr, betas=(0.9, 0.99), eps=1e-15, fused=True)
         self.clipped = networks
 
@@ -43,6 +43,16 @@ class BlockOptimizer:
             rate = rates["nerf"] * (PROPOSAL_RATE_RATIO if name == "proposal" else 1.0)
             sparse_adam_step(values, self.gradients[name], *self.moments[name], self.step_count, rate)
         return norm
+
+    def follow_growth(self, model: BlockNeRF) -> None:
+        """After `BlockNeRF.grow`: takes the longer table of codes; moments of old rows stay, those of new ones are 0."""
+        for group in self.dense.param_groups:
+            if group["name"] == "appearance" and model.appearance is not None and model.appearance.residuals is not None:
+                (old,), new = group["params"], model.appearance.residuals
+                if new is not old:
+                    group["params"] = [new]
+                    moments = self.dense.state.pop(old, {})
+                    self.dense.state[new] = {name: _longer(value, new) for name, value in moments.items()}
 
     def state(self) -> dict[str, Tensor]:
         tensors = {"optimizer.step": torch.tensor(self.step_count)}
@@ -64,3 +74,10 @@ class BlockOptimizer:
                 _, _, index, name = key.split(".")
                 dense["state"].setdefault(int(index), {})[name] = value.clone()
         self.dense.load_state_dict(dense)
+
+
+def _longer(moment: Tensor, table: Tensor) -> Tensor:
+    """The moment with zeros for the table's new rows; the count of steps as it is."""
+    if moment.dim() == 0:
+        return moment
+    return torch.cat([moment, moment.new_zeros(len(table) - len(moment), *moment.shape[1:])])

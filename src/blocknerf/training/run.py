@@ -20,8 +20,10 @@ from blocknerf.core.errors import UserError
 from blocknerf.core.logging import log, start_logging
 from blocknerf.runtime.signals import StopSignal, leave_interrupts_to_parent
 from blocknerf.runtime.threads import available_cores, use_threads
+from blocknerf.scene.exposures import scene_exposures
 from blocknerf.scene.sampler import PixelSampler
 from blocknerf.scene.scene import Scene
+from blocknerf.scene.splits import split_images
 from blocknerf.scene.store import ImageStore
 from blocknerf.training.trainer import BlockNeRFTrainer, BlockResult, Progress
 from blocknerf.training.warm_up import warm_up
@@ -66,7 +68,11 @@ def train_one(
     """Trains one block from its checkpoint, where it has one, to its end; KeyboardInterrupt when asked to `stop`."""
     tensorboard_dir = run.output_dir / "tensorboard" / block.id if run.config.logging.use_tensorboard else None
     folder = block_folder(run.output_dir, block.id)
-    trainer = BlockNeRFTrainer(run.config, block, store, run.plan.scene_hash, folder, tensorboard_dir, report)
+    train_images, _ = split_images(run.scene, run.config.dataset.test_every)
+    exposures = scene_exposures(train_images)
+    trainer = BlockNeRFTrainer(
+        run.config, block, store, run.plan.scene_hash, folder, tensorboard_dir, report, exposures
+    )
     warm_up(PixelSampler(store, trainer.image_ids, batch_size=8, seed=0))
     if trainer.resume():
         log.info("Block %s goes on at step %d.", block.id, trainer.step)

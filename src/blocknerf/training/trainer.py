@@ -17,6 +17,7 @@ from blocknerf.core.config import Config
 from blocknerf.core.errors import UserError
 from blocknerf.core.logging import log
 from blocknerf.core.seeds import generator
+from blocknerf.core.types import Exposures
 from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.rendering.quality import psnr
 from blocknerf.scene.sampler import PixelSampler
@@ -61,6 +62,7 @@ class BlockNeRFTrainer:
         folder: Path,
         tensorboard_dir: Path | None = None,
         report: Callable[[Progress], None] = lambda progress: None,
+        exposures: Exposures | None = None,
     ):
         self.config, self.spec, self.store = config, spec, store
         self.scene_hash, self.folder, self.report = scene_hash, folder, report
@@ -70,7 +72,7 @@ class BlockNeRFTrainer:
         settings = config.training
         self.rng = generator(settings.seed, "train", spec.id)
         drives = tuple(store.records[image_id].drive for image_id in self.image_ids)
-        self.model = BlockNeRF(config, spec.center_world, spec.radius_m, self.image_ids, drives, self.rng)
+        self.model = BlockNeRF(config, spec.center_world, spec.radius_m, self.image_ids, drives, self.rng, exposures)
         self.optimizer = BlockOptimizer(self.model, settings)
         self.loss = BlockNeRFLoss(settings)
         self.sampler = PixelSampler(store, self.image_ids, config.dataset.batch_size, settings.seed)
@@ -194,7 +196,8 @@ class BlockNeRFTrainer:
         figures = []
         for image_id in picked:
             height, width = self.store.size(image_id)
-            code = self.model.code_for(None, self.store.records[image_id].drive)
+            record = self.store.records[image_id]
+            code = self.model.code_for(None, record.drive, exposure=record.exposure)
             render = self.model.render(self.store.rays(image_id), code).reshape(height, width)
             truth = torch.from_numpy(self.store.rgb(image_id).astype(np.float32) / 255)
             valid = torch.from_numpy(self.store.valid(image_id).copy())

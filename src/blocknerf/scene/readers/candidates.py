@@ -38,6 +38,7 @@ class Candidate:
     world_from_cam: np.ndarray  # [3, 4] float64, OpenCV axes; the rotation is not checked yet
     mask_path: Path | None = None
     depth_path: Path | None = None
+    exposure: float | None = None
     point_rows: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     problem: str | None = None
 
@@ -157,7 +158,7 @@ def _record(root: Path, candidate: Candidate, sidecar: Sidecar, use_masks: bool)
     if candidate.problem is not None:
         raise _Unusable(candidate.problem)
     world_from_cam = _checked_pose(candidate.world_from_cam)
-    digest, size, exposure = _photograph(candidate.path)
+    digest, size, exif_exposure = _photograph(candidate.path)
     camera = _checked_camera(candidate.camera, size)
     resized = candidate.camera != camera
     extra = sidecar.images.get(candidate.name, {})
@@ -170,7 +171,7 @@ def _record(root: Path, candidate: Candidate, sidecar: Sidecar, use_masks: bool)
         world_from_cam=world_from_cam,
         drive=extra.get("drive", _folder_of(candidate.name)),
         mask_path=mask_path,
-        exposure=float(extra["exposure"]) if "exposure" in extra else exposure,
+        exposure=float(extra["exposure"]) if "exposure" in extra else candidate.exposure or exif_exposure,
         depth_path=root / extra["depth"] if "depth" in extra else candidate.depth_path,
         point_rows=candidate.point_rows,
     )

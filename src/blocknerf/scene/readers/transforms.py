@@ -64,6 +64,7 @@ def _candidate(
         world_from_cam=_world_from_cam(frame.get("transform_matrix"), where),
         mask_path=_named_file(data_root, frame, "mask_path", where),
         depth_path=_named_file(data_root, frame, "depth_file_path", where),
+        exposure=_exposure(frame, where),
         problem=_outside_splits(name, splits),
     )
 
@@ -99,6 +100,13 @@ def _number(values: dict, key: str, where: str) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise UserError(f"{where}: {key!r} must be a number, not {value!r}.")
     return float(value)
+
+
+def _exposure(frame: dict, where: str) -> float | None:
+    exposure = _number(frame, "exposure", where)
+    if exposure is not None and not 0 < exposure < math.inf:
+        raise UserError(f"{where}: 'exposure' must be more than 0 (shutter x gain), not {exposure!r}.")
+    return exposure
 
 
 def _model_name(tree: dict, frame: dict, values: dict[str, float | None], where: str) -> str:
