@@ -127,6 +127,26 @@ def test_with_an_image_blocks_that_never_saw_it_take_its_drive(untrained, tmp_pa
     assert asked == [(images[3].id, "dusk")]
 
 
+def test_frames_go_from_the_look_of_one_image_to_that_of_another(untrained, tmp_path, monkeypatch):
+    config, _ = load_output(untrained)
+    first, second = (image for image in open_scene(untrained, config).images if image.name in ("03.png", "10.png"))
+    asked = []
+    code_for = BlockNeRF.code_for
+
+    def remember(model, image_id, drive, exposure_stops=0.0, exposure=None, towards=None):
+        asked.append((image_id, drive, towards))
+        return code_for(model, image_id, drive, exposure_stops, exposure, towards)
+
+    monkeypatch.setattr(BlockNeRF, "code_for", remember)
+    for share, expected in ((None, {frame / 6 for frame in range(7)}), (0.25, {0.25})):
+        asked.clear()
+        options = {"frames": 7, "appearance": "03.png:10.png", "share": share}
+        render(untrained, video=tmp_path / "x.mp4", **options)
+        assert {(image_id, towards[0], towards[2]) for image_id, _, towards in asked if towards} == {
+            (first.id, second.id, at) for at in expected
+        }
+
+
 def test_evaluate_without_a_test_image_names_the_remedy_that_fits(untrained, monkeypatch):
     config, _ = load_output(untrained)
     scene = open_scene(untrained, config)
@@ -162,6 +182,12 @@ def test_what_cannot_be_rendered_is_said(untrained, tmp_path):
         ({"size": "10 by 20"}, "write WIDTHxHEIGHT"),
         ({"size": "99999x20"}, "'99999x20' is too large; neither side may have more than 16384 pixels"),
         ({"frames": 1}, "--frames is 1"),
+        ({"appearance": "11.png"}, "'11.png' names one image; write NAME_A:NAME_B"),
+        ({"appearance": "11.png:11.pgn"}, r"is called '11.pgn'"),
+        ({"appearance": "10.png:11.png", "image": "10.png"}, "--image and --appearance both"),
+        ({"share": 0.5}, "--share 0.5: give a number from 0 to 1, together with --appearance"),
+        ({"appearance": "10.png:11.png", "share": 1.5}, "--share 1.5: give a number from 0 to 1"),
+        ({"exposure": 1.0}, "--exposure has nothing to move"),
     ]:
         with pytest.raises(UserError, match=message):
             render(untrained, **arguments)

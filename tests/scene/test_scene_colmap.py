@@ -11,8 +11,8 @@ from scene_builders import colmap_capture, picture, poses
 from blocknerf.core.config import DatasetConfig
 from blocknerf.core.errors import UserError
 from blocknerf.scene.colmap_module import pycolmap
-from blocknerf.scene.readers.colmap_files import read_model
 from blocknerf.scene.photographs import exposure_of
+from blocknerf.scene.readers.colmap_files import read_model
 from blocknerf.scene.readers.read import read_scene
 from blocknerf.scene.scene import Scene, scene_hash
 
@@ -300,8 +300,9 @@ def test_exposure_of_damaged_exif_is_unknown():
     assert of(t34855=(100, 0)) == of()  # some cameras write the gain twice
     nothing = TiffImagePlugin.IFDRational(1, 0)
     for changes in (
-        {"t33434": nothing}, {"t33437": nothing}, {"t33434": "1/60 s"}, {"t34855": "auto"}, {"t34855": 0}, {"t33437": 0.0},
-        {"t33434": b"\x01"}, {"t34855": ()}, {"t34855": None}, {"t33434": -0.02}, {"t33434": 1e9}, {"t33437": float("nan")},
+        {"t33434": nothing}, {"t33437": nothing}, {"t33434": "1/60 s"}, {"t34855": "auto"}, {"t34855": 0},
+        {"t33437": 0.0}, {"t33434": b"\x01"}, {"t34855": ()}, {"t34855": None}, {"t33434": -0.02}, {"t33434": 1e9},
+        {"t33437": float("nan")},
     ):  # fmt: skip
         assert of(**changes) is None, changes
 

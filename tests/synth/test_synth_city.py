@@ -206,6 +206,25 @@ def test_a_seed_gives_the_same_bytes_however_many_workers(mini, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b", "c"]
 
 
+def test_jitter_moves_exposures_and_brightness_and_nothing_else(mini, tmp_path):
+    make_scene(tmp_path / "plain", "tiny", seed=3)
+    make_scene(tmp_path / "jitter", "tiny", seed=3, jitter_stops=1.0)
+    plain, jittered = (read_scene(tmp_path / name, DatasetConfig()) for name in ("plain", "jitter"))
+    stops = []
+    for before, after in zip(plain.images, jittered.images, strict=True):
+        assert before.exposure is not None
+        assert after.exposure is not None
+        stops.append(np.log2(after.exposure / before.exposure))
+        brighter = np.asarray(Image.open(after.path)).mean() - np.asarray(Image.open(before.path)).mean()
+        assert np.sign(brighter) == np.sign(stops[-1])
+        assert np.array_equal(before.world_from_cam, after.world_from_cam)
+    assert np.abs(stops).max() <= 1
+    assert np.ptp(stops) > 0.8
+    for wrong in (-1.0, 9.0, float("nan")):
+        with pytest.raises(UserError, match="0 to 3 are possible"):
+            make_scene(tmp_path / "x", "tiny", jitter_stops=wrong)
+
+
 def test_foreign_folders_are_left_alone(mini, tmp_path):
     mine = tmp_path / "photos"
     mine.mkdir()

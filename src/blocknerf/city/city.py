@@ -131,13 +131,12 @@ class City:
 
         `codes` by block id win over what `image_id` and `drive` say; a block that is not among them goes by those.
         """
-        drive = drive or self.main_drive
+        drive, given = drive or self.main_drive, codes or {}
         weights = self.weights(camera_center) if only is None else {only: 1.0}
         layers = []
         for block_id, weight in weights.items():
             model = self.model(block_id)
-            given = codes is not None and block_id in codes
-            code = codes[block_id] if given else model.code_for(image_id, drive)
+            code = given[block_id] if block_id in given else model.code_for(image_id, drive)
             layers.append(Layer(block_id, weight, model.render(rays, code)))
         return layers
 

@@ -98,8 +98,9 @@ def _check_look(city, image, appearance, share, exposure):
     if appearance is not None and image is not None:
         raise UserError("--image and --appearance both say whose appearance frames take; give one of them.")
     models = [block.meta["model"] for block in city.blocks]
-    if appearance is not None and not all(model["config"]["training"]["use_appearance_embedding"] for model in models):
-        raise UserError("The city was trained without appearance codes, so there is nothing between two images.")
+    has_codes = any(model["config"]["training"]["use_appearance_embedding"] for model in models)
+    if appearance is not None and not has_codes and all(model["exposures"] is None for model in models):
+        raise UserError("The city was trained without appearance codes and exposures: all its images look alike.")
     if not exposure:
         return
     if not math.isfinite(exposure):

@@ -54,7 +54,9 @@ class ExposureEncoding(nn.Module):
 
     def grow(self, image_ids: Sequence[str], exposures: Sequence[float | None]) -> None:
         """Appends slots of new images with their captured exposures; scale and old slots stay as they are."""
-        new = {name: self._stops_of(value) for name, value in zip(image_ids, exposures, strict=True) if value is not None}
+        new = {
+            name: self._stops_of(value) for name, value in zip(image_ids, exposures, strict=True) if value is not None
+        }
         least, largest = self.exposures.range_stops
         wider = (min(least, *new.values()), max(largest, *new.values())) if new else (least, largest)
         self.exposures = replace(self.exposures, range_stops=wider, image_stops=self.exposures.image_stops | new)

@@ -36,8 +36,8 @@ def make_scene(
 ) -> None:
     """Writes the synthetic city `preset` into the folder `out`; the same seed gives the same bytes.
 
-    Each picture is exposed up to `jitter_stops` more or less than the camera's automatic would, evenly distributed.
-    The folder appears whole at the end or not at all. Raises UserError when `out` holds something already (with
+    Each picture is exposed up to `jitter_stops` more or less than the camera's automatic would, evenly distributed. The
+    folder appears whole at the end or not at all. Raises UserError when `out` holds something already (with
     `overwrite`: something other than a synthetic city), when Embree is missing, when the disk is full, or when the
     jitter is not between 0 and LARGEST_JITTER_STOPS.
     """

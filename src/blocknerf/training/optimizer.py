@@ -46,13 +46,13 @@ class BlockOptimizer:
 
     def follow_growth(self, model: BlockNeRF) -> None:
         """After `BlockNeRF.grow`: takes the longer table of codes; moments of old rows stay, those of new ones are 0."""
-        for group in self.dense.param_groups:
-            if group["name"] == "appearance" and model.appearance is not None and model.appearance.residuals is not None:
-                (old,), new = group["params"], model.appearance.residuals
-                if new is not old:
-                    group["params"] = [new]
-                    moments = self.dense.state.pop(old, {})
-                    self.dense.state[new] = {name: _longer(value, new) for name, value in moments.items()}
+        group = next((group for group in self.dense.param_groups if group["name"] == "appearance"), None)
+        new = None if model.appearance is None else model.appearance.residuals
+        if group is None or new is None or group["params"][0] is new:
+            return
+        moments = self.dense.state.pop(group["params"][0], {})
+        self.dense.state[new] = {name: _longer(value, new) for name, value in moments.items()}
+        group["params"] = [new]
 
     def state(self) -> dict[str, Tensor]:
         tensors = {"optimizer.step": torch.tensor(self.step_count)}

@@ -1,0 +1,162 @@
+"""Codes of images: what they are made of, that tables grow without harm, and the way from one look to another."""
+
+import pytest
+import torch
+
+from blocknerf.core.config import load_config
+from blocknerf.core.errors import UserError
+from blocknerf.core.seeds import generator
+from blocknerf.core.types import Exposures
+from blocknerf.models.appearance import AppearanceEmbedding
+from blocknerf.models.block_nerf import BlockNeRF
+from blocknerf.training.losses import BlockNeRFLoss
+from blocknerf.training.optimizer import BlockOptimizer
+
+SMALL = (
+    "block_nerf.hash_grid.num_levels=2",
+    "block_nerf.hash_grid.log2_table_rows=8",
+    "block_nerf.proposal_resolution=8",
+    "block_nerf.hidden_dim=16",
+    "block_nerf.num_samples_coarse=8",
+    "block_nerf.num_samples_fine=4",
+    "appearance_embedding.embedding_dim=5",
+)
+IDS, DRIVES = ("a", "b", "c"), ("dawn", "dawn", "dusk")
+GLOBAL = torch.randn(3, 5, generator=generator(0, "global"))
+EXPOSURES = Exposures(125.0, (-2.0, 2.0), {"dawn": -0.5, "dusk": 1.0}, {"a": -1.0, "c": 1.0})
+
+
+def embedding(*overrides: str, global_codes=None) -> AppearanceEmbedding:
+    table = AppearanceEmbedding(load_config(None, [*SMALL, *overrides]).appearance_embedding, IDS, DRIVES, global_codes)
+    if table.residuals is not None:
+        with torch.no_grad():
+            table.residuals[:3].normal_(generator=generator(0, "residuals"))
+    return table
+
+
+def block(*overrides: str) -> BlockNeRF:
+    model = BlockNeRF(
+        load_config(None, [*SMALL, *overrides]), (0.0, 0.0, 0.0), 2.0, IDS, DRIVES, generator(0, "block"), EXPOSURES
+    )
+    assert model.appearance is not None
+    assert model.appearance.residuals is not None
+    with torch.no_grad():
+        model.appearance.residuals[:3].normal_(generator=generator(0, "residuals"))
+    return model
+
+
+def test_a_code_is_the_global_one_plus_the_residual_and_either_may_be_missing():
+    both = embedding("appearance_embedding.use_global_appearance=true", global_codes=GLOBAL)
+    alone = embedding()
+    fixed = embedding(
+        "appearance_embedding.use_global_appearance=true", "appearance_embedding.use_block_appearance=false",
+        global_codes=GLOBAL,
+    )  # fmt: skip
+    assert torch.equal(fixed.codes, GLOBAL)
+    assert list(fixed.parameters()) == []
+    assert float(fixed.penalty()) == 0
+    assert torch.allclose(both.codes, alone.codes + GLOBAL)
+    assert torch.allclose(both.penalty(), alone.codes.square().mean())
+
+
+def test_slots_images_drives_and_strangers():
+    table = embedding()
+    codes = table.codes.detach()
+    assert torch.equal(table(torch.tensor([2, 0, -1])), torch.stack([codes[2], codes[0], codes.mean(0)]))
+    assert torch.equal(table.code_for("b", "dusk"), codes[1])
+    assert torch.allclose(table.code_for("new", "dawn"), codes[:2].mean(0))
+    assert torch.allclose(table.code_for(None, "never driven"), codes.mean(0))
+
+
+def test_a_table_without_any_codes_is_refused():
+    with pytest.raises(UserError, match=r"both false.*training\.use_appearance_embedding"):
+        load_config(None, ["appearance_embedding.use_block_appearance=false"])
+
+
+@pytest.mark.parametrize("reserve", [1, 4, 100])
+def test_growth_leaves_old_codes_and_their_moments_bit_for_bit(reserve):
+    """Whether the reserve is large enough or not; and training goes on as if the old images were alone."""
+    overrides = (f"appearance_embedding.num_images={reserve}", "training.appearance_loss_weight=0")
+    grown, as_it_was = block(*overrides), block(*overrides)
+    optimizers = [BlockOptimizer(model, model.config.training) for model in (grown, as_it_was)]
+    step(grown, optimizers[0], seed=1)
+    step(as_it_was, optimizers[1], seed=1)
+    grown.grow(("d", "e"), ("dusk", "never driven"), (8.0, None))
+    optimizers[0].follow_growth(grown)
+    assert grown.appearance is not None
+    assert as_it_was.appearance is not None
+    old = as_it_was.appearance.codes.detach()
+    codes = grown.appearance.codes.detach()
+    assert torch.equal(codes[:3], old)
+    assert torch.equal(codes[3], old[2])
+    assert torch.allclose(codes[4], old.mean(0))
+    for name in ("exp_avg", "exp_avg_sq"):
+        one, other = (moment(o, model, name) for o, model in zip(optimizers, (grown, as_it_was), strict=True))
+        assert torch.equal(one[:3], other[:3])
+        assert bool((other[:3] != 0).any())
+        assert not one[3:].any()
+    step(grown, optimizers[0], seed=2)
+    step(as_it_was, optimizers[1], seed=2)
+    assert torch.equal(grown.appearance.codes[:3], as_it_was.appearance.codes)
+
+
+def step(model: BlockNeRF, optimizer: BlockOptimizer, seed: int) -> None:
+    """One training step on rays of the first three images."""
+    from blocknerf.scene.rays import camera_rays
+    from blocknerf.scene.scene import Camera
+
+    pose = torch.eye(4)[:3].double().numpy()
+    rays = camera_rays(Camera("SIMPLE_PINHOLE", 6, 5, (5.0, 3.0, 2.5)), pose, 6, 5)
+    rays.image_slots.copy_(torch.arange(30) % 3)
+    truth = torch.rand(30, 3, generator=generator(seed, "truth"))
+    total, _ = BlockNeRFLoss(model.config.training)(model, rays, truth, None)
+    total.backward()
+    optimizer.step({"nerf": 1e-2, "appearance": 1e-2})
+
+
+def moment(optimizer: BlockOptimizer, model: BlockNeRF, name: str) -> torch.Tensor:
+    assert model.appearance is not None
+    assert model.appearance.residuals is not None
+    return optimizer.dense.state[model.appearance.residuals][name]
+
+
+def test_a_grown_block_comes_back_from_its_state():
+    model = block("appearance_embedding.num_images=1")
+    model.grow(("d", "e"), ("dusk", "noon"), (8.0, None))
+    again = BlockNeRF.from_state(model.description(), model.state_dict())
+    for image_id in (*model.image_ids, None):
+        one, other = model.code_for(image_id, "noon"), again.code_for(image_id, "noon")
+        assert one is not None
+        assert other is not None
+        assert torch.equal(one, other)
+
+
+def test_an_image_joins_once():
+    model = block()
+    with pytest.raises(ValueError, match="have a code already: b"):
+        model.grow(("d", "b"), ("dusk", "dusk"), (None, None))
+    with pytest.raises(ValueError, match="can be added once"):
+        model.grow(("d", "d"), ("dusk", "dusk"), (None, None))
+
+
+def test_the_way_from_one_look_to_another():
+    """It begins at the one and ends at the other; halfway codes are the mean, and exposure halfway in stops."""
+    model = block()
+    here, there = model.code_for("a", None), model.code_for("c", None)
+    assert here is not None
+    assert there is not None
+    for share, end in ((0.0, here), (1.0, there)):
+        code = model.code_for("a", None, towards=("c", None, share))
+        assert code is not None
+        assert torch.allclose(code, end, atol=1e-6)
+    middle = model.code_for("a", None, towards=("c", None, 0.5))
+    mean = model.code_for(None, None)
+    assert middle is not None
+    assert mean is not None
+    assert torch.allclose(middle[:5], (here[:5] + there[:5]) / 2)
+    assert torch.allclose(middle[5:], mean[5:])
+    back = model.code_for("c", None, towards=("a", None, 0.3))
+    forth = model.code_for("a", None, towards=("c", None, 0.7))
+    assert back is not None
+    assert forth is not None
+    assert torch.allclose(back, forth, atol=1e-6)
