@@ -10,7 +10,7 @@ from blocknerf.core.logging import log
 
 def synth(
     out: tyro.conf.Positional[Path],
-    preset: Literal["tiny", "street", "city"] = "street",
+    preset: Literal["tiny", "hours", "street", "city"] = "street",
     seed: int = 0,
     overwrite: bool = False,
     exposure_jitter: Annotated[float, tyro.conf.arg(metavar="STOPS")] = 0.0,
@@ -26,7 +26,8 @@ def synth(
     Args:
         out: Folder to make: images/, masks/, depth/ (metres along the optical axis, 0 is sky), sparse/0 (a COLMAP
             model) and blocknerf_scene.json (drive, hour, exposure of each image).
-        preset: tiny is one short street (88 small images, seconds), street has a junction and enough for four blocks
+        preset: tiny is one short street (88 small images, seconds), hours is the same street driven four times from
+            morning to dusk (176 small images), street has a junction and enough for four blocks
             (324 images, a minute or two), city is a grid of streets (1200 images).
         seed: Another number builds another city; the same number gives the same files, byte for byte.
         overwrite: Replace an older synthetic city in that folder. Any other folder that is not empty is left alone.

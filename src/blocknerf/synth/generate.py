@@ -36,14 +36,16 @@ def make_scene(
 ) -> None:
     """Writes the synthetic city `preset` into the folder `out`; the same seed gives the same bytes.
 
-    Each picture is exposed up to `jitter_stops` more or less than the camera's automatic would, evenly distributed. The
+    Each picture is exposed up to `jitter_stops` more or less than by the camera's automatic, evenly distributed. The
     folder appears whole at the end or not at all. Raises UserError when `out` holds something already (with
     `overwrite`: something other than a synthetic city), when Embree is missing, when the disk is full, or when the
     jitter is not between 0 and LARGEST_JITTER_STOPS.
     """
     if not 0 <= jitter_stops <= LARGEST_JITTER_STOPS:
-        raise UserError(f"An exposure jitter of {jitter_stops:g} stops was asked for; 0 to {LARGEST_JITTER_STOPS:g} are "
-                        "possible, beyond that pictures are black or white.")  # fmt: skip
+        raise UserError(
+            f"An exposure jitter of {jitter_stops:g} stops was asked for; 0 to {LARGEST_JITTER_STOPS:g} are possible, "
+            "beyond that pictures are black or white."
+        )
     out = Path(os.path.abspath(out))
     _refuse_foreign_folder(out, overwrite)
     temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")

@@ -45,7 +45,7 @@ class BlockOptimizer:
         return norm
 
     def follow_growth(self, model: BlockNeRF) -> None:
-        """After `BlockNeRF.grow`: takes the longer table of codes; moments of old rows stay, those of new ones are 0."""
+        """After `BlockNeRF.grow`: takes the longer table of codes; old rows keep their moments, new ones have 0."""
         group = next((group for group in self.dense.param_groups if group["name"] == "appearance"), None)
         new = None if model.appearance is None else model.appearance.residuals
         if group is None or new is None or group["params"][0] is new:
