@@ -69,6 +69,11 @@ def untrained(scene, tmp_path_factory) -> Path:
     return out
 
 
+@pytest.fixture(autouse=True)
+def short_fits(monkeypatch):
+    monkeypatch.setattr("blocknerf.evaluation.views.CODE_STEPS", 3)
+
+
 def test_evaluate_writes_the_report_of_every_test_image(scene, untrained, capsys):
     evaluate(untrained)
     metrics = json.loads((untrained / "report" / "metrics.json").read_text())
@@ -79,6 +84,9 @@ def test_evaluate_writes_the_report_of_every_test_image(scene, untrained, capsys
     shown = capsys.readouterr().err
     assert str(untrained / "report" / "index.html") in shown.replace("\n", "")
     assert "PSNR alone" in shown
+    assert list(metrics["protocols"]) == ["plain", "half_image", "colour_corrected"]
+    assert "half_image v1" in shown
+    assert "ST-LPIPS (Alex) is not measured: pictures with a side of 12 pixels are too small" in shown
     assert f"{metrics['composited']['psnr']:.2f}" in shown
 
 
@@ -87,6 +95,14 @@ def test_evaluating_twice_gives_the_same_figures(untrained):
     first = (untrained / "report" / "metrics.json").read_bytes()
     evaluate(untrained)
     assert (untrained / "report" / "metrics.json").read_bytes() == first
+
+
+def test_evaluate_measures_by_the_protocols_it_is_told(untrained):
+    evaluate(untrained, protocols="plain")
+    metrics = json.loads((untrained / "report" / "metrics.json").read_text())
+    assert list(metrics["protocols"]) == ["plain"]
+    with pytest.raises(UserError, match="no protocol 'full'"):
+        evaluate(untrained, protocols="full")
 
 
 def video_size(path: Path) -> tuple[int, int, int]:

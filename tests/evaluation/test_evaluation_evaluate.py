@@ -35,7 +35,7 @@ class GrayBlock:
         gray = self.gray + (0.0 if code is None else float(code[0]))
         return RenderOutput(torch.full((count, 3), gray), torch.ones(count), 5 + rays.directions[:, 0])
 
-    def code_for(self, image_id, drive):
+    def code_for(self, image_id, drive, exposure_stops=0.0, exposure=None, towards=None):
         assert image_id is None, "a test image must not be looked up"
         return torch.tensor([0.1]) if drive == "bright" else None
 
@@ -54,6 +54,9 @@ class Album:
 
     def valid(self, image_id):
         return self.masks.get(image_id, np.ones((HEIGHT, WIDTH), bool))
+
+    def reached(self, image_id):
+        return np.ones((HEIGHT, WIDTH), bool)
 
     def rays(self, image_id):
         count = HEIGHT * WIDTH

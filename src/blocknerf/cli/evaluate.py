@@ -10,24 +10,33 @@ from rich.table import Table
 from blocknerf.core.logging import console
 
 
-def evaluate(out: tyro.conf.Positional[Path], data_root: Path | None = None) -> None:
+def evaluate(out: tyro.conf.Positional[Path], data_root: Path | None = None, protocols: str | None = None) -> None:
     """Renders every test image from the city and from its nearest block alone, and writes a report.
 
-    Writes report/metrics.json, report/index.html and the pictures into the output folder. A test image gets the mean
-    appearance of its drive; none of its pixels is looked at before it is measured.
+    Writes report/metrics.json, report/index.html and the pictures into the output folder. In them a test image has
+    the mean appearance of its drive; none of its pixels is looked at before it is measured. Figures under other
+    protocols stand beside them, each with what it looks at.
 
-    Example: blocknerf evaluate out
+    Example: blocknerf evaluate out --protocols plain,half_image
 
     Args:
         out: Output folder of `blocknerf train`.
         data_root: Where the scene lies now, if it has moved since training.
+        protocols: Names separated by commas (plain, masked, half_image, colour_corrected); without them, all that can
+            differ for this city and this scene. docs/evaluation.md says what each means.
     """
     from blocknerf.evaluation.evaluate import evaluate as run_evaluation
+    from blocknerf.evaluation.protocols import parse_protocols
+    from blocknerf.evaluation.report import JUDGES
     from blocknerf.runtime.threads import available_cores, use_threads
 
+    chosen = None if protocols is None else parse_protocols(protocols)
     use_threads(available_cores())
-    metrics = run_evaluation(out, data_root)
+    metrics = run_evaluation(out, data_root, chosen)
     console.print(figures_table(metrics))
+    console.print(protocols_table(metrics))
+    for judge, why in metrics["not_measured"].items():
+        console.print(f"{JUDGES[judge]} is not measured: {why}.", soft_wrap=True, highlight=False, markup=False)
     for line in (f"Report: {out / 'report' / 'index.html'}", f"Figures: {out / 'report' / 'metrics.json'}"):
         console.print(line, soft_wrap=True, highlight=False, markup=False)
 
@@ -43,6 +52,24 @@ def figures_table(metrics: dict[str, Any]) -> Table:
             table.add_row(block_id, str(block["images"]), *_figures(block))
     table.add_section()
     table.add_row("all", str(len(metrics["images"])), *_figures(metrics), style="bold")
+    return table
+
+
+def protocols_table(metrics: dict[str, Any]) -> Table:
+    """One row per protocol, one column per metric; the gain is over the mean code on the pixels that are scored."""
+    from blocknerf.evaluation.report import JUDGES, measured_by
+
+    table = Table(title="The composited picture under each protocol", title_justify="left", box=box.SIMPLE)
+    table.add_column("protocol")
+    table.add_column("sees of a test image")
+    judges = measured_by(metrics)
+    for name in ("images", *(JUDGES[judge] for judge in judges), "gain dB"):
+        table.add_column(name, justify="right")
+    for name, entry in metrics["protocols"].items():
+        shown = [f"{entry[judge]:.{2 if judge == 'psnr' else 3}f}" if judge in entry else "-" for judge in judges]
+        shown.append(f"{entry['gain_db']:+.2f}" if "gain_db" in entry else "-")
+        marked = f"{name} (optimistic)" if entry["optimistic"] else name
+        table.add_row(f"{marked} v{entry['version']}", entry["sees"], str(entry["images"]), *shown)
     return table
 
 

@@ -1,27 +1,34 @@
-"""Every test image rendered from the city and from its nearest block alone, measured, and written down."""
+"""Every test image rendered from the city and from its nearest block alone, measured, and written down.
+
+The heading figures (`composited`, `nearest`) are those of the mean code over the pixels that masks keep; each
+protocol has figures of its own beside them.
+"""
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from rich.progress import track
 from torch import Tensor
 
 from blocknerf.blocks.output import load_output, open_scene
-from blocknerf.city.city import City, composite
+from blocknerf.city.city import City
 from blocknerf.city.pictures import to_bytes, write_png
 from blocknerf.core.errors import UserError
 from blocknerf.core.files import write_json
 from blocknerf.core.logging import console
-from blocknerf.core.types import RayBatch, RenderOutput
+from blocknerf.evaluation.colour_correction import correct_colours
 from blocknerf.evaluation.colours import distance_colours, error_colours
 from blocknerf.evaluation.metrics import psnr, ssim
+from blocknerf.evaluation.perceptual import Metric, perceptual_metrics
+from blocknerf.evaluation.protocols import EvaluationProtocol, scored, sensible_protocols
 from blocknerf.evaluation.report import write_report
+from blocknerf.evaluation.views import HeldOutImage, Photographs, Views, fitted_picture, render_views
+from blocknerf.models.block_nerf import BlockNeRF
+from blocknerf.models.fit import appearance_width
 from blocknerf.scene.scene import ImageRecord
 from blocknerf.scene.splits import split_images
 from blocknerf.scene.store import ImageStore
@@ -30,27 +37,20 @@ METRICS_VERSION = 1
 PROTOCOL = {
     "appearance": "drive-mean",
     "appearance_meaning": "mean code of the training images of the test image's drive; no test pixel is looked at",
+    "exposure": "where colour knows exposures: the test image's own, as captured",
     "psnr": "mean of per-image PSNR in dB; clamped to [0, 1], not rounded to bytes, valid pixels only",
     "ssim": "11x11 Gaussian, sigma 1.5, k1 0.01, k2 0.03, data range 1, reflected border, mean over valid pixels",
     "poses": "as captured",
 }
 
 
-@runtime_checkable
-class Photographs(Protocol):
-    """What evaluation asks of the image store; everything by image id."""
-
-    def rays(self, image_id: str) -> RayBatch: ...
-    def size(self, image_id: str) -> tuple[int, int]: ...
-    def rgb(self, image_id: str) -> np.ndarray: ...
-    def valid(self, image_id: str) -> np.ndarray: ...
-
-
-def evaluate(out: Path, data_root: Path | None = None) -> dict[str, Any]:
+def evaluate(
+    out: Path, data_root: Path | None = None, protocols: Sequence[EvaluationProtocol] | None = None
+) -> dict[str, Any]:
     """Evaluates the city in `out` on the test images of its scene (at `data_root`, when it has moved).
 
-    Writes OUT/report/metrics.json, index.html and pictures; returns what metrics.json holds. Raises UserError when
-    there is no trained block or no test image.
+    Without `protocols`, those that make sense for the city and the scene. Writes OUT/report/metrics.json, index.html
+    and pictures; returns what metrics.json holds. Raises UserError when there is no trained block or no test image.
     """
     config, _ = load_output(out)
     city = City.open(out)
@@ -71,6 +71,7 @@ def evaluate(out: Path, data_root: Path | None = None) -> dict[str, Any]:
         skipped=scene.skipped + store.skipped,
         details={"image_downsample": config.dataset.image_downsample},
         map_png=out / "map.png",
+        protocols=protocols,
     )
 
 
@@ -82,6 +83,7 @@ def evaluate_city(
     skipped: Sequence[tuple[str, str]] = (),
     details: dict[str, Any] | None = None,
     map_png: Path | None = None,
+    protocols: Sequence[EvaluationProtocol] | None = None,
 ) -> dict[str, Any]:
     """`evaluate` with its parts in hand: renders and measures `images`, and writes the report into `folder`.
 
@@ -92,20 +94,27 @@ def evaluate_city(
             "There is no test image to evaluate on. Keep some out of training: set dataset.test_every to 8 (0 keeps "
             "none), or give the scene a test list of its own, and plan and train again."
         )
-    measured, left_out = [], list(skipped)
-    for number, image in enumerate(track(images, "Evaluating", console=console, transient=True)):
-        valid = torch.from_numpy(np.array(photographs.valid(image.id), dtype=bool))
-        if not valid.any():
+    tested, left_out = [], list(skipped)
+    for image in images:
+        if photographs.valid(image.id).any():
+            tested.append(image)
+        else:
             left_out.append((image.name, "its mask leaves no pixel to measure"))
-            continue
-        stem = f"{number:04d}_{re.sub(r'[^A-Za-z0-9]+', '_', image.name)}"
-        measured.append(_evaluate_image(city, photographs, image, valid, folder / "images", stem))
-    if not measured:
+    if not tested:
         raise UserError("No test image has a pixel to measure: the masks hide all of them. Look at the mask files.")
+    protocols = protocols or sensible_protocols(_any_masked(photographs, tested), _has_codes(city))
+    judges, missing = _judges(photographs, tested)
+    measured = []
+    for number, image in enumerate(track(tested, "Evaluating", console=console, transient=True)):
+        stem = f"{number:04d}_{re.sub(r'[^A-Za-z0-9]+', '_', image.name)}"
+        test = HeldOutImage.of(photographs, image)
+        measured.append(_evaluate_image(city, test, protocols, judges, folder / "images", stem))
     metrics = {
         "version": METRICS_VERSION,
         "composited": _mean(measured, "composited"),
         "nearest": _mean(measured, "nearest"),
+        "protocols": {protocol.name: _protocol_entry(protocol, measured) for protocol in protocols},
+        "not_measured": missing,
         "blocks": _by_block(measured, city.ids),
         "images": measured,
         "skipped": [{"name": name, "reason": reason} for name, reason in left_out],
@@ -117,48 +126,75 @@ def evaluate_city(
     return metrics
 
 
-@dataclass(frozen=True, slots=True)
-class _Views:
-    """One test image, rendered; pictures are [H, W]."""
-
-    composited: RenderOutput
-    nearest: RenderOutput
-    nearest_id: str
-    weights: dict[str, float]
-
-
 def _evaluate_image(
-    city: City, photographs: Photographs, image: ImageRecord, valid: Bool[Tensor, "h w"], folder: Path, stem: str
+    city: City,
+    test: HeldOutImage,
+    protocols: Sequence[EvaluationProtocol],
+    judges: dict[str, Metric],
+    folder: Path,
+    stem: str,
 ) -> dict[str, Any]:
-    truth = torch.from_numpy(np.array(photographs.rgb(image.id))).float() / 255
-    views = _render(city, photographs, image)
+    views = render_views(city, test)
+    figures = {protocol.name: _figures_under(protocol, city, test, views, judges) for protocol in protocols}
     return {
-        "name": image.name,
-        "id": image.id,
-        "drive": image.drive,
-        "composited": _measure(views.composited.rgb, truth, valid),
-        "nearest": _measure(views.nearest.rgb, truth, valid),
+        "name": test.record.name,
+        "id": test.record.id,
+        "drive": test.record.drive,
+        "composited": _measure(views.composited.rgb, test.truth, test.valid),
+        "nearest": _measure(views.nearest.rgb, test.truth, test.valid),
+        "protocols": {name: own for name, own in figures.items() if own is not None},
         "nearest_block": views.nearest_id,
         "blocks": list(views.weights),
         "weights": list(views.weights.values()),
-        "valid_share": float(valid.double().mean()),
-        "pictures": _write_pictures(views, truth, valid, folder, stem),
+        "valid_share": float(test.valid.double().mean()),
+        "pictures": _write_pictures(views, test.truth, test.valid, folder, stem),
     }
 
 
-def _render(city: City, photographs: Photographs, image: ImageRecord) -> _Views:
-    """The nearest block is always one of the layers, so both pictures cost one rendering."""
-    height, width = photographs.size(image.id)
-    center = torch.from_numpy(np.array(image.world_from_cam[:, 3], dtype=np.float64))
-    layers = city.layers(photographs.rays(image.id), center, drive=image.drive)
-    nearest_id = city.nearest(center)
-    nearest = next(layer.picture for layer in layers if layer.block_id == nearest_id)
-    return _Views(
-        composite(layers).reshape(height, width),
-        nearest.reshape(height, width),
-        nearest_id,
-        {layer.block_id: layer.weight for layer in layers},
-    )
+def _figures_under(
+    protocol: EvaluationProtocol, city: City, test: HeldOutImage, views: Views, judges: dict[str, Metric]
+) -> dict[str, float] | None:
+    """Every metric, and what the protocol gains over the mean code on the same pixels; None where no pixel counts."""
+    pixels = (test.truth, test.valid, test.reached)
+    before = scored(protocol, views.composited.rgb, *pixels)
+    if not bool(before.counts.any()):
+        return None
+    after = scored(protocol, fitted_picture(city, test), *pixels) if protocol.fits_codes else before
+    if protocol.corrects_colours:
+        after = after._replace(render=correct_colours(*after))
+    figures = {name: judge(*after) for name, judge in judges.items()}
+    return figures | {"gain_db": figures["psnr"] - psnr(*before)}
+
+
+def _judges(photographs: Photographs, images: Sequence[ImageRecord]) -> tuple[dict[str, Metric], dict[str, str]]:
+    """What pictures are measured by, and why each of the other metrics is missing; half a picture must do for all."""
+    sizes = [photographs.size(image.id) for image in images]
+    ready, missing = perceptual_metrics(min(min(height, width // 2) for height, width in sizes))
+    return {"psnr": psnr, "ssim": ssim, **ready}, missing
+
+
+def _any_masked(photographs: Photographs, images: Sequence[ImageRecord]) -> bool:
+    return any((photographs.valid(image.id) != photographs.reached(image.id)).any() for image in images)
+
+
+def _has_codes(city: City) -> bool:
+    """Asked of one block: all of a city are trained by the same configuration."""
+    model = city.model(city.ids[0])
+    return isinstance(model, BlockNeRF) and appearance_width(model) > 0
+
+
+def _protocol_entry(protocol: EvaluationProtocol, measured: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What metrics.json says about a protocol; figures are means over the images that it could score."""
+    own = [image["protocols"][protocol.name] for image in measured if protocol.name in image["protocols"]]
+    figures = {name: sum(figures[name] for figures in own) / len(own) for name in (own[0] if own else ())}
+    return {
+        "version": protocol.version,
+        "sees": protocol.sees,
+        "meaning": protocol.meaning,
+        "optimistic": protocol.optimistic,
+        "images": len(own),
+        **figures,
+    }
 
 
 def _measure(
@@ -168,7 +204,7 @@ def _measure(
 
 
 def _write_pictures(
-    views: _Views, truth: Float[Tensor, "h w 3"], valid: Bool[Tensor, "h w"], folder: Path, stem: str
+    views: Views, truth: Float[Tensor, "h w 3"], valid: Bool[Tensor, "h w"], folder: Path, stem: str
 ) -> dict[str, str]:
     """Writes the PNG files of one image; returns their names by kind."""
     pictures = {

@@ -17,6 +17,16 @@ VIEWS = {
     "distance": "distance, near is bright",
 }
 
+JUDGES = {
+    "psnr": "PSNR",
+    "ssim": "SSIM",
+    "lpips_alex": "LPIPS (Alex)",
+    "lpips_vgg": "LPIPS (VGG)",
+    "st_lpips_alex": "ST-LPIPS (Alex)",
+}
+"""What pictures are measured by, as it is called in tables."""
+MISSING = '<td data-value="-1">&ndash;</td>'
+
 
 def write_report(folder: Path, metrics: dict[str, Any], map_png: Path | None = None) -> Path:
     """Writes index.html beside the pictures, with a copy of the map where there is one; returns its path."""
@@ -34,11 +44,12 @@ def report_page(metrics: dict[str, Any], has_map: bool) -> str:
     sections = [
         _heading(metrics),
         _section("Map", '<p class="map"><img src="map.png" alt="Blocks, cameras and overlaps"></p>') if has_map else "",
+        _section("Protocols", _protocol_table(metrics)),
         _section("Blocks", _block_table(metrics["blocks"])),
         _section("Images", _image_table(metrics["images"])),
         _section("Side by side", "".join(_image_views(row, image) for row, image in enumerate(metrics["images"]))),
         _section("Left out", _skipped_table(metrics["skipped"])) if metrics["skipped"] else "",
-        _section("Protocol", _protocol(metrics["protocol"])),
+        _section("What the figures mean", _meanings(metrics)),
     ]
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -66,6 +77,31 @@ def _heading(metrics: dict[str, Any]) -> str:
     )
 
 
+def _protocol_table(metrics: dict[str, Any]) -> str:
+    """The composited picture under every protocol, side by side, and the metrics that are missing."""
+    judges = measured_by(metrics)
+    rows = []
+    for name, entry in metrics["protocols"].items():
+        marked = f"{name} v{entry['version']}" + (" (optimistic)" if entry["optimistic"] else "")
+        figures = [
+            _number(entry[judge], ".2f" if judge == "psnr" else ".3f") if judge in entry else MISSING
+            for judge in judges
+        ]
+        gain = _gain(entry["gain_db"]) if "gain_db" in entry else MISSING
+        rows.append([_text(marked), _text(entry["sees"]), _number(entry["images"], "d"), *figures, gain])
+    heads = [JUDGES[judge] for judge in judges]
+    missing = "".join(
+        f'<p class="faint">{escape(JUDGES[judge])} is not measured: {escape(why)}.</p>\n'
+        for judge, why in metrics["not_measured"].items()
+    )
+    return _table(["!protocol", "!sees of a test image", "images", *heads, "gain by looking"], rows) + missing
+
+
+def measured_by(metrics: dict[str, Any]) -> list[str]:
+    """Names of the metrics that any protocol has a figure of, in the order of JUDGES."""
+    return [judge for judge in JUDGES if any(judge in entry for entry in metrics["protocols"].values())]
+
+
 def _block_table(blocks: dict[str, Any]) -> str:
     columns = ["!block", "images nearest to it", "PSNR", "SSIM", "PSNR nearest", "SSIM nearest", "gain"]
     rows = [[_text(name), _number(block["images"], "d"), *_figures(block)] for name, block in blocks.items()]
@@ -89,16 +125,14 @@ def _image_table(images: Sequence[dict[str, Any]]) -> str:
 def _figures(entry: dict[str, Any]) -> list[str]:
     """The five cells of figures that blocks and images share; empty ones where nothing was measured."""
     if "composited" not in entry:
-        return ['<td data-value="-1">&ndash;</td>'] * 5
+        return [MISSING] * 5
     composited, nearest = entry["composited"], entry["nearest"]
-    gain = composited["psnr"] - nearest["psnr"]
-    tone = "up" if gain >= 0.005 else "down" if gain <= -0.005 else "faint"
     return [
         _number(composited["psnr"], ".2f"),
         _number(composited["ssim"], ".3f"),
         _number(nearest["psnr"], ".2f"),
         _number(nearest["ssim"], ".3f"),
-        f'<td class="{tone}" data-value="{gain:.6f}">{_signed(gain)}</td>',
+        _gain(composited["psnr"] - nearest["psnr"]),
     ]
 
 
@@ -125,9 +159,10 @@ def _skipped_table(skipped: Sequence[dict[str, str]]) -> str:
     return _table(["!image", "!why"], [[_text(entry["name"]), _text(entry["reason"])] for entry in skipped])
 
 
-def _protocol(protocol: dict[str, Any]) -> str:
+def _meanings(metrics: dict[str, Any]) -> str:
+    meanings = metrics["protocol"] | {name: entry["meaning"] for name, entry in metrics["protocols"].items()}
     entries = "".join(
-        f"<dt>{escape(name.replace('_', ' '))}</dt><dd>{escape(str(value))}</dd>" for name, value in protocol.items()
+        f"<dt>{escape(name.replace('_', ' '))}</dt><dd>{escape(str(value))}</dd>" for name, value in meanings.items()
     )
     return f"<dl>{entries}</dl>"
 
@@ -155,6 +190,11 @@ def _text(value: str) -> str:
 
 def _number(value: float | int, form: str) -> str:
     return f'<td data-value="{value:.6f}">{value:{form}}</td>'
+
+
+def _gain(gain_db: float) -> str:
+    tone = "up" if gain_db >= 0.005 else "down" if gain_db <= -0.005 else "faint"
+    return f'<td class="{tone}" data-value="{gain_db:.6f}">{_signed(gain_db)}</td>'
 
 
 def _shares(image: dict[str, Any]) -> str:

@@ -114,6 +114,14 @@ class ImageStore:
             return np.ones(self.size(image_id, level), bool)
         return self._view(valid, self.first_pixels(image_id, level)[0], image_id, level) != 0
 
+    def reached(self, image_id: str, level: int = 0) -> np.ndarray:
+        """bool [H, W]: false where the lens does not reach the pixel, whatever masks say.
+
+        Told by the direction that stands in for none; a masked pixel that looks exactly along the axis passes for one.
+        """
+        away_from_axis = (self.directions_cam(image_id, level) != OPTICAL_AXIS).any(-1)
+        return away_from_axis | self.valid(image_id, level)
+
     def directions_cam(self, image_id: str, level: int = 0) -> np.ndarray:
         """float32 [H, W, 3], unit, in camera axes; the optical axis where the lens does not reach."""
         return self._view(self._levels[level].directions, self.first_pixels(image_id, level)[1], image_id, level)

@@ -1,0 +1,114 @@
+"""Named, versioned ways to measure test images: what a figure means is decided here, and nowhere else.
+
+A protocol's version goes up whenever the same city would get another figure under it.
+"""
+
+import difflib
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from blocknerf.core.errors import UserError
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationProtocol:
+    """How a test image is rendered, which of its pixels are scored, and what of it was looked at before."""
+
+    name: str
+    version: int
+    sees: str
+    meaning: str
+    scored: Literal["all", "valid", "right half"] = "valid"
+    fits_codes: bool = False
+    corrects_colours: bool = False
+    optimistic: bool = False
+
+
+PROTOCOLS = {
+    protocol.name: protocol
+    for protocol in (
+        EvaluationProtocol(
+            "plain",
+            1,
+            sees="nothing",
+            meaning="mean code of the drive; every pixel that the lens reaches, those that a mask hides included",
+            scored="all",
+        ),
+        EvaluationProtocol("masked", 1, sees="nothing", meaning="mean code of the drive; pixels that the mask keeps"),
+        EvaluationProtocol(
+            "half_image",
+            1,
+            sees="left half",
+            meaning="each block's code fitted to the left half with all else frozen, 100 steps, fixed seed; "
+            "pixels of the right half that the mask keeps",
+            scored="right half",
+            fits_codes=True,
+        ),
+        EvaluationProtocol(
+            "colour_corrected",
+            1,
+            sees="every pixel",
+            meaning="mean code of the drive, then the affine map of colours that fits the photograph best; pixels "
+            "that the mask keeps. Optimistic: no user has the photograph that the colours are corrected by",
+            corrects_colours=True,
+            optimistic=True,
+        ),
+    )
+}
+
+
+def parse_protocols(text: str) -> tuple[EvaluationProtocol, ...]:
+    """Protocols by name, separated by commas, each once, in the order of PROTOCOLS. Raises UserError for others."""
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    for name in names:
+        if name not in PROTOCOLS:
+            near = difflib.get_close_matches(name, PROTOCOLS, 1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise UserError(f"There is no protocol {name!r}.{hint} There are: {', '.join(PROTOCOLS)}.")
+    if not names:
+        raise UserError(f"No protocol was named. There are: {', '.join(PROTOCOLS)}.")
+    return tuple(protocol for name, protocol in PROTOCOLS.items() if name in names)
+
+
+def sensible_protocols(masked: bool, has_codes: bool) -> tuple[EvaluationProtocol, ...]:
+    """Those that can differ from plain: `masked` where a mask hides anything, `half_image` where blocks have codes."""
+    left_out = set() if masked else {"masked"}
+    left_out |= set() if has_codes else {"half_image"}
+    return tuple(protocol for name, protocol in PROTOCOLS.items() if name not in left_out)
+
+
+class Scored(NamedTuple):
+    """What a protocol compares: a rendered picture, the photograph, and which of their pixels count."""
+
+    render: Float[Tensor, "h w 3"]
+    truth: Float[Tensor, "h w 3"]
+    counts: Bool[Tensor, "h w"]
+
+
+def scored(
+    protocol: EvaluationProtocol,
+    render: Float[Tensor, "h w 3"],
+    truth: Float[Tensor, "h w 3"],
+    valid: Bool[Tensor, "h w"],
+    reached: Bool[Tensor, "h w"],
+) -> Scored:
+    """What the protocol looks at of `render` when it measures.
+
+    `valid` are the pixels that mask and lens leave, `reached` those that the lens leaves. The right half is cut out,
+    so that no window of SSIM reaches over into the half that was fitted to.
+    """
+    counts = reached if protocol.scored == "all" else valid
+    if protocol.scored != "right half":
+        return Scored(render, truth, counts)
+    right = truth.shape[1] // 2
+    return Scored(render[:, right:], truth[:, right:], counts[:, right:])
+
+
+def left_half(valid: Bool[Tensor, "h w"]) -> Bool[Tensor, "h w"]:
+    """The valid pixels left of the middle: what `half_image` may look at, disjoint from what it scores."""
+    left = valid.clone()
+    left[:, valid.shape[1] // 2 :] = False
+    return left

@@ -1,0 +1,286 @@
+"""The protocols: what each looks at, what it must not look at, and the laws that its figures obey."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from blocknerf.blocks.plan import BlockSpec, Plan
+from blocknerf.city.block_file import BlockFile, write_block
+from blocknerf.city.city import City, composite
+from blocknerf.city.manifest import block_folder, manifest_of, write_manifest
+from blocknerf.core.config import BlockManagerConfig, load_config
+from blocknerf.core.errors import UserError
+from blocknerf.core.seeds import generator
+from blocknerf.core.types import RayBatch
+from blocknerf.evaluation.colour_correction import correct_colours
+from blocknerf.evaluation.evaluate import evaluate_city
+from blocknerf.evaluation.protocols import PROTOCOLS, left_half, parse_protocols, scored, sensible_protocols
+from blocknerf.evaluation.report import report_page
+from blocknerf.evaluation.views import HeldOutImage, fitted_codes, fitted_picture, mean_codes
+from blocknerf.models.block_nerf import BlockNeRF
+from blocknerf.rendering.quality import psnr
+from blocknerf.scene.scene import ImageRecord
+
+HEIGHT, WIDTH = 16, 34
+SMALL = (
+    "block_nerf.hash_grid.num_levels=3",
+    "block_nerf.hash_grid.log2_table_rows=10",
+    "block_nerf.hash_grid.finest_resolution=64",
+    "block_nerf.proposal_resolution=16",
+    "block_nerf.hidden_dim=16",
+    "block_nerf.num_samples_coarse=16",
+    "block_nerf.num_samples_fine=8",
+    "appearance_embedding.embedding_dim=3",
+)
+PLANTED = {"left": torch.tensor([0.6, -0.4, 0.5]), "right": torch.tensor([-0.5, 0.3, 0.4])}
+
+
+@pytest.fixture(scope="module")
+def city(tmp_path_factory) -> City:
+    """Two blocks with structure and zero codes, one at either side of the camera."""
+    out = tmp_path_factory.mktemp("city")
+    config = load_config(None, SMALL)
+    specs = tuple(
+        BlockSpec(name, (x, 0.0, 0.0), 2.0, (x, 0.0, 0.0), (), ()) for name, x in (("left", -1.0), ("right", 1.0))
+    )
+    write_manifest(out, manifest_of(Plan("s", "c", specs), BlockManagerConfig()))
+    for spec in specs:
+        model = BlockNeRF(config, spec.center_world, spec.radius_m, ("x",), ("0",), generator(1, spec.id))
+        with torch.no_grad():
+            model.field.grid.table.mul_(5000)
+        meta = {"drives": ["0"], "model": model.description()}
+        write_block(block_folder(out, spec.id), "latest", BlockFile(meta, model.state_dict()))
+    return City.open(out)
+
+
+def _rays() -> RayBatch:
+    v, u = torch.meshgrid(torch.linspace(-0.6, 0.6, HEIGHT), torch.linspace(-1, 1, WIDTH), indexing="ij")
+    directions = torch.nn.functional.normalize(torch.stack([u, v, torch.ones_like(u)], -1), dim=-1).reshape(-1, 3)
+    count = len(directions)
+    return RayBatch(torch.zeros(count, 3), directions, torch.full((count,), -1), torch.full((count,), 1e-2))
+
+
+def _test(city: City, name: str = "a.png") -> HeldOutImage:
+    """A photograph that both blocks can explain, each by a code of its own."""
+    record = ImageRecord("a", name, Path("a"), "camera", np.eye(4)[:3])
+    pixels = torch.ones(HEIGHT, WIDTH, dtype=torch.bool)
+    layers = city.layers(_rays(), torch.zeros(3), codes=PLANTED)
+    truth = composite(layers).reshape(HEIGHT, WIDTH).rgb
+    return HeldOutImage(record, _rays(), torch.zeros(3, dtype=torch.float64), truth, pixels, pixels)
+
+
+class Album:
+    def __init__(self, test: HeldOutImage):
+        self.test = test
+
+    def size(self, image_id):
+        return HEIGHT, WIDTH
+
+    def rgb(self, image_id):
+        return (self.test.truth * 255).round().to(torch.uint8).numpy()
+
+    def valid(self, image_id):
+        return self.test.valid.numpy()
+
+    def reached(self, image_id):
+        return self.test.reached.numpy()
+
+    def rays(self, image_id):
+        return self.test.rays
+
+
+def _evaluate(city: City, test: HeldOutImage, folder: Path, names: str | None = None) -> dict:
+    chosen = None if names is None else parse_protocols(names)
+    return evaluate_city(city, Album(test), [test.record], folder, protocols=chosen)
+
+
+def test_half_image_finds_the_code_of_each_block_from_the_left_half(city):
+    """One block alone, so that the truth is its own; the right half, which was not looked at, comes out right."""
+    test = _test(city)
+    for block_id, code in PLANTED.items():
+        truth = city.render(test.rays, torch.zeros(3), only=block_id).rgb
+        layer = city.layers(test.rays, torch.zeros(3), only=block_id, codes={block_id: code})[0]
+        own = replace(test, truth=layer.picture.rgb.reshape(HEIGHT, WIDTH, 3))
+        found = fitted_codes(city, own)[block_id]
+        assert found is not None
+        assert torch.allclose(found, code, atol=0.05)
+        right = ~left_half(test.valid).flatten()
+        picture = city.layers(test.rays, torch.zeros(3), only=block_id, codes={block_id: found})[0].picture.rgb
+        before = psnr(truth[right], layer.picture.rgb[right])
+        assert psnr(picture[right], layer.picture.rgb[right]) > before + 15
+
+
+def test_a_test_image_is_rendered_with_its_own_exposure(city, monkeypatch):
+    """Metadata of the camera, asked of each block that makes the picture."""
+    asked = []
+    monkeypatch.setattr(
+        BlockNeRF, "code_for", lambda self, image_id, drive, exposure=None: asked.append((image_id, drive, exposure))
+    )
+    test = _test(city)
+    assert mean_codes(city, replace(test, record=replace(test.record, exposure=0.25))) == dict.fromkeys(city.ids)
+    assert asked == [(None, "0", 0.25)] * 2
+
+
+@pytest.fixture
+def short_fits(monkeypatch):
+    """For laws that hold after any number of steps."""
+    monkeypatch.setattr("blocknerf.evaluation.views.CODE_STEPS", 4)
+
+
+@pytest.mark.usefixtures("short_fits")
+def test_half_image_looks_at_no_pixel_that_it_scores(city):
+    test = _test(city)
+    seen = left_half(test.valid)
+    noise = torch.rand(test.truth.shape, generator=generator(0, "noise"))
+    poisoned = replace(test, truth=torch.where(seen[..., None], test.truth, noise))
+    assert torch.equal(fitted_picture(city, test), fitted_picture(city, poisoned))
+    other = replace(test, truth=torch.where(seen[..., None], noise, test.truth))
+    assert not torch.equal(fitted_picture(city, test), fitted_picture(city, other))
+    both = scored(PROTOCOLS["half_image"], test.truth, torch.where(seen[..., None], 9.0, test.truth), seen, seen)
+    assert float(both.truth.max()) <= 1
+    assert not bool(both.counts.any())
+
+
+@pytest.mark.usefixtures("short_fits")
+def test_masked_pixels_of_the_left_half_are_not_fitted_to(city):
+    test = _test(city)
+    mask = test.valid.clone()
+    mask[4:9, 2:8] = False
+    masked = replace(test, valid=mask)
+    spoiled = replace(masked, truth=torch.where(mask[..., None], test.truth, 0.0))
+    assert torch.equal(fitted_picture(city, masked), fitted_picture(city, spoiled))
+
+
+def test_protocols_that_look_at_nothing_draw_the_same_picture_of_any_photograph(city, tmp_path):
+    test = _test(city)
+    noise = replace(test, truth=torch.rand(test.truth.shape, generator=generator(0, "noise")))
+    pictures = []
+    for case, name in ((test, "true"), (noise, "noise")):
+        metrics = _evaluate(city, case, tmp_path / name, "plain,masked")
+        assert metrics["protocols"]["plain"]["gain_db"] == metrics["protocols"]["masked"]["gain_db"] == 0
+        pictures.append((tmp_path / name / "images" / metrics["images"][0]["pictures"]["composited"]).read_bytes())
+    assert pictures[0] == pictures[1]
+
+
+def test_masked_is_plain_without_masks_and_leaves_out_what_masks_hide(city, tmp_path):
+    test = _test(city)
+    same = _evaluate(city, test, tmp_path / "a", "plain,masked")
+    assert same["protocols"]["plain"]["psnr"] == same["protocols"]["masked"]["psnr"] == same["composited"]["psnr"]
+    assert same["protocols"]["plain"]["ssim"] == same["protocols"]["masked"]["ssim"] == same["composited"]["ssim"]
+    mask = test.valid.clone()
+    mask[:, 5:12] = False
+    spoiled = replace(test, valid=mask, truth=torch.where(mask[..., None], test.truth, 1 - test.truth))
+    hidden = _evaluate(city, spoiled, tmp_path / "b", "plain,masked")
+    assert hidden["protocols"]["masked"]["psnr"] == hidden["composited"]["psnr"]
+    assert hidden["protocols"]["plain"]["psnr"] < hidden["protocols"]["masked"]["psnr"] - 0.5
+    clean = _evaluate(city, replace(test, valid=mask), tmp_path / "c", "masked")
+    assert clean["protocols"]["masked"]["psnr"] == hidden["protocols"]["masked"]["psnr"]
+
+
+def test_pixels_that_the_lens_does_not_reach_count_nowhere(city, tmp_path):
+    test = _test(city)
+    lens = test.valid.clone()
+    lens[:3] = False
+    outside = torch.where(lens[..., None], test.truth, 1 - test.truth)
+    spoiled = _evaluate(city, replace(test, truth=outside, valid=lens, reached=lens), tmp_path / "a", "plain,masked")
+    clean = _evaluate(city, replace(test, valid=lens, reached=lens), tmp_path / "b", "plain,masked")
+    for name in ("plain", "masked"):
+        assert spoiled["protocols"][name]["psnr"] == clean["protocols"][name]["psnr"]
+
+
+def test_an_affine_change_of_colours_is_undone_exactly():
+    rng = generator(0, "colours")
+    truth = 0.2 + 0.4 * torch.rand((20, 30, 3), generator=rng)
+    mix = torch.eye(3) + 0.3 * (torch.rand((3, 3), generator=rng) - 0.5)
+    changed = truth @ mix + torch.tensor([0.05, -0.1, 0.02])
+    assert 0 <= float(changed.min()) <= float(changed.max()) <= 1
+    all_pixels = torch.ones(20, 30, dtype=torch.bool)
+    assert torch.allclose(correct_colours(changed, truth, all_pixels), truth, atol=1e-6)
+    assert psnr(changed, truth) < 30
+
+
+def test_colour_correction_is_the_best_affine_map_and_looks_at_valid_pixels_alone():
+    rng = generator(0, "noise")
+    truth, render = torch.rand((20, 30, 3), generator=rng), torch.rand((20, 30, 3), generator=rng)
+    valid = torch.rand((20, 30), generator=rng) < 0.7
+    corrected = correct_colours(render, truth, valid)
+    spoiled = correct_colours(render, torch.where(valid[..., None], truth, 9.0), valid)
+    assert torch.equal(corrected, spoiled)
+    residual = (corrected - truth)[valid].double()
+    assert float(residual.sum(0).abs().max()) < 1e-3
+    assert float((render[valid].double().T @ residual).abs().max()) < 1e-3
+
+
+def test_one_gray_is_corrected_to_the_mean_colour():
+    truth = torch.rand((12, 12, 3), generator=generator(0, "truth"))
+    corrected = correct_colours(torch.full((12, 12, 3), 0.3), truth, torch.ones(12, 12, dtype=torch.bool))
+    assert torch.allclose(corrected, truth.mean((0, 1)).expand_as(truth), atol=1e-5)
+
+
+def test_every_protocol_stands_in_the_figures_and_on_the_page(city, tmp_path):
+    test = _test(city)
+    mask = test.valid.clone()
+    mask[0, 0] = False
+    metrics = _evaluate(city, replace(test, valid=mask), tmp_path)
+    assert list(metrics["protocols"]) == list(PROTOCOLS)
+    page = report_page(metrics, has_map=False)
+    for name, entry in metrics["protocols"].items():
+        assert entry["images"] == 1
+        assert entry["psnr"] == metrics["images"][0]["protocols"][name]["psnr"]
+        assert f"{name} v{entry['version']}" in page
+        assert entry["sees"] == PROTOCOLS[name].sees
+    assert [name for name, entry in metrics["protocols"].items() if entry["optimistic"]] == ["colour_corrected"]
+    assert "colour_corrected v1 (optimistic)" in page
+    assert metrics["protocols"]["half_image"]["gain_db"] > 1
+    assert metrics["protocols"]["colour_corrected"]["gain_db"] > 0
+
+
+@pytest.mark.usefixtures("short_fits")
+def test_an_image_whose_right_half_is_hidden_has_no_half_image_figure(city, tmp_path):
+    test = _test(city)
+    metrics = _evaluate(city, replace(test, valid=left_half(test.valid)), tmp_path, "half_image,plain")
+    assert metrics["protocols"]["half_image"]["images"] == 0
+    assert "psnr" not in metrics["protocols"]["half_image"]
+    assert "psnr" in metrics["protocols"]["plain"]
+    assert "half_image" not in metrics["images"][0]["protocols"]
+    assert "half_image v1" in (tmp_path / "index.html").read_text()
+
+
+@pytest.mark.usefixtures("short_fits")
+def test_the_seed_of_a_fit_is_the_images_name(city):
+    test, renamed = _test(city), _test(city, "b.png")
+    assert not torch.equal(fitted_picture(city, test), fitted_picture(city, renamed))
+
+
+def test_what_makes_sense_depends_on_masks_and_codes():
+    def names(masked, has_codes):
+        return [protocol.name for protocol in sensible_protocols(masked, has_codes)]
+
+    assert names(True, True) == list(PROTOCOLS)
+    assert names(False, False) == ["plain", "colour_corrected"]
+
+
+def test_protocols_are_named_once_in_their_order():
+    assert [p.name for p in parse_protocols("half_image, plain,half_image")] == ["plain", "half_image"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("half_imge", "no protocol 'half_imge'. Did you mean 'half_image'.*There are: plain, masked"),
+        ("plain,best", "no protocol 'best'"),
+        (" , ", "No protocol was named"),
+    ],
+)
+def test_unknown_protocols_are_refused(text, message):
+    with pytest.raises(UserError, match=message):
+        parse_protocols(text)
+
+
+def test_the_document_has_a_row_for_every_protocol():
+    text = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE) == list(PROTOCOLS)

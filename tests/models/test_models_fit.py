@@ -1,0 +1,116 @@
+"""Fitting a code to colours: what was planted comes back, nothing else moves, the same numbers every time."""
+
+import torch
+
+from blocknerf.core.config import load_config
+from blocknerf.core.seeds import generator
+from blocknerf.core.types import RayBatch
+from blocknerf.models.block_nerf import BlockNeRF
+from blocknerf.models.fit import RAYS_PER_STEP, draw, fit_code, frozen
+from blocknerf.rendering.quality import psnr
+
+SMALL = (
+    "block_nerf.hash_grid.num_levels=3",
+    "block_nerf.hash_grid.log2_table_rows=10",
+    "block_nerf.hash_grid.finest_resolution=64",
+    "block_nerf.proposal_resolution=16",
+    "block_nerf.hidden_dim=16",
+    "block_nerf.num_samples_coarse=16",
+    "block_nerf.num_samples_fine=8",
+    "appearance_embedding.embedding_dim=4",
+)
+
+
+def _model(*overrides: str) -> BlockNeRF:
+    config = load_config(None, [*SMALL, *overrides])
+    model = BlockNeRF(config, (0.0, 0.0, 0.0), 2.0, ("a", "b"), ("0", "1"), generator(1, "model"))
+    with torch.no_grad():
+        model.field.grid.table.mul_(5000)  # structure instead of thin fog
+    return model
+
+
+def _rays(count: int, name: str) -> RayBatch:
+    rng = generator(0, name)
+    directions = torch.nn.functional.normalize(torch.randn(count, 3, generator=rng), dim=-1)
+    origins = torch.randn(count, 3, generator=rng)
+    return RayBatch(origins, directions, torch.full((count,), -1), torch.full((count,), 1e-3))
+
+
+PLANTED = torch.tensor([0.6, -0.4, 0.3, 0.5])
+
+
+def test_a_planted_code_comes_back_from_colours():
+    model = _model()
+    seen, unseen = _rays(400, "seen"), _rays(400, "unseen")
+    truth, elsewhere = model.render(seen, PLANTED).rgb, model.render(unseen, PLANTED).rgb
+    code = fit_code(model, seen, truth, torch.zeros(4), generator(0, "fit"), 100)
+    before = psnr(model.render(unseen, torch.zeros(4)).rgb, elsewhere)
+    assert psnr(model.render(unseen, code).rgb, elsewhere) > before + 20
+    assert torch.allclose(code, PLANTED, atol=0.05)
+
+
+def test_a_code_that_fits_already_stays():
+    model, rays = _model(), _rays(300, "seen")
+    code = fit_code(model, rays, model.render(rays, PLANTED).rgb, PLANTED, generator(0, "fit"), 100)
+    assert torch.allclose(code, PLANTED, atol=1e-3)
+
+
+def test_only_the_code_moves_and_no_gradient_is_left_behind():
+    model, rays = _model(), _rays(300, "seen")
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    fit_code(
+        model, rays, torch.rand((300, 3), generator=generator(0, "truth")), torch.zeros(4), generator(0, "fit"), 100
+    )
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    assert all(parameter.grad is None and parameter.requires_grad for parameter in model.parameters())
+
+
+def test_entries_behind_the_appearance_stay_as_they_are():
+    model, rays = _model(), _rays(300, "seen")
+    composite = model.composite
+
+    def with_exposure(rays, codes, rng):
+        assert codes.shape[1] == 6
+        return composite(rays, codes[:, :4], rng)
+
+    model.composite = with_exposure  # type: ignore[method-assign]
+    start = torch.tensor([0.0, 0, 0, 0, 0.25, -0.5])
+    truth = torch.rand((300, 3), generator=generator(0, "truth"))
+    code = fit_code(model, rays, truth, start, generator(0, "fit"), 5)
+    assert torch.equal(code[4:], start[4:])
+    assert not torch.equal(code[:4], start[:4])
+
+
+def test_without_codes_or_rays_there_is_nothing_to_fit():
+    rays, truth = _rays(10, "seen"), torch.zeros(10, 3)
+    without = _model("training.use_appearance_embedding=false")
+    start = torch.tensor([0.5])
+    assert fit_code(without, rays, truth, start, generator(0, "fit"), 100) is start
+    assert fit_code(_model(), rays[:0], truth[:0], PLANTED, generator(0, "fit"), 100) is PLANTED
+
+
+def test_the_same_generator_gives_the_same_code():
+    model, rays = _model(), _rays(RAYS_PER_STEP + 200, "seen")
+    truth = model.render(rays, PLANTED).rgb
+    one, same, other = (fit_code(model, rays, truth, torch.zeros(4), generator(seed, "fit"), 8) for seed in (1, 1, 2))
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+
+
+def test_a_batch_keeps_rays_and_colours_together():
+    rays = _rays(3 * RAYS_PER_STEP, "seen")
+    batch, colours = draw(rays, rays.directions, generator(0, "draw"))
+    assert len(batch) == RAYS_PER_STEP
+    assert torch.equal(batch.directions, colours)
+    few = rays[:5]
+    assert draw(few, few.origins, generator(0, "draw"))[1] is few.origins
+
+
+def test_what_was_frozen_before_stays_frozen():
+    model = _model()
+    model.field.head[0].weight.requires_grad_(False)
+    with frozen(model):
+        assert not any(parameter.requires_grad for parameter in model.parameters())
+    assert [name for name, parameter in model.named_parameters() if not parameter.requires_grad] == [
+        "field.head.0.weight"
+    ]
