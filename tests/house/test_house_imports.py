@@ -13,7 +13,7 @@ def fresh(code: str) -> str:
     return done.stdout
 
 
-HEAVY = ("torch", "numba", "pycolmap", "matplotlib", "av", "torchmetrics", "trimesh", "tensorboard")
+HEAVY = ("torch", "numba", "pycolmap", "matplotlib", "av", "torchmetrics", "trimesh", "tensorboard", "transformers")
 
 
 def loaded_after(code: str) -> set[str]:

@@ -325,17 +325,17 @@ def test_exposure_comes_from_exif(tmp_path: Path):
 def test_masks_by_folder_and_of_the_wrong_size(tmp_path: Path):
     text_model(tmp_path)
     (tmp_path / "masks").mkdir()
-    for name, size in {"a.png.png": (8, 6), "b.png": (8, 6), "c.png": (4, 3)}.items():
+    for name, size in {"a.png.png": (8, 6), "b.png": (8, 6), "c.png": (4, 6)}.items():
         Image.new("L", size, 255).save(tmp_path / "masks" / name)
     scene = read_scene(tmp_path, CONFIG)
-    assert {image.name: image.mask_path and image.mask_path.name for image in scene.images} == {
-        "a.png": "a.png.png",
-        "b.png": "b.png",
-        "d.png": None,
+    assert {image.name: [path.name for path in image.mask_paths] for image in scene.images} == {
+        "a.png": ["a.png.png"],
+        "b.png": ["b.png"],
+        "d.png": [],
     }
-    assert "is 4 x 3 pixels large, but the image 8 x 6" in dict(scene.skipped)["c.png"]
+    assert "is 4 x 6 pixels large, but the image 8 x 6" in dict(scene.skipped)["c.png"]
     without = read_scene(tmp_path, DatasetConfig(use_masks=False))
-    assert [image.mask_path for image in without.images] == [None] * 4
+    assert [image.mask_paths for image in without.images] == [()] * 4
 
 
 def test_no_capture_at_all(tmp_path: Path):

@@ -158,7 +158,7 @@ def test_masks_and_depth_that_frames_name(tmp_path: Path):
     tree["frames"][1]["depth_file_path"] = "m.png"
     write_transforms(tmp_path, tree)
     scene = read_scene(tmp_path, CONFIG)
-    assert [image.mask_path for image in scene.images] == [tmp_path / "m.png", None, None, None]
+    assert [image.mask_paths for image in scene.images] == [(tmp_path / "m.png",), (), (), ()]
     assert [image.depth_path for image in scene.images] == [None, tmp_path / "m.png", None, None]
 
 
@@ -195,13 +195,13 @@ def test_sidecar(tmp_path: Path):
     sidecar.write_text(json.dumps({"version": 1, "images": images, "test_names": ["0001.png"]}))
     scene = read_scene(tmp_path, CONFIG)
     first, second = scene.images[:2]
-    assert (first.drive, first.exposure, first.mask_path, first.depth_path) == (
+    assert (first.drive, first.exposure, first.mask_paths, first.depth_path) == (
         "dusk",
         2.0,
-        tmp_path / "m.png",
+        (tmp_path / "m.png",),
         tmp_path / "m.png",
     )
-    assert (second.drive, second.exposure, second.mask_path) == ("0", 0.5, None)
+    assert (second.drive, second.exposure, second.mask_paths) == ("0", 0.5, ())
     assert scene.test_names == {"0001.png"}
 
 

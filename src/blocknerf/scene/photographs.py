@@ -1,5 +1,6 @@
 """Photographs from files: headers, exposure, pixels as 8-bit RGB, masks, and their reduction by area."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -41,12 +42,30 @@ def read_rgb(path: Path) -> Image.Image:
         return image.convert("RGB")
 
 
+def read_masks(paths: Sequence[Path], size: tuple[int, int]) -> Bool[np.ndarray, "h w"] | None:
+    """True where every mask keeps the pixel, for a picture of `size` (width, height); None without masks."""
+    masks = [_resized(read_mask(path), size) for path in paths]
+    return np.asarray(np.all(masks, axis=0)) if masks else None
+
+
 def read_mask(path: Path) -> Bool[np.ndarray, "h w"]:
-    """True where a pixel may be used: where the mask is not 0 in every channel. Raises one of DECODE_ERRORS."""
+    """True where a pixel may be used: where the mask is not 0 in every channel. Raises one of DECODE_ERRORS.
+
+    A JPEG has no exact 0 next to white and is cut in the middle.
+    """
     with Image.open(path) as mask:
+        darkest_kept = 128 if mask.format == "JPEG" else 1
         image = mask.convert("RGB") if mask.mode in ("P", "PA", "LA", "RGBA", "CMYK") else mask
-        pixels = np.asarray(image) != 0
+        pixels = np.asarray(image) >= darkest_kept
     return pixels if pixels.ndim == 2 else pixels.any(axis=2)
+
+
+def _resized(mask: Bool[np.ndarray, "H W"], size: tuple[int, int]) -> Bool[np.ndarray, "h w"]:
+    """A mask of another size: enlarged, pixels are repeated; reduced, one hidden pixel hides all it falls into."""
+    if size == mask.shape[::-1]:
+        return mask
+    hidden = Image.fromarray((~mask).astype(np.float32)).resize(size, Image.Resampling.BOX)
+    return np.asarray(hidden) <= 0
 
 
 def area_mean(image: Image.Image, factor: int) -> UInt8[np.ndarray, "h w 3"]:

@@ -32,7 +32,7 @@ class ImageRecord:
     camera_key: str
     world_from_cam: np.ndarray  # [3, 4] float64, OpenCV camera axes, metres
     drive: str = "0"
-    mask_path: Path | None = None  # 8 bit, 0 = leave this pixel out
+    mask_paths: tuple[Path, ...] = ()  # 0 = leave this pixel out; a pixel that any of them leaves out is left out
     exposure: float | None = None  # relative exposure (shutter s x ISO / 100 / f-number^2, or the data set's own)
     depth_path: Path | None = None
     point_rows: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))  # rows of Scene.points_world seen

@@ -21,7 +21,7 @@ from blocknerf.core.errors import UserError
 from blocknerf.core.files import read_json, write_json
 from blocknerf.core.logging import console, log
 from blocknerf.core.types import RayBatch
-from blocknerf.scene.photographs import DECODE_ERRORS, area_mean, read_mask, read_rgb, whole_blocks
+from blocknerf.scene.photographs import DECODE_ERRORS, area_mean, read_masks, read_rgb, whole_blocks
 from blocknerf.scene.rays import OPTICAL_AXIS, camera_directions, rays_from_directions
 from blocknerf.scene.scene import Camera, ImageRecord, Scene
 
@@ -177,8 +177,8 @@ def _content_hash(scene: Scene, downsample: int) -> str:
     digest = hashlib.sha256(f"{STORE_VERSION} {downsample}".encode())
     for image in scene.images:
         digest.update(f"{image.id} {image.camera_key} {scene.cameras[image.camera_key]}".encode())
-        if image.mask_path is not None:
-            digest.update(hashlib.sha256(image.mask_path.read_bytes()).digest())
+        for path in image.mask_paths:
+            digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()
 
 
@@ -275,7 +275,7 @@ def _fill(parts: _Parts, scene: Scene, layouts: list[_Layout], progress: bool) -
         tasks = [partial(_store_directions, parts, key, camera, layouts) for key, camera in scene.cameras.items()]
         for found in _in_parallel(tasks, bars, "Cameras"):
             unseen.update(found)
-        any_invalid = bool(unseen) or any(image.mask_path is not None for image in scene.images)
+        any_invalid = bool(unseen) or any(image.mask_paths for image in scene.images)
         for number, layout in enumerate(layouts):
             parts.create(f"level_{number}.rgb", layout.num_pixels * 3)
             if any_invalid:
@@ -321,7 +321,7 @@ def _store_image(
     """Writes one photograph at every level; returns why it cannot be used, if so."""
     try:
         photograph = read_rgb(image.path)
-        mask = None if image.mask_path is None else read_mask(image.mask_path)
+        mask = read_masks(image.mask_paths, photograph.size)
     except DECODE_ERRORS as error:
         return f"{image.path} or its mask cannot be decoded ({error})"
     for number, layout in enumerate(layouts):

@@ -15,6 +15,7 @@ from blocknerf.core.errors import UserError
 from blocknerf.core.logging import log
 from blocknerf.scene.photographs import DECODE_ERRORS, exposure_of
 from blocknerf.scene.rays import focal_lengths, rescale_camera
+from blocknerf.scene.readers.masks import mask_paths
 from blocknerf.scene.readers.sidecar import Sidecar
 from blocknerf.scene.scene import Camera, ImageRecord, Scene
 
@@ -162,7 +163,7 @@ def _record(root: Path, candidate: Candidate, sidecar: Sidecar, use_masks: bool)
     camera = _checked_camera(candidate.camera, size)
     resized = candidate.camera != camera
     extra = sidecar.images.get(candidate.name, {})
-    mask_path = _mask(root, candidate, extra.get("mask"), size) if use_masks else None
+    masks = _masks(root, candidate, extra.get("mask"), size) if use_masks else ()
     record = ImageRecord(
         id=hashlib.sha256(f"{candidate.name}\0{digest}".encode()).hexdigest()[:16],
         name=candidate.name,
@@ -170,7 +171,7 @@ def _record(root: Path, candidate: Candidate, sidecar: Sidecar, use_masks: bool)
         camera_key=candidate.camera_key + (f"@{size[0]}x{size[1]}" if resized else ""),
         world_from_cam=world_from_cam,
         drive=extra.get("drive", _folder_of(candidate.name)),
-        mask_path=mask_path,
+        mask_paths=masks,
         exposure=float(extra["exposure"]) if "exposure" in extra else candidate.exposure or exif_exposure,
         depth_path=root / extra["depth"] if "depth" in extra else candidate.depth_path,
         point_rows=candidate.point_rows,
@@ -212,10 +213,10 @@ def _checked_camera(camera: Camera | Callable[[int, int], Camera] | None, size: 
         raise _Unusable("its camera has a focal length that is zero or negative")
     if size == (camera.width, camera.height):
         return camera
-    width, height = size
-    if min(abs(width * camera.height / camera.width - height), abs(height * camera.width / camera.height - width)) > 1:
-        raise _Unusable(f"it is {width} x {height} pixels large, but its camera {camera.width} x {camera.height}")
-    return rescale_camera(camera, width, height)
+    expected = (camera.width, camera.height)
+    if not _same_proportions(size, expected):
+        raise _Unusable(f"it is {_times(size)} pixels large, but its camera {_times(expected)}")
+    return rescale_camera(camera, *size)
 
 
 def _photograph(path: Path) -> tuple[str, tuple[int, int], float | None]:
@@ -230,24 +231,26 @@ def _photograph(path: Path) -> tuple[str, tuple[int, int], float | None]:
         raise _Unusable(f"{path} cannot be read as an image") from error
 
 
-def _mask(root: Path, candidate: Candidate, from_sidecar: str | None, size: tuple[int, int]) -> Path | None:
-    """The mask that the capture names for this image, or one that lies in `masks/` under its name."""
-    path = root / from_sidecar if from_sidecar is not None else candidate.mask_path
-    if path is None:
-        usual = (root / "masks" / f"{candidate.name}.png", (root / "masks" / candidate.name).with_suffix(".png"))
-        path = next((place for place in usual if place.is_file()), None)
-    if path is None:
-        return None
-    if not path.is_file():
-        raise _Unusable(f"there is no mask {path}")
-    try:
-        with Image.open(path) as mask:
-            mask_size = mask.size
-    except DECODE_ERRORS as error:
-        raise _Unusable(f"the mask {path} cannot be read as an image") from error
-    if mask_size != size:
-        raise _Unusable(f"the mask {path} is {_times(mask_size)} pixels large, but the image {_times(size)}")
-    return path
+def _masks(root: Path, candidate: Candidate, from_sidecar: str | None, size: tuple[int, int]) -> tuple[Path, ...]:
+    """The image's masks; each must be a picture of the image's proportions."""
+    paths = mask_paths(root, candidate.name, root / from_sidecar if from_sidecar is not None else candidate.mask_path)
+    for path in paths:
+        if not path.is_file():
+            raise _Unusable(f"there is no mask {path}")
+        try:
+            with Image.open(path) as mask:
+                mask_size = mask.size
+        except DECODE_ERRORS as error:
+            raise _Unusable(f"the mask {path} cannot be read as an image") from error
+        if not _same_proportions(mask_size, size):
+            raise _Unusable(f"the mask {path} is {_times(mask_size)} pixels large, but the image {_times(size)}")
+    return paths
+
+
+def _same_proportions(one: tuple[int, int], other: tuple[int, int]) -> bool:
+    """Whether one becomes the other by scaling, up to a pixel."""
+    (width, height), (w, h) = one, other
+    return min(abs(width * h / w - height), abs(height * w / h - width)) <= 1
 
 
 def _times(size: tuple[int, int]) -> str:

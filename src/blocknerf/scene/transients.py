@@ -1,0 +1,151 @@
+"""Masks of things that move: a finder says where they are, and files beside the images hide them."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float32, UInt8
+from PIL import Image, ImageDraw
+from rich.progress import track
+from torch.nn import functional
+
+from blocknerf.core.config import DatasetConfig
+from blocknerf.core.errors import UserError
+from blocknerf.core.files import read_json, write_atomically, write_json
+from blocknerf.core.logging import console, log
+from blocknerf.scene.photographs import DECODE_ERRORS, read_masks, read_rgb
+from blocknerf.scene.readers.masks import MASK_FOLDER, TRANSIENT_FOLDER, transient_mask
+from blocknerf.scene.readers.read import read_scene
+from blocknerf.scene.scene import ImageRecord
+
+Finder = Callable[[UInt8[np.ndarray, "h w 3"]], Float32[np.ndarray, "h w"]]
+"""From a photograph to the probability that a pixel shows a thing that moves."""
+
+REPORT_NAME = f"{TRANSIENT_FOLDER}/report.json"
+OVERVIEW_NAME = f"{MASK_FOLDER}/overview.png"
+NEARLY_ALL = 0.95
+_PROBABLE = 0.5
+_MAX_NAMED = 8
+_SHEET_PICTURES, _SHEET_COLUMNS, _CELL_WH, _CAPTION_H = 48, 6, (240, 180), 18
+_HIDDEN_COLOUR = np.array([255, 0, 255])
+
+
+def make_masks(
+    root: Path, finder: Finder, made_with: dict[str, Any], dilate: float, overwrite: bool
+) -> dict[str, float]:
+    """Writes a mask of what `finder` finds for every image of the scene in `root`; returns the share hidden by name.
+
+    What is found grows on every side by `dilate` times the longer side of the picture. Masks made before are kept
+    (with `overwrite`: made anew), so that a run that was stopped goes on; masks made by hand are left as they are and
+    hide as well, and the shares count both. `made_with` are the settings, in JSON types, for the report.
+
+    Raises UserError when masks made before were made with other settings, or there is no scene in `root`.
+    """
+    made_with = {**made_with, "dilate": dilate}
+    _clear_way(root, made_with, overwrite)
+    scene = read_scene(root, DatasetConfig())
+    write_json(root / REPORT_NAME, {"version": 1, "made_with": made_with})
+    missing = [image for image in scene.images if not transient_mask(root, image.name).is_file()]
+    if len(missing) < len(scene.images):
+        log.info("%d of %d images have their mask already.", len(scene.images) - len(missing), len(scene.images))
+    for image in track(missing, "Looking for things that move", console=console, transient=True):
+        _make_mask(root, image, finder, dilate)
+    shares = _look_at(root, scene.images)
+    write_json(root / REPORT_NAME, {"version": 1, "made_with": made_with, "hidden": shares})
+    _warn(shares)
+    return shares
+
+
+def _clear_way(root: Path, made_with: dict[str, Any], overwrite: bool) -> None:
+    """Old masks are of the same settings, or they are given up."""
+    report, old = root / REPORT_NAME, list((root / TRANSIENT_FOLDER).rglob("*.png"))
+    if old and not report.is_file():
+        raise UserError(
+            f"{root / TRANSIENT_FOLDER} holds pictures but no report.json, so `blocknerf masks` did not make them. "
+            "Move that folder elsewhere."
+        )
+    if overwrite:
+        for path in old:
+            path.unlink()
+    elif report.is_file() and read_json(report, "report on masks").get("made_with") != made_with:
+        raise UserError(
+            f"The masks in {root / TRANSIENT_FOLDER} were made with other settings (see its report.json). "
+            "Give the same --model, --classes and --dilate to go on, or --overwrite to make all of them anew."
+        )
+
+
+def _make_mask(root: Path, image: ImageRecord, finder: Finder, dilate: float) -> None:
+    try:
+        rgb = np.asarray(read_rgb(image.path))
+    except DECODE_ERRORS as error:
+        log.warning("%s gets no mask, it cannot be decoded (%s).", image.path, error)
+        return
+    hidden = dilated(finder(rgb) >= _PROBABLE, round(dilate * max(rgb.shape[:2])))
+    mask = Image.fromarray(np.where(hidden, 0, 255).astype(np.uint8))
+    write_atomically(transient_mask(root, image.name), lambda path: mask.save(path, "PNG"))
+
+
+def dilated(hidden: Bool[np.ndarray, "h w"], radius: int) -> Bool[np.ndarray, "h w"]:
+    """True where a pixel at most `radius` rows and `radius` columns away is true."""
+    grown = torch.from_numpy(hidden).float()[None]
+    for _ in range(2):  # rows, then columns: a square is both in turn
+        grown = functional.max_pool1d(grown, 2 * radius + 1, 1, radius).transpose(1, 2)
+    return grown[0].numpy() > 0
+
+
+# --- looking at what was made ---------------------------------------------------------------------------------------
+
+
+def _look_at(root: Path, images: Sequence[ImageRecord]) -> dict[str, float]:
+    """Share hidden of every image that has a mask; draws the overview of up to 48 of them."""
+    shown = {images[i].id for i in np.linspace(0, len(images) - 1, _SHEET_PICTURES).round().astype(int)}
+    shares, cells = {}, []
+    for image in images:
+        made = transient_mask(root, image.name)
+        if not made.is_file():
+            continue
+        by_hand = tuple(path for path in image.mask_paths if path != made)
+        with Image.open(image.path) as header:
+            size = header.size
+        kept = read_masks((*by_hand, made), size)
+        assert kept is not None
+        shares[image.name] = round(1 - float(kept.mean()), 6)
+        if image.id in shown:
+            cells.append(_cell(image, kept, shares[image.name]))
+    if cells:
+        sheet = _sheet(cells)
+        write_atomically(root / OVERVIEW_NAME, lambda path: sheet.save(path, "PNG"))
+    return shares
+
+
+def _cell(image: ImageRecord, kept: Bool[np.ndarray, "h w"], share: float) -> Image.Image:
+    """A small picture, what is hidden tinted, with name and share below."""
+    photograph = read_rgb(image.path)
+    photograph.thumbnail(_CELL_WH)
+    hidden = np.asarray(Image.fromarray(~kept).convert("F").resize(photograph.size, Image.Resampling.BOX))[..., None]
+    tinted = np.asarray(photograph) * (1 - 0.6 * hidden / 255) + _HIDDEN_COLOUR * (0.6 * hidden / 255)
+    cell = Image.new("RGB", (_CELL_WH[0] + 6, _CELL_WH[1] + _CAPTION_H), "white")
+    cell.paste(Image.fromarray(tinted.round().astype(np.uint8)))
+    name = image.name if len(image.name) <= 26 else f"...{image.name[-24:]}"
+    ImageDraw.Draw(cell).text((2, photograph.height + 2), f"{name}  {share:.0%} hidden", fill="black")
+    return cell
+
+
+def _sheet(cells: list[Image.Image]) -> Image.Image:
+    (width, height), columns = cells[0].size, min(len(cells), _SHEET_COLUMNS)
+    sheet = Image.new("RGB", (columns * width, -(-len(cells) // columns) * height), "white")
+    for number, cell in enumerate(cells):
+        sheet.paste(cell, (number % columns * width, number // columns * height))
+    return sheet
+
+
+def _warn(shares: dict[str, float]) -> None:
+    hidden = [name for name, share in shares.items() if share >= NEARLY_ALL]
+    if hidden:
+        more = f" and {len(hidden) - _MAX_NAMED} more" if len(hidden) > _MAX_NAMED else ""
+        log.warning(
+            "%d images are hidden to %d %% or more: %s%s. If that is wrong, correct or delete their masks.",
+            *(len(hidden), 100 * NEARLY_ALL, ", ".join(hidden[:_MAX_NAMED]), more),
+        )

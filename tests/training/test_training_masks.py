@@ -1,0 +1,117 @@
+"""What a mask hides teaches nothing: with any colours there, the weights come out the same, to the bit."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from blocknerf.blocks.output import plan_scene
+from blocknerf.city.block_file import read_block
+from blocknerf.core.config import DatasetConfig, load_config
+from blocknerf.scene.readers.read import read_scene
+from blocknerf.scene.sampler import PixelSampler
+from blocknerf.scene.store import ImageStore
+from blocknerf.training.trainer import BlockNeRFTrainer
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
+from room import write_room
+
+SETTINGS = (
+    "block_manager.max_blocks=1",
+    "block_nerf.hash_grid.num_levels=2",
+    "block_nerf.hash_grid.log2_table_rows=10",
+    "block_nerf.hash_grid.finest_resolution=32",
+    "block_nerf.proposal_resolution=16",
+    "block_nerf.num_samples_coarse=16",
+    "block_nerf.num_samples_fine=8",
+    "block_nerf.hidden_dim=16",
+    "dataset.batch_size=256",
+    "dataset.image_downsample=2",
+    "training.num_epochs=1",
+    "training.lr_warmup_steps=1",
+    "logging.use_tensorboard=false",
+)
+
+
+def hidden_pixels(seed: int) -> np.ndarray:
+    """Blobs and single pixels, so that pixels of the training size are hidden in part and as a whole."""
+    generator = np.random.default_rng(seed)
+    hidden = generator.random((24, 32)) < 0.02
+    row, column = generator.integers(0, 16, 2)
+    hidden[row : row + 8, column : column + 10] = True
+    return hidden
+
+
+@pytest.fixture(scope="module")
+def room(tmp_path_factory) -> Path:
+    folder = write_room(tmp_path_factory.mktemp("room"))
+    for number, image in enumerate(read_scene(folder, DatasetConfig()).images):
+        path = folder / "masks" / f"{image.name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.where(hidden_pixels(number), 0, 255).astype(np.uint8)).save(path)
+    return folder
+
+
+def trained(room: Path, out: Path, poison) -> dict[str, torch.Tensor]:
+    """The weights after a pass, the photographs being what `poison(rgb, hidden)` makes of them."""
+    config = load_config(None, list(SETTINGS))
+    settings, scene, plan = plan_scene(config, room, out)
+    images = []
+    for number, image in enumerate(scene.images):
+        rgb = np.array(Image.open(image.path))
+        path = out / "photographs" / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(poison(rgb, hidden_pixels(number), number)).save(path)
+        images.append(replace(image, path=path))  # the same id: what depends on it stays the same
+    store = ImageStore.open(replace(scene, images=tuple(images)), 2, out / "store", progress=False)
+    folder = out / "blocks" / "000"
+    BlockNeRFTrainer(settings, plan.blocks[0], store, plan.scene_hash, folder).train()
+    return read_block(folder, "latest").tensors
+
+
+def as_it_is(rgb: np.ndarray, hidden: np.ndarray, number: int) -> np.ndarray:
+    return rgb
+
+
+def poison_hidden(rgb: np.ndarray, hidden: np.ndarray, number: int) -> np.ndarray:
+    noise = np.random.default_rng(number).integers(0, 256, rgb.shape, np.uint8)
+    return np.where(hidden[..., None], noise, rgb)
+
+
+def poison_one_kept_pixel(rgb: np.ndarray, hidden: np.ndarray, number: int) -> np.ndarray:
+    if number != 3:
+        return rgb
+    kept = ~hidden.reshape(12, 2, 16, 2).any((1, 3))
+    row, column = np.argwhere(kept)[0]
+    rgb[2 * row : 2 * row + 2, 2 * column : 2 * column + 2] = 255 - rgb[2 * row, 2 * column]
+    return rgb
+
+
+def test_a_hidden_pixel_reaches_no_loss_term(room, tmp_path):
+    clean = trained(room, tmp_path / "clean", as_it_is)
+    poisoned = trained(room, tmp_path / "poisoned", poison_hidden)
+    touched = trained(room, tmp_path / "touched", poison_one_kept_pixel)
+    assert clean.keys() == poisoned.keys()
+    assert [name for name in clean if not torch.equal(clean[name], poisoned[name])] == []
+    assert any(not torch.equal(clean[name], touched[name]) for name in clean), "one pixel that is seen must show"
+
+
+def test_no_batch_holds_a_hidden_pixel_and_patches_mark_them(room, tmp_path):
+    scene = read_scene(room, DatasetConfig())
+    hidden = np.stack([hidden_pixels(number) for number in range(len(scene.images))])
+    store = ImageStore.open(scene, 1, tmp_path, progress=False)
+    sampler = PixelSampler(store, store.image_ids, 512, seed=0)
+    assert sampler.num_pixels == (~hidden).sum()
+    for _ in range(2 * sampler.num_pixels // 512):
+        batch = sampler.next()
+        x, y = (batch.pixels_xy - 0.5).long().unbind(1)
+        assert not hidden[batch.rays.image_slots, y, x].any()
+    patches = sampler.next_patches(40, 8)
+    x, y = (patches.pixels_xy - 0.5).long().unbind(1)
+    marked = hidden[patches.rays.image_slots, y, x]
+    assert marked.any()
+    assert np.array_equal(patches.valid.numpy(), ~marked)
