@@ -189,7 +189,7 @@ def test_the_overview_shows_pictures_with_what_is_hidden_tinted(tmp_path: Path, 
 
     make_masks(tmp_path, left_half, SETTINGS, 0.0, overwrite=False)
     sheet = np.asarray(Image.open(tmp_path / "masks/overview.png"))
-    assert sheet.shape == (2 * (180 + 18), 2 * (240 + 6), 3)
+    assert sheet.shape == (2 * (200 + 18), 2 * (200 + 6), 3)
     left, right = sheet[18, 12].astype(int), sheet[18, 36].astype(int)
     assert np.abs(left - (157, 80, 157)).max() < 12  # 0.6 magenta
     assert np.abs(right - (10, 200, 10)).max() < 12

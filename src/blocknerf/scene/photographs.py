@@ -57,7 +57,7 @@ def read_mask(path: Path) -> Bool[np.ndarray, "h w"]:
         darkest_kept = 128 if mask.format == "JPEG" else 1
         image = mask.convert("RGB") if mask.mode in ("P", "PA", "LA", "RGBA", "CMYK") else mask
         pixels = np.asarray(image) >= darkest_kept
-    return pixels if pixels.ndim == 2 else pixels.any(axis=2)
+    return pixels if pixels.ndim == 2 else np.asarray(pixels.any(axis=2))
 
 
 def _resized(mask: Bool[np.ndarray, "H W"], size: tuple[int, int]) -> Bool[np.ndarray, "h w"]:
