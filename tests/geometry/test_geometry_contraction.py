@@ -2,13 +2,7 @@
 
 import torch
 
-from blocknerf.geometry.contraction import (
-    contract,
-    distance_from_spacing,
-    spacing_from_distance,
-    to_unit_cube,
-    uncontract,
-)
+from blocknerf.geometry.contraction import contract, to_unit_cube, uncontract
 
 
 def _points(scale):
@@ -36,10 +30,3 @@ def test_continuous_and_once_differentiable_at_the_border():
     inner, border, outer = (contract(direction * length) for length in (1 - step, 1.0, 1 + step))
     slope = (torch.stack([border - inner, outer - border]) / step)[:, 0, 0]
     assert torch.allclose(slope[0], slope[1], atol=1e-5)
-
-
-def test_spacing_is_invertible_and_ascends():
-    distance = torch.logspace(-3, 3, 200, dtype=torch.float64)
-    spacing = spacing_from_distance(distance)
-    assert bool((spacing.diff() > 0).all())
-    assert torch.allclose(distance_from_spacing(spacing), distance, rtol=1e-9)

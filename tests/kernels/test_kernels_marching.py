@@ -1,8 +1,8 @@
 """Places along rays and the proposal grid: kernels against twins."""
 
+import pytest
 import torch
 
-from blocknerf.geometry.contraction import spacing_from_distance
 from blocknerf.kernels.marching import distances, unit_cube_points
 from blocknerf.kernels.proposal import proposal_density
 from blocknerf.kernels.registry import use_backend
@@ -22,13 +22,15 @@ def _both(call):
     return results
 
 
-def test_distances_agree_and_end_at_near_and_far():
-    near_s, far_s = spacing_from_distance(torch.tensor([0.02, 50.0])).tolist()
-    edges_s = torch.linspace(0, 1, 33).expand(3, -1).contiguous()
-    twin, kernel = _both(lambda: distances(edges_s, near_s, far_s))
-    assert torch.allclose(twin, kernel, rtol=1e-4)
-    assert torch.allclose(kernel[:, 0], torch.tensor(0.02))
-    assert torch.allclose(kernel[:, -1], torch.tensor(50.0), rtol=1e-3)
+@pytest.mark.parametrize("scale", [0.0, 0.3, 1.0, 4.0])
+def test_distances_agree_and_end_at_near_and_far(scale):
+    origins, directions, _ = _rays()
+    edges_s = torch.linspace(0, 1, 33).expand(len(origins), -1).contiguous()
+    twin, kernel = _both(lambda: distances(scale * origins, directions, edges_s, 0.02, 50.0))
+    assert torch.allclose(twin, kernel, rtol=1e-3, atol=1e-4)
+    assert torch.allclose(kernel[:, 0], torch.tensor(0.02), atol=1e-4)
+    assert torch.allclose(kernel[:, -1], torch.tensor(50.0), rtol=1e-2)
+    assert bool((kernel.diff(dim=-1) > 0).all())
 
 
 def test_points_agree_and_stay_in_the_cube():

@@ -1,21 +1,53 @@
 """Places along rays: spacing to distance, and intervals to points in the contracted unit cube."""
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from blocknerf.geometry.contraction import contract, distance_from_spacing, to_unit_cube
+from blocknerf.geometry.contraction import contract, to_unit_cube
+from blocknerf.geometry.spacing import (
+    SMALLEST_IMPACT,
+    distance_from_spacing,
+    foot_and_impact,
+    spacing_from_distance,
+)
 from blocknerf.kernels import marching_numba
 from blocknerf.kernels.registry import backend_for
 
 
-def distances(edges_s: Float[Tensor, "rays edges"], near_s: float, far_s: float) -> Float[Tensor, "rays edges"]:
-    """Edges in [0, 1] to distances in block units; `near_s` and `far_s` are spacing coordinates. No gradient."""
+def distances(
+    origins: Float[Tensor, "rays 3"],
+    directions: Float[Tensor, "rays 3"],
+    edges_s: Float[Tensor, "rays edges"],
+    near: float,
+    far: float,
+) -> Float[Tensor, "rays edges"]:
+    """Edges in [0, 1] to distances from `near` to `far`, even in the coordinate of geometry.spacing.
+
+    Block units. No gradient: where a ray is sampled is not learned through the ray.
+    """
+    origins, directions = origins.detach(), directions.detach()
     if backend_for(edges_s) == "torch":
-        return distance_from_spacing(near_s + (far_s - near_s) * edges_s)
+        return distances_torch(origins, directions, edges_s, near, far)
     out = torch.empty_like(edges_s)
-    marching_numba.distances(edges_s.numpy(), near_s, far_s, out.numpy())
+    marching_numba.distances(
+        *(origins.numpy(), directions.numpy(), edges_s.numpy()),
+        *(np.float32(near), np.float32(far), np.float32(SMALLEST_IMPACT), out.numpy()),
+    )
     return out
+
+
+def distances_torch(
+    origins: Float[Tensor, "rays 3"],
+    directions: Float[Tensor, "rays 3"],
+    edges_s: Float[Tensor, "rays edges"],
+    near: float,
+    far: float,
+) -> Float[Tensor, "rays edges"]:
+    foot, impact = foot_and_impact(origins, directions)
+    low, high = (spacing_from_distance(torch.full_like(foot, end), foot, impact) for end in (near, far))
+    return distance_from_spacing(low + (high - low) * edges_s, foot, impact)
 
 
 def unit_cube_points(

@@ -1,5 +1,7 @@
 """numba kernels of places along rays."""
 
+import math
+
 import numpy as np
 from numba import njit, prange
 
@@ -16,14 +18,35 @@ def contracted_point(origins, directions, r, t):
     return x * squeeze + half, y * squeeze + half, z * squeeze + half
 
 
+@njit(inline="always")
+def _spacing(u, inner, impact):
+    """geometry.spacing.spacing_from_distance at foot + u."""
+    beyond = max(abs(u), inner)
+    outside = math.atan2(impact * (beyond - inner), impact * impact + beyond * inner) / impact
+    return math.copysign(min(abs(u), inner) + np.float32(outside), u)
+
+
 @njit(parallel=True, fastmath=True, cache=True, nogil=True)
-def distances(edges_s, near_s, far_s, out):
+def distances(origins, directions, edges_s, near, far, smallest_impact, out):
+    """geometry.spacing.distance_from_spacing between the coordinates of `near` and `far`."""
     rays, edges = edges_s.shape
-    low, span = np.float32(near_s), np.float32(far_s - near_s)
+    one, zero = np.float32(1), np.float32(0)
     for r in prange(rays):
+        x, y, z = origins[r, 0], origins[r, 1], origins[r, 2]
+        a, b, c = directions[r, 0], directions[r, 1], directions[r, 2]
+        foot = -(x * a + y * b + z * c)
+        x, y, z = x + foot * a, y + foot * b, z + foot * c
+        impact = max(np.float32(math.sqrt(x * x + y * y + z * z)), smallest_impact)
+        inner = np.float32(math.sqrt(max(one - impact * impact, zero)))
+        low = _spacing(near - foot, inner, impact)
+        span = _spacing(far - foot, inner, impact) - low
         for e in range(edges):
-            s = low + span * edges_s[r, e]
-            out[r, e] = np.float32(2) * s if s < np.float32(0.5) else np.float32(0.5) / (np.float32(1) - s)
+            g = low + span * edges_s[r, e]
+            size = abs(g)
+            if size > inner:
+                slope = np.float32(math.tan(impact * (size - inner)))
+                size = (inner + impact * slope) / (one - inner * slope / impact)
+            out[r, e] = foot + math.copysign(size, g)
 
 
 @njit(parallel=True, fastmath=True, cache=True, nogil=True)

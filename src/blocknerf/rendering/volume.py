@@ -7,7 +7,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from blocknerf.geometry.contraction import spacing_from_distance
 from blocknerf.kernels.compositing import accumulate, render_weights
 from blocknerf.kernels.intervals import resample
 from blocknerf.kernels.marching import distances, unit_cube_points
@@ -57,14 +56,13 @@ def composite_rays(
     Without a generator every sample stands in the middle of its stratum.
     """
     count = origins.shape[0]
-    near_s, far_s = spacing_from_distance(torch.tensor([spacing.near, spacing.far], dtype=torch.float64)).tolist()
     proposal_edges_s = stratified_edges(count, spacing.num_coarse, rng).to(origins)
-    proposal_edges = distances(proposal_edges_s, near_s, far_s)
+    proposal_edges = distances(origins, directions, proposal_edges_s, spacing.near, spacing.far)
     proposal_weights = render_weights(proposal(origins, directions, proposal_edges), proposal_edges)
 
     jitter = None if rng is None else torch.rand(count, generator=rng).to(origins)
     edges_s = resample(proposal_edges_s, proposal_weights, spacing.num_fine, jitter)
-    edges = distances(edges_s, near_s, far_s)
+    edges = distances(origins, directions, edges_s, spacing.near, spacing.far)
     density, features = field(unit_cube_points(origins, directions, edges))
     weights = render_weights(density, edges)
     opacity = weights.sum(-1)
