@@ -82,7 +82,7 @@ def test_the_reach_is_one_and_a_half_blocks_unless_given():
         (None, "no city at .* city.json is missing"),
         ("{", "damaged"),
         ('{"version": 99}', f"version 99; this program reads version {MANIFEST_VERSION}"),
-        ('{"version": 1, "scene_hash": "x"}', "damaged .*blend_power"),
+        (f'{{"version": {MANIFEST_VERSION}, "scene_hash": "x"}}', "damaged .*divide_by"),
     ],
 )
 def test_a_damaged_city_file_is_said(tmp_path, content, message):
@@ -113,7 +113,8 @@ def test_the_picture_is_the_weighted_mean_of_the_blocks(tmp_path):
 
 def test_a_blend_of_a_picture_with_itself_is_that_picture():
     picture = RenderOutput(torch.rand(6, 3), torch.linspace(0, 1, 6), torch.linspace(1, 9, 6))
-    blended = composite([Layer(name, weight, picture) for name, weight in (("a", 0.5), ("b", 0.25), ("c", 0.25))])
+    shares = {"a": 0.5, "b": 0.25, "c": 0.25}
+    blended = composite([Layer(name, torch.full((6,), share), picture) for name, share in shares.items()])
     for name in ("rgb", "opacity", "distance_m"):
         torch.testing.assert_close(getattr(blended, name), getattr(picture, name))
 
@@ -121,7 +122,8 @@ def test_a_blend_of_a_picture_with_itself_is_that_picture():
 def test_a_block_that_sees_nothing_does_not_move_the_distance():
     wall = RenderOutput(torch.ones(1, 3), torch.ones(1), torch.full((1,), 10.0))
     nothing = RenderOutput(torch.zeros(1, 3), torch.zeros(1), torch.full((1,), 1000.0))
-    blended = composite([Layer("a", 0.5, wall), Layer("b", 0.5, nothing)])
+    half = torch.full((1,), 0.5)
+    blended = composite([Layer("a", half, wall), Layer("b", half, nothing)])
     assert blended.distance_m.item() == pytest.approx(10.0, abs=0.01)
     assert blended.opacity.item() == 0.5
 

@@ -19,7 +19,6 @@ from mpl_toolkits.axes_grid1.anchored_artists import AnchoredSizeBar
 
 from blocknerf.blocks.ground import GroundFrame
 from blocknerf.blocks.plan import BlockSpec, Layout, Plan
-from blocknerf.core.errors import UserError
 from blocknerf.core.files import write_atomically
 from blocknerf.scene.scene import Scene
 
@@ -34,10 +33,9 @@ def draw_map(path: Path, plan: Plan, scene: Scene) -> None:
 
     Raises UserError when the plan carries no layout, or the file cannot be written.
     """
-    if plan.layout is None:
-        raise UserError("The plan says nothing of the ground that it lies on, so no map can be drawn. Plan again.")
-    frame = _frame(plan.layout)
-    low, high = _view(plan, plan.layout, frame.to_ground(scene.centers_world)[:, :2])
+    layout = plan.ground()
+    frame = layout.frame()
+    low, high = _view(plan, layout, frame.to_ground(scene.centers_world)[:, :2])
     width, height = high - low
     scale = _LONG_SIDE_INCHES / max(width, height)
     size = (max(4.5, width * scale) + 2.6, max(2.5, height * scale) + 1.0)
@@ -48,15 +46,11 @@ def draw_map(path: Path, plan: Plan, scene: Scene) -> None:
     axes.set_xlim(low[0], high[0])
     axes.set_ylim(low[1], high[1])
     _draw_points(axes, frame, scene, low, high)
-    _draw_blocks(axes, plan, plan.layout)
+    _draw_blocks(axes, plan, layout)
     drives = _draw_cameras(axes, frame, plan, scene, 0.018 * float(max(width, height)))
-    _decorate(axes, plan, plan.layout, drives, float(width))
+    _decorate(axes, plan, layout, drives, float(width))
     save = {"format": "png", "metadata": {"Software": None}, "bbox_inches": "tight", "pad_inches": 0.1}
     write_atomically(path, lambda temporary: figure.savefig(temporary, **save))
-
-
-def _frame(layout: Layout) -> GroundFrame:
-    return GroundFrame(np.array(layout.origin_world), np.array(layout.axes_world), (0.0, 0.0))
 
 
 def _view(plan: Plan, layout: Layout, cameras_xy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -4,6 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
+from blocknerf.blocks.ground import GroundFrame
+from blocknerf.blocks.placement import Cells
 from blocknerf.core.errors import UserError
 from blocknerf.core.files import read_json, write_json
 
@@ -38,6 +42,24 @@ class Layout:
     cell_half_edge_m: float
     cell_reach_m: float
 
+    def frame(self) -> GroundFrame:
+        """The ground frame, without the extent of what was captured."""
+        return GroundFrame(np.array(self.origin_world), np.array(self.axes_world), (0.0, 0.0))
+
+    def cells(self, centers_xy: tuple[tuple[float, float], ...]) -> Cells:
+        return Cells(np.array(centers_xy), self.cell_half_edge_m, self.cell_reach_m, self.cell_shape)
+
+    @staticmethod
+    def from_json(tree: dict[str, Any]) -> "Layout":
+        ox, oy, oz = tree["origin_world"]
+        return Layout(
+            origin_world=(float(ox), float(oy), float(oz)),
+            axes_world=tuple((float(x), float(y), float(z)) for x, y, z in tree["axes_world"]),
+            cell_shape=tree["cell_shape"],
+            cell_half_edge_m=float(tree["cell_half_edge_m"]),
+            cell_reach_m=float(tree["cell_reach_m"]),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -47,7 +69,7 @@ class Plan:
     config_hash: str
     blocks: tuple[BlockSpec, ...]
     merged: tuple[tuple[str, str, int], ...] = ()  # (block given up, the neighbour that took it, its images)
-    layout: Layout | None = None  # only pictures need it
+    layout: Layout | None = None  # only pictures and blocks divided by surface need it
 
     def block(self, block_id: str) -> BlockSpec:
         for block in self.blocks:
@@ -55,6 +77,12 @@ class Plan:
                 return block
         known = ", ".join(block.id for block in self.blocks)
         raise UserError(f"The plan has no block {block_id!r}. It has: {known}.")
+
+    def ground(self) -> Layout:
+        """Raises UserError when the plan carries no layout."""
+        if self.layout is None:
+            raise UserError("The plan says nothing of the ground that it lies on. Delete plan.json and plan again.")
+        return self.layout
 
 
 def write_plan(path: Path, plan: Plan) -> None:
@@ -73,7 +101,8 @@ def read_plan(path: Path) -> Plan:
     try:
         blocks = tuple(_block_from_json(block) for block in tree["blocks"])
         merged = tuple((str(a), str(b), int(n)) for a, b, n in tree["merged"])
-        plan = Plan(tree["scene_hash"], tree["config_hash"], blocks, merged, _layout_from_json(tree["layout"]))
+        layout = tree["layout"] and Layout.from_json(tree["layout"])
+        plan = Plan(tree["scene_hash"], tree["config_hash"], blocks, merged, layout)
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(
             f"The plan {path} is damaged ({error!r}). Delete it and plan again: the same scene and configuration give "
@@ -106,17 +135,4 @@ def _block_from_json(tree: dict[str, Any]) -> BlockSpec:
         test_images=tuple(tree["test_images"]),
         neighbours=tuple(tree["neighbours"]),
         cells_xy=tuple((float(cx), float(cy)) for cx, cy in tree["cells_xy"]),
-    )
-
-
-def _layout_from_json(tree: dict[str, Any] | None) -> Layout | None:
-    if tree is None:
-        return None
-    ox, oy, oz = tree["origin_world"]
-    return Layout(
-        origin_world=(float(ox), float(oy), float(oz)),
-        axes_world=tuple((float(x), float(y), float(z)) for x, y, z in tree["axes_world"]),
-        cell_shape=tree["cell_shape"],
-        cell_half_edge_m=float(tree["cell_half_edge_m"]),
-        cell_reach_m=float(tree["cell_reach_m"]),
     )

@@ -14,6 +14,7 @@ from blocknerf.blocks.ground import GroundFrame, ground_frame
 from blocknerf.blocks.placement import Cells, place_cells
 from blocknerf.blocks.plan import BlockSpec, Layout, Plan
 from blocknerf.blocks.sights import Sights, gather_sights
+from blocknerf.blocks.surface import claim_surfaces, shown_ground
 from blocknerf.core.config import BlockManagerConfig, Config
 from blocknerf.core.errors import UserError
 from blocknerf.scene.scene import ImageRecord, Scene, scene_hash
@@ -21,7 +22,7 @@ from blocknerf.scene.splits import split_images
 
 _PLANNING_KEYS = {
     "dataset": ("type", "test_every"),
-    "block_manager": ("placement", "block_size", "overlap_ratio", "min_images_per_block", "max_blocks"),
+    "block_manager": ("placement", "block_size", "overlap_ratio", "min_images_per_block", "max_blocks", "divide_by"),
 }
 
 
@@ -43,8 +44,12 @@ def make_plan(scene: Scene, config: Config) -> Plan:
     drives, names = [images[i].drive for i in train], [images[i].name for i in train]
     place = functools.partial(place_cells, frame, cameras[train, :2], drives, names)
     cells = place(settings)
-    sights = gather_sights(scene, images, frame, poses, settings.block_size / 2)
-    claims = claim_images(cells, cameras[:, :2], sights)
+    open_m = settings.block_size / 2
+    sights = gather_sights(scene, images, frame, poses, open_m)
+    if settings.divide_by == "surface":
+        claims = claim_surfaces(cells, cameras[:, :2], shown_ground(scene, images, frame, open_m))
+    else:
+        claims = claim_images(cells, cameras[:, :2], sights)
     assignment = assign_images(cells, claims, is_train, settings.min_images_per_block)
     _check_number(len(assignment.cells_of_block), settings, place)
     cubes = _cubes(scene, frame, poses, cells, assignment, sights)

@@ -33,26 +33,34 @@ class Sights:
 def gather_sights(
     scene: Scene, images: Sequence[ImageRecord], frame: GroundFrame, poses: Float[np.ndarray, "n 3 4"], open_m: float
 ) -> Sights:
-    """Sparse points where an image has enough of them, else its frustum at the depth that is typical of the capture.
-
-    That depth: the median of the sparse points' distances; without points, the distance to the point that the
-    optical axes surround; where they surround none, `open_m` or half the footprint's diagonal, whichever is smaller.
-    """
+    """Sparse points where an image has enough of them, else its frustum at the distance typical of the capture."""
     has_points = np.array([len(image.point_rows) >= FEWEST_POINTS for image in images])
+    depths_m = typical_distances_m(scene, images, frame, poses, open_m)
     rows = [np.full(len(images[i].point_rows), i) for i in np.flatnonzero(has_points).tolist()]
     seen = [images[i].point_rows for i in np.flatnonzero(has_points).tolist()]
     places = [scene.points_world]
-    if rows:
-        offsets = scene.points_world[np.concatenate(seen)] - poses[np.concatenate(rows), :, 3]
-        depths_m = np.full(len(images), np.median(np.linalg.norm(offsets, axis=1)))
-    else:
-        depths_m = _depths_without_points(poses, min(open_m, np.hypot(*frame.extent_m) / 2))
     for i in np.flatnonzero(~has_points).tolist():
         directions = frustum_directions(scene.cameras[images[i].camera_key]) @ poses[i, :, :3].T
         rows.append(np.full(len(directions), i))
         seen.append(sum(map(len, places)) + np.arange(len(directions)))
         places.append(poses[i, :, 3] + depths_m[i] * directions)
     return Sights(frame.to_ground(np.concatenate(places)), np.concatenate(rows), np.concatenate(seen))
+
+
+def typical_distances_m(
+    scene: Scene, images: Sequence[ImageRecord], frame: GroundFrame, poses: Float[np.ndarray, "n 3 4"], open_m: float
+) -> Float[np.ndarray, " n"]:
+    """How far from each camera surfaces stand, as a rule.
+
+    The median distance of all sparse points from the cameras that see them; without points, the distance to the point
+    that the optical axes surround; where they surround none, `open_m` or half the footprint's diagonal, whichever is
+    smaller.
+    """
+    with_points = [i for i, image in enumerate(images) if len(image.point_rows) >= FEWEST_POINTS]
+    if not with_points:
+        return _distances_without_points(poses, min(open_m, np.hypot(*frame.extent_m) / 2))
+    seen = [scene.points_world[images[i].point_rows] - poses[i, :, 3] for i in with_points]
+    return np.full(len(images), np.median(np.linalg.norm(np.concatenate(seen), axis=1)))
 
 
 def frustum_directions(camera: Camera) -> Float[np.ndarray, "rays 3"]:
@@ -77,7 +85,7 @@ def focus_point(poses: Float[np.ndarray, "n 3 4"]) -> Float[np.ndarray, "3"] | N
     return point if np.mean(cosines > np.cos(np.pi / 6)) >= 0.7 else None
 
 
-def _depths_without_points(poses: np.ndarray, open_m: float) -> np.ndarray:
+def _distances_without_points(poses: np.ndarray, open_m: float) -> np.ndarray:
     focus = focus_point(poses)
     if focus is None:
         return np.full(len(poses), open_m)

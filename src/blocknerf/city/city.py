@@ -12,7 +12,7 @@ from torch import Tensor
 
 from blocknerf.city.block_file import BlockFile, has_block, read_block, read_block_meta
 from blocknerf.city.manifest import CityBlock, Manifest, block_folder, read_manifest
-from blocknerf.city.selection import block_weights, distances_to
+from blocknerf.city.selection import block_weights, distances_to, surface_shares
 from blocknerf.core.errors import UserError
 from blocknerf.core.logging import log
 from blocknerf.core.types import RayBatch, RenderOutput
@@ -110,10 +110,14 @@ class City:
         return self.ids[int(distances_to(camera_center, self.anchors).argmin())]
 
     def weights(self, camera_center: Float[Tensor, "3"]) -> dict[str, float]:
-        """The blocks that make a picture from there, heaviest first; weights sum to 1."""
+        """The blocks that make a picture from there, heaviest first; weights sum to 1.
+
+        Where surfaces divide the work these only say who takes part: shares are settled pixel by pixel.
+        """
         rules = self.manifest
+        power = rules.blend_power if rules.divide_by == "camera" else 0.0
         weights = block_weights(
-            camera_center, self.anchors, rules.distance_threshold_m, rules.max_composited, rules.blend_power
+            camera_center, self.anchors, rules.distance_threshold_m, rules.max_composited, power
         ).tolist()
         chosen = [(block_id, weight) for block_id, weight in zip(self.ids, weights, strict=True) if weight > 0]
         return dict(sorted(chosen, key=lambda pair: -pair[1]))
@@ -133,12 +137,31 @@ class City:
         """
         drive, given = drive or self.main_drive, codes or {}
         weights = self.weights(camera_center) if only is None else {only: 1.0}
-        layers = []
-        for block_id, weight in weights.items():
+        pictures = []
+        for block_id in weights:
             model = self.model(block_id)
             code = given[block_id] if block_id in given else model.code_for(image_id, drive)
-            layers.append(Layer(block_id, weight, model.render(rays, code)))
-        return layers
+            pictures.append(model.render(rays, code))
+        shares = torch.tensor(list(weights.values()), dtype=torch.float32)[:, None].expand(-1, len(rays))
+        if self.manifest.divide_by == "surface" and len(pictures) > 1:
+            away = self._to_cells(list(weights), rays, pictures)
+            shares = surface_shares(away, shares[:, 0], self.manifest.blend_power)
+        layers = [Layer(*parts) for parts in zip(weights, shares, pictures, strict=True)]
+        return sorted(layers, key=lambda layer: -layer.weight)
+
+    def _to_cells(
+        self, block_ids: list[str], rays: RayBatch, pictures: list[RenderOutput]
+    ) -> Float[Tensor, "blocks pixels"]:
+        """How far from each block's cells the surface is, on the ground plane, that the block sees in each pixel."""
+        layout = self.manifest.layout
+        if layout is None:
+            raise UserError("The city does not say on which ground its blocks lie. Delete plan.json and plan again.")
+        frame, distances = layout.frame(), []
+        for block_id, picture in zip(block_ids, pictures, strict=True):
+            places = rays.origins + picture.distance_m[:, None] * rays.directions
+            xy = frame.to_ground(places.double().numpy())[:, :2]
+            distances.append(torch.from_numpy(layout.cells(self._block(block_id).cells_xy).nearest(xy)[1]).float())
+        return torch.stack(distances)
 
     def model(self, block_id: str) -> BlockRenderer:
         """That block, loaded. Raises UserError for a block that the city does not have."""
@@ -169,11 +192,16 @@ class City:
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """One block's picture of some rays, and its share of the composited one."""
+    """One block's picture of some rays, and its share of every pixel of the composited one."""
 
     block_id: str
-    weight: float
+    shares: Float[Tensor, " pixels"]
     picture: RenderOutput
+
+    @property
+    def weight(self) -> float:
+        """Its share of the whole picture."""
+        return float(self.shares.mean())
 
 
 def composite(layers: list[Layer]) -> RenderOutput:
@@ -183,12 +211,12 @@ def composite(layers: list[Layer]) -> RenderOutput:
     nothing along a ray knows no distance there.
     """
     pictures = [layer.picture for layer in layers]
-    shares = torch.tensor([layer.weight for layer in layers], dtype=pictures[0].rgb.dtype)
-    rgb = torch.einsum("b,bpc->pc", shares, torch.stack([picture.rgb for picture in pictures]))
+    shares = torch.stack([layer.shares for layer in layers])
+    rgb = torch.einsum("bp,bpc->pc", shares, torch.stack([picture.rgb for picture in pictures]))
     opacities = torch.stack([picture.opacity for picture in pictures])
-    seen = shares[:, None] * (opacities + 1e-6)
+    seen = shares * (opacities + 1e-6)
     distance = (seen * torch.stack([picture.distance_m for picture in pictures])).sum(0) / seen.sum(0)
-    return RenderOutput(rgb, shares @ opacities, distance)
+    return RenderOutput(rgb, (shares * opacities).sum(0), distance)
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +225,7 @@ class AvailableBlock:
 
     id: str
     anchor_world: tuple[float, float, float]
+    cells_xy: tuple[tuple[float, float], ...]
     folder: Path
     file: str
     meta: dict[str, Any]
@@ -204,7 +233,7 @@ class AvailableBlock:
     @staticmethod
     def open(out: Path, block: CityBlock, name: str) -> "AvailableBlock":
         folder = block_folder(out, block.id)
-        return AvailableBlock(block.id, block.anchor_world, folder, name, read_block_meta(folder, name))
+        return AvailableBlock(block.id, block.anchor_world, block.cells_xy, folder, name, read_block_meta(folder, name))
 
     def require_scene(self, scene_hash: str) -> None:
         if self.meta.get("scene_hash", scene_hash) != scene_hash:

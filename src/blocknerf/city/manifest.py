@@ -2,13 +2,14 @@
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
-from blocknerf.blocks.plan import Plan
+from blocknerf.blocks.plan import Layout, Plan
 from blocknerf.core.config import BlockManagerConfig
 from blocknerf.core.errors import UserError
 from blocknerf.core.files import read_json, write_json
 
-MANIFEST_VERSION = 1
+MANIFEST_VERSION = 2
 DEFAULT_REACH = 1.5
 """Block sizes within which blocks are blended when the configuration names no distance."""
 
@@ -19,6 +20,7 @@ class CityBlock:
 
     id: str
     anchor_world: tuple[float, float, float]  # metres
+    cells_xy: tuple[tuple[float, float], ...]  # centres of its cells on the ground of the manifest's layout
     files: tuple[str, ...] = ("latest",)
 
 
@@ -27,19 +29,23 @@ class Manifest:
     """The city of one plan, trained or not: blocks without files are left out when it is opened."""
 
     scene_hash: str
+    divide_by: Literal["camera", "surface"]
     blend_power: float
     distance_threshold_m: float
     max_composited: int
     blocks: tuple[CityBlock, ...]
+    layout: Layout | None = None  # needed where pictures are blended by what they show
 
 
 def manifest_of(plan: Plan, config: BlockManagerConfig) -> Manifest:
     return Manifest(
         scene_hash=plan.scene_hash,
+        divide_by=config.divide_by,
         blend_power=config.blend_power,
         distance_threshold_m=config.distance_threshold or DEFAULT_REACH * config.block_size,
         max_composited=config.max_composited,
-        blocks=tuple(CityBlock(block.id, block.anchor_world) for block in plan.blocks),
+        blocks=tuple(CityBlock(block.id, block.anchor_world, block.cells_xy) for block in plan.blocks),
+        layout=plan.layout,
     )
 
 
@@ -65,10 +71,12 @@ def read_manifest(out: Path) -> Manifest:
     try:
         return Manifest(
             scene_hash=str(tree["scene_hash"]),
+            divide_by=tree["divide_by"],
             blend_power=float(tree["blend_power"]),
             distance_threshold_m=float(tree["distance_threshold_m"]),
             max_composited=int(tree["max_composited"]),
             blocks=tuple(_block_from_json(block) for block in tree["blocks"]),
+            layout=tree["layout"] and Layout.from_json(tree["layout"]),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(
@@ -82,4 +90,9 @@ def block_folder(out: Path, block_id: str) -> Path:
 
 def _block_from_json(tree: dict) -> CityBlock:
     x, y, z = tree["anchor_world"]
-    return CityBlock(str(tree["id"]), (float(x), float(y), float(z)), tuple(str(name) for name in tree["files"]))
+    return CityBlock(
+        id=str(tree["id"]),
+        anchor_world=(float(x), float(y), float(z)),
+        cells_xy=tuple((float(cx), float(cy)) for cx, cy in tree["cells_xy"]),
+        files=tuple(str(name) for name in tree["files"]),
+    )

@@ -60,16 +60,30 @@ def select_blocks(
     return order[fade[order] > 0]
 
 
-def inverse_distance_weights(distances: Float[Tensor, " blocks"], power: float) -> Float[Tensor, " blocks"]:
-    """w_i ~ d_i^-p, summing to 1 (Block-NeRF, section 4.3).
+def inverse_distance_weights(
+    distances: Float[Tensor, "blocks *pixels"], power: float
+) -> Float[Tensor, "blocks *pixels"]:
+    """w_i ~ d_i^-p, summing to 1 over the blocks (Block-NeRF, section 4.3).
 
     Taken relative to the nearest distance, (d_min / d_i)^p lies in [0, 1]: nothing overflows, a camera on an anchor
     sees that block alone (shared where several anchors coincide), and power 0 weighs all alike.
     """
-    nearest = distances.min()
+    nearest = distances.amin(0)
     ratio = torch.where(distances == nearest, torch.ones_like(distances), nearest / distances)
     weights = ratio**power
-    return weights / weights.sum()
+    return weights / weights.sum(0)
+
+
+def surface_shares(
+    distances: Float[Tensor, "blocks pixels"], weights: Float[Tensor, " blocks"], power: float
+) -> Float[Tensor, "blocks pixels"]:
+    """Every pixel's share of every block's picture, summing to 1 over the blocks.
+
+    `distances`: from a block's cells to the surface that it sees in the pixel. `weights`: of the whole pictures (see
+    `block_weights`), so that a block which leaves with the camera leaves every pixel without a step.
+    """
+    shares = inverse_distance_weights(distances, power) * weights[:, None].to(distances)
+    return shares / shares.sum(0)
 
 
 def block_weights(

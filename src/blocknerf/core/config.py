@@ -57,6 +57,10 @@ class BlockManagerConfig(Section):
     """More blocks than this are an error; 1 makes the whole scene one block."""
     distance_threshold: Positive | None = None
     """Blocks farther from the camera than this (metres) are left out, except the nearest; none: 1.5 block sizes."""
+    divide_by: Literal["camera", "surface"] = "camera"
+    """How blocks share the work. `camera` (Block-NeRF): a block learns whole pictures taken in and around its cells,
+    and pictures are blended by the camera's distance. `surface` (from the air): a block learns those pixels of any
+    picture that show its cells, and every pixel is blended by the distance of what it shows."""
     blend_power: NotNegative = 4.0
     """p of the inverse-distance weights d^-p (Block-NeRF, section 4.3: 4 in Alamo Square, 1 in Mission Bay)."""
     max_composited: Annotated[int, Field(ge=1, le=8)] = 3

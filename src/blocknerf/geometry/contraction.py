@@ -4,7 +4,6 @@ Points arrive in block units: the block's centre is the origin and its `radius_m
 moves; the outside is squeezed into the shell up to 2.
 """
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 

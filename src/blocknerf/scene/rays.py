@@ -44,6 +44,11 @@ def directions_at(camera: Camera, pixels_xy: Float64[np.ndarray, "n 2"]) -> Floa
     return directions
 
 
+def pixels_of(camera: Camera, points_cam: Float64[np.ndarray, "n 3"]) -> Float64[np.ndarray, "n 2"]:
+    """Where points in camera axes appear in the full image, in pixels; NaN behind the camera."""
+    return np.asarray(colmap_camera(camera).img_from_cam(points_cam))
+
+
 def camera_directions(camera: Camera, width: int, height: int) -> Float32[np.ndarray, "h w 3"]:
     """Unit directions in camera axes at the pixel centres of the camera's image resized to `width` x `height`.
 

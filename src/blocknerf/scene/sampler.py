@@ -14,9 +14,11 @@ from torch import Tensor
 from blocknerf.core.errors import UserError
 from blocknerf.core.seeds import derive_seed
 from blocknerf.core.types import RayBatch
-from blocknerf.scene.sampler_numba import draw, draw_patches, gather_pixels
+from blocknerf.scene.sampler_numba import CONTEXT_EVERY, draw, draw_patches, gather_pixels
 from blocknerf.scene.store import ImageStore
 
+Tiles = dict[str, Bool[np.ndarray, "t t"]]
+"""By image id: the image cut evenly in t x t parts, and which of them are wanted."""
 _ROUNDS = 6
 
 
@@ -33,12 +35,19 @@ class PixelBatch:
 class PixelSampler:
     """Draws pixels of the given images without replacement, pass after pass; masked pixels are never drawn.
 
-    `image_ids` that the store left out (they could not be decoded) are passed over and keep their slots. Everything
-    drawn depends on `seed` and the position alone: `state()` and `restore()` are exact.
+    `image_ids` that the store left out (they could not be decoded) are passed over and keep their slots. `tiles`, by
+    image id, cut each image evenly in t x t parts: pixels of parts that are false come only once in CONTEXT_EVERY
+    passes. Everything drawn depends on `seed` and the position alone: `state()` and `restore()` are exact.
     """
 
     def __init__(
-        self, store: ImageStore, image_ids: tuple[str, ...], batch_size: int, seed: int, level: int = 0
+        self,
+        store: ImageStore,
+        image_ids: tuple[str, ...],
+        batch_size: int,
+        seed: int,
+        level: int = 0,
+        tiles: Tiles | None = None,
     ) -> None:
         self.batch_size = batch_size
         self._seed = seed
@@ -51,6 +60,11 @@ class PixelSampler:
                 f"None of the {len(image_ids)} images to draw from has a pixel that can be used. "
                 "Check the masks (0 means: leave this pixel out) or set dataset.use_masks=false."
             )
+        self._tiles = np.zeros((0, 0, 0), np.bool_)
+        if tiles is not None:
+            self._tiles = np.stack([tiles[image_ids[slot]] for slot in self._table.slot])
+        self.pixels_per_pass = self.num_pixels * _share_drawn(self._table, self._tiles)
+        """As many are drawn in one pass, up to rounding and the place of the masks."""
         self._epoch, self._counter, self._patches = 0, 0, 0
         self._keys = self._keys_of(0)
 
@@ -84,7 +98,8 @@ class PixelSampler:
         filled = 0
         while True:
             filled, self._counter = draw(
-                self._counter, self._keys, filled, table.begin, table.rgb_begin, valid, slots, flat
+                *(self._counter, self._keys, self._epoch, filled, table.begin, table.rgb_begin),
+                *(table.width, table.height, valid, self._tiles, slots, flat),
             )
             if filled == self.batch_size:
                 return self._gather(slots, flat, None)
@@ -176,6 +191,19 @@ def _count_valid(table: _Table, valid: np.ndarray | None) -> int:
         return int(num_pixels.sum())
     spans = zip(table.rgb_begin, table.rgb_begin + num_pixels, strict=True)
     return sum(int(np.count_nonzero(valid[begin:end])) for begin, end in spans)
+
+
+def _share_drawn(table: _Table, tiles: np.ndarray) -> float:
+    """The share of all pixels that one pass draws."""
+    if not len(tiles):
+        return 1.0
+    size, wanted = tiles.shape[1], 0
+    for row in range(len(tiles)):
+        columns = np.bincount(np.arange(table.width[row]) * size // table.width[row], minlength=size)
+        rows = np.bincount(np.arange(table.height[row]) * size // table.height[row], minlength=size)
+        wanted += int(rows @ tiles[row] @ columns)
+    share = wanted / int(table.begin[-1])
+    return share + (1 - share) / CONTEXT_EVERY
 
 
 def _num_corners(table: _Table, size: int) -> np.ndarray:

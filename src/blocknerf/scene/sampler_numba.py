@@ -7,6 +7,8 @@ from blocknerf.scene.radii_numba import pixel_radius
 
 PATCH_TRIES = 64
 PATCH_VALID_SHARE = 0.5
+CONTEXT_EVERY = 16
+"""Passes in which a pixel outside the wanted tiles comes once."""
 
 
 @njit(cache=True)
@@ -62,21 +64,34 @@ def row_of(begin, value):
 
 
 @njit(cache=True)
-def draw(counter, keys, filled, begin, rgb_begin, valid, slots, flat):
+def _is_due(pixel, epoch, width, height, tiles):
+    size = tiles.shape[0]
+    if tiles[pixel // width * size // height, pixel % width * size // width]:
+        return True
+    return mix(np.uint64(pixel)) % np.uint64(CONTEXT_EVERY) == np.uint64(epoch % CONTEXT_EVERY)
+
+
+@njit(cache=True)
+def draw(counter, keys, epoch, filled, begin, rgb_begin, width, height, valid, tiles, slots, flat):
     """Fills `slots` (rows of the table) and `flat` (rows of the level's rgb) from place `filled` on.
 
-    Returns how many are filled and the counter after the last position looked at.
+    `tiles` [rows, t, t], where not empty, tells the pixels of every pass from those that come once in CONTEXT_EVERY
+    passes. Returns how many are filled and the counter after the last position looked at.
     """
     size, bits = begin[-1], num_bits(begin[-1])
     while counter < size and filled < len(slots):
         pixel = permute(counter, keys, size, bits)
         counter += 1
         row = row_of(begin, pixel)
-        place = rgb_begin[row] + pixel - begin[row]
-        if len(valid) == 0 or valid[place] != 0:
-            slots[filled] = row
-            flat[filled] = place
-            filled += 1
+        within = pixel - begin[row]
+        place = rgb_begin[row] + within
+        if len(valid) > 0 and valid[place] == 0:
+            continue
+        if len(tiles) > 0 and not _is_due(within, epoch, width[row], height[row], tiles[row]):
+            continue
+        slots[filled] = row
+        flat[filled] = place
+        filled += 1
     return filled, counter
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from queue import Empty
 
 from blocknerf.blocks.plan import BlockSpec, Plan
+from blocknerf.blocks.surface import tiles_of_block
 from blocknerf.city.block_file import delete_block, has_block, read_block
 from blocknerf.city.manifest import block_folder, manifest_of, write_manifest
 from blocknerf.core.config import Config
@@ -69,9 +70,13 @@ def train_one(
     tensorboard_dir = run.output_dir / "tensorboard" / block.id if run.config.logging.use_tensorboard else None
     folder = block_folder(run.output_dir, block.id)
     train_images, _ = split_images(run.scene, run.config.dataset.test_every)
-    exposures = scene_exposures(train_images)
+    tiles = None
+    if run.config.block_manager.divide_by == "surface":
+        tiles = tiles_of_block(run.scene, run.plan, block, run.config.block_manager.block_size / 2)
     trainer = BlockNeRFTrainer(
-        run.config, block, store, run.plan.scene_hash, folder, tensorboard_dir, report, exposures
+        *(run.config, block, store, run.plan.scene_hash, folder, tensorboard_dir, report),
+        exposures=scene_exposures(train_images),
+        tiles=tiles,
     )
     warm_up(PixelSampler(store, trainer.image_ids, batch_size=8, seed=0))
     if trainer.resume():

@@ -20,7 +20,7 @@ from blocknerf.core.seeds import generator
 from blocknerf.core.types import Exposures
 from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.rendering.quality import psnr
-from blocknerf.scene.sampler import PixelSampler
+from blocknerf.scene.sampler import PixelSampler, Tiles
 from blocknerf.scene.store import ImageStore
 from blocknerf.training.curves import Curves
 from blocknerf.training.losses import BlockNeRFLoss
@@ -63,7 +63,9 @@ class BlockNeRFTrainer:
         tensorboard_dir: Path | None = None,
         report: Callable[[Progress], None] = lambda progress: None,
         exposures: Exposures | None = None,
+        tiles: Tiles | None = None,
     ):
+        """`tiles`: which parts of its images the block is to learn first; none: all alike (see PixelSampler)."""
         self.config, self.spec, self.store = config, spec, store
         self.scene_hash, self.folder, self.report = scene_hash, folder, report
         self.image_ids = tuple(image_id for image_id in spec.train_images if image_id in store.records)
@@ -75,8 +77,8 @@ class BlockNeRFTrainer:
         self.model = BlockNeRF(config, spec.center_world, spec.radius_m, self.image_ids, drives, self.rng, exposures)
         self.optimizer = BlockOptimizer(self.model, settings)
         self.loss = BlockNeRFLoss(settings)
-        self.sampler = PixelSampler(store, self.image_ids, config.dataset.batch_size, settings.seed)
-        self.steps_per_epoch = math.ceil(self.sampler.num_pixels / config.dataset.batch_size)
+        self.sampler = PixelSampler(store, self.image_ids, config.dataset.batch_size, settings.seed, tiles=tiles)
+        self.steps_per_epoch = math.ceil(self.sampler.pixels_per_pass / config.dataset.batch_size)
         self.total_steps = math.ceil(settings.num_epochs * self.steps_per_epoch)
         self.budget_s = math.inf if settings.max_minutes is None else 60 * settings.max_minutes
         self.step = 0

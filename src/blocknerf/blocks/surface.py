@@ -1,0 +1,91 @@
+"""What a picture shows of the ground, tile by tile: which of its pixels a block learns when surfaces divide the work.
+
+From the air a picture shows far more ground than lies under its camera, and most of it belongs to other blocks. The
+sparse points say where: each tile of a picture gets the median distance of the points seen in it, or of its nearest
+tile that has some.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from blocknerf.blocks.assignment import Claims
+from blocknerf.blocks.ground import GroundFrame
+from blocknerf.blocks.placement import Cells
+from blocknerf.blocks.plan import BlockSpec, Plan
+from blocknerf.blocks.sights import FEWEST_POINTS, typical_distances_m
+from blocknerf.scene.rays import camera_directions, pixels_of
+from blocknerf.scene.scene import ImageRecord, Scene
+
+TILES = 16
+"""Tiles along either side of a picture."""
+SHARE_SHOWN = 0.02
+"""An image belongs to a block when at least this share of its tiles shows the block's cells with their overlap."""
+
+
+def shown_ground(
+    scene: Scene, images: Sequence[ImageRecord], frame: GroundFrame, open_m: float
+) -> Float[np.ndarray, "images tiles tiles 2"]:
+    """Where on the ground plane the surface stands that each tile shows (rows downwards); NaN where the lens is blind.
+
+    Images with fewer than FEWEST_POINTS sparse points show what lies at the distance typical of the capture, with
+    `open_m` as in `typical_distances_m`.
+    """
+    poses = np.stack([image.world_from_cam for image in images])
+    typical_m = typical_distances_m(scene, images, frame, poses, open_m)
+    tables = {key: camera_directions(camera, TILES, TILES) for key, camera in scene.cameras.items()}
+    shown = np.empty((len(images), TILES, TILES, 2))
+    for i, image in enumerate(images):
+        distances_m = np.full((TILES, TILES), typical_m[i])
+        if len(image.point_rows) >= FEWEST_POINTS:
+            distances_m = _tile_distances(scene, image, typical_m[i])
+        along = tables[image.camera_key].astype(np.float64) @ poses[i, :, :3].T
+        places = poses[i, :, 3] + distances_m[..., None] * along
+        shown[i] = frame.to_ground(places.reshape(-1, 3))[:, :2].reshape(TILES, TILES, 2)
+    return shown
+
+
+def claim_surfaces(
+    cells: Cells, cameras_xy: Float[np.ndarray, "images 2"], shown_xy: Float[np.ndarray, "images tiles tiles 2"]
+) -> Claims:
+    """Claims by what images show alone. Home is the cell shown most, or, where none is, the cell nearest the camera."""
+    images = len(cameras_xy)
+    xy = np.nan_to_num(shown_xy.reshape(-1, 2), nan=np.inf)
+    distances_m = np.stack([cells.distance_m(xy, cell) for cell in range(len(cells))], axis=1)
+    distances_m = distances_m.reshape(images, -1, len(cells))
+    within = (distances_m <= cells.reach_m).mean(axis=1) >= SHARE_SHOWN
+    seen = (distances_m <= cells.half_edge_m).mean(axis=1)
+    most = np.where(seen.any(axis=1), seen.argmax(axis=1), cells.nearest(cameras_xy)[0])
+    return Claims(most[:, None] == np.arange(len(cells)), within, seen)
+
+
+def tiles_of_block(
+    scene: Scene, plan: Plan, block: BlockSpec, open_m: float
+) -> dict[str, Bool[np.ndarray, "tiles tiles"]]:
+    """By image id, for every training image of the block: the tiles that show its cells with their overlap."""
+    layout, wanted = plan.ground(), set(block.train_images)
+    images = [image for image in scene.images if image.id in wanted]
+    cells = layout.cells(block.cells_xy)
+    shown_xy = np.nan_to_num(shown_ground(scene, images, layout.frame(), open_m), nan=np.inf)
+    _, distances_m = cells.nearest(shown_xy.reshape(-1, 2))
+    inside = (distances_m <= cells.reach_m).reshape(len(images), TILES, TILES)
+    return {image.id: inside[i] for i, image in enumerate(images)}
+
+
+def _tile_distances(scene: Scene, image: ImageRecord, typical_m: float) -> np.ndarray:
+    """Median distance (along the ray) of the image's points in each tile, taken from the nearest tile that has any."""
+    camera = scene.cameras[image.camera_key]
+    offsets = scene.points_world[image.point_rows] - image.world_from_cam[:, 3]
+    pixels_xy = pixels_of(camera, offsets @ image.world_from_cam[:, :3])
+    columns_rows = np.floor(pixels_xy * TILES / (camera.width, camera.height))
+    inside = ((columns_rows >= 0) & (columns_rows < TILES)).all(axis=1)
+    tile = (columns_rows[inside] @ (1, TILES)).astype(np.int64)
+    if not len(tile):
+        return np.full((TILES, TILES), typical_m)
+    distances_m = np.linalg.norm(offsets[inside], axis=1)
+    filled = np.unique(tile)
+    medians_m = np.array([np.median(distances_m[tile == one]) for one in filled])
+    every = np.stack(np.divmod(np.arange(TILES * TILES), TILES), axis=1)
+    apart = np.abs(every[:, None] - every[filled][None]).max(axis=2)
+    return medians_m[apart.argmin(axis=1)].reshape(TILES, TILES)
