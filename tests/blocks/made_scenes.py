@@ -1,5 +1,6 @@
 """Scenes made by hand: cameras put where a test wants them."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -39,6 +40,10 @@ def _seen(pose: np.ndarray, points: np.ndarray) -> np.ndarray:
     with np.errstate(divide="ignore", invalid="ignore"):
         seen = (z > 0.1) & (np.abs(40 * x / z) < 32) & (np.abs(40 * y / z) < 24)
     return np.flatnonzero(seen)
+
+
+def with_tests(scene: Scene, every: int = 5) -> Scene:
+    return dataclasses.replace(scene, test_names=frozenset(image.name for image in scene.images[::every]))
 
 
 def aerial(columns=8, rows=6, spacing_m=10.0, height_m=40.0, tilt=3.0, points=2000) -> Scene:

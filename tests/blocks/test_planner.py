@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 import pytest
-from made_scenes import aerial, look_at, moved, scene_of, streets
+from made_scenes import aerial, look_at, moved, scene_of, streets, with_tests
 
 from blocknerf.blocks.cost import estimate, parameters, store_bytes
 from blocknerf.blocks.extent import content_cube
@@ -18,10 +18,6 @@ from blocknerf.core.errors import UserError
 
 def config_of(*overrides: str) -> Config:
     return load_config(None, overrides)
-
-
-def with_tests(scene, every=5):
-    return dataclasses.replace(scene, test_names=frozenset(image.name for image in scene.images[::every]))
 
 
 def ring(count=40, radius_m=5.0) -> np.ndarray:

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from blocknerf.blocks.plan import BlockSpec, Plan
+from blocknerf.blocks.plan import BlockSpec, Layout, Plan
 from blocknerf.city.block_file import BlockFile, write_block
 from blocknerf.city.city import City, Layer, composite
 from blocknerf.city.manifest import MANIFEST_VERSION, block_folder, manifest_of, read_manifest, write_manifest
@@ -206,3 +206,23 @@ def test_a_file_that_describes_no_model_is_said(tmp_path):
     city = City.open(make_city(tmp_path))
     with pytest.raises(UserError, match="file of block a does not fit this program .*--blocks a --overwrite"):
         city.render(rays(), at(0.0))
+
+
+def test_blocks_divided_by_surface_share_a_picture_pixel_by_pixel(tmp_path):
+    """Two blocks side by side, a camera over their border looking down: each pixel is its own ground's colour."""
+    axes = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
+    blocks = tuple(
+        BlockSpec(name, (x, 0.0, 0.0), 25.0, (x, 0.0, 0.0), ("i",), (), cells_xy=((x, 0.0),)) for name, x in SPECS[:2]
+    )
+    plan = Plan("scene", "config", blocks, layout=Layout((0.0, 0.0, 0.0), axes, "square", 25.0, 30.0))
+    make_city(tmp_path, trained=("a", "b"))
+    write_manifest(tmp_path, manifest_of(plan, BlockManagerConfig(divide_by="surface", blend_power=8)))
+    city = City.open(tmp_path, load=PlainBlock)
+    xs = torch.tensor([0.0, 20.0, 25.0, 30.0, 50.0])
+    origins = torch.stack([xs, torch.zeros(5), torch.full((5,), 5.0)], 1)
+    down = replace(rays(5), origins=origins, directions=torch.tensor([[0.0, 0, -1]]).expand(5, 3))
+    red = city.render(down, at(25.0)).rgb[:, 0]
+    assert red[0] > 0.99 > red[1] > 0.9 > red[2] > 0.1 > red[3] > red[4]
+    assert float(red[2]) == pytest.approx(0.5)
+    assert sum(layer.weight for layer in city.layers(down, at(25.0))) == pytest.approx(1)
+    assert read_manifest(tmp_path).layout == plan.layout

@@ -12,6 +12,7 @@ from blocknerf.city.selection import (
     fades,
     inverse_distance_weights,
     select_blocks,
+    surface_shares,
 )
 from blocknerf.core.errors import UserError
 from blocknerf.core.seeds import generator
@@ -167,3 +168,17 @@ def test_the_fade_begins_at_three_quarters_of_the_reach_and_falls_to_zero_at_it(
 def test_a_camera_nowhere_is_an_error():
     with pytest.raises(UserError, match="three finite numbers"):
         block_weights(torch.tensor([0.0, float("nan"), 0.0]), GRID, 75.0, 3, 4.0)
+
+
+def test_a_pixel_belongs_to_the_block_whose_ground_it_shows():
+    distances = torch.tensor([[1.0, 10.0, 5.0], [9.0, 0.0, 5.0]])
+    shares = surface_shares(distances, torch.tensor([0.5, 0.5]), 8.0)
+    torch.testing.assert_close(shares.sum(0), torch.ones(3))
+    torch.testing.assert_close(shares[0], torch.tensor([1.0, 0.0, 0.5]), atol=1e-6, rtol=0)
+
+
+def test_a_block_that_leaves_the_picture_leaves_every_pixel():
+    distances = 0.5 + torch.rand(3, 50, generator=torch.Generator().manual_seed(0))
+    with_it = surface_shares(distances, torch.tensor([0.5, 0.5, 1e-9]), 4.0)
+    without = surface_shares(distances[:2], torch.tensor([0.5, 0.5]), 4.0)
+    torch.testing.assert_close(with_it[:2], without, atol=1e-4, rtol=0)

@@ -12,7 +12,7 @@ from blocknerf.core.config import DatasetConfig
 from blocknerf.core.errors import UserError
 from blocknerf.scene.readers.read import read_scene
 from blocknerf.scene.sampler import PixelBatch, PixelSampler
-from blocknerf.scene.sampler_numba import num_bits, permute
+from blocknerf.scene.sampler_numba import CONTEXT_EVERY, num_bits, permute
 from blocknerf.scene.store import ImageStore
 
 
@@ -160,3 +160,34 @@ def test_levels_are_drawn_from_alike(tmp_path: Path):
     batch = PixelSampler(store, store.image_ids, 100, seed=0, level=1).next()
     for ray, (slot, x, y) in enumerate(drawn(batch)[:20]):
         assert np.allclose(batch.rgb[ray].numpy(), store.rgb(store.image_ids[slot], 1)[y, x] / 255, atol=1e-6)
+
+
+def test_unwanted_tiles_come_once_in_many_passes(tmp_path: Path):
+    store = make_store(tmp_path)
+    rng = np.random.default_rng(5)
+    tiles = {image_id: rng.random((5, 5)) < 0.3 for image_id in store.image_ids}
+    sampler = PixelSampler(store, store.image_ids, 7, seed=1, tiles=tiles)
+    seen = {image_id: np.zeros(store.size(image_id), int) for image_id in store.image_ids}
+    while sampler.passes < CONTEXT_EVERY:
+        for slot, x, y in drawn(sampler.next()):
+            seen[store.image_ids[slot]][y, x] += 1
+    drawn_once = drawn_often = 0
+    for image_id, times in seen.items():
+        height, width = times.shape
+        wanted = tiles[image_id][np.arange(height)[:, None] * 5 // height, np.arange(width) * 5 // width]
+        assert np.all(np.isin(times[wanted], [CONTEXT_EVERY, CONTEXT_EVERY + 1])), "wanted pixels come in every pass"
+        assert np.all(np.isin(times[~wanted], [1, 2])), "the others once in all of them"
+        drawn_often, drawn_once = drawn_often + wanted.sum(), drawn_once + (~wanted).sum()
+    expected = (drawn_often * CONTEXT_EVERY + drawn_once) / CONTEXT_EVERY
+    assert sampler.pixels_per_pass == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_sampler_with_tiles_goes_on_where_it_was(tmp_path: Path):
+    store = make_store(tmp_path)
+    tiles = {image_id: np.random.default_rng(2).random((4, 4)) < 0.5 for image_id in store.image_ids}
+    sampler = PixelSampler(store, store.image_ids, 50, 3, tiles=tiles)
+    for _ in range(40):
+        sampler.next()
+    again = PixelSampler(store, store.image_ids, 50, 3, tiles=tiles)
+    again.restore(sampler.state())
+    assert all(torch.equal(sampler.next().rgb, again.next().rgb) for _ in range(40))

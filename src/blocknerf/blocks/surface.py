@@ -21,7 +21,7 @@ from blocknerf.scene.scene import ImageRecord, Scene
 TILES = 16
 """Tiles along either side of a picture."""
 SHARE_SHOWN = 0.02
-"""An image belongs to a block when at least this share of its tiles shows the block's cells with their overlap."""
+"""An image belongs to a block when the block learns at least this share of its tiles."""
 
 
 def shown_ground(
@@ -49,28 +49,42 @@ def shown_ground(
 def claim_surfaces(
     cells: Cells, cameras_xy: Float[np.ndarray, "images 2"], shown_xy: Float[np.ndarray, "images tiles tiles 2"]
 ) -> Claims:
-    """Claims by what images show alone. Home is the cell shown most, or, where none is, the cell nearest the camera."""
+    """Claims by what images show alone. Home is the cell that learns most, where none does, the nearest camera's."""
     images = len(cameras_xy)
-    xy = np.nan_to_num(shown_xy.reshape(-1, 2), nan=np.inf)
-    distances_m = np.stack([cells.distance_m(xy, cell) for cell in range(len(cells))], axis=1)
-    distances_m = distances_m.reshape(images, -1, len(cells))
-    within = (distances_m <= cells.reach_m).mean(axis=1) >= SHARE_SHOWN
-    seen = (distances_m <= cells.half_edge_m).mean(axis=1)
-    most = np.where(seen.any(axis=1), seen.argmax(axis=1), cells.nearest(cameras_xy)[0])
-    return Claims(most[:, None] == np.arange(len(cells)), within, seen)
+    distances_m = np.stack([cells.distance_m(_known(shown_xy), cell) for cell in range(len(cells))])
+    within = _learned(distances_m, distances_m.min(axis=0), cells).reshape(len(cells), images, -1).mean(axis=2)
+    seen = (distances_m <= cells.half_edge_m).reshape(len(cells), images, -1).mean(axis=2)
+    most = np.where(within.any(axis=0), within.argmax(axis=0), cells.nearest(cameras_xy)[0])
+    return Claims(most[:, None] == np.arange(len(cells)), within.T >= SHARE_SHOWN, seen.T)
 
 
 def tiles_of_block(
     scene: Scene, plan: Plan, block: BlockSpec, open_m: float
 ) -> dict[str, Bool[np.ndarray, "tiles tiles"]]:
-    """By image id, for every training image of the block: the tiles that show its cells with their overlap."""
+    """By image id, for every training image of the block: the tiles that it is to learn (see `_learned`)."""
     layout, wanted = plan.ground(), set(block.train_images)
     images = [image for image in scene.images if image.id in wanted]
-    cells = layout.cells(block.cells_xy)
-    shown_xy = np.nan_to_num(shown_ground(scene, images, layout.frame(), open_m), nan=np.inf)
-    _, distances_m = cells.nearest(shown_xy.reshape(-1, 2))
-    inside = (distances_m <= cells.reach_m).reshape(len(images), TILES, TILES)
-    return {image.id: inside[i] for i, image in enumerate(images)}
+    xy = _known(shown_ground(scene, images, layout.frame(), open_m))
+    cells, everyone = layout.cells(block.cells_xy), layout.cells(tuple(c for b in plan.blocks for c in b.cells_xy))
+    learned = _learned(cells.nearest(xy)[1], everyone.nearest(xy)[1], cells).reshape(len(images), TILES, TILES)
+    return {image.id: learned[i] for i, image in enumerate(images)}
+
+
+def _learned(
+    distances_m: Float[np.ndarray, "*cells places"], nearest_m: Float[np.ndarray, " places"], cells: Cells
+) -> Bool[np.ndarray, "*cells places"]:
+    """Whether who is `distances_m` away learns a place whose nearest cell is `nearest_m` away.
+
+    What lies within reach, and, beyond every cell, what lies nearly as near as to the nearest: the rim of a site and
+    the horizon belong to the outermost blocks.
+    """
+    overlap_m = cells.reach_m - cells.half_edge_m
+    return np.isfinite(distances_m) & (distances_m <= np.maximum(cells.reach_m, nearest_m + overlap_m))
+
+
+def _known(shown_xy: np.ndarray) -> np.ndarray:
+    """Places one under the other, [n, 2]; infinitely far where the lens is blind."""
+    return np.nan_to_num(shown_xy.reshape(-1, 2), nan=np.inf)
 
 
 def _tile_distances(scene: Scene, image: ImageRecord, typical_m: float) -> np.ndarray:
