@@ -22,12 +22,11 @@ SMALL = (
     "appearance_embedding.embedding_dim=5",
 )
 IDS, DRIVES = ("a", "b", "c"), ("dawn", "dawn", "dusk")
-GLOBAL = torch.randn(3, 5, generator=generator(0, "global"))
 EXPOSURES = Exposures(125.0, (-2.0, 2.0), {"dawn": -0.5, "dusk": 1.0}, {"a": -1.0, "c": 1.0})
 
 
-def embedding(*overrides: str, global_codes=None) -> AppearanceEmbedding:
-    table = AppearanceEmbedding(load_config(None, [*SMALL, *overrides]).appearance_embedding, IDS, DRIVES, global_codes)
+def embedding(*overrides: str, ids=IDS, drives=DRIVES) -> AppearanceEmbedding:
+    table = AppearanceEmbedding(load_config(None, [*SMALL, *overrides]).appearance_embedding, ids, drives, seed=7)
     if table.residuals is not None:
         with torch.no_grad():
             table.residuals[:3].normal_(generator=generator(0, "residuals"))
@@ -45,18 +44,32 @@ def block(*overrides: str) -> BlockNeRF:
     return model
 
 
+NO_GLOBAL = "appearance_embedding.use_global_appearance=false"
+NO_BLOCK = "appearance_embedding.use_block_appearance=false"
+
+
 def test_a_code_is_the_global_one_plus_the_residual_and_either_may_be_missing():
-    both = embedding("appearance_embedding.use_global_appearance=true", global_codes=GLOBAL)
-    alone = embedding()
-    fixed = embedding(
-        "appearance_embedding.use_global_appearance=true", "appearance_embedding.use_block_appearance=false",
-        global_codes=GLOBAL,
-    )  # fmt: skip
-    assert torch.equal(fixed.codes, GLOBAL)
+    both, alone, fixed = embedding(), embedding(NO_GLOBAL), embedding(NO_BLOCK)
+    assert fixed.global_codes is not None
+    assert torch.equal(fixed.codes, fixed.global_codes)
     assert list(fixed.parameters()) == []
     assert float(fixed.penalty()) == 0
-    assert torch.allclose(both.codes, alone.codes + GLOBAL)
+    assert torch.allclose(both.codes, alone.codes + fixed.codes)
     assert torch.allclose(both.penalty(), alone.codes.square().mean())
+
+
+def test_global_codes_are_those_of_the_drive_in_every_block():
+    """Other images, another order, a drive that joins later: the same code, and far from every other drive's."""
+    here = embedding(NO_BLOCK)
+    there = embedding(NO_BLOCK, ids=("z", "b"), drives=("dusk", "noon"))
+    there.grow(("a",), ("dawn",))
+    assert torch.equal(here.code_for("a", None), here.code_for("b", None))
+    assert torch.equal(here.code_for("a", None), there.code_for("a", None))
+    assert torch.equal(here.code_for("c", None), there.code_for("z", None))
+    assert here.codes.norm(dim=1).tolist() == pytest.approx([2**0.5] * 3)
+    many = embedding(NO_BLOCK, "appearance_embedding.embedding_dim=32", ids=tuple(map(str, range(40))),
+                     drives=tuple(map(str, range(40))))  # fmt: skip
+    assert 1.2 < float(torch.pdist(many.codes).min()) < 2 < float(torch.pdist(many.codes).max())
 
 
 def test_slots_images_drives_and_strangers():
@@ -70,7 +83,7 @@ def test_slots_images_drives_and_strangers():
 
 def test_a_table_without_any_codes_is_refused():
     with pytest.raises(UserError, match=r"both false.*training\.use_appearance_embedding"):
-        load_config(None, ["appearance_embedding.use_block_appearance=false"])
+        load_config(None, [NO_BLOCK, NO_GLOBAL])
 
 
 @pytest.mark.parametrize("reserve", [1, 4, 100])
@@ -89,7 +102,8 @@ def test_growth_leaves_old_codes_and_their_moments_bit_for_bit(reserve):
     codes = grown.appearance.codes.detach()
     assert torch.equal(codes[:3], old)
     assert torch.equal(codes[3], old[2])
-    assert torch.allclose(codes[4], old.mean(0))
+    assert grown.appearance.residuals is not None
+    assert torch.allclose(grown.appearance.residuals[4], grown.appearance.residuals[:3].mean(0))
     for name in ("exp_avg", "exp_avg_sq"):
         one, other = (moment(o, model, name) for o, model in zip(optimizers, (grown, as_it_was), strict=True))
         assert torch.equal(one[:3], other[:3])
@@ -124,6 +138,7 @@ def test_a_grown_block_comes_back_from_its_state():
     model = block("appearance_embedding.num_images=1")
     model.grow(("d", "e"), ("dusk", "noon"), (8.0, None))
     again = BlockNeRF.from_state(model.description(), model.state_dict())
+    assert model.state_dict().keys() == again.state_dict().keys()
     for image_id in (*model.image_ids, None):
         one, other = model.code_for(image_id, "noon"), again.code_for(image_id, "noon")
         assert one is not None

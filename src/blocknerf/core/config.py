@@ -109,10 +109,10 @@ class AppearanceConfig(Section):
     embedding_dim: Annotated[int, Field(ge=1, le=256)] = 32
     num_images: Count = 256
     """Rows that a block's table begins with, so that images can join it without a new table; never a limit."""
-    use_global_appearance: bool = False
-    """Codes begin at what the colours of the images tell, the same in every block."""
+    use_global_appearance: bool = True
+    """Codes begin at one of their drive, drawn once and the same in every block; else at zero."""
     use_block_appearance: bool = True
-    """Each block learns its own difference from the global codes, or without those from zero."""
+    """Each block learns by how much the code of an image differs from where it begins."""
 
     @model_validator(mode="after")
     def _codes_come_from_somewhere(self) -> "AppearanceConfig":

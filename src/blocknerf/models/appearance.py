@@ -1,4 +1,8 @@
-"""Per-image appearance codes (GLO: Bojanowski et al. 2018; Block-NeRF, section 4.2.1). They feed colour only."""
+"""Per-image appearance codes (GLO: Bojanowski et al. 2018; Block-NeRF, section 4.2.1). They feed colour only.
+
+Blocks are trained apart, so a table that all share cannot be learned. It is drawn instead: each drive has a fixed code
+that follows from its name and the seed, on whatever machine and in whatever block.
+"""
 
 from collections.abc import Sequence
 
@@ -7,10 +11,13 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from blocknerf.core.config import AppearanceConfig
+from blocknerf.core.seeds import generator
+
+GLOBAL_NORM = 2**0.5  # in many dimensions random directions are nearly orthogonal: two drives are about 2 apart
 
 
 class AppearanceEmbedding(nn.Module):
-    """One code per image id: a fixed global one that all blocks share, plus a residual that the block learns.
+    """One code per image id: its drive's global one, the same in all blocks, plus a residual that the block learns.
 
     Residuals start at zero and are pulled towards it, so that a mean of codes means something. Tables have rows in
     reserve; `codes` has those of images.
@@ -24,18 +31,17 @@ class AppearanceEmbedding(nn.Module):
         config: AppearanceConfig,
         image_ids: tuple[str, ...],
         drives: tuple[str, ...],
-        global_codes: Float[Tensor, "images code"] | None = None,
+        seed: int,
     ):
-        """`drives` and `global_codes` have one entry per image; without global codes these are zero."""
+        """`drives` has one entry per image; `seed` is the run's."""
         super().__init__()
         self.image_ids = image_ids
         self.drives = drives
         self.dim = config.embedding_dim
-        empty = torch.zeros(max(config.num_images, len(image_ids)), self.dim)
-        self.residuals = nn.Parameter(empty) if config.use_block_appearance else None
-        self.register_buffer("global_codes", empty.clone() if config.use_global_appearance else None)
-        if self.global_codes is not None and global_codes is not None:
-            self.global_codes[: len(image_ids)] = global_codes
+        self.seed = seed
+        rows = max(config.num_images, len(image_ids))
+        self.residuals = nn.Parameter(torch.zeros(rows, self.dim)) if config.use_block_appearance else None
+        self.register_buffer("global_codes", self._global_codes(drives) if config.use_global_appearance else None)
 
     @property
     def codes(self) -> Float[Tensor, "images code"]:
@@ -66,12 +72,7 @@ class AppearanceEmbedding(nn.Module):
         return self.residuals[: len(self.image_ids)].square().mean()
 
     @torch.no_grad()
-    def grow(
-        self,
-        image_ids: Sequence[str],
-        drives: Sequence[str],
-        global_codes: Float[Tensor, "images code"] | None = None,
-    ) -> None:
+    def grow(self, image_ids: Sequence[str], drives: Sequence[str]) -> None:
         """Appends codes of new images; old ones stay bit for bit. A new residual is the mean of its drive's.
 
         `residuals` becomes another parameter where the reserve was too small: tell its optimiser
@@ -84,13 +85,16 @@ class AppearanceEmbedding(nn.Module):
         if self.residuals is not None:
             new = torch.stack([self._mean_residual(drive) for drive in drives])
             if total > len(self.residuals):
-                self.residuals = nn.Parameter(_longer(self.residuals, total))
+                more = self.residuals.new_zeros(total - len(self.residuals), self.dim)
+                self.residuals = nn.Parameter(torch.cat([self.residuals, more]))
             self.residuals[old:total] = new
         if self.global_codes is not None:
-            self.global_codes = _longer(self.global_codes, total)
-            if global_codes is not None:
-                self.global_codes[old:total] = global_codes
+            self.global_codes = torch.cat([self.global_codes, self._global_codes(drives).to(self.global_codes)])
         self.image_ids, self.drives = (*self.image_ids, *image_ids), (*self.drives, *drives)
+
+    def _global_codes(self, drives: Sequence[str]) -> Float[Tensor, "images code"]:
+        drawn = {drive: _direction(self.dim, generator(self.seed, "appearance", drive)) for drive in set(drives)}
+        return GLOBAL_NORM * torch.stack([drawn[drive] for drive in drives]) if drives else torch.zeros(0, self.dim)
 
     def _mean_residual(self, drive: str) -> Float[Tensor, " code"]:
         assert self.residuals is not None
@@ -99,7 +103,5 @@ class AppearanceEmbedding(nn.Module):
         return known.mean(0)
 
 
-def _longer(table: Float[Tensor, "rows code"], rows: int) -> Float[Tensor, "longer code"]:
-    """The table with zero rows appended, if it has fewer than `rows`."""
-    missing = max(0, rows - len(table))
-    return torch.cat([table.detach(), table.new_zeros(missing, table.shape[1])])
+def _direction(dim: int, rng: torch.Generator) -> Float[Tensor, " code"]:
+    return nn.functional.normalize(torch.randn(dim, generator=rng), dim=0)

@@ -30,9 +30,8 @@ class BlockNeRF(nn.Module):
         drives: tuple[str, ...],
         rng: torch.Generator | None = None,
         exposures: Exposures | None = None,
-        global_codes: Float[Tensor, "images code"] | None = None,
     ):
-        """`image_ids`, `drives` and `global_codes` (one per image) are the training images.
+        """`image_ids` and `drives` (one per image) are the training images.
 
         Without a generator parameters are zero; without `exposures` colour is not told any.
         """
@@ -43,7 +42,8 @@ class BlockNeRF(nn.Module):
         self.image_ids, self.drives = image_ids, drives
         self.appearance = None
         if config.training.use_appearance_embedding:
-            self.appearance = AppearanceEmbedding(config.appearance_embedding, image_ids, drives, global_codes)
+            settings, seed = config.appearance_embedding, config.training.seed
+            self.appearance = AppearanceEmbedding(settings, image_ids, drives, seed)
         self.exposure = None
         if config.training.use_exposure_encoding and exposures is not None:
             self.exposure = ExposureEncoding(config.exposure_encoding.num_levels, exposures, image_ids)
@@ -111,16 +111,10 @@ class BlockNeRF(nn.Module):
             parts.append(self.exposure.encode(self.center_world.new_tensor(stops + exposure_stops)))
         return torch.cat(parts) if parts else None
 
-    def grow(
-        self,
-        image_ids: tuple[str, ...],
-        drives: tuple[str, ...],
-        exposures: tuple[float | None, ...],
-        global_codes: Float[Tensor, "images code"] | None = None,
-    ) -> None:
+    def grow(self, image_ids: tuple[str, ...], drives: tuple[str, ...], exposures: tuple[float | None, ...]) -> None:
         """Gives slots, codes and captured `exposures` to new images; see `AppearanceEmbedding.grow`."""
         if self.appearance is not None:
-            self.appearance.grow(image_ids, drives, global_codes)
+            self.appearance.grow(image_ids, drives)
         if self.exposure is not None:
             self.exposure.grow(image_ids, exposures)
         self.image_ids, self.drives = self.image_ids + image_ids, self.drives + drives
