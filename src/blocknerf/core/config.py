@@ -34,8 +34,8 @@ class DatasetConfig(Section):
     """`auto` looks for a COLMAP model, then for transforms.json."""
     image_downsample: Annotated[int, Field(ge=1, le=64)] = 1
     """Images are trained and rendered at 1/N of their size."""
-    batch_size: Count = 2048
-    """Rays in one training step."""
+    batch_size: Count = 1024
+    """Rays in one training step. More, smaller steps learn more in the same time than fewer, larger ones."""
     test_every: Annotated[int, Field(ge=0)] = 8
     """Every Nth image by name is a test image, unless the scene names its own; 0 keeps none."""
     use_masks: bool = True
@@ -137,7 +137,7 @@ class TrainingConfig(Section):
     max_minutes: Positive | None = None
     """Training time of a block by the clock, evaluation not counted; ends the block when it comes before num_epochs."""
     seed: Annotated[int, Field(ge=0)] = 42
-    nerf_lr: Positive = 1e-2
+    nerf_lr: Positive = 2e-2
     appearance_lr: Positive = 1e-3
     """Lower than nerf_lr: codes that learn as fast as colours explain what every image shows instead of its light."""
     lr_warmup_steps: Annotated[int, Field(ge=0)] = 100
@@ -148,7 +148,7 @@ class TrainingConfig(Section):
     gradient_clip_norm: Positive = 10.0
     rgb_loss_weight: NotNegative = 1.0
     interlevel_loss_weight: NotNegative = 1.0
-    distortion_loss_weight: NotNegative = 2e-3
+    distortion_loss_weight: NotNegative = 3e-4
     appearance_loss_weight: NotNegative = 1e-4
     """Pulls appearance codes towards zero, so that their mean stays meaningful."""
     use_appearance_embedding: bool = True
