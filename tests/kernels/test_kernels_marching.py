@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from blocknerf.kernels.marching import distances, unit_cube_points
+from blocknerf.kernels.marching import distances, unit_cube_points, unit_cube_points_torch
 from blocknerf.kernels.proposal import proposal_density
 from blocknerf.kernels.registry import use_backend
 
@@ -41,12 +41,21 @@ def test_points_agree_and_stay_in_the_cube():
     assert float(kernel.max()) < 1
 
 
-def test_gradients_reach_the_rays():
+@pytest.mark.parametrize("far", [0.05, 1.0, 100.0])
+def test_gradients_of_rays_agree(far):
+    """Inside the cube, across its border, and far outside."""
     origins, directions, edges = _rays()
-    origins.requires_grad_()
-    unit_cube_points(origins, directions, edges).sum().backward()
-    assert origins.grad is not None
-    assert bool((origins.grad != 0).any(-1).all())
+    rays = ((0.1 * origins).requires_grad_(), directions.requires_grad_())
+    cotangent = torch.randn(25, 12, 3, generator=torch.Generator().manual_seed(3))
+    call = lambda: torch.autograd.grad((unit_cube_points(*rays, far * edges) * cotangent).sum(), rays)  # noqa: E731
+    for twin, kernel in zip(*_both(call), strict=True):
+        assert torch.allclose(twin, kernel, atol=1e-4 * float(twin.abs().max()))
+
+
+def test_twin_gradients_of_rays_by_finite_differences():
+    origins, directions, edges = (tensor.double() for tensor in _rays(rays=4))
+    call = lambda o, d: unit_cube_points_torch(o, d, edges)  # noqa: E731
+    assert torch.autograd.gradcheck(call, (origins.requires_grad_(), directions.requires_grad_()))
 
 
 def test_proposal_kernel_agrees_with_twin():

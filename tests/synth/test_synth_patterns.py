@@ -8,7 +8,6 @@ from blocknerf.synth.drives import lane_path
 from blocknerf.synth.geometry import blob, cylinder
 from blocknerf.synth.lighting import lighting_at, sky
 from blocknerf.synth.noise import fractal_noise, interval, stripes
-from blocknerf.synth.write import quaternion
 
 
 @pytest.fixture
@@ -60,18 +59,6 @@ def test_development_keeps_black_and_order_and_approaches_white():
     assert developed[-1] == 255
     assert (np.diff(developed) >= 0).all()
     assert (develop(ramp, 2.0)[0, :, 0] >= developed).all()
-
-
-def test_quaternion_gives_its_rotation_back(rng):
-    rotations = [np.linalg.qr(rng.normal(size=(3, 3)))[0] for _ in range(20)]
-    rotations = [r * np.sign(np.linalg.det(r)) for r in rotations]
-    rotations += [np.eye(3), np.diag([1.0, -1, -1]), np.diag([-1.0, 1, -1]), np.diag([-1.0, -1, 1])]
-    for rotation in rotations:
-        w, x, y, z = quaternion(rotation)
-        cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
-        vector = np.array([x, y, z])
-        back = (w * w - vector @ vector) * np.eye(3) + 2 * np.outer(vector, vector) + 2 * w * cross
-        np.testing.assert_allclose(back, rotation, atol=1e-12)
 
 
 def test_lanes_are_on_the_right_and_turn_without_a_kink():

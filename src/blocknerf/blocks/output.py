@@ -23,6 +23,7 @@ FREE_KEYS = (
     "training.checkpoint_minutes",
     "training.nerf_lr",
     "training.appearance_lr",
+    "training.pose_lr",
     "block_manager.distance_threshold",
     "block_manager.blend_power",
     "block_manager.max_composited",

@@ -12,12 +12,16 @@ from blocknerf.core.logging import console, start_logging
 def main(arguments: list[str] | None = None) -> None:
     from blocknerf.cli.evaluate import evaluate
     from blocknerf.cli.masks import masks
+    from blocknerf.cli.export import export
     from blocknerf.cli.plan import plan
     from blocknerf.cli.render import render
     from blocknerf.cli.synth import synth
     from blocknerf.cli.train import train
 
-    commands = {"synth": synth, "masks": masks, "plan": plan, "train": train, "render": render, "evaluate": evaluate}
+    commands = {
+        "synth": synth, "masks": masks, "plan": plan, "train": train, "render": render, "evaluate": evaluate,
+        "export": export,
+    }  # fmt: skip
     run(
         lambda: tyro.extras.subcommand_cli_from_dict(
             commands,

@@ -131,6 +131,30 @@ class ExposureConfig(Section):
     """Sinusoids of value / 1000 at this many octaves; the mean exposure of a scene has the value 250."""
 
 
+class PoseRefinementConfig(Section):
+    """How far, and how, the poses of a block's images may move while it learns (Block-NeRF, section 4.2.2)."""
+
+    mode: Literal["drive", "image", "features"] = "drive"
+    """One rigid offset for each drive, for each image, or for each image from what it shows."""
+    max_translation: Positive = 1.0
+    """An offset stays below this many metres."""
+    max_rotation: Annotated[float, Field(gt=0, le=1.5)] = 0.1
+    """An offset turns by less than this many radians."""
+    regularization_start: NotNegative = 10.0
+    """Weight of the squared offsets, each as a share of its bound, while the first geometry is learned."""
+    regularization_end: NotNegative = 1e-5
+    regularization_share: Annotated[float, Field(ge=0, le=1)] = 0.15
+    """Share of the run over which that weight falls from start to end."""
+    coarse_to_fine_share: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """Share of the run over which the hash grid's levels are let in, coarsest first; 0: all from the start."""
+    feature_extractor: Literal["resnet18"] = "resnet18"
+    """What `mode: features` sees of an image; needs the extra `blocknerf[features]`."""
+    feature_weights: str | None = None
+    """A safetensors file of the extractor's weights; none: random ones."""
+    hidden_dim: Annotated[int, Field(ge=8, le=4096)] = 256
+    """Width of the network from an image's features to its offset."""
+
+
 class TrainingConfig(Section):
     num_epochs: Positive = 5
     """Passes over a block's training pixels."""
@@ -140,6 +164,8 @@ class TrainingConfig(Section):
     nerf_lr: Positive = 2e-2
     appearance_lr: Positive = 1e-3
     """Lower than nerf_lr: codes that learn as fast as colours explain what every image shows instead of its light."""
+    pose_lr: Positive = 3e-3
+    """Of offsets as shares of their bounds."""
     lr_warmup_steps: Annotated[int, Field(ge=0)] = 100
     lr_final_ratio: Annotated[float, Field(gt=0, le=1)] = 0.05
     """The rates fall exponentially to this share of their start over the run."""
@@ -154,6 +180,7 @@ class TrainingConfig(Section):
     use_appearance_embedding: bool = True
     use_exposure_encoding: bool = True
     """Colour is told each photograph's exposure, where the scene knows it; `--exposure` then moves it."""
+    use_pose_refinement: bool = False
     checkpoint_minutes: Positive = 2.0
     """A block in training is saved this often; Ctrl-C saves as well."""
 
@@ -179,6 +206,7 @@ class Config(Section):
     block_nerf: FieldConfig = FieldConfig()
     appearance_embedding: AppearanceConfig = AppearanceConfig()
     exposure_encoding: ExposureConfig = ExposureConfig()
+    pose_refinement: PoseRefinementConfig = PoseRefinementConfig()
     training: TrainingConfig = TrainingConfig()
     validation: ValidationConfig = ValidationConfig()
     logging: LoggingConfig = LoggingConfig()

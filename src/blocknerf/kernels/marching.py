@@ -53,15 +53,10 @@ def distances_torch(
 def unit_cube_points(
     origins: Float[Tensor, "rays 3"], directions: Float[Tensor, "rays 3"], edges: Float[Tensor, "rays edges"]
 ) -> Float[Tensor, "rays samples 3"]:
-    """Middles of all intervals, contracted, in (0, 1)^3. Rays in block units.
-
-    Differentiable in the rays, for which the twin is used.
-    """
-    if backend_for(edges) == "torch" or origins.requires_grad or directions.requires_grad:
+    """Middles of all intervals, contracted, in (0, 1)^3. Rays in block units. Differentiable in the rays."""
+    if backend_for(edges) == "torch":
         return unit_cube_points_torch(origins, directions, edges)
-    out = torch.empty(edges.shape[0], edges.shape[1] - 1, 3)
-    marching_numba.unit_cube_points(origins.numpy(), directions.numpy(), edges.numpy(), out.numpy())
-    return out
+    return _UnitCubePoints.apply(origins, directions, edges)  # pyright: ignore[reportReturnType]
 
 
 def unit_cube_points_torch(
@@ -69,3 +64,22 @@ def unit_cube_points_torch(
 ) -> Float[Tensor, "rays samples 3"]:
     middles = 0.5 * (edges[:, 1:] + edges[:, :-1])
     return to_unit_cube(contract(origins[:, None] + middles[..., None] * directions[:, None]))
+
+
+class _UnitCubePoints(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, origins, directions, edges):  # pyright: ignore[reportIncompatibleMethodOverride]
+        rays = (origins.detach().contiguous(), directions.detach().contiguous(), edges.contiguous())
+        out = torch.empty(edges.shape[0], edges.shape[1] - 1, 3)
+        marching_numba.unit_cube_points(*(tensor.numpy() for tensor in rays), out.numpy())
+        ctx.save_for_backward(*rays)
+        return out
+
+    @staticmethod
+    def backward(ctx, grad_points):  # pyright: ignore[reportIncompatibleMethodOverride]
+        rays = ctx.saved_tensors
+        grads = [torch.empty_like(rays[0]), torch.empty_like(rays[1])]
+        marching_numba.unit_cube_points_backward(
+            *(tensor.numpy() for tensor in (*rays, grad_points.contiguous(), *grads))
+        )
+        return *grads, None

@@ -59,3 +59,38 @@ def unit_cube_points(origins, directions, edges, out):
             out[r, s, 0] = x
             out[r, s, 1] = y
             out[r, s, 2] = z
+
+
+@njit(parallel=True, fastmath=True, cache=True, nogil=True)
+def unit_cube_points_backward(origins, directions, edges, grad, grad_origins, grad_directions):
+    """Outside the cube x goes to s(n) x / 4 with n = |x|_max and s(n) = 2/n - 1/n^2, so the axis of n gets s'(n) too."""
+    rays, samples, _ = grad.shape
+    half, one, two, quarter = np.float32(0.5), np.float32(1), np.float32(2), np.float32(0.25)
+    for r in prange(rays):
+        ox = oy = oz = dx = dy = dz = np.float32(0)
+        for s in range(samples):
+            t = half * (edges[r, s] + edges[r, s + 1])
+            x = origins[r, 0] + t * directions[r, 0]
+            y = origins[r, 1] + t * directions[r, 1]
+            z = origins[r, 2] + t * directions[r, 2]
+            ax, ay, az = abs(x), abs(y), abs(z)
+            norm = max(max(ax, ay), max(az, one))
+            squeeze = (two - one / norm) / norm * quarter
+            gx, gy, gz = squeeze * grad[r, s, 0], squeeze * grad[r, s, 1], squeeze * grad[r, s, 2]
+            if norm > one:
+                slope = two * (one - norm) / (norm * norm * norm) * quarter
+                along = slope * (x * grad[r, s, 0] + y * grad[r, s, 1] + z * grad[r, s, 2])
+                if norm == ax:
+                    gx += along if x > 0 else -along
+                elif norm == ay:
+                    gy += along if y > 0 else -along
+                else:
+                    gz += along if z > 0 else -along
+            ox += gx
+            oy += gy
+            oz += gz
+            dx += t * gx
+            dy += t * gy
+            dz += t * gz
+        grad_origins[r, 0], grad_origins[r, 1], grad_origins[r, 2] = ox, oy, oz
+        grad_directions[r, 0], grad_directions[r, 1], grad_directions[r, 2] = dx, dy, dz

@@ -1,18 +1,20 @@
 """One block: a radiance field and appearance codes around a centre, asked in world coordinates."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Float64, Int
 from torch import Tensor, nn
 
 from blocknerf.core.config import Config
 from blocknerf.core.types import Exposures, FieldOutput, RayBatch, RenderOutput
+from blocknerf.geometry import se3
 from blocknerf.models.appearance import AppearanceEmbedding
 from blocknerf.models.backbone import Backbone
 from blocknerf.models.exposure import ExposureEncoding
 from blocknerf.models.hash_field import HashField
+from blocknerf.models.poses import PoseRefinementNetwork
 from blocknerf.rendering.volume import CompositedRays, Spacing
 
 
@@ -50,6 +52,17 @@ class BlockNeRF(nn.Module):
         code_dim = 0 if self.appearance is None else self.appearance.dim
         code_dim += 0 if self.exposure is None else self.exposure.width
         self.field: Backbone = HashField(config.block_nerf, code_dim, _spacing(config, radius_m), rng)
+        self.poses = None
+        if config.training.use_pose_refinement:
+            self.poses = PoseRefinementNetwork(config.pose_refinement, image_ids, drives, rng)
+        self.progress = 1.0
+
+    def advance(self, progress: float) -> None:
+        """Tells how much of the run is behind, in [0, 1]; poses are learned from coarse levels of the grid first."""
+        self.progress = progress
+        if self.poses is not None and isinstance(self.field, HashField):
+            share = self.config.pose_refinement.coarse_to_fine_share
+            self.field.grid.show(progress / share if share > 0 else 1.0)
 
     def composite(
         self, rays: RayBatch, codes: Float[Tensor, "rays code"] | None, rng: torch.Generator | None
@@ -65,7 +78,9 @@ class BlockNeRF(nn.Module):
     def forward(
         self, rays: RayBatch, rng: torch.Generator | None = None
     ) -> tuple[Float[Tensor, "rays 3"], CompositedRays]:
-        """`composite` with the codes of the rays' images."""
+        """`composite` with the codes of the rays' images, from where their cameras are now believed to stand."""
+        if self.poses is not None:
+            rays = self.poses.refine(rays)
         return self.composite(rays, self.codes_of(rays.image_slots), rng)
 
     def codes_of(self, image_slots: Int[Tensor, " rays"]) -> Float[Tensor, "rays code"] | None:
@@ -118,6 +133,22 @@ class BlockNeRF(nn.Module):
         if self.exposure is not None:
             self.exposure.grow(image_ids, exposures)
         self.image_ids, self.drives = self.image_ids + image_ids, self.drives + drives
+
+    def refined_pose(
+        self, world_from_cam: Float64[Tensor, "3 4"], image_id: str | None = None, drive: str | None = None
+    ) -> Float64[Tensor, "3 4"]:
+        """The pose as this block learned it from the image, else from its drive; as given where it learned none."""
+        motion = None if self.poses is None else self.poses.motion(image_id, drive)
+        return world_from_cam if motion is None else se3.compose(motion, world_from_cam)
+
+    def refined_rays(self, rays: RayBatch, image_id: str | None = None, drive: str | None = None) -> RayBatch:
+        """`rays` of one camera from its `refined_pose`."""
+        motion = None if self.poses is None else self.poses.motion(image_id, drive)
+        if motion is None:
+            return rays
+        turn = motion[:, :3].mT
+        origins = rays.origins.double() @ turn + motion[:, 3]
+        return replace(rays, origins=origins.float(), directions=(rays.directions.double() @ turn).float())
 
     @torch.no_grad()
     def query_points(

@@ -8,6 +8,7 @@ from blocknerf.core.config import HashGridConfig
 from blocknerf.kernels.hash_grid import FEATURES, hash_encode, level_resolutions
 from blocknerf.kernels.row_gradient import RowGradient
 
+FIRST_LEVELS = 3  # of the grid, where levels are let in one after the other
 TABLE_INIT = 1e-4  # uniform within plus and minus this (Mueller et al. 2022, section 4)
 
 
@@ -26,6 +27,8 @@ class HashGrid(nn.Module):
         resolutions = level_resolutions(config.num_levels, config.base_resolution, config.finest_resolution)
         self.register_buffer("resolutions", resolutions, persistent=False)
         self.gradient: RowGradient | None = None
+        self.shown_levels = float(config.num_levels)
+        """Levels that count, coarsest first, the last one in part."""
 
     @property
     def rows(self) -> Float[Tensor, "levels rows features"]:
@@ -35,8 +38,24 @@ class HashGrid(nn.Module):
     def width(self) -> int:
         return self.table.shape[0] * FEATURES
 
+    def show(self, share: float) -> None:
+        """Lets the coarsest FIRST_LEVELS count, and this share of the others; all from 1 on."""
+        levels = self.table.shape[0]
+        first = min(FIRST_LEVELS, levels)
+        self.shown_levels = first + (levels - first) * min(share, 1.0)
+
     def forward(self, points: Float[Tensor, "points 3"]) -> Float[Tensor, "points encoding"]:
-        return hash_encode(points, self.table, self.resolutions, self.gradient)
+        encoded = hash_encode(points, self.table, self.resolutions, self.gradient)
+        levels = self.table.shape[0]
+        if self.shown_levels >= levels:
+            return encoded
+        return encoded * level_weights(levels, self.shown_levels).repeat_interleave(FEATURES).to(encoded)
+
+
+def level_weights(levels: int, shown: float) -> Float[Tensor, " levels"]:
+    """1 for the first `shown` levels and 0 beyond, with a cosine step between (BARF: Lin et al. 2021, equation 14)."""
+    part = (shown - torch.arange(levels)).clamp(0, 1)
+    return (1 - torch.cos(torch.pi * part)) / 2
 
 
 def spherical_harmonics(directions: Float[Tensor, "*rays 3"], levels: int) -> Float[Tensor, "*rays harmonics"]:

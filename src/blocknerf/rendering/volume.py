@@ -58,7 +58,9 @@ def composite_rays(
     count = origins.shape[0]
     proposal_edges_s = stratified_edges(count, spacing.num_coarse, rng).to(origins)
     proposal_edges = distances(origins, directions, proposal_edges_s, spacing.near, spacing.far)
-    proposal_weights = render_weights(proposal(origins, directions, proposal_edges), proposal_edges)
+    # The rays get no gradient from here: the interlevel term would move cameras to where the proposal fits the field.
+    proposal_density = proposal(origins.detach(), directions.detach(), proposal_edges)
+    proposal_weights = render_weights(proposal_density, proposal_edges)
 
     jitter = None if rng is None else torch.rand(count, generator=rng).to(origins)
     edges_s = resample(proposal_edges_s, proposal_weights, spacing.num_fine, jitter)

@@ -43,5 +43,9 @@ class BlockNeRFLoss:
         }
         if model.appearance is not None:
             terms["appearance"] = model.appearance.penalty()
-        total = sum((self.weights[name] * term for name, term in terms.items()), torch.zeros(()))
+        weights = self.weights
+        if model.poses is not None:
+            terms["pose"] = model.poses.penalty()
+            weights = weights | {"pose": model.poses.penalty_weight(model.progress)}
+        total = sum((weights[name] * term for name, term in terms.items()), torch.zeros(()))
         return total, {name: term.detach() for name, term in terms.items()}

@@ -28,6 +28,8 @@ class BlockOptimizer:
         groups = [{"params": networks, "weight_decay": config.weight_decay, "name": "nerf"}]
         if model.appearance is not None and model.appearance.residuals is not None:
             groups.append({"params": [model.appearance.residuals], "weight_decay": 0.0, "name": "appearance"})
+        if model.poses is not None:
+            groups.append({"params": list(model.poses.parameters()), "weight_decay": 0.0, "name": "pose"})
         self.dense = torch.optim.Adam(groups, lr=config.nerf_lr, betas=(0.9, 0.99), eps=1e-15, fused=True)
         self.clipped = networks
 

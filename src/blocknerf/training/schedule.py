@@ -11,4 +11,5 @@ def learning_rates(config: TrainingConfig, step: int, progress: float) -> dict[s
     """
     warmup = min(1.0, (step + 1) / max(config.lr_warmup_steps, 1))
     decay = config.lr_final_ratio ** min(max(progress, 0.0), 1.0)
-    return {"nerf": config.nerf_lr * warmup * decay, "appearance": config.appearance_lr * warmup * decay}
+    starts = {"nerf": config.nerf_lr, "appearance": config.appearance_lr, "pose": config.pose_lr}
+    return {group: start * warmup * decay for group, start in starts.items()}

@@ -75,6 +75,9 @@ class BlockNeRFTrainer:
         self.rng = generator(settings.seed, "train", spec.id)
         drives = tuple(store.records[image_id].drive for image_id in self.image_ids)
         self.model = BlockNeRF(config, spec.center_world, spec.radius_m, self.image_ids, drives, self.rng, exposures)
+        if self.model.poses is not None:
+            centers = np.stack([store.records[image_id].world_from_cam[:, 3] for image_id in self.image_ids])
+            self.model.poses.place(torch.from_numpy(centers), spec.radius_m)
         self.optimizer = BlockOptimizer(self.model, settings)
         self.loss = BlockNeRFLoss(settings)
         self.sampler = PixelSampler(store, self.image_ids, config.dataset.batch_size, settings.seed, tiles=tiles)
@@ -156,6 +159,7 @@ class BlockNeRFTrainer:
 
     def _train_step(self) -> tuple[dict[str, Tensor], float]:
         batch = self.sampler.next()
+        self.model.advance(self.fraction)
         rng = self.rng if self.config.block_nerf.perturb_samples else None
         total, terms = self.loss(self.model, batch.rays, batch.rgb, rng)
         if not bool(total.isfinite()):
@@ -200,7 +204,8 @@ class BlockNeRFTrainer:
             height, width = self.store.size(image_id)
             record = self.store.records[image_id]
             code = self.model.code_for(None, record.drive, exposure=record.exposure)
-            render = self.model.render(self.store.rays(image_id), code).reshape(height, width)
+            rays = self.model.refined_rays(self.store.rays(image_id), drive=record.drive)
+            render = self.model.render(rays, code).reshape(height, width)
             truth = torch.from_numpy(self.store.rgb(image_id).astype(np.float32) / 255)
             valid = torch.from_numpy(self.store.valid(image_id).copy())
             if bool(valid.any()):

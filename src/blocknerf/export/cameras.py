@@ -1,0 +1,124 @@
+"""Cameras as the blocks of a city refined them, for other programs: a COLMAP model or transforms.json."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from blocknerf.city.block_file import read_block
+from blocknerf.city.city import AvailableBlock, City, load_block
+from blocknerf.city.selection import distances_to, inverse_distance_weights
+from blocknerf.core.errors import UserError
+from blocknerf.core.files import write_json
+from blocknerf.core.logging import log
+from blocknerf.geometry import se3
+from blocknerf.models.block_nerf import BlockNeRF
+from blocknerf.scene.colmap_writer import ModelImage, ModelPoints, write_colmap
+from blocknerf.scene.scene import Camera, ImageRecord, Scene
+
+_TRANSFORMS_KEYS = {
+    "SIMPLE_PINHOLE": ("PINHOLE", "f cx cy"),
+    "PINHOLE": ("PINHOLE", "fl_x fl_y cx cy"),
+    "SIMPLE_RADIAL": ("OPENCV", "f cx cy k1"),
+    "RADIAL": ("OPENCV", "f cx cy k1 k2"),
+    "OPENCV": ("OPENCV", "fl_x fl_y cx cy k1 k2 p1 p2"),
+    "FULL_OPENCV": ("FULL_OPENCV", "fl_x fl_y cx cy k1 k2 p1 p2 k3 k4 k5 k6"),
+    "OPENCV_FISHEYE": ("OPENCV_FISHEYE", "fl_x fl_y cx cy k1 k2 k3 k4"),
+    "SIMPLE_RADIAL_FISHEYE": ("OPENCV_FISHEYE", "f cx cy k1"),
+    "RADIAL_FISHEYE": ("OPENCV_FISHEYE", "f cx cy k1 k2"),
+}
+"""COLMAP's camera models that transforms.json can hold: its name there, and what their parameters are called."""
+
+
+def refined_poses(city: City, scene: Scene, only: str | None = None) -> dict[str, np.ndarray]:
+    """world_from_cam [3, 4] of every image that some block refined, by image id; of the block `only` alone if given.
+
+    Where several blocks refined an image, the mean of what each says of it, weighted by inverse distance of their
+    anchors to the camera: along a drive, poses then pass from one block's to the next without a step.
+    Raises UserError when no block, or not the one asked for, has refined any.
+    """
+    if only is not None and only not in city.ids:
+        raise UserError(f"The city has no trained block {only!r}. It has: {', '.join(city.ids)}.")
+    said: dict[str, list[_Said]] = {}
+    for block in city.blocks:
+        if only in (None, block.id):
+            for image_id, motion in _motions(block, scene).items():
+                said.setdefault(image_id, []).append(_Said(torch.tensor(block.anchor_world), motion))
+    if not said:
+        raise UserError(
+            f"{'No block' if only is None else f'Block {only}'} has refined a pose: it was trained without it. "
+            "Train with training.use_pose_refinement=true."
+        )
+    images = [image for image in scene.images if image.id in said]
+    log.info("%d of %d images have refined poses.", len(images), len(scene.images))
+    return {image.id: _merged(image, said[image.id], city.manifest.blend_power) for image in images}
+
+
+def write_cameras(
+    folder: Path, scene: Scene, poses: dict[str, np.ndarray], kind: Literal["colmap", "transforms"]
+) -> Path:
+    """The images of `poses` with these poses: `sparse/0` of a COLMAP model, or transforms.json; returns its path.
+
+    Points of the capture go along, without the observations: they belonged to the poses as captured. Raises UserError
+    for a camera that transforms.json cannot hold.
+    """
+    images = [image for image in scene.images if image.id in poses]
+    if kind == "transforms":
+        path = folder / "transforms.json"
+        write_json(path, {"frames": [_frame(folder, scene, image, poses[image.id]) for image in images]})
+        return path
+    listed = [ModelImage(image.name, image.camera_key, poses[image.id]) for image in images]
+    model = folder / "sparse" / "0"
+    write_colmap(model, scene.cameras, listed, ModelPoints(scene.points_world, scene.points_rgb))
+    return model
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """What one block says of an image: refined_from_captured, and where the block stands."""
+
+    anchor_world: torch.Tensor
+    motion: torch.Tensor
+
+
+def _motions(block: AvailableBlock, scene: Scene) -> dict[str, torch.Tensor]:
+    model = load_block(read_block(block.folder, block.file))
+    if not isinstance(model, BlockNeRF) or model.poses is None:
+        return {}
+    motions = {image.id: model.poses.motion(image.id, image.drive) for image in scene.images}
+    return {image_id: motion for image_id, motion in motions.items() if motion is not None}
+
+
+def _merged(image: ImageRecord, said: list[_Said], power: float) -> np.ndarray:
+    """The mean is taken of twists at the camera, where they are small and none turns about a far point."""
+    captured = torch.from_numpy(image.world_from_cam)
+    refined = torch.stack([se3.compose(one.motion, captured) for one in said])
+    distances = distances_to(captured[:, 3], torch.stack([one.anchor_world for one in said]))
+    weights = inverse_distance_weights(distances, power)
+    twists = se3.log(se3.compose(se3.inverse(captured).expand_as(refined), refined))
+    return se3.compose(captured, se3.exp(weights @ twists)).numpy()
+
+
+def _frame(folder: Path, scene: Scene, image: ImageRecord, world_from_cam: np.ndarray) -> dict[str, Any]:
+    """Poses in OpenGL axes; photographs relative to the folder."""
+    matrix = np.concatenate([world_from_cam * [1, -1, -1, 1], [[0, 0, 0, 1]]])
+    return {
+        "file_path": os.path.relpath(image.path, folder).replace(os.sep, "/"),
+        **_intrinsics(scene.cameras[image.camera_key], image),
+        "transform_matrix": matrix.tolist(),
+    }
+
+
+def _intrinsics(camera: Camera, image: ImageRecord) -> dict[str, Any]:
+    if camera.model not in _TRANSFORMS_KEYS:
+        raise UserError(
+            f"transforms.json cannot hold the camera of {image.name}, a {camera.model}. Export with --format colmap."
+        )
+    model, keys = _TRANSFORMS_KEYS[camera.model]
+    values = dict(zip(keys.split(), camera.params, strict=True))
+    if "f" in values:
+        values["fl_x"] = values["fl_y"] = values.pop("f")
+    return {"camera_model": model, "w": camera.width, "h": camera.height, **values}

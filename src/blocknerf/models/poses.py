@@ -1,0 +1,156 @@
+"""Refinement of camera poses while a block learns (Block-NeRF, section 4.2.2): one rigid offset per drive or image.
+
+An offset turns its cameras about their own centroid, the pivot, and then moves them. About the world's origin, a turn
+would be a large move as well, and the two could not be learned apart.
+
+The offsets that all cameras of a block share move the block's content along and change no picture: they are the
+gauge. They are removed (`_gauge_free`), so that blocks, test poses and what was captured stay in one frame.
+"""
+
+from dataclasses import replace
+
+import torch
+from jaxtyping import Float, Float64
+from torch import Tensor, nn
+
+from blocknerf.core.config import PoseRefinementConfig
+from blocknerf.core.types import RayBatch
+from blocknerf.geometry import so3
+
+FEATURES = {"resnet18": 512}
+"""Numbers that an extractor gives of an image."""
+
+
+class PoseRefinementNetwork(nn.Module):
+    """Offsets of the training images' poses. All public methods speak world metres and radians."""
+
+    slot_groups: Tensor
+    pivots_world: Tensor
+    gauge: Tensor
+
+    def __init__(
+        self,
+        config: PoseRefinementConfig,
+        image_ids: tuple[str, ...],
+        drives: tuple[str, ...],
+        rng: torch.Generator | None = None,
+    ):
+        """One drive for each image. `place` tells where the images stand; a saved state knows."""
+        super().__init__()
+        self.config = config
+        keys = drives if config.mode == "drive" else image_ids
+        self.groups = tuple(dict.fromkeys(keys))
+        groups = torch.tensor([self.groups.index(key) for key in keys], dtype=torch.int64)
+        self.register_buffer("slot_groups", groups, persistent=False)
+        self.register_buffer("pivots_world", torch.zeros(len(self.groups), 3))
+        self.register_buffer("gauge", torch.zeros(2, len(self.groups), 6, 6))
+        if config.mode == "features":
+            width = FEATURES[config.feature_extractor]
+            self.register_buffer("features", torch.zeros(len(self.groups), width))
+            self.network = _network(width, config.hidden_dim, rng)
+        else:
+            self.shares = nn.Parameter(torch.zeros(len(self.groups), 6))
+
+    def place(self, centers_world: Float64[Tensor, "images 3"], radius_m: float) -> None:
+        """Takes the camera centres of the training images; a turn counts in the gauge by how it moves at `radius_m`."""
+        counts = torch.bincount(self.slot_groups, minlength=len(self.groups)).double()
+        sums = torch.zeros(len(self.groups), 3, dtype=torch.float64).index_add(0, self.slot_groups, centers_world)
+        pivots = sums / counts[:, None]
+        self.pivots_world.copy_(pivots)
+        self.gauge.copy_(_common_motions(pivots - centers_world.mean(0), counts, radius_m))
+
+    def offsets(self) -> Float[Tensor, "groups 6"]:
+        """Metres that each group moves by, and its rotation vector: without what is common, and bounded."""
+        shares = self.network(self.features) if self.config.mode == "features" else self.shares
+        bounds = torch.tensor([self.config.max_translation] * 3 + [self.config.max_rotation] * 3)
+        free = _gauge_free(shares * bounds, self.gauge)
+        return torch.cat(
+            [_bounded(free[:, :3], self.config.max_translation), _bounded(free[:, 3:], self.config.max_rotation)], -1
+        )
+
+    def penalty(self) -> Float[Tensor, ""]:
+        """The mean over groups of squared offsets, each as a share of its bound."""
+        offsets = self.offsets()
+        moved, turned = offsets[:, :3] / self.config.max_translation, offsets[:, 3:] / self.config.max_rotation
+        return (moved.square().sum(-1) + turned.square().sum(-1)).mean()
+
+    def penalty_weight(self, progress: float) -> float:
+        """Falls exponentially while the first share of the run passes: geometry is learned before poses move."""
+        config = self.config
+        if config.regularization_start == 0 or config.regularization_end == 0 or config.regularization_share == 0:
+            return config.regularization_end
+        passed = min(1.0, progress / config.regularization_share)
+        return config.regularization_start ** (1 - passed) * config.regularization_end**passed
+
+    def refine(self, rays: RayBatch) -> RayBatch:
+        """The rays of training images from where their cameras are now believed to stand; differentiable in that.
+
+        Rays of no image (slot -1) stay.
+        """
+        groups = self.slot_groups[rays.image_slots.clamp(min=0)]
+        offsets, pivots = self.offsets(), self.pivots_world[groups]
+        turns = so3.exp(offsets[:, 3:])[groups]
+        origins = _turned(turns, rays.origins - pivots) + pivots + offsets[groups, :3]
+        directions = _turned(turns, rays.directions)
+        strange = rays.image_slots[:, None] < 0
+        return replace(
+            rays,
+            origins=torch.where(strange, rays.origins, origins),
+            directions=torch.where(strange, rays.directions, directions),
+        )
+
+    @torch.no_grad()
+    def motion(self, image_id: str | None, drive: str | None) -> Float64[Tensor, "3 4"] | None:
+        """refined_from_captured of an image, else of its drive; None for one that has no offset here.
+
+        With offsets per image, a drive has none: an image that was not trained on stays where it was captured.
+        """
+        key = drive if self.config.mode == "drive" else image_id
+        if key not in self.groups:
+            return None
+        group = self.groups.index(key)
+        offset, pivot = self.offsets()[group].double(), self.pivots_world[group].double()
+        turn = so3.exp(offset[3:])
+        return torch.cat([turn, (pivot + offset[:3] - turn @ pivot)[:, None]], -1)
+
+
+def _turned(turns: Float[Tensor, "rays 3 3"], vectors: Float[Tensor, "rays 3"]) -> Float[Tensor, "rays 3"]:
+    return (turns @ vectors[..., None])[..., 0]
+
+
+def _bounded(vectors: Float[Tensor, "groups 3"], bound: float) -> Float[Tensor, "groups 3"]:
+    """Vectors shortened to `bound` tanh(length / bound): short ones stay, long ones approach the bound."""
+    length = vectors.square().sum(-1, keepdim=True).clamp(min=1e-20).sqrt() / bound
+    return vectors * (length.tanh() / length)
+
+
+def _common_motions(
+    pivots: Float64[Tensor, "groups 3"], counts: Float64[Tensor, " groups"], radius_m: float
+) -> Float64[Tensor, "2 groups 6 6"]:
+    """What `_gauge_free` needs: the six motions that groups at `pivots` can share, to first order, as a projector.
+
+    A common twist (v, w) moves a group by v + w x pivot and turns it by w. It is taken off by least squares over all
+    images, a turn w counting as a move by `radius_m` w.
+    """
+    moves = torch.cat([torch.eye(3).double().expand(len(pivots), 3, 3), -so3.hat(pivots)], -1)
+    turns = torch.cat([torch.zeros(len(pivots), 3, 3).double(), torch.eye(3).double().expand(len(pivots), 3, 3)], -1)
+    scales = torch.tensor([1.0] * 3 + [radius_m] * 3, dtype=torch.float64) * counts.sqrt()[:, None]
+    motions = torch.cat([moves, turns], -2) * scales[..., None]
+    basis = torch.linalg.qr(motions.reshape(-1, 6)).Q.reshape(-1, 6, 6)
+    return torch.stack([basis / scales[..., None], basis * scales[..., None]])
+
+
+def _gauge_free(offsets: Float[Tensor, "groups 6"], gauge: Float[Tensor, "2 groups 6 6"]) -> Float[Tensor, "groups 6"]:
+    common = torch.einsum("gik,gi->k", gauge[1], offsets)
+    return offsets - gauge[0] @ common
+
+
+def _network(width: int, hidden: int, rng: torch.Generator | None) -> nn.Sequential:
+    """Features to shares; its last layer is zero, so that poses begin as captured."""
+    first, last = nn.Linear(width, hidden), nn.Linear(hidden, 6)
+    with torch.no_grad():
+        bound = (6 / width) ** 0.5  # He et al. 2015, uniform
+        first.weight.uniform_(-bound, bound, generator=rng) if rng is not None else first.weight.zero_()
+        for parameter in (first.bias, last.weight, last.bias):
+            parameter.zero_()
+    return nn.Sequential(nn.LayerNorm(width), first, nn.ReLU(), last)
