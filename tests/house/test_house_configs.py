@@ -51,6 +51,7 @@ SECTION_NAMES = {
     "block_nerf.hash_grid": ("config", "grid"),
     "appearance_embedding": ("config",),
     "exposure_encoding": (),
+    "pose_refinement": ("config", "settings"),
     "training": ("config", "settings"),
     "validation": (),
     "logging": (),

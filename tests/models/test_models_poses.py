@@ -70,7 +70,7 @@ def test_poses_begin_as_captured(mode):
 
 @pytest.mark.parametrize("mode", ["drive", "image"])
 def test_offsets_stay_within_their_bounds_however_hard_they_are_pulled(mode):
-    offsets = _poses(mode, scale=1e4, max_translation=0.5, max_rotation=0.02).offsets()
+    offsets = _poses(mode, scale=1e4, max_translation=0.5, max_rotation=0.02).offsets().detach()
     assert float(offsets[:, :3].norm(dim=-1).max()) == pytest.approx(0.5, rel=1e-4)
     assert float(offsets[:, 3:].norm(dim=-1).max()) == pytest.approx(0.02, rel=1e-4)
 
@@ -93,7 +93,7 @@ def test_a_motion_that_all_share_is_no_refinement(mode):
         poses = _poses(mode, max_translation=10.0)
         with torch.no_grad():
             poses.shares.copy_(_common(poses, scale * twist))
-        left.append(float(poses.offsets().abs().max()))
+        left.append(float(poses.offsets().detach().abs().max()))
     assert left[0] < 0.02 * float(twist[3:].norm()) * 25
     assert left[1] / left[0] == pytest.approx(0.25, rel=0.05)
     assert left[2] / left[1] == pytest.approx(0.25, rel=0.05)
@@ -126,9 +126,9 @@ def test_the_gauge_weighs_images_not_drives():
     poses.place(_centers(), 25.0)
     with torch.no_grad():
         poses.shares.normal_(0, 1e-3, generator=generator(0, "shares"))
-    moves = poses.offsets()[poses.slot_groups, :3]
-    assert float(moves.mean(0).detach().abs().max()) < 1e-6
-    assert float(moves.detach().abs().max()) > 1e-4
+    moves = poses.offsets().detach()[poses.slot_groups, :3]
+    assert float(moves.mean(0).abs().max()) < 1e-6
+    assert float(moves.abs().max()) > 1e-4
 
 
 @pytest.mark.parametrize("mode", ["drive", "image"])
@@ -226,3 +226,41 @@ def _stretched(*arguments) -> torch.Tensor:
 
 def _frozen_samples(model: BlockNeRF, rays: RayBatch) -> torch.Tensor:
     return torch.linspace(0, 1, 5, dtype=torch.float64).expand(len(rays), -1).contiguous()
+
+
+def test_features_of_images_move_them_alike_where_they_are_alike():
+    poses = _poses("features", scale=0.2)
+    with torch.no_grad():
+        poses.features[3] = poses.features[0]
+        poses.gauge.zero_()  # what is common may stay here
+    offsets = poses.offsets().detach()
+    assert torch.allclose(offsets[3], offsets[0], atol=1e-6)
+    assert not torch.allclose(offsets[1], offsets[0], atol=1e-3)
+
+
+@pytest.mark.parametrize("mode", ["drive", "image", "features"])
+def test_state_round_trip_gives_the_same_poses(mode):
+    config = _config(f"pose_refinement.mode={mode}")
+    model = BlockNeRF(config, (50.0, 50.0, 50.0), 25.0, IMAGES, DRIVES, generator(1, "model"))
+    assert model.poses is not None
+    model.poses.place(_centers(), 25.0)
+    with torch.no_grad():
+        for parameter in model.poses.parameters():
+            parameter.normal_(0, 0.1, generator=generator(2, "shares"))
+    again = BlockNeRF.from_state(model.description(), model.state_dict())
+    pose = torch.eye(3, 4).double()
+    learned = model.refined_pose(pose, IMAGES[5], DRIVES[5])
+    assert torch.equal(again.refined_pose(pose, IMAGES[5], DRIVES[5]), learned)
+    assert not torch.allclose(learned, pose, atol=1e-3)
+    assert torch.equal(again.refined_pose(pose, "new", "never driven"), pose)
+
+
+def test_refined_rays_are_the_rays_of_the_refined_pose():
+    model = _block(_config())
+    rays = _rays()
+    pose = torch.cat([torch.eye(3), rays.origins[:1].T], -1).double()
+    learned = model.refined_pose(pose, drive="b")
+    refined = model.refined_rays(rays, drive="b")
+    assert torch.allclose(refined.origins[0].double(), learned[:, 3], atol=1e-5)
+    assert torch.allclose(refined.directions.double(), rays.directions.double() @ learned[:, :3].mT, atol=1e-6)
+    assert model.refined_rays(rays, drive="never driven") is rays

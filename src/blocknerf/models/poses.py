@@ -27,6 +27,7 @@ class PoseRefinementNetwork(nn.Module):
     slot_groups: Tensor
     pivots_world: Tensor
     gauge: Tensor
+    features: Tensor
 
     def __init__(
         self,

@@ -25,6 +25,7 @@ from blocknerf.scene.store import ImageStore
 from blocknerf.training.curves import Curves
 from blocknerf.training.losses import BlockNeRFLoss
 from blocknerf.training.optimizer import BlockOptimizer
+from blocknerf.training.pose_setup import place_poses
 from blocknerf.training.schedule import learning_rates
 
 
@@ -76,8 +77,7 @@ class BlockNeRFTrainer:
         drives = tuple(store.records[image_id].drive for image_id in self.image_ids)
         self.model = BlockNeRF(config, spec.center_world, spec.radius_m, self.image_ids, drives, self.rng, exposures)
         if self.model.poses is not None:
-            centers = np.stack([store.records[image_id].world_from_cam[:, 3] for image_id in self.image_ids])
-            self.model.poses.place(torch.from_numpy(centers), spec.radius_m)
+            place_poses(self.model.poses, config, store, self.image_ids, spec.radius_m)
         self.optimizer = BlockOptimizer(self.model, settings)
         self.loss = BlockNeRFLoss(settings)
         self.sampler = PixelSampler(store, self.image_ids, config.dataset.batch_size, settings.seed, tiles=tiles)

@@ -25,6 +25,7 @@ def warm_up(sampler: PixelSampler) -> None:
     batch = sampler.next()
     model = BlockNeRF(config, (0.0, 0.0, 0.0), 1.0, (), (), rng)
     optimizer = BlockOptimizer(model, config.training)
+    batch.rays.origins.requires_grad_()  # pose refinement asks kernels for more
     total, _ = BlockNeRFLoss(config.training)(model, batch.rays, batch.rgb, rng)
     total.backward()
     optimizer.step({"nerf": 1e-3})
