@@ -122,7 +122,7 @@ def learned_pose(model: BlockNeRF, record: ImageRecord) -> torch.Tensor:
 
 
 def rigid_fit(moving: list[torch.Tensor], fixed: list[torch.Tensor]) -> torch.Tensor:
-    """fixed_from_moving [3, 4]: the motion that fits centres and points along the axes best (Umeyama 1991, no scale)."""
+    """fixed_from_moving [3, 4]: the motion that fits centres and points on the axes best (Umeyama 1991, no scale)."""
     a, b = (np.concatenate([points_of(pose.numpy()) for pose in poses]) for poses in (moving, fixed))
     middle_a, middle_b = a.mean(0), b.mean(0)
     left, _, right = np.linalg.svd((b - middle_b).T @ (a - middle_a))

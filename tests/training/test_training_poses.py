@@ -63,7 +63,7 @@ def _features(image: torch.Tensor) -> torch.Tensor:
 
 
 def test_a_displaced_drive_turns_back(room, tmp_path):
-    """Fourteen small pictures leave depth open, so only the first half of the way is asked for, and no wandering off."""
+    """Fourteen small pictures leave depth open, so only half of the way is asked for, and no wandering."""
     trainer = _trainer(room, tmp_path)
     trainer.train()
     poses = trainer.model.poses

@@ -69,17 +69,17 @@ def unit_cube_points_torch(
 class _UnitCubePoints(torch.autograd.Function):
     @staticmethod
     def forward(ctx, origins, directions, edges):  # pyright: ignore[reportIncompatibleMethodOverride]
-        rays = (origins.detach().contiguous(), directions.detach().contiguous(), edges.contiguous())
+        starts, ways, ends = origins.detach().contiguous(), directions.detach().contiguous(), edges.contiguous()
         out = torch.empty(edges.shape[0], edges.shape[1] - 1, 3)
-        marching_numba.unit_cube_points(*(tensor.numpy() for tensor in rays), out.numpy())
-        ctx.save_for_backward(*rays)
+        marching_numba.unit_cube_points(starts.numpy(), ways.numpy(), ends.numpy(), out.numpy())
+        ctx.save_for_backward(starts, ways, ends)
         return out
 
     @staticmethod
     def backward(ctx, grad_points):  # pyright: ignore[reportIncompatibleMethodOverride]
-        rays = ctx.saved_tensors
-        grads = [torch.empty_like(rays[0]), torch.empty_like(rays[1])]
+        starts, ways, ends = (tensor.numpy() for tensor in ctx.saved_tensors)
+        grad_origins, grad_directions = (torch.empty(len(starts), 3) for _ in range(2))
         marching_numba.unit_cube_points_backward(
-            *(tensor.numpy() for tensor in (*rays, grad_points.contiguous(), *grads))
+            starts, ways, ends, grad_points.contiguous().numpy(), grad_origins.numpy(), grad_directions.numpy()
         )
-        return *grads, None
+        return grad_origins, grad_directions, None

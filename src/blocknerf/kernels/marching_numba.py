@@ -63,7 +63,7 @@ def unit_cube_points(origins, directions, edges, out):
 
 @njit(parallel=True, fastmath=True, cache=True, nogil=True)
 def unit_cube_points_backward(origins, directions, edges, grad, grad_origins, grad_directions):
-    """Outside the cube x goes to s(n) x / 4 with n = |x|_max and s(n) = 2/n - 1/n^2, so the axis of n gets s'(n) too."""
+    """Outside the cube x goes to s(n) x / 4 with n = |x|_max and s(n) = 2/n - 1/n^2, so n's axis gets s'(n) too."""
     rays, samples, _ = grad.shape
     half, one, two, quarter = np.float32(0.5), np.float32(1), np.float32(2), np.float32(0.25)
     for r in prange(rays):

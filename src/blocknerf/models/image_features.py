@@ -25,7 +25,7 @@ def resnet18(weights: Path | None, rng: torch.Generator) -> FeatureExtractor:
     UserError without torchvision, or when the file does not hold these weights.
     """
     try:
-        from torchvision.models import resnet18 as build
+        from torchvision.models import resnet18 as build  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise UserError(
             "pose_refinement.mode=features needs torchvision, which cannot be imported. "
