@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from blocknerf.core.config import Config, PoseRefinementConfig, load_config
+from blocknerf.core.errors import UserError
 from blocknerf.core.seeds import generator
 from blocknerf.core.types import RayBatch
 from blocknerf.geometry import so3
@@ -264,3 +265,44 @@ def test_refined_rays_are_the_rays_of_the_refined_pose():
     assert torch.allclose(refined.origins[0].double(), learned[:, 3], atol=1e-5)
     assert torch.allclose(refined.directions.double(), rays.directions.double() @ learned[:, :3].mT, atol=1e-6)
     assert model.refined_rays(rays, drive="never driven") is rays
+
+
+@pytest.mark.parametrize("mode", ["drive", "image"])
+def test_new_images_leave_old_offsets_bit_for_bit(mode):
+    poses = _poses(mode, scale=0.1)
+    before = poses.offsets().detach().clone()
+    centers = torch.tensor([[1.0, 2, 3], [4, 5, 6], [7, 8, 9]], dtype=torch.float64)
+    poses.grow(("new 1", "new 2", "new 3"), ("b", "d", "d"), centers)
+    after = poses.offsets().detach()
+    assert torch.equal(after[: len(before)], before)
+    assert not bool(after[len(before) :].any())
+    assert torch.equal(poses.slot_groups[:12], _poses(mode).slot_groups)
+    if mode == "drive":
+        assert poses.slot_groups[12:].tolist() == [1, 3, 3]
+        assert torch.allclose(poses.pivots_world[3].double(), centers[1:].mean(0))
+    else:
+        assert torch.allclose(poses.pivots_world[12:].double(), centers)
+
+
+def test_features_take_no_new_images():
+    with pytest.raises(UserError, match="cannot take new images"):
+        _poses("features").grow(("new",), ("b",))
+
+
+def test_the_optimiser_follows_growth_with_its_moments():
+    from blocknerf.training.optimizer import BlockOptimizer
+
+    config = _config("training.use_appearance_embedding=false")
+    model = _block(config)
+    optimizer = BlockOptimizer(model, config.training)
+    rgb, _ = model(_rays())
+    rgb.square().sum().backward()
+    optimizer.step({"nerf": 1e-3, "pose": 1e-3})
+    assert model.poses is not None
+    old = optimizer.dense.state[model.poses.shares]["exp_avg"].clone()
+    model.grow(("new",), ("new drive",), (None,))
+    optimizer.follow_growth(model)
+    moments = optimizer.dense.state[model.poses.shares]["exp_avg"]
+    assert torch.equal(moments[:3], old)
+    assert bool((old != 0).any())
+    assert moments.shape == (4, 6)

@@ -126,12 +126,23 @@ class BlockNeRF(nn.Module):
             parts.append(self.exposure.encode(self.center_world.new_tensor(stops + exposure_stops)))
         return torch.cat(parts) if parts else None
 
-    def grow(self, image_ids: tuple[str, ...], drives: tuple[str, ...], exposures: tuple[float | None, ...]) -> None:
-        """Gives slots, codes and captured `exposures` to new images; see `AppearanceEmbedding.grow`."""
+    def grow(
+        self,
+        image_ids: tuple[str, ...],
+        drives: tuple[str, ...],
+        exposures: tuple[float | None, ...],
+        centers_world: Float64[Tensor, "images 3"] | None = None,
+    ) -> None:
+        """Gives slots, codes, captured `exposures` and offsets to new images.
+
+        See `AppearanceEmbedding.grow` and `PoseRefinementNetwork.grow`.
+        """
         if self.appearance is not None:
             self.appearance.grow(image_ids, drives)
         if self.exposure is not None:
             self.exposure.grow(image_ids, exposures)
+        if self.poses is not None:
+            self.poses.grow(image_ids, drives, centers_world)
         self.image_ids, self.drives = self.image_ids + image_ids, self.drives + drives
 
     def refined_pose(

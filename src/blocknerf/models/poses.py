@@ -14,6 +14,7 @@ from jaxtyping import Float, Float64
 from torch import Tensor, nn
 
 from blocknerf.core.config import PoseRefinementConfig
+from blocknerf.core.errors import UserError
 from blocknerf.core.types import RayBatch
 from blocknerf.geometry import so3
 
@@ -59,6 +60,32 @@ class PoseRefinementNetwork(nn.Module):
         pivots = sums / counts[:, None]
         self.pivots_world.copy_(pivots)
         self.gauge.copy_(_common_motions(pivots - centers_world.mean(0), counts, radius_m))
+
+    @torch.no_grad()
+    def grow(
+        self,
+        image_ids: tuple[str, ...],
+        drives: tuple[str, ...],
+        centers_world: Float64[Tensor, "images 3"] | None = None,
+    ) -> None:
+        """Gives slots to new images; offsets learned before stay bit for bit.
+
+        An image of a known drive joins it. A new drive, or an image of its own, begins as captured; it turns about its
+        `centers_world` (none: the middle of the other pivots) and takes no part in the gauge. `shares` becomes another
+        parameter: see `BlockOptimizer.follow_growth`. Raises UserError where offsets come from features.
+        """
+        if self.config.mode == "features":
+            raise UserError("Offsets from image features cannot take new images; train the block with --overwrite.")
+        keys = drives if self.config.mode == "drive" else image_ids
+        new = tuple(dict.fromkeys(key for key in keys if key not in self.groups))
+        middle = self.pivots_world.mean(0)
+        of_new = [[row for row, key in enumerate(keys) if key == name] for name in new]
+        pivots = [middle if centers_world is None else centers_world[rows].mean(0).to(middle) for rows in of_new]
+        self.groups += new
+        self.pivots_world = torch.cat([self.pivots_world, *(pivot[None] for pivot in pivots)])
+        self.gauge = torch.cat([self.gauge, self.gauge.new_zeros(2, len(new), 6, 6)], 1)
+        self.shares = nn.Parameter(torch.cat([self.shares, self.shares.new_zeros(len(new), 6)]))
+        self.slot_groups = torch.cat([self.slot_groups, torch.tensor([self.groups.index(key) for key in keys])])
 
     def offsets(self) -> Float[Tensor, "groups 6"]:
         """Metres that each group moves by, and its rotation vector: without what is common, and bounded."""

@@ -47,14 +47,15 @@ class BlockOptimizer:
         return norm
 
     def follow_growth(self, model: BlockNeRF) -> None:
-        """After `BlockNeRF.grow`: takes the longer table of codes; old rows keep their moments, new ones have 0."""
-        group = next((group for group in self.dense.param_groups if group["name"] == "appearance"), None)
-        new = None if model.appearance is None else model.appearance.residuals
-        if group is None or new is None or group["params"][0] is new:
-            return
-        moments = self.dense.state.pop(group["params"][0], {})
-        self.dense.state[new] = {name: _longer(value, new) for name, value in moments.items()}
-        group["params"] = [new]
+        """After `BlockNeRF.grow`: takes the longer tables; old rows keep their moments, new ones have 0."""
+        tables = {"appearance": None if model.appearance is None else model.appearance.residuals}
+        tables["pose"] = getattr(model.poses, "shares", None)
+        for group in self.dense.param_groups:
+            new = tables.get(group["name"])
+            if new is not None and group["params"][0] is not new:
+                moments = self.dense.state.pop(group["params"][0], {})
+                self.dense.state[new] = {name: _longer(value, new) for name, value in moments.items()}
+                group["params"] = [new]
 
     def state(self) -> dict[str, Tensor]:
         tensors = {"optimizer.step": torch.tensor(self.step_count)}
