@@ -11,8 +11,8 @@ from blocknerf.core.logging import console, start_logging
 
 def main(arguments: list[str] | None = None) -> None:
     from blocknerf.cli.evaluate import evaluate
-    from blocknerf.cli.masks import masks
     from blocknerf.cli.export import export
+    from blocknerf.cli.masks import masks
     from blocknerf.cli.plan import plan
     from blocknerf.cli.render import render
     from blocknerf.cli.synth import synth
