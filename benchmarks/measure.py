@@ -33,6 +33,12 @@ def blocknerf(*arguments: str | Path) -> list[str]:
     return [sys.executable, "-m", "blocknerf", *map(str, arguments)]
 
 
+def markdown(heads: list[str], rows: list[list[str]]) -> str:
+    """A table; the first column holds text, the others numbers."""
+    rule = [":--", *["--:"] * (len(heads) - 1)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (heads, rule, *rows))
+
+
 def where() -> str:
     """Processor, cores and commit, as they stand beside a figure."""
     cpu = next(
