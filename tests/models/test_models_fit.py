@@ -1,12 +1,15 @@
 """Fitting a code to colours: what was planted comes back, nothing else moves, the same numbers every time."""
 
+import pytest
 import torch
 
 from blocknerf.core.config import load_config
 from blocknerf.core.seeds import generator
 from blocknerf.core.types import RayBatch
+from blocknerf.geometry import so3
 from blocknerf.models.block_nerf import BlockNeRF
-from blocknerf.models.fit import RAYS_PER_STEP, draw, fit_code, frozen
+from blocknerf.models.fit import RAYS_PER_STEP, draw, fit_code, fit_pose, frozen
+from blocknerf.models.poses import moved_rays
 from blocknerf.rendering.quality import psnr
 
 SMALL = (
@@ -47,6 +50,35 @@ def test_a_planted_code_comes_back_from_colours():
     before = psnr(model.render(unseen, torch.zeros(4)).rgb, elsewhere)
     assert psnr(model.render(unseen, code).rgb, elsewhere) > before + 20
     assert torch.allclose(code, PLANTED, atol=0.05)
+
+
+def _camera(center: torch.Tensor, directions: torch.Tensor) -> RayBatch:
+    count = len(directions)
+    return RayBatch(
+        center.expand(count, 3).contiguous(), directions, torch.full((count,), -1), torch.full((count,), 1e-3)
+    )
+
+
+@pytest.mark.parametrize("start", [PLANTED, torch.zeros(4)], ids=["code known", "code fitted along"])
+def test_a_small_planted_motion_comes_back_from_colours(start):
+    """A degree and 5 cm in a block of 2 m; with a fit of the code beside it a little less of it."""
+    model = _model("block_nerf.hash_grid.base_resolution=4", "block_nerf.hash_grid.finest_resolution=16")
+    directions, center = _rays(200, "camera").directions, torch.tensor([0.1, -0.2, 0.05])
+    truth = model.render(_camera(center, directions), PLANTED).rgb
+    turn, shift = so3.exp(torch.tensor([0.010, -0.012, 0.008]).double()), torch.tensor([0.03, -0.02, 0.035])
+    given = _camera(center + shift, directions @ turn.float().mT)
+    motion = fit_pose(model, given, truth, start, generator(0, "fit"), 100)
+    found = moved_rays(given, motion)
+    left = 0.05 if start is PLANTED else 0.2
+    assert float((found.origins[0] - center).norm()) < left * float(shift.norm())
+    assert float(so3.log(motion[:, :3] @ turn).norm()) < left * 0.0175
+    assert all(parameter.grad is None and parameter.requires_grad for parameter in model.parameters())
+
+
+def test_without_rays_a_pose_stays():
+    rays = _rays(10, "seen")[:0]
+    motion = fit_pose(_model(), rays, torch.zeros(0, 3), PLANTED, generator(0, "fit"), 100)
+    assert torch.equal(motion, torch.eye(4).double()[:3])
 
 
 def test_a_code_that_fits_already_stays():

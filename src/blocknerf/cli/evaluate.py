@@ -22,8 +22,9 @@ def evaluate(out: tyro.conf.Positional[Path], data_root: Path | None = None, pro
     Args:
         out: Output folder of `blocknerf train`.
         data_root: Where the scene lies now, if it has moved since training.
-        protocols: Names separated by commas (plain, masked, half_image, colour_corrected); without them, all that can
-            differ for this city and this scene. docs/evaluation.md says what each means.
+        protocols: Names separated by commas (plain, masked, half_image, colour_corrected, learned_poses,
+            refined_poses); without them, all that can differ for this city and this scene. docs/evaluation.md says what
+            each means.
     """
     from blocknerf.evaluation.evaluate import evaluate as run_evaluation
     from blocknerf.evaluation.protocols import parse_protocols

@@ -26,7 +26,7 @@ from blocknerf.evaluation.metrics import psnr, ssim
 from blocknerf.evaluation.perceptual import Metric, perceptual_metrics
 from blocknerf.evaluation.protocols import EvaluationProtocol, scored, sensible_protocols
 from blocknerf.evaluation.report import write_report
-from blocknerf.evaluation.views import HeldOutImage, Photographs, Views, fitted_picture, render_views
+from blocknerf.evaluation.views import HeldOutImage, Photographs, Views, picture_under, render_views
 from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.models.fit import appearance_width
 from blocknerf.scene.scene import ImageRecord
@@ -40,7 +40,7 @@ PROTOCOL = {
     "exposure": "where colour knows exposures: the test image's own, as captured",
     "psnr": "mean of per-image PSNR in dB; clamped to [0, 1], not rounded to bytes, valid pixels only",
     "ssim": "11x11 Gaussian, sigma 1.5, k1 0.01, k2 0.03, data range 1, reflected border, mean over valid pixels",
-    "poses": "as captured",
+    "poses": "as captured, unless a protocol says otherwise",
 }
 
 
@@ -102,7 +102,7 @@ def evaluate_city(
             left_out.append((image.name, "its mask leaves no pixel to measure"))
     if not tested:
         raise UserError("No test image has a pixel to measure: the masks hide all of them. Look at the mask files.")
-    protocols = protocols or sensible_protocols(_any_masked(photographs, tested), _has_codes(city))
+    protocols = protocols or _sensible(city, photographs, tested)
     judges, missing = _judges(photographs, tested)
     measured = []
     for number, image in enumerate(track(tested, "Evaluating", console=console, transient=True)):
@@ -144,8 +144,8 @@ def _evaluate_image(
         "nearest": _measure(views.nearest.rgb, test.truth, test.valid),
         "protocols": {name: own for name, own in figures.items() if own is not None},
         "nearest_block": views.nearest_id,
-        "blocks": list(views.weights),
-        "weights": list(views.weights.values()),
+        "blocks": [layer.block_id for layer in views.layers],
+        "weights": [layer.weight for layer in views.layers],
         "valid_share": float(test.valid.double().mean()),
         "pictures": _write_pictures(views, test.truth, test.valid, folder, stem),
     }
@@ -159,7 +159,7 @@ def _figures_under(
     before = scored(protocol, views.composited.rgb, *pixels)
     if not bool(before.counts.any()):
         return None
-    after = scored(protocol, fitted_picture(city, test), *pixels) if protocol.fits_codes else before
+    after = scored(protocol, picture_under(protocol, city, test, views), *pixels)
     if protocol.corrects_colours:
         after = after._replace(render=correct_colours(*after))
     figures = {name: judge(*after) for name, judge in judges.items()}
@@ -173,14 +173,13 @@ def _judges(photographs: Photographs, images: Sequence[ImageRecord]) -> tuple[di
     return {"psnr": psnr, "ssim": ssim, **ready}, missing
 
 
-def _any_masked(photographs: Photographs, images: Sequence[ImageRecord]) -> bool:
-    return any((photographs.valid(image.id) != photographs.reached(image.id)).any() for image in images)
-
-
-def _has_codes(city: City) -> bool:
-    """Asked of one block: all of a city are trained by the same configuration."""
+def _sensible(city: City, photographs: Photographs, images: Sequence[ImageRecord]) -> tuple[EvaluationProtocol, ...]:
+    """What blocks have learned is asked of one: all of a city are trained by the same configuration."""
+    masked = any((photographs.valid(image.id) != photographs.reached(image.id)).any() for image in images)
     model = city.model(city.ids[0])
-    return isinstance(model, BlockNeRF) and appearance_width(model) > 0
+    if not isinstance(model, BlockNeRF):
+        return sensible_protocols(masked, has_codes=False, has_poses=False)
+    return sensible_protocols(masked, appearance_width(model) > 0, model.poses is not None)
 
 
 def _protocol_entry(protocol: EvaluationProtocol, measured: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -22,6 +22,7 @@ class EvaluationProtocol:
     sees: str
     meaning: str
     scored: Literal["all", "valid", "right half"] = "valid"
+    poses: Literal["given", "learned", "refined"] = "given"
     fits_codes: bool = False
     corrects_colours: bool = False
     optimistic: bool = False
@@ -56,6 +57,24 @@ PROTOCOLS = {
             corrects_colours=True,
             optimistic=True,
         ),
+        EvaluationProtocol(
+            "learned_poses",
+            1,
+            sees="nothing",
+            meaning="each block's camera moved as the training images of its drive were moved by pose refinement; "
+            "mean code of the drive; pixels that the mask keeps",
+            poses="learned",
+        ),
+        EvaluationProtocol(
+            "refined_poses",
+            1,
+            sees="left half",
+            meaning="each block's camera, then its code, fitted to the left half with all else frozen, 100 steps each, "
+            "fixed seed; pixels of the right half that the mask keeps",
+            scored="right half",
+            poses="refined",
+            fits_codes=True,
+        ),
     )
 }
 
@@ -73,10 +92,11 @@ def parse_protocols(text: str) -> tuple[EvaluationProtocol, ...]:
     return tuple(protocol for name, protocol in PROTOCOLS.items() if name in names)
 
 
-def sensible_protocols(masked: bool, has_codes: bool) -> tuple[EvaluationProtocol, ...]:
-    """Those that can differ from plain: `masked` where a mask hides anything, `half_image` where blocks have codes."""
+def sensible_protocols(masked: bool, has_codes: bool, has_poses: bool) -> tuple[EvaluationProtocol, ...]:
+    """Those that can say something new: about masks where one hides anything, about what blocks have learned."""
     left_out = set() if masked else {"masked"}
     left_out |= set() if has_codes else {"half_image"}
+    left_out |= set() if has_poses else {"learned_poses", "refined_poses"}
     return tuple(protocol for name, protocol in PROTOCOLS.items() if name not in left_out)
 
 
@@ -108,7 +128,7 @@ def scored(
 
 
 def left_half(valid: Bool[Tensor, "h w"]) -> Bool[Tensor, "h w"]:
-    """The valid pixels left of the middle: what `half_image` may look at, disjoint from what it scores."""
+    """The valid pixels left of the middle: what a fit may look at, disjoint from what is scored then."""
     left = valid.clone()
     left[:, valid.shape[1] // 2 :] = False
     return left

@@ -1,6 +1,6 @@
-"""One test image and what the city makes of it: with the mean code, and with codes fitted to its left half."""
+"""One test image and what the city makes of it: with the mean code, and as a protocol says."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, cast, runtime_checkable
 
 import numpy as np
@@ -8,17 +8,19 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from blocknerf.city.city import City, composite
+from blocknerf.city.city import BlockRenderer, City, Layer, composite
 from blocknerf.core.seeds import generator
 from blocknerf.core.types import RayBatch, RenderOutput
-from blocknerf.evaluation.protocols import left_half
+from blocknerf.evaluation.protocols import EvaluationProtocol, left_half
 from blocknerf.models.block_nerf import BlockNeRF
-from blocknerf.models.fit import fit_code
+from blocknerf.models.fit import fit_code, fit_pose
+from blocknerf.models.poses import moved_rays
 from blocknerf.scene.scene import ImageRecord
 
 SEED = 0
 CODE_STEPS = 100
-Codes = dict[str, Float[Tensor, " code"] | None]
+POSE_STEPS = 100
+Picture = Float[Tensor, "h w 3"]
 
 
 @runtime_checkable
@@ -57,56 +59,58 @@ class HeldOutImage:
 
 @dataclass(frozen=True, slots=True)
 class Views:
-    """A test image rendered with the mean code of its drive; pictures are [H, W]."""
+    """A test image rendered with the mean code of its drive from where it was captured; pictures are [H, W]."""
 
+    layers: list[Layer]
     composited: RenderOutput
     nearest: RenderOutput
     nearest_id: str
-    weights: dict[str, float]
 
 
 def render_views(city: City, test: HeldOutImage) -> Views:
     """The nearest block is always one of the layers, so both pictures cost one rendering."""
-    layers = city.layers(test.rays, test.center_world, codes=mean_codes(city, test))
+    codes = {block_id: mean_code(city.model(block_id), test) for block_id in city.weights(test.center_world)}
+    layers = city.layers(test.rays, test.center_world, codes=codes)
     nearest_id = city.nearest(test.center_world)
     nearest = next(layer.picture for layer in layers if layer.block_id == nearest_id)
     return Views(
+        layers,
         composite(layers).reshape(*test.valid.shape),
         nearest.reshape(*test.valid.shape),
         nearest_id,
-        {layer.block_id: layer.weight for layer in layers},
     )
 
 
-def fitted_picture(city: City, test: HeldOutImage) -> Float[Tensor, "h w 3"]:
-    """The whole composited picture after each of its blocks had its own code fitted to the left half."""
-    layers = city.layers(test.rays, test.center_world, codes=fitted_codes(city, test))
+def picture_under(protocol: EvaluationProtocol, city: City, test: HeldOutImage, views: Views) -> Picture:
+    """The whole composited picture, each block with the pose and code that the protocol gives it.
+
+    Shares of the blocks are those of the mean code and the given pose.
+    """
+    if protocol.poses == "given" and not protocol.fits_codes:
+        return views.composited.rgb
+    layers = [replace(layer, picture=_own_picture(protocol, city, layer.block_id, test)) for layer in views.layers]
     return composite(layers).reshape(*test.valid.shape).rgb
 
 
-def mean_codes(city: City, test: HeldOutImage) -> Codes:
-    """What the blocks around the camera are told of the image: the mean of its drive, and its own exposure.
+def mean_code(model: BlockRenderer, test: HeldOutImage) -> Float[Tensor, " code"] | None:
+    """What a block is told of the image: the mean of its drive, and its own exposure.
 
     The exposure is what the camera wrote beside the picture; no pixel is looked at.
     """
-    record = test.record
-    return {
-        block_id: city.model(block_id).code_for(None, record.drive, exposure=record.exposure)
-        for block_id in city.weights(test.center_world)
-    }
+    return model.code_for(None, test.record.drive, exposure=test.record.exposure)
 
 
-def fitted_codes(city: City, test: HeldOutImage) -> Codes:
-    """`mean_codes` with the appearance of each fitted to the left half; None for blocks without codes.
-
-    Which pixels are drawn depends on the image's name and the block alone, never on what the image shows.
-    """
-    seen = left_half(test.valid)
-    rays, truth = test.rays[seen.flatten()], test.truth[seen]
-    codes = {}
-    for block_id, start in mean_codes(city, test).items():
-        model, rng = city.model(block_id), generator(SEED, "fitted codes", test.record.name, block_id)
-        codes[block_id] = (
-            None if start is None else fit_code(cast(BlockNeRF, model), rays, truth, start, rng, CODE_STEPS)
-        )
-    return codes
+def _own_picture(protocol: EvaluationProtocol, city: City, block_id: str, test: HeldOutImage) -> RenderOutput:
+    """One block's. Which pixels are drawn for a fit depends on the image's name and the block, not on its pixels."""
+    model, seen = cast(BlockNeRF, city.model(block_id)), left_half(test.valid)
+    code, rays, truth = mean_code(model, test), test.rays, test.truth[seen]
+    if protocol.poses == "learned":
+        rays = model.refined_rays(rays, drive=test.record.drive)
+    elif protocol.poses == "refined":
+        rng = generator(SEED, "fitted pose", test.record.name, block_id)
+        motion = fit_pose(model, rays[seen.flatten()], truth, code, rng, POSE_STEPS)
+        rays = moved_rays(rays, motion)
+    if protocol.fits_codes and code is not None:
+        rng = generator(SEED, "fitted codes", test.record.name, block_id)
+        code = fit_code(model, rays[seen.flatten()], truth, code, rng, CODE_STEPS)
+    return model.render(rays, code)

@@ -1,6 +1,6 @@
 """One block: a radiance field and appearance codes around a centre, asked in world coordinates."""
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -14,7 +14,7 @@ from blocknerf.models.appearance import AppearanceEmbedding
 from blocknerf.models.backbone import Backbone
 from blocknerf.models.exposure import ExposureEncoding
 from blocknerf.models.hash_field import HashField
-from blocknerf.models.poses import PoseRefinementNetwork
+from blocknerf.models.poses import PoseRefinementNetwork, moved_rays
 from blocknerf.rendering.volume import CompositedRays, Spacing
 
 
@@ -155,11 +155,7 @@ class BlockNeRF(nn.Module):
     def refined_rays(self, rays: RayBatch, image_id: str | None = None, drive: str | None = None) -> RayBatch:
         """`rays` of one camera from its `refined_pose`."""
         motion = None if self.poses is None else self.poses.motion(image_id, drive)
-        if motion is None:
-            return rays
-        turn = motion[:, :3].mT
-        origins = rays.origins.double() @ turn + motion[:, 3]
-        return replace(rays, origins=origins.float(), directions=(rays.directions.double() @ turn).float())
+        return rays if motion is None else moved_rays(rays, motion)
 
     @torch.no_grad()
     def query_points(

@@ -1,16 +1,20 @@
-"""What is fitted to colours when training is over, every weight frozen: the appearance code of a block."""
+"""What is fitted to colours when training is over, every weight frozen: a code, or the pose of a camera with it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float64
 from torch import Tensor, nn
 
 from blocknerf.core.types import RayBatch
+from blocknerf.geometry import so3
 from blocknerf.models.block_nerf import BlockNeRF
+from blocknerf.models.poses import moved_rays
 
 CODE_RATE = 0.05
+POSE_RATE = 3e-3  # radians, and shares of the distance of what is seen
 RAYS_PER_STEP = 256
 
 
@@ -32,18 +36,64 @@ def fit_code(
     if movable == 0 or len(rays) == 0:
         return start
     appearance = start[:movable].detach().clone().requires_grad_()
-    optimizer = torch.optim.Adam([appearance], lr=CODE_RATE)
+    groups = [{"params": [appearance], "lr": CODE_RATE}]
+    for batch, colours in _descent(model, groups, rays, truth, rng, steps):
+        code = torch.cat([appearance, start[movable:]])
+        rgb, _ = model.composite(batch, code.expand(len(batch), -1), None)
+        (rgb - colours).square().mean().backward()
+    return torch.cat([appearance.detach(), start[movable:]])
+
+
+def fit_pose(
+    model: BlockNeRF,
+    rays: RayBatch,
+    truth: Float[Tensor, "rays 3"],
+    start: Float[Tensor, " code"] | None,
+    rng: torch.Generator,
+    steps: int,
+) -> Float64[Tensor, "3 4"]:
+    """refined_from_given: the rigid motion of one camera after which its `rays` look most like `truth`.
+
+    As `fit_code`, whose code moves along and is given up. A motion is a turn about the camera's centre and a shift in
+    shares of the median distance of what `model` shows, so that both move a picture alike.
+    """
+    if len(rays) == 0:
+        return torch.eye(4, dtype=torch.float64)[:3]
+    center = rays.origins.double().mean(0)
+    depth_m = model.render(rays, start).distance_m.median()
+    turn, shift = (torch.zeros(3, dtype=torch.float64, requires_grad=True) for _ in range(2))
+
+    def motion() -> Float64[Tensor, "3 4"]:
+        rotation = so3.exp(turn)
+        return torch.cat([rotation, (center + depth_m * shift - rotation @ center)[:, None]], -1)
+
+    movable = 0 if start is None else appearance_width(model)
+    appearance = torch.zeros(0) if start is None else start[:movable].detach().clone()
+    groups = [{"params": [turn, shift], "lr": POSE_RATE}, {"params": [appearance.requires_grad_()], "lr": CODE_RATE}]
+    for batch, colours in _descent(model, groups, rays, truth, rng, steps):
+        codes = None if start is None else torch.cat([appearance, start[movable:]]).expand(len(batch), -1)
+        rgb, _ = model.composite(moved_rays(batch, motion()), codes, None)
+        (rgb - colours).square().mean().backward()
+    return motion().detach()
+
+
+def _descent(
+    model: BlockNeRF,
+    groups: list[dict[str, Any]],
+    rays: RayBatch,
+    truth: Float[Tensor, "rays 3"],
+    rng: torch.Generator,
+    steps: int,
+) -> Iterator[tuple[RayBatch, Float[Tensor, "batch 3"]]]:
+    """One batch a step; takes the step of Adam when the caller has left gradients and asks for the next batch."""
+    optimizer = torch.optim.Adam(groups)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     with frozen(model):
         for _ in range(steps):
-            batch, colours = draw(rays, truth, rng)
-            code = torch.cat([appearance, start[movable:]])
-            rgb, _ = model.composite(batch, code.expand(len(batch), -1), None)
             optimizer.zero_grad()
-            (rgb - colours).square().mean().backward()
+            yield draw(rays, truth, rng)
             optimizer.step()
             schedule.step()
-    return torch.cat([appearance.detach(), start[movable:]])
 
 
 def appearance_width(model: BlockNeRF) -> int:

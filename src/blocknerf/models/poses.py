@@ -142,6 +142,14 @@ class PoseRefinementNetwork(nn.Module):
         return torch.cat([turn, (pivot + offset[:3] - turn @ pivot)[:, None]], -1)
 
 
+def moved_rays(rays: RayBatch, motion: Float64[Tensor, "3 4"]) -> RayBatch:
+    """Rays after a rigid motion of the world; differentiable in it."""
+    turn = motion[:, :3].mT
+    origins = rays.origins.to(motion) @ turn + motion[:, 3]
+    directions = rays.directions.to(motion) @ turn
+    return replace(rays, origins=origins.to(rays.origins), directions=directions.to(rays.directions))
+
+
 def _turned(turns: Float[Tensor, "rays 3 3"], vectors: Float[Tensor, "rays 3"]) -> Float[Tensor, "rays 3"]:
     return (turns @ vectors[..., None])[..., 0]
 
