@@ -8,6 +8,7 @@ import pytest
 
 from blocknerf.core.config import DatasetConfig
 from blocknerf.scene.readers.read import read_scene
+from blocknerf.scene.store import ImageStore
 
 pytestmark = pytest.mark.real_data
 
@@ -38,3 +39,26 @@ def test_cameras_around_an_object_look_at_it():
     towards = middle - centers
     cosines = (towards * axes).sum(1) / np.linalg.norm(towards, axis=1)
     assert np.median(cosines) > 0.95
+
+
+def test_masks_keep_the_statue_and_hide_the_sky(tmp_path: Path):
+    """White keeps: most points of structure from motion lie on the statue and are kept; the upper corners are not."""
+    folder = Path(os.environ.get("BLOCKNERF_DATA", "no captures")) / "statue_of_liberty"
+    if not folder.is_dir():
+        pytest.skip("no capture statue_of_liberty: set BLOCKNERF_DATA to the folder of captures")
+    scene = read_scene(folder, DatasetConfig())
+    assert all(len(image.mask_paths) == 1 for image in scene.images)
+    store = ImageStore.open(scene, 8, tmp_path, progress=False)
+    kept_points, kept_corners, shares = [], [], []
+    for image in scene.images:
+        valid = store.valid(image.id)
+        height, width = valid.shape
+        focal = scene.cameras[image.camera_key].params[0] / 8
+        points = (scene.points_world[image.point_rows] - image.world_from_cam[:, 3]) @ image.world_from_cam[:, :3]
+        x, y = ((points[:, :2] / points[:, 2:] * focal).T + np.array([[width / 2], [height / 2]])).astype(int)
+        inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+        kept_points.append(valid[y[inside], x[inside]].mean())
+        kept_corners.append(valid[:2, [0, 1, -2, -1]].mean())
+        shares.append(valid.mean())
+    assert np.median(kept_points) > 0.8 > 0.4 > np.mean(shares)
+    assert np.mean(kept_corners) < 0.05

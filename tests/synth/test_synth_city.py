@@ -206,6 +206,23 @@ def test_a_seed_gives_the_same_bytes_however_many_workers(mini, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b", "c"]
 
 
+def test_moving_cars_change_the_pixels_that_masks_hide_and_no_other_depth(mini, tmp_path):
+    for cars in (0, 20):
+        make_scene(tmp_path / str(cars), "tiny", seed=3, moving_cars=cars)
+    assert not list(tmp_path.glob("0/masks/**/*.png"))
+    empty, full = (read_scene(tmp_path / str(cars), DatasetConfig()) for cars in (0, 20))
+    hidden = []
+    for before, after in zip(empty.images, full.images, strict=True):
+        assert np.array_equal(before.world_from_cam, after.world_from_cam)
+        for path in after.mask_paths:
+            hidden.append(np.asarray(Image.open(path)) == 0)
+            before_m, after_m = np.load(before.depth_path), np.load(after.depth_path)  # type: ignore[arg-type]
+            assert np.array_equal(before_m[~hidden[-1]], after_m[~hidden[-1]])
+    assert np.sum(hidden) > 20
+    with pytest.raises(UserError, match="-1 moving cars"):
+        make_scene(tmp_path / "x", "tiny", moving_cars=-1)
+
+
 def test_jitter_moves_exposures_and_brightness_and_nothing_else(mini, tmp_path):
     make_scene(tmp_path / "plain", "tiny", seed=3)
     make_scene(tmp_path / "jitter", "tiny", seed=3, jitter_stops=1.0)

@@ -14,6 +14,7 @@ def synth(
     seed: int = 0,
     overwrite: bool = False,
     exposure_jitter: Annotated[float, tyro.conf.arg(metavar="STOPS")] = 0.0,
+    moving_cars: Annotated[int | None, tyro.conf.arg(metavar="N")] = None,
 ) -> None:
     """Ray-traces a small synthetic city and writes it as a scene like any other.
 
@@ -33,8 +34,9 @@ def synth(
         overwrite: Replace an older synthetic city in that folder. Any other folder that is not empty is left alone.
         exposure_jitter: Over- and under-expose every picture by up to this many stops at random; the exposures written
             are the true ones.
+        moving_cars: Cars that drive about in every drive; none: the preset's own number, 3 to 14.
     """
     from blocknerf.synth.generate import make_scene
 
-    make_scene(out, preset, seed, overwrite, jitter_stops=exposure_jitter)
+    make_scene(out, preset, seed, overwrite, jitter_stops=exposure_jitter, moving_cars=moving_cars)
     log.info(f"A synthetic city ({preset}, seed {seed}) is in {out}. Next: blocknerf plan --data-root {out}")

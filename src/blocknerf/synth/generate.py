@@ -3,6 +3,7 @@
 import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -33,26 +34,32 @@ def make_scene(
     overwrite: bool = False,
     workers: int | None = None,
     jitter_stops: float = 0.0,
+    moving_cars: int | None = None,
 ) -> None:
     """Writes the synthetic city `preset` into the folder `out`; the same seed gives the same bytes.
 
-    Each picture is exposed up to `jitter_stops` more or less than by the camera's automatic, evenly distributed. The
-    folder appears whole at the end or not at all. Raises UserError when `out` holds something already (with
-    `overwrite`: something other than a synthetic city), when Embree is missing, when the disk is full, or when the
-    jitter is not between 0 and LARGEST_JITTER_STOPS.
+    Each picture is exposed up to `jitter_stops` more or less than by the camera's automatic, evenly distributed.
+    `moving_cars` drive in every drive; none: the preset's number. The folder appears whole at the end or not at all.
+    Raises UserError when `out` holds something already (with `overwrite`: something other than a synthetic city), when
+    Embree is missing, when the disk is full, when the jitter is not between 0 and LARGEST_JITTER_STOPS, or when the
+    number of cars is negative.
     """
     if not 0 <= jitter_stops <= LARGEST_JITTER_STOPS:
         raise UserError(
             f"An exposure jitter of {jitter_stops:g} stops was asked for; 0 to {LARGEST_JITTER_STOPS:g} are possible, "
             "beyond that pictures are black or white."
         )
+    if moving_cars is not None and moving_cars < 0:
+        raise UserError(f"{moving_cars} moving cars were asked for; 0 or more are possible.")
+    city = PRESETS[preset] if moving_cars is None else replace(PRESETS[preset], cars=moving_cars)
     out = Path(os.path.abspath(out))
     _refuse_foreign_folder(out, overwrite)
     temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     try:
         temporary.mkdir(parents=True)
-        _fill(temporary, PRESETS[preset], seed, workers or os.cpu_count() or 1, jitter_stops)
-        write_json(temporary / MARKER, {"preset": preset, "seed": seed, "jitter_stops": jitter_stops})
+        _fill(temporary, city, seed, workers or os.cpu_count() or 1, jitter_stops)
+        made_with = {"preset": preset, "seed": seed, "jitter_stops": jitter_stops, "moving_cars": city.cars}
+        write_json(temporary / MARKER, made_with)
         _put_in_place(temporary, out)
     except OSError as error:
         raise UserError(
