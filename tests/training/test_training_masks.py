@@ -33,6 +33,8 @@ SETTINGS = (
     "dataset.image_downsample=2",
     "training.num_epochs=1",
     "training.lr_warmup_steps=1",
+    "training.use_pose_refinement=true",
+    "pose_refinement.mode=image",
     "logging.use_tensorboard=false",
 )
 
@@ -56,9 +58,9 @@ def room(tmp_path_factory) -> Path:
     return folder
 
 
-def trained(room: Path, out: Path, poison) -> dict[str, torch.Tensor]:
+def trained(room: Path, out: Path, poison, *overrides: str) -> dict[str, torch.Tensor]:
     """The weights after a pass, the photographs being what `poison(rgb, hidden)` makes of them."""
-    config = load_config(None, list(SETTINGS))
+    config = load_config(None, [*SETTINGS, *overrides])
     settings, scene, plan = plan_scene(config, room, out)
     images = []
     for number, image in enumerate(scene.images):
@@ -95,9 +97,17 @@ def test_a_hidden_pixel_reaches_no_loss_term(room, tmp_path):
     clean = trained(room, tmp_path / "clean", as_it_is)
     poisoned = trained(room, tmp_path / "poisoned", poison_hidden)
     touched = trained(room, tmp_path / "touched", poison_one_kept_pixel)
+    assert {name.split(".")[0] for name in clean} >= {"appearance", "poses"}
     assert clean.keys() == poisoned.keys()
     assert [name for name in clean if not torch.equal(clean[name], poisoned[name])] == []
     assert any(not torch.equal(clean[name], touched[name]) for name in clean), "one pixel that is seen must show"
+
+
+def test_a_hidden_pixel_moves_no_pose_by_what_an_image_shows(room, tmp_path):
+    pytest.importorskip("torchvision", reason="needs: pip install 'blocknerf[features]'")
+    runs = {"clean": as_it_is, "poisoned": poison_hidden}
+    clean, poisoned = (trained(room, tmp_path / name, runs[name], "pose_refinement.mode=features") for name in runs)
+    assert [name for name in clean if not torch.equal(clean[name], poisoned[name])] == []
 
 
 def test_no_batch_holds_a_hidden_pixel_and_patches_mark_them(room, tmp_path):
