@@ -28,9 +28,11 @@ def main() -> None:
     street = out / "street"
     run(blocknerf("synth", street, "--preset", "street"))
     capture(street, out / "demo", ["--config", "configs/quickstart.yaml"])
+    for name in ("appearance", "exposure"):
+        run([sys.executable, "-m", f"benchmarks.{name}", str(out / name)])
     data = os.environ.get("BLOCKNERF_DATA")
     if data is None:
-        print("BLOCKNERF_DATA names no folder of captures: only the synthetic street was measured.")
+        print("BLOCKNERF_DATA names no folder of captures: only synthetic cities were measured.")
         return
     for name, options in CAPTURES.items():
         capture(Path(data) / name, out / name, options)
