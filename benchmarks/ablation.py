@@ -31,6 +31,8 @@ PARTS = {
     "visibility": "training.use_visibility_network",
     "masks": "dataset.use_masks",
 }
+DEFAULT_PARTS = "appearance,exposure,poses,masks"
+"""Those that move a pixel of one block; visibility is asked for by name, where blocks are blended by it."""
 PROTOCOLS = {"masked": "mean code", "half_image": "half image", "learned_poses": "learned poses"}
 
 
@@ -39,7 +41,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--scene", type=Path)
     parser.add_argument("--config", type=Path)
-    parser.add_argument("--parts", default=",".join(PARTS), help="parts of the whole, each left out in turn")
+    parser.add_argument("--parts", default=DEFAULT_PARTS, help="parts of the whole, each left out in turn")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("overrides", nargs="*")
     arguments = parser.parse_intermixed_args()

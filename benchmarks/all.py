@@ -28,8 +28,9 @@ def main() -> None:
     street = out / "street"
     run(blocknerf("synth", street, "--preset", "street"))
     capture(street, out / "demo", ["--config", "configs/quickstart.yaml"])
-    for name in ("appearance", "exposure"):
+    for name in ("appearance", "exposure", "ablation"):
         run([sys.executable, "-m", f"benchmarks.{name}", str(out / name)])
+    run([sys.executable, "-m", "benchmarks.blocks", str(street), str(out / "blocks")])
     data = os.environ.get("BLOCKNERF_DATA")
     if data is None:
         print("BLOCKNERF_DATA names no folder of captures: only synthetic cities were measured.")
