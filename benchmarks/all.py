@@ -30,7 +30,8 @@ def main() -> None:
     capture(street, out / "demo", ["--config", "configs/quickstart.yaml"])
     for name in ("appearance", "exposure", "ablation"):
         run([sys.executable, "-m", f"benchmarks.{name}", str(out / name)])
-    run([sys.executable, "-m", "benchmarks.blocks", str(street), str(out / "blocks")])
+    along = ["--config", "configs/quickstart.yaml"]  # blocks along the way: four and eight of them can be had
+    run([sys.executable, "-m", "benchmarks.blocks", str(street), str(out / "blocks"), *along])
     data = os.environ.get("BLOCKNERF_DATA")
     if data is None:
         print("BLOCKNERF_DATA names no folder of captures: only synthetic cities were measured.")
