@@ -12,8 +12,9 @@ from blocknerf.blocks.cost import estimate, parameters, store_bytes
 from blocknerf.blocks.extent import content_cube
 from blocknerf.blocks.plan import BlockSpec, Plan, read_plan, write_plan
 from blocknerf.blocks.planner import make_plan, planning_hash
-from blocknerf.core.config import Config, FieldConfig, load_config
+from blocknerf.core.config import Config, load_config
 from blocknerf.core.errors import UserError
+from blocknerf.models.block_nerf import BlockNeRF
 
 
 def config_of(*overrides: str) -> Config:
@@ -196,9 +197,35 @@ def test_costs_follow_their_formulas():
     assert (cost.images, cost.pixels) == (48, 48 * 32 * 24)
     assert cost.minutes == pytest.approx(48 * 32 * 24 * 3 / 32_000 / 60)
     assert estimate(block, scene, config, cores=4).minutes == pytest.approx(cost.minutes / 2)
-    assert cost.bytes_on_disk == 20 * parameters(FieldConfig())
+    assert cost.bytes_on_disk == 20 * parameters(config)
     assert cost.memory_gb > cost.bytes_on_disk / 1e9
     assert store_bytes(scene, config) == int((48 * 3 + 12) * 32 * 24 * 1.3125)
+
+
+@pytest.mark.parametrize("codes", [True, False])
+def test_the_count_of_parameters_is_that_of_the_model(codes):
+    """As what a block's memory and its speed are reckoned from."""
+    for backbone in ("hash", "mlp"):
+        config = config_of(f"block_nerf.backbone={backbone}", f"training.use_appearance_embedding={codes}".lower())
+        field = BlockNeRF(config, (0.0, 0.0, 0.0), 1.0, ("a",), ("0",)).field
+        tables = sum(table.rows.numel() for table in field.row_tables().values())
+        assert parameters(config) == pytest.approx(tables + sum(p.numel() for p in field.networks()), rel=0.01)
+
+
+def test_the_mlp_is_told_to_be_slow_and_its_steps_to_end_it():
+    scene = aerial()
+    block = make_plan(scene, config_of("block_manager.max_blocks=1")).blocks[0]
+    fast, slow = (estimate(block, scene, config_of(f"block_nerf.backbone={name}"), cores=2) for name in ("hash", "mlp"))
+    assert slow.minutes > 100 * fast.minutes
+    assert slow.memory_gb > 3 * fast.memory_gb
+    few = estimate(block, scene, config_of("training.max_steps=10", "training.num_epochs=1000"), cores=2)
+    assert few.minutes == pytest.approx(10 * config_of().dataset.batch_size / 32_000 / 60)
+    narrow = config_of("block_nerf.backbone=mlp", "block_nerf.hidden_dim=128")
+    one_pass = config_of("block_nerf.backbone=mlp", "block_nerf.use_hierarchical_sampling=false")
+    for cheaper in (narrow, one_pass):
+        cost = estimate(block, scene, cheaper, cores=2)
+        assert cost.minutes < slow.minutes / 2
+        assert cost.memory_gb < slow.memory_gb
 
 
 def test_time_is_bounded_by_the_clock_and_grows_with_the_samples():

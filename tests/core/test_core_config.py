@@ -147,3 +147,29 @@ def test_rays_that_would_end_before_they_begin_are_refused():
         load_config(None, ["block_nerf.near_m=5", "block_nerf.far_m=5"])
     assert load_config(None, ["block_nerf.near_m=5", "block_nerf.far_m=6"]).block_nerf.far_m == 6
     assert load_config(None, ["block_nerf.near_m=5"]).block_nerf.far_m is None
+
+
+def test_the_mlp_has_defaults_of_its_own_and_what_is_given_wins(tmp_path):
+    fast, slow = load_config(None), load_config(None, ["block_nerf.backbone=mlp"])
+    assert fast == Config()
+    assert (slow.block_nerf.hidden_dim, slow.block_nerf.num_samples_fine, slow.training.nerf_lr) == (256, 128, 5e-4)
+    path = write(tmp_path, "block_nerf: {backbone: mlp, hidden_dim: 32}\ntraining: {nerf_lr: 1e-3, seed: 7}")
+    given = load_config(path)
+    assert (given.block_nerf.hidden_dim, given.training.nerf_lr, given.training.seed) == (32, 1e-3, 7)
+    assert given.block_nerf.num_samples_fine == 128
+    assert load_config(write(tmp_path, json.dumps(config_to_json(given)), "again.json")) == given
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["block_nerf.num_layers=4"], r"skip_connections \[4\] lead nowhere.*num_layers 4.*layers 0 to 2"),
+        (["block_nerf.use_hierarchical_sampling=false"], "can be false with backbone mlp only"),
+        (["block_nerf.backbone=nerf"], r"block_nerf\.backbone: .*'hash' or 'mlp'"),
+        (["block_nerf.backbone=mlp", "training=7"], "training: .*not 7"),
+        (["block_nerf.density_activation=tanh"], "density_activation.*'relu'"),
+    ],
+)
+def test_networks_that_cannot_be_are_refused(overrides, message):
+    with pytest.raises(UserError, match=message):
+        load_config(None, overrides)

@@ -14,7 +14,7 @@ CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
 
 
 def test_there_are_configurations():
-    assert {path.stem for path in CONFIGS} >= {"quickstart", "street", "aerial", "object"}
+    assert {path.stem for path in CONFIGS} >= {"quickstart", "street", "aerial", "object", "paper"}
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
@@ -30,7 +30,7 @@ def assert_holds(section: BaseModel, written: dict) -> None:
         if isinstance(held, BaseModel):
             assert_holds(held, value)
         else:
-            assert held == value
+            assert held == (tuple(value) if isinstance(value, list) else value)
 
 
 def leaves(section: type[BaseModel], prefix: str = "") -> list[str]:

@@ -8,15 +8,18 @@ from blocknerf.kernels.hash_grid import FEATURES
 from blocknerf.runtime.threads import available_cores
 from blocknerf.scene.scene import Scene
 
-RAYS_PER_SECOND_PER_CORE = 16_000.0
+HASH_RAYS_PER_SECOND_PER_CORE = 16_000.0
 """Training rays of the default field (64 proposal, 16 field samples); other sample counts scale it."""
 PROPOSAL_SAMPLE_COST = 0.1
 """A sample of the proposal grid beside one of the field."""
-NETWORK_PARAMETERS = 20_000
+HASH_NETWORK_PARAMETERS = 20_000
+HASH_BYTES_PER_SAMPLE = 1_500
+"""Activations and gradients of one field sample in a training step."""
+MLP_FLOPS_PER_SECOND_PER_CORE = 50e9
+"""Of training steps in float32; measured 37, 53 and 68 x 10^9 at widths of 128, 256 and 512."""
+MLP_HEAD_WIDTH = 128
 BASE_MEMORY_BYTES = 0.7e9
 """The program itself: torch, numba and what they compile."""
-BYTES_PER_SAMPLE = 1_500
-"""Activations and gradients of one field sample in a training step."""
 PYRAMID = 1 + 1 / 4 + 1 / 16
 """The pixel store keeps three sizes of every image."""
 
@@ -37,17 +40,18 @@ def estimate(block: BlockSpec, scene: Scene, config: Config, cores: int | None =
 
     memory: four copies of the parameters (values, gradients, two moments of Adam), activations of one batch, the
     block's pixels (3 bytes each, memory-mapped, so they give way when memory is short), and the program itself.
-    minutes: pixels x num_epochs / rays per second, or max_minutes where that is less; validation not counted.
+    minutes: pixels x num_epochs, or the rays of max_steps where these are fewer, / rays per second; or max_minutes
+    where that is less; validation not counted.
     disk: while it is trained, the latest file, the best, and the checkpoint with its two moments: five copies of the
     parameters; two when it is finished.
     """
     wanted = set(block.train_images)
     pixels = sum(_pixels(scene, image.camera_key, config) for image in scene.images if image.id in wanted)
     field = config.block_nerf
-    parameter_bytes = 4 * parameters(field)
-    activation_bytes = config.dataset.batch_size * field.num_samples_fine * BYTES_PER_SAMPLE
+    parameter_bytes = 4 * parameters(config)
+    activation_bytes = config.dataset.batch_size * _bytes_per_ray(field)
     memory_bytes = 4 * parameter_bytes + activation_bytes + 3 * pixels * PYRAMID + BASE_MEMORY_BYTES
-    minutes = pixels * config.training.num_epochs / rays_per_second(field, cores or available_cores()) / 60
+    minutes = _rays(pixels, config) / rays_per_second(config, cores or available_cores()) / 60
     if config.training.max_minutes is not None:
         minutes = min(minutes, config.training.max_minutes)
     return BlockCost(len(block.train_images), pixels, memory_bytes / 1e9, minutes, 5 * parameter_bytes)
@@ -60,18 +64,46 @@ def store_bytes(scene: Scene, config: Config) -> int:
     return int((colours + directions) * PYRAMID)
 
 
-def parameters(field: FieldConfig) -> int:
-    """Hash tables, proposal grid and networks."""
-    tables = field.hash_grid.num_levels * 2**field.hash_grid.log2_table_rows * FEATURES
-    return tables + (field.proposal_resolution + 1) ** 3 + NETWORK_PARAMETERS
+def parameters(config: Config) -> int:
+    """How many numbers a block learns besides its codes, to within a few thousand."""
+    field = config.block_nerf
+    if field.backbone == "hash":
+        tables = field.hash_grid.num_levels * 2**field.hash_grid.log2_table_rows * FEATURES
+        return tables + (field.proposal_resolution + 1) ** 3 + HASH_NETWORK_PARAMETERS
+    encoded, width, head = 6 * field.pos_encoding_levels, field.hidden_dim, MLP_HEAD_WIDTH
+    code_dim = config.appearance_embedding.embedding_dim if config.training.use_appearance_embedding else 0
+    trunk = encoded * (1 + len(field.skip_connections)) * width + (field.num_layers - 1) * width**2
+    colour = width**2 + (width + 6 * field.dir_encoding_levels + code_dim) * head + 2 * head**2
+    return trunk + colour + (field.num_layers + 2) * width
 
 
-def rays_per_second(field: FieldConfig, cores: int) -> float:
-    default = FieldConfig()
-    return RAYS_PER_SECOND_PER_CORE * cores * _work_per_ray(default) / _work_per_ray(field)
+def rays_per_second(config: Config, cores: int) -> float:
+    """Training rays. Every parameter of the mlp takes part in 6 operations a sample: 2 forward, 4 backward."""
+    field = config.block_nerf
+    if field.backbone == "mlp":
+        operations = 6 * parameters(config) * _mlp_samples(field)
+        return MLP_FLOPS_PER_SECOND_PER_CORE * cores / operations
+    return HASH_RAYS_PER_SECOND_PER_CORE * cores * _hash_work(FieldConfig()) / _hash_work(field)
 
 
-def _work_per_ray(field: FieldConfig) -> float:
+def _rays(pixels: int, config: Config) -> int:
+    rays = round(pixels * config.training.num_epochs)
+    steps = config.training.max_steps
+    return rays if steps is None else min(rays, steps * config.dataset.batch_size)
+
+
+def _bytes_per_ray(field: FieldConfig) -> int:
+    """Activations and gradients in a training step; of the mlp two numbers for each unit of each layer, and inputs."""
+    if field.backbone == "mlp":
+        return _mlp_samples(field) * (8 * field.num_layers * field.hidden_dim + 2_500)
+    return field.num_samples_fine * HASH_BYTES_PER_SAMPLE
+
+
+def _mlp_samples(field: FieldConfig) -> int:
+    return field.num_samples_coarse + field.num_samples_fine * field.use_hierarchical_sampling
+
+
+def _hash_work(field: FieldConfig) -> float:
     return field.num_samples_fine + PROPOSAL_SAMPLE_COST * field.num_samples_coarse
 
 

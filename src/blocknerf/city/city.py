@@ -4,7 +4,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -13,6 +13,7 @@ from torch import Tensor
 from blocknerf.city.block_file import BlockFile, has_block, read_block, read_block_meta
 from blocknerf.city.manifest import CityBlock, Manifest, block_folder, read_manifest
 from blocknerf.city.selection import block_weights, distances_to, surface_shares
+from blocknerf.core.config import Config
 from blocknerf.core.errors import UserError
 from blocknerf.core.logging import log
 from blocknerf.core.types import RayBatch, RenderOutput
@@ -98,6 +99,11 @@ class City:
     def main_drive(self) -> str | None:
         """The drive with most training images, whose appearance novel views take; None when no block names any."""
         return max(sorted(self.drives), key=self.drives.__getitem__, default=None)
+
+    @property
+    def worker(self) -> Literal["numba", "torch"]:
+        """See `FieldConfig.worker`."""
+        return Config.model_validate(self.blocks[0].meta["model"]["config"]).block_nerf.worker
 
     def require_drive(self, drive: str) -> None:
         """Raises UserError when no training image belongs to `drive`."""

@@ -26,13 +26,15 @@ def evaluate(out: tyro.conf.Positional[Path], data_root: Path | None = None, pro
             refined_poses); without them, all that can differ for this city and this scene. docs/evaluation.md says what
             each means.
     """
+    from blocknerf.blocks.output import load_output
     from blocknerf.evaluation.evaluate import evaluate as run_evaluation
     from blocknerf.evaluation.protocols import parse_protocols
     from blocknerf.evaluation.report import JUDGES
     from blocknerf.runtime.threads import available_cores, use_threads
 
     chosen = None if protocols is None else parse_protocols(protocols)
-    use_threads(available_cores())
+    config, _ = load_output(out)
+    use_threads(available_cores(), config.block_nerf.worker)
     metrics = run_evaluation(out, data_root, chosen)
     console.print(figures_table(metrics))
     console.print(protocols_table(metrics))

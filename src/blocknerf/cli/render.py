@@ -69,7 +69,7 @@ def render(
     image_id, drive = (shown_as[0].id, shown_as[0].drive) if shown_as else (None, drive)
     towards = (shown_as[1].id, shown_as[1].drive) if len(shown_as) == 2 else None
     look = Look(image_id, drive, towards, share, exposure)
-    use_threads(available_cores())
+    use_threads(available_cores(), city.worker)
     shown = track(render_views(city, views, look), "Rendering", len(views), console=console, transient=True)
     pictures = write_frames(video, shown, fps)
     for line in (f"Frames: {pictures[0].parent} ({len(pictures)} pictures)", f"Video: {video}"):

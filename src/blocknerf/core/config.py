@@ -16,6 +16,10 @@ NotNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
 
 
+DensityActivation = Literal["exp", "softplus", "relu"]
+RgbActivation = Literal["sigmoid", "padded_sigmoid"]
+
+
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -78,16 +82,37 @@ class HashGridConfig(Section):
 
 
 class FieldConfig(Section):
-    """The radiance field of one block, and how many samples a ray takes in it."""
+    """The radiance field of one block, and how many samples a ray takes in it.
 
-    hidden_dim: Annotated[int, Field(ge=8, le=512)] = 64
+    Where `backbone` is `mlp`, keys that are not given have the defaults of MLP_DEFAULTS.
+    """
+
+    backbone: Literal["hash", "mlp"] = "hash"
+    """`hash`: a hash grid with small networks, learned in minutes. `mlp`: the paper's mip-NeRF, a hundred times slower
+    on a processor."""
+    hidden_dim: Annotated[int, Field(ge=8, le=1024)] = 64
+    """Width of the networks; the colour head of `mlp` is 3 x 128 whatever this is."""
+    num_layers: Annotated[int, Field(ge=2, le=32)] = 8
+    """mlp: layers before density."""
+    skip_connections: tuple[Annotated[int, Field(ge=0)], ...] = (4,)
+    """mlp: layers, counted from 0, after which the encoded position joins again."""
+    pos_encoding_levels: Annotated[int, Field(ge=1, le=16)] = 10
+    """mlp: octaves of the encoding of positions, from a period of 2 pi block radii down."""
+    use_integrated_pos_enc: bool = True
+    """mlp: encodes the piece of a pixel's cone that a sample stands for; false: only its middle."""
     dir_encoding_levels: Annotated[int, Field(ge=1, le=4)] = 4
-    """Spherical harmonics of the viewing direction up to this degree (exclusive)."""
+    """hash: spherical harmonics of the viewing direction up to this degree (exclusive); mlp: octaves."""
     num_samples_coarse: Annotated[int, Field(ge=4, le=1024)] = 64
-    """Samples of the proposal grid along a ray."""
+    """First samples along a ray: of the proposal grid (hash), or of the network itself (mlp)."""
     num_samples_fine: Annotated[int, Field(ge=4, le=1024)] = 16
-    """Samples of the field along a ray, placed where the proposal sees matter."""
+    """Samples of the field along a ray, placed where the first ones saw matter."""
+    use_hierarchical_sampling: bool = True
+    """mlp: false takes the first samples only."""
     perturb_samples: bool = True
+    density_activation: DensityActivation = "exp"
+    """How density is made positive."""
+    rgb_activation: RgbActivation = "sigmoid"
+    """`padded_sigmoid` (mip-NeRF) reaches a little beyond black and white."""
     proposal_resolution: Annotated[int, Field(ge=8, le=512)] = 128
     """Cells across the contracted cube of the proposal's density grid."""
     near_m: Positive | None = None
@@ -100,6 +125,27 @@ class FieldConfig(Section):
     def _near_is_before_far(self) -> "FieldConfig":
         if self.near_m is not None and self.far_m is not None and self.near_m >= self.far_m:
             raise ValueError(f"near_m {self.near_m:g} must be less than far_m {self.far_m:g}")
+        return self
+
+    @property
+    def worker(self) -> Literal["numba", "torch"]:
+        """Which of the two does most of a block's arithmetic, and is to have the cores."""
+        return "torch" if self.backbone == "mlp" else "numba"
+
+    @model_validator(mode="after")
+    def _skips_join_a_layer(self) -> "FieldConfig":
+        late = [layer for layer in self.skip_connections if layer > self.num_layers - 2]
+        if late:
+            raise ValueError(
+                f"skip_connections {late} lead nowhere: with num_layers {self.num_layers} a layer follows on layers "
+                f"0 to {self.num_layers - 2}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _hash_is_hierarchical(self) -> "FieldConfig":
+        if self.backbone == "hash" and not self.use_hierarchical_sampling:
+            raise ValueError("use_hierarchical_sampling can be false with backbone mlp only")
         return self
 
 
@@ -158,6 +204,8 @@ class PoseRefinementConfig(Section):
 class TrainingConfig(Section):
     num_epochs: Positive = 5
     """Passes over a block's training pixels."""
+    max_steps: Count | None = None
+    """Steps of a block; ends it when it comes before num_epochs."""
     max_minutes: Positive | None = None
     """Training time of a block by the clock, evaluation not counted; ends the block when it comes before num_epochs."""
     seed: Annotated[int, Field(ge=0)] = 42
@@ -174,6 +222,9 @@ class TrainingConfig(Section):
     gradient_clip_norm: Positive = 10.0
     rgb_loss_weight: NotNegative = 1.0
     interlevel_loss_weight: NotNegative = 1.0
+    """hash: the proposal grid learns where the field has found matter."""
+    coarse_loss_weight: NotNegative = 0.1
+    """mlp: the colour of the first samples alone, beside that of the fine ones (mip-NeRF)."""
     distortion_loss_weight: NotNegative = 3e-4
     appearance_loss_weight: NotNegative = 1e-4
     """Pulls appearance codes towards zero, so that their mean stays meaningful."""
@@ -198,6 +249,13 @@ class LoggingConfig(Section):
     use_tensorboard: bool = True
 
 
+MLP_DEFAULTS = {
+    "block_nerf": {"hidden_dim": 256, "num_samples_fine": 128, "density_activation": "softplus"},
+    "training": {"nerf_lr": 5e-4},
+}
+"""Defaults of keys that both backbones have and for which one number does not serve both."""
+
+
 class Config(Section):
     """Everything a run is told. The same file trains, renders and evaluates."""
 
@@ -210,6 +268,16 @@ class Config(Section):
     training: TrainingConfig = TrainingConfig()
     validation: ValidationConfig = ValidationConfig()
     logging: LoggingConfig = LoggingConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults_of_the_backbone(cls, tree: Any) -> Any:
+        field = tree.get("block_nerf") if isinstance(tree, dict) else None
+        if not isinstance(field, dict) or field.get("backbone") != "mlp":
+            return tree
+        sections = {name: tree.get(name, {}) for name in MLP_DEFAULTS}
+        given = {name: section for name, section in sections.items() if isinstance(section, dict)}
+        return tree | {name: MLP_DEFAULTS[name] | section for name, section in given.items()}
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):

@@ -37,7 +37,7 @@ class Backbone(Protocol):
         codes: Float[Tensor, "rays code"] | None,
         rng: torch.Generator | None,
     ) -> tuple[Float[Tensor, "rays 3"], CompositedRays]:
-        """Colour of every ray before black, and what it was made of. Differentiable; `rng` perturbs the samples."""
+        """Colour of every ray, and what it was made of. Differentiable; `rng` perturbs the samples."""
         ...
 
     def query(

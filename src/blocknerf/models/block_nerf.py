@@ -14,6 +14,7 @@ from blocknerf.models.appearance import AppearanceEmbedding
 from blocknerf.models.backbone import Backbone
 from blocknerf.models.exposure import ExposureEncoding
 from blocknerf.models.hash_field import HashField
+from blocknerf.models.mlp_field import MLPField
 from blocknerf.models.poses import PoseRefinementNetwork, moved_rays
 from blocknerf.rendering.volume import CompositedRays, Spacing
 
@@ -51,7 +52,8 @@ class BlockNeRF(nn.Module):
             self.exposure = ExposureEncoding(config.exposure_encoding.num_levels, exposures, image_ids)
         code_dim = 0 if self.appearance is None else self.appearance.dim
         code_dim += 0 if self.exposure is None else self.exposure.width
-        self.field: Backbone = HashField(config.block_nerf, code_dim, _spacing(config, radius_m), rng)
+        backbone = MLPField if config.block_nerf.backbone == "mlp" else HashField
+        self.field: Backbone = backbone(config, code_dim, _spacing(config, radius_m), rng)
         self.poses = None
         if config.training.use_pose_refinement:
             self.poses = PoseRefinementNetwork(config.pose_refinement, image_ids, drives, rng)
@@ -69,11 +71,7 @@ class BlockNeRF(nn.Module):
     ) -> tuple[Float[Tensor, "rays 3"], CompositedRays]:
         """Colour of every ray and what it was made of. Differentiable; `rng` perturbs the samples."""
         origins = (rays.origins - self.center_world) / self.radius_m
-        rgb, composited = self.field.composite(origins, rays.directions, rays.radii, codes, rng)
-        if self.config.dataset.white_background:
-            opacity = composited.opacity[:, None]
-            rgb = rgb * opacity + (1 - opacity)
-        return rgb, composited
+        return self.field.composite(origins, rays.directions, rays.radii, codes, rng)
 
     def forward(
         self, rays: RayBatch, rng: torch.Generator | None = None

@@ -83,3 +83,29 @@ def spherical_harmonics(directions: Float[Tensor, "*rays 3"], levels: int) -> Fl
         ],
     ]
     return torch.stack([harmonic for band in bands[:levels] for harmonic in band], -1)
+
+
+def positional_encoding(points: Float[Tensor, "*points 3"], levels: int) -> Float[Tensor, "*points encoding"]:
+    """sin and cos of 2^l x for l = 0 to `levels` - 1: 6 `levels` numbers (NeRF, equation 4, without its factor pi)."""
+    angles = _octaves(points, levels)
+    return torch.cat([angles.sin(), angles.cos()], -1)
+
+
+def integrated_positional_encoding(
+    means: Float[Tensor, "*points 3"], variances: Float[Tensor, "*points 3"], levels: int
+) -> Float[Tensor, "*points encoding"]:
+    """The expectation of `positional_encoding` over Gaussians of these means and variances by axis.
+
+    mip-NeRF, equations 13 and 14. What varies faster than the Gaussian is wide fades to zero instead of aliasing.
+    """
+    angles = _octaves(means, levels)
+    damping = torch.exp(-0.5 * (variances[..., None, :] * _frequencies(means, levels).square()).flatten(-2))
+    return torch.cat([damping * angles.sin(), damping * angles.cos()], -1)
+
+
+def _octaves(points: Float[Tensor, "*points 3"], levels: int) -> Float[Tensor, "*points angles"]:
+    return (points[..., None, :] * _frequencies(points, levels)).flatten(-2)
+
+
+def _frequencies(like: Tensor, levels: int) -> Float[Tensor, "levels 1"]:
+    return 2 ** torch.arange(levels, dtype=like.dtype, device=like.device)[:, None]

@@ -10,17 +10,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from blocknerf.core.config import FieldConfig
+from blocknerf.core.config import Config
 from blocknerf.geometry.contraction import contract, to_unit_cube
 from blocknerf.kernels.mlp import two_layers
 from blocknerf.models.backbone import RowTable
 from blocknerf.models.encodings import HashGrid, spherical_harmonics
+from blocknerf.models.networks import density_of, perceptron, rgb_of
 from blocknerf.models.proposal import ProposalGrid
 from blocknerf.rendering.volume import CompositedRays, Spacing, composite_rays
 
 NUM_FEATURES = 15
-MAX_LOG_DENSITY = 12.0
-LOG_DENSITY_BIAS = -1.0  # a new field is thin fog: every sample of a ray gets a gradient
 
 
 class HashField(nn.Module):
@@ -28,15 +27,16 @@ class HashField(nn.Module):
 
     rays_at_once = 4096  # the samples' features stay in the processor's cache
 
-    def __init__(self, config: FieldConfig, code_dim: int, spacing: Spacing, rng: torch.Generator | None = None):
+    def __init__(self, config: Config, code_dim: int, spacing: Spacing, rng: torch.Generator | None = None):
         super().__init__()
         self.spacing = spacing
-        self.direction_levels = config.dir_encoding_levels
-        self.grid = HashGrid(config.hash_grid, rng)
-        width = config.hidden_dim
-        self.base = _mlp([self.grid.width, width, 1 + NUM_FEATURES], rng)
-        self.head = _mlp([NUM_FEATURES + config.dir_encoding_levels**2 + code_dim, width, width, 3], rng)
-        self.proposal = ProposalGrid(config.proposal_resolution)
+        self.white_background = config.dataset.white_background
+        self.config = field = config.block_nerf
+        self.grid = HashGrid(field.hash_grid, rng)
+        width = field.hidden_dim
+        self.base = perceptron([self.grid.width, width, 1 + NUM_FEATURES], rng)
+        self.head = perceptron([NUM_FEATURES + field.dir_encoding_levels**2 + code_dim, width, width, 3], rng)
+        self.proposal = ProposalGrid(field.proposal_resolution)
 
     def composite(
         self,
@@ -48,7 +48,11 @@ class HashField(nn.Module):
     ) -> tuple[Float[Tensor, "rays 3"], CompositedRays]:
         """See `Backbone`. A grid has no notion of a pixel's width: `radii` change nothing."""
         composited = composite_rays(origins, directions, self.spacing, self.proposal, self.density_and_features, rng)
-        return self.shade(composited.features, directions, codes), composited
+        rgb = self.shade(composited.features, directions, codes)
+        if self.white_background:
+            opacity = composited.opacity[:, None]
+            rgb = rgb * opacity + (1 - opacity)
+        return rgb, composited
 
     def query(
         self,
@@ -73,7 +77,7 @@ class HashField(nn.Module):
         encoded = self.grid(points.reshape(-1, 3))
         first, second = cast(nn.Linear, self.base[0]), cast(nn.Linear, self.base[2])
         raw = two_layers(encoded, first.weight, first.bias, second.weight, second.bias)
-        density = torch.exp((raw[:, 0] + LOG_DENSITY_BIAS).clamp(max=MAX_LOG_DENSITY))
+        density = density_of(raw[:, 0], self.config.density_activation)
         return density.reshape(shape), raw[:, 1:].reshape(*shape, NUM_FEATURES)
 
     def shade(
@@ -83,19 +87,7 @@ class HashField(nn.Module):
         codes: Float[Tensor, "rays code"] | None,
     ) -> Float[Tensor, "rays 3"]:
         """Colour in [0, 1]. Appearance enters here and nowhere else, so that it cannot explain geometry."""
-        inputs = [features, spherical_harmonics(directions, self.direction_levels)]
+        inputs = [features, spherical_harmonics(directions, self.config.dir_encoding_levels)]
         if codes is not None:
             inputs.append(codes)
-        return torch.sigmoid(self.head(torch.cat(inputs, -1)))
-
-
-def _mlp(widths: list[int], rng: torch.Generator | None) -> nn.Sequential:
-    layers: list[nn.Module] = []
-    for fan_in, fan_out in zip(widths[:-1], widths[1:], strict=True):
-        linear = nn.Linear(fan_in, fan_out)
-        with torch.no_grad():
-            bound = (6 / fan_in) ** 0.5  # He et al. 2015, uniform
-            linear.weight.uniform_(-bound, bound, generator=rng) if rng is not None else linear.weight.zero_()
-            linear.bias.zero_()
-        layers += [linear, nn.ReLU()]
-    return nn.Sequential(*layers[:-1])
+        return rgb_of(self.head(torch.cat(inputs, -1)), self.config.rgb_activation)

@@ -31,7 +31,10 @@ class Spacing:
 
 @dataclass(frozen=True, slots=True)
 class CompositedRays:
-    """What compositing leaves of a ray: features, opacity, distance (block units), and the histograms behind them."""
+    """What compositing leaves of a ray: features, opacity, distance (block units), and the histograms behind them.
+
+    `coarse_rgb` is the colour of the first histogram, where that comes from the field itself and is to learn by it.
+    """
 
     features: Float[Tensor, "rays features"]
     opacity: Float[Tensor, " rays"]
@@ -41,6 +44,7 @@ class CompositedRays:
     weights: Float[Tensor, "rays fine_bins"]
     proposal_edges_s: Float[Tensor, "rays edges"]
     proposal_weights: Float[Tensor, "rays bins"]
+    coarse_rgb: Float[Tensor, "rays 3"] | None = None
 
 
 def composite_rays(

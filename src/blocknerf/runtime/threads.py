@@ -2,6 +2,7 @@
 
 import os
 import re
+from typing import Literal
 
 import numba
 import torch
@@ -17,12 +18,13 @@ def available_cores() -> int:
     return min(cores, int(wanted[1])) if wanted else cores
 
 
-def use_threads(count: int) -> None:
-    """Gives numba's kernels `count` threads (1 at least, all cores at most) and torch one.
+def use_threads(count: int, worker: Literal["numba", "torch"] = "numba") -> None:
+    """Gives the one that does most of the work `count` threads (1 at least, all cores at most), the other one.
 
-    Two pools that spin while they wait take the cores from each other: on 2 cores a training step with 2 threads in
-    each took 1.2 to 2.7 times as long as with one in torch, whose part of a step is small.
+    Two pools that spin while they wait take the cores from each other: on 2 cores a training step of the hash grid with
+    2 threads in each took 1.2 to 2.7 times as long as with one in torch, whose part of such a step is small.
     """
-    torch.set_num_threads(1)
     most = numba.config.NUMBA_NUM_THREADS  # pyright: ignore[reportPrivateImportUsage, reportAttributeAccessIssue]
-    numba.set_num_threads(max(1, min(count, most)))
+    count = max(1, min(count, most))
+    torch.set_num_threads(count if worker == "torch" else 1)
+    numba.set_num_threads(count if worker == "numba" else 1)

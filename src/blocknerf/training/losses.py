@@ -22,6 +22,7 @@ class BlockNeRFLoss:
         self.weights = {
             "rgb": config.rgb_loss_weight,
             "interlevel": config.interlevel_loss_weight,
+            "coarse_rgb": config.coarse_loss_weight,
             "distortion": config.distortion_loss_weight,
             "appearance": config.appearance_loss_weight,
         }
@@ -36,11 +37,14 @@ class BlockNeRFLoss:
         rgb, composited = model(rays, rng)
         terms = {
             "rgb": rgb_loss(rgb, truth),
-            "interlevel": interlevel_loss(
-                composited.proposal_edges_s, composited.proposal_weights, composited.edges_s, composited.weights
-            ),
             "distortion": distortion_loss(composited.edges_s, composited.weights),
         }
+        if composited.coarse_rgb is not None:
+            terms["coarse_rgb"] = rgb_loss(composited.coarse_rgb, truth)
+        elif composited.proposal_weights is not composited.weights:
+            terms["interlevel"] = interlevel_loss(
+                composited.proposal_edges_s, composited.proposal_weights, composited.edges_s, composited.weights
+            )
         if model.appearance is not None:
             terms["appearance"] = model.appearance.penalty()
         weights = self.weights

@@ -58,7 +58,7 @@ def train_blocks(
     store = _open_store(run, progress=True)
     write_manifest(run.output_dir, manifest_of(run.plan, run.config.block_manager))
     if jobs <= 1 or len(todo) <= 1:
-        use_threads(available_cores())
+        use_threads(available_cores(), run.config.block_nerf.worker)
         return _train_in_order(run, todo, store, report)
     return _train_in_processes(run, todo, min(jobs, len(todo)), report)
 
@@ -78,7 +78,7 @@ def train_one(
         exposures=scene_exposures(train_images),
         tiles=tiles,
     )
-    warm_up(PixelSampler(store, trainer.image_ids, batch_size=8, seed=0))
+    warm_up(PixelSampler(store, trainer.image_ids, batch_size=8, seed=0), run.config.block_nerf.backbone)
     if trainer.resume():
         log.info("Block %s goes on at step %d.", block.id, trainer.step)
     log.info("Training block %s on %d images.", block.id, len(trainer.image_ids))
@@ -181,7 +181,7 @@ def _raise_failures(run: Run, failed: dict[str, str], total: int) -> None:
 
 def _worker(run: Run, block: BlockSpec, threads: int, messages: Queue) -> None:
     start_logging(_log_file(run, block.id), to_console=False)
-    use_threads(threads)
+    use_threads(threads, run.config.block_nerf.worker)
     try:
         with leave_interrupts_to_parent() as stop:
             store = _open_store(run, progress=False)

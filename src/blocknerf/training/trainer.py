@@ -82,7 +82,8 @@ class BlockNeRFTrainer:
         self.loss = BlockNeRFLoss(settings)
         self.sampler = PixelSampler(store, self.image_ids, config.dataset.batch_size, settings.seed, tiles=tiles)
         self.steps_per_epoch = math.ceil(self.sampler.pixels_per_pass / config.dataset.batch_size)
-        self.total_steps = math.ceil(settings.num_epochs * self.steps_per_epoch)
+        all_epochs = math.ceil(settings.num_epochs * self.steps_per_epoch)
+        self.total_steps = min(all_epochs, settings.max_steps or all_epochs)
         self.budget_s = math.inf if settings.max_minutes is None else 60 * settings.max_minutes
         self.step = 0
         self.spent_s = 0.0

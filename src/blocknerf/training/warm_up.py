@@ -13,15 +13,16 @@ from blocknerf.training.optimizer import BlockOptimizer
 LONG_S = 2.0
 
 
-def warm_up(sampler: PixelSampler) -> None:
+def warm_up(sampler: PixelSampler, backbone: str) -> None:
     """Takes one step of a field too small to matter on a batch of `sampler`, which is then of no use.
 
     The first time on a machine this takes a minute or less.
     """
     begin = time.perf_counter()
     rng = generator(0, "warm up")
-    tiny = ("block_nerf.hash_grid.log2_table_rows=8", "block_nerf.proposal_resolution=8")
-    config = load_config(None, [*tiny, "training.use_appearance_embedding=false"])
+    tiny = ("hidden_dim=8", "num_samples_fine=4", "hash_grid.log2_table_rows=8", "proposal_resolution=8")
+    field = [f"block_nerf.{override}" for override in (f"backbone={backbone}", *tiny)]
+    config = load_config(None, [*field, "training.use_appearance_embedding=false"])
     batch = sampler.next()
     model = BlockNeRF(config, (0.0, 0.0, 0.0), 1.0, (), (), rng)
     optimizer = BlockOptimizer(model, config.training)

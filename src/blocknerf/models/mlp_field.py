@@ -1,0 +1,112 @@
+"""The paper's radiance field: mip-NeRF with a deeper colour head (Block-NeRF, section 4.1 and figure 3).
+
+Positions are encoded as Gaussians in contracted space. Inside the block the contraction is the identity, and this is
+mip-NeRF to the letter. Outside, mip-NeRF's encoding would repeat itself every 2 pi block radii, because its slowest
+sinusoid does; contracted as in mip-NeRF 360, all of space lies within one period.
+"""
+
+from functools import partial
+from typing import cast
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from blocknerf.core.config import Config
+from blocknerf.geometry.cones import contracted_frustum_gaussians
+from blocknerf.geometry.contraction import contract
+from blocknerf.models.backbone import RowTable
+from blocknerf.models.encodings import integrated_positional_encoding, positional_encoding
+from blocknerf.models.networks import density_of, linear, perceptron, rgb_of
+from blocknerf.rendering.hierarchical import composite_coarse_and_fine
+from blocknerf.rendering.volume import CompositedRays, Spacing
+
+HEAD_WIDTH = 128
+SAMPLES_AT_ONCE = 2**15  # when rendering: a layer's activations stay below 150 MB at the paper's width
+
+
+class MLPField(nn.Module):
+    """The `mlp` backbone (see `Backbone`): one network for density and features, one for colour, asked at every sample.
+
+    `skip_connections` name layers, counted from 0, after which the encoding joins the features again.
+    """
+
+    def __init__(self, config: Config, code_dim: int, spacing: Spacing, rng: torch.Generator | None = None):
+        super().__init__()
+        self.spacing = spacing
+        self.white_background = config.dataset.white_background
+        self.config = field = config.block_nerf
+        encoded, width = 6 * field.pos_encoding_levels, field.hidden_dim
+        fan_ins = [width + encoded * (layer in field.skip_connections) for layer in range(field.num_layers - 1)]
+        self.trunk = nn.ModuleList(linear(fan_in, width, rng) for fan_in in (encoded, *fan_ins))
+        self.density = linear(width, 1, rng, gain=0.1)  # even fog: nowhere so thin that relu gives no gradient
+        self.features = linear(width, width, rng)
+        conditions = 3 + 6 * field.dir_encoding_levels + code_dim
+        self.head = perceptron([width + conditions, HEAD_WIDTH, HEAD_WIDTH, HEAD_WIDTH, 3], rng)
+        self.rays_at_once = max(1, SAMPLES_AT_ONCE // max(spacing.num_coarse, spacing.num_fine))
+
+    def composite(
+        self,
+        origins: Float[Tensor, "rays 3"],
+        directions: Float[Tensor, "rays 3"],
+        radii: Float[Tensor, " rays"],
+        codes: Float[Tensor, "rays code"] | None,
+        rng: torch.Generator | None,
+    ) -> tuple[Float[Tensor, "rays 3"], CompositedRays]:
+        field = partial(self.on_intervals, origins, directions, radii, codes)
+        composited = composite_coarse_and_fine(
+            *(origins, directions, self.spacing, field, rng),
+            hierarchical=self.config.use_hierarchical_sampling,
+            white_background=self.white_background,
+        )
+        return composited.features, composited
+
+    def query(
+        self,
+        points: Float[Tensor, "points 3"],
+        directions: Float[Tensor, "points 3"],
+        codes: Float[Tensor, "points code"] | None,
+    ) -> tuple[Float[Tensor, " points"], Float[Tensor, "points 3"]]:
+        encoded = positional_encoding(contract(points), self.config.pos_encoding_levels)
+        density, rgb = self._ask(encoded[:, None], directions, codes)
+        return density[:, 0], rgb[:, 0]
+
+    def on_intervals(
+        self,
+        origins: Float[Tensor, "rays 3"],
+        directions: Float[Tensor, "rays 3"],
+        radii: Float[Tensor, " rays"],
+        codes: Float[Tensor, "rays code"] | None,
+        edges: Float[Tensor, "rays edges"],
+    ) -> tuple[Float[Tensor, "rays bins"], Float[Tensor, "rays bins 3"]]:
+        """Density (per block radius) and colour of the conical frusta between edges. Differentiable in the rays too."""
+        means, variances = contracted_frustum_gaussians(origins, directions, radii, edges)
+        levels = self.config.pos_encoding_levels
+        if self.config.use_integrated_pos_enc:
+            return self._ask(integrated_positional_encoding(means, variances, levels), directions, codes)
+        return self._ask(positional_encoding(means, levels), directions, codes)
+
+    def row_tables(self) -> dict[str, RowTable]:
+        return {}
+
+    def networks(self) -> list[nn.Parameter]:
+        return list(self.parameters())
+
+    def _ask(
+        self,
+        encoded: Float[Tensor, "rays samples encoding"],
+        directions: Float[Tensor, "rays 3"],
+        codes: Float[Tensor, "rays code"] | None,
+    ) -> tuple[Float[Tensor, "rays samples"], Float[Tensor, "rays samples 3"]]:
+        hidden = encoded
+        for layer, dense in enumerate(self.trunk):
+            hidden = cast(nn.Linear, dense)(hidden).relu()
+            if layer in self.config.skip_connections:
+                hidden = torch.cat([hidden, encoded], -1)
+        density = density_of(self.density(hidden)[..., 0], self.config.density_activation)
+        conditions = [directions, positional_encoding(directions, self.config.dir_encoding_levels)]
+        if codes is not None:
+            conditions.append(codes)
+        per_ray = torch.cat(conditions, -1)[:, None].expand(-1, encoded.shape[1], -1)
+        rgb = self.head(torch.cat([self.features(hidden), per_ray], -1))
+        return density, rgb_of(rgb, self.config.rgb_activation)

@@ -1,0 +1,90 @@
+"""The mlp backbone through the trainer and the command line."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from blocknerf.blocks.output import plan_scene
+from blocknerf.cli.evaluate import evaluate
+from blocknerf.cli.train import train
+from blocknerf.core.config import load_config
+from blocknerf.scene.store import ImageStore
+from blocknerf.training.run import Run
+from blocknerf.training.trainer import BlockNeRFTrainer
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
+from room import write_room
+
+SMALL = (
+    "block_manager.max_blocks=1",
+    "block_nerf.backbone=mlp",
+    "block_nerf.hidden_dim=32",
+    "block_nerf.num_layers=4",
+    "block_nerf.skip_connections=[1]",
+    "block_nerf.pos_encoding_levels=5",
+    "block_nerf.num_samples_coarse=12",
+    "block_nerf.num_samples_fine=12",
+    "dataset.batch_size=256",
+    "training.nerf_lr=4e-3",
+    "training.lr_warmup_steps=10",
+    "validation.num_val_images=1",
+    "logging.use_tensorboard=false",
+)
+
+
+@pytest.fixture(scope="module")
+def room(tmp_path_factory) -> Path:
+    return write_room(tmp_path_factory.mktemp("room"))
+
+
+def _trainer(room: Path, out: Path, *overrides: str) -> BlockNeRFTrainer:
+    run = Run(*plan_scene(load_config(None, [*SMALL, *overrides]), room, out), out)
+    store = ImageStore.open(run.scene, 1, out / "store", progress=False)
+    return BlockNeRFTrainer(run.config, run.plan.blocks[0], store, run.plan.scene_hash, out / "blocks" / "000")
+
+
+def test_it_learns_the_room(room, tmp_path):
+    """A picture of the mean colour has 11 dB."""
+    trainer = _trainer(room, tmp_path, "training.max_steps=150", "training.num_epochs=1000")
+    result = trainer.train()
+    assert result.steps == 150
+    assert result.val_psnr is not None
+    assert result.val_psnr > 15
+
+
+def test_both_passes_learn_and_there_is_no_proposal(room, tmp_path):
+    trainer = _trainer(room, tmp_path)
+    terms, _ = trainer._train_step()
+    assert set(terms) == {"rgb", "coarse_rgb", "distortion", "appearance"}
+    assert trainer.loss.weights["coarse_rgb"] == 0.1
+    single = _trainer(room, tmp_path / "single", "block_nerf.use_hierarchical_sampling=false")
+    assert set(single._train_step()[0]) == {"rgb", "distortion", "appearance"}
+
+
+def test_stopped_and_resumed_is_never_stopped(room, tmp_path):
+    whole = _trainer(room, tmp_path / "whole")
+    for _ in range(20):
+        whole._train_step()
+    first = _trainer(room, tmp_path / "halves")
+    for _ in range(10):
+        first._train_step()
+    first.save()
+    second = _trainer(room, tmp_path / "halves")
+    assert second.resume()
+    for _ in range(10):
+        second._train_step()
+    for name, tensor in whole.model.state_dict().items():
+        assert torch.equal(tensor, second.model.state_dict()[name]), name
+
+
+@pytest.mark.demo
+def test_a_city_is_trained_and_evaluated_by_command(tiny_city, tmp_path):
+    overrides = (*SMALL[1:], "dataset.image_downsample=2", "training.max_steps=3", "training.num_epochs=1000")
+    train(tiny_city, tmp_path, overrides=(*overrides, "block_manager.block_size=25"))
+    assert len(list(tmp_path.glob("blocks/*/latest.json"))) > 1
+    evaluate(tmp_path)
+    metrics = json.loads((tmp_path / "report" / "metrics.json").read_text())
+    assert metrics["composited"]["psnr"] > 3
