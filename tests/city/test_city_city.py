@@ -27,7 +27,7 @@ class PlainBlock:
         shift = 0 if code is None else code[0]
         return RenderOutput((self.rgb + shift).expand(count, 3), torch.ones(count), torch.full((count,), 5.0))
 
-    def code_for(self, image_id, drive):
+    def code_for(self, image_id, drive, exposure_stops=0.0, exposure=None, towards=None):
         value = self.codes.get(image_id, self.codes.get(drive))
         return None if value is None else torch.tensor([value])
 

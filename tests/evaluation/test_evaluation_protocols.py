@@ -167,7 +167,7 @@ def test_a_test_image_is_rendered_with_its_own_exposure(city, monkeypatch):
         BlockNeRF, "code_for", lambda self, image_id, drive, exposure=None: asked.append((image_id, drive, exposure))
     )
     test = _test(city)
-    mean_code(city.model("left"), replace(test, record=replace(test.record, exposure=0.25)))
+    mean_code(city, "left", replace(test, record=replace(test.record, exposure=0.25)))
     assert asked == [(None, "0", 0.25)]
 
 

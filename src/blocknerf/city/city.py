@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from blocknerf.city.alignment import Alignment, read_alignment
 from blocknerf.city.block_file import BlockFile, has_block, read_block, read_block_meta
 from blocknerf.city.manifest import CityBlock, Manifest, block_folder, read_manifest
 from blocknerf.city.selection import block_weights, distances_to, surface_shares
@@ -63,9 +64,17 @@ def load_block(block: BlockFile) -> BlockRenderer:
 class City:
     """The trained blocks of an output folder, rendered as one scene."""
 
-    def __init__(self, manifest: Manifest, blocks: list["AvailableBlock"], memory_budget_gb: float, load: Load):
+    def __init__(
+        self,
+        manifest: Manifest,
+        blocks: list["AvailableBlock"],
+        memory_budget_gb: float,
+        load: Load,
+        alignment: Alignment,
+    ):
         self.manifest = manifest
         self.blocks = blocks
+        self.alignment = alignment
         self.drives = _count_drives(block.meta for block in blocks)
         self.anchors = torch.tensor([block.anchor_world for block in blocks], dtype=torch.float64)
         self._cache = _BlockCache(int(memory_budget_gb * 1e9), load)
@@ -89,7 +98,7 @@ class City:
             )  # fmt: skip
         for block in blocks:
             block.require_scene(manifest.scene_hash)
-        return City(manifest, blocks, memory_budget_gb, load)
+        return City(manifest, blocks, memory_budget_gb, load, _still_fitting(read_alignment(out), blocks))
 
     @property
     def ids(self) -> list[str]:
@@ -146,7 +155,7 @@ class City:
         pictures = []
         for block_id in weights:
             model = self.model(block_id)
-            code = given[block_id] if block_id in given else model.code_for(image_id, drive)
+            code = given[block_id] if block_id in given else self.code_for(block_id, image_id, drive)
             pictures.append(model.render(rays, code))
         shares = torch.tensor(list(weights.values()), dtype=torch.float32)[:, None].expand(-1, len(rays))
         if self.manifest.divide_by == "surface" and len(pictures) > 1:
@@ -173,6 +182,31 @@ class City:
         """That block, loaded. Raises UserError for a block that the city does not have."""
         return self._cache.get(self._block(block_id))
 
+    def code_for(
+        self,
+        block_id: str,
+        image_id: str | None,
+        drive: str | None,
+        exposure_stops: float = 0.0,
+        exposure: float | None = None,
+        towards: tuple[str | None, str | None, float] | None = None,
+    ) -> Float[Tensor, " dim"] | None:
+        """`BlockRenderer.code_for` of that block, aligned with its neighbours where `blocknerf align` has been run.
+
+        The shift of the drive is added to the appearance entries, which come first; `towards` has its own.
+        """
+        code = self.model(block_id).code_for(image_id, drive, exposure_stops, exposure, towards)
+        entry = self.alignment.blocks.get(block_id)
+        if code is None or entry is None:
+            return code
+        there, share = (towards[1], towards[2]) if towards is not None else (None, 0.0)
+        code = code.clone()
+        for name, part in ((drive, 1 - share), (there, share)):
+            shift = entry.shift(name)
+            if shift is not None and part > 0:
+                code[: len(shift)] += part * shift
+        return code
+
     def render(
         self,
         rays: RayBatch,
@@ -188,6 +222,14 @@ class City:
         that the city does not have.
         """
         return composite(self.layers(rays, camera_center, image_id, drive, only))
+
+    def meta(self, block_id: str) -> dict[str, Any]:
+        """The JSON half of that block's file."""
+        return self._block(block_id).meta
+
+    def anchor(self, block_id: str) -> tuple[float, float, float]:
+        """Where distances to that block are measured from, in metres."""
+        return self._block(block_id).anchor_world
 
     def _block(self, block_id: str) -> "AvailableBlock":
         for block in self.blocks:
@@ -276,6 +318,16 @@ def _weight_bytes(meta: dict[str, Any]) -> int:
 
 def _newest_file(out: Path, block: CityBlock) -> str | None:
     return next((name for name in block.files if has_block(block_folder(out, block.id), name)), None)
+
+
+def _still_fitting(alignment: Alignment, blocks: "list[AvailableBlock]") -> Alignment:
+    """The entries of blocks whose weights are those that they were found for; the others are named."""
+    weights = {block.id: block.meta["weights"]["sha256"] for block in blocks}
+    kept = {name: entry for name, entry in alignment.blocks.items() if weights.get(name) == entry.weights_sha256}
+    stale = sorted((alignment.blocks.keys() & weights.keys()) - kept.keys())
+    if stale:
+        log.warning("Trained again since it was aligned: block %s. Run `blocknerf align`.", ", ".join(stale))
+    return Alignment(kept)
 
 
 def _count_drives(metas) -> Counter[str]:

@@ -10,6 +10,7 @@ from blocknerf.core.logging import console, start_logging
 
 
 def main(arguments: list[str] | None = None) -> None:
+    from blocknerf.cli.align import align
     from blocknerf.cli.evaluate import evaluate
     from blocknerf.cli.export import export
     from blocknerf.cli.masks import masks
@@ -19,8 +20,8 @@ def main(arguments: list[str] | None = None) -> None:
     from blocknerf.cli.train import train
 
     commands = {
-        "synth": synth, "masks": masks, "plan": plan, "train": train, "render": render, "evaluate": evaluate,
-        "export": export,
+        "synth": synth, "masks": masks, "plan": plan, "train": train, "align": align, "render": render,
+        "evaluate": evaluate, "export": export,
     }  # fmt: skip
     run(
         lambda: tyro.extras.subcommand_cli_from_dict(

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from blocknerf.city.city import BlockRenderer, City, Layer, composite
+from blocknerf.city.city import City, Layer, composite
 from blocknerf.core.seeds import generator
 from blocknerf.core.types import RayBatch, RenderOutput
 from blocknerf.evaluation.protocols import EvaluationProtocol, left_half
@@ -69,7 +69,7 @@ class Views:
 
 def render_views(city: City, test: HeldOutImage) -> Views:
     """The nearest block is always one of the layers, so both pictures cost one rendering."""
-    codes = {block_id: mean_code(city.model(block_id), test) for block_id in city.weights(test.center_world)}
+    codes = {block_id: mean_code(city, block_id, test) for block_id in city.weights(test.center_world)}
     layers = city.layers(test.rays, test.center_world, codes=codes)
     nearest_id = city.nearest(test.center_world)
     nearest = next(layer.picture for layer in layers if layer.block_id == nearest_id)
@@ -92,18 +92,18 @@ def picture_under(protocol: EvaluationProtocol, city: City, test: HeldOutImage, 
     return composite(layers).reshape(*test.valid.shape).rgb
 
 
-def mean_code(model: BlockRenderer, test: HeldOutImage) -> Float[Tensor, " code"] | None:
+def mean_code(city: City, block_id: str, test: HeldOutImage) -> Float[Tensor, " code"] | None:
     """What a block is told of the image: the mean of its drive, and its own exposure.
 
     The exposure is what the camera wrote beside the picture; no pixel is looked at.
     """
-    return model.code_for(None, test.record.drive, exposure=test.record.exposure)
+    return city.code_for(block_id, None, test.record.drive, exposure=test.record.exposure)
 
 
 def _own_picture(protocol: EvaluationProtocol, city: City, block_id: str, test: HeldOutImage) -> RenderOutput:
     """One block's. Which pixels are drawn for a fit depends on the image's name and the block, not on its pixels."""
     model, seen = cast(BlockNeRF, city.model(block_id)), left_half(test.valid)
-    code, rays, truth = mean_code(model, test), test.rays, test.truth[seen]
+    code, rays, truth = mean_code(city, block_id, test), test.rays, test.truth[seen]
     if protocol.poses == "learned":
         rays = model.refined_rays(rays, drive=test.record.drive)
     elif protocol.poses == "refined":

@@ -35,7 +35,7 @@ def render_views(city: City, views: Sequence[View], look: Look) -> Iterator[Floa
         towards = None if look.towards is None else (*look.towards, share)
         drive = look.drive or view.drive or city.main_drive
         codes = {
-            block_id: city.model(block_id).code_for(look.image_id, drive, look.exposure_stops, towards=towards)
+            block_id: city.code_for(block_id, look.image_id, drive, look.exposure_stops, towards=towards)
             for block_id in city.weights(center)
         }
         picture = composite(city.layers(view_rays(view), center, codes=codes))

@@ -1,0 +1,278 @@
+"""Appearance matching (Block-NeRF, section 4.3.3): neighbours show one place, and the code of one moves until it fits.
+
+Weights are frozen. Blocks were trained apart and saw other hours of the day; a block that never saw a drive knows
+nothing of its look. So each look, that is, each drive, is carried from the block that saw most of it over the graph of
+neighbours, breadth first: one shift per block and drive, added to all of the drive's codes there. One shift for all
+drives would spoil the looks that a block knows for the sake of one that it does not.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import cast
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from blocknerf.city.alignment import Alignment, BlockShifts
+from blocknerf.city.city import City
+from blocknerf.core.errors import UserError
+from blocknerf.core.logging import log
+from blocknerf.core.seeds import generator
+from blocknerf.core.types import RayBatch
+from blocknerf.models.block_nerf import BlockNeRF
+from blocknerf.models.fit import appearance_width, fit_code
+from blocknerf.scene.rays import camera_rays
+from blocknerf.scene.scene import ImageRecord, Scene
+
+STEPS = 100
+CANDIDATES = 16
+"""Cameras from which a place is looked for, of those nearest to both blocks."""
+PLACES = 4
+"""Of them, those that both blocks see best; as many more are kept to measure by."""
+LONG_SIDE_PX = 32
+SEEN_WELL = 0.5
+"""What both blocks see of a ray, from 0 to 1, from which on it belongs to the area."""
+FEWEST_RAYS = 64
+SAME_SURFACE = 0.1
+"""Relative difference of distances up to which both blocks show the same thing."""
+
+Links = Mapping[str, Sequence[str]]
+"""By block id: its neighbours."""
+
+
+@dataclass(frozen=True, slots=True)
+class Overlap:
+    """What two neighbours both see well: the area that codes are fitted to, and another one to measure by."""
+
+    fitted: RayBatch
+    measured: RayBatch
+
+
+@dataclass(frozen=True, slots=True)
+class PairDifference:
+    """How far apart two neighbours show one look in their overlap: mean |difference| of colours in [0, 1].
+
+    `before` and `after` count each pixel, `mean_before` and `mean_after` compare the mean colours of the area.
+    """
+
+    blocks: tuple[str, str]
+    drive: str
+    before: float
+    after: float
+    mean_before: float
+    mean_after: float
+
+
+Overlaps = Mapping[tuple[str, str], Overlap]
+"""By ids of neighbours in order."""
+
+
+def align_city(
+    city: City, links: Links, scene: Scene, seed: int, root: str | None = None
+) -> tuple[Alignment, list[PairDifference]]:
+    """Carries the look of every drive over the city; what was aligned before is forgotten.
+
+    `links` are the plan's neighbours; the scene lends cameras, none of its pixels. Looks begin at `root` where it saw
+    them, else at the block with most images of the drive. Raises UserError when there is nothing to align.
+    """
+    ids = blocks_with_codes(city)
+    if root is not None and root not in ids:
+        raise UserError(f"--root {root}: the city has no such trained block. It has: {', '.join(ids)}.")
+    overlaps = find_overlaps(city, links, scene, ids)
+    city.alignment, shifts = Alignment(), {block_id: {} for block_id in ids}
+    for drive in sorted(city.drives):
+        counts = {block_id: _images_of(city, block_id, drive) for block_id in ids}
+        counts |= {root: len(scene.images) + 1} if root is not None and counts[root] else {}
+        done: set[str] = set()
+        for block_id in _breadth_first(ids, overlaps, counts):
+            sources = [other for other in _beside(block_id, overlaps) if other in done]
+            done |= {block_id} if sources or counts[block_id] else set()
+            if sources:
+                shifts[block_id][drive] = _fit(city, overlaps, block_id, sources, drive, seed)
+                city.alignment = _with_shifts(city, shifts)
+    return city.alignment, measure(city, overlaps, city.alignment)
+
+
+def align_blocks(
+    city: City, links: Links, scene: Scene, seed: int, targets: Sequence[str]
+) -> tuple[Alignment, list[PairDifference]]:
+    """Aligns `targets` anew, one after the other, to all their neighbours as they are now; every other entry stays.
+
+    A look counts where a neighbour saw the drive or was aligned to it.
+    """
+    ids = blocks_with_codes(city)
+    kept = {block_id: dict(entry.by_drive) for block_id, entry in city.alignment.blocks.items()}
+    shifts = {block_id: {} if block_id in targets else kept.get(block_id, {}) for block_id in ids}
+    near = {block_id: links.get(block_id, ()) for block_id in targets}
+    overlaps = find_overlaps(city, near, scene, ids)
+    settled = [block_id for block_id in ids if block_id not in targets]
+    for block_id in targets:
+        for drive in sorted(city.drives):
+            sources = [
+                other
+                for other in _beside(block_id, overlaps)
+                if other in settled and (drive in shifts[other] or _images_of(city, other, drive))
+            ]
+            if sources:
+                shifts[block_id][drive] = _fit(city, overlaps, block_id, sources, drive, seed)
+        settled.append(block_id)
+        city.alignment = _with_shifts(city, shifts)
+    return city.alignment, measure(city, overlaps, city.alignment)
+
+
+def blocks_with_codes(city: City) -> list[str]:
+    """Ids of trained blocks. Raises UserError where there are fewer than two, or where they have no codes to move."""
+    if len(city.ids) < 2:
+        raise UserError(f"The city has one trained block ({city.ids[0]}); appearance is aligned between two or more.")
+    without = [block_id for block_id in city.ids if appearance_width(_model(city, block_id)) == 0]
+    if without:
+        raise UserError(
+            f"Block {', '.join(without)} was trained without appearance codes, and nothing else is moved to align "
+            "blocks. Train with training.use_appearance_embedding=true."
+        )
+    return city.ids
+
+
+def find_overlaps(city: City, links: Links, scene: Scene, ids: Iterable[str]) -> dict[tuple[str, str], Overlap]:
+    """The overlap of every two neighbours among `ids`; pairs that see no place together are named and left out."""
+    known = set(ids)
+    pairs = sorted(
+        {(min(a, b), max(a, b)) for a, others in links.items() for b in others if a in known and b in known and a != b}
+    )
+    overlaps = {}
+    for pair in pairs:
+        found = _find_overlap(city, pair, scene)
+        if found is None:
+            log.warning("Blocks %s and %s see no place together well enough to be aligned.", *pair)
+        else:
+            overlaps[pair] = found
+    return overlaps
+
+
+def measure(city: City, overlaps: Overlaps, alignment: Alignment) -> list[PairDifference]:
+    """How far apart neighbours are under every look that one of them saw, unaligned and under `alignment`."""
+    differences = []
+    for (a, b), overlap in overlaps.items():
+        for drive in sorted(city.drives):
+            if not (_images_of(city, a, drive) or _images_of(city, b, drive)):
+                continue
+            figures = []
+            for under in (Alignment(), alignment):
+                city.alignment = under
+                apart = _show(city, a, overlap.measured, drive) - _show(city, b, overlap.measured, drive)
+                figures.append((float(apart.abs().mean()), float(apart.mean(0).abs().mean())))
+            (before, mean_before), (after, mean_after) = figures
+            differences.append(PairDifference((a, b), drive, before, after, mean_before, mean_after))
+    return differences
+
+
+def seen_by_both(a: BlockNeRF, b: BlockNeRF, rays: RayBatch) -> Float[Tensor, " rays"]:
+    """How well both blocks see what they show along each ray, from 0 to 1; low where they show different things.
+
+    Opacity of both, times how well their distances agree. Far away, beyond a block's radius, distances may differ by
+    more: nothing there was measured well, and it hardly matters to a picture.
+    """
+    one, other = a.render(rays), b.render(rays)
+    nearer = torch.minimum(one.distance_m, other.distance_m)
+    farther = torch.maximum(one.distance_m, other.distance_m)
+    apart = (farther - nearer) / farther.clamp(min=1e-6)
+    apart = apart * (max(a.radius_m, b.radius_m) / nearer.clamp(min=1e-6)).clamp(max=1)
+    return one.opacity * other.opacity * torch.exp(-((apart / SAME_SURFACE) ** 2))
+
+
+def _find_overlap(city: City, pair: tuple[str, str], scene: Scene) -> Overlap | None:
+    a, b = (_model(city, block_id) for block_id in pair)
+    views = [_coarse_rays(scene, image) for image in _cameras_between(city, pair, scene)]
+    scores = [seen_by_both(a, b, view) for view in views]
+    best = sorted(range(len(views)), key=lambda i: -float(scores[i].mean()))[: 2 * PLACES]
+    fitted, measured = best[0::2], best[1::2] or best
+    areas = [[views[i][scores[i] >= SEEN_WELL] for i in rows] for rows in (fitted, measured)]
+    if any(sum(map(len, area)) < FEWEST_RAYS for area in areas):
+        return None
+    return Overlap(_joined(areas[0]), _joined(areas[1]))
+
+
+def _cameras_between(city: City, pair: tuple[str, str], scene: Scene) -> list[ImageRecord]:
+    """Training images of either block whose cameras are nearest to both: those that both learned first."""
+    learned = [set(city.meta(block_id)["image_ids"]) for block_id in pair]
+    anchors = [torch.tensor(city.anchor(block_id), dtype=torch.float64) for block_id in pair]
+
+    def rank(image: ImageRecord) -> tuple[bool, float, str]:
+        center = torch.from_numpy(image.world_from_cam[:, 3].copy())
+        return not all(image.id in ids for ids in learned), max(float((center - x).norm()) for x in anchors), image.name
+
+    images = sorted((image for image in scene.images if image.id in learned[0] | learned[1]), key=rank)
+    return images[:CANDIDATES]
+
+
+def _coarse_rays(scene: Scene, image: ImageRecord) -> RayBatch:
+    camera = scene.cameras[image.camera_key]
+    scale = LONG_SIDE_PX / max(camera.width, camera.height)
+    width, height = (max(1, round(scale * side)) for side in (camera.width, camera.height))
+    return camera_rays(camera, image.world_from_cam, width, height)
+
+
+def _fit(
+    city: City, overlaps: Overlaps, target: str, sources: Sequence[str], drive: str, seed: int
+) -> tuple[float, ...]:
+    """The shift under which `target` shows what its `sources` show of the drive's look."""
+    model, start = _model(city, target), cast(Tensor, _raw_code(city, target, drive))
+    areas = [_overlap(overlaps, target, source).fitted for source in sources]
+    truth = torch.cat([_show(city, source, area, drive) for source, area in zip(sources, areas, strict=True)])
+    rng = generator(seed, "align", drive, target)
+    code = fit_code(model, _joined(areas), truth, start, rng, STEPS)
+    return tuple((code - start)[: appearance_width(model)].tolist())
+
+
+def _breadth_first(ids: Sequence[str], overlaps: Overlaps, counts: Mapping[str, int]) -> list[str]:
+    """From the block of most images; parts of the city that nothing links to it begin at their own."""
+    order: list[str] = []
+    for start in sorted(ids, key=lambda block_id: -counts[block_id]):
+        waiting = deque([start])
+        while waiting:
+            block_id = waiting.popleft()
+            if block_id not in order:
+                order.append(block_id)
+                waiting.extend(_beside(block_id, overlaps))
+    return order
+
+
+def _beside(block_id: str, overlaps: Overlaps) -> list[str]:
+    return sorted({other for pair in overlaps if block_id in pair for other in pair} - {block_id})
+
+
+def _overlap(overlaps: Overlaps, one: str, other: str) -> Overlap:
+    return overlaps[min(one, other), max(one, other)]
+
+
+def _with_shifts(city: City, shifts: Mapping[str, Mapping[str, tuple[float, ...]]]) -> Alignment:
+    entries = {
+        block_id: BlockShifts(city.meta(block_id)["weights"]["sha256"], dict(by_drive))
+        for block_id, by_drive in shifts.items()
+        if by_drive
+    }
+    return Alignment(entries)
+
+
+def _show(city: City, block_id: str, rays: RayBatch, drive: str) -> Float[Tensor, "rays 3"]:
+    return city.model(block_id).render(rays, city.code_for(block_id, None, drive)).rgb
+
+
+def _raw_code(city: City, block_id: str, drive: str) -> Float[Tensor, " code"] | None:
+    return city.model(block_id).code_for(None, drive)
+
+
+def _images_of(city: City, block_id: str, drive: str) -> int:
+    return city.meta(block_id)["drives"].count(drive)
+
+
+def _model(city: City, block_id: str) -> BlockNeRF:
+    return cast(BlockNeRF, city.model(block_id))
+
+
+def _joined(parts: Sequence[RayBatch]) -> RayBatch:
+    return replace(
+        parts[0], **{name: torch.cat([getattr(part, name) for part in parts]) for name in RayBatch.__slots__}
+    )

@@ -1,0 +1,59 @@
+"""`blocknerf align`: one look across blocks that were trained apart."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich import box
+from rich.table import Table
+
+from blocknerf.core.logging import console
+
+
+def align(
+    out: tyro.conf.Positional[Path],
+    root: Annotated[str | None, tyro.conf.arg(metavar="ID")] = None,
+    data_root: Path | None = None,
+) -> None:
+    """Makes neighbouring blocks show one look: appearance codes move until their pictures agree where they overlap.
+
+    The look of each drive is carried from one block to its neighbours and on. Weights are not touched; what was found
+    lies in alignment.json, and deleting that file undoes it.
+
+    Example: blocknerf align out --root 003
+
+    Args:
+        out: Output folder of `blocknerf train`.
+        root: Block whose looks the others take, for all drives that it saw; none: for each drive the block that
+            learned most of its images.
+        data_root: Where the scene lies now, if it has moved since training; its cameras are asked, not its pictures.
+    """
+    from blocknerf.blocks.output import load_output, open_scene
+    from blocknerf.city.alignment import write_alignment
+    from blocknerf.city.city import City
+    from blocknerf.city.matching import align_city
+    from blocknerf.runtime.threads import available_cores, use_threads
+
+    config, plan = load_output(out)
+    city, scene = City.open(out), open_scene(out, config, data_root)
+    use_threads(available_cores())
+    links = {block.id: block.neighbours for block in plan.blocks}
+    with console.status("Aligning blocks"):
+        alignment, differences = align_city(city, links, scene, config.training.seed, root)
+    path = write_alignment(out, alignment)
+    console.print(differences_table(differences))
+    console.print(f"Alignment: {path}", soft_wrap=True, highlight=False, markup=False)
+
+
+def differences_table(differences: Sequence) -> Table:
+    """One row per pair of neighbours and drive, in 8-bit levels."""
+    table = Table(title="Difference of neighbours in their overlap, 8-bit levels", title_justify="left", box=box.SIMPLE)
+    for name in ("blocks", "look of"):
+        table.add_column(name)
+    for name in ("mean colour before", "after", "each pixel before", "after"):
+        table.add_column(name, justify="right")
+    for pair in differences:
+        figures = (pair.mean_before, pair.mean_after, pair.before, pair.after)
+        table.add_row(" - ".join(pair.blocks), pair.drive, *(f"{255 * figure:.1f}" for figure in figures))
+    return table
