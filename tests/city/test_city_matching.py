@@ -40,6 +40,7 @@ EXPOSURES = Exposures(MEAN_EXPOSURE_VALUE, (-1.0, 1.0), {"noon": -0.5, "dusk": 0
 @pytest.fixture(autouse=True)
 def _small_areas(monkeypatch):
     monkeypatch.setattr("blocknerf.city.matching.LONG_SIDE_PX", 12)
+    monkeypatch.setattr("blocknerf.models.fit.RAYS_PER_STEP", 64)
 
 
 def config(*overrides: str) -> Config:
@@ -47,7 +48,10 @@ def config(*overrides: str) -> Config:
 
 
 def block(drives: tuple[str, ...], settings: Config, exposures: Exposures | None = None, seed: int = 3) -> BlockNeRF:
-    """A thick fog whose colours depend much on the code; the same weights for the same seed, whatever the drives."""
+    """A thick fog; its features and the first three entries of the code make its colours, and they make them alone.
+
+    The same weights for the same seed, whatever the drives.
+    """
     ids = tuple(f"{drive}_{row}" for row, drive in enumerate(drives))
     rng = torch.Generator().manual_seed(seed)
     model = BlockNeRF(settings, (0.0, 0.0, 0.0), 4.0, ids, drives, rng, exposures)
@@ -55,7 +59,14 @@ def block(drives: tuple[str, ...], settings: Config, exposures: Exposures | None
         for name, table in model.field.row_tables().items():
             table.rows.copy_(0.3 * torch.randn(table.rows.shape, generator=rng) + (2.0 if name == "proposal" else 0.0))
         model.field.base[-1].bias[0] = 5.0  # dense: rays end in it
-        model.field.head[0].weight[:, 31:].mul_(3.0)  # behind 15 features and 16 harmonics of the direction
+        first, second, third = (layer for layer in model.field.head if isinstance(layer, torch.nn.Linear))
+        for layer in (first, second, third):
+            layer.weight.zero_()
+            layer.weight[:3, :3] = torch.eye(3)
+        of_code = first.weight[:3, 31:34]  # behind 15 features and 16 harmonics of the direction
+        of_code.copy_(torch.eye(3)[:, : of_code.shape[1]])
+        first.bias.fill_(9.0)
+        third.bias.fill_(-9.0)
     return model
 
 
@@ -95,20 +106,13 @@ def moved(model: BlockNeRF, amount: float, seed: int = 0) -> BlockNeRF:
     return model
 
 
-def fit_for_long(monkeypatch) -> None:
-    """To the end, in place of a hundred steps of many rays."""
-    monkeypatch.setattr("blocknerf.city.matching.STEPS", 300)
-    monkeypatch.setattr("blocknerf.models.fit.RAYS_PER_STEP", 48)
-
-
 def hashes(out: Path) -> dict[str, str]:
     return {str(p): hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(out.glob("blocks/*/*"))}
 
 
 @pytest.mark.parametrize("exposures", [None, EXPOSURES])
-def test_a_block_whose_codes_were_moved_comes_back(tmp_path, exposures, monkeypatch):
+def test_a_block_whose_codes_were_moved_comes_back(tmp_path, exposures):
     """Two copies of one block: nothing but the codes tells them apart, so that alignment can be perfect."""
-    fit_for_long(monkeypatch)
     drives, settings = ("noon", "noon", "dusk"), config()
     links = write_city(
         tmp_path, {"a": block(drives, settings, exposures), "b": moved(block(drives, settings, exposures), 1.0)}
@@ -151,9 +155,8 @@ def test_relative_looks_of_one_drive_stay(tmp_path, monkeypatch):
     torch.testing.assert_close(half, 0.5 * (first + second))
 
 
-def test_a_look_travels_to_blocks_that_never_saw_it(tmp_path, monkeypatch):
+def test_a_look_travels_to_blocks_that_never_saw_it(tmp_path):
     """Noon was seen by the first of a chain alone: it reaches the last through the middle one."""
-    fit_for_long(monkeypatch)
     settings = config("appearance_embedding.use_global_appearance=true")
     links = write_city(
         tmp_path,
@@ -165,11 +168,11 @@ def test_a_look_travels_to_blocks_that_never_saw_it(tmp_path, monkeypatch):
     assert "a" not in alignment.blocks
     noon = {pair.blocks: pair for pair in differences if pair.drive == "noon"}
     assert set(noon) == {("a", "b")}  # b and c never saw noon: there is no difference to speak of before
-    assert noon["a", "b"].after < noon["a", "b"].before / 5
+    assert noon["a", "b"].after < noon["a", "b"].before / 20
     rays = camera_rays(scene_of().cameras["0"], scene_of().images[0].world_from_cam, 16, 12)
     show = {name: city.model(name).render(rays, city.code_for(name, None, "noon")).rgb for name in "ac"}
     raw = city.model("c").render(rays, city.model("c").code_for(None, "noon")).rgb
-    assert (show["c"] - show["a"]).abs().mean() < 0.25 * (raw - show["a"]).abs().mean()
+    assert (show["c"] - show["a"]).abs().mean() < 0.1 * (raw - show["a"]).abs().mean()
 
 
 def test_a_root_that_is_named_stays_where_it_is(tmp_path, monkeypatch):

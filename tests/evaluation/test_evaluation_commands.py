@@ -169,7 +169,7 @@ def test_evaluate_without_a_test_image_names_the_remedy_that_fits(untrained, mon
     for names, remedy in ((frozenset(), "has a test list of its own"), (None, "set dataset.test_every to 8")):
         own = replace(scene, test_names=names)
         monkeypatch.setattr("blocknerf.evaluation.evaluate.open_scene", lambda *_, own=own: own)
-        monkeypatch.setattr("blocknerf.evaluation.evaluate.split_images", lambda *_: ((), ()))
+        monkeypatch.setattr("blocknerf.evaluation.evaluate.planned_split", lambda *_: ((), ()))
         with pytest.raises(UserError, match=f"no test image to evaluate on.*{remedy}"):
             evaluate(untrained)
 

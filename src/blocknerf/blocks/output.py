@@ -4,9 +4,11 @@ OUT/config.json   the configuration    OUT/scene.json   where the scene lies, an
 OUT/plan.json     the plan             OUT/map.png      the plan as a picture
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from blocknerf.blocks.growth import grow_plan
 from blocknerf.blocks.map import draw_map
 from blocknerf.blocks.plan import Plan, read_plan, write_plan
 from blocknerf.blocks.planner import make_plan, planning_hash
@@ -56,6 +58,33 @@ def plan_scene(config: Config, data_root: Path, output_dir: Path) -> tuple[Confi
     return config, scene, plan
 
 
+def update_scene(
+    config: Config, data_root: Path, output_dir: Path, block_ids: Sequence[str]
+) -> tuple[Config, Scene, Plan]:
+    """As `plan_scene`, for a scene that may have new images: its plan gives them to the blocks `block_ids` alone.
+
+    Raises UserError when there is no plan, when the configuration is another, or when old images were changed.
+    """
+    _, plan = load_output(output_dir)
+    _require_configuration(output_dir, config)
+    scene = read_scene(data_root, config.dataset)
+    grown = grow_plan(plan, scene, config, block_ids)
+    for before, after in zip(plan.blocks, grown.blocks, strict=True):
+        train, test = (
+            len(getattr(after, kind)) - len(getattr(before, kind)) for kind in ("train_images", "test_images")
+        )
+        if before.id in block_ids:
+            log.info("Block %s is given %d new training images and %d test images.", before.id, train, test)
+    given = {name for block in grown.blocks for name in (*block.train_images, *block.test_images)}
+    left = len([name for name in grown.later_images if name not in given])
+    if left:
+        log.info("%d new images belong to other blocks; update those as well to have them learned.", left)
+    _write_origin(output_dir, grown.scene_hash, config, data_root)
+    write_plan(output_dir / "plan.json", grown)
+    draw_map(output_dir / "map.png", grown, scene)
+    return config, scene, grown
+
+
 def check_output(output_dir: Path, hash_of_scene: str, config: Config) -> None:
     """Raises UserError when the folder belongs to another scene or configuration.
 
@@ -68,8 +97,13 @@ def check_output(output_dir: Path, hash_of_scene: str, config: Config) -> None:
         if known_hash != hash_of_scene:
             raise UserError(
                 f"{output_dir} belongs to another scene (that of {root}, or the capture has changed since). "
-                "Give another --output-dir, or the --data-root that it was made from."
+                "Give another --output-dir, or the --data-root that it was made from; where images were added, "
+                "--blocks with --update."
             )
+    _require_configuration(output_dir, config)
+
+
+def _require_configuration(output_dir: Path, config: Config) -> None:
     if (output_dir / "config.json").is_file() and _has_learned(output_dir):
         changed = differences(load_config(output_dir / "config.json"), config)
         if changed:

@@ -10,6 +10,7 @@ from blocknerf.blocks.ground import GroundFrame
 from blocknerf.blocks.placement import Cells
 from blocknerf.core.errors import UserError
 from blocknerf.core.files import read_json, write_json
+from blocknerf.scene.scene import ImageRecord, Scene
 
 PLAN_VERSION = 1
 
@@ -69,7 +70,9 @@ class Plan:
     config_hash: str
     blocks: tuple[BlockSpec, ...]
     merged: tuple[tuple[str, str, int], ...] = ()  # (block given up, the neighbour that took it, its images)
-    layout: Layout | None = None  # only pictures and blocks divided by surface need it
+    layout: Layout | None = None  # only pictures and blocks divided by surface need it, and updates
+    earlier_scene_hashes: tuple[str, ...] = ()  # of the scene before images came to it; its blocks are still good
+    later_images: tuple[str, ...] = ()  # ids of the images that came since the plan was made, given to a block or not
 
     def block(self, block_id: str) -> BlockSpec:
         for block in self.blocks:
@@ -78,11 +81,27 @@ class Plan:
         known = ", ".join(block.id for block in self.blocks)
         raise UserError(f"The plan has no block {block_id!r}. It has: {known}.")
 
+    @property
+    def links(self) -> dict[str, tuple[str, ...]]:
+        """By block id: its neighbours."""
+        return {block.id: block.neighbours for block in self.blocks}
+
     def ground(self) -> Layout:
         """Raises UserError when the plan carries no layout."""
         if self.layout is None:
             raise UserError("The plan says nothing of the ground that it lies on. Delete plan.json and plan again.")
         return self.layout
+
+
+def planned_split(plan: Plan, scene: Scene) -> tuple[tuple[ImageRecord, ...], tuple[ImageRecord, ...]]:
+    """(train, test) images that any block is given, each sorted by name.
+
+    This is the scene's split when the plan was made, and stays it for old images when new ones come between them.
+    """
+    images = sorted(scene.images, key=lambda image: image.name)
+    train = {name for block in plan.blocks for name in block.train_images}
+    test = {name for block in plan.blocks for name in block.test_images}
+    return tuple(image for image in images if image.id in train), tuple(image for image in images if image.id in test)
 
 
 def write_plan(path: Path, plan: Plan) -> None:
@@ -102,7 +121,8 @@ def read_plan(path: Path) -> Plan:
         blocks = tuple(_block_from_json(block) for block in tree["blocks"])
         merged = tuple((str(a), str(b), int(n)) for a, b, n in tree["merged"])
         layout = tree["layout"] and Layout.from_json(tree["layout"])
-        plan = Plan(tree["scene_hash"], tree["config_hash"], blocks, merged, layout)
+        earlier, later = (tuple(map(str, tree.get(key, ()))) for key in ("earlier_scene_hashes", "later_images"))
+        plan = Plan(tree["scene_hash"], tree["config_hash"], blocks, merged, layout, earlier, later)
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(
             f"The plan {path} is damaged ({error!r}). Delete it and plan again: the same scene and configuration give "
@@ -120,6 +140,8 @@ def _to_json(plan: Plan) -> dict[str, Any]:
         "blocks": [{name: getattr(block, name) for name in BlockSpec.__slots__} for block in plan.blocks],
         "merged": plan.merged,
         "layout": plan.layout and {name: getattr(plan.layout, name) for name in Layout.__slots__},
+        "earlier_scene_hashes": plan.earlier_scene_hashes,
+        "later_images": plan.later_images,
     }
 
 

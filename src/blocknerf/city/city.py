@@ -97,7 +97,7 @@ class City:
                 len(missing), len(found), ", ".join(missing),
             )  # fmt: skip
         for block in blocks:
-            block.require_scene(manifest.scene_hash)
+            block.require_scene((manifest.scene_hash, *manifest.earlier_scene_hashes))
         return City(manifest, blocks, memory_budget_gb, load, _still_fitting(read_alignment(out), blocks))
 
     @property
@@ -283,8 +283,8 @@ class AvailableBlock:
         folder = block_folder(out, block.id)
         return AvailableBlock(block.id, block.anchor_world, block.cells_xy, folder, name, read_block_meta(folder, name))
 
-    def require_scene(self, scene_hash: str) -> None:
-        if self.meta.get("scene_hash", scene_hash) != scene_hash:
+    def require_scene(self, scene_hashes: tuple[str, ...]) -> None:
+        if self.meta.get("scene_hash", scene_hashes[0]) not in scene_hashes:
             raise UserError(
                 f"The block file {self.folder / self.file}.json belongs to another scene than the city around it. "
                 f"Train that block again: `blocknerf train ... --blocks {self.id} --overwrite`."

@@ -35,6 +35,7 @@ class Manifest:
     max_composited: int
     blocks: tuple[CityBlock, ...]
     layout: Layout | None = None  # needed where pictures are blended by what they show
+    earlier_scene_hashes: tuple[str, ...] = ()  # of scenes that this one has grown from; their blocks are good here
 
 
 def manifest_of(plan: Plan, config: BlockManagerConfig) -> Manifest:
@@ -46,6 +47,7 @@ def manifest_of(plan: Plan, config: BlockManagerConfig) -> Manifest:
         max_composited=config.max_composited,
         blocks=tuple(CityBlock(block.id, block.anchor_world, block.cells_xy) for block in plan.blocks),
         layout=plan.layout,
+        earlier_scene_hashes=plan.earlier_scene_hashes,
     )
 
 
@@ -77,6 +79,7 @@ def read_manifest(out: Path) -> Manifest:
             max_composited=int(tree["max_composited"]),
             blocks=tuple(_block_from_json(block) for block in tree["blocks"]),
             layout=tree["layout"] and Layout.from_json(tree["layout"]),
+            earlier_scene_hashes=tuple(str(old) for old in tree.get("earlier_scene_hashes", ())),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(

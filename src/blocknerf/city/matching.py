@@ -126,7 +126,9 @@ def blocks_with_codes(city: City) -> list[str]:
     """Ids of trained blocks. Raises UserError where there are fewer than two, or where they have no codes to move."""
     if len(city.ids) < 2:
         raise UserError(f"The city has one trained block ({city.ids[0]}); appearance is aligned between two or more.")
-    without = [block_id for block_id in city.ids if appearance_width(_model(city, block_id)) == 0]
+    without = [
+        name for name in city.ids if not city.meta(name)["model"]["config"]["training"]["use_appearance_embedding"]
+    ]
     if without:
         raise UserError(
             f"Block {', '.join(without)} was trained without appearance codes, and nothing else is moved to align "

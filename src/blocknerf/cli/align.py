@@ -8,7 +8,7 @@ import tyro
 from rich import box
 from rich.table import Table
 
-from blocknerf.core.logging import console
+from blocknerf.core.logging import console, log
 
 
 def align(
@@ -38,12 +38,26 @@ def align(
     config, plan = load_output(out)
     city, scene = City.open(out), open_scene(out, config, data_root)
     use_threads(available_cores())
-    links = {block.id: block.neighbours for block in plan.blocks}
     with console.status("Aligning blocks"):
-        alignment, differences = align_city(city, links, scene, config.training.seed, root)
+        alignment, differences = align_city(city, plan.links, scene, config.training.seed, root)
     path = write_alignment(out, alignment)
     console.print(differences_table(differences))
     console.print(f"Alignment: {path}", soft_wrap=True, highlight=False, markup=False)
+
+
+def align_updated(out: Path, scene, plan, config, block_ids: Sequence[str]) -> None:
+    """Aligns blocks that were just updated with their neighbours, where there is something to align."""
+    from blocknerf.city.alignment import write_alignment
+    from blocknerf.city.city import City
+    from blocknerf.city.matching import align_blocks
+
+    city = City.open(out)
+    if len(city.ids) < 2 or not config.training.use_appearance_embedding:
+        log.info("There is nothing to align: one block, or blocks without appearance codes.")
+        return
+    alignment, differences = align_blocks(city, plan.links, scene, config.training.seed, block_ids)
+    write_alignment(out, alignment)
+    console.print(differences_table(differences))
 
 
 def differences_table(differences: Sequence) -> Table:

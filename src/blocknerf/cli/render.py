@@ -149,11 +149,11 @@ def _two_names(appearance, train):
 
 def _open_scene(out, data_root):
     from blocknerf.blocks.output import load_output, open_scene
-    from blocknerf.scene.splits import split_images
+    from blocknerf.blocks.plan import planned_split
 
-    config, _ = load_output(out)
+    config, plan = load_output(out)
     scene = open_scene(out, config, data_root)
-    train, test = split_images(scene, config.dataset.test_every)
+    train, test = planned_split(plan, scene)
     return scene, train, test, config.dataset.image_downsample
 
 

@@ -21,6 +21,7 @@ def train(
     jobs: Annotated[int, tyro.conf.arg(metavar="N")] = 1,
     resume: bool = False,
     overwrite: bool = False,
+    update: bool = False,
 ) -> None:
     """Trains every block of a scene; each is a field of its own with files of its own.
 
@@ -37,16 +38,23 @@ def train(
         jobs: Blocks trained at once, each in a process with its share of the cores.
         resume: Leave finished blocks alone and go on with begun ones.
         overwrite: Give up what these blocks had learned.
+        update: Train the blocks that --blocks names again, from what they have learned, on their old images and those
+            that the scene has gained since; then align them with their neighbours. No other block is touched.
     """
-    from blocknerf.blocks.output import plan_scene
+    from blocknerf.blocks.output import plan_scene, update_scene
+    from blocknerf.cli.align import align_updated
     from blocknerf.cli.plan import print_plan
     from blocknerf.training.run import Run, train_blocks
 
-    base = base_config(config, output_dir, resume)
-    settings, scene, planned = plan_scene(load_config(base, overrides), data_root, output_dir)
+    block_ids = _block_ids(blocks)
+    settings = load_config(base_config(config, output_dir, resume or update), overrides)
+    if update:
+        _check_update(output_dir, block_ids, resume or overwrite)
+        settings, scene, planned = update_scene(settings, data_root, output_dir, block_ids)
+    else:
+        settings, scene, planned = plan_scene(settings, data_root, output_dir)
     start_logging(output_dir / "logs" / "train.log")
     print_plan(planned, scene, settings)
-    block_ids = _block_ids(blocks)
     with _progress_bars() as bars:
         tasks = {}
 
@@ -61,9 +69,11 @@ def train(
                 left=f"{_clock(progress.remaining_s)} left",
             )
 
-        run = Run(settings, scene, planned, output_dir)
+        run = Run(settings, scene, planned, output_dir, update)
         results = train_blocks(run, block_ids, jobs, resume, overwrite, report)
     console.print(_results_table(results) if results else "Every block is trained already.")
+    if update:
+        align_updated(output_dir, scene, planned, settings, block_ids)
     log.info("The city is in %s. Look at it with `blocknerf evaluate %s`.", output_dir, output_dir)
 
 
@@ -71,6 +81,22 @@ def base_config(config: Path | None, output_dir: Path, resume: bool) -> Path | N
     """The file that overrides are applied to: what --resume goes on with is the folder's own, unless one is given."""
     own = output_dir / "config.json"
     return own if config is None and resume and own.is_file() else config
+
+
+def _check_update(output_dir: Path, block_ids: tuple[str, ...], otherwise: bool) -> None:
+    """Says what stands against an update before anything is written."""
+    from blocknerf.blocks.output import load_output
+    from blocknerf.training.update import require_learned
+
+    if not block_ids:
+        raise UserError("--update needs --blocks: say which blocks are to be trained again, as in --blocks 003.")
+    if otherwise:
+        raise UserError(
+            "--update begins from what a block has learned; it goes with neither --overwrite nor --resume. To go on "
+            "with an update that was stopped, give --resume in its place, then run `blocknerf align`."
+        )
+    _, plan = load_output(output_dir)
+    require_learned([plan.block(block_id) for block_id in block_ids], output_dir)
 
 
 def _block_ids(blocks: str | None) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from rich.progress import track
 from torch import Tensor
 
 from blocknerf.blocks.output import load_output, open_scene
+from blocknerf.blocks.plan import planned_split
 from blocknerf.city.city import City
 from blocknerf.city.pictures import to_bytes, write_png
 from blocknerf.core.errors import UserError
@@ -30,7 +31,6 @@ from blocknerf.evaluation.views import HeldOutImage, Photographs, Views, picture
 from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.models.fit import appearance_width
 from blocknerf.scene.scene import ImageRecord
-from blocknerf.scene.splits import split_images
 from blocknerf.scene.store import ImageStore
 
 METRICS_VERSION = 1
@@ -52,11 +52,11 @@ def evaluate(
     Without `protocols`, those that make sense for the city and the scene. Writes OUT/report/metrics.json, index.html
     and pictures; returns what metrics.json holds. Raises UserError when there is no trained block or no test image.
     """
-    config, _ = load_output(out)
+    config, plan = load_output(out)
     city = City.open(out)
     scene = open_scene(out, config, data_root)
     store = ImageStore.open(scene, config.dataset.image_downsample, out / "store")
-    _, test_images = split_images(scene, config.dataset.test_every)
+    _, test_images = planned_split(plan, scene)
     images = [image for image in test_images if image.id in store.records]
     if not images and scene.test_names is not None:
         raise UserError(

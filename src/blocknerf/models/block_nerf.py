@@ -189,13 +189,14 @@ class BlockNeRF(nn.Module):
             description["radius_m"],
             tuple(description["image_ids"]),
             tuple(description["drives"]),
-            exposures=_exposures(description["exposures"]),
+            exposures=exposures_from_json(description["exposures"]),
         )
         model.load_state_dict(tensors, strict=True)
         return model.eval()
 
 
-def _exposures(tree: dict[str, Any] | None) -> Exposures | None:
+def exposures_from_json(tree: dict[str, Any] | None) -> Exposures | None:
+    """Of the entry `exposures` of a block's description."""
     if tree is None:
         return None
     least, largest = tree["range_stops"]

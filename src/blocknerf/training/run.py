@@ -12,21 +12,23 @@ from multiprocessing.queues import Queue
 from pathlib import Path
 from queue import Empty
 
-from blocknerf.blocks.plan import BlockSpec, Plan
+from blocknerf.blocks.plan import BlockSpec, Plan, planned_split
 from blocknerf.blocks.surface import tiles_of_block
-from blocknerf.city.block_file import delete_block, has_block, read_block
+from blocknerf.city.block_file import delete_block, has_block, read_block, read_block_meta
 from blocknerf.city.manifest import block_folder, manifest_of, write_manifest
 from blocknerf.core.config import Config
 from blocknerf.core.errors import UserError
 from blocknerf.core.logging import log, start_logging
+from blocknerf.core.types import Exposures
+from blocknerf.models.block_nerf import BlockNeRF, exposures_from_json
 from blocknerf.runtime.signals import StopSignal, leave_interrupts_to_parent
 from blocknerf.runtime.threads import available_cores, use_threads
 from blocknerf.scene.exposures import scene_exposures
 from blocknerf.scene.sampler import PixelSampler
 from blocknerf.scene.scene import Scene
-from blocknerf.scene.splits import split_images
 from blocknerf.scene.store import ImageStore
 from blocknerf.training.trainer import BlockNeRFTrainer, BlockResult, Progress
+from blocknerf.training.update import grown_block
 from blocknerf.training.warm_up import warm_up
 
 Report = Callable[[str, Progress], None]
@@ -40,6 +42,8 @@ class Run:
     scene: Scene
     plan: Plan
     output_dir: Path
+    update: bool = False
+    """Blocks go on from their weights of before, with whatever images were added to them."""
 
 
 def train_blocks(
@@ -54,7 +58,7 @@ def train_blocks(
     if jobs < 1:
         raise UserError(f"--jobs {jobs}: at least one block must be trained at a time.")
     wanted = [run.plan.block(block_id) for block_id in dict.fromkeys(block_ids)] or list(run.plan.blocks)
-    todo = _still_to_do(run.output_dir, wanted, resume, overwrite)
+    todo = _to_update(run.output_dir, wanted) if run.update else _still_to_do(run.output_dir, wanted, resume, overwrite)
     store = _open_store(run, progress=True)
     write_manifest(run.output_dir, manifest_of(run.plan, run.config.block_manager))
     if jobs <= 1 or len(todo) <= 1:
@@ -69,15 +73,17 @@ def train_one(
     """Trains one block from its checkpoint, where it has one, to its end; KeyboardInterrupt when asked to `stop`."""
     tensorboard_dir = run.output_dir / "tensorboard" / block.id if run.config.logging.use_tensorboard else None
     folder = block_folder(run.output_dir, block.id)
-    train_images, _ = split_images(run.scene, run.config.dataset.test_every)
+    learned = grown_block(folder, block, store) if run.update else None
     tiles = None
     if run.config.block_manager.divide_by == "surface":
         tiles = tiles_of_block(run.scene, run.plan, block, run.config.block_manager.block_size / 2)
     trainer = BlockNeRFTrainer(
         *(run.config, block, store, run.plan.scene_hash, folder, tensorboard_dir, report),
-        exposures=scene_exposures(train_images),
+        exposures=_exposures(run, folder, learned),
         tiles=tiles,
     )
+    if learned is not None:
+        trainer.model.load_state_dict(learned.state_dict(), strict=True)
     warm_up(PixelSampler(store, trainer.image_ids, batch_size=8, seed=0), run.config.block_nerf.backbone)
     if trainer.resume():
         log.info("Block %s goes on at step %d.", block.id, trainer.step)
@@ -89,6 +95,23 @@ def train_one(
         block.id, result.steps, result.train_s, result.rays_per_s, psnr,
     )  # fmt: skip
     return result
+
+
+def _exposures(run: Run, folder: Path, learned: BlockNeRF | None) -> Exposures | None:
+    """Those that a block was begun with, where it was begun: 0 stops stay what they were when the scene grows."""
+    if learned is not None:
+        return None if learned.exposure is None else learned.exposure.exposures
+    if has_block(folder, "checkpoint"):
+        return exposures_from_json(read_block_meta(folder, "checkpoint")["model"]["exposures"])
+    return scene_exposures(planned_split(run.plan, run.scene)[0])
+
+
+def _to_update(output_dir: Path, blocks: list[BlockSpec]) -> list[BlockSpec]:
+    """All of them. `latest` stays until the first save, so that the city stays whole."""
+    for block in blocks:
+        for name in ("checkpoint", "best"):
+            delete_block(block_folder(output_dir, block.id), name)
+    return blocks
 
 
 def _still_to_do(output_dir: Path, blocks: list[BlockSpec], resume: bool, overwrite: bool) -> list[BlockSpec]:

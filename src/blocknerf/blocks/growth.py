@@ -1,0 +1,96 @@
+"""A capture that grew after its plan was made: which of the new images are given to a block.
+
+The plan is extended for the blocks that are asked for and stays as it is for all others. Nothing that it settled moves:
+cells, cubes, neighbours, and who learns from which of the old images.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from jaxtyping import Bool
+
+from blocknerf.blocks.assignment import SHARE_SEEN, claim_images
+from blocknerf.blocks.plan import BlockSpec, Plan
+from blocknerf.blocks.sights import gather_sights
+from blocknerf.blocks.surface import claim_surfaces, shown_ground
+from blocknerf.core.config import Config
+from blocknerf.core.errors import UserError
+from blocknerf.scene.scene import ImageRecord, Scene, scene_hash
+
+
+def grow_plan(plan: Plan, scene: Scene, config: Config, block_ids: Sequence[str]) -> Plan:
+    """The plan with the images that came later given to those of `block_ids` that they belong to.
+
+    They stand behind a block's old images, by name. Where the scene has no test list of its own, an image that comes
+    later is a test image when its id is divisible by `dataset.test_every`: that depends on no other image.
+    Raises UserError when old images are gone or were changed, or for a block that the plan does not have.
+    """
+    known = {name for block in plan.blocks for name in (*block.train_images, *block.test_images)} | {*plan.later_images}
+    _require_the_old_scene(plan, scene, known)
+    new = sorted((image for image in scene.images if image.id not in known), key=lambda image: image.name)
+    later = (*plan.later_images, *(image.id for image in new))
+    of_later = sorted((image for image in scene.images if image.id in set(later)), key=lambda image: image.name)
+    chosen = {plan.block(block_id).id for block_id in block_ids}
+    blocks = tuple(
+        _with(block, plan, scene, of_later, config) if block.id in chosen else block for block in plan.blocks
+    )
+    now = scene_hash(scene)
+    earlier = tuple(dict.fromkeys((*plan.earlier_scene_hashes, plan.scene_hash)))
+    earlier = tuple(old for old in earlier if old != now)
+    return replace(plan, scene_hash=now, blocks=blocks, later_images=later, earlier_scene_hashes=earlier)
+
+
+def _require_the_old_scene(plan: Plan, scene: Scene, known: set[str]) -> None:
+    old = tuple(image for image in scene.images if image.id in known)
+    if len(old) < len(known):
+        raise UserError(
+            f"{len(known) - len(old)} of the {len(known)} images that the blocks were planned for are no longer in "
+            f"{scene.root}, or their files were changed. An update adds images; give the old ones with them, as they "
+            "were, or train into another output folder."
+        )
+    if scene_hash(replace(scene, images=old)) != plan.scene_hash:
+        raise UserError(
+            f"Poses or cameras of the old images in {scene.root} are not those that the blocks were trained with. "
+            "Register new images in the frame of the old reconstruction and leave its poses as they are, or train "
+            "into another output folder."
+        )
+
+
+def _with(block: BlockSpec, plan: Plan, scene: Scene, later: Sequence[ImageRecord], config: Config) -> BlockSpec:
+    here = {*block.train_images, *block.test_images}
+    images = [image for image in later if image.id not in here]
+    if not images:
+        return block
+    mine = [
+        image for image, is_mine in zip(images, _claimed(block, plan, scene, images, config), strict=True) if is_mine
+    ]
+    test = tuple(image.id for image in mine if _is_test(image, scene, config.dataset.test_every))
+    train = tuple(image.id for image in mine if image.id not in test)
+    return replace(block, train_images=block.train_images + train, test_images=block.test_images + test)
+
+
+def _claimed(
+    block: BlockSpec, plan: Plan, scene: Scene, images: Sequence[ImageRecord], config: Config
+) -> Bool[np.ndarray, " images"]:
+    """Whether the block is given each image, by the rules that the plan was made with."""
+    layout = plan.ground()
+    cells = layout.cells(tuple(center for one in plan.blocks for center in one.cells_xy))
+    own = np.concatenate([np.full(len(one.cells_xy), one.id == block.id) for one in plan.blocks])
+    frame = layout.frame()
+    width, depth = np.ptp(frame.to_ground(scene.centers_world)[:, :2], axis=0).tolist()
+    frame = replace(frame, extent_m=(width, depth))
+    poses = np.stack([image.world_from_cam for image in images])
+    cameras_xy, open_m = frame.to_ground(poses[:, :, 3])[:, :2], config.block_manager.block_size / 2
+    if config.block_manager.divide_by == "surface":
+        claims = claim_surfaces(cells, cameras_xy, shown_ground(scene, images, frame, open_m))
+    else:
+        claims = claim_images(cells, cameras_xy, gather_sights(scene, images, frame, poses, open_m))
+    near = (claims.home | claims.within)[:, own].any(axis=1)
+    return near | (claims.seen[:, own].sum(axis=1) >= SHARE_SEEN)
+
+
+def _is_test(image: ImageRecord, scene: Scene, test_every: int) -> bool:
+    if scene.test_names is not None:
+        return image.name in scene.test_names
+    return test_every > 0 and int(image.id, 16) % test_every == 0
