@@ -164,7 +164,7 @@ def test_an_image_that_is_nearly_hidden_is_named(tmp_path: Path, caplog: pytest.
         return found
 
     make_masks(tmp_path, all_but_a_corner, SETTINGS, 0.0, overwrite=False)
-    (warning,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    (warning,) = {record.getMessage() for record in caplog.records if record.levelname == "WARNING"}
     assert warning.startswith("1 images are hidden to 95 % or more: noon/1.png.")
 
 
