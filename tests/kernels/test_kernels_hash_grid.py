@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from blocknerf.kernels.hash_grid import hash_encode, hash_encode_torch, level_resolutions
+from blocknerf.kernels.hash_grid import FEATURES, hash_encode, hash_encode_torch, level_resolutions
 from blocknerf.kernels.registry import use_backend
 from blocknerf.kernels.row_gradient import RowGradient
 
@@ -85,3 +85,9 @@ def test_the_same_gradient_every_time():
 def test_resolutions_run_from_base_to_finest():
     assert level_resolutions(8, 16, 2048).tolist() == [16, 32, 64, 128, 256, 512, 1024, 2048]
     assert level_resolutions(1, 16, 2048).tolist() == [16]
+
+
+@pytest.mark.parametrize(("rows", "features"), [(12, FEATURES), (16, FEATURES // 2)])
+def test_a_table_that_the_kernel_would_read_past_is_refused(rows, features):
+    with pytest.raises(ValueError, match=f"has {rows} of {features}"):
+        hash_encode(torch.rand(5, 3), torch.zeros(2, rows, features), level_resolutions(2, 2, 4))

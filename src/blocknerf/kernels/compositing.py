@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from blocknerf.kernels import compositing_numba
+from blocknerf.kernels.arrays import array_of
 from blocknerf.kernels.registry import backend_for
 
 
@@ -46,21 +47,17 @@ def accumulate_torch(
 class _RenderWeights(torch.autograd.Function):
     @staticmethod
     def forward(ctx, density, edges):  # pyright: ignore[reportIncompatibleMethodOverride]
-        weights = torch.empty_like(density, memory_format=torch.contiguous_format)
-        compositing_numba.weights(density.detach().numpy(), edges.numpy(), weights.numpy())
+        weights = torch.empty(density.shape)
+        compositing_numba.weights(array_of(density), array_of(edges), weights.numpy())
         ctx.save_for_backward(density, edges, weights)
         return weights
 
     @staticmethod
     def backward(ctx, grad_weights):  # pyright: ignore[reportIncompatibleMethodOverride]
         density, edges, weights = ctx.saved_tensors
-        grad_density = torch.empty_like(weights)
+        grad_density = torch.empty(weights.shape)
         compositing_numba.weights_backward(
-            density.detach().numpy(),
-            edges.numpy(),
-            weights.detach().numpy(),
-            grad_weights.numpy(),
-            grad_density.numpy(),
+            array_of(density), array_of(edges), array_of(weights), array_of(grad_weights), grad_density.numpy()
         )
         return grad_density, None
 
@@ -69,7 +66,7 @@ class _Accumulate(torch.autograd.Function):
     @staticmethod
     def forward(ctx, weights, values):  # pyright: ignore[reportIncompatibleMethodOverride]
         total = torch.empty(values.shape[0], values.shape[2])
-        compositing_numba.accumulate(weights.detach().numpy(), values.detach().numpy(), total.numpy())
+        compositing_numba.accumulate(array_of(weights), array_of(values), total.numpy())
         ctx.save_for_backward(weights, values)
         return total
 
@@ -79,7 +76,7 @@ class _Accumulate(torch.autograd.Function):
         grad_weights = torch.empty(weights.shape)
         grad_values = torch.empty(values.shape)
         compositing_numba.accumulate_backward(
-            weights.detach().numpy(), values.detach().numpy(), grad_total.contiguous().numpy(),
+            array_of(weights), array_of(values), array_of(grad_total),
             grad_weights.numpy(), grad_values.numpy(),
         )  # fmt: skip
         return grad_weights, grad_values

@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from blocknerf.kernels import hash_grid_numba
+from blocknerf.kernels.arrays import array_of
 from blocknerf.kernels.registry import backend_for
 from blocknerf.kernels.row_gradient import RowGradient
 
@@ -35,9 +36,15 @@ def hash_encode(
 
     With `gradient` given, the numba kernel adds the table's gradient there instead of to `table.grad`. Points outside
     the cube are moved to its border. Differentiable in the points by either implementation.
+
+    Raises ValueError where the kernel, which checks nothing as it reads, does not fit the table: FEATURES to a row, and
+    a number of rows that is a power of two.
     """
     if backend_for(table) == "torch":
         return hash_encode_torch(points, table, resolutions)
+    _, rows, features = table.shape
+    if features != FEATURES or rows & (rows - 1):
+        raise ValueError(f"The kernel wants 2^n rows of {FEATURES} features; the table has {rows} of {features}.")
     return _HashEncode.apply(points, table, resolutions, gradient)  # pyright: ignore[reportReturnType]
 
 
@@ -74,7 +81,7 @@ class _HashEncode(torch.autograd.Function):
     @staticmethod
     def forward(ctx, points, table, resolutions, gradient):  # pyright: ignore[reportIncompatibleMethodOverride]
         encoded = torch.empty(points.shape[0], table.shape[0] * table.shape[2])
-        hash_grid_numba.encode(points.detach().numpy(), table.detach().numpy(), resolutions.numpy(), encoded.numpy())
+        hash_grid_numba.encode(array_of(points), array_of(table), array_of(resolutions), encoded.numpy())
         ctx.save_for_backward(points, table, resolutions)
         ctx.gradient = gradient
         return encoded
@@ -82,17 +89,17 @@ class _HashEncode(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad_encoded):  # pyright: ignore[reportIncompatibleMethodOverride]
         points, table, resolutions = ctx.saved_tensors
-        grad = grad_encoded.contiguous().numpy()
+        grad = array_of(grad_encoded)
         grad_points = grad_table = None
         if ctx.needs_input_grad[0]:
-            grad_points = torch.empty_like(points)
+            grad_points = torch.empty(points.shape)
             hash_grid_numba.encode_backward_points(
-                points.detach().numpy(), table.detach().numpy(), resolutions.numpy(), grad, grad_points.numpy()
+                array_of(points), array_of(table), array_of(resolutions), grad, grad_points.numpy()
             )
         if ctx.needs_input_grad[1]:
             into = ctx.gradient or RowGradient(torch.zeros_like(table))
             hash_grid_numba.encode_backward_table(
-                points.detach().numpy(), resolutions.numpy(), grad, into.values.numpy(), into.seen.numpy()
+                array_of(points), array_of(resolutions), grad, into.values.numpy(), into.seen.numpy()
             )
             grad_table = into.values if ctx.gradient is None else None
         return grad_points, grad_table, None, None

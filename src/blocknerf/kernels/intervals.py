@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from blocknerf.kernels import intervals_numba
+from blocknerf.kernels.arrays import array_of
 from blocknerf.kernels.registry import backend_for
 
 PADDING = 0.01  # share of uniform added to a histogram, so that no place is never looked at (mip-NeRF, section 3.2)
@@ -29,7 +30,7 @@ def resample(
         if backend_for(edges) == "torch":
             return resample_torch(edges, weights, count, jitter)
         out = torch.empty(edges.shape[0], count + 1)
-        intervals_numba.resample(edges.numpy(), weights.detach().numpy(), jitter.numpy(), PADDING, out.numpy())
+        intervals_numba.resample(array_of(edges), array_of(weights), array_of(jitter), PADDING, out.numpy())
         return out
 
 
@@ -105,7 +106,7 @@ class _Interlevel(torch.autograd.Function):
         losses = torch.empty(weights.shape[0])
         grad = torch.empty(proposal_weights.shape)
         intervals_numba.interlevel(
-            proposal_edges.numpy(), proposal_weights.detach().numpy(), edges.numpy(), weights.numpy(), EPSILON,
+            array_of(proposal_edges), array_of(proposal_weights), array_of(edges), array_of(weights), EPSILON,
             losses.numpy(), grad.numpy(),
         )  # fmt: skip
         ctx.save_for_backward(grad)
@@ -122,7 +123,7 @@ class _Distortion(torch.autograd.Function):
     def forward(ctx, edges, weights):  # pyright: ignore[reportIncompatibleMethodOverride]
         losses = torch.empty(weights.shape[0])
         grad = torch.empty(weights.shape)
-        intervals_numba.distortion(edges.numpy(), weights.detach().numpy(), losses.numpy(), grad.numpy())
+        intervals_numba.distortion(array_of(edges), array_of(weights), losses.numpy(), grad.numpy())
         ctx.save_for_backward(grad)
         return losses.mean()
 

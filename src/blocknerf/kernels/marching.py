@@ -13,6 +13,7 @@ from blocknerf.geometry.spacing import (
     spacing_from_distance,
 )
 from blocknerf.kernels import marching_numba
+from blocknerf.kernels.arrays import array_of
 from blocknerf.kernels.registry import backend_for
 
 
@@ -30,9 +31,9 @@ def distances(
     origins, directions = origins.detach(), directions.detach()
     if backend_for(edges_s) == "torch":
         return distances_torch(origins, directions, edges_s, near, far)
-    out = torch.empty_like(edges_s)
+    out = torch.empty(edges_s.shape)
     marching_numba.distances(
-        *(origins.numpy(), directions.numpy(), edges_s.numpy()),
+        *(array_of(origins), array_of(directions), array_of(edges_s)),
         *(np.float32(near), np.float32(far), np.float32(SMALLEST_IMPACT), out.numpy()),
     )
     return out
@@ -69,17 +70,17 @@ def unit_cube_points_torch(
 class _UnitCubePoints(torch.autograd.Function):
     @staticmethod
     def forward(ctx, origins, directions, edges):  # pyright: ignore[reportIncompatibleMethodOverride]
-        starts, ways, ends = origins.detach().contiguous(), directions.detach().contiguous(), edges.contiguous()
+        starts, ways, ends = origins.detach(), directions.detach(), edges
         out = torch.empty(edges.shape[0], edges.shape[1] - 1, 3)
-        marching_numba.unit_cube_points(starts.numpy(), ways.numpy(), ends.numpy(), out.numpy())
+        marching_numba.unit_cube_points(array_of(starts), array_of(ways), array_of(ends), out.numpy())
         ctx.save_for_backward(starts, ways, ends)
         return out
 
     @staticmethod
     def backward(ctx, grad_points):  # pyright: ignore[reportIncompatibleMethodOverride]
-        starts, ways, ends = (tensor.numpy() for tensor in ctx.saved_tensors)
+        starts, ways, ends = (array_of(tensor) for tensor in ctx.saved_tensors)
         grad_origins, grad_directions = (torch.empty(len(starts), 3) for _ in range(2))
         marching_numba.unit_cube_points_backward(
-            starts, ways, ends, grad_points.contiguous().numpy(), grad_origins.numpy(), grad_directions.numpy()
+            starts, ways, ends, array_of(grad_points), grad_origins.numpy(), grad_directions.numpy()
         )
         return grad_origins, grad_directions, None

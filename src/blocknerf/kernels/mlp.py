@@ -5,6 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from blocknerf.kernels import mlp_numba
+from blocknerf.kernels.arrays import array_of
 from blocknerf.kernels.registry import backend_for
 
 WORKERS = 8  # slabs of the weights' gradient: more than this many threads are not used; the sum's order never changes
@@ -38,7 +39,7 @@ class _TwoLayers(torch.autograd.Function):
     @staticmethod
     def forward(ctx, values, *parameters):  # pyright: ignore[reportIncompatibleMethodOverride]
         out = torch.empty(values.shape[0], parameters[2].shape[0])
-        x, weight1, bias1, weight2, bias2 = (tensor.detach().numpy() for tensor in (values, *parameters))
+        x, weight1, bias1, weight2, bias2 = (array_of(tensor) for tensor in (values, *parameters))
         mlp_numba.forward(x, weight1, bias1, weight2, bias2, out.numpy())
         ctx.save_for_backward(values, *parameters)
         return out
@@ -48,10 +49,10 @@ class _TwoLayers(torch.autograd.Function):
         values, *parameters = ctx.saved_tensors
         grad_values = torch.empty(values.shape)
         slabs = [torch.zeros(WORKERS, *parameter.shape) for parameter in parameters]
-        x, weight1, bias1, weight2 = (tensor.detach().numpy() for tensor in (values, *parameters[:3]))
+        x, weight1, bias1, weight2 = (array_of(tensor) for tensor in (values, *parameters[:3]))
         grad1, grad_bias1, grad2, grad_bias2 = (slab.numpy() for slab in slabs)
         mlp_numba.backward(
-            x, weight1, bias1, weight2, grad_out.contiguous().numpy(),
+            x, weight1, bias1, weight2, array_of(grad_out),
             grad_values.numpy(), grad1, grad_bias1, grad2, grad_bias2,
         )  # fmt: skip
         return grad_values, *(slab.sum(0) for slab in slabs)

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from blocknerf.kernels import proposal_numba
+from blocknerf.kernels.arrays import array_of
 from blocknerf.kernels.marching import unit_cube_points_torch
 from blocknerf.kernels.registry import backend_for
 from blocknerf.kernels.row_gradient import RowGradient
@@ -57,7 +58,7 @@ class _ProposalDensity(torch.autograd.Function):
     def forward(ctx, origins, directions, edges, grid, gradient):  # pyright: ignore[reportIncompatibleMethodOverride]
         density = torch.empty(edges.shape[0], edges.shape[1] - 1)
         proposal_numba.density(
-            origins.numpy(), directions.numpy(), edges.numpy(), grid.detach().numpy(), density.numpy()
+            array_of(origins), array_of(directions), array_of(edges), array_of(grid), density.numpy()
         )
         ctx.save_for_backward(origins, directions, edges, grid, density)
         ctx.gradient = gradient
@@ -68,8 +69,8 @@ class _ProposalDensity(torch.autograd.Function):
         origins, directions, edges, grid, density = ctx.saved_tensors
         into = ctx.gradient or RowGradient(torch.zeros(1, grid.numel(), 1))
         proposal_numba.density_backward(
-            origins.numpy(), directions.numpy(), edges.numpy(), density.detach().numpy(),
-            grad_density.contiguous().numpy(), grid.shape[0],
+            array_of(origins), array_of(directions), array_of(edges), array_of(density),
+            array_of(grad_density), grid.shape[0],
             into.values.numpy().reshape(-1), into.seen.numpy()[0],
         )  # fmt: skip
         return None, None, None, into.values.view_as(grid) if ctx.gradient is None else None, None

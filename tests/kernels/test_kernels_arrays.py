@@ -1,0 +1,63 @@
+"""Whatever strides a tensor has, compiled kernels see one kind of array, so that their sums round in one way."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from blocknerf.kernels import compositing_numba, hash_grid_numba, intervals_numba, marching_numba, mlp_numba
+from blocknerf.kernels.arrays import array_of
+from blocknerf.kernels.compositing import accumulate, render_weights
+from blocknerf.kernels.hash_grid import hash_encode
+from blocknerf.kernels.intervals import distortion_loss, interlevel_loss
+from blocknerf.kernels.marching import distances, unit_cube_points
+from blocknerf.kernels.mlp import two_layers
+
+RAYS, SAMPLES = 6, 5
+
+
+def _apart(*shape: int) -> Tensor:
+    """Positive values whose neighbours do not lie beside each other in memory."""
+    return torch.rand(*shape, 2, generator=torch.Generator().manual_seed(0))[..., 0]
+
+
+def _call_everything() -> None:
+    edges = _apart(RAYS, SAMPLES + 1).cumsum(-1)
+    edges = torch.stack([edges, edges], -1)[..., 0]
+    density, rays = _apart(RAYS, SAMPLES).requires_grad_(), _apart(RAYS, 3).requires_grad_()
+    weights = render_weights(density, edges)
+    accumulate(_apart(RAYS, SAMPLES).requires_grad_(), _apart(RAYS, SAMPLES, 3).requires_grad_()).sum().backward()
+    (weights * _apart(RAYS, SAMPLES)).sum().backward()
+    interlevel_loss(edges, density, edges, _apart(RAYS, SAMPLES)).backward()
+    distortion_loss(edges, density).backward()
+    distances(rays, rays, edges, 0.1, 9.0)
+    unit_cube_points(rays, rays, edges).sum().backward()
+    table = _apart(2, 16, 4).requires_grad_()
+    hash_encode(rays, table, torch.tensor([2, 4])).sum().backward()
+    layers = (_apart(4, 3), _apart(4), _apart(2, 4), _apart(2))
+    two_layers(rays, *(layer.requires_grad_() for layer in layers)).sum().backward()
+
+
+def test_kernels_are_compiled_for_one_order_of_memory():
+    _call_everything()
+    modules = (compositing_numba, hash_grid_numba, intervals_numba, marching_numba, mlp_numba)
+    kernels = [kernel for module in modules for kernel in vars(module).values() if hasattr(kernel, "signatures")]
+    layouts = {
+        kind.layout for kernel in kernels for types in kernel.signatures for kind in types if hasattr(kind, "layout")
+    }
+    assert layouts == {"C"}
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: torch.rand(3, 4), lambda: torch.rand(4, 3).T, lambda: torch.rand(3, 8)[:, ::2]]
+)
+def test_an_array_holds_the_tensors_values(make):
+    tensor = make()
+    array = array_of(tensor.requires_grad_())
+    assert array.flags.c_contiguous
+    assert array.tolist() == tensor.tolist()
+
+
+def test_nothing_is_copied_without_need():
+    tensor = torch.rand(3, 4)
+    array_of(tensor)[0, 0] = 7
+    assert tensor[0, 0] == 7
