@@ -1,17 +1,20 @@
-"""What appearance matching is worth: neighbouring blocks that saw one street at different hours, before and after.
+"""What appearance matching is worth: neighbouring blocks that saw one street in other drives, before and after.
 
-Every second block is given one hour of the synthetic street alone and the others another one, so that two neighbours
-have no look in common. `blocknerf align` then works with what they learned. Measured at test cameras in the overlap,
-none of which alignment looks at: the mean colour of a picture as both blocks show it, and each of its pixels; for both
-looks. The picture has a row per camera: one block, its neighbour before, and after.
+Each drive of the synthetic street is cut into two that take turns at its images; one belongs to every second block,
+the other one to the rest. So two neighbours share no drive; the first mostly see the earlier hours, the others the
+later ones. `blocknerf align` then works with what they learned. Measured under every look, which one of two neighbours
+never saw, at test cameras that they share, where both see well: the mean colour of their overlap as both show it, that
+of single pictures, and each pixel. The picture has a row per camera and look: one block, its neighbour, both again
+after alignment.
 
-python -m benchmarks.matching OUT [--preset tiny] [--epochs 20] [--seed 0] [section.key=value ...]
+python -m benchmarks.matching OUT [--preset hours] [--epochs 15] [--seed 0] [section.key=value ...]
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -22,19 +25,24 @@ from blocknerf.blocks.output import load_output, open_scene
 from blocknerf.blocks.plan import Plan, write_plan
 from blocknerf.city.alignment import Alignment, read_alignment
 from blocknerf.city.city import City
+from blocknerf.city.matching import SEEN_WELL, seen_by_both
 from blocknerf.city.pictures import to_bytes, write_png
+from blocknerf.core.types import RayBatch
+from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.scene.rays import camera_rays
 from blocknerf.scene.scene import ImageRecord, Scene
 
-BLOCKS = ["block_manager.placement=drives", "block_manager.block_size=25", "validation.num_val_images=0"]
+BLOCKS = ["block_manager.placement=drives", "block_manager.block_size=40", "validation.num_val_images=0"]
 CAMERAS = 6
+SIDES = ("a", "b")
 
 
 def main() -> None:
-    options = arguments(__doc__, preset="tiny")
+    options = arguments(__doc__, preset="hours")
     scene, out = options.out / "scene", options.out / "city"
     if not scene.is_dir():
         run(blocknerf("synth", scene, "--preset", options.preset, "--seed", str(options.seed)))
+        cut_drives(scene)
     place = ["--data-root", scene, "--output-dir", out]
     overrides = [*BLOCKS, f"training.num_epochs={options.epochs}", *options.overrides]
     run(blocknerf("plan", *place, *overrides))
@@ -45,37 +53,75 @@ def main() -> None:
                       "where": where()}))  # fmt: skip
 
 
+def cut_drives(scene: Path) -> None:
+    """Gives the images of a drive to two drives in turn."""
+    path = scene / "blocknerf_scene.json"
+    sidecar = json.loads(path.read_text())
+    for number, name in enumerate(sorted(sidecar["images"])):
+        sidecar["images"][name]["drive"] += "_" + SIDES[number % 2]
+    path.write_text(json.dumps(sidecar))
+
+
 def give_hours(out: Path) -> None:
-    """Leaves every block the training images of one drive: of the first and the last hour in turn."""
+    """Leaves every block the images of its own side: those of one half of the hours, and a third of the others."""
     config, plan = load_output(out)
     drive_of = {image.id: image.drive for image in open_scene(out, config).images}
-    hours = [min(drive_of.values()), max(drive_of.values())]
-    blocks = tuple(
-        replace(block, train_images=tuple(name for name in block.train_images if drive_of[name] == hours[number % 2]))
-        for number, block in enumerate(plan.blocks)
-    )
-    write_plan(out / "plan.json", replace(plan, blocks=blocks))
+    hours = sorted({drive[:-2] for drive in drive_of.values()})
+    blocks = []
+    for number, block in enumerate(plan.blocks):
+        mine = [name for name in block.train_images if drive_of[name].endswith(SIDES[number % 2])]
+        own_hours = hours[: len(hours) // 2] if number % 2 == 0 else hours[len(hours) // 2 :]
+        rare = [name for name in mine if drive_of[name][:-2] not in own_hours]
+        left_out = set(rare) - set(rare[::3])
+        blocks.append(replace(block, train_images=tuple(name for name in mine if name not in left_out)))
+    write_plan(out / "plan.json", replace(plan, blocks=tuple(blocks)))
 
 
 def figures(out: Path) -> dict:
     """Differences in 8-bit levels, before and after, and by how much they fell; writes OUT/matching.png."""
     config, plan = load_output(out)
     city, scene = City.open(out), open_scene(out, config)
-    alignment, rows, found = read_alignment(out), [], []
+    under, rows = {"before": Alignment(), "after": read_alignment(out)}, []
+    found: dict[tuple, dict[str, list[torch.Tensor]]] = {}
     for pair, image in test_cameras(plan, scene):
-        for drive in sorted(city.drives):
-            before = show(city, pair, scene, image, drive, Alignment())
-            after = show(city, pair, scene, image, drive, alignment)
-            found.append([figure for one, other in (before, after) for figure in apart(one, other)])
-            for pictures in (before, after):
-                rows.append(torch.cat(pictures, dim=1))
-    write_png(out / "matching.png", to_bytes(torch.cat([torch.cat(rows[0::2], 0), torch.cat(rows[1::2], 0)], dim=1)))
-    mean_before, pixel_before, mean_after, pixel_after = (255 * np.mean(found, axis=0)).tolist()
-    return {
-        "pictures": len(found),
-        "mean_colour": [round(mean_before, 1), round(mean_after, 1), round(mean_before / mean_after, 1)],
-        "each_pixel": [round(pixel_before, 1), round(pixel_after, 1), round(pixel_before / pixel_after, 1)],
-    }
+        known = [set(city.meta(name)["drives"]) for name in pair]
+        if known[0] & known[1]:
+            continue
+        camera = scene.cameras[image.camera_key]
+        rays = camera_rays(camera, image.world_from_cam, camera.width, camera.height)
+        one, other = (cast(BlockNeRF, city.model(name)) for name in pair)
+        both = seen_by_both(one, other, rays) >= SEEN_WELL
+        if int(both.sum()) < len(rays) // 10:
+            continue
+        for drive in sorted(known[0] | known[1]):
+            shown = {when: show(city, pair, rays, drive, alignment) for when, alignment in under.items()}
+            row = [
+                picture.reshape(camera.height, camera.width, 3) for pictures in shown.values() for picture in pictures
+            ]
+            rows.append(torch.cat(row, dim=1))
+            apart = found.setdefault((pair, drive), {"before": [], "after": []})
+            for when, (here, there) in shown.items():
+                apart[when].append((here - there)[both])
+    write_png(out / "matching.png", to_bytes(torch.cat(rows, 0)))
+    return {"pictures": len(rows)} | {name: fall(measure, found.values()) for name, measure in MEASURES.items()}
+
+
+def fall(measure: Callable[[list[torch.Tensor]], float], found: Iterable[dict[str, list[torch.Tensor]]]) -> list[float]:
+    """[before, after, before / after], means over pairs and looks."""
+    found = list(found)
+    before, after = (255 * float(np.mean([measure(apart[when]) for apart in found])) for when in ("before", "after"))
+    return [round(before, 1), round(after, 1), round(before / after, 1)]
+
+
+def of_means(parts: Iterable[torch.Tensor]) -> float:
+    return float(np.mean([float(part.mean(0).abs().mean()) for part in parts]))
+
+
+MEASURES = {
+    "mean_colour": lambda parts: of_means([torch.cat(parts)]),
+    "mean_colour_of_pictures": of_means,
+    "each_pixel": lambda parts: float(torch.cat(parts).abs().mean()),
+}
 
 
 def test_cameras(plan: Plan, scene: Scene) -> Iterator[tuple[tuple[str, str], ImageRecord]]:
@@ -89,20 +135,11 @@ def test_cameras(plan: Plan, scene: Scene) -> Iterator[tuple[tuple[str, str], Im
 
 
 def show(
-    city: City, pair: Sequence[str], scene: Scene, image: ImageRecord, drive: str, alignment: Alignment
+    city: City, pair: Sequence[str], rays: RayBatch, drive: str, alignment: Alignment
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    camera = scene.cameras[image.camera_key]
-    rays = camera_rays(camera, image.world_from_cam, camera.width, camera.height)
     city.alignment = alignment
-    one, other = (city.model(name).render(rays, city.code_for(name, None, drive)) for name in pair)
-    size = (camera.height, camera.width)
-    return one.reshape(*size).rgb, other.reshape(*size).rgb
-
-
-def apart(one: torch.Tensor, other: torch.Tensor) -> tuple[float, float]:
-    """Of mean colours, and of each pixel."""
-    difference = one - other
-    return float(difference.mean((0, 1)).abs().mean()), float(difference.abs().mean())
+    one, other = (city.model(name).render(rays, city.code_for(name, None, drive)).rgb for name in pair)
+    return one, other
 
 
 if __name__ == "__main__":

@@ -27,10 +27,10 @@ from blocknerf.scene.rays import camera_rays
 from blocknerf.scene.scene import ImageRecord, Scene
 
 STEPS = 100
-CANDIDATES = 16
+CANDIDATES = 32
 """Cameras from which a place is looked for, of those nearest to both blocks."""
-PLACES = 4
-"""Of them, those that both blocks see best; as many more are kept to measure by."""
+PLACES = 16
+"""Of them, every second in the order of what both blocks see of them; the others are kept to measure by."""
 LONG_SIDE_PX = 32
 SEEN_WELL = 0.5
 """What both blocks see of a ray, from 0 to 1, from which on it belongs to the area."""
