@@ -32,6 +32,8 @@ def main() -> None:
         run([sys.executable, "-m", f"benchmarks.{name}", str(out / name)])
     along = ["--config", "configs/quickstart.yaml"]  # blocks along the way: four and eight of them can be had
     run([sys.executable, "-m", "benchmarks.blocks", str(street), str(out / "blocks"), *along])
+    for each in ([], ["--per-image"]):
+        run([sys.executable, "-m", "benchmarks.poses", str(street), str(out / "poses"), *each])
     data = os.environ.get("BLOCKNERF_DATA")
     if data is None:
         print("BLOCKNERF_DATA names no folder of captures: only synthetic cities were measured.")

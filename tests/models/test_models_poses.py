@@ -220,6 +220,21 @@ def test_gradients_of_poses_through_the_whole_block_by_finite_differences():
         assert torch.autograd.gradcheck(colours, (start.requires_grad_(),), eps=1e-7, atol=1e-6, rtol=1e-3)
 
 
+@pytest.mark.parametrize("hierarchical", [True, False])
+def test_gradients_reach_poses_through_the_papers_network(hierarchical):
+    mlp = ("block_nerf.backbone=mlp", "block_nerf.num_layers=3", "block_nerf.hidden_dim=16")
+    mlp += ("block_nerf.skip_connections=[1]", "block_nerf.num_samples_coarse=8", "block_nerf.num_samples_fine=8")
+    mlp += (f"block_nerf.use_hierarchical_sampling={str(hierarchical).lower()}",)
+    config = load_config(None, ["training.use_pose_refinement=true", *mlp])
+    model = BlockNeRF(config, (50.0, 50.0, 50.0), 25.0, IMAGES, DRIVES, generator(1, "model"))
+    assert model.poses is not None
+    model.poses.place(_centers(), 25.0)
+    model.advance(0.1)
+    model(_rays(), generator(0, "jitter"))[0].square().sum().backward()
+    assert model.poses.shares.grad is not None
+    assert bool((model.poses.shares.grad != 0).all())
+
+
 def _stretched(*arguments) -> torch.Tensor:
     """Distances from 0.5 to 2.5, however the spacing is told."""
     return 0.5 + 2 * next(a for a in arguments if isinstance(a, torch.Tensor) and a.shape[-1] != 3)

@@ -14,6 +14,11 @@ def test_warm_up_is_linear_and_decay_exponential():
     assert learning_rates(CONFIG, 99, 7.0) == learning_rates(CONFIG, 99, 1.0)
 
 
+def test_poses_hold_their_rate_and_end_as_low():
+    rates = [learning_rates(CONFIG, 99, progress)["pose"] for progress in (0.0, 0.8, 0.9, 1.0)]
+    assert rates == pytest.approx([CONFIG.pose_lr, CONFIG.pose_lr, 0.1 * CONFIG.pose_lr, 0.01 * CONFIG.pose_lr])
+
+
 def test_groups_keep_their_ratio():
     rates = learning_rates(CONFIG, 3, 0.3)
     assert rates["appearance"] == pytest.approx(2 * rates["nerf"])

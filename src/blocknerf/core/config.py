@@ -189,9 +189,9 @@ class PoseRefinementConfig(Section):
     regularization_start: NotNegative = 10.0
     """Weight of the squared offsets, each as a share of its bound, while the first geometry is learned."""
     regularization_end: NotNegative = 1e-5
-    regularization_share: Annotated[float, Field(ge=0, le=1)] = 0.15
+    regularization_share: Annotated[float, Field(ge=0, le=1)] = 0.1
     """Share of the run over which that weight falls from start to end."""
-    coarse_to_fine_share: Annotated[float, Field(ge=0, le=1)] = 0.5
+    coarse_to_fine_share: Annotated[float, Field(ge=0, le=1)] = 0.8
     """Share of the run over which the hash grid's levels are let in, coarsest first; 0: all from the start."""
     feature_extractor: Literal["resnet18"] = "resnet18"
     """What `mode: features` sees of an image; needs the extra `blocknerf[features]`."""
@@ -212,7 +212,7 @@ class TrainingConfig(Section):
     nerf_lr: Positive = 2e-2
     appearance_lr: Positive = 1e-3
     """Lower than nerf_lr: codes that learn as fast as colours explain what every image shows instead of its light."""
-    pose_lr: Positive = 3e-3
+    pose_lr: Positive = 6e-3
     """Of offsets as shares of their bounds."""
     lr_warmup_steps: Annotated[int, Field(ge=0)] = 100
     lr_final_ratio: Annotated[float, Field(gt=0, le=1)] = 0.05

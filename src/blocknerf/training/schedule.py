@@ -2,14 +2,21 @@
 
 from blocknerf.core.config import TrainingConfig
 
+POSES_HOLD = 0.8
+
 
 def learning_rates(config: TrainingConfig, step: int, progress: float) -> dict[str, float]:
     """Rates by optimiser group at `step` (from 0), when `progress` in [0, 1] of the run is behind.
 
     A linear warm-up over `lr_warmup_steps`, then exponential decay to `lr_final_ratio` of the start. `progress`
-    follows the clock where the run is bounded by it, so that every run ends at its lowest rate.
+    follows the clock where the run is bounded by it, so that every run ends at its lowest rate. Poses keep their rate
+    until POSES_HOLD: they can only follow the field, which forgets where it saw things before as it is refined.
     """
     warmup = min(1.0, (step + 1) / max(config.lr_warmup_steps, 1))
     decay = config.lr_final_ratio ** min(max(progress, 0.0), 1.0)
-    starts = {"nerf": config.nerf_lr, "appearance": config.appearance_lr, "pose": config.pose_lr}
-    return {group: start * warmup * decay for group, start in starts.items()}
+    late = config.lr_final_ratio ** min(max((progress - POSES_HOLD) / (1 - POSES_HOLD), 0.0), 1.0)
+    return {
+        "nerf": config.nerf_lr * warmup * decay,
+        "appearance": config.appearance_lr * warmup * decay,
+        "pose": config.pose_lr * warmup * late,
+    }
