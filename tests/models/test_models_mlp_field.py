@@ -72,6 +72,21 @@ def test_the_paper_is_eight_layers_of_512_and_a_head_of_three_of_128():
     assert head == [(128, 256 + 27 + 32), (128, 128), (128, 128), (3, 128)]
 
 
+def test_octaves_are_let_in_one_after_the_other():
+    """With three octaves shown, nothing finer counts; with all, the field is what it was."""
+    field = _field("pos_encoding_levels=6")
+    rays = _rays()
+    whole, _ = field.on_intervals(*rays, EDGES)
+    encoded = {}
+    for share in (0.0, 0.5, 1.0):
+        field.show(share)
+        encoded[share] = field._encode(rays[0], torch.zeros_like(rays[0])).reshape(5, 2, 6, 3)
+    assert torch.equal(encoded[0.0][:, :, 3:], torch.zeros(5, 2, 3, 3).double())
+    assert torch.equal(encoded[0.0][:, :, :3], encoded[1.0][:, :, :3])
+    assert torch.allclose(encoded[0.5][:, :, 4], 0.5 * encoded[1.0][:, :, 4])
+    assert torch.equal(field.on_intervals(*rays, EDGES)[0], whole)
+
+
 def test_gradients_to_rays_and_codes_in_float64():
     """Of density and colour on fixed intervals: where the second pass looks is not learned through the ray."""
     field = _field("num_samples_coarse=8")

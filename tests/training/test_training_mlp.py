@@ -85,6 +85,6 @@ def test_a_city_is_trained_and_evaluated_by_command(tiny_city, tmp_path):
     overrides = (*SMALL[1:], "dataset.image_downsample=2", "training.max_steps=3", "training.num_epochs=1000")
     train(tiny_city, tmp_path, overrides=(*overrides, "block_manager.block_size=25"))
     assert len(list(tmp_path.glob("blocks/*/latest.json"))) > 1
-    evaluate(tmp_path)
+    evaluate(tmp_path, protocols="plain")
     metrics = json.loads((tmp_path / "report" / "metrics.json").read_text())
     assert metrics["composited"]["psnr"] > 3

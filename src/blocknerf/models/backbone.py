@@ -49,6 +49,10 @@ class Backbone(Protocol):
         """Density (per block radius) and colour at points without extent. Differentiable."""
         ...
 
+    def show(self, share: float) -> None:
+        """Lets the coarsest levels of the encoding of positions count, and this share of the others; all from 1 on."""
+        ...
+
     def row_tables(self) -> dict[str, RowTable]:
         """Parameters for the sparse optimiser, by name."""
         ...

@@ -60,11 +60,11 @@ class BlockNeRF(nn.Module):
         self.progress = 1.0
 
     def advance(self, progress: float) -> None:
-        """Tells how much of the run is behind, in [0, 1]; poses are learned from coarse levels of the grid first."""
+        """Tells how much of the run is behind, in [0, 1]; poses are learned from coarse levels first."""
         self.progress = progress
-        if self.poses is not None and isinstance(self.field, HashField):
+        if self.poses is not None:
             share = self.config.pose_refinement.coarse_to_fine_share
-            self.field.grid.show(progress / share if share > 0 else 1.0)
+            self.field.show(progress / share if share > 0 else 1.0)
 
     def composite(
         self, rays: RayBatch, codes: Float[Tensor, "rays code"] | None, rng: torch.Generator | None

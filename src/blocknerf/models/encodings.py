@@ -8,7 +8,7 @@ from blocknerf.core.config import HashGridConfig
 from blocknerf.kernels.hash_grid import FEATURES, hash_encode, level_resolutions
 from blocknerf.kernels.row_gradient import RowGradient
 
-FIRST_LEVELS = 3  # of the grid, where levels are let in one after the other
+FIRST_LEVELS = 3  # of a grid or of octaves, where they are let in one after the other
 TABLE_INIT = 1e-4  # uniform within plus and minus this (Mueller et al. 2022, section 4)
 
 
@@ -40,9 +40,7 @@ class HashGrid(nn.Module):
 
     def show(self, share: float) -> None:
         """Lets the coarsest FIRST_LEVELS count, and this share of the others; all from 1 on."""
-        levels = self.table.shape[0]
-        first = min(FIRST_LEVELS, levels)
-        self.shown_levels = first + (levels - first) * min(share, 1.0)
+        self.shown_levels = levels_shown(self.table.shape[0], share)
 
     def forward(self, points: Float[Tensor, "points 3"]) -> Float[Tensor, "points encoding"]:
         encoded = hash_encode(points, self.table, self.resolutions, self.gradient)
@@ -50,6 +48,12 @@ class HashGrid(nn.Module):
         if self.shown_levels >= levels:
             return encoded
         return encoded * level_weights(levels, self.shown_levels).repeat_interleave(FEATURES).to(encoded)
+
+
+def levels_shown(levels: int, share: float) -> float:
+    """The coarsest FIRST_LEVELS and this share of the others; all from 1 on."""
+    first = min(FIRST_LEVELS, levels)
+    return first + (levels - first) * min(share, 1.0)
 
 
 def level_weights(levels: int, shown: float) -> Float[Tensor, " levels"]:

@@ -63,6 +63,9 @@ class HashField(nn.Module):
         density, features = self.density_and_features(to_unit_cube(contract(points)))
         return density, self.shade(features, directions, codes)
 
+    def show(self, share: float) -> None:
+        self.grid.show(share)
+
     def row_tables(self) -> dict[str, RowTable]:
         return {"table": self.grid, "proposal": self.proposal}
 

@@ -16,7 +16,12 @@ from blocknerf.core.config import Config
 from blocknerf.geometry.cones import contracted_frustum_gaussians
 from blocknerf.geometry.contraction import contract
 from blocknerf.models.backbone import RowTable
-from blocknerf.models.encodings import integrated_positional_encoding, positional_encoding
+from blocknerf.models.encodings import (
+    integrated_positional_encoding,
+    level_weights,
+    levels_shown,
+    positional_encoding,
+)
 from blocknerf.models.networks import density_of, linear, perceptron, rgb_of
 from blocknerf.rendering.hierarchical import composite_coarse_and_fine
 from blocknerf.rendering.volume import CompositedRays, Spacing
@@ -43,6 +48,7 @@ class MLPField(nn.Module):
         self.features = linear(width, width, rng)
         conditions = 3 + 6 * field.dir_encoding_levels + code_dim
         self.head = perceptron([width + conditions, HEAD_WIDTH, HEAD_WIDTH, HEAD_WIDTH, 3], rng)
+        self.show(1.0)
         self.rays_at_once = max(1, SAMPLES_AT_ONCE // max(spacing.num_coarse, spacing.num_fine))
 
     def composite(
@@ -67,7 +73,8 @@ class MLPField(nn.Module):
         directions: Float[Tensor, "points 3"],
         codes: Float[Tensor, "points code"] | None,
     ) -> tuple[Float[Tensor, " points"], Float[Tensor, "points 3"]]:
-        encoded = positional_encoding(contract(points), self.config.pos_encoding_levels)
+        contracted = contract(points)
+        encoded = self._encode(contracted, torch.zeros_like(contracted))
         density, rgb = self._ask(encoded[:, None], directions, codes)
         return density[:, 0], rgb[:, 0]
 
@@ -81,16 +88,28 @@ class MLPField(nn.Module):
     ) -> tuple[Float[Tensor, "rays bins"], Float[Tensor, "rays bins 3"]]:
         """Density (per block radius) and colour of the conical frusta between edges. Differentiable in the rays too."""
         means, variances = contracted_frustum_gaussians(origins, directions, radii, edges)
-        levels = self.config.pos_encoding_levels
-        if self.config.use_integrated_pos_enc:
-            return self._ask(integrated_positional_encoding(means, variances, levels), directions, codes)
-        return self._ask(positional_encoding(means, levels), directions, codes)
+        return self._ask(self._encode(means, variances), directions, codes)
+
+    def show(self, share: float) -> None:
+        self.shown_levels = levels_shown(self.config.pos_encoding_levels, share)
 
     def row_tables(self) -> dict[str, RowTable]:
         return {}
 
     def networks(self) -> list[nn.Parameter]:
         return list(self.parameters())
+
+    def _encode(
+        self, means: Float[Tensor, "*samples 3"], variances: Float[Tensor, "*samples 3"]
+    ) -> Float[Tensor, "*samples encoding"]:
+        levels = self.config.pos_encoding_levels
+        if self.config.use_integrated_pos_enc:
+            encoded = integrated_positional_encoding(means, variances, levels)
+        else:
+            encoded = positional_encoding(means, levels)
+        if self.shown_levels >= levels:
+            return encoded
+        return encoded * level_weights(levels, self.shown_levels).repeat_interleave(3).repeat(2).to(encoded)
 
     def _ask(
         self,
