@@ -13,7 +13,7 @@ from blocknerf.blocks.map import draw_map, nice_length
 from blocknerf.blocks.output import load_output, open_scene, plan_scene
 from blocknerf.blocks.plan import BlockSpec, Plan
 from blocknerf.blocks.planner import make_plan
-from blocknerf.cli.plan import cost_table, plan
+from blocknerf.cli.plan import cost_table, duration, plan
 from blocknerf.core.config import load_config
 from blocknerf.core.errors import UserError
 
@@ -150,6 +150,13 @@ def test_the_command_writes_the_plan_and_the_table_has_every_block(capture, tmp_
     for block in plan_made.blocks:
         assert rows[block.id][1:3] == [str(len(block.train_images)), str(len(block.test_images))]
     assert rows["all"][1:3] == ["21", "3"]
+
+
+@pytest.mark.parametrize(
+    ("minutes", "text"), [(0.04, "0.0 min"), (93.51, "93.5 min"), (354.3, "5.9 h"), (11_606_719.0, "8,060 days")]
+)
+def test_times_are_said_in_the_unit_that_suits_them(minutes, text):
+    assert duration(minutes) == text
 
 
 def test_blocks_that_merged_are_named_in_the_log(capture, tmp_path, caplog, monkeypatch):

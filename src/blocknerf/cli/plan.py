@@ -52,27 +52,34 @@ def cost_table(planned: Plan, scene: Scene, settings: Config) -> Table:
     title = "1 block, and what it" if len(costs) == 1 else f"{len(costs)} blocks, and what each"
     table = Table(title=f"{title} will take", title_justify="left", box=box.SIMPLE, caption_justify="left")
     table.add_column("block")
-    for name in ("train", "test", "Mpixels", "GB memory", "minutes", "MB disk"):
+    for name in ("train", "test", "Mpixels", "GB memory", "time", "MB disk"):
         table.add_column(name, justify="right")
     table.add_column("neighbours")
     for block, cost in zip(planned.blocks, costs, strict=True):
         table.add_row(
             block.id, str(cost.images), str(len(block.test_images)), f"{cost.pixels / 1e6:.1f}",
-            f"{cost.memory_gb:.1f}", f"{cost.minutes:.1f}", f"{cost.bytes_on_disk / 1e6:.0f}",
+            f"{cost.memory_gb:.1f}", duration(cost.minutes), f"{cost.bytes_on_disk / 1e6:.0f}",
             _a_few(block.neighbours),
         )  # fmt: skip
     table.add_section()
     table.add_row(
         "all", str(_distinct(block.train_images for block in planned.blocks)),
         str(_distinct(block.test_images for block in planned.blocks)), f"{sum(c.pixels for c in costs) / 1e6:.1f}",
-        f"{max(c.memory_gb for c in costs):.1f}", f"{sum(c.minutes for c in costs):.1f}",
+        f"{max(c.memory_gb for c in costs):.1f}", duration(sum(c.minutes for c in costs)),
         f"{sum(c.bytes_on_disk for c in costs) / 1e6:.0f}", "",
     )  # fmt: skip
     table.caption = (
-        "Memory (one block at a time), minutes and disk are estimates.\n"
+        "Memory (one block at a time), time and disk are estimates.\n"
         f"The pixel store takes {store_bytes(scene, settings) / 1e6:.0f} MB of disk more, once for all blocks."
     )
     return table
+
+
+def duration(minutes: float) -> str:
+    """Minutes up to three hours, hours up to three days, days beyond."""
+    if minutes < 180:
+        return f"{minutes:.1f} min"
+    return f"{minutes / 60:.1f} h" if minutes < 72 * 60 else f"{minutes / 1440:,.0f} days"
 
 
 def _a_few(ids: tuple[str, ...]) -> str:
