@@ -45,7 +45,7 @@ def print_plan(planned: Plan, scene: Scene, settings: Config) -> None:
 
 
 def cost_table(planned: Plan, scene: Scene, settings: Config) -> Table:
-    """One row a block and one for all: images, neighbours, estimated memory, minutes and disk."""
+    """One row a block and one for all: images, neighbours, estimated memory, time and disk."""
     from blocknerf.blocks.cost import estimate, store_bytes
 
     costs = [estimate(block, scene, settings) for block in planned.blocks]
