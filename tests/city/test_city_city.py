@@ -8,7 +8,7 @@ import torch
 
 from blocknerf.blocks.plan import BlockSpec, Layout, Plan
 from blocknerf.city.block_file import BlockFile, write_block
-from blocknerf.city.city import City, Layer, composite
+from blocknerf.city.city import COARSE_RAYS, City, Layer, coarse_rows, composite
 from blocknerf.city.manifest import MANIFEST_VERSION, block_folder, manifest_of, read_manifest, write_manifest
 from blocknerf.core.config import BlockManagerConfig
 from blocknerf.core.errors import UserError
@@ -26,6 +26,9 @@ class PlainBlock:
         count = len(rays)
         shift = 0 if code is None else code[0]
         return RenderOutput((self.rgb + shift).expand(count, 3), torch.ones(count), torch.full((count,), 5.0))
+
+    def mean_visibility(self, rays):
+        return None
 
     def code_for(self, image_id, drive, exposure_stops=0.0, exposure=None, towards=None):
         value = self.codes.get(image_id, self.codes.get(drive))
@@ -226,3 +229,51 @@ def test_blocks_divided_by_surface_share_a_picture_pixel_by_pixel(tmp_path):
     assert float(red[2]) == pytest.approx(0.5)
     assert sum(layer.weight for layer in city.layers(down, at(25.0))) == pytest.approx(1)
     assert read_manifest(tmp_path).layout == plan.layout
+
+
+class BlindBlock(PlainBlock):
+    """Sees as much of every picture as its file says."""
+
+    def __init__(self, block):
+        super().__init__(block)
+        self.seen = block.meta["seen"]
+
+    def mean_visibility(self, rays):
+        return self.seen
+
+
+def city_that_sees(out, **seen: float) -> City:
+    make_city(out)
+    for name, value in seen.items():
+        entries = {"block_id": name, "scene_hash": "scene", "drives": [], "codes": {}, "seen": value}
+        write_block(block_folder(out, name), "latest", BlockFile(entries, {"rgb": torch.tensor(COLOURS[name])}))
+    return City.open(out, load=BlindBlock)
+
+
+def test_a_block_that_sees_too_little_is_left_out(tmp_path):
+    shares = {}
+    for seen in (0.0, 0.05, 0.1, 0.14, 0.2, 0.9):
+        city = city_that_sees(tmp_path / str(seen), a=0.9, b=seen, c=0.9)
+        shares[seen] = {layer.block_id: layer.weight for layer in city.layers(rays(), at(30.0))}
+        assert sum(shares[seen].values()) == pytest.approx(1)
+    assert city.manifest.visibility_threshold == 0.1
+    for seen in (0.0, 0.05, 0.1):
+        assert "b" not in shares[seen]
+    assert 0 < shares[0.14]["b"] < shares[0.2]["b"]
+    assert shares[0.2] == pytest.approx(shares[0.9])
+    assert shares[0.9]["b"] == max(shares[0.9].values())  # its anchor is the nearest
+
+
+def test_where_all_see_little_the_best_stays(tmp_path):
+    city = city_that_sees(tmp_path, a=0.001, b=0.003, c=0.0)
+    assert [layer.block_id for layer in city.layers(rays(), at(30.0))] == ["b"]
+    assert [layer.block_id for layer in city.layers(rays(), at(30.0), only="a")] == ["a"]
+
+
+def test_coarse_rows_are_spread_over_a_picture():
+    assert coarse_rows(7).tolist() == list(range(7))
+    rows = coarse_rows(160 * 120)
+    assert len(set(rows.tolist())) == COARSE_RAYS
+    for coordinate, size in ((rows % 160, 160), (rows // 160, 120)):
+        counts = torch.histc(coordinate.float() / size, bins=8, min=0, max=1)
+        assert counts.min() > COARSE_RAYS / 8 / 2

@@ -11,6 +11,7 @@ from blocknerf.city.selection import (
     distances_to,
     fades,
     inverse_distance_weights,
+    seen_fades,
     select_blocks,
     surface_shares,
 )
@@ -182,3 +183,21 @@ def test_a_block_that_leaves_the_picture_leaves_every_pixel():
     with_it = surface_shares(distances, torch.tensor([0.5, 0.5, 1e-9]), 4.0)
     without = surface_shares(distances[:2], torch.tensor([0.5, 0.5]), 4.0)
     torch.testing.assert_close(with_it[:2], without, atol=1e-4, rtol=0)
+
+
+def test_blocks_that_see_too_little_fade_to_nothing_without_a_step():
+    seen = torch.linspace(0, 1, 2001, dtype=torch.float64)
+    fade = torch.stack([seen_fades(torch.stack([value, torch.ones_like(value)]), 0.1)[0] for value in seen])
+    assert (fade[seen <= 0.1] == 0).all()
+    assert (fade[seen >= 0.2] == 1).all()
+    assert (fade.diff() >= 0).all()
+    assert fade.diff().max() < 0.01
+
+
+def test_the_block_that_sees_most_keeps_its_weight_however_little_that_is():
+    for best in (1e-6, 0.05, 0.1, 0.15, 1.0):
+        fade = seen_fades(torch.tensor([best, 0.5 * best, 0.9 * best]), 0.1)
+        assert fade[0] == 1
+        assert 0 <= fade[1] <= fade[2] <= 1
+    assert seen_fades(torch.zeros(3), 0.1).tolist() == [1, 1, 1]
+    assert seen_fades(torch.tensor([0.0, 1.0]), 0.0).tolist() == [1, 1]

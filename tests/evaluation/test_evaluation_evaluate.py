@@ -35,6 +35,9 @@ class GrayBlock:
         gray = self.gray + (0.0 if code is None else float(code[0]))
         return RenderOutput(torch.full((count, 3), gray), torch.ones(count), 5 + rays.directions[:, 0])
 
+    def mean_visibility(self, rays):
+        return None
+
     def code_for(self, image_id, drive, exposure_stops=0.0, exposure=None, towards=None):
         assert image_id is None, "a test image must not be looked up"
         return torch.tensor([0.1]) if drive == "bright" else None

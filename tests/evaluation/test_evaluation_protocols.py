@@ -162,9 +162,8 @@ def test_learned_poses_move_each_block_as_its_drive_was_moved_and_look_at_nothin
 
 def test_a_test_image_is_rendered_with_its_own_exposure(city, monkeypatch):
     """Metadata of the camera, asked of the block."""
-    asked = []
+    test, asked = _test(city), []
     monkeypatch.setattr(BlockNeRF, "code_for", lambda self, *parts: asked.append(parts))
-    test = _test(city)
     mean_code(city, "left", replace(test, record=replace(test.record, exposure=0.25)))
     assert asked == [(None, "0", 0.0, 0.25, None)]
 

@@ -52,6 +52,7 @@ SECTION_NAMES = {
     "appearance_embedding": ("config",),
     "exposure_encoding": (),
     "pose_refinement": ("config", "settings"),
+    "visibility_network": ("config",),
     "training": ("config", "settings"),
     "validation": (),
     "logging": (),

@@ -26,7 +26,10 @@ def test_links_and_pictures_lead_somewhere(document):
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=name)
 def test_keys_that_are_named_exist(document):
-    sections = "dataset|block_manager|block_nerf|appearance_embedding|pose_refinement|training|validation|logging"
+    sections = (
+        "dataset|block_manager|block_nerf|appearance_embedding|pose_refinement|visibility_network|training|validation|"
+        "logging"
+    )
     keys = set(re.findall(rf"\b((?:{sections})\.[a-z_]+(?:\.[a-z_]+)*)\b", document.read_text(encoding="utf-8")))
     config = load_config(None)
     for key in keys - {key for key in keys if key.endswith((".py", ".md"))}:

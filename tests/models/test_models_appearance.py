@@ -125,7 +125,7 @@ def step(model: BlockNeRF, optimizer: BlockOptimizer, seed: int) -> None:
     truth = torch.rand(30, 3, generator=generator(seed, "truth"))
     total, _ = BlockNeRFLoss(model.config.training)(model, rays, truth, None)
     total.backward()
-    optimizer.step({"nerf": 1e-2, "appearance": 1e-2})
+    optimizer.step({"nerf": 1e-2, "appearance": 1e-2, "visibility": 1e-2})
 
 
 def moment(optimizer: BlockOptimizer, model: BlockNeRF, name: str) -> torch.Tensor:

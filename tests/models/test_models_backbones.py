@@ -127,7 +127,7 @@ def test_gradients_reach_every_parameter_in_either_list(backbone):
     model = _model(_config(backbone))
     rgb, composited = model(_rays(), generator(0, "jitter"))
     (rgb.square().mean() + composited.proposal_weights.square().sum()).backward()
-    for name, parameter in model.named_parameters():
+    for name, parameter in model.field.named_parameters():
         assert parameter.grad is not None, name
         assert bool((parameter.grad != 0).any()), name
     tables = sum(table.rows.numel() for table in model.field.row_tables().values())

@@ -312,7 +312,7 @@ def test_the_optimiser_follows_growth_with_its_moments():
     optimizer = BlockOptimizer(model, config.training)
     rgb, _ = model(_rays())
     rgb.square().sum().backward()
-    optimizer.step({"nerf": 1e-3, "pose": 1e-3})
+    optimizer.step({"nerf": 1e-3, "pose": 1e-3, "visibility": 1e-3})
     assert model.poses is not None
     old = optimizer.dense.state[model.poses.shares]["exp_avg"].clone()
     model.grow(("new",), ("new drive",), (None,))

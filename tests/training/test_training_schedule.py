@@ -22,3 +22,10 @@ def test_poses_hold_their_rate_and_end_as_low():
 def test_groups_keep_their_ratio():
     rates = learning_rates(CONFIG, 3, 0.3)
     assert rates["appearance"] == pytest.approx(2 * rates["nerf"])
+
+
+def test_visibility_waits_for_a_density_and_then_falls_like_the_others():
+    rates = [learning_rates(CONFIG, 99, progress)["visibility"] for progress in (0.0, 0.05, 0.1, 0.5, 1.0)]
+    assert rates[0] == 0
+    assert 0 < rates[1] < rates[2] > rates[3] > rates[4]
+    assert rates[4] == pytest.approx(CONFIG.visibility_lr * CONFIG.lr_final_ratio)

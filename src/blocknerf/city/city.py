@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from blocknerf.city.alignment import Alignment, read_alignment
 from blocknerf.city.block_file import BlockFile, has_block, read_block, read_block_meta
 from blocknerf.city.manifest import CityBlock, Manifest, block_folder, read_manifest
-from blocknerf.city.selection import block_weights, distances_to, surface_shares
+from blocknerf.city.selection import block_weights, distances_to, seen_fades, surface_shares
 from blocknerf.core.config import Config
 from blocknerf.core.errors import UserError
 from blocknerf.core.logging import log
@@ -26,6 +26,10 @@ class BlockRenderer(Protocol):
 
     def render(self, rays: RayBatch, code: Float[Tensor, " dim"] | None) -> RenderOutput:
         """Pixels of all rays under one appearance code; without gradients, the same for the same rays."""
+        ...
+
+    def mean_visibility(self, rays: RayBatch) -> float | None:
+        """How well the block has seen what it shows along `rays`, in [0, 1]; None where it cannot say."""
         ...
 
     def code_for(
@@ -43,6 +47,10 @@ class BlockRenderer(Protocol):
         """
         ...
 
+
+COARSE_RAYS = 256
+"""Of a picture, to ask a block what it sees of it."""
+GOLDEN = 0.6180339887498949
 
 Load = Callable[[BlockFile], BlockRenderer]
 
@@ -125,7 +133,7 @@ class City:
         return self.ids[int(distances_to(camera_center, self.anchors).argmin())]
 
     def weights(self, camera_center: Float[Tensor, "3"]) -> dict[str, float]:
-        """The blocks that make a picture from there, heaviest first; weights sum to 1.
+        """The blocks that may make a picture from there, heaviest first; weights sum to 1.
 
         Where surfaces divide the work these only say who takes part: shares are settled pixel by pixel.
         """
@@ -151,7 +159,7 @@ class City:
         `codes` by block id win over what `image_id` and `drive` say; a block that is not among them goes by those.
         """
         drive, given = drive or self.main_drive, codes or {}
-        weights = self.weights(camera_center) if only is None else {only: 1.0}
+        weights = self._without_blind(self.weights(camera_center), rays) if only is None else {only: 1.0}
         pictures = []
         for block_id in weights:
             model = self.model(block_id)
@@ -181,6 +189,19 @@ class City:
     def model(self, block_id: str) -> BlockRenderer:
         """That block, loaded. Raises UserError for a block that the city does not have."""
         return self._cache.get(self._block(block_id))
+
+    def _without_blind(self, weights: dict[str, float], rays: RayBatch) -> dict[str, float]:
+        """Weights without the blocks that have seen too little of the picture (Block-NeRF, section 4.3.1)."""
+        if len(weights) == 1 or self.manifest.visibility_threshold == 0:
+            return weights
+        coarse = rays[coarse_rows(len(rays))]
+        seen = [self.model(block_id).mean_visibility(coarse) for block_id in weights]
+        visibilities = torch.tensor([1.0 if value is None else value for value in seen], dtype=torch.float64)
+        fades = seen_fades(visibilities, self.manifest.visibility_threshold).tolist()
+        left = {block_id: weight * fade for (block_id, weight), fade in zip(weights.items(), fades, strict=True)}
+        total = sum(left.values())
+        chosen = [(block_id, weight / total) for block_id, weight in left.items() if weight > 0]
+        return dict(sorted(chosen, key=lambda pair: -pair[1]))
 
     def code_for(
         self,
@@ -236,6 +257,13 @@ class City:
             if block.id == block_id:
                 return block
         raise UserError(f"The city has no trained block {block_id!r}. It has: {', '.join(self.ids)}.")
+
+
+def coarse_rows(count: int) -> Int[Tensor, " rows"]:
+    """Up to COARSE_RAYS of `count` rows, spread evenly and never in step with the rows of a picture."""
+    if count <= COARSE_RAYS:
+        return torch.arange(count)
+    return (torch.arange(COARSE_RAYS, dtype=torch.float64) * GOLDEN % 1 * count).long()
 
 
 @dataclass(frozen=True, slots=True)

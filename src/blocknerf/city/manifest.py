@@ -9,7 +9,7 @@ from blocknerf.core.config import BlockManagerConfig
 from blocknerf.core.errors import UserError
 from blocknerf.core.files import read_json, write_json
 
-MANIFEST_VERSION = 2
+MANIFEST_VERSION = 3
 DEFAULT_REACH = 1.5
 """Block sizes within which blocks are blended when the configuration names no distance."""
 
@@ -33,6 +33,7 @@ class Manifest:
     blend_power: float
     distance_threshold_m: float
     max_composited: int
+    visibility_threshold: float
     blocks: tuple[CityBlock, ...]
     layout: Layout | None = None  # needed where pictures are blended by what they show
     earlier_scene_hashes: tuple[str, ...] = ()  # of scenes that this one has grown from; their blocks are good here
@@ -45,6 +46,7 @@ def manifest_of(plan: Plan, config: BlockManagerConfig) -> Manifest:
         blend_power=config.blend_power,
         distance_threshold_m=config.distance_threshold or DEFAULT_REACH * config.block_size,
         max_composited=config.max_composited,
+        visibility_threshold=config.visibility_threshold,
         blocks=tuple(CityBlock(block.id, block.anchor_world, block.cells_xy) for block in plan.blocks),
         layout=plan.layout,
         earlier_scene_hashes=plan.earlier_scene_hashes,
@@ -77,6 +79,7 @@ def read_manifest(out: Path) -> Manifest:
             blend_power=float(tree["blend_power"]),
             distance_threshold_m=float(tree["distance_threshold_m"]),
             max_composited=int(tree["max_composited"]),
+            visibility_threshold=float(tree["visibility_threshold"]),
             blocks=tuple(_block_from_json(block) for block in tree["blocks"]),
             layout=tree["layout"] and Layout.from_json(tree["layout"]),
             earlier_scene_hashes=tuple(str(old) for old in tree.get("earlier_scene_hashes", ())),

@@ -42,9 +42,26 @@ def fades(
     if len(distances) > max_composited:
         reach = torch.minimum(reach, ascending[max_composited])
     reach = torch.maximum(reach, (1 + TIE_MARGIN) * ascending[0])
-    inside = ((reach - distances) / (FADE_SHARE * reach).clamp(min=torch.finfo(distances.dtype).tiny)).clamp(0, 1)
-    smooth = inside * inside * (3 - 2 * inside)
-    return torch.where(distances == 0, torch.ones_like(smooth), smooth)
+    inside = (reach - distances) / (FADE_SHARE * reach).clamp(min=torch.finfo(distances.dtype).tiny)
+    return torch.where(distances == 0, torch.ones_like(inside), _smooth_step(inside))
+
+
+def seen_fades(visibilities: Float[Tensor, " blocks"], threshold: float) -> Float[Tensor, " blocks"]:
+    """How much of its weight each block keeps for what it sees of a picture: 0 up to the threshold, 1 from its double.
+
+    `visibilities` are means over the picture, in [0, 1]. Where no block reaches the double, the best one's half takes
+    the threshold's place, so that it keeps its weight. Continuous, as long as any block sees anything.
+    """
+    lowest = torch.minimum(torch.tensor(threshold, dtype=visibilities.dtype), 0.5 * visibilities.max())
+    if lowest == 0:
+        return torch.ones_like(visibilities)
+    return _smooth_step(visibilities / lowest - 1)
+
+
+def _smooth_step(x: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
+    """From 0 at 0 to 1 at 1, level at both ends and beyond."""
+    inside = x.clamp(0, 1)
+    return inside * inside * (3 - 2 * inside)
 
 
 def select_blocks(

@@ -14,6 +14,7 @@ from blocknerf.core.files import read_json
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
+Width = Annotated[int, Field(ge=4, le=1024)]
 
 
 DensityActivation = Literal["exp", "softplus", "relu"]
@@ -65,6 +66,8 @@ class BlockManagerConfig(Section):
     """How blocks share the work. `camera` (Block-NeRF): a block learns whole pictures taken in and around its cells,
     and pictures are blended by the camera's distance. `surface` (from the air): a block learns those pixels of any
     picture that show its cells, and every pixel is blended by the distance of what it shows."""
+    visibility_threshold: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Blocks whose mean visibility in a picture is below this are left out (fading in up to twice this); 0: none."""
     blend_power: NotNegative = 4.0
     """p of the inverse-distance weights d^-p (Block-NeRF, section 4.3: 4 in Alamo Square, 1 in Mission Bay)."""
     max_composited: Annotated[int, Field(ge=1, le=8)] = 3
@@ -201,6 +204,19 @@ class PoseRefinementConfig(Section):
     """Width of the network from an image's features to its offset."""
 
 
+class VisibilityConfig(Section):
+    """The network that says what a block sees (see models/visibility.py)."""
+
+    hidden_dims: Annotated[tuple[Width, ...], Field(min_length=1, max_length=12)] = (64, 64)
+    """Widths of its layers; the paper's are four of 128."""
+    use_camera_features: bool = True
+    """It is told how far the camera stands, which direction and place alone (the paper's inputs) do not say."""
+    use_block_features: bool = True
+    """It is told what the block's training rays met between the camera and the place."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of hidden units that is silent in a training step."""
+
+
 class TrainingConfig(Section):
     num_epochs: Positive = 5
     """Passes over a block's training pixels."""
@@ -214,6 +230,7 @@ class TrainingConfig(Section):
     """Lower than nerf_lr: codes that learn as fast as colours explain what every image shows instead of its light."""
     pose_lr: Positive = 6e-3
     """Of offsets as shares of their bounds."""
+    visibility_lr: Positive = 2e-3
     lr_warmup_steps: Annotated[int, Field(ge=0)] = 100
     lr_final_ratio: Annotated[float, Field(gt=0, le=1)] = 0.05
     """The rates fall exponentially to this share of their start over the run."""
@@ -228,10 +245,13 @@ class TrainingConfig(Section):
     distortion_loss_weight: NotNegative = 3e-4
     appearance_loss_weight: NotNegative = 1e-4
     """Pulls appearance codes towards zero, so that their mean stays meaningful."""
+    visibility_loss_weight: NotNegative = 1e-6
+    """The paper's. Adam does not mind how small a gradient is, and this one reaches the visibility network alone."""
     use_appearance_embedding: bool = True
     use_exposure_encoding: bool = True
     """Colour is told each photograph's exposure, where the scene knows it; `--exposure` then moves it."""
     use_pose_refinement: bool = False
+    use_visibility_network: bool = True
     checkpoint_minutes: Positive = 2.0
     """A block in training is saved this often; Ctrl-C saves as well."""
 
@@ -265,6 +285,7 @@ class Config(Section):
     appearance_embedding: AppearanceConfig = AppearanceConfig()
     exposure_encoding: ExposureConfig = ExposureConfig()
     pose_refinement: PoseRefinementConfig = PoseRefinementConfig()
+    visibility_network: VisibilityConfig = VisibilityConfig()
     training: TrainingConfig = TrainingConfig()
     validation: ValidationConfig = ValidationConfig()
     logging: LoggingConfig = LoggingConfig()

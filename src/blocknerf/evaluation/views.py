@@ -68,11 +68,14 @@ class Views:
 
 
 def render_views(city: City, test: HeldOutImage) -> Views:
-    """The nearest block is always one of the layers, so both pictures cost one rendering."""
+    """The nearest block is nearly always one of the layers, so both pictures cost one rendering."""
     codes = {block_id: mean_code(city, block_id, test) for block_id in city.weights(test.center_world)}
     layers = city.layers(test.rays, test.center_world, codes=codes)
     nearest_id = city.nearest(test.center_world)
-    nearest = next(layer.picture for layer in layers if layer.block_id == nearest_id)
+    nearest = next((layer.picture for layer in layers if layer.block_id == nearest_id), None)
+    if nearest is None:  # it sees too little from there to be composited
+        (alone,) = city.layers(test.rays, test.center_world, only=nearest_id, codes=codes)
+        nearest = alone.picture
     return Views(
         layers,
         composite(layers).reshape(*test.valid.shape),

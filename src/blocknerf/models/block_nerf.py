@@ -8,6 +8,7 @@ from jaxtyping import Float, Float64, Int
 from torch import Tensor, nn
 
 from blocknerf.core.config import Config
+from blocknerf.core.errors import UserError
 from blocknerf.core.types import Exposures, FieldOutput, RayBatch, RenderOutput
 from blocknerf.geometry import se3
 from blocknerf.models.appearance import AppearanceEmbedding
@@ -16,6 +17,7 @@ from blocknerf.models.exposure import ExposureEncoding
 from blocknerf.models.hash_field import HashField
 from blocknerf.models.mlp_field import MLPField
 from blocknerf.models.poses import PoseRefinementNetwork, moved_rays
+from blocknerf.models.visibility import BEFORE_SURFACE, VisibilityNetwork
 from blocknerf.rendering.volume import CompositedRays, Spacing
 
 
@@ -57,6 +59,9 @@ class BlockNeRF(nn.Module):
         self.poses = None
         if config.training.use_pose_refinement:
             self.poses = PoseRefinementNetwork(config.pose_refinement, image_ids, drives, rng)
+        self.visibility = None
+        if config.training.use_visibility_network:
+            self.visibility = VisibilityNetwork(config.visibility_network, rng)
         self.progress = 1.0
 
     def advance(self, progress: float) -> None:
@@ -66,12 +71,19 @@ class BlockNeRF(nn.Module):
             share = self.config.pose_refinement.coarse_to_fine_share
             self.field.show(progress / share if share > 0 else 1.0)
 
+    def to_block(self, points_world: Float[Tensor, "points 3"]) -> Float[Tensor, "points 3"]:
+        """World metres to block units."""
+        return (points_world - self.center_world) / self.radius_m
+
+    def to_world(self, points: Float[Tensor, "points 3"]) -> Float[Tensor, "points 3"]:
+        """The inverse of `to_block`."""
+        return points * self.radius_m + self.center_world
+
     def composite(
         self, rays: RayBatch, codes: Float[Tensor, "rays code"] | None, rng: torch.Generator | None
     ) -> tuple[Float[Tensor, "rays 3"], CompositedRays]:
         """Colour of every ray and what it was made of. Differentiable; `rng` perturbs the samples."""
-        origins = (rays.origins - self.center_world) / self.radius_m
-        return self.field.composite(origins, rays.directions, rays.radii, codes, rng)
+        return self.field.composite(self.to_block(rays.origins), rays.directions, rays.radii, codes, rng)
 
     def forward(
         self, rays: RayBatch, rng: torch.Generator | None = None
@@ -165,8 +177,48 @@ class BlockNeRF(nn.Module):
         """Density (per metre) and colour at points seen along unit directions. `code` as in `render`."""
         code = self.code_for(None, None) if code is None else code
         codes = None if code is None else code.expand(points_world.shape[0], -1)
-        density, rgb = self.field.query((points_world - self.center_world) / self.radius_m, directions, codes)
+        density, rgb = self.field.query(self.to_block(points_world), directions, codes)
         return FieldOutput(density[:, None] / self.radius_m, rgb[:, None])
+
+    def visibility_network(self) -> VisibilityNetwork:
+        """Raises UserError where the block was trained without one."""
+        if self.visibility is None:
+            raise UserError(
+                "This block was trained without a visibility network. Train it again with "
+                "training.use_visibility_network=true."
+            )
+        return self.visibility
+
+    @torch.no_grad()
+    def visibility_at(
+        self,
+        points_world: Float[Tensor, "points 3"],
+        directions: Float[Tensor, "points 3"],
+        distances_m: Float[Tensor, " points"] | None = None,
+    ) -> Float[Tensor, " points"]:
+        """f_v: how much light from the points arrives at a camera that looks along unit directions, in [0, 1].
+
+        `distances_m` says how far the camera stands from each point; none: half a block radius. Low where no training
+        camera has looked. Raises UserError where the block was trained without a visibility network.
+        """
+        distances = None if distances_m is None else distances_m / self.radius_m
+        return self.visibility_network()(self.to_block(points_world), directions, distances)
+
+    @torch.no_grad()
+    def mean_visibility(self, rays: RayBatch) -> float | None:
+        """How well the block has seen what it shows along `rays`, in [0, 1]: mean visibility of its surfaces.
+
+        Rays count as much as they are stopped by anything. A few hundred rays, spread over a picture, are enough.
+        None where the block was trained without a visibility network.
+        """
+        if self.visibility is None:
+            return None
+        shown = self.render(rays)
+        distances_m = BEFORE_SURFACE * shown.distance_m
+        places = rays.origins + distances_m[:, None] * rays.directions
+        visible = self.visibility_at(places, rays.directions, distances_m)
+        stopped = shown.opacity + 1e-3
+        return float((visible * stopped).sum() / stopped.sum())
 
     def description(self) -> dict[str, Any]:
         """What `from_state` needs beside the tensors; JSON types only."""

@@ -8,6 +8,7 @@ from blocknerf.core.config import TrainingConfig
 from blocknerf.core.types import RayBatch
 from blocknerf.kernels.intervals import distortion_loss, interlevel_loss
 from blocknerf.models.block_nerf import BlockNeRF
+from blocknerf.training.visibility import visibility_loss
 
 
 def rgb_loss(rgb: Float[Tensor, "rays 3"], truth: Float[Tensor, "rays 3"]) -> Float[Tensor, ""]:
@@ -25,6 +26,7 @@ class BlockNeRFLoss:
             "coarse_rgb": config.coarse_loss_weight,
             "distortion": config.distortion_loss_weight,
             "appearance": config.appearance_loss_weight,
+            "visibility": config.visibility_loss_weight,
         }
 
     def __call__(
@@ -47,6 +49,8 @@ class BlockNeRFLoss:
             )
         if model.appearance is not None:
             terms["appearance"] = model.appearance.penalty()
+        if model.visibility is not None:
+            terms["visibility"] = visibility_loss(model, rays, composited, rng)
         weights = self.weights
         if model.poses is not None:
             terms["pose"] = model.poses.penalty()

@@ -30,6 +30,9 @@ class BlockOptimizer:
             groups.append({"params": [model.appearance.residuals], "weight_decay": 0.0, "name": "appearance"})
         if model.poses is not None:
             groups.append({"params": list(model.poses.parameters()), "weight_decay": 0.0, "name": "pose"})
+        if model.visibility is not None:
+            learned = model.visibility.parameters_to_learn()
+            groups.append({"params": learned, "weight_decay": 0.0, "name": "visibility"})
         self.dense = torch.optim.Adam(groups, lr=config.nerf_lr, betas=(0.9, 0.99), eps=1e-15, fused=True)
         self.clipped = networks
 

@@ -29,7 +29,7 @@ def warm_up(sampler: PixelSampler, backbone: str) -> None:
     batch.rays.origins.requires_grad_()  # pose refinement asks kernels for more
     total, _ = BlockNeRFLoss(config.training)(model, batch.rays, batch.rgb, rng)
     total.backward()
-    optimizer.step({"nerf": 1e-3})
+    optimizer.step({"nerf": 1e-3, "visibility": 1e-3})
     spent_s = time.perf_counter() - begin
     if spent_s > LONG_S:
         log.info("Kernels compiled in %.0f s; the next run on this machine finds them ready.", spent_s)

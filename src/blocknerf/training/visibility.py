@@ -1,0 +1,142 @@
+"""What the visibility network learns from: the transmittance of the block's own density, detached.
+
+Besides the samples of training rays there are pairs that no training ray connects: a place that the block has seen,
+looked at from a random place near its cameras. The block's density answers for those too. Where the way leads through
+cells that no training ray has met, the answer counts less, and in such cells it is zero: what was never looked at is
+not seen.
+"""
+
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from blocknerf.core.types import RayBatch
+from blocknerf.geometry.contraction import uncontract
+from blocknerf.models.block_nerf import BlockNeRF
+from blocknerf.models.visibility import BEFORE_SURFACE, UNKNOWN_VIEW
+from blocknerf.rendering.volume import CompositedRays, transmittance
+
+COUNTED_RAYS = 256
+OWN_RAYS = 128
+PAIRS = 128
+SAMPLES = 2
+EMPTY = 64
+NEAREST_CAMERA, FARTHEST_CAMERA = 0.01, 1.0
+"""Block radii by which random cameras stand beside those of training rays."""
+CHECKS = 8
+UNKNOWN_SHARE = 0.5
+"""What is left of an answer for each of CHECKS places on the way that no training ray has met."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sights:
+    """Places in block units, directions and distances from the camera to them, how much light arrives."""
+
+    points: Float[Tensor, "n 3"]
+    directions: Float[Tensor, "n 3"]
+    distances: Float[Tensor, " n"]
+    transmittance: Float[Tensor, " n"]
+
+
+def visibility_loss(
+    model: BlockNeRF, rays: RayBatch, composited: CompositedRays, rng: torch.Generator | None
+) -> Float[Tensor, ""]:
+    """Cross-entropy of the block's visibility network on `rays`, and on random pairs where there is a generator.
+
+    `composited` is what became of the rays. Gradients reach the network alone. The minimum is that of the paper's
+    squared error, the mean transmittance; but what is wrong and sure of it still gets a gradient.
+    """
+    sights = _gather_sights(model, rays, composited, rng)
+    logits = model.visibility_network().logits(sights.points, sights.directions, sights.distances, rng)
+    return binary_cross_entropy_with_logits(logits, sights.transmittance)
+
+
+@torch.no_grad()
+def _gather_sights(model: BlockNeRF, rays: RayBatch, composited: CompositedRays, rng: torch.Generator | None) -> Sights:
+    grid = model.visibility_network().sights
+    if model.poses is not None:
+        rays = model.poses.refine(rays)  # as they were composited
+    origins = model.to_block(rays.origins)
+    some = slice(0, COUNTED_RAYS)
+    grid.add(origins[some], rays.directions[some], composited.edges[some], composited.weights[some], rng)
+
+    own = slice(0, OWN_RAYS)
+    aims = BEFORE_SURFACE * composited.distance[own]
+    sights = [_along(origins[own], rays.directions[own], composited, own, aims, rng)]
+    if rng is not None:
+        sights += [_pairs(model, rays, origins, composited, rng), _never_seen(model, origins, rng)]
+    return Sights(*(torch.cat([getattr(part, name) for part in sights]) for name in Sights.__slots__))
+
+
+def _pairs(
+    model: BlockNeRF,
+    rays: RayBatch,
+    origins: Float[Tensor, "rays 3"],
+    composited: CompositedRays,
+    rng: torch.Generator,
+) -> Sights:
+    """Surfaces of some training rays, looked at from beside the cameras of others."""
+    picks, targets = (torch.randint(len(rays), (PAIRS,), generator=rng) for _ in range(2))
+    octaves = torch.rand(PAIRS, 1, generator=rng)
+    aside = NEAREST_CAMERA * (FARTHEST_CAMERA / NEAREST_CAMERA) ** octaves * torch.randn(PAIRS, 3, generator=rng)
+    cameras = origins[picks] + aside
+    ways = origins[targets] + composited.distance[targets, None] * rays.directions[targets] - cameras
+    distances = ways.norm(dim=-1).clamp(min=1e-6)
+    directions = ways / distances[:, None]
+    looks = replace(
+        rays[picks], origins=model.to_world(cameras), directions=directions, image_slots=torch.full_like(picks, -1)
+    )
+    code = model.code_for(None, None)
+    _, seen = model.composite(looks, None if code is None else code.expand(PAIRS, -1), None)
+    sights = _along(cameras, directions, seen, slice(None), BEFORE_SURFACE * distances, rng)
+    return replace(sights, transmittance=sights.transmittance * _known(model, sights))
+
+
+def _along(
+    origins: Float[Tensor, "rays 3"],
+    directions: Float[Tensor, "rays 3"],
+    composited: CompositedRays,
+    rows: slice,
+    aims: Float[Tensor, " rays"],
+    rng: torch.Generator | None,
+) -> Sights:
+    """Of every ray SAMPLES of its own samples, and the place at distance `aims`."""
+    edges, arriving = composited.edges[rows], transmittance(composited.weights[rows])
+    bins = arriving.shape[1]
+    if rng is None:
+        picks = torch.linspace(0, bins - 1, SAMPLES).round().long().expand(len(origins), -1)
+    else:
+        picks = torch.randint(bins, (len(origins), SAMPLES), generator=rng)
+    aimed = (torch.searchsorted(edges.contiguous(), aims[:, None].contiguous()) - 1).clamp(0, bins - 1)
+    middles = 0.5 * (edges[:, 1:] + edges[:, :-1])
+    distances = torch.cat([middles.gather(1, picks), aims[:, None]], 1)
+    points = origins[:, None] + distances[..., None] * directions[:, None]
+    return Sights(
+        points.flatten(0, 1),
+        directions[:, None].expand_as(points).flatten(0, 1),
+        distances.flatten(),
+        arriving.gather(1, torch.cat([picks, aimed], 1)).flatten(),
+    )
+
+
+def _known(model: BlockNeRF, sights: Sights) -> Float[Tensor, " n"]:
+    """How much of the way from the camera the block knows; 0 where it does not know the place itself."""
+    grid = model.visibility_network().sights
+    back = torch.linspace(1, 0, CHECKS)[:, None, None] * (sights.distances[:, None] * sights.directions)
+    met = grid.seen(sights.points - back)
+    return met[-1] * UNKNOWN_SHARE ** (~met).sum(0)
+
+
+def _never_seen(model: BlockNeRF, origins: Float[Tensor, "rays 3"], rng: torch.Generator) -> Sights:
+    """Random places that no training ray has met, looked at from training cameras and from near: nothing arrives."""
+    places = uncontract(4 * torch.rand(EMPTY, 3, generator=rng) - 2)
+    cameras = origins[torch.randint(len(origins), (EMPTY,), generator=rng)]
+    near = places + UNKNOWN_VIEW * torch.randn(EMPTY, 3, generator=rng)
+    cameras = torch.where(torch.rand(EMPTY, 1, generator=rng) < 0.5, cameras, near)
+    empty = ~model.visibility_network().sights.seen(places)
+    ways = (places - cameras)[empty]
+    distances = ways.norm(dim=-1).clamp(min=1e-6)
+    return Sights(places[empty], ways / distances[:, None], distances, torch.zeros_like(distances))
