@@ -18,7 +18,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 
 from benchmarks.measure import blocknerf, run, where
 from blocknerf.blocks.plan import BlockSpec, Plan, read_plan
@@ -29,6 +28,7 @@ from blocknerf.core.files import read_json
 from blocknerf.core.seeds import derive_seed
 from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.models.visibility import BEFORE_SURFACE
+from blocknerf.scene.photographs import read_masks
 from blocknerf.scene.rays import camera_rays
 from blocknerf.scene.readers.read import read_scene
 from blocknerf.scene.scene import ImageRecord, Scene
@@ -201,8 +201,9 @@ class Truth:
         depth_z_m = np.load(image.depth_path)
         rows, columns = (self.rng.integers(0, size, PLACES_PER_IMAGE) for size in depth_z_m.shape)
         keep = depth_z_m[rows, columns] > 0
-        if image.mask_path is not None:
-            keep &= np.asarray(Image.open(image.mask_path).convert("L"))[rows, columns] > 0
+        mask = read_masks(image.mask_paths, depth_z_m.shape[::-1])
+        if mask is not None:
+            keep &= mask[rows, columns]
         fx, fy, cx, cy = self.scene.cameras[image.camera_key].params
         z = depth_z_m[rows, columns]
         in_camera = np.stack([(columns + 0.5 - cx) / fx * z, (rows + 0.5 - cy) / fy * z, z], axis=1)[keep]

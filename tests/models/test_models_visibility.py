@@ -245,3 +245,12 @@ def test_without_a_network():
     assert model.mean_visibility(_rays(torch.zeros(5, 3), _directions(5, "d"))) is None
     with pytest.raises(UserError, match="without a visibility network"):
         model.visibility_at(torch.zeros(1, 3), _directions(1, "d"))
+
+
+def test_a_place_drawn_at_the_end_of_space_is_no_error(monkeypatch):
+    """A corner of the contracted cube, where infinity is, comes once in some tens of thousands of steps."""
+    model, rng = _model(), generator(0, "loss")
+    rays = _rays(torch.zeros(64, 3), _directions(64, "d"))
+    composited = model(rays, rng)[1]
+    monkeypatch.setattr(torch, "rand", lambda *shape, generator: torch.zeros(*shape))
+    assert visibility_loss(model, rays, composited, rng).isfinite()

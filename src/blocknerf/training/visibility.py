@@ -27,6 +27,8 @@ EMPTY = 64
 NEAREST_CAMERA, FARTHEST_CAMERA = 0.01, 1.0
 """Block radii by which random cameras stand beside those of training rays."""
 CHECKS = 8
+FARTHEST_PLACE = 1.99
+"""In contracted space, where infinity is at 2: a hundred block radii away."""
 UNKNOWN_SHARE = 0.5
 """What is left of an answer for each of CHECKS places on the way that no training ray has met."""
 
@@ -132,7 +134,7 @@ def _known(model: BlockNeRF, sights: Sights) -> Float[Tensor, " n"]:
 
 def _never_seen(model: BlockNeRF, origins: Float[Tensor, "rays 3"], rng: torch.Generator) -> Sights:
     """Random places that no training ray has met, looked at from training cameras and from near: nothing arrives."""
-    places = uncontract(4 * torch.rand(EMPTY, 3, generator=rng) - 2)
+    places = uncontract(FARTHEST_PLACE * (2 * torch.rand(EMPTY, 3, generator=rng) - 1))
     cameras = origins[torch.randint(len(origins), (EMPTY,), generator=rng)]
     near = places + UNKNOWN_VIEW * torch.randn(EMPTY, 3, generator=rng)
     cameras = torch.where(torch.rand(EMPTY, 1, generator=rng) < 0.5, cameras, near)
