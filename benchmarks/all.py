@@ -34,7 +34,8 @@ def main() -> None:
     run([sys.executable, "-m", "benchmarks.blocks", str(street), str(out / "blocks"), *along])
     for each in ([], ["--per-image"]):
         run([sys.executable, "-m", "benchmarks.poses", str(street), str(out / "poses"), *each])
-    run([sys.executable, "-m", "benchmarks.visibility", str(street), str(out / "demo"), "--skip-training"])
+    for name in ("visibility", "blending"):
+        run([sys.executable, "-m", f"benchmarks.{name}", str(street), str(out / "demo"), "--skip-training"])
     data = os.environ.get("BLOCKNERF_DATA")
     if data is None:
         print("BLOCKNERF_DATA names no folder of captures: only synthetic cities were measured.")

@@ -30,6 +30,9 @@ class PlainBlock:
     def mean_visibility(self, rays):
         return None
 
+    def sight(self, rays, distances_m):
+        return None
+
     def code_for(self, image_id, drive, exposure_stops=0.0, exposure=None, towards=None):
         value = self.codes.get(image_id, self.codes.get(drive))
         return None if value is None else torch.tensor([value])
@@ -268,6 +271,69 @@ def test_where_all_see_little_the_best_stays(tmp_path):
     city = city_that_sees(tmp_path, a=0.001, b=0.003, c=0.0)
     assert [layer.block_id for layer in city.layers(rays(), at(30.0))] == ["b"]
     assert [layer.block_id for layer in city.layers(rays(), at(30.0), only="a")] == ["a"]
+
+
+class HalfSightedBlock(PlainBlock):
+    """Knows what its file says in the first half of the pixels, all in the others."""
+
+    def sight(self, rays, distances_m):
+        known = torch.ones(len(rays))
+        known[: len(rays) // 2] = self.codes["known"]
+        return known
+
+
+def city_that_knows(out, blending="visibility", **known: float) -> City:
+    make_city(out)
+    write_manifest(out, replace(read_manifest(out), blending=blending))
+    for name, value in known.items():
+        entries = {"block_id": name, "scene_hash": "scene", "drives": [], "codes": {"known": value}}
+        write_block(block_folder(out, name), "latest", BlockFile(entries, {"rgb": torch.tensor(COLOURS[name])}))
+    return City.open(out, load=HalfSightedBlock)
+
+
+def shares_at(city: City, x: float) -> dict[str, torch.Tensor]:
+    return {layer.block_id: layer.shares for layer in city.layers(rays(), at(x))}
+
+
+def test_pixels_go_to_the_blocks_that_know_them(tmp_path):
+    city = city_that_knows(tmp_path, a=0.02, b=0.5, c=0.5)
+    weights, shares = city.weights(at(20.0)), shares_at(city, 20.0)
+    assert torch.allclose(torch.stack(list(shares.values())).sum(0), torch.ones(4))
+    unknown, known = (shares["a"][row] / shares["b"][row] for row in (0, 3))
+    assert float(known) == pytest.approx((weights["a"] / weights["b"]) ** 0.5, rel=1e-5)
+    assert float(unknown / known) == pytest.approx(0.02 / 0.5, rel=1e-5)
+    assert torch.equal(shares["a"][:2], shares["a"][:1].expand(2))
+
+
+def test_shares_by_visibility_do_not_jump_as_the_camera_moves(tmp_path):
+    """Blocks come and go on the way, and each of them from and to nothing."""
+    city = city_that_knows(tmp_path, a=0.3, b=1.0, c=3.0)
+    step_m, ways = 0.05, torch.arange(-20.0, 120.0, 0.05)
+    rows = [shares_at(city, float(x)) for x in ways]
+    assert {len(row) for row in rows} > {1, 2}
+    every = torch.stack([torch.stack([row.get(name, torch.zeros(4)) for name in "abc"]) for row in rows])
+    jumps = every.diff(dim=0).abs().amax((1, 2))
+    assert float(jumps.max()) < 0.05
+    assert step_m * float(jumps.sum()) > 0  # the way crosses blocks
+
+
+def test_blocks_without_a_network_are_blended_by_distance(tmp_path):
+    by_distance = City.open(make_city(tmp_path), load=PlainBlock)
+    assert by_distance.manifest.blending == "visibility"
+    weights = by_distance.weights(at(30.0))
+    for name, share in shares_at(by_distance, 30.0).items():
+        assert torch.allclose(share, torch.full((4,), weights[name]))
+
+
+def test_blending_by_distance_asks_nobody_what_it_knows(tmp_path):
+    city = city_that_knows(tmp_path, blending="distance", a=0.02, b=0.5, c=0.5)
+    weights = city.weights(at(20.0))
+    assert all(torch.allclose(share, torch.full((4,), weights[name])) for name, share in shares_at(city, 20.0).items())
+
+
+def test_nearest_is_one_block_alone(tmp_path):
+    city = city_that_knows(tmp_path, blending="nearest", a=0.0, b=0.5, c=0.5)
+    assert [shares_at(city, x).keys() for x in (24.0, 26.0)] == [{"a"}, {"b"}]
 
 
 def test_coarse_rows_are_spread_over_a_picture():

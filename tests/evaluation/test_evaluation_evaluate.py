@@ -38,6 +38,9 @@ class GrayBlock:
     def mean_visibility(self, rays):
         return None
 
+    def sight(self, rays, distances_m):
+        return None
+
     def code_for(self, image_id, drive, exposure_stops=0.0, exposure=None, towards=None):
         assert image_id is None, "a test image must not be looked up"
         return torch.tensor([0.1]) if drive == "bright" else None

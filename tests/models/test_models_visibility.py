@@ -209,6 +209,17 @@ def test_it_ranks_seen_before_unseen_pairs(left):
     assert float(order.float().mean()) > 0.98  # the area under the curve
 
 
+def test_a_block_knows_the_surfaces_of_its_side():
+    left, rng = _side(-1.0), generator(0, "ask")
+    own, other = (_rays(*_looks(sign, 300, rng)) for sign in (-1.0, 1.0))
+    known = {}
+    for name, rays in (("own", own), ("other", other)):
+        known[name] = left.sight(rays, left.render(rays).distance_m)
+        assert known[name] is not None
+        assert float(known[name].min()) > 0
+    assert float(known["own"].median()) > 5 * float(known["other"].median())
+
+
 def _model() -> BlockNeRF:
     return BlockNeRF(load_config(None, SMALL), (1.0, 2.0, 3.0), 4.0, (), (), generator(0, "model"))
 
@@ -243,6 +254,7 @@ def test_without_a_network():
     config = load_config(None, [*SMALL, "training.use_visibility_network=false"])
     model = BlockNeRF(config, (0.0, 0.0, 0.0), 1.0, (), (), generator(0, "model"))
     assert model.mean_visibility(_rays(torch.zeros(5, 3), _directions(5, "d"))) is None
+    assert model.sight(_rays(torch.zeros(5, 3), _directions(5, "d")), torch.ones(5)) is None
     with pytest.raises(UserError, match="without a visibility network"):
         model.visibility_at(torch.zeros(1, 3), _directions(1, "d"))
 

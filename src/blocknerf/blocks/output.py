@@ -27,8 +27,10 @@ FREE_KEYS = (
     "training.appearance_lr",
     "training.pose_lr",
     "block_manager.distance_threshold",
+    "block_manager.blending",
     "block_manager.blend_power",
     "block_manager.max_composited",
+    "block_manager.visibility_threshold",
     "logging.",
     "validation.",
 )

@@ -13,7 +13,7 @@ from torch import Tensor
 from blocknerf.city.alignment import Alignment, read_alignment
 from blocknerf.city.block_file import BlockFile, has_block, read_block, read_block_meta
 from blocknerf.city.manifest import CityBlock, Manifest, block_folder, read_manifest
-from blocknerf.city.selection import block_weights, distances_to, seen_fades, surface_shares
+from blocknerf.city.selection import block_weights, distances_to, seen_fades, seen_shares, surface_shares
 from blocknerf.core.config import Config
 from blocknerf.core.errors import UserError
 from blocknerf.core.logging import log
@@ -30,6 +30,13 @@ class BlockRenderer(Protocol):
 
     def mean_visibility(self, rays: RayBatch) -> float | None:
         """How well the block has seen what it shows along `rays`, in [0, 1]; None where it cannot say."""
+        ...
+
+    def sight(self, rays: RayBatch, distances_m: Float[Tensor, " rays"]) -> Float[Tensor, " rays"] | None:
+        """How well the block knows the surfaces at those distances, seen from there: above 0, alike in all blocks.
+
+        None where it cannot say.
+        """
         ...
 
     def code_for(
@@ -135,9 +142,12 @@ class City:
     def weights(self, camera_center: Float[Tensor, "3"]) -> dict[str, float]:
         """The blocks that may make a picture from there, heaviest first; weights sum to 1.
 
-        Where surfaces divide the work these only say who takes part: shares are settled pixel by pixel.
+        Where surfaces divide the work these only say who takes part, and where pictures are blended by visibility they
+        are half of it: shares are settled pixel by pixel.
         """
         rules = self.manifest
+        if rules.blending == "nearest" and rules.divide_by == "camera":
+            return {self.nearest(camera_center): 1.0}
         power = rules.blend_power if rules.divide_by == "camera" else 0.0
         weights = block_weights(
             camera_center, self.anchors, rules.distance_threshold_m, rules.max_composited, power
@@ -169,6 +179,8 @@ class City:
         if self.manifest.divide_by == "surface" and len(pictures) > 1:
             away = self._to_cells(list(weights), rays, pictures)
             shares = surface_shares(away, shares[:, 0], self.manifest.blend_power)
+        elif self.manifest.blending == "visibility" and len(pictures) > 1:
+            shares = self._seen_shares(list(weights), shares, rays, pictures)
         layers = [Layer(*parts) for parts in zip(weights, shares, pictures, strict=True)]
         return sorted(layers, key=lambda layer: -layer.weight)
 
@@ -185,6 +197,22 @@ class City:
             xy = frame.to_ground(places.double().numpy())[:, :2]
             distances.append(torch.from_numpy(layout.cells(self._block(block_id).cells_xy).nearest(xy)[1]).float())
         return torch.stack(distances)
+
+    def _seen_shares(
+        self,
+        block_ids: list[str],
+        shares: Float[Tensor, "blocks pixels"],
+        rays: RayBatch,
+        pictures: list[RenderOutput],
+    ) -> Float[Tensor, "blocks pixels"]:
+        """`shares` by what blocks know; as they are where a block was trained without a visibility network."""
+        sights = []
+        for block_id, picture in zip(block_ids, pictures, strict=True):
+            sight = self.model(block_id).sight(rays, picture.distance_m)
+            if sight is None:
+                return shares
+            sights.append(sight)
+        return seen_shares(torch.stack(sights), shares[:, 0])
 
     def model(self, block_id: str) -> BlockRenderer:
         """That block, loaded. Raises UserError for a block that the city does not have."""

@@ -30,6 +30,7 @@ class Manifest:
 
     scene_hash: str
     divide_by: Literal["camera", "surface"]
+    blending: Literal["visibility", "distance", "nearest"]
     blend_power: float
     distance_threshold_m: float
     max_composited: int
@@ -43,6 +44,7 @@ def manifest_of(plan: Plan, config: BlockManagerConfig) -> Manifest:
     return Manifest(
         scene_hash=plan.scene_hash,
         divide_by=config.divide_by,
+        blending=config.blending,
         blend_power=config.blend_power,
         distance_threshold_m=config.distance_threshold or DEFAULT_REACH * config.block_size,
         max_composited=config.max_composited,
@@ -76,6 +78,7 @@ def read_manifest(out: Path) -> Manifest:
         return Manifest(
             scene_hash=str(tree["scene_hash"]),
             divide_by=tree["divide_by"],
+            blending=tree["blending"],
             blend_power=float(tree["blend_power"]),
             distance_threshold_m=float(tree["distance_threshold_m"]),
             max_composited=int(tree["max_composited"]),

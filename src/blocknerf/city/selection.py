@@ -103,6 +103,19 @@ def surface_shares(
     return shares / shares.sum(0)
 
 
+def seen_shares(
+    sights: Float[Tensor, "blocks pixels"], weights: Float[Tensor, " blocks"]
+) -> Float[Tensor, "blocks pixels"]:
+    """Every pixel's share of every block's picture, summing to 1 over the blocks.
+
+    `sights` > 0 say how well a block knows what it shows in a pixel (`BlockRenderer.sight`). The `weights` of whole
+    pictures count with their square root: blocks that overlap by half know a place between them about as well, and the
+    mean of two pictures has less noise than one.
+    """
+    shares = weights.sqrt()[:, None].to(sights) * sights
+    return shares / shares.sum(0)
+
+
 def block_weights(
     camera_center: Float[Tensor, "3"],
     anchors: Float[Tensor, "blocks 3"],

@@ -68,6 +68,10 @@ class BlockManagerConfig(Section):
     picture that show its cells, and every pixel is blended by the distance of what it shows."""
     visibility_threshold: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Blocks whose mean visibility in a picture is below this are left out (fading in up to twice this); 0: none."""
+    blending: Literal["visibility", "distance", "nearest"] = "visibility"
+    """How pictures of blocks become one where `divide_by` is `camera`. `distance` (Block-NeRF): by the camera's inverse
+    distance to blocks; `visibility`: that, softened, and pixel by pixel by how well each block knows what it shows
+    there; `nearest`: the nearest block alone."""
     blend_power: NotNegative = 4.0
     """p of the inverse-distance weights d^-p (Block-NeRF, section 4.3: 4 in Alamo Square, 1 in Mission Bay)."""
     max_composited: Annotated[int, Field(ge=1, le=8)] = 3

@@ -20,6 +20,9 @@ from blocknerf.models.poses import PoseRefinementNetwork, moved_rays
 from blocknerf.models.visibility import BEFORE_SURFACE, VisibilityNetwork
 from blocknerf.rendering.volume import CompositedRays, Spacing
 
+LEAST_VISIBLE, LEAST_MET = 0.01, 1e-3
+"""Added to what a block knows of a surface, so that one which no block knows is still shown by all."""
+
 
 class BlockNeRF(nn.Module):
     """The radiance field of one block (Block-NeRF, section 4). All public methods speak world metres."""
@@ -214,11 +217,27 @@ class BlockNeRF(nn.Module):
         if self.visibility is None:
             return None
         shown = self.render(rays)
-        distances_m = BEFORE_SURFACE * shown.distance_m
-        places = rays.origins + distances_m[:, None] * rays.directions
-        visible = self.visibility_at(places, rays.directions, distances_m)
+        visible = self._visible_before(rays, shown.distance_m)
         stopped = shown.opacity + 1e-3
         return float((visible * stopped).sum() / stopped.sum())
+
+    @torch.no_grad()
+    def sight(self, rays: RayBatch, distances_m: Float[Tensor, " rays"]) -> Float[Tensor, " rays"] | None:
+        """How well the block knows surfaces at `distances_m` along `rays`: above 0, to be compared between blocks.
+
+        The root of their visibility, times the fourth root of how much light of training rays was stopped there. None
+        where the block was trained without a visibility network.
+        """
+        if self.visibility is None:
+            return None
+        surfaces = self.to_block(rays.origins + distances_m[:, None] * rays.directions)
+        met = self.visibility.sights.met(surfaces)
+        return (self._visible_before(rays, distances_m) + LEAST_VISIBLE).sqrt() * (met + LEAST_MET) ** 0.25
+
+    def _visible_before(self, rays: RayBatch, distances_m: Float[Tensor, " rays"]) -> Float[Tensor, " rays"]:
+        """f_v of surfaces at those distances along the rays."""
+        before_m = BEFORE_SURFACE * distances_m
+        return self.visibility_at(rays.origins + before_m[:, None] * rays.directions, rays.directions, before_m)
 
     def description(self) -> dict[str, Any]:
         """What `from_state` needs beside the tensors; JSON types only."""

@@ -82,6 +82,10 @@ class SightGrid(nn.Module):
         """Whether light from there (block units) has reached a training camera."""
         return self.travelled.view(-1)[self._nearest(points)] > 0
 
+    def met(self, points: Float[Tensor, "*points 3"]) -> Float[Tensor, "*points"]:
+        """How many training rays, of late, ended in the cell of each point (block units)."""
+        return self.stopped.view(-1)[self._nearest(points)]
+
     def known(self, points: Float[Tensor, "*points 3"]) -> Float[Tensor, "*points"]:
         """From 0 where no training ray has been to nearly 1 where many have."""
         travelled = self.travelled.view(-1)[self._nearest(points)]
