@@ -32,6 +32,7 @@ SMALL = (
     "block_nerf.hidden_dim=32",
     "appearance_embedding.embedding_dim=6",
     "appearance_embedding.num_images=8",
+    "training.use_visibility_network=false",  # none of these blocks has been trained
 )
 DRIVES = {"a": ("noon", "noon", "dusk"), "b": ("noon", "dusk"), "c": ("dusk",)}
 EXPOSURES = Exposures(MEAN_EXPOSURE_VALUE, (-1.0, 1.0), {"noon": -0.5, "dusk": 0.5}, {})
@@ -238,6 +239,19 @@ def test_both_see_well_what_both_show_at_one_distance():
     agreed, apart = seen_by_both(one, same, rays), seen_by_both(one, other, rays)
     torch.testing.assert_close(agreed, one.render(rays).opacity ** 2)
     assert float(apart.mean()) < float(agreed.mean())
+
+
+def test_a_place_counts_where_both_call_it_visible(monkeypatch):
+    rays = camera_rays(scene_of().cameras["0"], scene_of().images[0].world_from_cam, 16, 12)
+    seeing = [block(("noon",), config("training.use_visibility_network=true")) for _ in range(2)]
+    blind = block(("noon",), config())
+    unasked = seen_by_both(blind, seeing[1], rays)
+    for model, visible in zip(seeing, (0.9, 0.125), strict=True):
+        monkeypatch.setattr(
+            model, "visibility_along", lambda rays, distances_m, v=visible: torch.full_like(distances_m, v)
+        )
+    torch.testing.assert_close(seen_by_both(*seeing, rays), 0.25 * seen_by_both(seeing[0], seeing[0], rays))
+    torch.testing.assert_close(seen_by_both(blind, seeing[1], rays), unasked)
 
 
 def test_what_a_user_can_mend_is_said(tmp_path):

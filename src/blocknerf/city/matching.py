@@ -35,6 +35,8 @@ LONG_SIDE_PX = 32
 SEEN_WELL = 0.5
 """What both blocks see of a ray, from 0 to 1, from which on it belongs to the area."""
 FEWEST_RAYS = 64
+SURELY_VISIBLE = 0.5
+"""Visibility from which on a place counts as seen; of what lies on a surface, a good part of the light is gone."""
 SAME_SURFACE = 0.1
 """Relative difference of distances up to which both blocks show the same thing."""
 
@@ -173,15 +175,20 @@ def measure(city: City, overlaps: Overlaps, alignment: Alignment) -> list[PairDi
 def seen_by_both(a: BlockNeRF, b: BlockNeRF, rays: RayBatch) -> Float[Tensor, " rays"]:
     """How well both blocks see what they show along each ray, from 0 to 1; low where they show different things.
 
-    Opacity of both, times how well their distances agree. Far away, beyond a block's radius, distances may differ by
-    more: nothing there was measured well, and it hardly matters to a picture.
+    Opacity of both, times how well their distances agree, times the lower of their visibilities where both have a
+    visibility network. Far away, beyond a block's radius, distances may differ by more: nothing there was measured
+    well, and it hardly matters to a picture.
     """
     one, other = a.render(rays), b.render(rays)
     nearer = torch.minimum(one.distance_m, other.distance_m)
     farther = torch.maximum(one.distance_m, other.distance_m)
     apart = (farther - nearer) / farther.clamp(min=1e-6)
     apart = apart * (max(a.radius_m, b.radius_m) / nearer.clamp(min=1e-6)).clamp(max=1)
-    return one.opacity * other.opacity * torch.exp(-((apart / SAME_SURFACE) ** 2))
+    seen = one.opacity * other.opacity * torch.exp(-((apart / SAME_SURFACE) ** 2))
+    if a.visibility is None or b.visibility is None:
+        return seen
+    visible = torch.minimum(a.visibility_along(rays, one.distance_m), b.visibility_along(rays, other.distance_m))
+    return seen * (visible / SURELY_VISIBLE).clamp(max=1)
 
 
 def _find_overlap(city: City, pair: tuple[str, str], scene: Scene) -> Overlap | None:

@@ -217,7 +217,7 @@ class BlockNeRF(nn.Module):
         if self.visibility is None:
             return None
         shown = self.render(rays)
-        visible = self._visible_before(rays, shown.distance_m)
+        visible = self.visibility_along(rays, shown.distance_m)
         stopped = shown.opacity + 1e-3
         return float((visible * stopped).sum() / stopped.sum())
 
@@ -232,10 +232,10 @@ class BlockNeRF(nn.Module):
             return None
         surfaces = self.to_block(rays.origins + distances_m[:, None] * rays.directions)
         met = self.visibility.sights.met(surfaces)
-        return (self._visible_before(rays, distances_m) + LEAST_VISIBLE).sqrt() * (met + LEAST_MET) ** 0.25
+        return (self.visibility_along(rays, distances_m) + LEAST_VISIBLE).sqrt() * (met + LEAST_MET) ** 0.25
 
-    def _visible_before(self, rays: RayBatch, distances_m: Float[Tensor, " rays"]) -> Float[Tensor, " rays"]:
-        """f_v of surfaces at those distances along the rays."""
+    def visibility_along(self, rays: RayBatch, distances_m: Float[Tensor, " rays"]) -> Float[Tensor, " rays"]:
+        """`visibility_at` of surfaces at those distances along the rays, seen from the rays' origins."""
         before_m = BEFORE_SURFACE * distances_m
         return self.visibility_at(rays.origins + before_m[:, None] * rays.directions, rays.directions, before_m)
 
