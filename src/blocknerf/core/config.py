@@ -111,7 +111,7 @@ class FieldConfig(Section):
     """hash: spherical harmonics of the viewing direction up to this degree (exclusive); mlp: octaves."""
     num_samples_coarse: Annotated[int, Field(ge=4, le=1024)] = 64
     """First samples along a ray: of the proposal grid (hash), or of the network itself (mlp)."""
-    num_samples_fine: Annotated[int, Field(ge=4, le=1024)] = 16
+    num_samples_fine: Annotated[int, Field(ge=4, le=1024)] = 12
     """Samples of the field along a ray, placed where the first ones saw matter."""
     use_hierarchical_sampling: bool = True
     """mlp: false takes the first samples only."""
