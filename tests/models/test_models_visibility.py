@@ -209,7 +209,7 @@ def test_it_ranks_seen_before_unseen_pairs(left):
     assert float(order.float().mean()) > 0.98  # the area under the curve
 
 
-def test_a_block_knows_the_surfaces_of_its_side():
+def test_a_block_knows_the_surfaces_of_its_side(monkeypatch):
     left, rng = _side(-1.0), generator(0, "ask")
     own, other = (_rays(*_looks(sign, 300, rng)) for sign in (-1.0, 1.0))
     known = {}
@@ -218,6 +218,10 @@ def test_a_block_knows_the_surfaces_of_its_side():
         assert known[name] is not None
         assert float(known[name].min()) > 0
     assert float(known["own"].median()) > 5 * float(known["other"].median())
+    monkeypatch.setattr(left.field, "rays_at_once", 7)
+    again = left.sight(other, left.render(other).distance_m)
+    assert again is not None
+    torch.testing.assert_close(again, known["other"])
 
 
 def _model() -> BlockNeRF:

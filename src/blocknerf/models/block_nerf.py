@@ -230,9 +230,13 @@ class BlockNeRF(nn.Module):
         """
         if self.visibility is None:
             return None
-        surfaces = self.to_block(rays.origins + distances_m[:, None] * rays.directions)
-        met = self.visibility.sights.met(surfaces)
-        return (self.visibility_along(rays, distances_m) + LEAST_VISIBLE).sqrt() * (met + LEAST_MET) ** 0.25
+        parts = []
+        for start in range(0, len(rays), self.field.rays_at_once):
+            some = slice(start, start + self.field.rays_at_once)
+            chunk, there_m = rays[some], distances_m[some]
+            met = self.visibility.sights.met(self.to_block(chunk.origins + there_m[:, None] * chunk.directions))
+            parts.append((self.visibility_along(chunk, there_m) + LEAST_VISIBLE).sqrt() * (met + LEAST_MET) ** 0.25)
+        return torch.cat(parts)
 
     def visibility_along(self, rays: RayBatch, distances_m: Float[Tensor, " rays"]) -> Float[Tensor, " rays"]:
         """`visibility_at` of surfaces at those distances along the rays, seen from the rays' origins."""
