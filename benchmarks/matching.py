@@ -3,9 +3,9 @@
 Each drive of the synthetic street is cut into two that take turns at its images; one belongs to every second block,
 the other one to the rest. So two neighbours share no drive; the first mostly see the earlier hours, the others the
 later ones. `blocknerf align` then works with what they learned. Measured under every look, which one of two neighbours
-never saw, at test cameras that they share, where both see well: the mean colour of their overlap as both show it, that
-of single pictures, and each pixel. The picture has a row per camera and look: one block, its neighbour, both again
-after alignment.
+never saw, where both see well: the mean colour of their overlap as both show it, by training cameras that codes were
+not fitted to; the same at test cameras that they share, that of single pictures there, and each pixel. The picture has
+a row per camera and look: one block, its neighbour, both again after alignment.
 
 python -m benchmarks.matching OUT [--preset hours] [--epochs 15] [--seed 0] [section.key=value ...]
 """
@@ -25,7 +25,7 @@ from blocknerf.blocks.output import load_output, open_scene
 from blocknerf.blocks.plan import Plan, write_plan
 from blocknerf.city.alignment import Alignment, read_alignment
 from blocknerf.city.city import City
-from blocknerf.city.matching import SEEN_WELL, seen_by_both
+from blocknerf.city.matching import SEEN_WELL, find_overlaps, measure, seen_by_both
 from blocknerf.city.pictures import to_bytes, write_png
 from blocknerf.core.types import RayBatch
 from blocknerf.models.block_nerf import BlockNeRF
@@ -103,13 +103,21 @@ def figures(out: Path) -> dict:
             for when, (here, there) in shown.items():
                 apart[when].append((here - there)[both])
     write_png(out / "matching.png", to_bytes(torch.cat(rows, 0)))
-    return {"pictures": len(rows)} | {name: fall(measure, found.values()) for name, measure in MEASURES.items()}
+    links = {block.id: block.neighbours for block in plan.blocks}
+    kept = measure(city, find_overlaps(city, links, scene, city.ids), under["after"])
+    means = [255 * float(np.mean(apart)) for apart in ([p.mean_before for p in kept], [p.mean_after for p in kept])]
+    overlap = [round(means[0], 1), round(means[1], 1), round(means[0] / means[1], 1)]
+    return {"pictures": len(rows), "mean_colour_of_overlap": overlap} | {
+        name: fall(measured, found.values()) for name, measured in MEASURES.items()
+    }
 
 
-def fall(measure: Callable[[list[torch.Tensor]], float], found: Iterable[dict[str, list[torch.Tensor]]]) -> list[float]:
+def fall(
+    measured: Callable[[list[torch.Tensor]], float], found: Iterable[dict[str, list[torch.Tensor]]]
+) -> list[float]:
     """[before, after, before / after], means over pairs and looks."""
     found = list(found)
-    before, after = (255 * float(np.mean([measure(apart[when]) for apart in found])) for when in ("before", "after"))
+    before, after = (255 * float(np.mean([measured(apart[when]) for apart in found])) for when in ("before", "after"))
     return [round(before, 1), round(after, 1), round(before / after, 1)]
 
 

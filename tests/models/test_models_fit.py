@@ -8,7 +8,7 @@ from blocknerf.core.seeds import generator
 from blocknerf.core.types import RayBatch
 from blocknerf.geometry import so3
 from blocknerf.models.block_nerf import BlockNeRF
-from blocknerf.models.fit import RAYS_PER_STEP, draw, fit_code, fit_pose, frozen
+from blocknerf.models.fit import RAYS_PER_STEP, draw, fit_code, fit_code_to_areas, fit_pose, frozen
 from blocknerf.models.poses import moved_rays
 from blocknerf.rendering.quality import psnr
 
@@ -85,6 +85,32 @@ def test_a_code_that_fits_already_stays():
     model, rays = _model(), _rays(300, "seen")
     code = fit_code(model, rays, model.render(rays, PLANTED).rgb, PLANTED, generator(0, "fit"), 100)
     assert torch.allclose(code, PLANTED, atol=1e-3)
+
+
+def _areas(model: BlockNeRF, name: str, code: torch.Tensor) -> tuple[list[RayBatch], torch.Tensor]:
+    rays = _rays(400, name)
+    areas = [rays[start : start + 20] for start in range(0, 400, 20)]
+    return areas, torch.stack([model.render(area, code).rgb.mean(0) for area in areas])
+
+
+def test_a_planted_code_comes_back_from_mean_colours_of_areas():
+    model, start = _model(), torch.zeros(4)
+    areas, truth = _areas(model, "seen", PLANTED)
+    code = fit_code_to_areas(model, areas, truth, start, generator(0, "fit"), 100)
+    others, elsewhere = _areas(model, "unseen", PLANTED)
+    left, before = (
+        torch.stack([model.render(area, at).rgb.mean(0) for area in others]) - elsewhere for at in (code, start)
+    )
+    assert float(left.square().mean()) < 0.05 * float(before.square().mean())
+
+
+def test_areas_that_agree_in_the_mean_move_no_code():
+    """Whatever their single pixels show: a scene that stands a little beside costs no contrast."""
+    model = _model()
+    areas, truth = _areas(model, "seen", PLANTED)
+    code = fit_code_to_areas(model, areas, truth, PLANTED, generator(0, "fit"), 100)
+    assert torch.allclose(code, PLANTED, atol=1e-3)
+    assert torch.equal(fit_code_to_areas(model, [], torch.zeros(0, 3), PLANTED, generator(0, "fit"), 5), PLANTED)
 
 
 def test_only_the_code_moves_and_no_gradient_is_left_behind():

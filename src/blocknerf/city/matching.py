@@ -8,11 +8,11 @@ drives would spoil the looks that a block knows for the sake of one that it does
 
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import cast
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from blocknerf.city.alignment import Alignment, BlockShifts
@@ -22,7 +22,7 @@ from blocknerf.core.logging import log
 from blocknerf.core.seeds import generator
 from blocknerf.core.types import RayBatch
 from blocknerf.models.block_nerf import BlockNeRF
-from blocknerf.models.fit import appearance_width, fit_code
+from blocknerf.models.fit import appearance_width, fit_code_to_areas
 from blocknerf.scene.rays import camera_rays
 from blocknerf.scene.scene import ImageRecord, Scene
 
@@ -34,7 +34,8 @@ PLACES = 16
 LONG_SIDE_PX = 32
 SEEN_WELL = 0.5
 """What both blocks see of a ray, from 0 to 1, from which on it belongs to the area."""
-FEWEST_RAYS = 64
+TILE_PX = 8
+FEWEST_RAYS, FEWEST_IN_PART = 64, 8
 SURELY_VISIBLE = 0.5
 """Visibility from which on a place counts as seen; of what lies on a surface, a good part of the light is gone."""
 SAME_SURFACE = 0.1
@@ -48,7 +49,7 @@ Links = Mapping[str, Sequence[str]]
 class Overlap:
     """What two neighbours both see well: the area that codes are fitted to, and another one to measure by."""
 
-    fitted: RayBatch
+    fitted: tuple[RayBatch, ...]  # one entry for each part of a picture
     measured: RayBatch
 
 
@@ -193,14 +194,22 @@ def seen_by_both(a: BlockNeRF, b: BlockNeRF, rays: RayBatch) -> Float[Tensor, " 
 
 def _find_overlap(city: City, pair: tuple[str, str], scene: Scene) -> Overlap | None:
     a, b = (_model(city, block_id) for block_id in pair)
-    views = [_coarse_rays(scene, image) for image in _cameras_between(city, pair, scene)]
+    views, tiles = zip(*(_coarse_rays(scene, image) for image in _cameras_between(city, pair, scene)), strict=True)
     scores = [seen_by_both(a, b, view) for view in views]
     best = sorted(range(len(views)), key=lambda i: -float(scores[i].mean()))[: 2 * PLACES]
     fitted, measured = best[0::2], best[1::2] or best
-    areas = [[views[i][scores[i] >= SEEN_WELL] for i in rows] for rows in (fitted, measured)]
-    if any(sum(map(len, area)) < FEWEST_RAYS for area in areas):
+    parts = [part for i in fitted for part in _parts(views[i], tiles[i], scores[i])]
+    kept = RayBatch.concatenate([views[i][scores[i] >= SEEN_WELL] for i in measured])
+    if min(sum(map(len, parts)), len(kept)) < FEWEST_RAYS:
         return None
-    return Overlap(_joined(areas[0]), _joined(areas[1]))
+    return Overlap(tuple(parts), kept)
+
+
+def _parts(view: RayBatch, tiles: Int[Tensor, " rays"], scores: Float[Tensor, " rays"]) -> list[RayBatch]:
+    """The rays that both see well, tile by tile; tiles with few of them are left out."""
+    well = scores >= SEEN_WELL
+    rows = [torch.nonzero(well & (tiles == tile))[:, 0] for tile in tiles.unique().tolist()]
+    return [view[row] for row in rows if len(row) >= FEWEST_IN_PART]
 
 
 def _cameras_between(city: City, pair: tuple[str, str], scene: Scene) -> list[ImageRecord]:
@@ -216,11 +225,14 @@ def _cameras_between(city: City, pair: tuple[str, str], scene: Scene) -> list[Im
     return images[:CANDIDATES]
 
 
-def _coarse_rays(scene: Scene, image: ImageRecord) -> RayBatch:
+def _coarse_rays(scene: Scene, image: ImageRecord) -> tuple[RayBatch, Int[Tensor, " rays"]]:
+    """A small picture of the image's camera, and the tile of TILE_PX that each ray lies in."""
     camera = scene.cameras[image.camera_key]
     scale = LONG_SIDE_PX / max(camera.width, camera.height)
     width, height = (max(1, round(scale * side)) for side in (camera.width, camera.height))
-    return camera_rays(camera, image.world_from_cam, width, height)
+    rows, columns = torch.arange(height) // TILE_PX, torch.arange(width) // TILE_PX
+    tiles = (rows[:, None] * width + columns).flatten()
+    return camera_rays(camera, image.world_from_cam, width, height), tiles
 
 
 def _fit(
@@ -228,10 +240,11 @@ def _fit(
 ) -> tuple[float, ...]:
     """The shift under which `target` shows what its `sources` show of the drive's look."""
     model, start = _model(city, target), cast(Tensor, _raw_code(city, target, drive))
-    areas = [_overlap(overlaps, target, source).fitted for source in sources]
-    truth = torch.cat([_show(city, source, area, drive) for source, area in zip(sources, areas, strict=True)])
+    shared = {source: _overlap(overlaps, target, source).fitted for source in sources}
+    areas = [part for parts in shared.values() for part in parts]
+    truth = torch.stack([_show(city, source, part, drive).mean(0) for source in sources for part in shared[source]])
     rng = generator(seed, "align", drive, target)
-    code = fit_code(model, _joined(areas), truth, start, rng, STEPS)
+    code = fit_code_to_areas(model, areas, truth, start, rng, STEPS)
     return tuple((code - start)[: appearance_width(model)].tolist())
 
 
@@ -279,9 +292,3 @@ def _images_of(city: City, block_id: str, drive: str) -> int:
 
 def _model(city: City, block_id: str) -> BlockNeRF:
     return cast(BlockNeRF, city.model(block_id))
-
-
-def _joined(parts: Sequence[RayBatch]) -> RayBatch:
-    return replace(
-        parts[0], **{name: torch.cat([getattr(part, name) for part in parts]) for name in RayBatch.__slots__}
-    )

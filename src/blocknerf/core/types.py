@@ -3,6 +3,7 @@
 Symbols: R rays, S samples along a ray, `t` a distance along the ray in metres (ray directions have unit length).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -34,6 +35,11 @@ class RayBatch:
             image_slots=self.image_slots[index],
             radii=self.radii[index],
         )
+
+    @staticmethod
+    def concatenate(parts: Sequence["RayBatch"]) -> "RayBatch":
+        """The rays of all `parts`, one part after the other."""
+        return RayBatch(*(torch.cat([getattr(part, name) for part in parts]) for name in RayBatch.__slots__))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """What is fitted to colours when training is over, every weight frozen: a code, or the pose of a camera with it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,6 +16,9 @@ from blocknerf.models.poses import moved_rays
 CODE_RATE = 0.05
 POSE_RATE = 3e-3  # radians, and shares of the distance of what is seen
 RAYS_PER_STEP = 256
+AREAS_PER_STEP = 12
+STAY_WEIGHT = 1e-4
+"""Of the squared way that a code has gone, against squared differences of colours in [0, 1]."""
 
 
 def fit_code(
@@ -41,6 +44,41 @@ def fit_code(
         code = torch.cat([appearance, start[movable:]])
         rgb, _ = model.composite(batch, code.expand(len(batch), -1), None)
         (rgb - colours).square().mean().backward()
+    return torch.cat([appearance.detach(), start[movable:]])
+
+
+def fit_code_to_areas(
+    model: BlockNeRF,
+    areas: Sequence[RayBatch],
+    truth: Float[Tensor, "areas 3"],
+    start: Float[Tensor, " code"],
+    rng: torch.Generator,
+    steps: int,
+) -> Float[Tensor, " code"]:
+    """As `fit_code`, but areas are compared by their mean colours `truth`, and a code near `start` is preferred.
+
+    For a truth that does not stand where the model has it, to a pixel: the colour of single pixels is then best met by
+    a picture without contrast, that of areas is not.
+    """
+    movable = appearance_width(model)
+    if movable == 0 or not areas:
+        return start
+    appearance = start[:movable].detach().clone().requires_grad_()
+    optimizer = torch.optim.Adam([appearance], lr=CODE_RATE)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    with frozen(model):
+        for _ in range(steps):
+            optimizer.zero_grad()
+            loss = STAY_WEIGHT * (appearance - start[:movable]).square().sum()
+            picked = torch.randint(len(areas), (AREAS_PER_STEP,), generator=rng).tolist()
+            batch = RayBatch.concatenate([areas[i] for i in picked])
+            code = torch.cat([appearance, start[movable:]])
+            rgb, _ = model.composite(batch, code.expand(len(batch), -1), None)
+            for shown, i in zip(rgb.split([len(areas[i]) for i in picked]), picked, strict=True):
+                loss = loss + (shown.mean(0) - truth[i]).square().mean() / AREAS_PER_STEP
+            loss.backward()
+            optimizer.step()
+            schedule.step()
     return torch.cat([appearance.detach(), start[movable:]])
 
 
