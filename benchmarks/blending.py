@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from scipy.ndimage import map_coordinates, uniform_filter
+from torch.nn.functional import avg_pool2d, grid_sample
 
 from benchmarks.measure import blocknerf, run, where
 from blocknerf.blocks.output import load_output, open_scene
@@ -104,7 +104,8 @@ def best_blend(layers: list[Layer], truth: np.ndarray) -> np.ndarray:
     shape = truth.shape
     rgb = np.stack([layer.picture.rgb.numpy().reshape(shape) for layer in layers])
     errors = np.square(rgb - truth).mean(-1)
-    weights = 1 / (np.stack([uniform_filter(error, BOUND_PX) for error in errors]) + LEAST_ERROR)
+    around = avg_pool2d(torch.from_numpy(errors)[:, None], BOUND_PX, 1, BOUND_PX // 2, count_include_pad=False)[:, 0]
+    weights = 1 / (around.numpy() + LEAST_ERROR)
     blended = (weights[..., None] * rgb).sum(0) / weights.sum(0)[..., None]
     return blended.reshape(-1, 3).clip(0, 1)
 
@@ -146,12 +147,11 @@ def carried(
     nearest = np.rint(rows.clip(0, height - 1)).astype(int), np.rint(columns.clip(0, width - 1)).astype(int)
     same = np.abs(earlier_depth_m[nearest] - there[..., 2]) < SAME_SURFACE * there[..., 2]
     seen = (depth_m > 0) & (there[..., 2] > 0.1) & inside & same
-    at = np.stack([rows[seen], columns[seen]])
-    pictures = [
-        np.stack([map_coordinates(picture[..., c], at, order=1, mode="nearest") for c in range(3)], -1)
-        for picture in earlier
-    ]
-    return pictures, seen
+    at = np.stack([2 * columns[seen] / (width - 1) - 1, 2 * rows[seen] / (height - 1) - 1], -1)
+    places = torch.from_numpy(at.astype(np.float32))[None, None]
+    pictures = torch.from_numpy(np.stack(earlier)).float().permute(0, 3, 1, 2)
+    sampled = grid_sample(pictures, places.expand(len(earlier), -1, -1, -1), align_corners=True)[:, :, 0]
+    return list(sampled.transpose(1, 2).numpy()), seen
 
 
 if __name__ == "__main__":
