@@ -1,10 +1,22 @@
-"""Whatever strides a tensor has, compiled kernels see one kind of array, so that their sums round in one way."""
+"""Kernels give the same bytes in every process: one kind of array whatever a tensor's strides, one code for all."""
+
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
 from torch import Tensor
 
-from blocknerf.kernels import compositing_numba, hash_grid_numba, intervals_numba, marching_numba, mlp_numba
+from blocknerf.kernels import (
+    compositing_numba,
+    hash_grid_numba,
+    intervals_numba,
+    marching_numba,
+    mlp_numba,
+    proposal_numba,
+    sparse_adam_numba,
+)
 from blocknerf.kernels.arrays import array_of
 from blocknerf.kernels.compositing import accumulate, render_weights
 from blocknerf.kernels.hash_grid import hash_encode
@@ -13,6 +25,18 @@ from blocknerf.kernels.marching import distances, unit_cube_points
 from blocknerf.kernels.mlp import two_layers
 
 RAYS, SAMPLES = 6, 5
+MODULES = (
+    *(compositing_numba, hash_grid_numba, intervals_numba, marching_numba),
+    *(mlp_numba, proposal_numba, sparse_adam_numba),
+)
+BYTES_OF_A_GRADIENT = """
+import hashlib, torch
+from blocknerf.kernels.mlp import two_layers
+rng = torch.Generator().manual_seed(0)
+tensors = [torch.randn(shape, generator=rng).requires_grad_() for shape in [(99, 32), (64, 32), (64,), (16, 64), (16,)]]
+gradients = torch.autograd.grad(two_layers(*tensors).square().sum(), tensors)
+print(hashlib.sha256(b"".join(gradient.numpy().tobytes() for gradient in gradients)).hexdigest())
+"""
 
 
 def _apart(*shape: int) -> Tensor:
@@ -39,12 +63,30 @@ def _call_everything() -> None:
 
 def test_kernels_are_compiled_for_one_order_of_memory():
     _call_everything()
-    modules = (compositing_numba, hash_grid_numba, intervals_numba, marching_numba, mlp_numba)
-    kernels = [kernel for module in modules for kernel in vars(module).values() if hasattr(kernel, "signatures")]
+    kernels = [kernel for module in MODULES for kernel in vars(module).values() if hasattr(kernel, "signatures")]
     layouts = {
         kind.layout for kernel in kernels for types in kernel.signatures for kind in types if hasattr(kind, "layout")
     }
     assert layouts == {"C"}
+
+
+def test_no_helper_is_a_symbol_that_kernels_share():
+    helpers = {
+        name: kernel.targetoptions
+        for module in MODULES
+        for name, kernel in vars(module).items()
+        if hasattr(kernel, "targetoptions") and kernel.stats.cache_path is None
+    }
+    assert helpers
+    for name, options in helpers.items():
+        assert options.get("inline") == "always" or options.get("forceinline"), name
+
+
+def test_a_process_that_compiles_computes_what_one_does_that_finds_kernels_compiled(tmp_path):
+    command = [sys.executable, "-c", BYTES_OF_A_GRADIENT]
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+    first, second = (subprocess.run(command, env=environment, capture_output=True, check=True) for _ in range(2))
+    assert first.stdout == second.stdout
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,9 @@
 
 A tile's activations stay in the first-level cache; eight inputs are multiplied at a time, so that most instructions
 are multiply-adds and not loads and stores.
+
+Helpers are inlined by force: numba gives one that stands by itself the same symbol in every kernel that calls it, and
+which kernel's copy runs, whose sums may be in another order, would depend on what was compiled or loaded before.
 """
 
 import numpy as np
@@ -19,7 +22,7 @@ def _transpose_in(values, begin, size, tile):
             tile[i, p] = 0
 
 
-@njit(fastmath=True)
+@njit(fastmath=True, forceinline=True)
 def _multiply_add(weight, tile, out):
     """out[j] += sum_k weight[j, k] tile[k], for all lanes."""
     outputs, inputs = weight.shape
@@ -39,7 +42,7 @@ def _multiply_add(weight, tile, out):
                 out[j, p] += w0 * tile[k, p]
 
 
-@njit(fastmath=True)
+@njit(fastmath=True, forceinline=True)
 def _outer_add(left, right, grad):
     """grad[j, k] += sum_p left[j, p] right[k, p]."""
     rows, columns = grad.shape
@@ -64,7 +67,7 @@ def _outer_add(left, right, grad):
             grad[j, k] += a
 
 
-@njit(fastmath=True)
+@njit(fastmath=True, forceinline=True)
 def _hidden_layer(x, weight, bias, hidden):
     for j in range(hidden.shape[0]):
         for p in range(TILE):
