@@ -32,8 +32,9 @@ def main() -> None:
         run([sys.executable, "-m", f"benchmarks.{name}", str(out / name)])
     along = ["--config", "configs/quickstart.yaml"]  # blocks along the way: four and eight of them can be had
     run([sys.executable, "-m", "benchmarks.blocks", str(street), str(out / "blocks"), *along])
+    hours = [str(out / "appearance" / "scene"), str(out / "poses"), "training.max_steps=6000", LONG]
     for each in ([], ["--per-image"]):
-        run([sys.executable, "-m", "benchmarks.poses", str(street), str(out / "poses"), *each])
+        run([sys.executable, "-m", "benchmarks.poses", *hours, *each])
     for name in ("visibility", "blending"):
         run([sys.executable, "-m", f"benchmarks.{name}", str(street), str(out / "demo"), "--skip-training"])
     data = os.environ.get("BLOCKNERF_DATA")

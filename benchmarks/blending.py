@@ -12,7 +12,6 @@ python -m benchmarks.blending SCENE OUT [--drive NAME] [--frames 40] [--config F
 SCENE is one that `blocknerf synth` wrote.
 """
 
-import argparse
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -21,21 +20,19 @@ import numpy as np
 import torch
 from torch.nn.functional import avg_pool2d, grid_sample
 
-from benchmarks.measure import blocknerf, run, where
+from benchmarks.measure import where
+from benchmarks.town import parser, trace_town, train
 from blocknerf.blocks.output import load_output, open_scene
 from blocknerf.blocks.plan import planned_split
 from blocknerf.city.city import City, Layer, composite
 from blocknerf.core.files import read_json
-from blocknerf.core.seeds import derive_seed
 from blocknerf.export.paths import View, interpolated_views, view_rays
 from blocknerf.scene.rays import camera_directions, pixels_of
 from blocknerf.synth.develop import develop
 from blocknerf.synth.lighting import lighting_at
-from blocknerf.synth.presets import PRESETS
-from blocknerf.synth.town import build_town
-from blocknerf.synth.tracer import Tracer, take_picture
+from blocknerf.synth.tracer import take_picture
 
-RULES = ("nearest", "distance", "visibility")
+RULES = ("nearest", "visibility", "distance")  # the bound is taken of the last, in which every block has its say
 BOUND_PX = 11
 SAME_SURFACE = 0.02
 """Depths of one surface in two frames agree to this share."""
@@ -43,47 +40,36 @@ LEAST_ERROR = 1e-4
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("scene", type=Path)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--drive")
-    parser.add_argument("--frames", type=int, default=40)
-    parser.add_argument("--config", type=Path)
-    parser.add_argument("--skip-training", action="store_true")
-    parser.add_argument("overrides", nargs="*")
-    arguments = parser.parse_intermixed_args()
-    if not arguments.skip_training:
-        config = ["--config", arguments.config] if arguments.config else []
-        place = ["--data-root", arguments.scene, "--output-dir", arguments.out]
-        run(blocknerf("train", *config, *place, *arguments.overrides))
+    options = parser(__doc__)
+    options.add_argument("--drive")
+    options.add_argument("--frames", type=int, default=40)
+    arguments = options.parse_intermixed_args()
+    train(arguments)
     print(json.dumps(measure(arguments.out, arguments.drive, arguments.frames) | {"where": where()}))
 
 
 def measure(out: Path, drive: str | None, frames: int) -> dict:
     config, plan = load_output(out)
     scene = open_scene(out, config)
-    train, _ = planned_split(plan, scene)
-    views = interpolated_views(train, scene.cameras, frames, 1, drive)
+    images, _ = planned_split(plan, scene)
+    views = interpolated_views(images, scene.cameras, frames, 1, drive)
     truths, depths_m = photograph(scene.root, views)
     city = City.open(out)
-    rows, pictures = {}, {}
+    rows: dict[str, dict[str, float]] = {}
     for rule in RULES:
         city.manifest = replace(city.manifest, blending=rule)
-        pictures[rule] = [layers_of(city, view) for view in views]
-        rows[rule] = figures([composed(layers) for layers in pictures[rule]], truths, depths_m, views)
-    bound = [best_blend(layers, truth) for layers, truth in zip(pictures["distance"], truths, strict=True)]
+        frames_of_layers = [layers_of(city, view) for view in views]
+        rows[rule] = figures([composed(layers) for layers in frames_of_layers], truths, depths_m, views)
+    bound = [best_blend(layers, truth) for layers, truth in zip(frames_of_layers, truths, strict=True)]
     rows["bound"] = figures(bound, truths, depths_m, views)
-    shared = sum(len(layers) > 1 for layers in pictures["distance"])
+    shared = sum(len(layers) > 1 for layers in frames_of_layers)
     return {"drive": views[0].drive, "frames": frames, "frames_of_several_blocks": shared, **rows}
 
 
 def photograph(root: Path, views: list[View]) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """What the drive's camera would have seen: pictures [H, W, 3] in [0, 1] and depths [H, W] in metres, 0 is sky."""
-    mark = read_json(root / "synth.json", "mark of a synthetic city")
     images = read_json(root / "blocknerf_scene.json", "sidecar")["images"].values()
-    preset, name = PRESETS[mark["preset"]], views[0].drive
-    town = build_town(preset.plan, np.random.default_rng(derive_seed(mark["seed"], "town")))
-    tracer = Tracer(town, len(town.triangles))
+    (preset, tracer), name = trace_town(root), views[0].drive
     light = lighting_at(next(drive.hour for drive in preset.drives if drive.name == name))
     exposure = float(np.exp(np.mean([np.log(image["exposure"]) for image in images if image["drive"] == name])))
     shots = [take_picture(tracer, view.camera, view.world_from_cam, light, preset.samples_edge) for view in views]

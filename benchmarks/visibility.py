@@ -11,7 +11,6 @@ python -m benchmarks.visibility SCENE OUT [--config FILE] [--skip-training] [sec
 SCENE is one that `blocknerf synth` wrote.
 """
 
-import argparse
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,22 +18,19 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.measure import blocknerf, run, where
+from benchmarks.measure import where
+from benchmarks.town import parser, trace_town, train
 from blocknerf.blocks.plan import BlockSpec, Plan, read_plan
 from blocknerf.city.block_file import read_block
 from blocknerf.city.city import City, coarse_rows, load_block
 from blocknerf.core.config import load_config
-from blocknerf.core.files import read_json
 from blocknerf.core.seeds import derive_seed
+from blocknerf.core.types import RayBatch
 from blocknerf.models.block_nerf import BlockNeRF
-from blocknerf.models.visibility import BEFORE_SURFACE
 from blocknerf.scene.photographs import read_masks
 from blocknerf.scene.rays import camera_rays
 from blocknerf.scene.readers.read import read_scene
 from blocknerf.scene.scene import ImageRecord, Scene
-from blocknerf.synth.presets import PRESETS
-from blocknerf.synth.town import build_town
-from blocknerf.synth.tracer import Tracer
 
 CAMERAS, PLACES_PER_CAMERA, PLACES_PER_IMAGE = 60, 60, 60
 FARTHEST_M, HIDDEN_BY_M = 80.0, 0.5
@@ -53,17 +49,8 @@ class Pairs:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("scene", type=Path)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--config", type=Path)
-    parser.add_argument("--skip-training", action="store_true")
-    parser.add_argument("overrides", nargs="*")
-    arguments = parser.parse_intermixed_args()
-    if not arguments.skip_training:
-        config = ["--config", arguments.config] if arguments.config else []
-        place = ["--data-root", arguments.scene, "--output-dir", arguments.out]
-        run(blocknerf("train", *config, *place, *arguments.overrides))
+    arguments = parser(__doc__).parse_intermixed_args()
+    train(arguments)
     scene = read_scene(arguments.scene, load_config(arguments.out / "config.json").dataset)
     plan = read_plan(arguments.out / "plan.json")
     rows = [row(arguments.out, scene, plan, block) for block in plan.blocks
@@ -116,9 +103,9 @@ def ask(model: BlockNeRF, pairs: Pairs) -> np.ndarray:
     cameras, places = (torch.from_numpy(array).float() for array in (pairs.cameras, pairs.places))
     ways = places - cameras
     distances_m = ways.norm(dim=-1)
-    directions = ways / distances_m[:, None]
-    before_m = BEFORE_SURFACE * distances_m
-    return model.visibility_at(cameras + before_m[:, None] * directions, directions, before_m).numpy()
+    count = len(ways)
+    rays = RayBatch(cameras, ways / distances_m[:, None], torch.full((count,), -1), torch.zeros(count))
+    return model.visibility_along(rays, distances_m).numpy()
 
 
 def auc(scores: np.ndarray, labels: np.ndarray) -> float:
@@ -134,9 +121,7 @@ class Truth:
     """The city without what moves in it, and what its images show."""
 
     def __init__(self, scene: Scene, block: BlockSpec):
-        mark = read_json(scene.root / "synth.json", "mark of a synthetic city")
-        town = build_town(PRESETS[mark["preset"]].plan, np.random.default_rng(derive_seed(mark["seed"], "town")))
-        self.tracer = Tracer(town, len(town.triangles))
+        _, self.tracer = trace_town(scene.root)
         self.scene = scene
         self.rng = np.random.default_rng(derive_seed(0, "visibility", block.id))
         places = np.concatenate([self._surfaces(image) for image in scene.images])

@@ -40,7 +40,8 @@ def fit_code(
         return start
     appearance = start[:movable].detach().clone().requires_grad_()
     groups = [{"params": [appearance], "lr": CODE_RATE}]
-    for batch, colours in _descent(model, groups, rays, truth, rng, steps):
+    for _ in _descent(model, groups, steps):
+        batch, colours = draw(rays, truth, rng)
         code = torch.cat([appearance, start[movable:]])
         rgb, _ = model.composite(batch, code.expand(len(batch), -1), None)
         (rgb - colours).square().mean().backward()
@@ -64,21 +65,14 @@ def fit_code_to_areas(
     if movable == 0 or not areas:
         return start
     appearance = start[:movable].detach().clone().requires_grad_()
-    optimizer = torch.optim.Adam([appearance], lr=CODE_RATE)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    with frozen(model):
-        for _ in range(steps):
-            optimizer.zero_grad()
-            loss = STAY_WEIGHT * (appearance - start[:movable]).square().sum()
-            picked = torch.randint(len(areas), (AREAS_PER_STEP,), generator=rng).tolist()
-            batch = RayBatch.concatenate([areas[i] for i in picked])
-            code = torch.cat([appearance, start[movable:]])
-            rgb, _ = model.composite(batch, code.expand(len(batch), -1), None)
-            for shown, i in zip(rgb.split([len(areas[i]) for i in picked]), picked, strict=True):
-                loss = loss + (shown.mean(0) - truth[i]).square().mean() / AREAS_PER_STEP
-            loss.backward()
-            optimizer.step()
-            schedule.step()
+    for _ in _descent(model, [{"params": [appearance], "lr": CODE_RATE}], steps):
+        picked = torch.randint(len(areas), (AREAS_PER_STEP,), generator=rng).tolist()
+        batch = RayBatch.concatenate([areas[i] for i in picked])
+        code = torch.cat([appearance, start[movable:]])
+        rgb, _ = model.composite(batch, code.expand(len(batch), -1), None)
+        means = torch.stack([shown.mean(0) for shown in rgb.split([len(areas[i]) for i in picked])])
+        gone = (appearance - start[:movable]).square().sum()
+        ((means - truth[picked]).square().mean() + STAY_WEIGHT * gone).backward()
     return torch.cat([appearance.detach(), start[movable:]])
 
 
@@ -108,28 +102,22 @@ def fit_pose(
     movable = 0 if start is None else appearance_width(model)
     appearance = torch.zeros(0) if start is None else start[:movable].detach().clone()
     groups = [{"params": [turn, shift], "lr": POSE_RATE}, {"params": [appearance.requires_grad_()], "lr": CODE_RATE}]
-    for batch, colours in _descent(model, groups, rays, truth, rng, steps):
+    for _ in _descent(model, groups, steps):
+        batch, colours = draw(rays, truth, rng)
         codes = None if start is None else torch.cat([appearance, start[movable:]]).expand(len(batch), -1)
         rgb, _ = model.composite(moved_rays(batch, motion()), codes, None)
         (rgb - colours).square().mean().backward()
     return motion().detach()
 
 
-def _descent(
-    model: BlockNeRF,
-    groups: list[dict[str, Any]],
-    rays: RayBatch,
-    truth: Float[Tensor, "rays 3"],
-    rng: torch.Generator,
-    steps: int,
-) -> Iterator[tuple[RayBatch, Float[Tensor, "batch 3"]]]:
-    """One batch a step; takes the step of Adam when the caller has left gradients and asks for the next batch."""
+def _descent(model: BlockNeRF, groups: list[dict[str, Any]], steps: int) -> Iterator[None]:
+    """Takes a step of Adam each time the caller has left gradients and asks for the next one; `model` is frozen."""
     optimizer = torch.optim.Adam(groups)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     with frozen(model):
         for _ in range(steps):
             optimizer.zero_grad()
-            yield draw(rays, truth, rng)
+            yield
             optimizer.step()
             schedule.step()
 
