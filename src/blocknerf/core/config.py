@@ -198,7 +198,7 @@ class PoseRefinementConfig(Section):
     regularization_end: NotNegative = 1e-5
     regularization_share: Annotated[float, Field(ge=0, le=1)] = 0.1
     """Share of the run over which that weight falls from start to end."""
-    coarse_to_fine_share: Annotated[float, Field(ge=0, le=1)] = 0.4
+    coarse_to_fine_share: Annotated[float, Field(ge=0, le=1)] = 0.2
     """Share of the run over which levels (hash) or octaves (mlp) are let in, coarsest first; 0: all from the start."""
     feature_extractor: Literal["resnet18"] = "resnet18"
     """What `mode: features` sees of an image; needs the extra `blocknerf[features]`."""
