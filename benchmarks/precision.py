@@ -1,6 +1,7 @@
 """What half precision is worth: one block trained for the same steps in float32 and with mixed precision.
 
-python -m benchmarks.precision SCENE OUT [--backbones hash,narrow] [--steps 2000] [--config FILE] [section.key=value ...]
+python -m benchmarks.precision SCENE OUT [--backbones hash,narrow] [--steps 2000] [--config FILE]
+    [section.key=value ...]
 
 Prints rays per second and test PSNR (mean code) of both, for each backbone of `benchmarks.backbones`.
 """
