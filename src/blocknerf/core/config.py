@@ -256,6 +256,13 @@ class TrainingConfig(Section):
     """Colour is told each photograph's exposure, where the scene knows it; `--exposure` then moves it."""
     use_pose_refinement: bool = False
     use_visibility_network: bool = True
+    use_mixed_precision: bool = False
+    """Networks multiply in half precision: bfloat16 where the processor has it, float16 with a scaled loss on CUDA."""
+    use_gradient_checkpointing: bool = False
+    """Activations are computed again in backward instead of kept: a part of the memory, and more time."""
+    memory_limit_gb: Positive | None = None
+    """A step is taken in parts small enough that the process stays below this, if it can; none: in one part. Their
+    gradients are added up, so that a step is always of batch_size rays."""
     checkpoint_minutes: Positive = 2.0
     """A block in training is saved this often; Ctrl-C saves as well."""
 

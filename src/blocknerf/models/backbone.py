@@ -28,6 +28,8 @@ class Backbone(Protocol):
 
     rays_at_once: int
     """How many rays to composite in one call when no gradient is wanted."""
+    recomputes: bool
+    """Whether activations of samples are computed again in backward instead of kept."""
 
     def composite(
         self,

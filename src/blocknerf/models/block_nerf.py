@@ -66,6 +66,7 @@ class BlockNeRF(nn.Module):
         if config.training.use_visibility_network:
             self.visibility = VisibilityNetwork(config.visibility_network, rng)
         self.progress = 1.0
+        self.half: torch.dtype | None = None
 
     def advance(self, progress: float) -> None:
         """Tells how much of the run is behind, in [0, 1]; poses are learned from coarse levels first."""
@@ -73,6 +74,10 @@ class BlockNeRF(nn.Module):
         if self.poses is not None:
             share = self.config.pose_refinement.coarse_to_fine_share
             self.field.show(progress / share if share > 0 else 1.0)
+
+    def enable_gradient_checkpointing(self) -> None:
+        """Trains in less memory and more time: see `models/recompute.py`."""
+        self.field.recomputes = True
 
     def to_block(self, points_world: Float[Tensor, "points 3"]) -> Float[Tensor, "points 3"]:
         """World metres to block units."""
@@ -91,10 +96,15 @@ class BlockNeRF(nn.Module):
     def forward(
         self, rays: RayBatch, rng: torch.Generator | None = None
     ) -> tuple[Float[Tensor, "rays 3"], CompositedRays]:
-        """`composite` with the codes of the rays' images, from where their cameras are now believed to stand."""
+        """`composite` with the codes of the rays' images, from where their cameras are now believed to stand.
+
+        Its networks multiply in the precision `half`, where there is one; everything else stays as it is.
+        """
         if self.poses is not None:
             rays = self.poses.refine(rays)
-        return self.composite(rays, self.codes_of(rays.image_slots), rng)
+        codes = self.codes_of(rays.image_slots)
+        with torch.autocast(rays.origins.device.type, self.half, enabled=self.half is not None):
+            return self.composite(rays, codes, rng)
 
     def codes_of(self, image_slots: Int[Tensor, " rays"]) -> Float[Tensor, "rays code"] | None:
         """What colour is told of each ray's image: appearance code, then exposure encoding; None where neither is."""

@@ -17,9 +17,11 @@ from blocknerf.models.backbone import RowTable
 from blocknerf.models.encodings import HashGrid, spherical_harmonics
 from blocknerf.models.networks import density_of, perceptron, rgb_of
 from blocknerf.models.proposal import ProposalGrid
+from blocknerf.models.recompute import recomputed
 from blocknerf.rendering.volume import CompositedRays, Spacing, composite_rays
 
 NUM_FEATURES = 15
+RECOMPUTED_AT_ONCE = 1024  # rays
 
 
 class HashField(nn.Module):
@@ -37,6 +39,7 @@ class HashField(nn.Module):
         self.base = perceptron([self.grid.width, width, 1 + NUM_FEATURES], rng)
         self.head = perceptron([NUM_FEATURES + field.dir_encoding_levels**2 + code_dim, width, width, 3], rng)
         self.proposal = ProposalGrid(field.proposal_resolution)
+        self.recomputes = False
 
     def composite(
         self,
@@ -47,7 +50,10 @@ class HashField(nn.Module):
         rng: torch.Generator | None,
     ) -> tuple[Float[Tensor, "rays 3"], CompositedRays]:
         """See `Backbone`. A grid has no notion of a pixel's width: `radii` change nothing."""
-        composited = composite_rays(origins, directions, self.spacing, self.proposal, self.density_and_features, rng)
+        ask = self.density_and_features
+        if self.recomputes and torch.is_grad_enabled():
+            ask = self._recomputed
+        composited = composite_rays(origins, directions, self.spacing, self.proposal, ask, rng)
         rgb = self.shade(composited.features, directions, codes)
         if self.white_background:
             opacity = composited.opacity[:, None]
@@ -83,6 +89,12 @@ class HashField(nn.Module):
         density = density_of(raw[:, 0], self.config.density_activation)
         return density.reshape(shape), raw[:, 1:].reshape(*shape, NUM_FEATURES)
 
+    def _recomputed(
+        self, points: Float[Tensor, "rays samples 3"]
+    ) -> tuple[Float[Tensor, "rays samples"], Float[Tensor, "rays samples features"]]:
+        density, features = recomputed(self.density_and_features, RECOMPUTED_AT_ONCE, points)
+        return density, features
+
     def shade(
         self,
         features: Float[Tensor, "rays features"],
@@ -93,4 +105,4 @@ class HashField(nn.Module):
         inputs = [features, spherical_harmonics(directions, self.config.dir_encoding_levels)]
         if codes is not None:
             inputs.append(codes)
-        return rgb_of(self.head(torch.cat(inputs, -1)), self.config.rgb_activation)
+        return rgb_of(self.head(torch.cat(inputs, -1)).to(features), self.config.rgb_activation)

@@ -23,6 +23,7 @@ from blocknerf.models.encodings import (
     positional_encoding,
 )
 from blocknerf.models.networks import density_of, linear, perceptron, rgb_of
+from blocknerf.models.recompute import recomputed
 from blocknerf.rendering.hierarchical import composite_coarse_and_fine
 from blocknerf.rendering.volume import CompositedRays, Spacing
 
@@ -49,6 +50,7 @@ class MLPField(nn.Module):
         conditions = 3 + 6 * field.dir_encoding_levels + code_dim
         self.head = perceptron([width + conditions, HEAD_WIDTH, HEAD_WIDTH, HEAD_WIDTH, 3], rng)
         self.show(1.0)
+        self.recomputes = False
         self.rays_at_once = max(1, SAMPLES_AT_ONCE // max(spacing.num_coarse, spacing.num_fine))
 
     def composite(
@@ -60,6 +62,8 @@ class MLPField(nn.Module):
         rng: torch.Generator | None,
     ) -> tuple[Float[Tensor, "rays 3"], CompositedRays]:
         field = partial(self.on_intervals, origins, directions, radii, codes)
+        if self.recomputes and torch.is_grad_enabled():
+            field = partial(self._on_intervals_recomputed, origins, directions, radii, codes)
         composited = composite_coarse_and_fine(
             *(origins, directions, self.spacing, field, rng),
             hierarchical=self.config.use_hierarchical_sampling,
@@ -89,6 +93,17 @@ class MLPField(nn.Module):
         """Density (per block radius) and colour of the conical frusta between edges. Differentiable in the rays too."""
         means, variances = contracted_frustum_gaussians(origins, directions, radii, edges)
         return self._ask(self._encode(means, variances), directions, codes)
+
+    def _on_intervals_recomputed(
+        self,
+        origins: Float[Tensor, "rays 3"],
+        directions: Float[Tensor, "rays 3"],
+        radii: Float[Tensor, " rays"],
+        codes: Float[Tensor, "rays code"] | None,
+        edges: Float[Tensor, "rays edges"],
+    ) -> tuple[Float[Tensor, "rays bins"], Float[Tensor, "rays bins 3"]]:
+        density, rgb = recomputed(self.on_intervals, self.rays_at_once, origins, directions, radii, codes, edges)
+        return density, rgb
 
     def show(self, share: float) -> None:
         self.shown_levels = levels_shown(self.config.pos_encoding_levels, share)
@@ -122,10 +137,10 @@ class MLPField(nn.Module):
             hidden = cast(nn.Linear, dense)(hidden).relu()
             if layer in self.config.skip_connections:
                 hidden = torch.cat([hidden, encoded], -1)
-        density = density_of(self.density(hidden)[..., 0], self.config.density_activation)
+        density = density_of(self.density(hidden)[..., 0].to(encoded), self.config.density_activation)
         conditions = [directions, positional_encoding(directions, self.config.dir_encoding_levels)]
         if codes is not None:
             conditions.append(codes)
         per_ray = torch.cat(conditions, -1)[:, None].expand(-1, encoded.shape[1], -1)
         rgb = self.head(torch.cat([self.features(hidden), per_ray], -1))
-        return density, rgb_of(rgb, self.config.rgb_activation)
+        return density, rgb_of(rgb.to(encoded), self.config.rgb_activation)

@@ -31,6 +31,9 @@ class PixelBatch:
     pixels_xy: Float[Tensor, "rays 2"]  # centres, in pixels of the level drawn from
     valid: Bool[Tensor, " rays"]  # false only in patches, where a mask hides a pixel
 
+    def __getitem__(self, index: slice) -> "PixelBatch":
+        return PixelBatch(self.rays[index], self.rgb[index], self.pixels_xy[index], self.valid[index])
+
 
 class PixelSampler:
     """Draws pixels of the given images without replacement, pass after pass; masked pixels are never drawn.

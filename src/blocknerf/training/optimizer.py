@@ -1,5 +1,7 @@
 """Adam for one block: sparse on the tables, ordinary on networks and codes, one rate a group."""
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 
@@ -48,6 +50,19 @@ class BlockOptimizer:
             rate = rates["nerf"] * (PROPOSAL_RATE_RATIO if name == "proposal" else 1.0)
             sparse_adam_step(values, self.gradients[name], *self.moments[name], self.step_count, rate)
         return norm
+
+    def gradients_of_all(self) -> Iterator[Tensor]:
+        """Of networks, codes and tables, as they lie there."""
+        for group in self.dense.param_groups:
+            yield from (parameter.grad for parameter in group["params"] if parameter.grad is not None)
+        yield from (gradient.values for gradient in self.gradients.values())
+
+    def clear(self) -> None:
+        """Gives up all gradients."""
+        self.dense.zero_grad(set_to_none=True)
+        for gradient in self.gradients.values():
+            gradient.values.zero_()
+            gradient.seen.zero_()
 
     def follow_growth(self, model: BlockNeRF) -> None:
         """After `BlockNeRF.grow`: takes the longer tables; old rows keep their moments, new ones have 0."""

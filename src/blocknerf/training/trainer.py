@@ -20,10 +20,11 @@ from blocknerf.core.seeds import generator
 from blocknerf.core.types import Exposures
 from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.rendering.quality import psnr
-from blocknerf.scene.sampler import PixelSampler, Tiles
+from blocknerf.scene.sampler import PixelBatch, PixelSampler, Tiles
 from blocknerf.scene.store import ImageStore
 from blocknerf.training.curves import Curves
 from blocknerf.training.losses import BlockNeRFLoss
+from blocknerf.training.memory import MemoryOptimizer
 from blocknerf.training.optimizer import BlockOptimizer
 from blocknerf.training.pose_setup import place_poses
 from blocknerf.training.schedule import learning_rates
@@ -79,6 +80,7 @@ class BlockNeRFTrainer:
         if self.model.poses is not None:
             place_poses(self.model.poses, config, store, self.image_ids, spec.radius_m)
         self.optimizer = BlockOptimizer(self.model, settings)
+        self.memory = MemoryOptimizer(self.model, self.optimizer, settings, config.dataset.batch_size)
         self.loss = BlockNeRFLoss(settings)
         self.sampler = PixelSampler(store, self.image_ids, config.dataset.batch_size, settings.seed, tiles=tiles)
         self.steps_per_epoch = math.ceil(self.sampler.pixels_per_pass / config.dataset.batch_size)
@@ -127,7 +129,7 @@ class BlockNeRFTrainer:
     def save(self) -> None:
         """Writes `latest` (what renders) and `checkpoint` (what training goes on from)."""
         self._write("latest", finished=False)
-        meta = {**self._meta(), "sampler": self.sampler.state()}
+        meta = {**self._meta(), "sampler": self.sampler.state(), "memory": self.memory.state()}
         tensors = {**self._weights(), **self.optimizer.state(), "rng": self.rng.get_state()}
         write_block(self.folder, "checkpoint", BlockFile(meta, tensors))
 
@@ -154,6 +156,7 @@ class BlockNeRFTrainer:
         self.optimizer.restore(saved.tensors)
         self.rng.set_state(saved.tensors["rng"])
         self.sampler.restore(saved.meta["sampler"])
+        self.memory.restore(saved.meta["memory"])
         self.step, self.spent_s = int(saved.meta["step"]), float(saved.meta["spent_s"])
         self.best_psnr = -math.inf if saved.meta["best_psnr"] is None else float(saved.meta["best_psnr"])
         return True
@@ -162,6 +165,19 @@ class BlockNeRFTrainer:
         batch = self.sampler.next()
         self.model.advance(self.fraction)
         rng = self.rng if self.config.block_nerf.perturb_samples else None
+        terms = self.memory.backward(batch, lambda part: self._loss_of(part, rng), rng)
+        rates = learning_rates(self.config.training, self.step, self.fraction)
+        norm = 0.0
+        if self.memory.gradients_are_finite():
+            norm = self.optimizer.step(rates)
+        else:
+            self.optimizer.clear()
+        self.step += 1
+        mse = float(terms["rgb"])
+        self.recent_mse = mse if math.isnan(self.recent_mse) else 0.98 * self.recent_mse + 0.02 * mse
+        return terms, norm
+
+    def _loss_of(self, batch: PixelBatch, rng: torch.Generator | None) -> tuple[Tensor, dict[str, Tensor]]:
         total, terms = self.loss(self.model, batch.rays, batch.rgb, rng)
         if not bool(total.isfinite()):
             broken = [name for name, term in terms.items() if not bool(term.isfinite())]
@@ -169,13 +185,7 @@ class BlockNeRFTrainer:
                 f"Training of block {self.spec.id} broke at step {self.step}: {', '.join(broken)} is not finite. "
                 "Lower training.nerf_lr and run again with --resume: it goes on from its last checkpoint."
             )
-        total.backward()
-        rates = learning_rates(self.config.training, self.step, self.fraction)
-        norm = self.optimizer.step(rates)
-        self.step += 1
-        mse = float(terms["rgb"])
-        self.recent_mse = mse if math.isnan(self.recent_mse) else 0.98 * self.recent_mse + 0.02 * mse
-        return terms, norm
+        return total, terms
 
     def _log(self, terms: dict[str, Tensor], norm: float) -> None:
         progress = self._progress()

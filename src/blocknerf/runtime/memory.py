@@ -1,0 +1,24 @@
+"""How much memory the process holds, and what running out of it looks like."""
+
+import os
+from pathlib import Path
+
+import torch
+
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+_SAID_BY_ALLOCATOR = "can't allocate memory"
+
+
+def held_gb(device_type: str = "cpu") -> float:
+    """Resident memory of this process, or what its tensors take on a CUDA device, in GB (1e9 bytes)."""
+    if device_type == "cuda":
+        return torch.cuda.memory_allocated() / 1e9
+    resident_pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return resident_pages * _PAGE_BYTES / 1e9
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Torch says it of a processor with a RuntimeError, which says many other things too."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and _SAID_BY_ALLOCATOR in str(error)

@@ -1,0 +1,116 @@
+"""Processes that train one block together: who is who, and what they tell each other."""
+
+import os
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Literal
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from blocknerf.core.errors import UserError
+from blocknerf.core.logging import log
+
+PATIENCE = timedelta(minutes=30)
+"""So long processes wait for each other: the first one decodes photographs and renders validation pictures alone."""
+ENVIRONMENT = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+
+
+class ProcessGroup:
+    """One process among `size`; alone it is the first of one, and everything it is told comes back as it is.
+
+    Processes call the same methods in the same order. When one has ended, the others raise UserError.
+    """
+
+    def __init__(self, rank: int = 0, size: int = 1):
+        self.rank, self.size = rank, size
+
+    @classmethod
+    def join(cls, backend: Literal["nccl", "gloo"]) -> "ProcessGroup":
+        """Joins the group that `torchrun` names in the environment; gloo stands in for nccl where there is no CUDA.
+
+        Raises UserError where the environment names none, or the others cannot be reached.
+        """
+        missing = [name for name in ENVIRONMENT if name not in os.environ]
+        if missing:
+            raise UserError(
+                f"--distributed needs {', '.join(missing)} in the environment, which torchrun sets: run "
+                "`torchrun --nproc-per-node 2 -m blocknerf train --distributed ...`."
+            )
+        if backend == "nccl" and not torch.cuda.is_available():
+            log.info("There is no CUDA device; processes talk through gloo instead of nccl.")
+            backend = "gloo"
+        try:
+            dist.init_process_group(backend, timeout=PATIENCE)
+        except (RuntimeError, ValueError) as error:
+            raise UserError(f"The processes of this run cannot find each other: {error}") from error
+        return cls(dist.get_rank(), dist.get_world_size())
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process writes files and talks to people."""
+        return self.rank == 0
+
+    def share(self, count: int) -> slice:
+        """This process's part of `count` things, which the number of processes divides."""
+        part = count // self.size
+        return slice(self.rank * part, (self.rank + 1) * part)
+
+    def average(self, tensors: Sequence[Tensor]) -> None:
+        """Puts the mean over all processes into each tensor, in one message; the bytes are the same everywhere."""
+        if self.size == 1 or not tensors:
+            return
+        together = torch.cat([tensor.reshape(-1) for tensor in tensors])
+        self._call(dist.all_reduce, together)
+        together /= self.size
+        parts = together.split([tensor.numel() for tensor in tensors])
+        for tensor, part in zip(tensors, parts, strict=True):
+            tensor.copy_(part.view_as(tensor))
+
+    def unite(self, flags: Tensor) -> None:
+        """Sets flags (0 or 1) that any process has set."""
+        if self.size > 1:
+            self._call(dist.all_reduce, flags, op=dist.ReduceOp.MAX)
+
+    def of_first(self, *numbers: float) -> list[float]:
+        """The first process's numbers."""
+        message = torch.tensor(numbers, dtype=torch.float64)
+        if self.size > 1:
+            self._call(dist.broadcast, message, src=0)
+        return message.tolist()
+
+    def any(self, here: bool) -> bool:
+        """Whether it is so in any process."""
+        flag = torch.tensor([here], dtype=torch.uint8)
+        self.unite(flag)
+        return bool(flag)
+
+    def gather(self, tensor: Tensor) -> list[Tensor]:
+        """Every process's tensor, by rank; all have one shape."""
+        if self.size == 1:
+            return [tensor]
+        parts = [torch.empty_like(tensor) for _ in range(self.size)]
+        self._call(dist.all_gather, parts, tensor)
+        return parts
+
+    def wait(self) -> None:
+        """Until all are here."""
+        self.of_first(0.0)
+        self.any(False)
+
+    def leave(self) -> None:
+        if self.size > 1:
+            dist.destroy_process_group()
+
+    def _call(self, message, *arguments, **options) -> None:
+        try:
+            message(*arguments, **options)
+        except RuntimeError as error:
+            raise UserError(
+                f"Process {self.rank} of {self.size} waits for one that has ended; what it said stands above. The "
+                "same command with --resume goes on from the last checkpoint."
+            ) from error
+
+
+ALONE = ProcessGroup()
