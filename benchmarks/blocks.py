@@ -4,7 +4,7 @@ python -m benchmarks.blocks SCENE OUT [--blocks 1,4,8] [--minutes 8] [--minutes-
     [section.key=value ...]
 
 Every row has the same training minutes in all, divided evenly among its blocks, or with --minutes-each every block has
-so many, whatever their number, as in the paper. All are measured on the same test images with the mean code. `equal
+so many, whatever their number. All are measured on the same test images with the mean code. `equal
 each`: every block has the tables of the configuration. `equal total`: the rows of the hash table and the cells of the
 proposal grid are divided by the number of blocks (rows to a power of two), so that the city has about as many weights
 as one block of the configuration.
