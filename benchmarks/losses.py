@@ -3,8 +3,8 @@
 python -m benchmarks.losses OUT [--scene SCENE] [--block 000] [--steps 3000] [--seeds 42] [--rows full,-depth]
     [--config FILE] [section.key=value ...]
 
-Without --scene a synthetic street is made in OUT/scene. `full` has the documents' weights; `default` what a run has that
-says nothing. Every row takes the same number of steps and is measured on the block's test images, over the pixels that
+Without --scene a synthetic street is made in OUT/scene. `full` has the documents' weights, `default` those of a run
+that says nothing. Every row takes the same number of steps and is measured on the block's test images, over the pixels that
 masks keep, with the mean code of the image's drive: PSNR, SSIM and, where the scene has depth maps, the mean absolute
 difference of log distance. `gain` is what a term is worth: PSNR of the whole less that of the row. With several
 --seeds, means.
@@ -61,8 +61,8 @@ def main() -> None:
     parser.add_argument("--rows", default=",".join(ROWS), help="of these, `full` first")
     parser.add_argument("--config", type=Path)
     parser.add_argument("overrides", nargs="*")
-    options, overrides = parser.parse_known_args()
-    options.overrides += overrides  # those after a flag
+    options = parser.parse_intermixed_args()
+
     scene = options.scene or synthetic(options.out / "scene")
     store = open_store(scene, options.out / "store")
     table = {}

@@ -301,3 +301,16 @@ def test_only_what_compares_neighbours_needs_patches():
     assert load_config(None, ["dataset.use_depth=true", "training.rgb_loss_weight=0"]).needs_patches
     mlp = load_config(None, ["block_nerf.backbone=mlp"])
     assert (mlp.training.rgb_l1_share, mlp.training.rgb_ssim_share, mlp.needs_patches) == (0.1, 0.1, True)
+
+
+def test_patches_are_drawn_as_the_configuration_says_and_only_where_they_are_needed(room, tmp_path):
+    shapes = {}
+    for name, overrides in {
+        "none": (),
+        "default": ("training.rgb_ssim_share=0.1",),
+        "large": ("training.rgb_ssim_share=0.1", "dataset.patch_size=16"),
+        "many": ("training.rgb_ssim_share=0.1", "dataset.patch_share=0.75"),
+    }.items():
+        batch = _trainer(room, tmp_path / name, *overrides).sampler.next()
+        shapes[name] = (batch.num_patches, batch.patch_size, len(batch.rgb))
+    assert shapes == {"none": (0, 0, 512), "default": (1, 11, 512), "large": (1, 16, 512), "many": (3, 11, 512)}
