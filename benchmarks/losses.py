@@ -4,10 +4,10 @@ python -m benchmarks.losses OUT [--scene SCENE] [--block 000] [--steps 3000] [--
     [--config FILE] [section.key=value ...]
 
 Without --scene a synthetic street is made in OUT/scene. `full` has the documents' weights, `default` those of a run
-that says nothing. Every row takes the same number of steps and is measured on the block's test images, over the pixels that
-masks keep, with the mean code of the image's drive: PSNR, SSIM and, where the scene has depth maps, the mean absolute
-difference of log distance. `gain` is what a term is worth: PSNR of the whole less that of the row. With several
---seeds, means.
+that says nothing. Every row takes the same number of steps and is measured on the block's test images, over the pixels
+that masks keep, with the mean code of the image's drive: PSNR, SSIM and, where the scene has depth maps, the mean
+absolute difference of log distance. `gain` is what a term is worth: PSNR of the whole less that of the row. With
+several --seeds, means.
 """
 
 import argparse
