@@ -1,11 +1,8 @@
 """PSNR and SSIM of one picture against one photograph, over the pixels that count. Colours are floats in [0, 1]."""
 
-from typing import cast
-
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from torchmetrics.functional.image import structural_similarity_index_measure
 
 from blocknerf.core.errors import UserError
 from blocknerf.rendering import quality
@@ -24,10 +21,9 @@ def psnr(render: Float[Tensor, "h w 3"], truth: Float[Tensor, "h w 3"], valid: B
 
 
 def ssim(render: Float[Tensor, "h w 3"], truth: Float[Tensor, "h w 3"], valid: Bool[Tensor, "h w"]) -> float:
-    """Structural similarity (Wang et al. 2004), mean over valid pixels and channels; 1 for equal pictures.
+    """Structural similarity (see `quality.similarity`), mean over valid pixels and channels; 1 for equal pictures.
 
-    Gaussian window of 11 x 11 pixels, sigma 1.5, k1 = 0.01, k2 = 0.03, data range 1, reflected at the border. Pixels
-    that are not valid are equal in both pictures while windows are formed, and have no place in the mean. Raises
+    Pixels that are not valid are equal in both pictures while windows are formed, and have no place in the mean. Raises
     UserError for pictures smaller than the window.
     """
     height, width = valid.shape
@@ -37,8 +33,4 @@ def ssim(render: Float[Tensor, "h w 3"], truth: Float[Tensor, "h w 3"], valid: B
             "Train and evaluate with a smaller dataset.image_downsample."
         )
     shown = torch.where(valid[..., None], render.clamp(0, 1), truth)
-    both = structural_similarity_index_measure(
-        shown.movedim(-1, 0)[None], truth.movedim(-1, 0)[None], data_range=1.0, return_full_image=True
-    )
-    _, similarity = cast(tuple[Tensor, Tensor], both)
-    return float(similarity[0].movedim(0, -1)[valid].double().mean())
+    return float(quality.similarity(shown[None], truth[None])[0][valid].double().mean())

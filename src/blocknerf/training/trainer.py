@@ -22,12 +22,15 @@ from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.rendering.quality import psnr
 from blocknerf.scene.sampler import PixelBatch, PixelSampler, Tiles
 from blocknerf.scene.store import ImageStore
+from blocknerf.training.broken_batch import write_broken_batch
 from blocknerf.training.curves import Curves
 from blocknerf.training.losses import BlockNeRFLoss
 from blocknerf.training.memory import MemoryOptimizer
 from blocknerf.training.optimizer import BlockOptimizer
 from blocknerf.training.pose_setup import place_poses
 from blocknerf.training.schedule import learning_rates
+
+MOST_NAMED = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +85,13 @@ class BlockNeRFTrainer:
         self.optimizer = BlockOptimizer(self.model, settings)
         self.memory = MemoryOptimizer(self.model, self.optimizer, settings, config.dataset.batch_size)
         self.loss = BlockNeRFLoss(settings)
-        self.sampler = PixelSampler(store, self.image_ids, config.dataset.batch_size, settings.seed, tiles=tiles)
+        dataset = config.dataset
+        self.sampler = PixelSampler(
+            *(store, self.image_ids, dataset.batch_size, settings.seed),
+            tiles=tiles,
+            patch_size=dataset.patch_size if config.needs_patches else 0,
+            patch_share=dataset.patch_share,
+        )
         self.steps_per_epoch = math.ceil(self.sampler.pixels_per_pass / config.dataset.batch_size)
         all_epochs = math.ceil(settings.num_epochs * self.steps_per_epoch)
         self.total_steps = min(all_epochs, settings.max_steps or all_epochs)
@@ -173,19 +182,32 @@ class BlockNeRFTrainer:
         else:
             self.optimizer.clear()
         self.step += 1
-        mse = float(terms["rgb"])
+        mse = float(terms["mse"])
         self.recent_mse = mse if math.isnan(self.recent_mse) else 0.98 * self.recent_mse + 0.02 * mse
         return terms, norm
 
     def _loss_of(self, batch: PixelBatch, rng: torch.Generator | None) -> tuple[Tensor, dict[str, Tensor]]:
-        total, terms = self.loss(self.model, batch.rays, batch.rgb, rng)
+        total, terms = self.loss(self.model, batch, rng)
         if not bool(total.isfinite()):
-            broken = [name for name, term in terms.items() if not bool(term.isfinite())]
-            raise UserError(
-                f"Training of block {self.spec.id} broke at step {self.step}: {', '.join(broken)} is not finite. "
-                "Lower training.nerf_lr and run again with --resume: it goes on from its last checkpoint."
-            )
+            raise self._broken(batch, terms)
         return total, terms
+
+    def _broken(self, batch: PixelBatch, terms: dict[str, Tensor]) -> UserError:
+        """What to say of a loss that is not finite; the batch is written, and what is whole is saved."""
+        path = self.folder / "broken_batch.safetensors"
+        self._or_warn(lambda: write_broken_batch(path, batch, self.image_ids, terms))
+        state = [*self.model.state_dict().values(), *self.optimizer.state().values()]
+        is_whole = all(bool(tensor.isfinite().all()) for tensor in state)
+        if is_whole:
+            self._or_warn(self.save)
+        broken = [name for name, term in terms.items() if not bool(term.isfinite()) and name != "mse"]
+        images = [self.image_ids[slot] for slot in batch.rays.image_slots.unique().tolist()]
+        named = ", ".join(images[:MOST_NAMED]) + (f" and {len(images) - MOST_NAMED} more" * (len(images) > MOST_NAMED))
+        return UserError(
+            f"Training of block {self.spec.id} broke at step {self.step}: {', '.join(broken) or 'the sum of terms'} is "
+            f"not finite on a batch of the images {named}, which is kept in {path}. Lower training.nerf_lr and run "
+            f"again with --resume: it goes on from {'this step' if is_whole else 'its last checkpoint'}."
+        )
 
     def _log(self, terms: dict[str, Tensor], norm: float) -> None:
         progress = self._progress()
