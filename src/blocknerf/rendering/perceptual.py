@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from blocknerf.evaluation.shift_tolerant import SMALLEST_SIDE_PX, ShiftTolerantLpips
+from blocknerf.rendering.shift_tolerant import SMALLEST_SIDE_PX, ShiftTolerantLpips
 
 Metric = Callable[[Float[Tensor, "h w 3"], Float[Tensor, "h w 3"], Bool[Tensor, "h w"]], float]
 LPIPS_BACKBONES = {"alex": "alexnet-owt-7be5be79.pth", "vgg": "vgg16-397923af.pth"}

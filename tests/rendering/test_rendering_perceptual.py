@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from blocknerf.core.seeds import generator
-from blocknerf.evaluation import perceptual
-from blocknerf.evaluation.perceptual import perceptual_metrics
-from blocknerf.evaluation.shift_tolerant import ShiftTolerantLpips
+from blocknerf.rendering import perceptual
+from blocknerf.rendering.perceptual import perceptual_metrics
+from blocknerf.rendering.shift_tolerant import ShiftTolerantLpips
 
 CHANNELS = (3, 64, 192, 384, 256, 256)
 KERNELS = (11, 5, 3, 3, 3)
