@@ -5,7 +5,6 @@ from typing import cast
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from torchmetrics.functional.image import structural_similarity_index_measure
 
 from blocknerf.core.errors import UserError
 
@@ -36,6 +35,8 @@ def ssim(render: Float[Tensor, "h w 3"], truth: Float[Tensor, "h w 3"], valid: B
     that are not valid are equal in both pictures while windows are formed, and have no place in the mean. Raises
     UserError for pictures smaller than the window.
     """
+    from torchmetrics.functional.image import structural_similarity_index_measure  # its import takes a second
+
     height, width = valid.shape
     if min(height, width) < SSIM_WINDOW_PX:
         raise UserError(
