@@ -23,8 +23,8 @@ from blocknerf.city.block_file import read_block
 from blocknerf.city.manifest import block_folder
 from blocknerf.core.config import DatasetConfig
 from blocknerf.core.errors import UserError
-from blocknerf.evaluation.metrics import psnr, ssim
 from blocknerf.models.block_nerf import BlockNeRF
+from blocknerf.rendering.quality import psnr, ssim
 from blocknerf.scene.readers.read import read_scene
 from blocknerf.scene.store import ImageStore
 

@@ -15,6 +15,7 @@ Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
 Width = Annotated[int, Field(ge=4, le=1024)]
+Folder = Annotated[str, Field(min_length=1)]
 
 
 DensityActivation = Literal["exp", "softplus", "relu"]
@@ -297,12 +298,33 @@ class ValidationConfig(Section):
     """Epochs between validations."""
     num_val_images: Annotated[int, Field(ge=0)] = 2
     """Test images rendered at each validation and at the end of a block, spread over its list; 0: none."""
+    save_freq: Positive | None = None
+    """Epochs between states of a block that are kept for good, each one to go on from; none: only the newest."""
+    render_test_views: bool = False
+    """Pictures of these test images at each validation: photograph, render and distance side by side."""
+    render_novel_views: bool = False
+    """Pictures from as many places halfway between training cameras at each validation: render and distance."""
 
 
 class LoggingConfig(Section):
     log_freq: Count = 50
     """Steps between log entries."""
+    image_log_freq: Count | None = None
+    """Steps between pictures and histograms of gradients in TensorBoard; none: at validations only."""
     use_tensorboard: bool = True
+    tensorboard_dir: Folder = "tensorboard"
+    """A relative folder is inside the output folder."""
+
+
+class OutputConfig(Section):
+    """Where files of a run lie; a relative folder is inside the output folder."""
+
+    checkpoint_dir: Folder | None = None
+    """What blocks go on from, their best and their kept states, a folder for each block; none: beside the block."""
+    render_dir: Folder = "renders"
+    """Pictures and videos."""
+    log_dir: Folder = "logs"
+    """Text."""
 
 
 MLP_DEFAULTS = {
@@ -325,6 +347,7 @@ class Config(Section):
     training: TrainingConfig = TrainingConfig()
     validation: ValidationConfig = ValidationConfig()
     logging: LoggingConfig = LoggingConfig()
+    output: OutputConfig = OutputConfig()
 
     @property
     def needs_patches(self) -> bool:
