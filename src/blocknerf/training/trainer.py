@@ -16,7 +16,7 @@ from blocknerf.city.block_file import BlockFile, delete_block, has_block, read_b
 from blocknerf.core.config import Config
 from blocknerf.core.errors import UserError
 from blocknerf.core.logging import log
-from blocknerf.core.seeds import generator
+from blocknerf.core.seeds import derive_seed, generator
 from blocknerf.core.types import Exposures
 from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.rendering.quality import psnr
@@ -26,7 +26,8 @@ from blocknerf.training.curves import Curves
 from blocknerf.training.losses import BlockNeRFLoss
 from blocknerf.training.optimizer import BlockOptimizer
 from blocknerf.training.pose_setup import place_poses
-from blocknerf.training.schedule import learning_rates
+from blocknerf.training.schedule import BlockNeRFScheduler
+from blocknerf.training.stages import ProgressiveTrainer
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +81,11 @@ class BlockNeRFTrainer:
             place_poses(self.model.poses, config, store, self.image_ids, spec.radius_m)
         self.optimizer = BlockOptimizer(self.model, settings)
         self.loss = BlockNeRFLoss(settings)
-        self.sampler = PixelSampler(store, self.image_ids, config.dataset.batch_size, settings.seed, tiles=tiles)
-        self.steps_per_epoch = math.ceil(self.sampler.pixels_per_pass / config.dataset.batch_size)
-        all_epochs = math.ceil(settings.num_epochs * self.steps_per_epoch)
+        self.tiles = tiles
+        self.scheduler = BlockNeRFScheduler(settings)
+        sides = store.longer_sides(self.image_ids)
+        self.stages = ProgressiveTrainer(settings, sides, lambda level: self._steps_per_epoch(self._sampler(level, 0)))
+        all_epochs = self.stages.total_steps
         self.total_steps = min(all_epochs, settings.max_steps or all_epochs)
         self.budget_s = math.inf if settings.max_minutes is None else 60 * settings.max_minutes
         self.step = 0
@@ -90,6 +93,7 @@ class BlockNeRFTrainer:
         self.best_psnr = -math.inf
         self.recent_mse = math.nan
         self.curves = Curves(tensorboard_dir)
+        self._enter_stage(0)
 
     @property
     def fraction(self) -> float:
@@ -102,7 +106,6 @@ class BlockNeRFTrainer:
         When `should_stop` says so, between two steps, saves and raises KeyboardInterrupt.
         """
         next_save_s = self.spent_s + 60 * self.config.training.checkpoint_minutes
-        validate_every = max(1, round(self.config.validation.val_freq * self.steps_per_epoch))
         try:
             while self.fraction < 1:
                 begin = time.perf_counter()
@@ -110,6 +113,7 @@ class BlockNeRFTrainer:
                 self.spent_s += time.perf_counter() - begin
                 if self.step % self.config.logging.log_freq == 0:
                     self._log(terms, norm)
+                validate_every = max(1, round(self.config.validation.val_freq * self.steps_per_epoch))
                 if self.step % validate_every == 0 and self.fraction < 1:
                     self._validate(self.config.validation.num_val_images)
                 stop = should_stop()
@@ -152,14 +156,52 @@ class BlockNeRFTrainer:
             )
         self.model.load_state_dict(weights, strict=True)
         self.optimizer.restore(saved.tensors)
+        self._enter_stage(int(saved.meta.get("stage", 0)))
         self.rng.set_state(saved.tensors["rng"])
         self.sampler.restore(saved.meta["sampler"])
         self.step, self.spent_s = int(saved.meta["step"]), float(saved.meta["spent_s"])
         self.best_psnr = -math.inf if saved.meta["best_psnr"] is None else float(saved.meta["best_psnr"])
         return True
 
+    def _sampler(self, level: int, stage: int) -> PixelSampler:
+        dataset, seed = self.config.dataset, self.config.training.seed
+        return PixelSampler(
+            self.store,
+            self.image_ids,
+            dataset.batch_size,
+            seed if stage == 0 else derive_seed(seed, "stage", stage),
+            level,
+            self.tiles,
+            dataset.num_rays_per_image,
+        )
+
+    def _steps_per_epoch(self, sampler: PixelSampler) -> int:
+        return math.ceil(sampler.pixels_per_pass / self.config.dataset.batch_size)
+
+    def _enter_stage(self, number: int) -> None:
+        """Draws from the stage's level from its first pixel on, and lets its components learn."""
+        stage = self.stages.stages[number]
+        self.stage = number
+        self.sampler = self._sampler(stage.level, number)
+        self.steps_per_epoch = self._steps_per_epoch(self.sampler)
+        self.model.learn(stage.config.components)
+        if self.stages.enabled:
+            log.info(
+                "Block %s, step %d: stage %r, images of up to %d pixels a side, learns %s.",
+                *(self.spec.id, self.step, stage.config.name, self.store.longer_sides(self.image_ids)[stage.level]),
+                ", ".join(stage.config.components),
+            )
+
+    def _rates(self) -> dict[str, float]:
+        return self.scheduler.rates(self.step, self.stages.epoch_share(self.fraction))
+
     def _train_step(self) -> tuple[dict[str, Tensor], float]:
-        batch = self.sampler.next()
+        reached = self.stages.stage_at(self.fraction)
+        if reached > self.stage:  # never back: a longer budget may put a resumed block into a stage that is behind it
+            self._enter_stage(reached)
+        dataset = self.config.dataset
+        batch = self.sampler.next(dataset.precrop_frac if self.step < dataset.precrop_iters else 1.0)
+        self.model.take_samples(self.stages.stages[self.stage].config.num_samples)
         self.model.advance(self.fraction)
         rng = self.rng if self.config.block_nerf.perturb_samples else None
         total, terms = self.loss(self.model, batch.rays, batch.rgb, rng)
@@ -170,8 +212,7 @@ class BlockNeRFTrainer:
                 "Lower training.nerf_lr and run again with --resume: it goes on from its last checkpoint."
             )
         total.backward()
-        rates = learning_rates(self.config.training, self.step, self.fraction)
-        norm = self.optimizer.step(rates)
+        norm = self.optimizer.step(self._rates())
         self.step += 1
         mse = float(terms["rgb"])
         self.recent_mse = mse if math.isnan(self.recent_mse) else 0.98 * self.recent_mse + 0.02 * mse
@@ -180,9 +221,9 @@ class BlockNeRFTrainer:
     def _log(self, terms: dict[str, Tensor], norm: float) -> None:
         progress = self._progress()
         self.report(progress)
-        rates = learning_rates(self.config.training, self.step, self.fraction)
+        learning = self.stages.stages[self.stage].config.components
         figures = {f"loss/{name}": float(term) for name, term in terms.items()}
-        figures |= {f"rate/{name}": rate for name, rate in rates.items()}
+        figures |= {f"rate/{name}": rate for name, rate in self._rates().items() if name in learning}
         figures |= {"train/psnr": progress.train_psnr, "train/rays_per_s": progress.rays_per_s}
         figures["train/gradient_norm"] = norm
         self.curves.scalars(figures, self.step)
@@ -201,12 +242,13 @@ class BlockNeRFTrainer:
         candidates = [image_id for image_id in self.spec.test_images if image_id in self.store.records]
         picked = evenly_picked(candidates, count)
         figures = []
+        self.model.take_samples(None)
         for image_id in picked:
             height, width = self.store.size(image_id)
             record = self.store.records[image_id]
             code = self.model.code_for(None, record.drive, exposure=record.exposure)
             rays = self.model.refined_rays(self.store.rays(image_id), drive=record.drive)
-            render = self.model.render(rays, code).reshape(height, width)
+            render = self.model.render(rays, code, self.config.dataset.val_batch_size).reshape(height, width)
             truth = torch.from_numpy(self.store.rgb(image_id).astype(np.float32) / 255)
             valid = torch.from_numpy(self.store.valid(image_id).copy())
             if bool(valid.any()):
@@ -244,6 +286,7 @@ class BlockNeRFTrainer:
             "scene_hash": self.scene_hash,
             "anchor_world": list(self.spec.anchor_world),
             "step": self.step,
+            "stage": self.stage,
             "spent_s": self.spent_s,
             "best_psnr": self.best_psnr if math.isfinite(self.best_psnr) else None,
             "image_ids": list(self.image_ids),
