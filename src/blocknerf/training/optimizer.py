@@ -33,7 +33,7 @@ class BlockOptimizer:
         self.clipped = components["nerf"]
 
     def step(self, rates: dict[str, float]) -> float:
-        """Applies and clears all gradients; `rates` by component. Returns the networks' gradient norm before clipping."""
+        """Applies and clears all gradients; `rates` by component. Returns the networks' norm before clipping."""
         field_learns = any(parameter.requires_grad for parameter in self.clipped)
         self.step_count += field_learns
         norm = float(nn.utils.clip_grad_norm_(self.clipped, self.config.gradient_clip_norm))
