@@ -357,8 +357,8 @@ class TrainingConfig(Section):
         if staged.enable and abs(total - self.num_epochs) > 1e-6 * total:
             parts = " + ".join(f"{stage.epochs:g}" for stage in staged.stages)
             raise ValueError(
-                f"num_epochs is {self.num_epochs:g}, but the stages take {parts} = {total:g} epochs; let both agree, and "
-                "end a run sooner by max_steps or max_minutes, which all stages share"
+                f"num_epochs is {self.num_epochs:g}, but the stages take {parts} = {total:g} epochs; let both agree, "
+                "and end a run sooner by max_steps or max_minutes, which all stages share"
             )
         return self
 

@@ -72,7 +72,8 @@ class ImageStore:
         """Opens the store in `folder`, making it first where it is missing, damaged or of other photographs.
 
         Level 0 is the photographs at 1 / `downsample`, levels 1 and 2 at half and a quarter of that; `threads` decode
-        them. Raises UserError when the disk is full, fewer than two images can be decoded, or `downsample` leaves nothing of an image.
+        them. Raises UserError when the disk is full, fewer than two images can be decoded, or `downsample` leaves
+        nothing of an image.
         """
         layouts = _layouts(scene, downsample)
         content_hash = _content_hash(scene, downsample)
@@ -149,7 +150,8 @@ def level_of_stage(stage: StageConfig, longer_sides: list[int]) -> int:
     if not large_enough:
         raise UserError(
             f"Stage {stage.name!r} of training.stage_training wants images of resolution {stage.resolution}, but the "
-            f"longer side of the largest has {longer_sides[0]} pixels. Lower its resolution or dataset.image_downsample."
+            f"longer side of the largest has {longer_sides[0]} pixels. Lower its resolution, or "
+            "dataset.image_downsample."
         )
     return large_enough[-1]
 
