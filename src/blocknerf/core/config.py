@@ -346,7 +346,8 @@ class TrainingConfig(Section):
             raise ValueError(f"lr_decay_steps {[*milestones]} must rise from one to the next")
         if milestones and milestones[-1] >= self.num_epochs:
             raise ValueError(
-                f"lr_decay_steps has epoch {milestones[-1]:g}, which a run of num_epochs {self.num_epochs:g} never passes"
+                f"lr_decay_steps has epoch {milestones[-1]:g}, which a run of num_epochs {self.num_epochs:g} "
+                "never passes"
             )
         return self
 
