@@ -3,6 +3,8 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from blocknerf.core.config import DatasetConfig
 from blocknerf.core.errors import UserError
 from blocknerf.core.logging import log
@@ -41,7 +43,7 @@ def _within(scene: Scene, bounds: tuple[float, float, float, float, float, float
     if bounds is None:
         return scene
     centers = scene.centers_world
-    inside = ((centers >= bounds[:3]) & (centers <= bounds[3:])).all(1)
+    inside = np.all((centers >= bounds[:3]) & (centers <= bounds[3:]), axis=1)
     if inside.sum() < 2:
         low, high = centers.min(0), centers.max(0)
         raise UserError(
