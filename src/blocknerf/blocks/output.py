@@ -32,6 +32,8 @@ FREE_KEYS = (
     "block_manager.blend_power",
     "block_manager.max_composited",
     "block_manager.visibility_threshold",
+    "dataset.num_workers",
+    "dataset.val_batch_size",
     "logging.",
     "validation.",
     "output.",

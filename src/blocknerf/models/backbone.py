@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from blocknerf.kernels.row_gradient import RowGradient
-from blocknerf.rendering.volume import CompositedRays
+from blocknerf.rendering.volume import CompositedRays, Spacing
 
 
 @runtime_checkable
@@ -21,6 +21,10 @@ class RowTable(Protocol):
         """The parameters, not a copy."""
         ...
 
+    def learn(self, learns: bool) -> None:
+        """Whether they get gradients."""
+        ...
+
 
 @runtime_checkable
 class Backbone(Protocol):
@@ -30,6 +34,8 @@ class Backbone(Protocol):
     """How many rays to composite in one call when no gradient is wanted."""
     recomputes: bool
     """Whether activations of samples are computed again in backward instead of kept."""
+    spacing: Spacing
+    """Where samples lie along a ray, and how many."""
 
     def composite(
         self,
