@@ -43,6 +43,8 @@ class DatasetConfig(Section):
     """Rays in one training step. More, smaller steps learn more in the same time than fewer, larger ones."""
     test_every: Annotated[int, Field(ge=0)] = 8
     """Every Nth image by name is a test image, unless the scene names its own; 0 keeps none."""
+    max_images: Annotated[int, Field(ge=2)] | None = None
+    """At most so many images of a capture, spread evenly over their names; none: all."""
     use_masks: bool = True
     white_background: bool = False
     """Rays that leave the scene end in white instead of black."""

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from blocknerf.kernels.row_gradient import RowGradient
-from blocknerf.rendering.volume import CompositedRays
+from blocknerf.rendering.volume import CompositedRays, Spacing
 
 
 @runtime_checkable
@@ -26,6 +26,7 @@ class RowTable(Protocol):
 class Backbone(Protocol):
     """Samples along rays and the networks that answer there. Block units; ray directions have unit length."""
 
+    spacing: Spacing
     rays_at_once: int
     """How many rays to composite in one call when no gradient is wanted."""
 
@@ -38,6 +39,17 @@ class Backbone(Protocol):
         rng: torch.Generator | None,
     ) -> tuple[Float[Tensor, "rays 3"], CompositedRays]:
         """Colour of every ray, and what it was made of. Differentiable; `rng` perturbs the samples."""
+        ...
+
+    def on_intervals(
+        self,
+        origins: Float[Tensor, "rays 3"],
+        directions: Float[Tensor, "rays 3"],
+        radii: Float[Tensor, " rays"],
+        codes: Float[Tensor, "rays code"] | None,
+        edges: Float[Tensor, "rays edges"],
+    ) -> tuple[Float[Tensor, "rays bins"], Float[Tensor, "rays bins 3"]]:
+        """Density (per block radius) that `composite` finds between edges, and the colour of each interval."""
         ...
 
     def query(

@@ -1,6 +1,9 @@
 """`read_scene`: whatever lies in the folder, a `Scene` comes out."""
 
+from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
 
 from blocknerf.core.config import DatasetConfig
 from blocknerf.core.errors import UserError
@@ -30,7 +33,15 @@ def read_scene(data_root: Path, config: DatasetConfig) -> Scene:
         capture = read_transforms(data_root, transforms)
     else:
         raise UserError(f"{data_root} holds {_WANTED[config.type]}. Point --data-root at the folder of a capture.")
-    return make_scene(data_root, capture, sidecar, config.use_masks)
+    return _thinned(make_scene(data_root, capture, sidecar, config.use_masks), config.max_images)
+
+
+def _thinned(scene: Scene, most: int | None) -> Scene:
+    """The scene with at most so many of its images, spread evenly."""
+    if most is None or len(scene.images) <= most:
+        return scene
+    rows = np.linspace(0, len(scene.images) - 1, most).round().astype(int)
+    return replace(scene, images=tuple(scene.images[row] for row in rows))
 
 
 _WANTED = {
