@@ -15,8 +15,8 @@ from blocknerf.diagnostics.plots import new_figure, quiet, save_figure
 from blocknerf.scene.scene import ImageRecord, Scene
 from blocknerf.scene.store import ImageStore
 
-CELLS_ACROSS = 160
-RAYS_ACROSS = 16
+CELLS_ACROSS = 100
+RAYS_ACROSS = 48
 COUNTS = (0, 1, 2, 3, 5, 10, 20, 50)
 """Images that see a place, where the colour of the map changes."""
 
@@ -34,16 +34,17 @@ def draw_coverage(path: Path, scene: Scene, store: ImageStore) -> Path:
     size = 7.0 * (high - low) / (high - low).max()
     figure = new_figure(max(4.0, size[0]) + 1.4, max(2.5, size[1]) + 0.9)
     axes = figure.add_subplot()
-    blues = colormaps["YlGnBu"](np.linspace(0.12, 0.95, len(COUNTS) - 1))
+    bounds = [count for count in COUNTS if count <= counts.max()]
+    blues = colormaps["YlGnBu"](np.linspace(0.12, 0.95, len(bounds) - 1))
     colours = ListedColormap(np.concatenate([[[1, 1, 1, 1]], blues]))
-    norm = BoundaryNorm([*COUNTS, max(COUNTS[-1] + 1, len(images) + 1)], colours.N)
+    norm = BoundaryNorm([*bounds, int(counts.max()) + 1], colours.N)
     extent = (low[0], low[0] + counts.shape[1] * cell_m, low[1], low[1] + counts.shape[0] * cell_m)
     shown = axes.imshow(counts, origin="lower", extent=extent, cmap=colours, norm=norm, interpolation="nearest")
     ahead = np.stack([frame.ground_from_world @ image.world_from_cam[:, 2] for image in images])[:, :2]
-    ticks = np.stack([centers, centers + 0.05 * (high - low).max() * ahead], axis=1)
+    ticks = np.stack([centers, centers + 0.025 * (high - low).max() * ahead], axis=1)
     axes.add_collection(LineCollection(list(ticks), colors="0.15", linewidths=0.6))
     axes.plot(centers[:, 0], centers[:, 1], "o", color="#d1495b", markersize=3, markeredgewidth=0)
-    bar = figure.colorbar(shown, ax=axes, ticks=[*COUNTS], shrink=0.8, spacing="uniform")
+    bar = figure.colorbar(shown, ax=axes, ticks=bounds, shrink=0.8, spacing="uniform")
     bar.set_label("images that look over it", fontsize=8, color="0.35")
     bar.ax.tick_params(labelsize=8, labelcolor="0.35", color="0.6")
     bar.outline.set_edgecolor("0.8")  # type: ignore[operator]
@@ -54,7 +55,7 @@ def draw_coverage(path: Path, scene: Scene, store: ImageStore) -> Path:
 
 
 def reach_of(scene: Scene, images: Sequence[ImageRecord]) -> float:
-    """How far ahead a camera counts as looking: the median distance of what it saw, else half of the captured extent.
+    """How far ahead a camera counts as looking: the median distance of what it saw, else the extent of the cameras.
 
     Rounded down to 1, 2 or 5 times a power of ten, in metres.
     """
@@ -66,7 +67,7 @@ def reach_of(scene: Scene, images: Sequence[ImageRecord]) -> float:
     if distances:
         return nice_length(float(np.median(np.concatenate(distances))))
     centers = np.stack([image.world_from_cam[:, 3] for image in images])
-    return nice_length(max(0.5 * float(np.ptp(centers, axis=0).max()), 1e-3))
+    return nice_length(max(float(np.ptp(centers, axis=0).max()), 1e-3))
 
 
 def images_over_ground(
@@ -83,7 +84,7 @@ def images_over_ground(
     counts = np.zeros((rows, columns), np.int64)
     steps = np.arange(0, reach_m, cell_m / 2)
     for image in images:
-        directions = store.directions_cam(image.id, store.num_levels - 1)
+        directions = store.directions_cam(image.id)
         height, width = directions.shape[:2]
         picked = directions[:: max(1, height // RAYS_ACROSS), :: max(1, width // RAYS_ACROSS)].reshape(-1, 3)
         pose = frame.ground_from_world @ image.world_from_cam[:, :3]

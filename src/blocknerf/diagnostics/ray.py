@@ -17,6 +17,8 @@ from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.rendering.volume import transmittance
 
 CROP_PX = 48
+LEAST_DENSITY = 1e-8
+"""That is drawn, as a share of the largest."""
 RED, GREEN, BLUE = "#c8453b", "#3d8b53", "#3565b0"
 INK, PALE = "#20242a", "#8d96a1"
 
@@ -122,12 +124,14 @@ def _draw_swatch(axes: Axes, title: str, rgb: np.ndarray) -> None:
 
 
 def _draw_density(axes: Axes, trace: RayTrace) -> None:
-    density = trace.density.clamp(min=1e-8).numpy()
+    density = trace.density.clamp(min=1e-12).numpy()
     edges_m = trace.edges_m.numpy()
     axes.stairs(density, edges_m, color=INK, linewidth=1.2, baseline=None)
     axes.set_yscale("log")
-    least = max(float(density.min()), float(density.max()) * 1e-8)
-    axes.set_ylim(least / 2, float(density.max()) * 2)
+    top = 10.0 ** np.ceil(np.log10(density.max()) + 0.1)
+    bottom = 10.0 ** np.floor(np.log10(density.min()) - 0.1)
+    axes.set_ylim(max(bottom, top * LEAST_DENSITY), top)
+    axes.tick_params(which="minor", labelleft=False)
     axes.set_ylabel("density, 1/m", fontsize=8, color="0.35")
 
 
