@@ -77,7 +77,7 @@ Gradients = dict[str, Tensor | None]
 
 def _components(model: BlockNeRF) -> Iterator[tuple[str, Gradients]]:
     """Components that can learn. Offsets of a single pose group cannot: what all cameras share is taken off."""
-    names = {parameter: name for name, parameter in model.named_parameters()}
+    names: dict[Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
     yield "field networks", {names[parameter]: parameter.grad for parameter in model.field.networks()}
     for name, table in model.field.row_tables().items():
         yield name, {name: _table_gradient(table)}
