@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -84,7 +85,7 @@ def draw_ray(
     """
     figure = new_figure(12.0, 6.6)
     figure.suptitle(title, fontsize=11, x=0.01, ha="left")
-    left, right = np.ravel(figure.subfigures(1, 2, width_ratios=(1, 3.1)))
+    left, right = cast(Any, figure.subfigures(1, 2, width_ratios=(1, 3.1)))
     crop, shown, seen = left.subplots(3, 1, height_ratios=(3.4, 1, 1))
     _draw_crop(crop, photograph, pixel_xy)
     x, y = pixel_xy
