@@ -58,6 +58,8 @@ class DatasetConfig(Section):
     out; none: all are taken."""
     test_every: Annotated[int, Field(ge=0)] = 8
     """Every Nth image by name is a test image, unless the scene names its own; 0 keeps none."""
+    max_images: Annotated[int, Field(ge=2)] | None = None
+    """At most so many images of a capture, spread evenly over their names; none: all."""
     use_masks: bool = True
     use_depth: bool = False
     """Reads the depth maps that the scene names; training.depth_loss_weight says how much they count."""
@@ -420,6 +422,15 @@ class LoggingConfig(Section):
     """A relative folder is inside the output folder."""
 
 
+class DistributedConfig(Section):
+    """How processes that train one block together talk (`--distributed`)."""
+
+    backend: Literal["nccl", "gloo"] = "nccl"
+    """gloo stands in for nccl where there is no CUDA device."""
+    find_unused_parameters: bool = True
+    """Parameters that no ray of a process reached count as zero there; false: they are an error."""
+
+
 class OutputConfig(Section):
     """Where files of a run lie; a relative folder is inside the output folder."""
 
@@ -454,6 +465,7 @@ class Config(Section):
     validation: ValidationConfig = ValidationConfig()
     logging: LoggingConfig = LoggingConfig()
     output: OutputConfig = OutputConfig()
+    distributed: DistributedConfig = DistributedConfig()
 
     @property
     def needs_patches(self) -> bool:
