@@ -22,6 +22,7 @@ from blocknerf.scene.scene import Scene, scene_hash
 FREE_KEYS = (
     "training.max_minutes",
     "training.num_epochs",
+    "training.max_steps",
     "training.checkpoint_minutes",
     "training.nerf_lr",
     "training.appearance_lr",
@@ -31,8 +32,11 @@ FREE_KEYS = (
     "block_manager.blend_power",
     "block_manager.max_composited",
     "block_manager.visibility_threshold",
+    "dataset.num_workers",
+    "dataset.val_batch_size",
     "logging.",
     "validation.",
+    "output.",
 )
 """Keys (or beginnings of keys) that may change between runs: none decides the plan or the shape of what is learned."""
 
@@ -98,7 +102,8 @@ def check_output(output_dir: Path, hash_of_scene: str, config: Config) -> None:
         root, known_hash = _read_scene_json(output_dir)
         if known_hash != hash_of_scene:
             raise UserError(
-                f"{output_dir} belongs to another scene (that of {root}, or the capture has changed since). "
+                f"{output_dir} belongs to another scene (that of {root}, or the capture or "
+                "dataset.max_images has changed since). "
                 "Give another --output-dir, or the --data-root that it was made from; where images were added, "
                 "--blocks with --update."
             )

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from blocknerf.kernels.row_gradient import RowGradient
-from blocknerf.rendering.volume import CompositedRays
+from blocknerf.rendering.volume import CompositedRays, Spacing
 
 
 @runtime_checkable
@@ -21,6 +21,10 @@ class RowTable(Protocol):
         """The parameters, not a copy."""
         ...
 
+    def learn(self, learns: bool) -> None:
+        """Whether they get gradients."""
+        ...
+
 
 @runtime_checkable
 class Backbone(Protocol):
@@ -30,6 +34,8 @@ class Backbone(Protocol):
     """How many rays to composite in one call when no gradient is wanted."""
     recomputes: bool
     """Whether activations of samples are computed again in backward instead of kept."""
+    spacing: Spacing
+    """Where samples lie along a ray, and how many."""
 
     def composite(
         self,
@@ -42,6 +48,17 @@ class Backbone(Protocol):
         """Colour of every ray, and what it was made of. Differentiable; `rng` perturbs the samples."""
         ...
 
+    def on_intervals(
+        self,
+        origins: Float[Tensor, "rays 3"],
+        directions: Float[Tensor, "rays 3"],
+        radii: Float[Tensor, " rays"],
+        codes: Float[Tensor, "rays code"] | None,
+        edges: Float[Tensor, "rays edges"],
+    ) -> tuple[Float[Tensor, "rays bins"], Float[Tensor, "rays bins 3"]]:
+        """Density (per block radius) that `composite` finds between edges, and the colour of each interval."""
+        ...
+
     def query(
         self,
         points: Float[Tensor, "points 3"],
@@ -49,6 +66,10 @@ class Backbone(Protocol):
         codes: Float[Tensor, "points code"] | None,
     ) -> tuple[Float[Tensor, " points"], Float[Tensor, "points 3"]]:
         """Density (per block radius) and colour at points without extent. Differentiable."""
+        ...
+
+    def density_at(self, points: Float[Tensor, "points 3"]) -> Float[Tensor, " points"]:
+        """Density (per block radius) alone. Differentiable."""
         ...
 
     def show(self, share: float) -> None:

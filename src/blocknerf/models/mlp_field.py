@@ -40,7 +40,7 @@ class MLPField(nn.Module):
     def __init__(self, config: Config, code_dim: int, spacing: Spacing, rng: torch.Generator | None = None):
         super().__init__()
         self.spacing = spacing
-        self.white_background = config.dataset.white_background
+        self.white_background = config.white_background
         self.config = field = config.block_nerf
         encoded, width = 6 * field.pos_encoding_levels, field.hidden_dim
         fan_ins = [width + encoded * (layer in field.skip_connections) for layer in range(field.num_layers - 1)]
@@ -77,10 +77,11 @@ class MLPField(nn.Module):
         directions: Float[Tensor, "points 3"],
         codes: Float[Tensor, "points code"] | None,
     ) -> tuple[Float[Tensor, " points"], Float[Tensor, "points 3"]]:
-        contracted = contract(points)
-        encoded = self._encode(contracted, torch.zeros_like(contracted))
-        density, rgb = self._ask(encoded[:, None], directions, codes)
+        density, rgb = self._ask(self._encode_points(points)[:, None], directions, codes)
         return density[:, 0], rgb[:, 0]
+
+    def density_at(self, points: Float[Tensor, "points 3"]) -> Float[Tensor, " points"]:
+        return self._density_and_hidden(self._encode_points(points))[0]
 
     def on_intervals(
         self,
@@ -114,6 +115,10 @@ class MLPField(nn.Module):
     def networks(self) -> list[nn.Parameter]:
         return list(self.parameters())
 
+    def _encode_points(self, points: Float[Tensor, "points 3"]) -> Float[Tensor, "points encoding"]:
+        contracted = contract(points)
+        return self._encode(contracted, torch.zeros_like(contracted))
+
     def _encode(
         self, means: Float[Tensor, "*samples 3"], variances: Float[Tensor, "*samples 3"]
     ) -> Float[Tensor, "*samples encoding"]:
@@ -132,15 +137,20 @@ class MLPField(nn.Module):
         directions: Float[Tensor, "rays 3"],
         codes: Float[Tensor, "rays code"] | None,
     ) -> tuple[Float[Tensor, "rays samples"], Float[Tensor, "rays samples 3"]]:
-        hidden = encoded
-        for layer, dense in enumerate(self.trunk):
-            hidden = cast(nn.Linear, dense)(hidden).relu()
-            if layer in self.config.skip_connections:
-                hidden = torch.cat([hidden, encoded], -1)
-        density = density_of(self.density(hidden)[..., 0].to(encoded), self.config.density_activation)
+        density, hidden = self._density_and_hidden(encoded)
         conditions = [directions, positional_encoding(directions, self.config.dir_encoding_levels)]
         if codes is not None:
             conditions.append(codes)
         per_ray = torch.cat(conditions, -1)[:, None].expand(-1, encoded.shape[1], -1)
         rgb = self.head(torch.cat([self.features(hidden), per_ray], -1))
         return density, rgb_of(rgb.to(encoded), self.config.rgb_activation)
+
+    def _density_and_hidden(
+        self, encoded: Float[Tensor, "*samples encoding"]
+    ) -> tuple[Float[Tensor, "*samples"], Float[Tensor, "*samples hidden"]]:
+        hidden = encoded
+        for layer, dense in enumerate(self.trunk):
+            hidden = cast(nn.Linear, dense)(hidden).relu()
+            if layer in self.config.skip_connections:
+                hidden = torch.cat([hidden, encoded], -1)
+        return density_of(self.density(hidden)[..., 0].to(encoded), self.config.density_activation), hidden

@@ -1,8 +1,9 @@
 """The memory-mapped store: every photograph decoded once, at three sizes, with a table of directions per camera.
 
-Three kinds of flat files for each level of the pyramid, in the order of the manifest's images and cameras:
-`level_N.rgb` (uint8 [pixels, 3]), `level_N.directions` (float32 [pixels of all cameras, 3]), and, where any pixel is
-masked or cannot be undistorted, `level_N.valid` (uint8 [pixels]). Nothing is ever read wholly into memory.
+Flat files for each level of the pyramid, in the order of the manifest's images and cameras: `level_N.rgb`
+(uint8 [pixels, 3]), `level_N.directions` (float32 [pixels of all cameras, 3]); where any pixel is masked or cannot be
+undistorted, `level_N.valid` (uint8 [pixels]); where any image has depth, `level_N.depth_z` (float32 [pixels], metres
+along the optical axis, 0 = unknown). Nothing is ever read wholly into memory.
 """
 
 import hashlib
@@ -17,17 +18,18 @@ from typing import Any
 import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from blocknerf.core.config import StageConfig
 from blocknerf.core.errors import UserError
 from blocknerf.core.files import read_json, write_json
 from blocknerf.core.logging import console, log
 from blocknerf.core.types import RayBatch
+from blocknerf.scene.depth import DEPTH_ERRORS, read_depth_z_m, reduced_depth
 from blocknerf.scene.photographs import DECODE_ERRORS, area_mean, read_masks, read_rgb, whole_blocks
 from blocknerf.scene.rays import OPTICAL_AXIS, camera_directions, rays_from_directions
 from blocknerf.scene.scene import Camera, ImageRecord, Scene
 
 STORE_VERSION = 1
 _PYRAMID = (1, 2, 4)
-_THREADS = 2
 _SAMPLED_PIECES = 64
 _PIECE_BYTES = 4096
 
@@ -39,6 +41,7 @@ class Level:
     rgb: np.ndarray  # [pixels, 3] uint8
     directions: np.ndarray  # [camera pixels, 3] float32, unit, camera axes
     valid: np.ndarray | None  # [pixels] uint8, 0 = leave out; None = all are good
+    depth_z_m: np.ndarray | None  # [pixels] float32 metres along the optical axis, 0 = unknown; None = all are
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +71,12 @@ class ImageStore:
         self._levels = [_map_level(folder, number, layout) for number, layout in enumerate(layouts)]
 
     @classmethod
-    def open(cls, scene: Scene, downsample: int, folder: Path, progress: bool = True) -> "ImageStore":
+    def open(cls, scene: Scene, downsample: int, folder: Path, progress: bool = True, threads: int = 2) -> "ImageStore":
         """Opens the store in `folder`, making it first where it is missing, damaged or of other photographs.
 
-        Level 0 is the photographs at 1 / `downsample`, levels 1 and 2 at half and a quarter of that. Raises UserError
-        when the disk is full, fewer than two images can be decoded, or `downsample` leaves nothing of an image.
+        Level 0 is the photographs at 1 / `downsample`, levels 1 and 2 at half and a quarter of that; `threads` decode
+        them. Raises UserError when the disk is full, fewer than two images can be decoded, or `downsample` leaves
+        nothing of an image.
         """
         layouts = _layouts(scene, downsample)
         content_hash = _content_hash(scene, downsample)
@@ -80,7 +84,7 @@ class ImageStore:
         stale = _why_stale(folder, manifest, content_hash)
         if stale is not None:
             log.info("%s; decoding %d images into %s.", stale, len(scene.images), folder)
-            _build(folder, scene, layouts, content_hash, progress)
+            _build(folder, scene, layouts, content_hash, progress, threads)
         skipped = [(name, reason) for name, reason in read_json(manifest, "image store")["skipped"]]
         if len(scene.images) - len(skipped) < 2:
             reasons = "; ".join(f"{name}: {reason}" for name, reason in skipped[:8])
@@ -93,6 +97,11 @@ class ImageStore:
 
     def level(self, level: int = 0) -> Level:
         return self._levels[level]
+
+    def longer_sides(self, image_ids: Iterable[str]) -> list[int]:
+        """Of the largest of these images, in pixels, level by level."""
+        ids = tuple(image_ids)
+        return [max(max(layout.sizes[image_id]) for image_id in ids) for layout in self._layouts]
 
     def size(self, image_id: str, level: int = 0) -> tuple[int, int]:
         """(height, width) in pixels."""
@@ -122,6 +131,11 @@ class ImageStore:
         away_from_axis = (self.directions_cam(image_id, level) != OPTICAL_AXIS).any(-1)
         return away_from_axis | self.valid(image_id, level)
 
+    def depth_z_m(self, image_id: str, level: int = 0) -> np.ndarray | None:
+        """float32 [H, W] metres along the optical axis, 0 where unknown; None in a scene read without depth."""
+        depth = self._levels[level].depth_z_m
+        return None if depth is None else self._view(depth, self.first_pixels(image_id, level)[0], image_id, level)
+
     def directions_cam(self, image_id: str, level: int = 0) -> np.ndarray:
         """float32 [H, W, 3], unit, in camera axes; the optical axis where the lens does not reach."""
         return self._view(self._levels[level].directions, self.first_pixels(image_id, level)[1], image_id, level)
@@ -133,6 +147,26 @@ class ImageStore:
     def _view(self, flat: np.ndarray, begin: int, image_id: str, level: int) -> np.ndarray:
         height, width = self.size(image_id, level)
         return flat[begin : begin + height * width].reshape(height, width, *flat.shape[1:])
+
+
+def level_of_stage(stage: StageConfig, longer_sides: list[int]) -> int:
+    """The smallest level whose longer side has the pixels that a stage wants; see StageConfig.resolution.
+
+    Raises UserError where every level is too small.
+    """
+    large_enough = [level for level, side in enumerate(longer_sides) if side >= (stage.resolution or longer_sides[0])]
+    if not large_enough:
+        raise UserError(
+            f"Stage {stage.name!r} of training.stage_training wants images of resolution {stage.resolution}, but the "
+            f"longer side of the largest has {longer_sides[0]} pixels. Lower its resolution, or "
+            "dataset.image_downsample."
+        )
+    return large_enough[-1]
+
+
+def pyramid_sides(camera: Camera, downsample: int) -> list[int]:
+    """Of a camera's pictures in the store: the longer side in pixels, level by level."""
+    return [max(camera.width, camera.height) // (downsample * times) for times in _PYRAMID]
 
 
 def _layouts(scene: Scene, downsample: int) -> list[_Layout]:
@@ -162,10 +196,14 @@ def _map_level(folder: Path, number: int, layout: _Layout) -> Level:
     def flat(kind: str, dtype: type, *shape: int) -> np.ndarray:
         return np.asarray(np.memmap(folder / f"level_{number}.{kind}", dtype, "r", shape=shape))
 
+    def optional(kind: str, dtype: type) -> np.ndarray | None:
+        return flat(kind, dtype, layout.num_pixels) if (folder / f"level_{number}.{kind}").is_file() else None
+
     return Level(
         rgb=flat("rgb", np.uint8, layout.num_pixels, 3),
         directions=flat("directions", np.float32, layout.num_directions, 3),
-        valid=flat("valid", np.uint8, layout.num_pixels) if (folder / f"level_{number}.valid").is_file() else None,
+        valid=optional("valid", np.uint8),
+        depth_z_m=optional("depth_z", np.float32),
     )
 
 
@@ -173,12 +211,14 @@ def _map_level(folder: Path, number: int, layout: _Layout) -> Level:
 
 
 def _content_hash(scene: Scene, downsample: int) -> str:
-    """Over everything the files are made from: photographs (by id), cameras, masks. Poses are not among it."""
+    """Over everything the files are made from: photographs (by id), cameras, masks, depth. Poses are not among it."""
     digest = hashlib.sha256(f"{STORE_VERSION} {downsample}".encode())
     for image in scene.images:
         digest.update(f"{image.id} {image.camera_key} {scene.cameras[image.camera_key]}".encode())
         for path in image.mask_paths:
             digest.update(hashlib.sha256(path.read_bytes()).digest())
+        if image.depth_path is not None:
+            digest.update(f"{_fingerprint(image.depth_path)}".encode())
     return digest.hexdigest()
 
 
@@ -244,12 +284,12 @@ class _Parts:
             path.unlink(missing_ok=True)
 
 
-def _build(folder: Path, scene: Scene, layouts: list[_Layout], content_hash: str, progress: bool) -> None:
+def _build(folder: Path, scene: Scene, layouts: list[_Layout], content_hash: str, progress: bool, threads: int) -> None:
     parts = _Parts(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "manifest.json").unlink(missing_ok=True)
-        skipped = _fill(parts, scene, layouts, progress)
+        skipped = _fill(parts, scene, layouts, progress, threads)
         for stale in folder.glob("level_*.*"):
             stale.unlink()
         parts.finish()
@@ -267,13 +307,13 @@ def _build(folder: Path, scene: Scene, layouts: list[_Layout], content_hash: str
     write_json(folder / "manifest.json", manifest)
 
 
-def _fill(parts: _Parts, scene: Scene, layouts: list[_Layout], progress: bool) -> list[tuple[str, str]]:
+def _fill(parts: _Parts, scene: Scene, layouts: list[_Layout], progress: bool, threads: int) -> list[tuple[str, str]]:
     for number, layout in enumerate(layouts):
         parts.create(f"level_{number}.directions", layout.num_directions * 12)
     unseen: dict[tuple[str, int], np.ndarray] = {}
     with Progress(*_COLUMNS, console=console, disable=not progress, transient=True) as bars:
         tasks = [partial(_store_directions, parts, key, camera, layouts) for key, camera in scene.cameras.items()]
-        for found in _in_parallel(tasks, bars, "Cameras"):
+        for found in _in_parallel(tasks, threads, bars, "Cameras"):
             unseen.update(found)
         any_invalid = bool(unseen) or any(image.mask_paths for image in scene.images)
         for number, layout in enumerate(layouts):
@@ -281,16 +321,35 @@ def _fill(parts: _Parts, scene: Scene, layouts: list[_Layout], progress: bool) -
             if any_invalid:
                 parts.create(f"level_{number}.valid", layout.num_pixels)
         tasks = [partial(_store_image, parts, image, layouts, unseen, any_invalid) for image in scene.images]
-        problems = _in_parallel(tasks, bars, "Photographs")
+        problems = _in_parallel(tasks, threads, bars, "Photographs")
+        _fill_depth(parts, scene, layouts, threads, bars)
         return [(image.name, why) for image, why in zip(scene.images, problems, strict=True) if why is not None]
+
+
+def _fill_depth(parts: _Parts, scene: Scene, layouts: list[_Layout], threads: int, bars: Progress) -> None:
+    """Raises UserError where images name depth maps and none can be used; one alone is only named."""
+    images = [image for image in scene.images if image.depth_path is not None]
+    if not images:
+        return
+    for number, layout in enumerate(layouts):
+        parts.create(f"level_{number}.depth_z", layout.num_pixels * 4)  # zeros: unknown
+    tasks = [partial(_store_depth, parts, image, scene.cameras[image.camera_key], layouts) for image in images]
+    problems = [problem for problem in _in_parallel(tasks, threads, bars, "Depth maps") if problem is not None]
+    if len(problems) == len(images):
+        raise UserError(
+            f"dataset.use_depth is true, but no depth map of {scene.root} can be used: {problems[0]}. "
+            "Mend them or set dataset.use_depth=false."
+        )
+    for problem in problems:
+        log.warning("An image is learned without its depth: %s.", problem)
 
 
 _COLUMNS = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
 
 
-def _in_parallel(tasks: list[Callable[[], Any]], bars: Progress, title: str) -> Iterable[Any]:
+def _in_parallel(tasks: list[Callable[[], Any]], threads: int, bars: Progress, title: str) -> Iterable[Any]:
     """Results in the order of the tasks. A task keeps its pixels to itself, so memory holds one image a thread."""
-    with ThreadPoolExecutor(_THREADS) as pool:
+    with ThreadPoolExecutor(threads) as pool:
         yield from bars.track(pool.map(lambda task: task(), tasks), len(tasks), description=title)
 
 
@@ -334,4 +393,16 @@ def _store_image(
             if (image.camera_key, number) in unseen:
                 valid &= ~unseen[image.camera_key, number]
             parts.write(f"level_{number}.valid", valid.astype(np.uint8), begin)
+    return None
+
+
+def _store_depth(parts: _Parts, image: ImageRecord, camera: Camera, layouts: list[_Layout]) -> str | None:
+    """Writes one depth map at every level; returns why it cannot be used, if so."""
+    assert image.depth_path is not None
+    try:
+        depth_z_m = read_depth_z_m(image.depth_path, (camera.width, camera.height))
+    except DEPTH_ERRORS as error:
+        return f"{image.depth_path} cannot be read as depth ({error})"
+    for number, layout in enumerate(layouts):
+        parts.write(f"level_{number}.depth_z", reduced_depth(depth_z_m, layout.factor), layout.rgb_begin[image.id] * 4)
     return None
