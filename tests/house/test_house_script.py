@@ -51,6 +51,7 @@ def test_flags_reach_the_trainer(script, calls):
             "overrides": ("training.max_minutes=5", "training.seed=1"),
             "resume": False,
             "debug": False,
+            "distributed": False,
         }
     ]
 
