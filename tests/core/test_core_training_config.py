@@ -34,6 +34,7 @@ def test_an_attribute_becomes_its_key(name):
         list: lambda: [2 * number for number in value] if name == "scene_bounds" else [50, 60],
         int: lambda: value + 4,
         float: lambda: value / 2,
+        str: lambda: f"{value}/elsewhere",
     }[type(value)]()
     setattr(flat, name, changed)
     held = reduce(getattr, KEYS[name].split("."), flat.to_config())

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.demo
 
 @pytest.fixture(scope="module")
 def scene(tiny_city: Path) -> Scene:
-    return read_scene(tiny_city, DatasetConfig())
+    return read_scene(tiny_city, DatasetConfig(use_depth=True))
 
 
 @pytest.fixture
@@ -210,7 +210,7 @@ def test_moving_cars_change_the_pixels_that_masks_hide_and_no_other_depth(mini, 
     for cars in (0, 20):
         make_scene(tmp_path / str(cars), "tiny", seed=3, moving_cars=cars)
     assert not list(tmp_path.glob("0/masks/**/*.png"))
-    empty, full = (read_scene(tmp_path / str(cars), DatasetConfig()) for cars in (0, 20))
+    empty, full = (read_scene(tmp_path / str(cars), DatasetConfig(use_depth=True)) for cars in (0, 20))
     hidden = []
     for before, after in zip(empty.images, full.images, strict=True):
         assert np.array_equal(before.world_from_cam, after.world_from_cam)
@@ -226,7 +226,7 @@ def test_moving_cars_change_the_pixels_that_masks_hide_and_no_other_depth(mini, 
 def test_jitter_moves_exposures_and_brightness_and_nothing_else(mini, tmp_path):
     make_scene(tmp_path / "plain", "tiny", seed=3)
     make_scene(tmp_path / "jitter", "tiny", seed=3, jitter_stops=1.0)
-    plain, jittered = (read_scene(tmp_path / name, DatasetConfig()) for name in ("plain", "jitter"))
+    plain, jittered = (read_scene(tmp_path / name, DatasetConfig(use_depth=True)) for name in ("plain", "jitter"))
     stops = []
     for before, after in zip(plain.images, jittered.images, strict=True):
         assert before.exposure is not None

@@ -238,7 +238,7 @@ def test_a_batch_that_breaks_the_loss_is_kept_and_what_was_learned_is_saved(room
     before = {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}
     batch = trainer.sampler.next()
     batch.rgb[3, 1] = torch.nan
-    monkeypatch.setattr(trainer.sampler, "next", lambda: batch)
+    monkeypatch.setattr(trainer.sampler, "next", lambda central: batch)
     with pytest.raises(
         UserError, match="broke at step 1: rgb is not finite on a batch of the images .* this step"
     ) as caught:

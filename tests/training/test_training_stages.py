@@ -34,7 +34,12 @@ HASH = (
     "block_nerf.proposal_resolution=12",
     "block_nerf.hidden_dim=16",
 )
-MLP = ("block_nerf.num_layers=2", "block_nerf.skip_connections=[]", "block_nerf.hidden_dim=16")
+MLP = (
+    "block_nerf.num_layers=2",
+    "block_nerf.skip_connections=[]",
+    "block_nerf.hidden_dim=16",
+    "training.rgb_ssim_share=0",
+)
 THREE = """training.stage_training={enable: true, stages: [
     {name: coarse, epochs: 1, resolution: 8, num_samples: 4, components: [nerf, appearance]},
     {name: fine, epochs: 1, resolution: 13, components: [appearance, pose]},

@@ -32,9 +32,12 @@ def tiny_config(config: Config, scene: Scene) -> Config:
     tree = _lowered(config.model_dump(mode="json"), LARGEST)
     longest_px = max(max(camera.width, camera.height) for camera in scene.cameras.values())
     tree["dataset"]["image_downsample"] = max(config.dataset.image_downsample, min(64, longest_px // LONG_SIDE_PX))
-    last_joint = tree["block_nerf"]["num_layers"] - 2
-    joints = [layer for layer in config.block_nerf.skip_connections if layer <= last_joint]
-    tree["block_nerf"]["skip_connections"] = joints
+    field = tree["block_nerf"]
+    if config.block_nerf.backbone == "mlp":
+        joints = [layer for layer in config.block_nerf.skip_connections if layer <= field["num_layers"] - 2]
+        field["skip_connections"] = joints
+    else:
+        field["num_layers"] = config.block_nerf.num_layers  # says nothing to a hash grid, and may not
     training = tree["training"]
     shorter = training["num_epochs"] / config.training.num_epochs
     training["lr_decay_steps"] = [shorter * epoch for epoch in config.training.lr_decay_steps]
