@@ -134,6 +134,7 @@ def _inspect(
     trace = debugger.visualize_rendering_process(block_id, store, image, pixel_xy, code, folder / ray_png)
     findings = debugger.check_data_quality(store)
     learner = copy.deepcopy(model).train()
+    learner.learn(learner.components())  # whatever its stage freezes
     settings = config.training
     sampler = PixelSampler(store, model.image_ids, config.dataset.batch_size, settings.seed)
     batch = sampler.next()

@@ -6,6 +6,7 @@ from blocknerf.core.config import Config
 from blocknerf.scene.scene import Scene
 
 LONG_SIDE_PX = 96
+RAYS_PER_IMAGE, PRECROP_STEPS = 32, 3
 LARGEST: dict[str, dict[str, Any]] = {
     "dataset": {"batch_size": 256, "max_images": 24},
     "block_manager": {"min_images_per_block": 4},
@@ -31,7 +32,10 @@ def tiny_config(config: Config, scene: Scene) -> Config:
     """
     tree = _lowered(config.model_dump(mode="json"), LARGEST)
     longest_px = max(max(camera.width, camera.height) for camera in scene.cameras.values())
-    tree["dataset"]["image_downsample"] = max(config.dataset.image_downsample, min(64, longest_px // LONG_SIDE_PX))
+    tree["dataset"]["image_downsample"] = max(1, min(64, longest_px // LONG_SIDE_PX))
+    if config.dataset.num_rays_per_image is not None:
+        tree["dataset"]["num_rays_per_image"] = min(config.dataset.num_rays_per_image, RAYS_PER_IMAGE)
+    tree["dataset"]["precrop_iters"] = min(config.dataset.precrop_iters, PRECROP_STEPS)
     field = tree["block_nerf"]
     if config.block_nerf.backbone == "mlp":
         joints = [layer for layer in config.block_nerf.skip_connections if layer <= field["num_layers"] - 2]
