@@ -19,6 +19,7 @@ Width = Annotated[int, Field(ge=4, le=1024)]
 
 DensityActivation = Literal["exp", "softplus", "relu"]
 RgbActivation = Literal["sigmoid", "padded_sigmoid"]
+FieldPart = Literal["encoder", "nerf_mlp", "decoder"]
 
 
 class Section(BaseModel):
@@ -280,6 +281,22 @@ class LoggingConfig(Section):
     use_tensorboard: bool = True
 
 
+class DistributedConfig(Section):
+    """Who computes what."""
+
+    device_map: dict[FieldPart, str] = {}
+    """On which devices parts of a block's field learn, as in {decoder: "cuda:1"}; a number N is cuda:N. Parts that are
+    not named stay with the rays, on the processor: `encoder` of positions, `nerf_mlp` for density, `decoder` for
+    colour. With `hash` the encoder always stays."""
+
+    @field_validator("device_map", mode="before")
+    @classmethod
+    def _numbers_are_cuda_devices(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        return {part: f"cuda:{device}" if type(device) is int else device for part, device in value.items()}
+
+
 MLP_DEFAULTS = {
     "block_nerf": {"hidden_dim": 256, "num_samples_fine": 128, "density_activation": "softplus"},
     "training": {"nerf_lr": 5e-4},
@@ -300,6 +317,17 @@ class Config(Section):
     training: TrainingConfig = TrainingConfig()
     validation: ValidationConfig = ValidationConfig()
     logging: LoggingConfig = LoggingConfig()
+    distributed: DistributedConfig = DistributedConfig()
+
+    @model_validator(mode="after")
+    def _tables_stay_with_their_kernels(self) -> "Config":
+        where = self.distributed.device_map.get("encoder", "cpu")
+        if self.block_nerf.backbone == "hash" and where != "cpu":
+            raise ValueError(
+                f"distributed.device_map puts the encoder on {where!r}, but the tables of backbone hash stay on 'cpu', "
+                "where their kernels are; leave it out, or give backbone mlp"
+            )
+        return self
 
     @model_validator(mode="before")
     @classmethod
