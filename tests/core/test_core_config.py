@@ -46,8 +46,8 @@ def test_an_unknown_key_names_the_nearest(tmp_path, text, nearest):
 
 
 def test_a_key_like_no_other_lists_what_is_allowed(tmp_path):
-    with pytest.raises(UserError, match=r"unknown key 'logging\.zzz' \(allowed there: log_freq, use_tensorboard\)"):
-        load_config(write(tmp_path, "logging: {zzz: 1}"))
+    with pytest.raises(UserError, match=r"unknown key 'exposure_encoding\.zzz' \(allowed there: num_levels\)"):
+        load_config(write(tmp_path, "exposure_encoding: {zzz: 1}"))
 
 
 def test_several_mistakes_are_told_at_once(tmp_path):

@@ -56,6 +56,7 @@ SECTION_NAMES = {
     "training": ("config", "settings"),
     "validation": (),
     "logging": (),
+    "output": (),
 }
 """What the code calls a section, apart from the section's own name."""
 

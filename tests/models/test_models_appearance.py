@@ -117,13 +117,15 @@ def test_growth_leaves_old_codes_and_their_moments_bit_for_bit(reserve):
 def step(model: BlockNeRF, optimizer: BlockOptimizer, seed: int) -> None:
     """One training step on rays of the first three images."""
     from blocknerf.scene.rays import camera_rays
+    from blocknerf.scene.sampler import PixelBatch
     from blocknerf.scene.scene import Camera
 
     pose = torch.eye(4)[:3].double().numpy()
     rays = camera_rays(Camera("SIMPLE_PINHOLE", 6, 5, (5.0, 3.0, 2.5)), pose, 6, 5)
     rays.image_slots.copy_(torch.arange(30) % 3)
     truth = torch.rand(30, 3, generator=generator(seed, "truth"))
-    total, _ = BlockNeRFLoss(model.config.training)(model, rays, truth, None)
+    batch = PixelBatch(rays, truth, torch.zeros(30, 2), torch.ones(30, dtype=torch.bool), None)
+    total, _ = BlockNeRFLoss(model.config.training)(model, batch, None)
     total.backward()
     optimizer.step({"nerf": 1e-2, "appearance": 1e-2, "visibility": 1e-2})
 

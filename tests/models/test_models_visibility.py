@@ -14,6 +14,7 @@ from blocknerf.kernels.compositing import render_weights
 from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.models.visibility import PRIOR_STOPPED, PRIOR_TRAVELLED, SightGrid, VisibilityNetwork
 from blocknerf.rendering.volume import Spacing, composite_rays
+from blocknerf.scene.sampler import PixelBatch
 from blocknerf.training.losses import BlockNeRFLoss
 from blocknerf.training.visibility import visibility_loss
 
@@ -248,7 +249,8 @@ def test_its_weight_scales_its_term_and_zero_silences_it():
     for weight in (0.0, 1.0):
         model = _model()
         config = load_config(None, [*SMALL, f"training.visibility_loss_weight={weight}"]).training
-        total, terms = BlockNeRFLoss(config)(model, rays, torch.zeros(64, 3), generator(0, "loss"))
+        batch = PixelBatch(rays, torch.zeros(64, 3), torch.zeros(64, 2), torch.ones(64, dtype=torch.bool), None)
+        total, terms = BlockNeRFLoss(config)(model, batch, generator(0, "loss"))
         totals.append(float(total.detach()))
     assert totals[1] - totals[0] == pytest.approx(float(terms["visibility"]), rel=1e-3)
     assert math.isfinite(totals[0])

@@ -133,6 +133,26 @@ def test_patches_are_whole_squares_inside_one_image(tmp_path: Path, masked: bool
     assert {slot for slot, _, _ in corners} == {0, 1, 2, 3}
 
 
+@pytest.mark.parametrize(
+    ("batch_size", "share", "patches"), [(100, 0.25, 1), (100, 0.5, 2), (100, 1.0, 4), (20, 0.25, 1)]
+)
+def test_a_share_of_a_batch_is_patches_and_the_rest_goes_through_the_pass(tmp_path: Path, batch_size, share, patches):
+    store = make_store(tmp_path, masked=True)
+    ids = store.image_ids
+    mixed = PixelSampler(store, ids, batch_size, seed=3, patch_size=5, patch_share=share)
+    pixels, squares = (PixelSampler(store, ids, batch_size, seed=3) for _ in range(2))
+    for _ in range(20):
+        batch = mixed.next()
+        single = max(0, batch_size - 25 * patches)
+        assert (batch.num_patches, batch.patch_size, len(batch.rgb)) == (patches, 5, single + 25 * patches)
+        assert drawn(batch) == drawn(pixels.next_pixels(single)) + drawn(squares.next_patches(patches, 5))
+        assert_true_to_store(batch, store, ids)
+        shown = batch.patches(batch.rgb)
+        assert shown.shape == (patches, 5, 5, 3)
+        assert torch.equal(shown.reshape(-1, 3), batch.rgb[single:])
+        assert bool(batch.valid[:single].all())
+
+
 def test_patches_larger_than_small_images_come_from_the_large_ones(tmp_path: Path):
     store = make_store(tmp_path)
     sampler = PixelSampler(store, store.image_ids, 8, seed=3)

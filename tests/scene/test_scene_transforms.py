@@ -15,7 +15,7 @@ from blocknerf.core.errors import UserError
 from blocknerf.scene.readers.read import read_scene
 from blocknerf.scene.scene import Camera, Scene, scene_hash
 
-CONFIG = DatasetConfig()
+CONFIG, WITH_DEPTH = DatasetConfig(), DatasetConfig(use_depth=True)
 
 
 def only_camera(scene: Scene) -> Camera:
@@ -157,7 +157,8 @@ def test_masks_and_depth_that_frames_name(tmp_path: Path):
     tree["frames"][0]["mask_path"] = "m.png"
     tree["frames"][1]["depth_file_path"] = "m.png"
     write_transforms(tmp_path, tree)
-    scene = read_scene(tmp_path, CONFIG)
+    assert {image.depth_path for image in read_scene(tmp_path, CONFIG).images} == {None}
+    scene = read_scene(tmp_path, WITH_DEPTH)
     assert [image.mask_paths for image in scene.images] == [(tmp_path / "m.png",), (), (), ()]
     assert [image.depth_path for image in scene.images] == [None, tmp_path / "m.png", None, None]
 
@@ -193,7 +194,7 @@ def test_sidecar(tmp_path: Path):
     }
     sidecar = tmp_path / "blocknerf_scene.json"
     sidecar.write_text(json.dumps({"version": 1, "images": images, "test_names": ["0001.png"]}))
-    scene = read_scene(tmp_path, CONFIG)
+    scene = read_scene(tmp_path, WITH_DEPTH)
     first, second = scene.images[:2]
     assert (first.drive, first.exposure, first.mask_paths, first.depth_path) == (
         "dusk",
@@ -230,9 +231,11 @@ def test_a_missing_depth_file_costs_the_depth_and_not_the_image(tmp_path: Path, 
     tree = transforms_capture(tmp_path)
     for frame in tree["frames"][:2]:
         frame["depth_file_path"] = "absent.png"
+    tree["frames"][3]["depth_file_path"] = "there.npy"
+    (tmp_path / "there.npy").touch()
     write_transforms(tmp_path, tree)
-    scene = read_scene(tmp_path, CONFIG)
-    assert [image.depth_path for image in scene.images] == [None] * 4
+    scene = read_scene(tmp_path, WITH_DEPTH)
+    assert [image.depth_path for image in scene.images] == [None, None, None, tmp_path / "there.npy"]
     assert scene.skipped == ()
     assert caplog.text.count("absent.png") == 1
     assert "2 images of" in caplog.text
@@ -284,3 +287,14 @@ def test_the_hash_does_not_see_the_last_bits_of_a_pose(tmp_path: Path):
     assert any((np.abs(image.world_from_cam) < 1e-12).any() for image in scene.images)
     assert with_poses(lambda i: np.where(np.abs(i.world_from_cam) < 1e-12, -1e-17, i.world_from_cam)) == same
     assert with_poses(lambda image: image.world_from_cam + 1e-5) != same
+
+
+def test_depth_wanted_where_no_image_has_any_is_a_sentence(tmp_path: Path):
+    tree = transforms_capture(tmp_path)
+    message = r"dataset\.use_depth is true, but no image of .* has a depth map\..*set dataset\.use_depth=false"
+    with pytest.raises(UserError, match=message):
+        read_scene(tmp_path, WITH_DEPTH)
+    tree["frames"][0]["depth_file_path"] = "absent.npy"
+    write_transforms(tmp_path, tree)
+    with pytest.raises(UserError, match=message):
+        read_scene(tmp_path, WITH_DEPTH)

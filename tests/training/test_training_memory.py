@@ -41,6 +41,8 @@ COMMON = (
     "block_manager.max_blocks=1",
     "dataset.batch_size=256",
     "training.use_visibility_network=false",
+    "training.rgb_l1_share=0",
+    "training.rgb_ssim_share=0",
     "logging.use_tensorboard=false",
     "validation.num_val_images=0",
 )
@@ -76,6 +78,14 @@ def _close(one: list[torch.Tensor], other: list[torch.Tensor], share: float) -> 
 def test_a_batch_in_parts_has_the_gradient_of_the_whole(room, tmp_path, backbone):
     whole, parts = (_trainer(room, tmp_path / name, backbone) for name in ("whole", "parts"))
     parts.memory.parts.size = 100  # 100, 100, 56
+    assert _close(_gradients(whole), _gradients(parts), 1e-4)
+
+
+@both
+def test_patches_count_as_much_in_parts(room, tmp_path, backbone):
+    mixture = ("training.rgb_ssim_share=0.5", "dataset.patch_share=0.95")  # two patches and 14 single pixels
+    whole, parts = (_trainer(room, tmp_path / name, backbone, *mixture) for name in ("whole", "parts"))
+    parts.memory.parts.size = 90  # 125, 4 and 127 rays
     assert _close(_gradients(whole), _gradients(parts), 1e-4)
 
 

@@ -58,10 +58,10 @@ def test_it_learns_the_room(room, tmp_path):
 def test_both_passes_learn_and_there_is_no_proposal(room, tmp_path):
     trainer = _trainer(room, tmp_path)
     terms, _ = trainer._train_step()
-    assert set(terms) == {"rgb", "coarse_rgb", "distortion", "appearance", "visibility"}
+    assert set(terms) == {"rgb", "mse", "coarse_rgb", "distortion", "appearance", "visibility"}
     assert trainer.loss.weights["coarse_rgb"] == 0.1
     single = _trainer(room, tmp_path / "single", "block_nerf.use_hierarchical_sampling=false")
-    assert set(single._train_step()[0]) == {"rgb", "distortion", "appearance", "visibility"}
+    assert set(single._train_step()[0]) == {"rgb", "mse", "distortion", "appearance", "visibility"}
 
 
 def test_stopped_and_resumed_is_never_stopped(room, tmp_path):

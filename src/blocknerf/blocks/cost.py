@@ -58,8 +58,9 @@ def estimate(block: BlockSpec, scene: Scene, config: Config, cores: int | None =
 
 
 def store_bytes(scene: Scene, config: Config) -> int:
-    """Disk that the pixel store takes, once for all blocks: colours of every image, directions of every camera."""
-    colours = sum(3 * _pixels(scene, image.camera_key, config) for image in scene.images)
+    """Disk that the pixel store takes, once for all blocks: colours (and depth) of images, directions of cameras."""
+    bytes_per_pixel = 7 if config.dataset.use_depth else 3
+    colours = sum(bytes_per_pixel * _pixels(scene, image.camera_key, config) for image in scene.images)
     directions = sum(12 * _pixels(scene, key, config) for key in {image.camera_key for image in scene.images})
     return int((colours + directions) * PYRAMID)
 

@@ -22,6 +22,7 @@ from blocknerf.scene.scene import Scene, scene_hash
 FREE_KEYS = (
     "training.max_minutes",
     "training.num_epochs",
+    "training.max_steps",
     "training.checkpoint_minutes",
     "training.nerf_lr",
     "training.appearance_lr",
@@ -34,6 +35,7 @@ FREE_KEYS = (
     "distributed.",
     "logging.",
     "validation.",
+    "output.",
 )
 """Keys (or beginnings of keys) that may change between runs: none decides the plan or the shape of what is learned."""
 

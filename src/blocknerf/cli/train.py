@@ -53,7 +53,7 @@ def train(
         settings, scene, planned = update_scene(settings, data_root, output_dir, block_ids)
     else:
         settings, scene, planned = plan_scene(settings, data_root, output_dir)
-    start_logging(output_dir / "logs" / "train.log")
+    start_logging(output_dir / settings.output.log_dir / "train.log")
     print_plan(planned, scene, settings)
     with _progress_bars() as bars:
         tasks = {}

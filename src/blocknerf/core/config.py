@@ -15,6 +15,7 @@ Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
 Width = Annotated[int, Field(ge=4, le=1024)]
+Folder = Annotated[str, Field(min_length=1)]
 
 
 DensityActivation = Literal["exp", "softplus", "relu"]
@@ -45,6 +46,12 @@ class DatasetConfig(Section):
     test_every: Annotated[int, Field(ge=0)] = 8
     """Every Nth image by name is a test image, unless the scene names its own; 0 keeps none."""
     use_masks: bool = True
+    use_depth: bool = False
+    """Reads the depth maps that the scene names; training.depth_loss_weight says how much they count."""
+    patch_size: Annotated[int, Field(ge=11, le=256)] = 11
+    """Edge in pixels of the squares that SSIM and the gradient of depth are taken on; 11 is the window of SSIM."""
+    patch_share: Annotated[float, Field(gt=0, le=1)] = 0.25
+    """Share of a batch that is drawn as such squares, at least one, where a term of the loss needs them."""
     white_background: bool = False
     """Rays that leave the scene end in white instead of black."""
 
@@ -243,13 +250,23 @@ class TrainingConfig(Section):
     """Pulls the networks' weights (not the tables) towards zero."""
     gradient_clip_norm: Positive = 10.0
     rgb_loss_weight: NotNegative = 1.0
+    rgb_l1_share: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of the absolute error in the rgb term. What the two shares leave is the squared error, that of PSNR."""
+    rgb_ssim_share: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of 1 - SSIM, on patches, in the rgb term."""
+    depth_loss_weight: NotNegative = 0.1
+    """Distance against depth maps, where dataset.use_depth reads any."""
+    consistency_loss_weight: NotNegative = 0.5
+    """Colour and distance against a neighbouring block's, on rays that both render."""
+    regularization_weight: NotNegative = 0.0
+    """Sum of squared weights of the networks, density without ripples, codes near zero; the documents' is 1e-6."""
     interlevel_loss_weight: NotNegative = 1.0
     """hash: the proposal grid learns where the field has found matter."""
     coarse_loss_weight: NotNegative = 0.1
     """mlp: the colour of the first samples alone, beside that of the fine ones (mip-NeRF)."""
     distortion_loss_weight: NotNegative = 3e-4
     appearance_loss_weight: NotNegative = 1e-4
-    """Pulls appearance codes towards zero, so that their mean stays meaningful."""
+    """Pulls codes towards their drive's global one, or without those to zero, so that their mean stays meaningful."""
     visibility_loss_weight: NotNegative = 1e-6
     """The paper's. Adam does not mind how small a gradient is, and this one reaches the visibility network alone."""
     use_appearance_embedding: bool = True
@@ -267,18 +284,48 @@ class TrainingConfig(Section):
     checkpoint_minutes: Positive = 2.0
     """A block in training is saved this often; Ctrl-C saves as well."""
 
+    @model_validator(mode="after")
+    def _shares_are_of_one_whole(self) -> "TrainingConfig":
+        if self.rgb_l1_share + self.rgb_ssim_share > 1:
+            raise ValueError(
+                f"rgb_l1_share {self.rgb_l1_share:g} and rgb_ssim_share {self.rgb_ssim_share:g} are more than the "
+                "whole of the rgb term; together they may be 1"
+            )
+        return self
+
 
 class ValidationConfig(Section):
     val_freq: Positive = 1
     """Epochs between validations."""
     num_val_images: Annotated[int, Field(ge=0)] = 2
     """Test images rendered at each validation and at the end of a block, spread over its list; 0: none."""
+    save_freq: Positive | None = None
+    """Epochs between states of a block that are kept for good, each one to go on from; none: only the newest."""
+    render_test_views: bool = False
+    """Pictures of these test images at each validation: photograph, render and distance side by side."""
+    render_novel_views: bool = False
+    """Pictures from as many places halfway between training cameras at each validation: render and distance."""
 
 
 class LoggingConfig(Section):
     log_freq: Count = 50
     """Steps between log entries."""
+    image_log_freq: Count | None = None
+    """Steps between pictures and histograms of gradients in TensorBoard; none: at validations only."""
     use_tensorboard: bool = True
+    tensorboard_dir: Folder = "tensorboard"
+    """A relative folder is inside the output folder."""
+
+
+class OutputConfig(Section):
+    """Where files of a run lie; a relative folder is inside the output folder."""
+
+    checkpoint_dir: Folder | None = None
+    """What blocks go on from, their best and their kept states, a folder for each block; none: beside the block."""
+    render_dir: Folder = "renders"
+    """Pictures and videos."""
+    log_dir: Folder = "logs"
+    """Text."""
 
 
 class DistributedConfig(Section):
@@ -299,7 +346,7 @@ class DistributedConfig(Section):
 
 MLP_DEFAULTS = {
     "block_nerf": {"hidden_dim": 256, "num_samples_fine": 128, "density_activation": "softplus"},
-    "training": {"nerf_lr": 5e-4},
+    "training": {"nerf_lr": 5e-4, "rgb_l1_share": 0.1, "rgb_ssim_share": 0.1},
 }
 """Defaults of keys that both backbones have and for which one number does not serve both."""
 
@@ -317,7 +364,38 @@ class Config(Section):
     training: TrainingConfig = TrainingConfig()
     validation: ValidationConfig = ValidationConfig()
     logging: LoggingConfig = LoggingConfig()
+    output: OutputConfig = OutputConfig()
     distributed: DistributedConfig = DistributedConfig()
+
+    @property
+    def needs_patches(self) -> bool:
+        """Whether a term of the loss is taken on neighbouring pixels."""
+        settings = self.training
+        compares_windows = settings.rgb_loss_weight > 0 and settings.rgb_ssim_share > 0
+        return compares_windows or (self.dataset.use_depth and settings.depth_loss_weight > 0)
+
+    @model_validator(mode="after")
+    def _a_batch_has_room_for_a_patch(self) -> "Config":
+        size, batch_size = self.dataset.patch_size, self.dataset.batch_size
+        if self.needs_patches and size**2 > batch_size:
+            raise ValueError(
+                f"SSIM and depth are learned on patches of {size} x {size} pixels (dataset.patch_size), more than the "
+                f"{batch_size} rays of a step (dataset.batch_size); make one smaller or the other larger, or set "
+                "training.rgb_ssim_share to 0 and dataset.use_depth to false"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _something_is_learned(self) -> "Config":
+        settings, field = self.training, self.block_nerf
+        coarse = field.backbone == "mlp" and field.use_hierarchical_sampling and settings.coarse_loss_weight > 0
+        depth = self.dataset.use_depth and settings.depth_loss_weight > 0
+        if not (settings.rgb_loss_weight > 0 or coarse or depth):
+            raise ValueError(
+                "the weights of all terms that compare a block with its photographs are zero; give "
+                "training.rgb_loss_weight (usually 1) or, with dataset.use_depth, training.depth_loss_weight"
+            )
+        return self
 
     @model_validator(mode="after")
     def _tables_stay_with_their_kernels(self) -> "Config":

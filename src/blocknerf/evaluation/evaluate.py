@@ -22,14 +22,14 @@ from blocknerf.core.errors import UserError
 from blocknerf.core.files import write_json
 from blocknerf.core.logging import console
 from blocknerf.evaluation.colour_correction import correct_colours
-from blocknerf.evaluation.colours import distance_colours, error_colours
-from blocknerf.evaluation.metrics import psnr, ssim
-from blocknerf.evaluation.perceptual import Metric, perceptual_metrics
 from blocknerf.evaluation.protocols import EvaluationProtocol, scored, sensible_protocols
 from blocknerf.evaluation.report import write_report
 from blocknerf.evaluation.views import HeldOutImage, Photographs, Views, picture_under, render_views
 from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.models.fit import appearance_width
+from blocknerf.rendering.colours import distance_colours, error_colours
+from blocknerf.rendering.perceptual import Metric, perceptual_metrics
+from blocknerf.rendering.quality import psnr, ssim
 from blocknerf.scene.scene import ImageRecord
 from blocknerf.scene.store import ImageStore
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from blocknerf.core.files import write_bytes
-from blocknerf.evaluation.colours import LARGEST_ERROR
+from blocknerf.rendering.colours import LARGEST_ERROR
 
 VIEWS = {
     "truth": "photograph",

@@ -66,10 +66,16 @@ class AppearanceEmbedding(nn.Module):
         return codes[of_drive].mean(0) if of_drive else codes.mean(0)
 
     def penalty(self) -> Float[Tensor, ""]:
-        """Mean square of the residuals."""
+        """Mean square of the residuals: codes are drawn to their drive's global one, or without those to zero."""
         if self.residuals is None:
             return self.codes.new_zeros(())
         return self.residuals[: len(self.image_ids)].square().mean()
+
+    def size(self) -> Float[Tensor, ""]:
+        """Mean absolute value of the residuals."""
+        if self.residuals is None:
+            return self.codes.new_zeros(())
+        return self.residuals[: len(self.image_ids)].abs().mean()
 
     @torch.no_grad()
     def grow(self, image_ids: Sequence[str], drives: Sequence[str]) -> None:

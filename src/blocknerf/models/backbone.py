@@ -52,6 +52,10 @@ class Backbone(Protocol):
         """Density (per block radius) and colour at points without extent. Differentiable."""
         ...
 
+    def density_at(self, points: Float[Tensor, "points 3"]) -> Float[Tensor, " points"]:
+        """Density (per block radius) alone. Differentiable."""
+        ...
+
     def show(self, share: float) -> None:
         """Lets the coarsest levels of the encoding of positions count, and this share of the others; all from 1 on."""
         ...

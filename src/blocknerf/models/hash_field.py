@@ -69,6 +69,9 @@ class HashField(nn.Module):
         density, features = self.density_and_features(to_unit_cube(contract(points)))
         return density, self.shade(features, directions, codes)
 
+    def density_at(self, points: Float[Tensor, "points 3"]) -> Float[Tensor, " points"]:
+        return self.density_and_features(to_unit_cube(contract(points)))[0]
+
     def show(self, share: float) -> None:
         self.grid.show(share)
 

@@ -78,10 +78,11 @@ class MLPField(nn.Module):
         directions: Float[Tensor, "points 3"],
         codes: Float[Tensor, "points code"] | None,
     ) -> tuple[Float[Tensor, " points"], Float[Tensor, "points 3"]]:
-        contracted = contract(points.to(self.encoder_device))
-        encoded = self._encode(contracted, torch.zeros_like(contracted))
-        density, rgb = self._ask(encoded[:, None], directions, codes)
+        density, rgb = self._ask(self._encode_points(points)[:, None], directions, codes)
         return density[:, 0], rgb[:, 0]
+
+    def density_at(self, points: Float[Tensor, "points 3"]) -> Float[Tensor, " points"]:
+        return self._density_and_hidden(self._encode_points(points))[0].to(points)
 
     def on_intervals(
         self,
@@ -123,6 +124,10 @@ class MLPField(nn.Module):
     def networks(self) -> list[nn.Parameter]:
         return list(self.parameters())
 
+    def _encode_points(self, points: Float[Tensor, "points 3"]) -> Float[Tensor, "points encoding"]:
+        contracted = contract(points.to(self.encoder_device))
+        return self._encode(contracted, torch.zeros_like(contracted))
+
     def _encode(
         self, means: Float[Tensor, "*samples 3"], variances: Float[Tensor, "*samples 3"]
     ) -> Float[Tensor, "*samples encoding"]:
@@ -142,16 +147,21 @@ class MLPField(nn.Module):
         codes: Float[Tensor, "rays code"] | None,
     ) -> tuple[Float[Tensor, "rays samples"], Float[Tensor, "rays samples 3"]]:
         """On the way each tensor goes where the network's parameters are; the answers come back to the rays."""
-        hidden = encoded = encoded.to(self.density.weight.device)
-        for layer, dense in enumerate(self.trunk):
-            hidden = cast(nn.Linear, dense)(hidden).relu()
-            if layer in self.config.skip_connections:
-                hidden = torch.cat([hidden, encoded], -1)
-        density = density_of(self.density(hidden)[..., 0].to(directions), self.config.density_activation)
+        density, hidden = self._density_and_hidden(encoded)
         conditions = [directions, positional_encoding(directions, self.config.dir_encoding_levels)]
         if codes is not None:
             conditions.append(codes)
         per_ray = torch.cat(conditions, -1)[:, None].expand(-1, encoded.shape[1], -1)
         inputs = [tensor.to(cast(nn.Linear, self.head[0]).weight.device) for tensor in (self.features(hidden), per_ray)]
         rgb = self.head(torch.cat(inputs, -1)).to(directions)
-        return density, rgb_of(rgb, self.config.rgb_activation)
+        return density.to(directions), rgb_of(rgb, self.config.rgb_activation)
+
+    def _density_and_hidden(
+        self, encoded: Float[Tensor, "*samples encoding"]
+    ) -> tuple[Float[Tensor, "*samples"], Float[Tensor, "*samples hidden"]]:
+        hidden = encoded = encoded.to(self.density.weight.device)
+        for layer, dense in enumerate(self.trunk):
+            hidden = cast(nn.Linear, dense)(hidden).relu()
+            if layer in self.config.skip_connections:
+                hidden = torch.cat([hidden, encoded], -1)
+        return density_of(self.density(hidden)[..., 0].to(encoded), self.config.density_activation), hidden

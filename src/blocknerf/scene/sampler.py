@@ -4,11 +4,11 @@ A pass visits every pixel once, in an order that a keyed bijection of the pixel 
 pixel P_e(i). So the order needs no memory, and the sampler's position is two numbers.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
 from blocknerf.core.errors import UserError
@@ -24,15 +24,51 @@ _ROUNDS = 6
 
 @dataclass(frozen=True, slots=True)
 class PixelBatch:
-    """Pixels with their rays. `rays.image_slots` are positions in the sampler's `image_ids`."""
+    """Pixels with their rays: single ones, then patches, flattened from [patches, size, size].
+
+    `rays.image_slots` are positions in the sampler's `image_ids`. `distance_m` is None where the scene was read without
+    depth.
+    """
 
     rays: RayBatch
     rgb: Float[Tensor, "rays 3"]  # [0, 1] as captured
     pixels_xy: Float[Tensor, "rays 2"]  # centres, in pixels of the level drawn from
     valid: Bool[Tensor, " rays"]  # false only in patches, where a mask hides a pixel
+    distance_m: Float[Tensor, " rays"] | None  # along the ray, 0 where unknown
+    num_patches: int = 0
+    patch_size: int = 0
+    patch_weight: float = 1.0
+    """What a mean over these patches counts, so that parts of a batch, weighted by their rays, add up to the whole."""
 
-    def __getitem__(self, index: slice) -> "PixelBatch":
-        return PixelBatch(self.rays[index], self.rgb[index], self.pixels_xy[index], self.valid[index])
+    def patches(self, values: Shaped[Tensor, "rays *channels"]) -> Shaped[Tensor, "patches size size *channels"]:
+        """What `values` has for the pixels of patches."""
+        size = self.patch_size
+        first = len(values) - self.num_patches * size**2
+        return values[first:].reshape(self.num_patches, size, size, *values.shape[1:])
+
+    def part(self, index: int, count: int) -> "PixelBatch":
+        """Part `index` of `count` that are as even as can be; patches stay whole."""
+        if count == 1:
+            return self
+        area = self.patch_size**2
+        singles = len(self.rays) - self.num_patches * area
+        first, last = self.num_patches * index // count, self.num_patches * (index + 1) // count
+        rows = torch.cat([
+            torch.arange(singles * index // count, singles * (index + 1) // count),
+            torch.arange(singles + first * area, singles + last * area),
+        ])  # fmt: skip
+        distance_m = None if self.distance_m is None else self.distance_m[rows]
+        return PixelBatch(
+            *(self.rays[rows], self.rgb[rows], self.pixels_xy[rows], self.valid[rows], distance_m),
+            num_patches=last - first,
+            patch_size=self.patch_size,
+            patch_weight=(last - first) / max(self.num_patches, 1) * len(self.rays) / max(len(rows), 1),
+        )
+
+    def parts(self, largest: int) -> "list[PixelBatch]":
+        """All of it in parts of `largest` rays at most, but for whole patches."""
+        count = -(-len(self.rays) // largest)
+        return [self.part(index, count) for index in range(count)]
 
 
 class PixelSampler:
@@ -40,7 +76,8 @@ class PixelSampler:
 
     `image_ids` that the store left out (they could not be decoded) are passed over and keep their slots. `tiles`, by
     image id, cut each image evenly in t x t parts: pixels of parts that are false come only once in CONTEXT_EVERY
-    passes. Everything drawn depends on `seed` and the position alone: `state()` and `restore()` are exact.
+    passes. With a `patch_size`, `patch_share` of every batch, at least one patch, is drawn as patches of that size.
+    Everything drawn depends on `seed` and the position alone: `state()` and `restore()` are exact.
     """
 
     def __init__(
@@ -51,8 +88,11 @@ class PixelSampler:
         seed: int,
         level: int = 0,
         tiles: Tiles | None = None,
+        patch_size: int = 0,
+        patch_share: float = 0.25,
     ) -> None:
         self.batch_size = batch_size
+        self.patch_size, self.patch_share = patch_size, patch_share
         self._seed = seed
         self._pixels = store.level(level)
         self._table = _table(store, image_ids, level)
@@ -95,16 +135,25 @@ class PixelSampler:
         self._keys = self._keys_of(self._epoch)
 
     def next(self) -> PixelBatch:
-        """The next `batch_size` valid pixels; a batch may reach over into the next pass."""
+        """The next batch: single pixels, then patches where there is a `patch_size`."""
+        if self.patch_size == 0:
+            return self.next_pixels(self.batch_size)
+        area = self.patch_size**2
+        count = max(1, int(self.patch_share * self.batch_size) // area)
+        patches = self.next_patches(count, self.patch_size)
+        return _joined(self.next_pixels(max(0, self.batch_size - count * area)), patches)
+
+    def next_pixels(self, count: int) -> PixelBatch:
+        """The next `count` valid pixels; they may reach over into the next pass."""
         table, valid = self._table, _optional(self._pixels.valid)
-        slots, flat = np.empty(self.batch_size, np.int64), np.empty(self.batch_size, np.int64)
+        slots, flat = np.empty(count, np.int64), np.empty(count, np.int64)
         filled = 0
         while True:
             filled, self._counter = draw(
                 *(self._counter, self._keys, self._epoch, filled, table.begin, table.rgb_begin),
                 *(table.width, table.height, valid, self._tiles, slots, flat),
             )
-            if filled == self.batch_size:
+            if filled == count:
                 return self._gather(slots, flat, None)
             self._epoch, self._counter = self._epoch + 1, 0
             self._keys = self._keys_of(self._epoch)
@@ -127,7 +176,7 @@ class PixelSampler:
             *(slots, flat, valid),
         )
         self._patches += count
-        return self._gather(slots, flat, valid)
+        return replace(self._gather(slots, flat, valid), num_patches=count, patch_size=size)
 
     def _keys_of(self, epoch: int) -> np.ndarray:
         seeds = [derive_seed(self._seed, "pixels", epoch, index) for index in range(_ROUNDS)]
@@ -137,10 +186,12 @@ class PixelSampler:
         table, count = self._table, len(slots)
         origins, directions, rgb = (np.empty((count, 3), np.float32) for _ in range(3))
         pixels_xy, radii = np.empty((count, 2), np.float32), np.empty(count, np.float32)
+        depth_z_m = self._pixels.depth_z_m
+        distance_m = np.empty(0 if depth_z_m is None else count, np.float32)
         gather_pixels(
             *(slots, flat, table.directions_begin, table.width, table.height, table.world_from_cam),
-            *(self._pixels.rgb, self._pixels.directions, table.rgb_begin),
-            *(origins, directions, radii, rgb, pixels_xy),
+            *(self._pixels.rgb, self._pixels.directions, _optional(depth_z_m, np.float32), table.rgb_begin),
+            *(origins, directions, radii, rgb, pixels_xy, distance_m),
         )
         rays = RayBatch(
             origins=torch.from_numpy(origins),
@@ -149,7 +200,8 @@ class PixelSampler:
             radii=torch.from_numpy(radii),
         )
         good = torch.ones(count, dtype=torch.bool) if valid is None else torch.from_numpy(valid)
-        return PixelBatch(rays, torch.from_numpy(rgb), torch.from_numpy(pixels_xy), good)
+        distances = None if depth_z_m is None else torch.from_numpy(distance_m)
+        return PixelBatch(rays, torch.from_numpy(rgb), torch.from_numpy(pixels_xy), good, distances)
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,9 +235,21 @@ def _table(store: ImageStore, image_ids: tuple[str, ...], level: int) -> _Table:
     )
 
 
-def _optional(valid: np.ndarray | None) -> np.ndarray:
-    """Kernels take an empty array for "all are valid"."""
-    return np.zeros(0, np.uint8) if valid is None else valid
+def _optional(pixels: np.ndarray | None, dtype: type = np.uint8) -> np.ndarray:
+    """Kernels take an empty array for "all are valid" and for "no depth is known"."""
+    return np.zeros(0, dtype) if pixels is None else pixels
+
+
+def _joined(pixels: PixelBatch, patches: PixelBatch) -> PixelBatch:
+    def both(name: str) -> Tensor:
+        return torch.cat([getattr(pixels, name), getattr(patches, name)])
+
+    return replace(
+        patches,
+        rays=RayBatch.concatenate([pixels.rays, patches.rays]),
+        distance_m=None if patches.distance_m is None else both("distance_m"),
+        **{name: both(name) for name in ("rgb", "pixels_xy", "valid")},
+    )
 
 
 def _count_valid(table: _Table, valid: np.ndarray | None) -> int:

@@ -9,6 +9,8 @@ PATCH_TRIES = 64
 PATCH_VALID_SHARE = 0.5
 CONTEXT_EVERY = 16
 """Passes in which a pixel outside the wanted tiles comes once."""
+LEAST_COSINE = np.float32(1e-2)
+"""Nearer to 90 degrees from the optical axis, depth along it says nothing of the distance."""
 
 
 @njit(cache=True)
@@ -125,8 +127,8 @@ def draw_patches(key, first_patch, size, corners, rgb_begin, width, valid, slots
 
 @njit(cache=True)
 def gather_pixels(
-    slots, flat, directions_begin, width, height, world_from_cam, all_rgb, all_directions, rgb_begin,
-    origins, directions, radii, rgb, pixels_xy,
+    slots, flat, directions_begin, width, height, world_from_cam, all_rgb, all_directions, all_depth_z_m, rgb_begin,
+    origins, directions, radii, rgb, pixels_xy, distance_m,
 ):  # fmt: skip
     for ray in range(len(slots)):
         row = slots[ray]
@@ -142,3 +144,6 @@ def gather_pixels(
                 pose[axis, 0] * direction[0] + pose[axis, 1] * direction[1] + pose[axis, 2] * direction[2]
             )
             rgb[ray, axis] = all_rgb[flat[ray], axis] / np.float32(255)
+        if len(all_depth_z_m) > 0:
+            sees_forward = direction[2] > LEAST_COSINE
+            distance_m[ray] = all_depth_z_m[flat[ray]] / direction[2] if sees_forward else np.float32(0)

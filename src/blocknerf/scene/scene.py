@@ -34,7 +34,7 @@ class ImageRecord:
     drive: str = "0"
     mask_paths: tuple[Path, ...] = ()  # 0 = leave this pixel out; a pixel that any of them leaves out is left out
     exposure: float | None = None  # relative exposure (shutter s x ISO / 100 / f-number^2, or the data set's own)
-    depth_path: Path | None = None
+    depth_path: Path | None = None  # depth along the optical axis (see scene/depth.py); None unless dataset.use_depth
     point_rows: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))  # rows of Scene.points_world seen
 
 

@@ -1,8 +1,9 @@
 """The memory-mapped store: every photograph decoded once, at three sizes, with a table of directions per camera.
 
-Three kinds of flat files for each level of the pyramid, in the order of the manifest's images and cameras:
-`level_N.rgb` (uint8 [pixels, 3]), `level_N.directions` (float32 [pixels of all cameras, 3]), and, where any pixel is
-masked or cannot be undistorted, `level_N.valid` (uint8 [pixels]). Nothing is ever read wholly into memory.
+Flat files for each level of the pyramid, in the order of the manifest's images and cameras: `level_N.rgb`
+(uint8 [pixels, 3]), `level_N.directions` (float32 [pixels of all cameras, 3]); where any pixel is masked or cannot be
+undistorted, `level_N.valid` (uint8 [pixels]); where any image has depth, `level_N.depth_z` (float32 [pixels], metres
+along the optical axis, 0 = unknown). Nothing is ever read wholly into memory.
 """
 
 import hashlib
@@ -21,6 +22,7 @@ from blocknerf.core.errors import UserError
 from blocknerf.core.files import read_json, write_json
 from blocknerf.core.logging import console, log
 from blocknerf.core.types import RayBatch
+from blocknerf.scene.depth import DEPTH_ERRORS, read_depth_z_m, reduced_depth
 from blocknerf.scene.photographs import DECODE_ERRORS, area_mean, read_masks, read_rgb, whole_blocks
 from blocknerf.scene.rays import OPTICAL_AXIS, camera_directions, rays_from_directions
 from blocknerf.scene.scene import Camera, ImageRecord, Scene
@@ -39,6 +41,7 @@ class Level:
     rgb: np.ndarray  # [pixels, 3] uint8
     directions: np.ndarray  # [camera pixels, 3] float32, unit, camera axes
     valid: np.ndarray | None  # [pixels] uint8, 0 = leave out; None = all are good
+    depth_z_m: np.ndarray | None  # [pixels] float32 metres along the optical axis, 0 = unknown; None = all are
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +125,11 @@ class ImageStore:
         away_from_axis = (self.directions_cam(image_id, level) != OPTICAL_AXIS).any(-1)
         return away_from_axis | self.valid(image_id, level)
 
+    def depth_z_m(self, image_id: str, level: int = 0) -> np.ndarray | None:
+        """float32 [H, W] metres along the optical axis, 0 where unknown; None in a scene read without depth."""
+        depth = self._levels[level].depth_z_m
+        return None if depth is None else self._view(depth, self.first_pixels(image_id, level)[0], image_id, level)
+
     def directions_cam(self, image_id: str, level: int = 0) -> np.ndarray:
         """float32 [H, W, 3], unit, in camera axes; the optical axis where the lens does not reach."""
         return self._view(self._levels[level].directions, self.first_pixels(image_id, level)[1], image_id, level)
@@ -162,10 +170,14 @@ def _map_level(folder: Path, number: int, layout: _Layout) -> Level:
     def flat(kind: str, dtype: type, *shape: int) -> np.ndarray:
         return np.asarray(np.memmap(folder / f"level_{number}.{kind}", dtype, "r", shape=shape))
 
+    def optional(kind: str, dtype: type) -> np.ndarray | None:
+        return flat(kind, dtype, layout.num_pixels) if (folder / f"level_{number}.{kind}").is_file() else None
+
     return Level(
         rgb=flat("rgb", np.uint8, layout.num_pixels, 3),
         directions=flat("directions", np.float32, layout.num_directions, 3),
-        valid=flat("valid", np.uint8, layout.num_pixels) if (folder / f"level_{number}.valid").is_file() else None,
+        valid=optional("valid", np.uint8),
+        depth_z_m=optional("depth_z", np.float32),
     )
 
 
@@ -173,12 +185,14 @@ def _map_level(folder: Path, number: int, layout: _Layout) -> Level:
 
 
 def _content_hash(scene: Scene, downsample: int) -> str:
-    """Over everything the files are made from: photographs (by id), cameras, masks. Poses are not among it."""
+    """Over everything the files are made from: photographs (by id), cameras, masks, depth. Poses are not among it."""
     digest = hashlib.sha256(f"{STORE_VERSION} {downsample}".encode())
     for image in scene.images:
         digest.update(f"{image.id} {image.camera_key} {scene.cameras[image.camera_key]}".encode())
         for path in image.mask_paths:
             digest.update(hashlib.sha256(path.read_bytes()).digest())
+        if image.depth_path is not None:
+            digest.update(f"{_fingerprint(image.depth_path)}".encode())
     return digest.hexdigest()
 
 
@@ -282,7 +296,26 @@ def _fill(parts: _Parts, scene: Scene, layouts: list[_Layout], progress: bool) -
                 parts.create(f"level_{number}.valid", layout.num_pixels)
         tasks = [partial(_store_image, parts, image, layouts, unseen, any_invalid) for image in scene.images]
         problems = _in_parallel(tasks, bars, "Photographs")
+        _fill_depth(parts, scene, layouts, bars)
         return [(image.name, why) for image, why in zip(scene.images, problems, strict=True) if why is not None]
+
+
+def _fill_depth(parts: _Parts, scene: Scene, layouts: list[_Layout], bars: Progress) -> None:
+    """Raises UserError where images name depth maps and none can be used; one alone is only named."""
+    images = [image for image in scene.images if image.depth_path is not None]
+    if not images:
+        return
+    for number, layout in enumerate(layouts):
+        parts.create(f"level_{number}.depth_z", layout.num_pixels * 4)  # zeros: unknown
+    tasks = [partial(_store_depth, parts, image, scene.cameras[image.camera_key], layouts) for image in images]
+    problems = [problem for problem in _in_parallel(tasks, bars, "Depth maps") if problem is not None]
+    if len(problems) == len(images):
+        raise UserError(
+            f"dataset.use_depth is true, but no depth map of {scene.root} can be used: {problems[0]}. "
+            "Mend them or set dataset.use_depth=false."
+        )
+    for problem in problems:
+        log.warning("An image is learned without its depth: %s.", problem)
 
 
 _COLUMNS = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -334,4 +367,16 @@ def _store_image(
             if (image.camera_key, number) in unseen:
                 valid &= ~unseen[image.camera_key, number]
             parts.write(f"level_{number}.valid", valid.astype(np.uint8), begin)
+    return None
+
+
+def _store_depth(parts: _Parts, image: ImageRecord, camera: Camera, layouts: list[_Layout]) -> str | None:
+    """Writes one depth map at every level; returns why it cannot be used, if so."""
+    assert image.depth_path is not None
+    try:
+        depth_z_m = read_depth_z_m(image.depth_path, (camera.width, camera.height))
+    except DEPTH_ERRORS as error:
+        return f"{image.depth_path} cannot be read as depth ({error})"
+    for number, layout in enumerate(layouts):
+        parts.write(f"level_{number}.depth_z", reduced_depth(depth_z_m, layout.factor), layout.rgb_begin[image.id] * 4)
     return None

@@ -107,16 +107,13 @@ class MemoryOptimizer:
             self.scale.scale, self.scale.good_steps = state["loss_scale"]
 
     def _in_parts(self, batch: PixelBatch, loss: Loss) -> dict[str, Tensor]:
-        count, begin = len(batch.rays), 0
         means: dict[str, Tensor] = {}
-        while begin < count:
-            part = batch[begin : begin + self.parts.size]
+        for part in batch.parts(self.parts.size):
             before_gb = held_gb(self.device_type) if self.parts.limit_gb is not None else 0.0
             total, terms = loss(part)
             if self.parts.limit_gb is not None:
                 self.parts.observe(before_gb, held_gb(self.device_type))
-            share = len(part.rays) / count
+            share = len(part.rays) / len(batch.rays)
             (total * (share * (1.0 if self.scale is None else self.scale.scale))).backward()
             means = {name: means.get(name, 0.0) + share * term for name, term in terms.items()}
-            begin += len(part.rays)
         return means

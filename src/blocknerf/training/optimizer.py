@@ -75,24 +75,32 @@ class BlockOptimizer:
                 self.dense.state[new] = {name: _longer(value, new) for name, value in moments.items()}
                 group["params"] = [new]
 
+    def gradients_by_name(self, model: BlockNeRF) -> Iterator[tuple[str, Tensor]]:
+        """After `backward` and before `step`: of each parameter that has one; of tables the rows that were touched."""
+        for name, gradient in self.gradients.items():
+            yield name, gradient.values[gradient.seen.bool()]
+        for name, parameter in model.named_parameters():
+            if parameter.grad is not None:
+                yield name, parameter.grad
+
     def state(self) -> dict[str, Tensor]:
-        tensors = {"optimizer.step": torch.tensor(self.step_count)}
+        tensors = {"step": torch.tensor(self.step_count)}
         for name, (first, second) in self.moments.items():
-            tensors[f"optimizer.{name}.first"], tensors[f"optimizer.{name}.second"] = first, second
+            tensors[f"{name}.first"], tensors[f"{name}.second"] = first, second
         for index, parameter in self.dense.state_dict()["state"].items():
             for key, value in parameter.items():
-                tensors[f"optimizer.dense.{index}.{key}"] = value
+                tensors[f"dense.{index}.{key}"] = value
         return tensors
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
-        self.step_count = int(tensors["optimizer.step"])
+        self.step_count = int(tensors["step"])
         for name, (first, second) in self.moments.items():
-            first.copy_(tensors[f"optimizer.{name}.first"])
-            second.copy_(tensors[f"optimizer.{name}.second"])
+            first.copy_(tensors[f"{name}.first"])
+            second.copy_(tensors[f"{name}.second"])
         dense = self.dense.state_dict()
         for key, value in tensors.items():
-            if key.startswith("optimizer.dense."):
-                _, _, index, name = key.split(".")
+            if key.startswith("dense."):
+                _, index, name = key.split(".")
                 dense["state"].setdefault(int(index), {})[name] = value.clone()
         self.dense.load_state_dict(dense)
 

@@ -14,7 +14,7 @@ from queue import Empty
 
 from blocknerf.blocks.plan import BlockSpec, Plan, planned_split
 from blocknerf.blocks.surface import tiles_of_block
-from blocknerf.city.block_file import delete_block, has_block, read_block, read_block_meta
+from blocknerf.city.block_file import delete_block, has_block, read_block
 from blocknerf.city.manifest import block_folder, manifest_of, write_manifest
 from blocknerf.core.config import Config
 from blocknerf.core.errors import UserError
@@ -27,7 +27,8 @@ from blocknerf.scene.exposures import scene_exposures
 from blocknerf.scene.sampler import PixelSampler
 from blocknerf.scene.scene import Scene
 from blocknerf.scene.store import ImageStore
-from blocknerf.training.trainer import BlockNeRFTrainer, BlockResult, Progress
+from blocknerf.training.checkpoint import Origin, delete_checkpoints, read_checkpoint_meta
+from blocknerf.training.trainer import BlockNeRFTrainer, BlockResult, Progress, usable_images
 from blocknerf.training.update import grown_block
 from blocknerf.training.warm_up import warm_up
 
@@ -45,6 +46,16 @@ class Run:
     update: bool = False
     """Blocks go on from their weights of before, with whatever images were added to them."""
 
+    def block_folder(self, block_id: str) -> Path:
+        return block_folder(self.output_dir, block_id)
+
+    def checkpoint_folder(self, block_id: str) -> Path:
+        elsewhere = self.config.output.checkpoint_dir
+        return self.block_folder(block_id) if elsewhere is None else self.output_dir / elsewhere / block_id
+
+    def log_file(self, block_id: str) -> Path:
+        return self.output_dir / self.config.output.log_dir / f"{block_id}.log"
+
 
 def train_blocks(
     run: Run, block_ids: tuple[str, ...], jobs: int, resume: bool, overwrite: bool, report: Report
@@ -58,7 +69,7 @@ def train_blocks(
     if jobs < 1:
         raise UserError(f"--jobs {jobs}: at least one block must be trained at a time.")
     wanted = [run.plan.block(block_id) for block_id in dict.fromkeys(block_ids)] or list(run.plan.blocks)
-    todo = _to_update(run.output_dir, wanted) if run.update else _still_to_do(run.output_dir, wanted, resume, overwrite)
+    todo = _to_update(run, wanted) if run.update else _still_to_do(run, wanted, resume, overwrite)
     store = _open_store(run, progress=True)
     write_manifest(run.output_dir, manifest_of(run.plan, run.config.block_manager))
     if jobs <= 1 or len(todo) <= 1:
@@ -71,16 +82,22 @@ def train_one(
     run: Run, block: BlockSpec, store: ImageStore, stop: StopSignal, report: Callable[[Progress], None]
 ) -> BlockResult:
     """Trains one block from its checkpoint, where it has one, to its end; KeyboardInterrupt when asked to `stop`."""
-    tensorboard_dir = run.output_dir / "tensorboard" / block.id if run.config.logging.use_tensorboard else None
-    folder = block_folder(run.output_dir, block.id)
+    config, plan = run.config, run.plan
+    tensorboard_dir = run.output_dir / config.logging.tensorboard_dir / block.id
+    folder = run.block_folder(block.id)
     learned = grown_block(folder, block, store) if run.update else None
     tiles = None
     if run.config.block_manager.divide_by == "surface":
         tiles = tiles_of_block(run.scene, run.plan, block, run.config.block_manager.block_size / 2)
     trainer = BlockNeRFTrainer(
-        *(run.config, block, store, run.plan.scene_hash, folder, tensorboard_dir, report),
-        exposures=_exposures(run, folder, learned),
+        *(config, block, store, plan.scene_hash, folder),
+        tensorboard_dir=tensorboard_dir if config.logging.use_tensorboard else None,
+        report=report,
+        exposures=_exposures(run, block, store, learned),
         tiles=tiles,
+        checkpoint_dir=run.checkpoint_folder(block.id),
+        render_dir=run.output_dir / config.output.render_dir / block.id,
+        earlier_scene_hashes=plan.earlier_scene_hashes,
     )
     if learned is not None:
         trainer.model.load_state_dict(learned.state_dict(), strict=True)
@@ -97,51 +114,67 @@ def train_one(
     return result
 
 
-def _exposures(run: Run, folder: Path, learned: BlockNeRF | None) -> Exposures | None:
+def _exposures(run: Run, block: BlockSpec, store: ImageStore, learned: BlockNeRF | None) -> Exposures | None:
     """Those that a block was begun with, where it was begun: 0 stops stay what they were when the scene grows."""
     if learned is not None:
         return None if learned.exposure is None else learned.exposure.exposures
-    if has_block(folder, "checkpoint"):
-        return exposures_from_json(read_block_meta(folder, "checkpoint")["model"]["exposures"])
+    hashes = (run.plan.scene_hash, *run.plan.earlier_scene_hashes)
+    origin = Origin(block.id, hashes, run.config, usable_images(block, store))
+    meta = read_checkpoint_meta(run.checkpoint_folder(block.id), origin)
+    if meta is not None:
+        return exposures_from_json(meta["model"]["exposures"])
     return scene_exposures(planned_split(run.plan, run.scene)[0])
 
 
-def _to_update(output_dir: Path, blocks: list[BlockSpec]) -> list[BlockSpec]:
+def _to_update(run: Run, blocks: list[BlockSpec]) -> list[BlockSpec]:
     """All of them. `latest` stays until the first save, so that the city stays whole."""
     for block in blocks:
-        for name in ("checkpoint", "best"):
-            delete_block(block_folder(output_dir, block.id), name)
+        delete_checkpoints(run.checkpoint_folder(block.id))
     return blocks
 
 
-def _still_to_do(output_dir: Path, blocks: list[BlockSpec], resume: bool, overwrite: bool) -> list[BlockSpec]:
-    begun = [b for b in blocks if any(has_block(block_folder(output_dir, b.id), n) for n in ("latest", "checkpoint"))]
+def _still_to_do(run: Run, blocks: list[BlockSpec], resume: bool, overwrite: bool) -> list[BlockSpec]:
+    begun = [block for block in blocks if _is_begun(run, block.id)]
     if begun and not (resume or overwrite):
         names = ", ".join(block.id for block in begun)
         raise UserError(
-            f"{output_dir} already holds what was learned of block {names}. Add --resume to go on with it, "
+            f"{run.output_dir} already holds what was learned of block {names}. Add --resume to go on with it, "
             "--overwrite to give it up, or choose another --output-dir."
         )
     if overwrite:
         for block in begun:
-            for name in ("checkpoint", "best", "latest"):
-                delete_block(block_folder(output_dir, block.id), name)
+            delete_block(run.block_folder(block.id), "latest")
+            delete_checkpoints(run.checkpoint_folder(block.id))
         return blocks
-    return [block for block in blocks if not _is_finished(block_folder(output_dir, block.id))]
+    return [block for block in blocks if not _is_finished(run, block.id)]
 
 
-def _is_finished(folder: Path) -> bool:
-    """Whether a whole, finished block lies there; a damaged one is named and trained again."""
-    if not has_block(folder, "latest"):
+def _is_begun(run: Run, block_id: str) -> bool:
+    return has_block(run.block_folder(block_id), "latest") or has_block(run.checkpoint_folder(block_id), "checkpoint")
+
+
+def _is_finished(run: Run, block_id: str) -> bool:
+    """Whether a whole, finished block lies there; a damaged one is named and trained again.
+
+    Raises UserError for a block that was begun and has lost its checkpoint.
+    """
+    if not has_block(run.block_folder(block_id), "latest"):
         return False
     try:
-        finished = bool(read_block(folder, "latest").meta.get("finished"))
+        meta = read_block(run.block_folder(block_id), "latest").meta
     except UserError as error:
-        log.warning("Block %s is trained again. %s", folder.name, error)
+        log.warning("Block %s is trained again. %s", block_id, error)
         return False
-    if finished:
-        log.info("Block %s is finished; only --overwrite trains it again.", folder.name)
-    return finished
+    if meta.get("finished"):
+        log.info("Block %s is finished; only --overwrite trains it again.", block_id)
+        return True
+    folder = run.checkpoint_folder(block_id)
+    if not has_block(folder, "checkpoint"):
+        raise UserError(
+            f"Block {block_id} was trained to step {meta.get('step')}, but its checkpoint is not in {folder}. Restore "
+            "it, set output.checkpoint_dir to the folder it lies in, or train the block anew with --overwrite."
+        )
+    return False
 
 
 def _train_in_order(run: Run, blocks: list[BlockSpec], store: ImageStore, report: Report) -> list[BlockResult]:
@@ -198,12 +231,12 @@ def _raise_failures(run: Run, failed: dict[str, str], total: int) -> None:
         what = " ".join(f"{block_id}: {why}" for block_id, why in failed.items())
         raise UserError(
             f"{len(failed)} of {total} blocks failed, none of the others was stopped by it. {what} "
-            f"The logs are in {run.output_dir / 'logs'}; run again with --resume for the rest."
+            f"The logs are in {run.output_dir / run.config.output.log_dir}; run again with --resume for the rest."
         )
 
 
 def _worker(run: Run, block: BlockSpec, threads: int, messages: Queue) -> None:
-    start_logging(_log_file(run, block.id), to_console=False)
+    start_logging(run.log_file(block.id), to_console=False)
     use_threads(threads, run.config.block_nerf.worker)
     try:
         with leave_interrupts_to_parent() as stop:
@@ -239,7 +272,3 @@ def _stop(running: dict[str, BaseProcess]) -> None:
             os.kill(process.pid, signal.SIGTERM)
     for process in running.values():
         process.join()
-
-
-def _log_file(run: Run, block_id: str) -> Path:
-    return run.output_dir / "logs" / f"{block_id}.log"

@@ -1,33 +1,44 @@
 """The training of one block: batches, steps, validation, files."""
 
 import math
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from blocknerf.blocks.plan import BlockSpec
-from blocknerf.city.block_file import BlockFile, delete_block, has_block, read_block, write_block
+from blocknerf.city.pictures import to_bytes, write_png
 from blocknerf.core.config import Config
 from blocknerf.core.errors import UserError
 from blocknerf.core.logging import log
 from blocknerf.core.seeds import generator
 from blocknerf.core.types import Exposures
 from blocknerf.models.block_nerf import BlockNeRF
-from blocknerf.rendering.quality import psnr
+from blocknerf.rendering.colours import distance_colours
 from blocknerf.scene.sampler import PixelBatch, PixelSampler, Tiles
 from blocknerf.scene.store import ImageStore
-from blocknerf.training.curves import Curves
+from blocknerf.training.broken_batch import write_broken_batch
+from blocknerf.training.checkpoint import ModelCheckpoint, ModuleState, Origin
 from blocknerf.training.losses import BlockNeRFLoss
 from blocknerf.training.memory import MemoryOptimizer
+from blocknerf.training.metrics import CLOCK, TrainingMetrics
 from blocknerf.training.optimizer import BlockOptimizer
 from blocknerf.training.pose_setup import place_poses
 from blocknerf.training.schedule import learning_rates
+from blocknerf.training.validation import (
+    ValidationView,
+    evenly_picked,
+    figures_of,
+    render_novel_views,
+    render_test_view,
+)
+
+MOST_NAMED = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +64,7 @@ class BlockResult:
 
 
 class BlockNeRFTrainer:
-    """Trains one block from its share of the images. Everything it learns goes to `folder`."""
+    """Trains one block from its share of the images. What renders, and its figures, go to `folder`."""
 
     def __init__(
         self,
@@ -66,11 +77,18 @@ class BlockNeRFTrainer:
         report: Callable[[Progress], None] = lambda progress: None,
         exposures: Exposures | None = None,
         tiles: Tiles | None = None,
+        checkpoint_dir: Path | None = None,
+        render_dir: Path | None = None,
+        earlier_scene_hashes: tuple[str, ...] = (),
     ):
-        """`tiles`: which parts of its images the block is to learn first; none: all alike (see PixelSampler)."""
+        """`tiles`: which parts of its images the block is to learn first; none: all alike (see PixelSampler).
+
+        Checkpoints go to `checkpoint_dir`, none: `folder`; pictures of validations to `render_dir`, none: there are
+        none. A checkpoint of a scene that this one has grown from may be gone on with.
+        """
         self.config, self.spec, self.store = config, spec, store
         self.scene_hash, self.folder, self.report = scene_hash, folder, report
-        self.image_ids = tuple(image_id for image_id in spec.train_images if image_id in store.records)
+        self.image_ids = usable_images(spec, store)
         if not self.image_ids:
             raise UserError(f"Block {spec.id} has no training image that can be decoded. Plan again.")
         settings = config.training
@@ -82,16 +100,35 @@ class BlockNeRFTrainer:
         self.optimizer = BlockOptimizer(self.model, settings)
         self.memory = MemoryOptimizer(self.model, self.optimizer, settings, config.dataset.batch_size)
         self.loss = BlockNeRFLoss(settings)
-        self.sampler = PixelSampler(store, self.image_ids, config.dataset.batch_size, settings.seed, tiles=tiles)
+        dataset = config.dataset
+        self.sampler = PixelSampler(
+            *(store, self.image_ids, dataset.batch_size, settings.seed),
+            tiles=tiles,
+            patch_size=dataset.patch_size if config.needs_patches else 0,
+            patch_share=dataset.patch_share,
+        )
         self.steps_per_epoch = math.ceil(self.sampler.pixels_per_pass / config.dataset.batch_size)
         all_epochs = math.ceil(settings.num_epochs * self.steps_per_epoch)
         self.total_steps = min(all_epochs, settings.max_steps or all_epochs)
         self.budget_s = math.inf if settings.max_minutes is None else 60 * settings.max_minutes
         self.step = 0
         self.spent_s = 0.0
-        self.best_psnr = -math.inf
-        self.recent_mse = math.nan
-        self.curves = Curves(tensorboard_dir)
+        self.recent_mse: float | None = None
+        self.metrics = TrainingMetrics(config, folder, tensorboard_dir)
+        self.render_dir = render_dir
+        self.parts = {
+            "model": ModuleState(self.model),
+            "optimizer": self.optimizer,
+            "sampler": self.sampler,
+            "memory": self.memory,
+            "metrics": self.metrics,
+            "trainer": self,
+        }
+        """All that decides the future, and what a checkpoint holds."""
+        origin = Origin(spec.id, (scene_hash, *earlier_scene_hashes), config, self.image_ids)
+        self.checkpoint = ModelCheckpoint(
+            folder, checkpoint_dir or folder, origin, self.model, self.parts, self._description
+        )
 
     @property
     def fraction(self) -> float:
@@ -104,7 +141,8 @@ class BlockNeRFTrainer:
         When `should_stop` says so, between two steps, saves and raises KeyboardInterrupt.
         """
         next_save_s = self.spent_s + 60 * self.config.training.checkpoint_minutes
-        validate_every = max(1, round(self.config.validation.val_freq * self.steps_per_epoch))
+        keep_every = self._steps(self.config.validation.save_freq)
+        self.metrics.start(self.step)
         try:
             while self.fraction < 1:
                 begin = time.perf_counter()
@@ -112,8 +150,12 @@ class BlockNeRFTrainer:
                 self.spent_s += time.perf_counter() - begin
                 if self.step % self.config.logging.log_freq == 0:
                     self._log(terms, norm)
-                if self.step % validate_every == 0 and self.fraction < 1:
-                    self._validate(self.config.validation.num_val_images)
+                if self.fraction < 1 and self._is_validated(self.step):
+                    self._validate()
+                elif self._shows_pictures(self.step):
+                    self._show_pictures()
+                if keep_every is not None and self.step % keep_every == 0:
+                    self._or_warn(lambda: self.checkpoint.keep(self.step))
                 stop = should_stop()
                 if not stop and self.spent_s >= next_save_s:
                     self._or_warn(self.save)
@@ -124,14 +166,23 @@ class BlockNeRFTrainer:
                     raise KeyboardInterrupt
             return self._finish()
         finally:
-            self.curves.close()
+            self.metrics.close()
 
     def save(self) -> None:
-        """Writes `latest` (what renders) and `checkpoint` (what training goes on from)."""
-        self._write("latest", finished=False)
-        meta = {**self._meta(), "sampler": self.sampler.state(), "memory": self.memory.state()}
-        tensors = {**self._weights(), **self.optimizer.state(), "rng": self.rng.get_state()}
-        write_block(self.folder, "checkpoint", BlockFile(meta, tensors))
+        """Writes what training goes on from and what renders."""
+        self.checkpoint.save()
+
+    def resume(self) -> bool:
+        """Goes back to the last checkpoint, exactly; False where there is none."""
+        return self.checkpoint.resume()
+
+    def state(self) -> dict[str, Any]:
+        own = {"step": self.step, "spent_s": self.spent_s, "recent_mse": self.recent_mse}
+        return {**own, "rng": self.rng.get_state()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.step, self.spent_s, self.recent_mse = state["step"], state["spent_s"], state["recent_mse"]
+        self.rng.set_state(state["rng"])
 
     def _or_warn(self, write: Callable[[], None]) -> None:
         """A full disk must not end training: there may be room again at the next save."""
@@ -140,52 +191,47 @@ class BlockNeRFTrainer:
         except UserError as error:
             log.warning("Block %s goes on unsaved. %s", self.spec.id, error)
 
-    def resume(self) -> bool:
-        """Goes back to the last checkpoint, exactly; False where there is none."""
-        if not has_block(self.folder, "checkpoint"):
-            return False
-        saved = read_block(self.folder, "checkpoint")
-        prefix = "model."
-        weights = {name[len(prefix) :]: tensor for name, tensor in saved.tensors.items() if name.startswith(prefix)}
-        if list(saved.meta["image_ids"]) != list(self.image_ids):
-            raise UserError(
-                f"The checkpoint in {self.folder} was trained on other images than the plan gives block "
-                f"{self.spec.id}. Train it anew with --overwrite, or restore the plan."
-            )
-        self.model.load_state_dict(weights, strict=True)
-        self.optimizer.restore(saved.tensors)
-        self.rng.set_state(saved.tensors["rng"])
-        self.sampler.restore(saved.meta["sampler"])
-        self.memory.restore(saved.meta["memory"])
-        self.step, self.spent_s = int(saved.meta["step"]), float(saved.meta["spent_s"])
-        self.best_psnr = -math.inf if saved.meta["best_psnr"] is None else float(saved.meta["best_psnr"])
-        return True
-
     def _train_step(self) -> tuple[dict[str, Tensor], float]:
         batch = self.sampler.next()
         self.model.advance(self.fraction)
         rng = self.rng if self.config.block_nerf.perturb_samples else None
         terms = self.memory.backward(batch, lambda part: self._loss_of(part, rng), rng)
         rates = learning_rates(self.config.training, self.step, self.fraction)
-        norm = 0.0
-        if self.memory.gradients_are_finite():
+        is_whole, norm = self.memory.gradients_are_finite(), 0.0
+        if self._shows_pictures(self.step + 1):
+            gradients = self.optimizer.gradients_by_name(self.model)
+            self.metrics.histograms(((f"gradient/{name}", of_it) for name, of_it in gradients), self.step + 1)
+        if is_whole:
             norm = self.optimizer.step(rates)
         else:
             self.optimizer.clear()
         self.step += 1
-        mse = float(terms["rgb"])
-        self.recent_mse = mse if math.isnan(self.recent_mse) else 0.98 * self.recent_mse + 0.02 * mse
+        mse = float(terms["mse"])
+        self.recent_mse = mse if self.recent_mse is None else 0.98 * self.recent_mse + 0.02 * mse
         return terms, norm
 
     def _loss_of(self, batch: PixelBatch, rng: torch.Generator | None) -> tuple[Tensor, dict[str, Tensor]]:
-        total, terms = self.loss(self.model, batch.rays, batch.rgb, rng)
+        total, terms = self.loss(self.model, batch, rng)
         if not bool(total.isfinite()):
-            broken = [name for name, term in terms.items() if not bool(term.isfinite())]
-            raise UserError(
-                f"Training of block {self.spec.id} broke at step {self.step}: {', '.join(broken)} is not finite. "
-                "Lower training.nerf_lr and run again with --resume: it goes on from its last checkpoint."
-            )
+            raise self._broken(batch, terms)
         return total, terms
+
+    def _broken(self, batch: PixelBatch, terms: dict[str, Tensor]) -> UserError:
+        """What to say of a loss that is not finite; the batch is written, and what is whole is saved."""
+        path = self.folder / "broken_batch.safetensors"
+        self._or_warn(lambda: write_broken_batch(path, batch, self.image_ids, terms))
+        state = [*self.model.state_dict().values(), *self.optimizer.state().values()]
+        is_whole = all(bool(tensor.isfinite().all()) for tensor in state)
+        if is_whole:
+            self._or_warn(self.save)
+        broken = [name for name, term in terms.items() if not bool(term.isfinite()) and name != "mse"]
+        images = [self.image_ids[slot] for slot in batch.rays.image_slots.unique().tolist()]
+        named = ", ".join(images[:MOST_NAMED]) + (f" and {len(images) - MOST_NAMED} more" * (len(images) > MOST_NAMED))
+        return UserError(
+            f"Training of block {self.spec.id} broke at step {self.step}: {', '.join(broken) or 'the sum of terms'} is "
+            f"not finite on a batch of the images {named}, which is kept in {path}. Lower training.nerf_lr and run "
+            f"again with --resume: it goes on from {'this step' if is_whole else 'its last checkpoint'}."
+        )
 
     def _log(self, terms: dict[str, Tensor], norm: float) -> None:
         progress = self._progress()
@@ -193,80 +239,90 @@ class BlockNeRFTrainer:
         rates = learning_rates(self.config.training, self.step, self.fraction)
         figures = {f"loss/{name}": float(term) for name, term in terms.items()}
         figures |= {f"rate/{name}": rate for name, rate in rates.items()}
-        figures |= {"train/psnr": progress.train_psnr, "train/rays_per_s": progress.rays_per_s}
-        figures["train/gradient_norm"] = norm
-        self.curves.scalars(figures, self.step)
+        figures |= {"train/psnr": progress.train_psnr, "train/gradient_norm": norm}
+        figures |= {f"{CLOCK}rays_per_s": progress.rays_per_s, f"{CLOCK}spent_s": self.spent_s}
+        self.metrics.log(figures, self.step)
 
     def _progress(self) -> Progress:
         return Progress(
             fraction=self.fraction,
             step=self.step,
             rays_per_s=self.step * self.config.dataset.batch_size / max(self.spent_s, 1e-9),
-            train_psnr=-10 * math.log10(max(self.recent_mse, 1e-12)),
+            train_psnr=math.nan if self.recent_mse is None else -10 * math.log10(max(self.recent_mse, 1e-12)),
             remaining_s=self.spent_s * (1 / max(self.fraction, 1e-6) - 1),
         )
 
-    def _validate(self, count: int) -> float | None:
-        """Mean PSNR of up to `count` of the block's test images, evenly picked; keeps the best weights as `best`."""
+    def _steps(self, epochs: float | None) -> int | None:
+        return None if epochs is None else max(1, round(epochs * self.steps_per_epoch))
+
+    def _is_validated(self, step: int) -> bool:
+        return step % max(1, round(self.config.validation.val_freq * self.steps_per_epoch)) == 0
+
+    def _shows_pictures(self, step: int) -> bool:
+        """Whether TensorBoard is shown pictures and histograms of gradients at this step."""
+        every = self.config.logging.image_log_freq
+        return self.metrics.shows_pictures and (self._is_validated(step) or (every is not None and step % every == 0))
+
+    def _test_images(self) -> list[str]:
+        """Those that validations render."""
         candidates = [image_id for image_id in self.spec.test_images if image_id in self.store.records]
-        picked = evenly_picked(candidates, count)
-        figures = []
-        for image_id in picked:
-            height, width = self.store.size(image_id)
-            record = self.store.records[image_id]
-            code = self.model.code_for(None, record.drive, exposure=record.exposure)
-            rays = self.model.refined_rays(self.store.rays(image_id), drive=record.drive)
-            render = self.model.render(rays, code).reshape(height, width)
-            truth = torch.from_numpy(self.store.rgb(image_id).astype(np.float32) / 255)
-            valid = torch.from_numpy(self.store.valid(image_id).copy())
-            if bool(valid.any()):
-                figures.append(psnr(render.rgb, truth, valid))
-            if image_id == picked[0]:
-                self.curves.image("validation/truth_render", torch.cat([truth, render.rgb.clamp(0, 1)], 1), self.step)
+        return evenly_picked(candidates, self.config.validation.num_val_images)
+
+    def _show_pictures(self) -> None:
+        for image_id in self._test_images()[:1]:
+            self.metrics.images(render_test_view(self.model, self.store, image_id).panels, self.step)
+
+    def _validate(self) -> float | None:
+        """Mean PSNR of the validation's test images; keeps the best weights. Writes pictures where they are wanted."""
+        views = [render_test_view(self.model, self.store, image_id) for image_id in self._test_images()]
+        self._or_warn(lambda: self._write_pictures(views))
+        for view in views[:1]:
+            self.metrics.images(view.panels, self.step)
+        figures = figures_of(views)
         if not figures:
             return None
-        mean = float(np.mean(figures))
-        log.info(
-            "Block %s, step %d: validation PSNR %.2f dB over %d images.", self.spec.id, self.step, mean, len(figures)
-        )
-        self.curves.scalars({"validation/psnr": mean}, self.step)
-        if mean > self.best_psnr:
-            self.best_psnr = mean
-            self._or_warn(lambda: self._write("best", finished=False))
-        return mean
+        shown = f"validation PSNR {figures['psnr']:.2f} dB over {len(views)} images"
+        log.info("Block %s, step %d: %s.", self.spec.id, self.step, shown)
+        if self.metrics.validated(figures, self.step):
+            self._or_warn(self.checkpoint.save_best)
+        return figures["psnr"]
+
+    def _write_pictures(self, views: list[ValidationView]) -> None:
+        """Kinds side by side: photograph, render and distance of test views, render and distance of novel ones."""
+        if self.render_dir is None:
+            return
+        validation, folder = self.config.validation, self.render_dir / f"step_{self.step:06d}"
+        for view in views if validation.render_test_views else ():
+            name = re.sub(r"[^A-Za-z0-9]+", "_", view.record.name)
+            panels = [view.panels[kind] for kind in ("truth", "render", "distance")]
+            write_png(folder / f"test_{name}.png", to_bytes(torch.cat(panels, 1)))
+        count = validation.num_val_images if validation.render_novel_views else 0
+        for number, render in enumerate(render_novel_views(self.model, self.store, self.image_ids, count)):
+            panels = [render.rgb, distance_colours(render)]
+            write_png(folder / f"novel_{number:02d}.png", to_bytes(torch.cat(panels, 1)))
 
     def _finish(self) -> BlockResult:
         self._or_warn(self.save)
-        val_psnr = self._validate(self.config.validation.num_val_images)
-        self._write("latest", finished=True)
-        delete_block(self.folder, "checkpoint")
+        val_psnr = self._validate()
+        self.checkpoint.finish()
         progress = self._progress()
         self.report(progress)
         return BlockResult(self.spec.id, self.step, self.spent_s, progress.rays_per_s, val_psnr)
 
-    def _write(self, name: str, finished: bool) -> None:
-        meta = {**self._meta(), "finished": finished}
-        write_block(self.folder, name, BlockFile(meta, self.model.state_dict()))
-
-    def _meta(self) -> dict[str, Any]:
+    def _description(self) -> dict[str, Any]:
         return {
             "block_id": self.spec.id,
             "scene_hash": self.scene_hash,
             "anchor_world": list(self.spec.anchor_world),
             "step": self.step,
             "spent_s": self.spent_s,
-            "best_psnr": self.best_psnr if math.isfinite(self.best_psnr) else None,
+            "best_psnr": self.metrics.best.get("psnr"),
             "image_ids": list(self.image_ids),
             "drives": [self.store.records[image_id].drive for image_id in self.image_ids],
             "model": self.model.description(),
         }
 
-    def _weights(self) -> dict[str, Tensor]:
-        return {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
 
-
-def evenly_picked(names: list[str], count: int) -> list[str]:
-    """Up to `count` of the names, spread over the list, each once."""
-    if not names or count == 0:
-        return []
-    return [names[i] for i in np.unique(np.linspace(0, len(names) - 1, count).round().astype(int))]
+def usable_images(spec: BlockSpec, store: ImageStore) -> tuple[str, ...]:
+    """The block's training images that could be decoded."""
+    return tuple(image_id for image_id in spec.train_images if image_id in store.records)

@@ -22,12 +22,14 @@ def warm_up(sampler: PixelSampler, backbone: str) -> None:
     rng = generator(0, "warm up")
     tiny = ("hidden_dim=8", "num_samples_fine=4", "hash_grid.log2_table_rows=8", "proposal_resolution=8")
     field = [f"block_nerf.{override}" for override in (f"backbone={backbone}", *tiny)]
-    config = load_config(None, [*field, "training.use_appearance_embedding=false"])
+    without = ("use_appearance_embedding=false", "rgb_ssim_share=0", "depth_loss_weight=0")
+    config = load_config(None, [*field, *(f"training.{override}" for override in without)])
+    sampler.next_patches(1, 1)
     batch = sampler.next()
     model = BlockNeRF(config, (0.0, 0.0, 0.0), 1.0, (), (), rng)
     optimizer = BlockOptimizer(model, config.training)
     batch.rays.origins.requires_grad_()  # pose refinement asks kernels for more
-    total, _ = BlockNeRFLoss(config.training)(model, batch.rays, batch.rgb, rng)
+    total, _ = BlockNeRFLoss(config.training)(model, batch, rng)
     total.backward()
     optimizer.step({"nerf": 1e-3, "visibility": 1e-3})
     spent_s = time.perf_counter() - begin

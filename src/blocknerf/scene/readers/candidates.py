@@ -56,11 +56,11 @@ class _Unusable(Exception):
     """Why an image is left out."""
 
 
-def make_scene(root: Path, capture: Capture, sidecar: Sidecar, use_masks: bool) -> Scene:
+def make_scene(root: Path, capture: Capture, sidecar: Sidecar, use_masks: bool, use_depth: bool) -> Scene:
     """Checks every candidate and puts the usable ones into a Scene, sorted by name.
 
     Raises UserError when two images share a name, fewer than two are usable, the split names an image that is not
-    listed, or the positions are too large for rays in float32.
+    listed, depth is to be used and no image has any, or the positions are too large for rays in float32.
     """
     candidates = sorted(capture.candidates, key=lambda candidate: candidate.name)
     for one, other in zip(candidates, candidates[1:], strict=False):
@@ -76,7 +76,7 @@ def make_scene(root: Path, capture: Capture, sidecar: Sidecar, use_masks: bool) 
     scene = Scene(
         root=root,
         cameras={record.camera_key: camera for record, camera in usable},
-        images=_without_missing_depth(root, [record for record, _ in usable]),
+        images=_with_depth(root, [record for record, _ in usable], use_depth),
         points_world=capture.points_world,
         points_rgb=capture.points_rgb,
         test_names=test_names,
@@ -108,14 +108,22 @@ def _check_test_names(root: Path, test_names: frozenset[str], listed: list[str])
         )
 
 
-def _without_missing_depth(root: Path, records: list[ImageRecord]) -> tuple[ImageRecord, ...]:
+def _with_depth(root: Path, records: list[ImageRecord], use_depth: bool) -> tuple[ImageRecord, ...]:
     """Depth is an extra: where its file is missing, the image does without."""
+    if not use_depth:
+        return tuple(replace(record, depth_path=None) for record in records)
     missing = [record for record in records if record.depth_path is not None and not record.depth_path.is_file()]
     if missing:
         first = missing[0].depth_path
         log.warning("%d images of %s have no depth file where one is named, as %s.", len(missing), root, first)
     names = {record.name for record in missing}
-    return tuple(replace(record, depth_path=None) if record.name in names else record for record in records)
+    found = tuple(replace(record, depth_path=None) if record.name in names else record for record in records)
+    if all(record.depth_path is None for record in found):
+        raise UserError(
+            f"dataset.use_depth is true, but no image of {root} has a depth map. Name them in blocknerf_scene.json "
+            "('depth') or transforms.json ('depth_file_path'), or set dataset.use_depth=false."
+        )
+    return found
 
 
 def _check_positions(scene: Scene) -> None:

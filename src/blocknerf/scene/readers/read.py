@@ -16,7 +16,8 @@ def read_scene(data_root: Path, config: DatasetConfig) -> Scene:
     """Reads the capture in `data_root`: a COLMAP model or transforms.json, with our sidecar file where there is one.
 
     Images that cannot be used are listed in `Scene.skipped` and logged. Raises UserError when there is no capture, a
-    file of it is damaged, two images share a name, or fewer than two images are usable.
+    file of it is damaged, two images share a name, fewer than two images are usable, or depth is wanted and none has
+    any.
     """
     data_root = Path(data_root)
     if not data_root.is_dir():
@@ -30,7 +31,7 @@ def read_scene(data_root: Path, config: DatasetConfig) -> Scene:
         capture = read_transforms(data_root, transforms)
     else:
         raise UserError(f"{data_root} holds {_WANTED[config.type]}. Point --data-root at the folder of a capture.")
-    return make_scene(data_root, capture, sidecar, config.use_masks)
+    return make_scene(data_root, capture, sidecar, config.use_masks, config.use_depth)
 
 
 _WANTED = {

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from blocknerf.core.seeds import generator
-from blocknerf.evaluation import perceptual
-from blocknerf.evaluation.perceptual import perceptual_metrics
-from blocknerf.evaluation.shift_tolerant import ShiftTolerantLpips
+from blocknerf.rendering import perceptual
+from blocknerf.rendering.perceptual import perceptual_metrics
+from blocknerf.rendering.shift_tolerant import ShiftTolerantLpips
 
 CHANNELS = (3, 64, 192, 384, 256, 256)
 KERNELS = (11, 5, 3, 3, 3)
@@ -88,15 +88,17 @@ def test_weights_in_the_package_are_found_without_importing_it(weights, tmp_path
 def test_what_is_missing_is_said(monkeypatch, tmp_path):
     monkeypatch.setattr(perceptual, "find_spec", lambda name: None)
     monkeypatch.setitem(sys.modules, "torchvision", None)
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     ready, missing = perceptual_metrics(40)
     assert ready == {}
-    assert "torchvision cannot be imported" in missing["lpips_alex"]
     assert "pip install 'blocknerf[lpips]'" in missing["st_lpips_alex"]
-    monkeypatch.setitem(sys.modules, "torchvision", sys)
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    _, missing = perceptual_metrics(40)
     assert "alexnet-owt-7be5be79.pth is not in torch's cache" in missing["lpips_alex"]
     assert "vgg16-397923af.pth is not in torch's cache" in missing["lpips_vgg"]
+    assert perceptual_metrics(40, ("lpips_alex",)) == ({}, {"lpips_alex": missing["lpips_alex"]})
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "alexnet-owt-7be5be79.pth").touch()
+    _, missing = perceptual_metrics(40)
+    assert "torchvision cannot be imported" in missing["lpips_alex"]
 
 
 def test_small_pictures_are_not_judged():

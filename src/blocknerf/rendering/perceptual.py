@@ -3,7 +3,7 @@
 Both see a picture whole: pixels that do not count are those of the photograph in both.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from blocknerf.evaluation.shift_tolerant import SMALLEST_SIDE_PX, ShiftTolerantLpips
+from blocknerf.rendering.shift_tolerant import SMALLEST_SIDE_PX, ShiftTolerantLpips
 
 Metric = Callable[[Float[Tensor, "h w 3"], Float[Tensor, "h w 3"], Bool[Tensor, "h w"]], float]
 LPIPS_BACKBONES = {"alex": "alexnet-owt-7be5be79.pth", "vgg": "vgg16-397923af.pth"}
@@ -23,11 +23,18 @@ class MetricUnavailable(Exception):
     """Why a metric cannot be computed here, in words for the report."""
 
 
-def perceptual_metrics(smallest_side_px: int) -> tuple[dict[str, Metric], dict[str, str]]:
+NAMES = ("lpips_alex", "lpips_vgg", "st_lpips_alex")
+
+
+def perceptual_metrics(
+    smallest_side_px: int, names: Container[str] = NAMES
+) -> tuple[dict[str, Metric], dict[str, str]]:
     """The metrics that can be computed on pictures no side of which is smaller, and why each of the others cannot."""
     ready, missing = {}, {}
     makers = {"lpips_alex": lambda: _lpips("alex"), "lpips_vgg": lambda: _lpips("vgg"), "st_lpips_alex": _st_lpips}
     for name, make in makers.items():
+        if name not in names:
+            continue
         try:
             if smallest_side_px < SMALLEST_SIDE_PX:
                 raise MetricUnavailable(
@@ -41,13 +48,13 @@ def perceptual_metrics(smallest_side_px: int) -> tuple[dict[str, Metric], dict[s
 
 def _lpips(backbone: str) -> Callable[[Tensor, Tensor], float]:
     """LPIPS 0.1 (Zhang et al. 2018) through torchmetrics, colours moved from [0, 1] to [-1, 1]."""
+    weights = Path(torch.hub.get_dir()) / "checkpoints" / LPIPS_BACKBONES[backbone]
+    if not weights.is_file():
+        raise MetricUnavailable(f"{weights.name} is not in torch's cache of weights ({weights.parent})")
     try:
         import_module("torchvision")
     except (ImportError, RuntimeError) as error:  # RuntimeError: built for another torch
         raise MetricUnavailable(f"torchvision cannot be imported ({error})") from error
-    weights = Path(torch.hub.get_dir()) / "checkpoints" / LPIPS_BACKBONES[backbone]
-    if not weights.is_file():
-        raise MetricUnavailable(f"{weights.name} is not in torch's cache of weights ({weights.parent})")
     from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
 
     metric = LearnedPerceptualImagePatchSimilarity(net_type=backbone, normalize=True)  # pyright: ignore[reportArgumentType]

@@ -7,7 +7,7 @@ import torch
 
 from blocknerf.core.errors import UserError
 from blocknerf.core.seeds import generator
-from blocknerf.evaluation.metrics import psnr, ssim
+from blocknerf.rendering.quality import psnr, ssim
 
 ALL = torch.ones(24, 32, dtype=torch.bool)
 

@@ -1,0 +1,56 @@
+"""Depth maps from files. In files, depth runs along the optical axis (`depth_z_m`); 0 is where nobody knows it."""
+
+from pathlib import Path
+from threading import Lock
+
+import numpy as np
+from jaxtyping import Float32
+from PIL import Image
+
+from blocknerf.scene.photographs import DECODE_ERRORS
+
+DEPTH_ERRORS = (*DECODE_ERRORS, EOFError)
+MILLIMETRE = 1e-3
+_LARGEST_DIFFERENCE_PX = 1
+_ONE_HEADER_AT_A_TIME = Lock()
+"""numpy parses headers with `ast`, which in Python 3.11 fails in threads ("recursion depth mismatch")."""
+
+
+def read_depth_z_m(path: Path, size: tuple[int, int]) -> Float32[np.ndarray, "h w"]:
+    """Metres along the optical axis for a picture of `size` (width, height), 0 where unknown.
+
+    `.npy` holds metres, a picture of 16 or 32 bits millimetres (as nerfstudio's). One of another size but the same
+    proportions is fitted by repeating or leaving out pixels. Raises one of DEPTH_ERRORS.
+    """
+    depth = _array_m(path) if path.suffix == ".npy" else _picture_m(path)
+    if depth.ndim != 2 or depth.dtype.kind not in "fiu" or 0 in depth.shape:
+        raise ValueError(f"it holds {depth.dtype} of the shape {depth.shape}, not one number per pixel")
+    height, width = depth.shape
+    if abs(width * size[1] / size[0] - height) > _LARGEST_DIFFERENCE_PX:
+        raise ValueError(f"it is {width} x {height} pixels large, but the image {size[0]} x {size[1]}")
+    depth = depth.astype(np.float32)
+    depth[~(np.isfinite(depth) & (depth > 0))] = 0
+    return np.array(Image.fromarray(depth).resize(size, Image.Resampling.NEAREST))
+
+
+def reduced_depth(depth_z_m: Float32[np.ndarray, "H W"], factor: int) -> Float32[np.ndarray, "h w"]:
+    """Of every `factor` x `factor` pixels the middle one by depth, 0 where any of them is unknown.
+
+    Their mean would lie between two surfaces.
+    """
+    height, width = depth_z_m.shape[0] // factor, depth_z_m.shape[1] // factor
+    cut = depth_z_m[: height * factor, : width * factor].reshape(height, factor, width, factor)
+    ordered = np.sort(cut.swapaxes(1, 2).reshape(height, width, -1), axis=-1)
+    return np.where(ordered[..., 0] > 0, ordered[..., factor * factor // 2], np.float32(0))
+
+
+def _array_m(path: Path) -> np.ndarray:
+    with _ONE_HEADER_AT_A_TIME:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+
+
+def _picture_m(path: Path) -> np.ndarray:
+    with Image.open(path) as image:
+        if not image.mode.startswith("I"):
+            raise ValueError(f"it is a picture of the mode {image.mode}, not of 16 or 32 bits")
+        return np.asarray(image, np.float32) * np.float32(MILLIMETRE)

@@ -1,0 +1,171 @@
+"""What a block goes on from when it was stopped or killed: all that decides its future, and whose it is.
+
+BLOCK/latest           the newest state that can be rendered
+CHECKPOINTS/checkpoint what training goes on from; gone when the block is finished
+CHECKPOINTS/step_N     the same, kept for good every `validation.save_freq` epochs
+CHECKPOINTS/best       weights with the best PSNR of validation
+
+Each is a block file: safetensors and JSON, written beside and renamed.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from pydantic import ValidationError
+from torch import Tensor, nn
+
+from blocknerf.blocks.output import differences
+from blocknerf.city.block_file import BlockFile, delete_block, has_block, read_block, read_block_meta, write_block
+from blocknerf.core.config import Config
+from blocknerf.core.errors import UserError
+
+
+@runtime_checkable
+class Stateful(Protocol):
+    """A part of training that decides its future: tensors and JSON values by name, exact."""
+
+    def state(self) -> dict[str, Any]: ...
+    def restore(self, state: dict[str, Any]) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleState:
+    """The parameters and buffers of a module as a part."""
+
+    module: nn.Module
+
+    def state(self) -> dict[str, Any]:
+        return self.module.state_dict()
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.module.load_state_dict(state, strict=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What a checkpoint must have been made from to be gone on with."""
+
+    block_id: str
+    scene_hashes: tuple[str, ...]
+    """Of the scene, and of those that it has grown from."""
+    config: Config
+    image_ids: tuple[str, ...]
+
+    def require(self, meta: dict[str, Any], path: Path) -> None:
+        """Raises UserError that names everything in which `meta`, of the file at `path`, differs."""
+        try:
+            found = self._differences(meta)
+        except (KeyError, TypeError, ValidationError) as error:
+            raise UserError(
+                f"{path} is no checkpoint that this version of the program can go on with ({error!r}). "
+                "Train the block anew with --overwrite."
+            ) from error
+        if found:
+            raise UserError(
+                f"{path} is a checkpoint of something else, and training cannot go on from it: {'; '.join(found)}. "
+                "Restore what it was made with, or train the block anew with --overwrite."
+            )
+
+    def _differences(self, meta: dict[str, Any]) -> list[str]:
+        found = []
+        if meta["block_id"] != self.block_id:
+            found.append(f"it is of block {meta['block_id']}, not {self.block_id}")
+        if meta["scene_hash"] not in self.scene_hashes:
+            found.append(f"its scene has the hash {meta['scene_hash']}, not {self.scene_hashes[0]}")
+        found += differences(Config.model_validate(meta["model"]["config"]), self.config)
+        before, now = set(meta["image_ids"]), set(self.image_ids)
+        if lost := sorted(before - now):
+            found.append(f"it learned from images that are not the block's: {_some(lost)}")
+        if new := sorted(now - before):
+            found.append(f"it never saw these images of the block: {_some(new)}")
+        if not (lost or new) and list(meta["image_ids"]) != list(self.image_ids):
+            found.append("the block's images have another order")
+        return found
+
+
+class ModelCheckpoint:
+    """Saves the `parts` of one block's training by name, and brings them back exactly.
+
+    `describe` gives what stands in the JSON of every file: the block's origin, and how to build its model again.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        checkpoint_dir: Path,
+        origin: Origin,
+        model: nn.Module,
+        parts: Mapping[str, Stateful],
+        describe: Callable[[], dict[str, Any]],
+    ):
+        self.folder, self.checkpoint_dir, self.origin = folder, checkpoint_dir, origin
+        self._model, self._parts, self._describe = model, parts, describe
+
+    def save(self) -> None:
+        """Writes `checkpoint`, then `latest`: an unfinished `latest` always has a checkpoint to go on from."""
+        write_block(self.checkpoint_dir, "checkpoint", self._everything())
+        self._write_weights(self.folder, "latest", finished=False)
+
+    def keep(self, step: int) -> None:
+        """Writes a state that later saves leave alone."""
+        write_block(self.checkpoint_dir, f"step_{step:06d}", self._everything())
+
+    def save_best(self) -> None:
+        self._write_weights(self.checkpoint_dir, "best", finished=False)
+
+    def finish(self) -> None:
+        """Writes the finished `latest`; nothing is left to go on from."""
+        self._write_weights(self.folder, "latest", finished=True)
+        delete_block(self.checkpoint_dir, "checkpoint")
+
+    def resume(self) -> bool:
+        """Brings all parts back to the last save; False where there is none.
+
+        Raises UserError when it is damaged or was made from something else (see `Origin`).
+        """
+        if read_checkpoint_meta(self.checkpoint_dir, self.origin) is None:
+            return False
+        saved = read_block(self.checkpoint_dir, "checkpoint")
+        found = {**saved.tensors, **saved.meta["state"]}
+        held = saved.meta.get("parts", ["no parts by name"])
+        if held != list(self._parts):
+            raise UserError(
+                f"The checkpoint in {self.checkpoint_dir} holds {', '.join(held)}, and training now "
+                f"needs {', '.join(self._parts)}: another version of the program wrote it. Go on with that one, or "
+                "train the block anew with --overwrite."
+            )
+        for part, stateful in self._parts.items():
+            prefix = f"{part}."
+            stateful.restore({name[len(prefix) :]: value for name, value in found.items() if name.startswith(prefix)})
+        return True
+
+    def _everything(self) -> BlockFile:
+        state = {f"{part}.{name}": value for part, own in self._parts.items() for name, value in own.state().items()}
+        tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
+        values = {name: value for name, value in state.items() if name not in tensors}
+        return BlockFile({**self._describe(), "parts": list(self._parts), "state": values}, tensors)
+
+    def _write_weights(self, folder: Path, name: str, finished: bool) -> None:
+        write_block(folder, name, BlockFile({**self._describe(), "finished": finished}, self._model.state_dict()))
+
+
+def read_checkpoint_meta(checkpoint_dir: Path, origin: Origin) -> dict[str, Any] | None:
+    """The JSON of a block's checkpoint; None where there is none. Raises UserError when it is not of `origin`."""
+    if not has_block(checkpoint_dir, "checkpoint"):
+        return None
+    meta = read_block_meta(checkpoint_dir, "checkpoint")
+    origin.require(meta, checkpoint_dir / "checkpoint.json")
+    return meta
+
+
+def delete_checkpoints(checkpoint_dir: Path) -> None:
+    """Gives up all that lies there to go on from, and the best weights."""
+    kept = [path.stem for path in checkpoint_dir.glob("step_*.json")]
+    for name in ("checkpoint", "best", *kept):
+        delete_block(checkpoint_dir, name)
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

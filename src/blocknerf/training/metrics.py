@@ -1,0 +1,130 @@
+"""What the training of a block shows of itself: figures in a plain file, and curves and pictures in TensorBoard."""
+
+import errno
+import json
+import math
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import yaml
+from jaxtyping import Float
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+
+from blocknerf.core.config import Config, config_to_json
+from blocknerf.core.logging import log
+
+FILE = "metrics.jsonl"
+CLOCK = "clock/"
+"""Figures whose names begin so depend on the machine; all others are the same in every run of one configuration."""
+_HIGHER_IS_BETTER = ("psnr", "ssim")
+
+
+class TrainingMetrics:
+    """Figures go to metrics.jsonl in `folder`, an object a line, and with pictures to TensorBoard in
+    `tensorboard_dir`, where there is one.
+
+    A full disk costs curves, not training: what cannot be written ends there, with a warning. `state` and `restore`
+    make the file of a run that was killed and resumed that of one never disturbed: lines behind the state are cut off.
+    """
+
+    def __init__(self, config: Config, folder: Path, tensorboard_dir: Path | None):
+        self.best: dict[str, float] = {}
+        """Of each figure of validation: the highest PSNR and SSIM so far, the lowest distance."""
+        self._config, self._folder, self._tensorboard_dir = config, folder, tensorboard_dir
+        self._num_bytes = 0
+        self._file: BinaryIO | None = None
+        self._writer: SummaryWriter | None = None
+
+    @property
+    def shows_pictures(self) -> bool:
+        """Whether anybody sees pictures and histograms."""
+        return self._writer is not None
+
+    def start(self, step: int) -> None:
+        """Opens both where training begins, or goes on after `restore`."""
+        self._guarded("_file", self._open_file)
+        if self._tensorboard_dir is not None:
+            self._guarded("_writer", lambda: self._open_writer(step))
+
+    def log(self, figures: dict[str, float], step: int) -> None:
+        """Figures by name, as in "loss/rgb"; what is not finite is null in the file."""
+        self._guarded("_file", lambda: self._append(figures, step))
+        for name, value in figures.items():
+            self._draw("scalar", name, value, step)
+
+    def validated(self, figures: dict[str, float], step: int) -> bool:
+        """Logs the figures of a validation ("psnr", "ssim", ...); whether its PSNR is the best so far."""
+        self.log({f"validation/{name}": value for name, value in figures.items()}, step)
+        better = {name: value for name, value in figures.items() if self._is_best(name, value)}
+        self.best |= better
+        return "psnr" in better
+
+    def images(self, pictures: dict[str, Float[Tensor, "h w 3"]], step: int) -> None:
+        """By name; colours are clamped to [0, 1]."""
+        for name, rgb in pictures.items():
+            self._draw("image", name, rgb.clamp(0, 1), step, dataformats="HWC")
+
+    def histograms(self, tensors: Iterable[tuple[str, Tensor]], step: int) -> None:
+        """Of the finite values of each tensor."""
+        for name, tensor in tensors:
+            values = tensor.detach().flatten()
+            values = values[values.isfinite()]
+            if len(values):
+                self._draw("histogram", name, values, step)
+
+    def state(self) -> dict[str, Any]:
+        """Where the file ends, which is on the disk by then, and the best figures."""
+        self._guarded("_file", lambda: self._file and os.fsync(self._file))
+        return {"num_bytes": self._num_bytes, "best": dict(self.best)}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self._num_bytes, self.best = int(state["num_bytes"]), dict(state["best"])
+
+    def close(self) -> None:
+        self._guarded("_file", lambda: self._file and self._file.close())
+        self._guarded("_writer", lambda: self._writer and self._writer.close())
+        self._file = self._writer = None
+
+    def _open_file(self) -> None:
+        """With what was written before the state that was restored, up to its last whole line."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        path = self._folder / FILE
+        path.touch()
+        self._file = path.open("r+b", buffering=0)
+        self._num_bytes = self._file.read(self._num_bytes).rfind(b"\n") + 1
+        self._file.truncate(self._num_bytes)
+
+    def _open_writer(self, step: int) -> None:
+        self._writer = SummaryWriter(str(self._tensorboard_dir), purge_step=step + 1 if step else None)
+        configuration = yaml.safe_dump(config_to_json(self._config), sort_keys=False)
+        self._writer.add_text("configuration", f"```yaml\n{configuration}```", step)
+
+    def _append(self, figures: dict[str, float], step: int) -> None:
+        if self._file is None:
+            return
+        shown = {name: value if math.isfinite(value) else None for name, value in figures.items()}
+        line = json.dumps({"step": step, **shown}).encode() + b"\n"
+        self._file.seek(self._num_bytes)
+        if self._file.write(line) < len(line):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self._num_bytes += len(line)
+
+    def _draw(self, kind: str, *content: Any, **options: Any) -> None:
+        if self._writer is not None:
+            self._guarded("_writer", lambda: getattr(self._writer, f"add_{kind}")(*content, **options))
+
+    def _guarded(self, place: str, write: Callable[[], object]) -> None:
+        try:
+            write()
+        except OSError as error:
+            setattr(self, place, None)
+            what = FILE if place == "_file" else "TensorBoard's curves"
+            log.warning("%s of %s ends here: %s.", what, self._folder, error.strerror or error)
+
+    def _is_best(self, name: str, value: float) -> bool:
+        if name not in self.best:
+            return True
+        return value > self.best[name] if name in _HIGHER_IS_BETTER else value < self.best[name]

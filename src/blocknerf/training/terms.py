@@ -1,0 +1,88 @@
+"""Terms of the loss as pure functions of tensors, for float32 and float64 alike. Means over what is given."""
+
+from collections.abc import Iterable
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from blocknerf.rendering.quality import similarity
+
+LOG_OFFSET = 1e-6
+SCALE_SHARE = 0.5
+"""How much of a common factor of all depths is forgiven (Eigen et al. 2014, equation 4, with lambda 0.5)."""
+GRADIENT_SHARE, DISTANCE_SHARE = 0.1, 0.1
+"""Of the depth gradient beside depth, and of distance beside colour where two blocks are compared."""
+
+
+def squared_error(rgb: Float[Tensor, "rays 3"], truth: Float[Tensor, "rays 3"]) -> Float[Tensor, ""]:
+    """What PSNR is made of."""
+    return (rgb - truth).square().mean()
+
+
+def absolute_error(rgb: Float[Tensor, "rays 3"], truth: Float[Tensor, "rays 3"]) -> Float[Tensor, ""]:
+    return (rgb - truth).abs().mean()
+
+
+def dissimilarity(
+    rgb: Float[Tensor, "patches h w 3"], truth: Float[Tensor, "patches h w 3"], valid: Bool[Tensor, "patches h w"]
+) -> Float[Tensor, ""]:
+    """1 - SSIM over valid pixels, windows as in evaluation: 0 for equal pictures, at most 2.
+
+    `rgb` must be the truth where it is not valid. 0 where no pixel is valid.
+    """
+    if not bool(valid.any()):
+        return rgb.new_zeros(())
+    return 1 - similarity(rgb, truth)[valid].mean()
+
+
+def scale_invariant_log_loss(depth: Float[Tensor, " pixels"], truth: Float[Tensor, " pixels"]) -> Float[Tensor, ""]:
+    """mean(d^2) - mean(d)^2 / 2 of d = log depth - log truth (Eigen et al. 2014); 0 without pixels.
+
+    All depths off by one factor f cost log(f)^2 / 2.
+    """
+    if len(depth) == 0:
+        return depth.new_zeros(())
+    difference = torch.log(depth + LOG_OFFSET) - torch.log(truth + LOG_OFFSET)
+    return difference.square().mean() - SCALE_SHARE * difference.mean().square()
+
+
+def depth_gradient_loss(
+    depth: Float[Tensor, "patches h w"], truth: Float[Tensor, "patches h w"], known: Bool[Tensor, "patches h w"]
+) -> Float[Tensor, ""]:
+    """Mean difference in the size of steps between neighbours, along rows plus along columns.
+
+    Of pairs whose depths are both known; a direction without any counts 0.
+    """
+    total = depth.new_zeros(())
+    for axis in (1, 2):
+        both = known.narrow(axis, 0, known.shape[axis] - 1) & known.narrow(axis, 1, known.shape[axis] - 1)
+        if bool(both.any()):
+            total = total + (depth.diff(dim=axis).abs() - truth.diff(dim=axis).abs())[both].abs().mean()
+    return total
+
+
+def consistency_loss(
+    rgb: Float[Tensor, "rays 3"],
+    distance: Float[Tensor, " rays"],
+    neighbour_rgb: Float[Tensor, "rays 3"],
+    neighbour_distance: Float[Tensor, " rays"],
+    weights: Float[Tensor, " rays"],
+) -> Float[Tensor, ""]:
+    """How far two blocks differ on rays that both render: colour squared, and a tenth of distance, by ray `weights`.
+
+    Differentiable in the first two only: the neighbour is the teacher.
+    """
+    colours = (rgb - neighbour_rgb.detach()).square().mean(-1)
+    distances = (distance - neighbour_distance.detach()).abs()
+    return (weights * (colours + DISTANCE_SHARE * distances)).mean()
+
+
+def squared_weights(matrices: Iterable[Tensor]) -> Float[Tensor, ""]:
+    """Sum of the squares of all entries; biases are not among them (vectors are left out)."""
+    return sum((matrix.square().sum() for matrix in matrices if matrix.dim() > 1), torch.zeros(()))
+
+
+def roughness(stencils: Float[Tensor, "places 7"]) -> Float[Tensor, ""]:
+    """Mean squared Laplacian: values at a place, then one step away along -x, +x, -y, +y, -z, +z. 0 where linear."""
+    return (stencils[:, 1:].sum(-1) - 6 * stencils[:, 0]).square().mean()

@@ -1,0 +1,171 @@
+"""The terms of the loss as functions: limits, invariances, brute force, finite differences in float64."""
+
+import math
+
+import pytest
+import torch
+
+from blocknerf.core.seeds import generator
+from blocknerf.training.terms import (
+    absolute_error,
+    consistency_loss,
+    depth_gradient_loss,
+    dissimilarity,
+    roughness,
+    scale_invariant_log_loss,
+    squared_error,
+    squared_weights,
+)
+
+
+def uniform(*shape: int, name: str = "values", low: float = 0.0, high: float = 1.0) -> torch.Tensor:
+    return low + (high - low) * torch.rand(*shape, generator=generator(0, name), dtype=torch.float64)
+
+
+def everywhere(*shape: int) -> torch.Tensor:
+    return torch.ones(*shape, dtype=torch.bool)
+
+
+def test_errors_of_colour_against_brute_force():
+    one, other = uniform(7, 3, name="one"), uniform(7, 3, name="other")
+    pairs = list(zip(one.flatten().tolist(), other.flatten().tolist(), strict=True))
+    assert float(squared_error(one, other)) == pytest.approx(sum((a - b) ** 2 for a, b in pairs) / 21)
+    assert float(absolute_error(one, other)) == pytest.approx(sum(abs(a - b) for a, b in pairs) / 21)
+    assert float(squared_error(one, one)) == float(absolute_error(one, one)) == 0
+
+
+def test_equal_pictures_are_not_dissimilar_and_opposite_ones_are_more_than_strange_ones():
+    truth, strange = uniform(2, 12, 12, 3, name="truth"), uniform(2, 12, 12, 3, name="strange")
+    valid = everywhere(2, 12, 12)
+    assert float(dissimilarity(truth, truth, valid)) == pytest.approx(0, abs=1e-12)
+    assert 0.5 < float(dissimilarity(strange, truth, valid)) < float(dissimilarity(1 - truth, truth, valid)) < 2
+
+
+def test_dissimilarity_knows_neither_the_order_of_patches_nor_mirrors():
+    one, truth = uniform(3, 11, 13, 3, name="one"), uniform(3, 11, 13, 3, name="truth")
+    expected = float(dissimilarity(one, truth, everywhere(3, 11, 13)))
+    for turned in (lambda t: t.flip(0), lambda t: t.flip(1), lambda t: t.flip(2), lambda t: t.movedim(1, 2)):
+        shape = turned(one).shape[:3]
+        assert float(dissimilarity(turned(one), turned(truth), everywhere(*shape))) == pytest.approx(expected)
+
+
+def test_dissimilarity_is_that_of_one_window_by_hand():
+    """The middle of an 11 x 11 picture sees all of it, with Gaussian weights."""
+    one, truth = uniform(1, 11, 11, 3, name="one"), uniform(1, 11, 11, 3, name="truth")
+    middle = torch.zeros(1, 11, 11, dtype=torch.bool)
+    middle[0, 5, 5] = True
+    side = torch.exp(-((torch.arange(11, dtype=torch.float64) - 5) ** 2) / (2 * 1.5**2))
+    window = (side[:, None] * side / (side[:, None] * side).sum())[..., None]
+    mean_a, mean_b = (window * one[0]).sum((0, 1)), (window * truth[0]).sum((0, 1))
+    var_a, var_b = (window * one[0] ** 2).sum((0, 1)) - mean_a**2, (window * truth[0] ** 2).sum((0, 1)) - mean_b**2
+    both = (window * one[0] * truth[0]).sum((0, 1)) - mean_a * mean_b
+    c1, c2 = 0.01**2, 0.03**2
+    ssim = (2 * mean_a * mean_b + c1) * (2 * both + c2) / ((mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2))
+    assert float(dissimilarity(one, truth, middle)) == pytest.approx(1 - float(ssim.mean()), rel=1e-9)
+    assert float(dissimilarity(one, truth, ~everywhere(1, 11, 11))) == 0
+
+
+@pytest.mark.parametrize("factor", [0.5, 1.0, 3.0])
+def test_a_common_factor_of_depth_costs_half_of_its_squared_log(factor):
+    truth = uniform(50, low=1, high=9)
+    assert float(scale_invariant_log_loss(factor * truth, truth)) == pytest.approx(math.log(factor) ** 2 / 2, abs=1e-5)
+
+
+def test_log_loss_is_the_variance_and_half_the_square_of_the_mean():
+    depth, truth = uniform(50, name="depth", low=1, high=9), uniform(50, name="truth", low=1, high=9)
+    difference = torch.log(depth) - torch.log(truth)
+    expected = difference.var(correction=0) + difference.mean() ** 2 / 2
+    assert float(scale_invariant_log_loss(depth, truth)) == pytest.approx(float(expected), rel=1e-5)
+    swapped, scaled = scale_invariant_log_loss(truth, depth), scale_invariant_log_loss(7 * depth, 7 * truth)
+    assert float(swapped) == pytest.approx(float(expected), rel=1e-5)
+    assert float(scaled) == pytest.approx(float(expected), rel=1e-5)
+    assert float(scale_invariant_log_loss(depth[:0], truth[:0])) == 0
+
+
+def test_steps_of_depth_against_brute_force_and_only_where_both_are_known():
+    depth, truth = uniform(2, 4, 5, name="depth"), uniform(2, 4, 5, name="truth")
+    known = torch.rand(2, 4, 5, generator=generator(0, "known")) < 0.7
+    sums = []
+    for down, right in ((1, 0), (0, 1)):
+        differences = []
+        for patch in range(2):
+            for row in range(4 - down):
+                for column in range(5 - right):
+                    here, there = (patch, row, column), (patch, row + down, column + right)
+                    if known[here] and known[there]:
+                        steps = [abs(float(values[there] - values[here])) for values in (depth, truth)]
+                        differences.append(abs(steps[0] - steps[1]))
+        sums.append(sum(differences) / len(differences))
+    assert float(depth_gradient_loss(depth, truth, known)) == pytest.approx(sum(sums))
+    spoiled = torch.where(known, depth, torch.full_like(depth, torch.inf))
+    assert float(depth_gradient_loss(spoiled, truth, known)) == pytest.approx(sum(sums))
+
+
+def test_steps_of_depth_do_not_mind_where_depth_begins():
+    truth, known = uniform(2, 6, 6), everywhere(2, 6, 6)
+    assert float(depth_gradient_loss(truth + 5, truth, known)) == pytest.approx(0, abs=1e-12)
+    assert float(depth_gradient_loss(-truth, truth, known)) == 0  # the size of a step, not its sign
+    assert float(depth_gradient_loss(2 * truth, truth, ~known)) == 0
+
+
+def test_density_that_is_linear_is_smooth_and_a_bump_is_not():
+    steps = torch.tensor([[0, 0, 0], [-1, 0, 0], [1, 0, 0], [0, -1, 0], [0, 1, 0], [0, 0, -1], [0, 0, 1]])
+    points = uniform(20, 1, 3, name="points") + 0.1 * steps
+    linear = points @ torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64) + 3
+    assert float(roughness(linear)) == pytest.approx(0, abs=1e-20)
+    assert float(roughness(points.square().sum(-1))) == pytest.approx((6 * 0.1**2) ** 2)  # Laplacian 6, times step^2
+    saddle = points[..., 0] ** 2 - points[..., 1] ** 2
+    assert float(roughness(saddle)) == pytest.approx(0, abs=1e-20)
+
+
+def test_squared_weights_are_those_of_matrices():
+    assert float(squared_weights([torch.full((2, 3), 2.0), torch.full((7,), 5.0)])) == 24
+
+
+def test_consistency_by_hand_and_weights_of_zero_leave_a_ray_out():
+    rgb, neighbour = torch.zeros(2, 3), torch.full((2, 3), 0.5)
+    distance, neighbours = torch.tensor([1.0, 1.0]), torch.tensor([3.0, 9.0])
+    expected = (0.25 + 0.1 * 2) / 2
+    loss = consistency_loss(rgb, distance, neighbour, neighbours, torch.tensor([1.0, 0.0]))
+    assert float(loss) == pytest.approx(expected)
+    assert float(consistency_loss(rgb, distance, rgb, distance, torch.ones(2))) == 0
+
+
+def test_consistency_teaches_the_block_and_never_its_neighbour():
+    rgb, neighbour = (uniform(4, 3, name=name).requires_grad_() for name in ("rgb", "neighbour"))
+    distance, neighbours = (uniform(4, name=name).requires_grad_() for name in ("distance", "neighbours"))
+    consistency_loss(rgb, distance, neighbour, neighbours, uniform(4, name="weights")).backward()
+    assert rgb.grad is not None
+    assert distance.grad is not None
+    assert neighbour.grad is None
+    assert neighbours.grad is None
+
+
+PATCH = (2, 11, 11)
+TRUTH, KNOWN = uniform(*PATCH, 3, name="truth"), torch.rand(*PATCH, generator=generator(1, "known")) < 0.8
+LINES = TRUTH[0]
+DIFFERENTIABLE = {
+    "squared": (lambda rgb: squared_error(rgb, TRUTH[0, 0]), (11, 3)),
+    "absolute": (lambda rgb: absolute_error(rgb, TRUTH[0, 0]), (11, 3)),
+    "dissimilarity": (lambda rgb: dissimilarity(torch.where(KNOWN[..., None], rgb, TRUTH), TRUTH, KNOWN), (*PATCH, 3)),
+    "log": (lambda depth: scale_invariant_log_loss(depth, TRUTH[0, 0, :, 0] + 0.5), (11,)),
+    "steps": (lambda depth: depth_gradient_loss(depth, TRUTH[..., 0], KNOWN), PATCH),
+    "consistency of colour": (
+        lambda rgb: consistency_loss(rgb, LINES[0, :, 0], LINES[1], LINES[2, :, 0], LINES[3, :, 0]),
+        (11, 3),
+    ),
+    "consistency of distance": (
+        lambda distance: consistency_loss(LINES[0], distance, LINES[1], LINES[2, :, 0], LINES[3, :, 0]),
+        (11,),
+    ),
+    "roughness": (roughness, (5, 7)),
+    "weights": (lambda matrix: squared_weights([matrix]), (4, 3)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DIFFERENTIABLE)
+def test_gradients_are_those_of_finite_differences(name):
+    loss, shape = DIFFERENTIABLE[name]
+    at = uniform(*shape, name=name, low=0.2, high=1.2).requires_grad_()
+    assert float(loss(at).detach()) > 0
+    assert torch.autograd.gradcheck(loss, at, eps=1e-7, atol=1e-6, rtol=1e-4, fast_mode=True)
