@@ -62,7 +62,7 @@ def _render(model: BlockNeRF, rays: RayBatch):
 
 @pytest.fixture
 def logical_devices(monkeypatch):
-    """Tensors without values, on as many devices of the processor as are named: cpu:1, cpu:2; tensors of two devices never meet in one operation."""
+    """Tensors without values, on devices cpu:1, cpu:2 and so on; those of two devices never meet in one operation."""
     monkeypatch.setattr(nn.Module, "_apply", _apply)
     monkeypatch.setattr(HashGrid, "forward", lambda grid, points: points.new_zeros(len(points), grid.width))
     monkeypatch.setattr(BlockNeRF, "codes_of", lambda model, slots: torch.zeros(len(slots), model.appearance.dim))

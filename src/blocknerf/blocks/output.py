@@ -32,7 +32,7 @@ FREE_KEYS = (
     "block_manager.blend_power",
     "block_manager.max_composited",
     "block_manager.visibility_threshold",
-    "distributed.",
+    "distributed.device_map",
     "logging.",
     "validation.",
     "output.",

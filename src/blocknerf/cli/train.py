@@ -22,6 +22,7 @@ def train(
     resume: bool = False,
     overwrite: bool = False,
     update: bool = False,
+    side_by_side: bool = False,
 ) -> None:
     """Trains every block of a scene; each is a field of its own with files of its own.
 
@@ -40,22 +41,33 @@ def train(
         overwrite: Give up what these blocks had learned.
         update: Train the blocks that --blocks names again, from what they have learned, on their old images and those
             that the scene has gained since; then align them with their neighbours. No other block is touched.
+        side_by_side: Train all blocks at the same time, and let neighbours show each other what they see of the places
+            that both reach; training.consistency_loss_weight, as in 0.5, says how much they are to agree. Under
+            torchrun every process trains its share of the blocks.
     """
     from blocknerf.blocks.output import plan_scene, update_scene
     from blocknerf.cli.align import align_updated
     from blocknerf.cli.plan import print_plan
+    from blocknerf.runtime.process_group import ALONE, ProcessGroup
     from blocknerf.training.run import Run, train_blocks
 
+    group = ProcessGroup.join("gloo") if side_by_side and ProcessGroup.is_named() else ALONE
+    if not group.is_first:
+        group.wait()  # until the first has planned
     block_ids = _block_ids(blocks)
     settings = load_config(base_config(config, output_dir, resume or update), overrides)
     if update:
-        _check_update(output_dir, block_ids, resume or overwrite)
+        _check_update(output_dir, block_ids, resume or overwrite, side_by_side)
         settings, scene, planned = update_scene(settings, data_root, output_dir, block_ids)
     else:
         settings, scene, planned = plan_scene(settings, data_root, output_dir)
-    start_logging(output_dir / settings.output.log_dir / "train.log")
-    print_plan(planned, scene, settings)
-    with _progress_bars() as bars:
+    if group.is_first:
+        start_logging(output_dir / settings.output.log_dir / "train.log")
+        print_plan(planned, scene, settings)
+        group.wait()
+    else:
+        start_logging(output_dir / settings.output.log_dir / f"train_{group.rank}.log", to_console=False)
+    with _progress_bars(shown=group.is_first) as bars:
         tasks = {}
 
         def report(block_id, progress):
@@ -70,7 +82,8 @@ def train(
             )
 
         run = Run(settings, scene, planned, output_dir, update)
-        results = train_blocks(run, block_ids, jobs, resume, overwrite, report)
+        results = train_blocks(run, block_ids, jobs, resume, overwrite, report, group if side_by_side else None)
+    group.leave()
     console.print(_results_table(results) if results else "Every block is trained already.")
     if update:
         align_updated(output_dir, scene, planned, settings, block_ids)
@@ -83,13 +96,15 @@ def base_config(config: Path | None, output_dir: Path, resume: bool) -> Path | N
     return own if config is None and resume and own.is_file() else config
 
 
-def _check_update(output_dir: Path, block_ids: tuple[str, ...], otherwise: bool) -> None:
+def _check_update(output_dir: Path, block_ids: tuple[str, ...], otherwise: bool, side_by_side: bool) -> None:
     """Says what stands against an update before anything is written."""
     from blocknerf.blocks.output import load_output
     from blocknerf.training.update import require_learned
 
     if not block_ids:
         raise UserError("--update needs --blocks: say which blocks are to be trained again, as in --blocks 003.")
+    if side_by_side:
+        raise UserError("--update aligns what blocks show when it is done; leave --side-by-side out.")
     if otherwise:
         raise UserError(
             "--update begins from what a block has learned; it goes with neither --overwrite nor --resume. To go on "
@@ -108,12 +123,13 @@ def _block_ids(blocks: str | None) -> tuple[str, ...]:
     return names
 
 
-def _progress_bars() -> Progress:
+def _progress_bars(shown: bool = True) -> Progress:
     return Progress(
         TextColumn("block {task.description}"),
         BarColumn(bar_width=30),
         TextColumn("{task.percentage:>3.0f}%  {task.fields[rays]}  {task.fields[psnr]}  {task.fields[left]}"),
         console=console,
+        disable=not shown,
     )
 
 

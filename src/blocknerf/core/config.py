@@ -256,8 +256,9 @@ class TrainingConfig(Section):
     """Share of 1 - SSIM, on patches, in the rgb term."""
     depth_loss_weight: NotNegative = 0.1
     """Distance against depth maps, where dataset.use_depth reads any."""
-    consistency_loss_weight: NotNegative = 0.5
-    """Colour and distance against a neighbouring block's, on rays that both render."""
+    consistency_loss_weight: NotNegative = 0.0
+    """Colour and distance against a neighbouring block's, on rays that both render, where blocks are trained with
+    --side-by-side; the documents' is 0.5."""
     regularization_weight: NotNegative = 0.0
     """Sum of squared weights of the networks, density without ripples, codes near zero; the documents' is 1e-6."""
     interlevel_loss_weight: NotNegative = 1.0
@@ -335,6 +336,9 @@ class DistributedConfig(Section):
     """On which devices parts of a block's field learn, as in {decoder: "cuda:1"}; a number N is cuda:N. Parts that are
     not named stay with the rays, on the processor: `encoder` of positions, `nerf_mlp` for density, `decoder` for
     colour. With `hash` the encoder always stays."""
+
+    exchange_every: Count = 50
+    """Steps between two exchanges of renders of shared rays, where neighbours learn side by side."""
 
     @field_validator("device_map", mode="before")
     @classmethod

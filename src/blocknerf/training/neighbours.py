@@ -1,12 +1,13 @@
 """Neighbouring blocks that learn side by side: what each shows of the rays that both see, for the other to learn from.
 
-Training goes in rounds of `training.exchange_every` steps. Before each round, two neighbours draw the same rays of
+Training goes in rounds of `distributed.exchange_every` steps. Before each round, two neighbours draw the same rays of
 images that both train on, render them, and give each other what they see. Until the next round each is drawn towards
 what the other showed, by the consistency term of its loss.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 import torch
@@ -23,6 +24,8 @@ from blocknerf.scene.sampler import PixelSampler
 from blocknerf.scene.store import ImageStore
 from blocknerf.training.losses import SharedRays
 
+NEIGHBOURS = "neighbours"
+"""Name of what neighbours show among the parts of a checkpoint."""
 SHARED_SHARE = 0.25
 """Rays drawn for a step of a block and one neighbour, as a share of a batch; those that show no border are left out."""
 
@@ -71,15 +74,16 @@ class Border:
         return 1 - torch.maximum(*units)
 
 
-def borders_of(blocks: Sequence[BlockSpec], store: ImageStore) -> list[Border]:
-    """All borders between blocks that have something to agree on, in the order of their ids."""
+def borders_of(learning: Sequence[BlockSpec], learned: Sequence[BlockSpec], store: ImageStore) -> list[Border]:
+    """All borders of blocks that are still learning on which there is something to agree on, by the blocks' ids."""
+    blocks = sorted([*learning, *learned], key=lambda block: block.id)
+    still = {block.id for block in learning}
     borders = []
-    for first in sorted(blocks, key=lambda block: block.id):
-        for second in sorted(blocks, key=lambda block: block.id):
-            if first.id < second.id and second.id in first.neighbours:
-                theirs = set(second.train_images)
-                common = (name for name in first.train_images if name in theirs and name in store.records)
-                borders.append(Border(first, second, tuple(common)))
+    for first, second in combinations(blocks, 2):
+        if second.id in first.neighbours and not still.isdisjoint((first.id, second.id)):
+            theirs = set(second.train_images)
+            common = (name for name in first.train_images if name in theirs and name in store.records)
+            borders.append(Border(first, second, tuple(common)))
     return [border for border in borders if border.is_shared]
 
 
@@ -92,9 +96,10 @@ class Shown:
         """Of the round; 0 before the first exchange."""
         self.borders: dict[str, SharedRays] = {}
 
-    def at(self, step: int) -> list[SharedRays]:
-        """What one step is to learn: every ray of the round in one of its steps."""
-        mine = [_some(shared, slice(step % self.every, None, self.every)) for shared in self.borders.values()]
+    def at(self, step: int, share: float = 1.0) -> list[SharedRays]:
+        """What one step, or a part of one, is to learn: in steps as a whole every ray of the round comes once."""
+        rows = slice(step % self.every, None, self.every * round(1 / share))
+        mine = [_some(shared, rows) for shared in self.borders.values()]
         return [shared for shared in mine if len(shared.rays)]
 
     def state(self) -> dict[str, Any]:
@@ -120,10 +125,15 @@ class Exchange:
     """
 
     def __init__(
-        self, config: Config, borders: Sequence[Border], hosts: Mapping[str, int], store: ImageStore, group: ProcessGroup
+        self,
+        config: Config,
+        borders: Sequence[Border],
+        hosts: Mapping[str, int],
+        store: ImageStore,
+        group: ProcessGroup,
     ):
         self.borders, self.hosts, self.store, self.group = borders, hosts, store, group
-        self.seed, self.every = config.training.seed, config.training.exchange_every
+        self.seed, self.every = config.training.seed, config.distributed.exchange_every
         self.count = self.every * max(1, round(SHARED_SHARE * config.dataset.batch_size))
 
     def __call__(self, number: int, models: Mapping[str, BlockNeRF], learning: Mapping[str, Shown]) -> None:

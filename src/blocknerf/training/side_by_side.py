@@ -14,9 +14,8 @@ from blocknerf.core.config import Config
 from blocknerf.core.errors import UserError
 from blocknerf.core.logging import log
 from blocknerf.models.block_nerf import BlockNeRF
-from blocknerf.runtime.process_group import ProcessGroup
 from blocknerf.training.checkpoint import CHECKPOINT, SIDE_BY_SIDE
-from blocknerf.training.neighbours import Exchange
+from blocknerf.training.neighbours import NEIGHBOURS, Exchange
 from blocknerf.training.trainer import BlockNeRFTrainer, BlockResult
 
 
@@ -26,13 +25,15 @@ class SideBySide:
     def __init__(
         self,
         config: Config,
-        trainers: Iterable[BlockNeRFTrainer],
+        trainers: Iterable[tuple[BlockNeRFTrainer, Shown]],
         exchange: Exchange,
         learned: Iterable[str],
         read_learned: Callable[[str], BlockNeRF],
     ):
-        """`learned` are the blocks of this process that only show what they know."""
-        self.trainers = {trainer.spec.id: trainer for trainer in trainers}
+        """Of this process: blocks with what neighbours show them, and `learned` ones that only show what they know."""
+        pairs = [(trainer.spec.id, trainer, shown) for trainer, shown in trainers]
+        self.trainers = {block_id: trainer for block_id, trainer, _ in pairs}
+        self.shown = {block_id: shown for block_id, _, shown in pairs}
         self.exchange, self.group = exchange, exchange.group
         self.learned = {block_id: read_learned(block_id) for block_id in learned}
         self.read_learned = read_learned
@@ -64,8 +65,7 @@ class SideBySide:
                     return results
                 number += 1
                 models = {block_id: trainer.model for block_id, trainer in self.trainers.items()}
-                shown = {block_id: trainer.shown for block_id, trainer in self.trainers.items()}
-                self.exchange(number, models | self.learned, shown)
+                self.exchange(number, models | self.learned, self.shown)
         finally:
             for trainer in self.trainers.values():
                 trainer.metrics.close()
@@ -108,6 +108,11 @@ class SideBySide:
         trainer = self.trainers.pop(block_id)
         try:
             result = trainer.finish()
+            if not any(len(shared.rays) for shared in self.shown.pop(block_id).borders.values()):
+                log.warning(
+                    "Block %s had nothing to compare at last: its images show no place that a neighbour reaches too.",
+                    block_id,
+                )
         finally:
             trainer.metrics.close()
         self.learned[block_id] = self.read_learned(block_id)
@@ -116,4 +121,4 @@ class SideBySide:
 
 def _saved_round(trainer: BlockNeRFTrainer, name: str) -> int:
     meta = trainer.checkpoint.read_meta(name)
-    return 0 if meta is None else int(meta["state"].get("neighbours.number", -1))
+    return 0 if meta is None else int(meta["state"].get(f"{NEIGHBOURS}.number", -1))
