@@ -173,3 +173,41 @@ def test_the_mlp_has_defaults_of_its_own_and_what_is_given_wins(tmp_path):
 def test_networks_that_cannot_be_are_refused(overrides, message):
     with pytest.raises(UserError, match=message):
         load_config(None, overrides)
+
+
+def test_keys_of_the_mlp_alone_choose_it_where_nothing_else_is_said():
+    assert load_config(None, ["block_nerf.num_layers=6"]).block_nerf.backbone == "mlp"
+    assert load_config(None, ["block_nerf.num_layers=6"]).block_nerf.hidden_dim == 256
+    assert load_config(None, ["block_nerf.hidden_dim=32"]).block_nerf.backbone == "hash"
+    with pytest.raises(UserError, match="num_layers would change nothing with backbone hash; give backbone mlp"):
+        load_config(None, ["block_nerf.num_layers=6", "block_nerf.backbone=hash"])
+
+
+@pytest.mark.parametrize(("of_dataset", "of_field"), [(a, b) for a in (False, True) for b in (False, True)])
+def test_the_background_is_white_where_either_section_says_so(of_dataset, of_field):
+    overrides = [f"dataset.white_background={of_dataset}", f"block_nerf.white_background={of_field}"]
+    assert load_config(None, overrides).white_background is (of_dataset or of_field)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["training.lr_decay_steps=100"], r"lr_decay_steps: .*a list of epochs is wanted, as in \[100, 150\], not 100"),
+        (["training.lr_decay_steps=[3, 2]"], r"lr_decay_steps \[3.*, 2.*\] must rise"),
+        (["training.lr_decay_steps=[5]"], "epoch 5, which a run of num_epochs 5 never passes"),
+        (["dataset.num_rays_per_image=2000"], "num_rays_per_image 2000 is more than batch_size 1024"),
+        (["dataset.scene_bounds=[0, 0, 0, 1, 0, 1]"], "y_min 0 must be less than y_max 0"),
+        (["training.stage_training.enable=true"], "enable is true, but stages is empty"),
+        (
+            ["training.stage_training={enable: true, stages: [{name: a, epochs: 2}, {name: b, epochs: 1}]}"],
+            r"num_epochs is 5, but the stages take 2 \+ 1 = 3 epochs",
+        ),
+        (
+            ["training.stage_training.stages=[{name: a, epochs: 1, components: [light]}]"],
+            r"stages\.0\.components\.0: .*'nerf', 'appearance', 'pose' or 'visibility', not 'light'",
+        ),
+    ],
+)
+def test_plans_of_training_that_cannot_be_are_refused(overrides, message):
+    with pytest.raises(UserError, match=message):
+        load_config(None, overrides)

@@ -49,7 +49,7 @@ def test_a_defect_keeps_its_traceback():
         run(raising(ZeroDivisionError()))
 
 
-@pytest.mark.parametrize("command", ["synth", "masks", "plan", "train", "render", "evaluate", "export"])
+@pytest.mark.parametrize("command", ["synth", "masks", "plan", "train", "render", "evaluate", "export", "config"])
 def test_every_command_has_help_with_an_example(capsys, command):
     with pytest.raises(SystemExit) as exit:
         main([command, "--help"])

@@ -6,7 +6,8 @@ from blocknerf.blocks.plan import BlockSpec
 from blocknerf.core.config import Config, FieldConfig
 from blocknerf.kernels.hash_grid import FEATURES
 from blocknerf.runtime.threads import available_cores
-from blocknerf.scene.scene import Scene
+from blocknerf.scene.scene import Camera, Scene
+from blocknerf.scene.store import level_of_stage, pyramid_sides
 
 HASH_RAYS_PER_SECOND_PER_CORE = 16_000.0
 """Training rays of the default field (64 proposal, 16 field samples); other sample counts scale it."""
@@ -40,18 +41,20 @@ def estimate(block: BlockSpec, scene: Scene, config: Config, cores: int | None =
 
     memory: four copies of the parameters (values, gradients, two moments of Adam), activations of one batch, the
     block's pixels (3 bytes each, memory-mapped, so they give way when memory is short), and the program itself.
-    minutes: pixels x num_epochs, or the rays of max_steps where these are fewer, / rays per second; or max_minutes
-    where that is less; validation not counted.
+    minutes: pixels x num_epochs, or the rays of max_steps where these are fewer, / rays per second, stage by stage; or
+    max_minutes where that is less; validation not counted.
     disk: while it is trained, the latest file, the best, and the checkpoint with its two moments: five copies of the
     parameters; two when it is finished.
     """
     wanted = set(block.train_images)
-    pixels = sum(_pixels(scene, image.camera_key, config) for image in scene.images if image.id in wanted)
+    cameras = [image.camera_key for image in scene.images if image.id in wanted]
+    pixels = sum(_pixels(scene, key, config) for key in cameras)
+    largest = max((scene.cameras[key] for key in cameras), key=lambda camera: max(camera.width, camera.height))
     field = config.block_nerf
     parameter_bytes = 4 * parameters(config)
     activation_bytes = config.dataset.batch_size * _bytes_per_ray(field)
     memory_bytes = 4 * parameter_bytes + activation_bytes + 3 * pixels * PYRAMID + BASE_MEMORY_BYTES
-    minutes = _rays(pixels, config) / rays_per_second(config, cores or available_cores()) / 60
+    minutes = _seconds(pixels, largest, config, cores or available_cores()) / 60
     if config.training.max_minutes is not None:
         minutes = min(minutes, config.training.max_minutes)
     return BlockCost(len(block.train_images), pixels, memory_bytes / 1e9, minutes, 5 * parameter_bytes)
@@ -87,10 +90,27 @@ def rays_per_second(config: Config, cores: int) -> float:
     return HASH_RAYS_PER_SECOND_PER_CORE * cores * _hash_work(FieldConfig()) / _hash_work(field)
 
 
-def _rays(pixels: int, config: Config) -> int:
-    rays = round(pixels * config.training.num_epochs)
-    steps = config.training.max_steps
-    return rays if steps is None else min(rays, steps * config.dataset.batch_size)
+def _seconds(pixels: int, largest: Camera, config: Config, cores: int) -> float:
+    """A run's time: of each stage its rays by its rays per second; max_steps shortens all stages alike."""
+    staged = config.training.stage_training
+    if staged.enable:
+        sides = pyramid_sides(largest, config.dataset.image_downsample)
+        parts = [
+            (stage.epochs * pixels / 4 ** level_of_stage(stage, sides), stage.num_samples) for stage in staged.stages
+        ]
+    else:
+        parts = [(pixels * config.training.num_epochs, None)]
+    rays, steps = sum(rays for rays, _ in parts), config.training.max_steps
+    share = 1.0 if steps is None else min(1.0, steps * config.dataset.batch_size / rays)
+    return sum(share * rays / rays_per_second(_with_samples(config, samples), cores) for rays, samples in parts)
+
+
+def _with_samples(config: Config, count: int | None) -> Config:
+    if count is None:
+        return config
+    field = config.block_nerf
+    kind = "num_samples_fine" if field.use_hierarchical_sampling else "num_samples_coarse"
+    return config.model_copy(update={"block_nerf": field.model_copy(update={kind: count})})
 
 
 def _bytes_per_ray(field: FieldConfig) -> int:

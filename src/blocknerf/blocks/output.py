@@ -33,6 +33,8 @@ FREE_KEYS = (
     "block_manager.max_composited",
     "block_manager.visibility_threshold",
     "distributed.device_map",
+    "dataset.num_workers",
+    "dataset.val_batch_size",
     "logging.",
     "validation.",
     "output.",

@@ -11,6 +11,7 @@ from blocknerf.core.logging import console, start_logging
 
 def main(arguments: list[str] | None = None) -> None:
     from blocknerf.cli.align import align
+    from blocknerf.cli.config import config
     from blocknerf.cli.evaluate import evaluate
     from blocknerf.cli.export import export
     from blocknerf.cli.masks import masks
@@ -21,7 +22,7 @@ def main(arguments: list[str] | None = None) -> None:
 
     commands = {
         "synth": synth, "masks": masks, "plan": plan, "train": train, "align": align, "render": render,
-        "evaluate": evaluate, "export": export,
+        "evaluate": evaluate, "export": export, "config": config,
     }  # fmt: skip
     run(
         lambda: tyro.extras.subcommand_cli_from_dict(

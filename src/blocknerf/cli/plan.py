@@ -12,6 +12,8 @@ from blocknerf.core.config import Config, load_config
 from blocknerf.core.logging import console, log
 from blocknerf.scene.scene import Scene
 
+LONG_MINUTES = 24 * 60.0
+
 
 def plan(
     data_root: Path,
@@ -40,8 +42,18 @@ def plan(
 
 
 def print_plan(planned: Plan, scene: Scene, settings: Config) -> None:
-    """Prints the table of costs: what is about to be trained."""
+    """Prints the table of costs: what is about to be trained. Warns where that will take days."""
+    from blocknerf.blocks.cost import estimate
+
     console.print(cost_table(planned, scene, settings))
+    minutes = sum(estimate(block, scene, settings).minutes for block in planned.blocks)
+    if minutes > LONG_MINUTES:
+        faster = "block_nerf.backbone=hash is about a hundred times faster, " * (settings.block_nerf.backbone == "mlp")
+        log.warning(
+            "Training will take about %s on this machine; %straining.max_minutes or training.max_steps ends a block "
+            "sooner.",
+            *(duration(minutes), faster),
+        )
 
 
 def cost_table(planned: Plan, scene: Scene, settings: Config) -> Table:

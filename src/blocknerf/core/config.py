@@ -15,12 +15,13 @@ Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
 Width = Annotated[int, Field(ge=4, le=1024)]
+Samples = Annotated[int, Field(ge=4, le=1024)]
 Folder = Annotated[str, Field(min_length=1)]
-
 
 DensityActivation = Literal["exp", "softplus", "relu"]
 RgbActivation = Literal["sigmoid", "padded_sigmoid"]
 FieldPart = Literal["encoder", "nerf_mlp", "decoder"]
+Component = Literal["nerf", "appearance", "pose", "visibility"]
 
 
 class Section(BaseModel):
@@ -41,8 +42,21 @@ class DatasetConfig(Section):
     """`auto` looks for a COLMAP model, then for transforms.json."""
     image_downsample: Annotated[int, Field(ge=1, le=64)] = 1
     """Images are trained and rendered at 1/N of their size."""
+    num_workers: Annotated[int, Field(ge=1, le=256)] = 2
+    """Threads that decode photographs when the image store is made."""
     batch_size: Count = 1024
     """Rays in one training step. More, smaller steps learn more in the same time than fewer, larger ones."""
+    val_batch_size: Count | None = None
+    """Rays rendered at once when validating; none: as many as the backbone likes."""
+    num_rays_per_image: Count | None = None
+    """A batch has this many rays of each of batch_size / num_rays_per_image images; none: pixels of all images."""
+    precrop_iters: Annotated[int, Field(ge=0)] = 0
+    """The first steps, in which pixels are drawn from the middle of images alone."""
+    precrop_frac: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """How much of the width and of the height that middle is."""
+    scene_bounds: tuple[float, float, float, float, float, float] | None = None
+    """x_min, y_min, z_min, x_max, y_max, z_max in metres of the world; images whose camera stands outside are left
+    out; none: all are taken."""
     test_every: Annotated[int, Field(ge=0)] = 8
     """Every Nth image by name is a test image, unless the scene names its own; 0 keeps none."""
     use_masks: bool = True
@@ -54,6 +68,20 @@ class DatasetConfig(Section):
     """Share of a batch that is drawn as such squares, at least one, where a term of the loss needs them."""
     white_background: bool = False
     """Rays that leave the scene end in white instead of black."""
+
+    @model_validator(mode="after")
+    def _an_image_fits_into_a_batch(self) -> "DatasetConfig":
+        if self.num_rays_per_image is not None and self.num_rays_per_image > self.batch_size:
+            raise ValueError(f"num_rays_per_image {self.num_rays_per_image} is more than batch_size {self.batch_size}")
+        return self
+
+    @model_validator(mode="after")
+    def _bounds_hold_something(self) -> "DatasetConfig":
+        if self.scene_bounds is not None:
+            for axis, low, high in zip("xyz", self.scene_bounds[:3], self.scene_bounds[3:], strict=True):
+                if low >= high:
+                    raise ValueError(f"scene_bounds: {axis}_min {low:g} must be less than {axis}_max {high:g}")
+        return self
 
 
 class BlockManagerConfig(Section):
@@ -99,12 +127,15 @@ class HashGridConfig(Section):
 class FieldConfig(Section):
     """The radiance field of one block, and how many samples a ray takes in it.
 
-    Where `backbone` is `mlp`, keys that are not given have the defaults of MLP_DEFAULTS.
+    Where `backbone` is `mlp`, keys that are not given have the defaults of MLP_DEFAULTS. Where it is not given, but one
+    of MLP_KEYS is, it is `mlp`.
     """
 
     backbone: Literal["hash", "mlp"] = "hash"
     """`hash`: a hash grid with small networks, learned in minutes. `mlp`: the paper's mip-NeRF, a hundred times slower
     on a processor."""
+    white_background: bool = False
+    """The same as dataset.white_background: white where either says so."""
     hidden_dim: Annotated[int, Field(ge=8, le=1024)] = 64
     """Width of the networks; the colour head of `mlp` is 3 x 128 whatever this is."""
     num_layers: Annotated[int, Field(ge=2, le=32)] = 8
@@ -117,9 +148,9 @@ class FieldConfig(Section):
     """mlp: encodes the piece of a pixel's cone that a sample stands for; false: only its middle."""
     dir_encoding_levels: Annotated[int, Field(ge=1, le=4)] = 4
     """hash: spherical harmonics of the viewing direction up to this degree (exclusive); mlp: octaves."""
-    num_samples_coarse: Annotated[int, Field(ge=4, le=1024)] = 64
+    num_samples_coarse: Samples = 64
     """First samples along a ray: of the proposal grid (hash), or of the network itself (mlp)."""
-    num_samples_fine: Annotated[int, Field(ge=4, le=1024)] = 12
+    num_samples_fine: Samples = 12
     """Samples of the field along a ray, placed where the first ones saw matter."""
     use_hierarchical_sampling: bool = True
     """mlp: false takes the first samples only."""
@@ -155,6 +186,13 @@ class FieldConfig(Section):
                 f"skip_connections {late} lead nowhere: with num_layers {self.num_layers} a layer follows on layers "
                 f"0 to {self.num_layers - 2}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _hash_has_no_layers_of_the_mlp(self) -> "FieldConfig":
+        changed = [key for key in MLP_KEYS if getattr(self, key) != type(self).model_fields[key].default]
+        if self.backbone == "hash" and changed:
+            raise ValueError(f"{', '.join(changed)} would change nothing with backbone hash; give backbone mlp")
         return self
 
     @model_validator(mode="after")
@@ -229,6 +267,34 @@ class VisibilityConfig(Section):
     """Share of hidden units that is silent in a training step."""
 
 
+class StageConfig(Section):
+    """One of the stages that a block learns in."""
+
+    name: Annotated[str, Field(min_length=1)]
+    epochs: Positive
+    """Passes over the training pixels as large as this stage sees them."""
+    resolution: Count | None = None
+    """Pixels of the images' longer side: of the sizes that the image store keeps (1, 1/2 and 1/4 of the downsampled
+    images) the smallest that is not below; none: the largest."""
+    num_samples: Samples | None = None
+    """Samples of the field along a ray; none: those of block_nerf."""
+    components: Annotated[tuple[Component, ...], Field(min_length=1)] = ("nerf", "appearance", "pose", "visibility")
+    """What learns; all else stays bit for bit as it is."""
+
+
+class StageTraining(Section):
+    """Training in stages, from coarse to fine."""
+
+    enable: bool = False
+    stages: tuple[StageConfig, ...] = ()
+
+    @model_validator(mode="after")
+    def _there_is_a_stage(self) -> "StageTraining":
+        if self.enable and not self.stages:
+            raise ValueError("enable is true, but stages is empty; give at least one stage, or set enable to false")
+        return self
+
+
 class TrainingConfig(Section):
     num_epochs: Positive = 5
     """Passes over a block's training pixels."""
@@ -245,7 +311,13 @@ class TrainingConfig(Section):
     visibility_lr: Positive = 2e-3
     lr_warmup_steps: Annotated[int, Field(ge=0)] = 100
     lr_final_ratio: Annotated[float, Field(gt=0, le=1)] = 0.05
-    """The rates fall exponentially to this share of their start over the run."""
+    """The rates fall exponentially to this share of their start over the run, where lr_decay_steps is empty."""
+    lr_decay_steps: tuple[Positive, ...] = ()
+    """Milestones, in epochs; a run that max_steps or max_minutes ends sooner reaches them sooner, by the same share.
+    With any, pose_lr falls by lr_decay_rate at each of them, and the other rates smoothly by as much over the run:
+    exponentially, appearance_lr along a cosine."""
+    lr_decay_rate: Annotated[float, Field(gt=0, le=1)] = 0.1
+    """By how much each of lr_decay_steps multiplies the rates."""
     weight_decay: NotNegative = 1e-6
     """Pulls the networks' weights (not the tables) towards zero."""
     gradient_clip_norm: Positive = 10.0
@@ -284,6 +356,38 @@ class TrainingConfig(Section):
     gradients are added up, so that a step is always of batch_size rays."""
     checkpoint_minutes: Positive = 2.0
     """A block in training is saved this often; Ctrl-C saves as well."""
+    stage_training: StageTraining = StageTraining()
+
+    @field_validator("lr_decay_steps", mode="before")
+    @classmethod
+    def _milestones_are_a_list(cls, value: Any) -> Any:
+        if not isinstance(value, list | tuple):
+            raise ValueError("a list of epochs is wanted, as in [100, 150]")
+        return value
+
+    @model_validator(mode="after")
+    def _milestones_are_reached(self) -> "TrainingConfig":
+        milestones = self.lr_decay_steps
+        if any(later <= earlier for earlier, later in zip(milestones, milestones[1:], strict=False)):
+            raise ValueError(f"lr_decay_steps {[*milestones]} must rise from one to the next")
+        if milestones and milestones[-1] >= self.num_epochs:
+            raise ValueError(
+                f"lr_decay_steps has epoch {milestones[-1]:g}, which a run of num_epochs {self.num_epochs:g} "
+                "never passes"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _stages_take_all_epochs(self) -> "TrainingConfig":
+        staged = self.stage_training
+        total = sum(stage.epochs for stage in staged.stages)
+        if staged.enable and abs(total - self.num_epochs) > 1e-6 * total:
+            parts = " + ".join(f"{stage.epochs:g}" for stage in staged.stages)
+            raise ValueError(
+                f"num_epochs is {self.num_epochs:g}, but the stages take {parts} = {total:g} epochs; let both agree, "
+                "and end a run sooner by max_steps or max_minutes, which all stages share"
+            )
+        return self
 
     @model_validator(mode="after")
     def _shares_are_of_one_whole(self) -> "TrainingConfig":
@@ -353,6 +457,8 @@ MLP_DEFAULTS = {
     "training": {"nerf_lr": 5e-4, "rgb_l1_share": 0.1, "rgb_ssim_share": 0.1},
 }
 """Defaults of keys that both backbones have and for which one number does not serve both."""
+MLP_KEYS = ("num_layers", "skip_connections", "pos_encoding_levels", "use_integrated_pos_enc")
+"""Keys of block_nerf that mean something to the mlp alone."""
 
 
 class Config(Section):
@@ -411,11 +517,21 @@ class Config(Section):
             )
         return self
 
+    @property
+    def white_background(self) -> bool:
+        """Whether rays that leave the scene end in white."""
+        return self.dataset.white_background or self.block_nerf.white_background
+
     @model_validator(mode="before")
     @classmethod
     def _defaults_of_the_backbone(cls, tree: Any) -> Any:
         field = tree.get("block_nerf") if isinstance(tree, dict) else None
-        if not isinstance(field, dict) or field.get("backbone") != "mlp":
+        if not isinstance(field, dict):
+            return tree
+        if "backbone" not in field and any(key in field for key in MLP_KEYS):
+            field = {"backbone": "mlp"} | field
+            tree = tree | {"block_nerf": field}
+        if field.get("backbone") != "mlp":
             return tree
         sections = {name: tree.get(name, {}) for name in MLP_DEFAULTS}
         given = {name: section for name, section in sections.items() if isinstance(section, dict)}
@@ -454,6 +570,11 @@ def load_config(path: Path | None, overrides: list[str] | tuple[str, ...] = ()) 
             raise UserError(f"{path} holds a {type(tree).__name__}; a configuration is a mapping of sections.")
     for override in overrides:
         _apply_override(tree, override)
+    return validated(tree, origin)
+
+
+def validated(tree: dict[str, Any], origin: str) -> Config:
+    """The configuration of a tree of sections; raises UserError that names the `origin` and what is wrong."""
     try:
         return Config.model_validate(tree)
     except ValidationError as error:

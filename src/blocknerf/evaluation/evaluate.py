@@ -55,7 +55,8 @@ def evaluate(
     config, plan = load_output(out)
     city = City.open(out)
     scene = open_scene(out, config, data_root)
-    store = ImageStore.open(scene, config.dataset.image_downsample, out / "store")
+    dataset = config.dataset
+    store = ImageStore.open(scene, dataset.image_downsample, out / "store", threads=dataset.num_workers)
     _, test_images = planned_split(plan, scene)
     images = [image for image in test_images if image.id in store.records]
     if not images and scene.test_names is not None:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from blocknerf.core.config import FieldPart
 from blocknerf.kernels.row_gradient import RowGradient
-from blocknerf.rendering.volume import CompositedRays
+from blocknerf.rendering.volume import CompositedRays, Spacing
 
 
 @runtime_checkable
@@ -22,6 +22,10 @@ class RowTable(Protocol):
         """The parameters, not a copy."""
         ...
 
+    def learn(self, learns: bool) -> None:
+        """Whether they get gradients."""
+        ...
+
 
 @runtime_checkable
 class Backbone(Protocol):
@@ -31,6 +35,8 @@ class Backbone(Protocol):
     """How many rays to composite in one call when no gradient is wanted."""
     recomputes: bool
     """Whether activations of samples are computed again in backward instead of kept."""
+    spacing: Spacing
+    """Where samples lie along a ray, and how many."""
 
     def composite(
         self,

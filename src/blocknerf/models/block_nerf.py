@@ -1,6 +1,7 @@
 """One block: a radiance field and appearance codes around a centre, asked in world coordinates."""
 
-from dataclasses import asdict
+from collections.abc import Collection
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
@@ -79,6 +80,31 @@ class BlockNeRF(nn.Module):
         """Trains in less memory and more time: see `models/recompute.py`."""
         self.field.recomputes = True
 
+    def components(self) -> dict[str, list[nn.Parameter]]:
+        """By component, of those that the block has: its parameters, the field's tables not among them."""
+        parts = {"nerf": self.field.networks()}
+        if self.appearance is not None and self.appearance.residuals is not None:
+            parts["appearance"] = [self.appearance.residuals]
+        if self.poses is not None:
+            parts["pose"] = list(self.poses.parameters())
+        if self.visibility is not None:
+            parts["visibility"] = self.visibility.parameters_to_learn()
+        return parts
+
+    def learn(self, components: Collection[str]) -> None:
+        """Says which components get gradients; all others are frozen, the field with its tables."""
+        for name, parameters in self.components().items():
+            for parameter in parameters:
+                parameter.requires_grad_(name in components)
+        for table in self.field.row_tables().values():
+            table.learn("nerf" in components)
+
+    def take_samples(self, count: int | None) -> None:
+        """How many samples of the field a ray takes from now on; none: as many as the configuration says."""
+        kind = "num_fine" if self.config.block_nerf.use_hierarchical_sampling else "num_coarse"
+        spacing = _spacing(self.config, self.radius_m)
+        self.field.spacing = spacing if count is None else replace(spacing, **{kind: count})
+
     def to_block(self, points_world: Float[Tensor, "points 3"]) -> Float[Tensor, "points 3"]:
         """World metres to block units."""
         return (points_world - self.center_world) / self.radius_m
@@ -112,12 +138,15 @@ class BlockNeRF(nn.Module):
         return torch.cat(parts, -1) if parts else None
 
     @torch.no_grad()
-    def render(self, rays: RayBatch, code: Float[Tensor, " code"] | None = None) -> RenderOutput:
+    def render(
+        self, rays: RayBatch, code: Float[Tensor, " code"] | None = None, rays_at_once: int | None = None
+    ) -> RenderOutput:
         """Pixels of any number of rays, in chunks, without randomness. `code`: see `code_for`; none: the mean."""
         code = self.code_for(None, None) if code is None else code
+        rays_at_once = rays_at_once or self.field.rays_at_once
         parts = []
-        for start in range(0, len(rays), self.field.rays_at_once):
-            chunk = rays[start : start + self.field.rays_at_once]
+        for start in range(0, len(rays), rays_at_once):
+            chunk = rays[start : start + rays_at_once]
             codes = None if code is None else code.expand(len(chunk), -1)
             rgb, composited = self.composite(chunk, codes, None)
             parts.append(RenderOutput(rgb, composited.opacity, composited.distance * self.radius_m))

@@ -34,6 +34,9 @@ class HashGrid(nn.Module):
     def rows(self) -> Float[Tensor, "levels rows features"]:
         return self.table
 
+    def learn(self, learns: bool) -> None:
+        self.table.requires_grad_(learns)
+
     @property
     def width(self) -> int:
         return self.table.shape[0] * FEATURES

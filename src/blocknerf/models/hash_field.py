@@ -32,7 +32,7 @@ class HashField(nn.Module):
     def __init__(self, config: Config, code_dim: int, spacing: Spacing, rng: torch.Generator | None = None):
         super().__init__()
         self.spacing = spacing
-        self.white_background = config.dataset.white_background
+        self.white_background = config.white_background
         self.config = field = config.block_nerf
         self.grid = HashGrid(field.hash_grid, rng)
         width = field.hidden_dim

@@ -40,7 +40,7 @@ class MLPField(nn.Module):
     def __init__(self, config: Config, code_dim: int, spacing: Spacing, rng: torch.Generator | None = None):
         super().__init__()
         self.spacing = spacing
-        self.white_background = config.dataset.white_background
+        self.white_background = config.white_background
         self.config = field = config.block_nerf
         encoded, width = 6 * field.pos_encoding_levels, field.hidden_dim
         fan_ins = [width + encoded * (layer in field.skip_connections) for layer in range(field.num_layers - 1)]

@@ -14,7 +14,7 @@ from torch import Tensor
 from blocknerf.core.errors import UserError
 from blocknerf.core.seeds import derive_seed
 from blocknerf.core.types import RayBatch
-from blocknerf.scene.sampler_numba import CONTEXT_EVERY, draw, draw_patches, gather_pixels
+from blocknerf.scene.sampler_numba import CONTEXT_EVERY, draw, draw_by_image, draw_patches, gather_pixels
 from blocknerf.scene.store import ImageStore
 
 Tiles = dict[str, Bool[np.ndarray, "t t"]]
@@ -76,7 +76,8 @@ class PixelSampler:
 
     `image_ids` that the store left out (they could not be decoded) are passed over and keep their slots. `tiles`, by
     image id, cut each image evenly in t x t parts: pixels of parts that are false come only once in CONTEXT_EVERY
-    passes. With a `patch_size`, `patch_share` of every batch, at least one patch, is drawn as patches of that size.
+    passes. `rays_per_image`: a batch has this many pixels of each of a few images, chosen anew; none: of all images.
+    With a `patch_size`, `patch_share` of every batch, at least one patch, is drawn as patches of that size.
     Everything drawn depends on `seed` and the position alone: `state()` and `restore()` are exact.
     """
 
@@ -90,9 +91,11 @@ class PixelSampler:
         tiles: Tiles | None = None,
         patch_size: int = 0,
         patch_share: float = 0.25,
+        rays_per_image: int | None = None,
     ) -> None:
         self.batch_size = batch_size
         self.patch_size, self.patch_share = patch_size, patch_share
+        self.rays_per_image = rays_per_image
         self._seed = seed
         self._pixels = store.level(level)
         self._table = _table(store, image_ids, level)
@@ -108,13 +111,18 @@ class PixelSampler:
             self._tiles = np.stack([tiles[image_ids[slot]] for slot in self._table.slot])
         self.pixels_per_pass = self.num_pixels * _share_drawn(self._table, self._tiles)
         """As many are drawn in one pass, up to rounding and the place of the masks."""
+        self._chunks = None
+        if rays_per_image is not None:
+            chunks = np.maximum(np.diff(self._table.begin) // rays_per_image, 1)
+            self._chunks = np.concatenate([[0], np.cumsum(chunks)]).astype(np.int64)
         self._epoch, self._counter, self._patches = 0, 0, 0
         self._keys = self._keys_of(0)
 
     @property
     def passes(self) -> float:
         """Passes over the pixels so far; 1.5 is the middle of the second."""
-        return self._epoch + self._counter / int(self._table.begin[-1])
+        positions = self._table.begin if self._chunks is None else self._chunks
+        return self._epoch + self._counter / int(positions[-1])
 
     def state(self) -> dict[str, int]:
         return {
@@ -134,27 +142,42 @@ class PixelSampler:
         self._epoch, self._counter, self._patches = state["epoch"], state["counter"], state["patches"]
         self._keys = self._keys_of(self._epoch)
 
-    def next(self) -> PixelBatch:
-        """The next batch: single pixels, then patches where there is a `patch_size`."""
+    def next(self, central: float = 1.0) -> PixelBatch:
+        """The next batch: single pixels (see `next_pixels`), then patches where there is a `patch_size`."""
         if self.patch_size == 0:
-            return self.next_pixels(self.batch_size)
+            return self.next_pixels(self.batch_size, central)
         area = self.patch_size**2
         count = max(1, int(self.patch_share * self.batch_size) // area)
         patches = self.next_patches(count, self.patch_size)
-        return _joined(self.next_pixels(max(0, self.batch_size - count * area)), patches)
+        return _joined(self.next_pixels(max(0, self.batch_size - count * area), central), patches)
 
-    def next_pixels(self, count: int) -> PixelBatch:
-        """The next `count` valid pixels; they may reach over into the next pass."""
+    def next_pixels(self, count: int, central: float = 1.0) -> PixelBatch:
+        """The next `count` valid pixels; they may reach over into the next pass.
+
+        Below 1 only pixels in the middle `central` of their image's width and height are drawn; the others that this
+        pass has come to are not made up for. Raises UserError where none of them may be drawn.
+        """
         table, valid = self._table, _optional(self._pixels.valid)
         slots, flat = np.empty(count, np.int64), np.empty(count, np.int64)
-        filled = 0
+        filled, barren = 0, 0
         while True:
-            filled, self._counter = draw(
+            before = filled
+            arguments = (
                 *(self._counter, self._keys, self._epoch, filled, table.begin, table.rgb_begin),
-                *(table.width, table.height, valid, self._tiles, slots, flat),
+                *(table.width, table.height, valid, self._tiles, central, slots, flat),
             )
+            if self._chunks is None:
+                filled, self._counter = draw(*arguments)
+            else:
+                filled, self._counter = draw_by_image(*arguments, self._chunks, self.rays_per_image)
             if filled == count:
                 return self._gather(slots, flat, None)
+            barren = barren + 1 if filled == before else 0
+            if barren > CONTEXT_EVERY:
+                raise UserError(
+                    f"Masks hide the middle {central:g} of the width and height of every image. Set "
+                    "dataset.precrop_frac higher, or dataset.precrop_iters=0."
+                )
             self._epoch, self._counter = self._epoch + 1, 0
             self._keys = self._keys_of(self._epoch)
 

@@ -74,11 +74,19 @@ def _is_due(pixel, epoch, width, height, tiles):
 
 
 @njit(cache=True)
-def draw(counter, keys, epoch, filled, begin, rgb_begin, width, height, valid, tiles, slots, flat):
+def _is_central(pixel, width, height, central):
+    """Whether the pixel lies in the middle `central` of the width and of the height."""
+    x, y = pixel % width + 0.5, pixel // width + 0.5
+    return abs(2 * x / width - 1) <= central and abs(2 * y / height - 1) <= central
+
+
+@njit(cache=True)
+def draw(counter, keys, epoch, filled, begin, rgb_begin, width, height, valid, tiles, central, slots, flat):
     """Fills `slots` (rows of the table) and `flat` (rows of the level's rgb) from place `filled` on.
 
     `tiles` [rows, t, t], where not empty, tells the pixels of every pass from those that come once in CONTEXT_EVERY
-    passes. Returns how many are filled and the counter after the last position looked at.
+    passes; `central` below 1 leaves out what is not in the middle of its image. Returns how many are filled and the
+    counter after the last position looked at.
     """
     size, bits = begin[-1], num_bits(begin[-1])
     while counter < size and filled < len(slots):
@@ -91,9 +99,44 @@ def draw(counter, keys, epoch, filled, begin, rgb_begin, width, height, valid, t
             continue
         if len(tiles) > 0 and not _is_due(within, epoch, width[row], height[row], tiles[row]):
             continue
+        if central < 1 and not _is_central(within, width[row], height[row], central):
+            continue
         slots[filled] = row
         flat[filled] = place
         filled += 1
+    return filled, counter
+
+
+@njit(cache=True)
+def draw_by_image(
+    counter, keys, epoch, filled, begin, rgb_begin, width, height, valid, tiles, central, slots, flat, chunks, num_rays
+):
+    """As `draw`, but `num_rays` of one image after another; a position is a chunk of an image's own shuffled pixels.
+
+    `chunks` [rows + 1] counts them up. Where a chunk's pixels may not be drawn, those behind them stand in.
+    """
+    num_chunks, chunk_bits = chunks[-1], num_bits(chunks[-1])
+    while counter < num_chunks and filled < len(slots):
+        chunk = permute(counter, keys, num_chunks, chunk_bits)
+        counter += 1
+        row = row_of(chunks, chunk)
+        size = begin[row + 1] - begin[row]
+        row_keys, bits = keys ^ mix(np.uint64(row + 1)), num_bits(size)
+        first, end = (chunk - chunks[row]) * num_rays, min(filled + num_rays, len(slots))
+        for offset in range(size):
+            if filled == end:
+                break
+            within = permute((first + offset) % size, row_keys, size, bits)
+            place = rgb_begin[row] + within
+            if len(valid) > 0 and valid[place] == 0:
+                continue
+            if len(tiles) > 0 and not _is_due(within, epoch, width[row], height[row], tiles[row]):
+                continue
+            if central < 1 and not _is_central(within, width[row], height[row], central):
+                continue
+            slots[filled] = row
+            flat[filled] = place
+            filled += 1
     return filled, counter
 
 

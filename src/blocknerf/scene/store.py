@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from blocknerf.core.config import StageConfig
 from blocknerf.core.errors import UserError
 from blocknerf.core.files import read_json, write_json
 from blocknerf.core.logging import console, log
@@ -29,7 +30,6 @@ from blocknerf.scene.scene import Camera, ImageRecord, Scene
 
 STORE_VERSION = 1
 _PYRAMID = (1, 2, 4)
-_THREADS = 2
 _SAMPLED_PIECES = 64
 _PIECE_BYTES = 4096
 
@@ -71,11 +71,12 @@ class ImageStore:
         self._levels = [_map_level(folder, number, layout) for number, layout in enumerate(layouts)]
 
     @classmethod
-    def open(cls, scene: Scene, downsample: int, folder: Path, progress: bool = True) -> "ImageStore":
+    def open(cls, scene: Scene, downsample: int, folder: Path, progress: bool = True, threads: int = 2) -> "ImageStore":
         """Opens the store in `folder`, making it first where it is missing, damaged or of other photographs.
 
-        Level 0 is the photographs at 1 / `downsample`, levels 1 and 2 at half and a quarter of that. Raises UserError
-        when the disk is full, fewer than two images can be decoded, or `downsample` leaves nothing of an image.
+        Level 0 is the photographs at 1 / `downsample`, levels 1 and 2 at half and a quarter of that; `threads` decode
+        them. Raises UserError when the disk is full, fewer than two images can be decoded, or `downsample` leaves
+        nothing of an image.
         """
         layouts = _layouts(scene, downsample)
         content_hash = _content_hash(scene, downsample)
@@ -83,7 +84,7 @@ class ImageStore:
         stale = _why_stale(folder, manifest, content_hash)
         if stale is not None:
             log.info("%s; decoding %d images into %s.", stale, len(scene.images), folder)
-            _build(folder, scene, layouts, content_hash, progress)
+            _build(folder, scene, layouts, content_hash, progress, threads)
         skipped = [(name, reason) for name, reason in read_json(manifest, "image store")["skipped"]]
         if len(scene.images) - len(skipped) < 2:
             reasons = "; ".join(f"{name}: {reason}" for name, reason in skipped[:8])
@@ -96,6 +97,11 @@ class ImageStore:
 
     def level(self, level: int = 0) -> Level:
         return self._levels[level]
+
+    def longer_sides(self, image_ids: Iterable[str]) -> list[int]:
+        """Of the largest of these images, in pixels, level by level."""
+        ids = tuple(image_ids)
+        return [max(max(layout.sizes[image_id]) for image_id in ids) for layout in self._layouts]
 
     def size(self, image_id: str, level: int = 0) -> tuple[int, int]:
         """(height, width) in pixels."""
@@ -141,6 +147,26 @@ class ImageStore:
     def _view(self, flat: np.ndarray, begin: int, image_id: str, level: int) -> np.ndarray:
         height, width = self.size(image_id, level)
         return flat[begin : begin + height * width].reshape(height, width, *flat.shape[1:])
+
+
+def level_of_stage(stage: StageConfig, longer_sides: list[int]) -> int:
+    """The smallest level whose longer side has the pixels that a stage wants; see StageConfig.resolution.
+
+    Raises UserError where every level is too small.
+    """
+    large_enough = [level for level, side in enumerate(longer_sides) if side >= (stage.resolution or longer_sides[0])]
+    if not large_enough:
+        raise UserError(
+            f"Stage {stage.name!r} of training.stage_training wants images of resolution {stage.resolution}, but the "
+            f"longer side of the largest has {longer_sides[0]} pixels. Lower its resolution, or "
+            "dataset.image_downsample."
+        )
+    return large_enough[-1]
+
+
+def pyramid_sides(camera: Camera, downsample: int) -> list[int]:
+    """Of a camera's pictures in the store: the longer side in pixels, level by level."""
+    return [max(camera.width, camera.height) // (downsample * times) for times in _PYRAMID]
 
 
 def _layouts(scene: Scene, downsample: int) -> list[_Layout]:
@@ -258,12 +284,12 @@ class _Parts:
             path.unlink(missing_ok=True)
 
 
-def _build(folder: Path, scene: Scene, layouts: list[_Layout], content_hash: str, progress: bool) -> None:
+def _build(folder: Path, scene: Scene, layouts: list[_Layout], content_hash: str, progress: bool, threads: int) -> None:
     parts = _Parts(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "manifest.json").unlink(missing_ok=True)
-        skipped = _fill(parts, scene, layouts, progress)
+        skipped = _fill(parts, scene, layouts, progress, threads)
         for stale in folder.glob("level_*.*"):
             stale.unlink()
         parts.finish()
@@ -281,13 +307,13 @@ def _build(folder: Path, scene: Scene, layouts: list[_Layout], content_hash: str
     write_json(folder / "manifest.json", manifest)
 
 
-def _fill(parts: _Parts, scene: Scene, layouts: list[_Layout], progress: bool) -> list[tuple[str, str]]:
+def _fill(parts: _Parts, scene: Scene, layouts: list[_Layout], progress: bool, threads: int) -> list[tuple[str, str]]:
     for number, layout in enumerate(layouts):
         parts.create(f"level_{number}.directions", layout.num_directions * 12)
     unseen: dict[tuple[str, int], np.ndarray] = {}
     with Progress(*_COLUMNS, console=console, disable=not progress, transient=True) as bars:
         tasks = [partial(_store_directions, parts, key, camera, layouts) for key, camera in scene.cameras.items()]
-        for found in _in_parallel(tasks, bars, "Cameras"):
+        for found in _in_parallel(tasks, threads, bars, "Cameras"):
             unseen.update(found)
         any_invalid = bool(unseen) or any(image.mask_paths for image in scene.images)
         for number, layout in enumerate(layouts):
@@ -295,12 +321,12 @@ def _fill(parts: _Parts, scene: Scene, layouts: list[_Layout], progress: bool) -
             if any_invalid:
                 parts.create(f"level_{number}.valid", layout.num_pixels)
         tasks = [partial(_store_image, parts, image, layouts, unseen, any_invalid) for image in scene.images]
-        problems = _in_parallel(tasks, bars, "Photographs")
-        _fill_depth(parts, scene, layouts, bars)
+        problems = _in_parallel(tasks, threads, bars, "Photographs")
+        _fill_depth(parts, scene, layouts, threads, bars)
         return [(image.name, why) for image, why in zip(scene.images, problems, strict=True) if why is not None]
 
 
-def _fill_depth(parts: _Parts, scene: Scene, layouts: list[_Layout], bars: Progress) -> None:
+def _fill_depth(parts: _Parts, scene: Scene, layouts: list[_Layout], threads: int, bars: Progress) -> None:
     """Raises UserError where images name depth maps and none can be used; one alone is only named."""
     images = [image for image in scene.images if image.depth_path is not None]
     if not images:
@@ -308,7 +334,7 @@ def _fill_depth(parts: _Parts, scene: Scene, layouts: list[_Layout], bars: Progr
     for number, layout in enumerate(layouts):
         parts.create(f"level_{number}.depth_z", layout.num_pixels * 4)  # zeros: unknown
     tasks = [partial(_store_depth, parts, image, scene.cameras[image.camera_key], layouts) for image in images]
-    problems = [problem for problem in _in_parallel(tasks, bars, "Depth maps") if problem is not None]
+    problems = [problem for problem in _in_parallel(tasks, threads, bars, "Depth maps") if problem is not None]
     if len(problems) == len(images):
         raise UserError(
             f"dataset.use_depth is true, but no depth map of {scene.root} can be used: {problems[0]}. "
@@ -321,9 +347,9 @@ def _fill_depth(parts: _Parts, scene: Scene, layouts: list[_Layout], bars: Progr
 _COLUMNS = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
 
 
-def _in_parallel(tasks: list[Callable[[], Any]], bars: Progress, title: str) -> Iterable[Any]:
+def _in_parallel(tasks: list[Callable[[], Any]], threads: int, bars: Progress, title: str) -> Iterable[Any]:
     """Results in the order of the tasks. A task keeps its pixels to itself, so memory holds one image a thread."""
-    with ThreadPoolExecutor(_THREADS) as pool:
+    with ThreadPoolExecutor(threads) as pool:
         yield from bars.track(pool.map(lambda task: task(), tasks), len(tasks), description=title)
 
 

@@ -14,7 +14,7 @@ PROPOSAL_RATE_RATIO = 10.0  # log densities are in nats: they must move further 
 
 
 class BlockOptimizer:
-    """Holds every moment; `state` and `restore` are exact."""
+    """Holds every moment; `state` and `restore` are exact. What is frozen (`BlockNeRF.learn`) keeps its moments."""
 
     def __init__(self, model: BlockNeRF, config: TrainingConfig):
         self.step_count = 0
@@ -26,27 +26,24 @@ class BlockOptimizer:
         }
         for name, table in model.field.row_tables().items():
             table.gradient = self.gradients[name]
-        networks = model.field.networks()
-        groups = [{"params": networks, "weight_decay": config.weight_decay, "name": "nerf"}]
-        if model.appearance is not None and model.appearance.residuals is not None:
-            groups.append({"params": [model.appearance.residuals], "weight_decay": 0.0, "name": "appearance"})
-        if model.poses is not None:
-            groups.append({"params": list(model.poses.parameters()), "weight_decay": 0.0, "name": "pose"})
-        if model.visibility is not None:
-            learned = model.visibility.parameters_to_learn()
-            groups.append({"params": learned, "weight_decay": 0.0, "name": "visibility"})
+        components = model.components()
+        groups = [
+            {"params": parameters, "weight_decay": config.weight_decay if name == "nerf" else 0.0, "name": name}
+            for name, parameters in components.items()
+        ]
         self.dense = torch.optim.Adam(groups, lr=config.nerf_lr, betas=(0.9, 0.99), eps=1e-15, fused=True)
-        self.clipped = networks
+        self.clipped = components["nerf"]
 
     def step(self, rates: dict[str, float]) -> float:
-        """Applies and clears all gradients; returns the networks' gradient norm before clipping."""
-        self.step_count += 1
+        """Applies and clears all gradients; `rates` by component. Returns the networks' norm before clipping."""
+        field_learns = any(parameter.requires_grad for parameter in self.clipped)
+        self.step_count += field_learns
         norm = float(nn.utils.clip_grad_norm_(self.clipped, self.config.gradient_clip_norm))
         for group in self.dense.param_groups:
             group["lr"] = rates[group["name"]]
         self.dense.step()
         self.dense.zero_grad(set_to_none=True)
-        for name, values in self.tables.items():
+        for name, values in self.tables.items() if field_learns else ():
             rate = rates["nerf"] * (PROPOSAL_RATE_RATIO if name == "proposal" else 1.0)
             sparse_adam_step(values, self.gradients[name], *self.moments[name], self.step_count, rate)
         return norm

@@ -323,7 +323,9 @@ def _send_progress(messages: Queue, block_id: str, progress: Progress) -> None:
 
 
 def _open_store(run: Run, progress: bool) -> ImageStore:
-    return ImageStore.open(run.scene, run.config.dataset.image_downsample, run.output_dir / "store", progress)
+    dataset = run.config.dataset
+    folder = run.output_dir / "store"
+    return ImageStore.open(run.scene, dataset.image_downsample, folder, progress, dataset.num_workers)
 
 
 def _drain(messages: Queue):

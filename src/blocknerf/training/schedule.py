@@ -1,5 +1,7 @@
 """Learning rates over a run."""
 
+import math
+
 from blocknerf.core.config import TrainingConfig
 
 POSES_HOLD = 0.8
@@ -7,21 +9,46 @@ VISIBILITY_WARMUP = 0.1
 """Shares of the run."""
 
 
-def learning_rates(config: TrainingConfig, step: int, progress: float) -> dict[str, float]:
-    """Rates by optimiser group at `step` (from 0), when `progress` in [0, 1] of the run is behind.
+class BlockNeRFScheduler:
+    """A rate for each optimiser group, as a pure function of where a run stands: there is no state to save.
 
-    A linear warm-up over `lr_warmup_steps`, then exponential decay to `lr_final_ratio` of the start. `progress`
-    follows the clock where the run is bounded by it, so that every run ends at its lowest rate. Poses keep their rate
-    until POSES_HOLD: they can only follow the field, which forgets where it saw things before as it is refined.
-    Visibility warms up over a share of the run, because it has nothing to learn from before there is a density.
+    Rates change with every step. Where on its curve a rate stands is told by `share`, the share of the run's epochs
+    that is behind. It follows the clock where the run is bounded by it, so that every run ends at its lowest rates.
     """
-    progress = max(progress, 0.0)
-    warmup = min(1.0, (step + 1) / max(config.lr_warmup_steps, 1))
-    decay = config.lr_final_ratio ** min(progress, 1.0)
-    late = config.lr_final_ratio ** min(max((progress - POSES_HOLD) / (1 - POSES_HOLD), 0.0), 1.0)
-    return {
-        "nerf": config.nerf_lr * warmup * decay,
-        "appearance": config.appearance_lr * warmup * decay,
-        "pose": config.pose_lr * warmup * late,
-        "visibility": config.visibility_lr * decay * min(1.0, progress / VISIBILITY_WARMUP),
-    }
+
+    def __init__(self, config: TrainingConfig):
+        self.config = config
+
+    def rates(self, step: int, share: float) -> dict[str, float]:
+        """Rates at `step` (from 0), when `share` in [0, 1] of the epochs is behind.
+
+        Every group but visibility warms up linearly over `lr_warmup_steps`; visibility does so over a share of the
+        run, because it has nothing to learn from before there is a density.
+        """
+        share = min(max(share, 0.0), 1.0)
+        warmup = min(1.0, (step + 1) / max(self.config.lr_warmup_steps, 1))
+        curves = self._milestones(share) if self.config.lr_decay_steps else self._exponential(share)
+        return {
+            "nerf": self.config.nerf_lr * warmup * curves["nerf"],
+            "appearance": self.config.appearance_lr * warmup * curves["appearance"],
+            "pose": self.config.pose_lr * warmup * curves["pose"],
+            "visibility": self.config.visibility_lr * curves["visibility"] * min(1.0, share / VISIBILITY_WARMUP),
+        }
+
+    def _exponential(self, share: float) -> dict[str, float]:
+        """To `lr_final_ratio` of the start.
+
+        Poses keep their rate until POSES_HOLD: they can only follow the field, which forgets where it saw things
+        before as it is refined.
+        """
+        ratio = self.config.lr_final_ratio
+        decay, late = ratio**share, ratio ** max((share - POSES_HOLD) / (1 - POSES_HOLD), 0.0)
+        return {"nerf": decay, "appearance": decay, "pose": late, "visibility": decay}
+
+    def _milestones(self, share: float) -> dict[str, float]:
+        """By `lr_decay_rate` at each of `lr_decay_steps`: poses at once there, all others smoothly over the run."""
+        milestones, rate = self.config.lr_decay_steps, self.config.lr_decay_rate
+        final = rate ** len(milestones)
+        passed = sum(share >= epoch / self.config.num_epochs for epoch in milestones)
+        cosine = final + (1 - final) * (1 + math.cos(math.pi * share)) / 2
+        return {"nerf": final**share, "appearance": cosine, "pose": rate**passed, "visibility": final**share}

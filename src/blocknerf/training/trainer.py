@@ -16,7 +16,7 @@ from blocknerf.city.pictures import to_bytes, write_png
 from blocknerf.core.config import Config
 from blocknerf.core.errors import UserError
 from blocknerf.core.logging import log
-from blocknerf.core.seeds import generator
+from blocknerf.core.seeds import derive_seed, generator
 from blocknerf.core.types import Exposures
 from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.models.model_parallel import ModelParallelBlockNeRF
@@ -31,7 +31,8 @@ from blocknerf.training.metrics import CLOCK, TrainingMetrics
 from blocknerf.training.neighbours import NEIGHBOURS, Shown
 from blocknerf.training.optimizer import BlockOptimizer
 from blocknerf.training.pose_setup import place_poses
-from blocknerf.training.schedule import learning_rates
+from blocknerf.training.schedule import BlockNeRFScheduler
+from blocknerf.training.stages import ProgressiveTrainer
 from blocknerf.training.validation import (
     ValidationView,
     evenly_picked,
@@ -87,8 +88,8 @@ class BlockNeRFTrainer:
         """`tiles`: which parts of its images the block is to learn first; none: all alike (see PixelSampler).
 
         Checkpoints go to `checkpoint_dir`, none: `folder`; pictures of validations to `render_dir`, none: there are
-        none. A checkpoint of a scene that this one has grown from may be gone on with. `shown` is
-        what neighbours show, where blocks learn side by side.
+        none. A checkpoint of a scene that this one has grown from may be gone on with. `shown` is what neighbours
+        show, where blocks learn side by side.
         """
         self.config, self.spec, self.store = config, spec, store
         self.scene_hash, self.folder, self.report = scene_hash, folder, report
@@ -105,15 +106,11 @@ class BlockNeRFTrainer:
         self.optimizer = BlockOptimizer(self.model, settings)
         self.memory = MemoryOptimizer(self.model, self.optimizer, settings, config.dataset.batch_size)
         self.loss = BlockNeRFLoss(settings)
-        dataset = config.dataset
-        self.sampler = PixelSampler(
-            *(store, self.image_ids, dataset.batch_size, settings.seed),
-            tiles=tiles,
-            patch_size=dataset.patch_size if config.needs_patches else 0,
-            patch_share=dataset.patch_share,
-        )
-        self.steps_per_epoch = math.ceil(self.sampler.pixels_per_pass / config.dataset.batch_size)
-        all_epochs = math.ceil(settings.num_epochs * self.steps_per_epoch)
+        self.tiles = tiles
+        self.scheduler = BlockNeRFScheduler(settings)
+        sides = store.longer_sides(self.image_ids)
+        self.stages = ProgressiveTrainer(settings, sides, lambda level: self._steps_per_epoch(self._sampler(level, 0)))
+        all_epochs = self.stages.total_steps
         self.total_steps = min(all_epochs, settings.max_steps or all_epochs)
         self.budget_s = math.inf if settings.max_minutes is None else 60 * settings.max_minutes
         self.step = 0
@@ -121,10 +118,10 @@ class BlockNeRFTrainer:
         self.recent_mse: float | None = None
         self.metrics = TrainingMetrics(config, folder, tensorboard_dir)
         self.render_dir = render_dir
+        self._enter_stage(0)
         self.parts = {
             "model": ModuleState(self.model),
             "optimizer": self.optimizer,
-            "sampler": self.sampler,
             "memory": self.memory,
             "metrics": self.metrics,
             "trainer": self,
@@ -189,11 +186,13 @@ class BlockNeRFTrainer:
         return self.checkpoint.resume(name)
 
     def state(self) -> dict[str, Any]:
-        own = {"step": self.step, "spent_s": self.spent_s, "recent_mse": self.recent_mse}
-        return {**own, "rng": self.rng.get_state()}
+        own = {"step": self.step, "spent_s": self.spent_s, "recent_mse": self.recent_mse, "stage": self.stage}
+        return {**own, "sampler": self.sampler.state(), "rng": self.rng.get_state()}
 
     def restore(self, state: dict[str, Any]) -> None:
         self.step, self.spent_s, self.recent_mse = state["step"], state["spent_s"], state["recent_mse"]
+        self._enter_stage(state["stage"])
+        self.sampler.restore(state["sampler"])
         self.rng.set_state(state["rng"])
 
     def _or_warn(self, write: Callable[[], None]) -> None:
@@ -203,18 +202,54 @@ class BlockNeRFTrainer:
         except UserError as error:
             log.warning("Block %s goes on unsaved. %s", self.spec.id, error)
 
+    def _sampler(self, level: int, stage: int) -> PixelSampler:
+        dataset, seed = self.config.dataset, self.config.training.seed
+        return PixelSampler(
+            *(self.store, self.image_ids, dataset.batch_size),
+            seed if stage == 0 else derive_seed(seed, "stage", stage),
+            level,
+            self.tiles,
+            patch_size=dataset.patch_size if self.config.needs_patches else 0,
+            patch_share=dataset.patch_share,
+            rays_per_image=dataset.num_rays_per_image,
+        )
+
+    def _steps_per_epoch(self, sampler: PixelSampler) -> int:
+        return math.ceil(sampler.pixels_per_pass / self.config.dataset.batch_size)
+
+    def _enter_stage(self, number: int) -> None:
+        """Draws from the stage's level from its first pixel on, and lets its components learn."""
+        stage = self.stages.stages[number]
+        self.stage = number
+        self.sampler = self._sampler(stage.level, number)
+        self.steps_per_epoch = self._steps_per_epoch(self.sampler)
+        self.model.learn(stage.config.components)
+        if self.stages.enabled:
+            log.info(
+                "Block %s, step %d: stage %r, images of up to %d pixels a side, learns %s.",
+                *(self.spec.id, self.step, stage.config.name, self.store.longer_sides(self.image_ids)[stage.level]),
+                ", ".join(stage.config.components),
+            )
+
+    def _rates(self) -> dict[str, float]:
+        return self.scheduler.rates(self.step, self.stages.epoch_share(self.fraction))
+
     def _train_step(self) -> tuple[dict[str, Tensor], float]:
-        batch = self.sampler.next()
+        reached = self.stages.stage_at(self.fraction)
+        if reached > self.stage:  # never back: a longer budget may put a resumed block into a stage that is behind it
+            self._enter_stage(reached)
+        dataset = self.config.dataset
+        batch = self.sampler.next(dataset.precrop_frac if self.step < dataset.precrop_iters else 1.0)
+        self.model.take_samples(self.stages.stages[self.stage].config.num_samples)
         self.model.advance(self.fraction)
         rng = self.rng if self.config.block_nerf.perturb_samples else None
         terms = self.memory.backward(batch, lambda part: self._loss_of(part, rng), rng)
-        rates = learning_rates(self.config.training, self.step, self.fraction)
         is_whole, norm = self.memory.gradients_are_finite(), 0.0
         if self._shows_pictures(self.step + 1):
             gradients = self.optimizer.gradients_by_name(self.model)
             self.metrics.histograms(((f"gradient/{name}", of_it) for name, of_it in gradients), self.step + 1)
         if is_whole:
-            norm = self.optimizer.step(rates)
+            norm = self.optimizer.step(self._rates())
         else:
             self.optimizer.clear()
         self.step += 1
@@ -250,9 +285,9 @@ class BlockNeRFTrainer:
     def _log(self, terms: dict[str, Tensor], norm: float) -> None:
         progress = self._progress()
         self.report(progress)
-        rates = learning_rates(self.config.training, self.step, self.fraction)
+        learning = self.stages.stages[self.stage].config.components
         figures = {f"loss/{name}": float(term) for name, term in terms.items()}
-        figures |= {f"rate/{name}": rate for name, rate in rates.items()}
+        figures |= {f"rate/{name}": rate for name, rate in self._rates().items() if name in learning}
         figures |= {"train/psnr": progress.train_psnr, "train/gradient_norm": norm}
         figures |= {f"{CLOCK}rays_per_s": progress.rays_per_s, f"{CLOCK}spent_s": self.spent_s}
         self.metrics.log(figures, self.step)
@@ -282,13 +317,20 @@ class BlockNeRFTrainer:
         candidates = [image_id for image_id in self.spec.test_images if image_id in self.store.records]
         return evenly_picked(candidates, self.config.validation.num_val_images)
 
+    def _render_test_views(self, image_ids: list[str]) -> list[ValidationView]:
+        self.model.take_samples(None)
+        return [
+            render_test_view(self.model, self.store, image_id, self.config.dataset.val_batch_size)
+            for image_id in image_ids
+        ]
+
     def _show_pictures(self) -> None:
-        for image_id in self._test_images()[:1]:
-            self.metrics.images(render_test_view(self.model, self.store, image_id).panels, self.step)
+        for view in self._render_test_views(self._test_images()[:1]):
+            self.metrics.images(view.panels, self.step)
 
     def _validate(self) -> float | None:
         """Mean PSNR of the validation's test images; keeps the best weights. Writes pictures where they are wanted."""
-        views = [render_test_view(self.model, self.store, image_id) for image_id in self._test_images()]
+        views = self._render_test_views(self._test_images())
         self._or_warn(lambda: self._write_pictures(views))
         for view in views[:1]:
             self.metrics.images(view.panels, self.step)

@@ -41,7 +41,9 @@ class ValidationView:
         }
 
 
-def render_test_view(model: BlockNeRF, store: ImageStore, image_id: str) -> ValidationView:
+def render_test_view(
+    model: BlockNeRF, store: ImageStore, image_id: str, rays_at_once: int | None = None
+) -> ValidationView:
     record = store.records[image_id]
     code = model.code_for(None, record.drive, exposure=record.exposure)
     rays = model.refined_rays(store.rays(image_id), drive=record.drive)
@@ -49,7 +51,7 @@ def render_test_view(model: BlockNeRF, store: ImageStore, image_id: str) -> Vali
         record,
         truth=torch.from_numpy(store.rgb(image_id).astype(np.float32) / 255),
         valid=torch.from_numpy(store.valid(image_id).copy()),
-        render=model.render(rays, code).reshape(*store.size(image_id)),
+        render=model.render(rays, code, rays_at_once).reshape(*store.size(image_id)),
     )
 
 

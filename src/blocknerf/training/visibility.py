@@ -49,8 +49,11 @@ def visibility_loss(
     """Cross-entropy of the block's visibility network on `rays`, and on random pairs where there is a generator.
 
     `composited` is what became of the rays. Gradients reach the network alone. The minimum is that of the paper's
-    squared error, the mean transmittance; but what is wrong and sure of it still gets a gradient.
+    squared error, the mean transmittance; but what is wrong and sure of it still gets a gradient. Where the network is
+    frozen, nothing is counted either, and the loss is 0.
     """
+    if not any(parameter.requires_grad for parameter in model.visibility_network().parameters_to_learn()):
+        return composited.weights.new_zeros(())
     sights = _gather_sights(model, rays, composited, rng)
     logits = model.visibility_network().logits(sights.points, sights.directions, sights.distances, rng)
     return binary_cross_entropy_with_logits(logits, sights.transmittance)

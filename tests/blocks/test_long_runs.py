@@ -1,0 +1,24 @@
+"""How long a run will take is said before it begins."""
+
+import sys
+from pathlib import Path
+
+from blocknerf.blocks.output import plan_scene
+from blocknerf.cli.plan import print_plan
+from blocknerf.core.config import load_config
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
+from room import write_room
+
+FIELD_OF_DAYS = ("block_nerf.backbone=mlp", "training.num_epochs=1e6", "block_manager.min_images_per_block=1")
+
+
+def test_a_run_of_days_is_said_beforehand(tmp_path, caplog):
+    settings = load_config(None, [*FIELD_OF_DAYS])
+    config, scene, planned = plan_scene(settings, write_room(tmp_path / "room", images=4), tmp_path / "out")
+    print_plan(planned, scene, config)
+    assert "Training will take about" in caplog.text
+    assert "block_nerf.backbone=hash is about a hundred times faster" in caplog.text
+    caplog.clear()
+    print_plan(planned, scene, load_config(None, [*FIELD_OF_DAYS, "training.max_minutes=1"]))
+    assert "Training will take" not in caplog.text

@@ -1,0 +1,63 @@
+"""The documents' flat configuration: names, defaults, their example, and what becomes of each attribute."""
+
+from dataclasses import fields
+from functools import reduce
+
+import pytest
+
+from blocknerf.core.config import load_config
+from blocknerf.core.errors import UserError
+from blocknerf.core.training_config import KEYS, LATER_KEYS, BlockNeRFTrainingConfig
+
+LAUNCH = {"distributed", "world_size", "use_model_parallel"}
+
+
+def test_the_documents_example_runs():
+    config = BlockNeRFTrainingConfig()
+    config.batch_size = 8192
+    config.num_epochs = 300
+    config.distributed = True
+    schema = config.to_config()
+    assert (schema.dataset.batch_size, schema.training.num_epochs) == (8192, 300)
+
+
+def test_every_attribute_goes_somewhere():
+    names = {one.name for one in fields(BlockNeRFTrainingConfig)}
+    assert names == {*KEYS, *LATER_KEYS, *LAUNCH, "visibility_hidden_dim"}
+
+
+@pytest.mark.parametrize("name", KEYS)
+def test_an_attribute_becomes_its_key(name):
+    flat = BlockNeRFTrainingConfig()
+    value = getattr(flat, name)
+    changed = {
+        bool: lambda: not value,
+        list: lambda: [2 * number for number in value] if name == "scene_bounds" else [50, 60],
+        int: lambda: value + 4,
+        float: lambda: value / 2,
+    }[type(value)]()
+    setattr(flat, name, changed)
+    held = reduce(getattr, KEYS[name].split("."), flat.to_config())
+    assert held == (tuple(changed) if isinstance(changed, list) else changed)
+    assert held != reduce(getattr, KEYS[name].split("."), BlockNeRFTrainingConfig().to_config())
+
+
+def test_widths_of_visibility_halve_from_layer_to_layer():
+    flat = BlockNeRFTrainingConfig()
+    assert flat.to_config().visibility_network.hidden_dims == (512, 256, 128)
+    flat.visibility_hidden_dim = 64
+    assert flat.to_config().visibility_network.hidden_dims == (64, 32, 16)
+
+
+def test_what_the_schema_refuses_is_refused_here():
+    flat = BlockNeRFTrainingConfig()
+    flat.batch_size = -1
+    with pytest.raises(UserError, match=r"BlockNeRFTrainingConfig.*dataset\.batch_size"):
+        flat.to_config()
+
+
+@pytest.mark.parametrize("key", LATER_KEYS.values())
+def test_the_schema_does_not_know_what_is_to_come(key):
+    """A key that has come must leave LATER_KEYS for KEYS."""
+    with pytest.raises(UserError, match="unknown key"):
+        load_config(None, [f"{key}=1"])

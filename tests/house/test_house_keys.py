@@ -1,0 +1,357 @@
+"""No dead keys: every key of the schema stands in a table with a change of it and what must then be different.
+
+To add a key, add a line to KEYS: the value it is changed to, and a probe, which turns a configuration into something
+that can be compared (tensors of a few steps, a plan, a city file, what a run does). Where a test elsewhere shows its
+effect, name that test in its place.
+"""
+
+import hashlib
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
+from unittest import mock
+
+import pytest
+from pydantic import BaseModel
+
+from blocknerf.blocks.planner import make_plan
+from blocknerf.city.manifest import manifest_of
+from blocknerf.core.config import Config, StageConfig, load_config
+from blocknerf.core.errors import UserError
+from blocknerf.core.types import Exposures
+from blocknerf.models.poses import PoseRefinementNetwork
+from blocknerf.scene.readers.read import read_scene
+from blocknerf.scene.store import ImageStore
+from blocknerf.training import pose_setup
+from blocknerf.training.run import Run, _open_store
+from blocknerf.training.trainer import BlockNeRFTrainer
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
+from room import write_room
+
+ROOT = Path(__file__).parents[2]
+
+
+class Changed(NamedTuple):
+    """`key=value` on top of `base` must change what `probe` gives."""
+
+    value: str
+    probe: Callable[[Config], object]
+    base: tuple[str, ...] = ()
+    refused: bool = False
+    """What changes is an error."""
+
+
+class Elsewhere(NamedTuple):
+    """FILE::TEST, which names the key."""
+
+    test: str
+
+
+# --- probes ---------------------------------------------------------------------------------------------------------
+
+
+@cache
+def room() -> Path:
+    folder = TemporaryDirectory()
+    KEPT.append(folder)
+    return write_room(Path(folder.name), images=4, width=16, height=12)
+
+
+KEPT: list[TemporaryDirectory] = []
+
+
+def store_of(config: Config) -> ImageStore:
+    factor = config.dataset.image_downsample
+    return ImageStore.open(
+        read_scene(room(), config.dataset), factor, room() / f"store_{factor}", False, config.dataset.num_workers
+    )
+
+
+def captured(config: Config) -> object:
+    scene = read_scene(room(), config.dataset)
+    return [image.name for image in scene.images], store_of(config).size(scene.images[0].id)
+
+
+def planned(config: Config) -> object:
+    plan = make_plan(read_scene(room(), config.dataset), config)
+    return plan.blocks, asdict(manifest_of(plan, config.block_manager))
+
+
+class Watched(BlockNeRFTrainer):
+    """Remembers what it did."""
+
+    def _validate(self, count: int) -> float | None:
+        done = super()._validate(count)
+        self.did.append(("validated", self.step, count, done))
+        return done
+
+    def save(self) -> None:
+        self.did.append(("saved", self.step))
+
+
+def trainer_of(config: Config, folder: Path) -> Watched:
+    scene = read_scene(room(), config.dataset)
+    plan = make_plan(scene, config)
+    stops = {image.id: 0.5 if image.drive == "noon" else -0.5 for image in scene.images}
+    exposures = Exposures(1.0, (-0.5, 0.5), {"noon": 0.5, "dusk": -0.5}, stops)
+    did: list[tuple] = []
+    curves = folder / "curves" if config.logging.use_tensorboard else None
+    trainer = Watched(
+        *(config, plan.blocks[0], store_of(config), plan.scene_hash, folder / "block", curves),
+        report=lambda progress: did.append(("reported", progress.step)),
+        exposures=exposures,
+    )
+    trainer.did = did
+    return trainer
+
+
+def learned(config: Config) -> object:
+    """Every tensor after three steps."""
+    with TemporaryDirectory() as folder:
+        trainer = trainer_of(config, Path(folder))
+        for _ in range(3):
+            trainer._train_step()
+        digest = hashlib.sha256()
+        for name, tensor in trainer.model.state_dict().items():
+            digest.update(f"{name} {tuple(tensor.shape)}".encode() + tensor.numpy().tobytes())
+        return digest.digest()
+
+
+def done(config: Config) -> object:
+    """When a run ends, and what it has done until then."""
+    with TemporaryDirectory() as folder:
+        trainer = trainer_of(config, Path(folder))
+        steps = trainer.train().steps
+        return steps, trainer.did, (Path(folder) / "curves").exists()
+
+
+def rendered_at_once(config: Config) -> object:
+    with TemporaryDirectory() as folder:
+        trainer = trainer_of(config, Path(folder))
+        with mock.patch.object(trainer.model, "composite", wraps=trainer.model.composite) as composite:
+            trainer._validate(1)
+        return [len(call.args[0]) for call in composite.call_args_list]
+
+
+def decoding_threads(config: Config) -> object:
+    scene = read_scene(room(), config.dataset)
+    from concurrent.futures import ThreadPoolExecutor
+
+    with TemporaryDirectory() as folder, mock.patch("blocknerf.scene.store.ThreadPoolExecutor") as pools:
+        pools.side_effect = ThreadPoolExecutor
+        _open_store(Run(config, scene, make_plan(scene, config), Path(folder)), progress=False)
+        return [call.args for call in pools.call_args_list]
+
+
+def extractor(config: Config) -> object:
+    with mock.patch.dict(pose_setup.EXTRACTORS, {"resnet18": mock.Mock(return_value=abs)}):
+        pose_setup.make_extractor(config)
+        return pose_setup.EXTRACTORS["resnet18"].call_args.args[0]
+
+
+def pose_parameters(config: Config) -> object:
+    network = PoseRefinementNetwork(config.pose_refinement, ("a", "b"), ("0", "0"))
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def announced(config: Config) -> object:
+    with TemporaryDirectory() as folder, mock.patch("blocknerf.training.trainer.log.info") as info:
+        trainer_of(config, Path(folder))
+        return [call.args[0] % call.args[1:] for call in info.call_args_list]
+
+
+# --- the table ------------------------------------------------------------------------------------------------------
+
+BASE = (
+    "block_manager.max_blocks=1",
+    "block_manager.min_images_per_block=1",
+    "block_nerf.num_samples_coarse=8",
+    "block_nerf.num_samples_fine=8",
+    "block_nerf.hidden_dim=16",
+    "dataset.batch_size=32",
+    "dataset.test_every=4",
+    "training.max_steps=4",
+    "training.use_visibility_network=false",
+    "logging.use_tensorboard=false",
+)
+HASH = (
+    "block_nerf.backbone=hash",
+    "block_nerf.hash_grid.num_levels=5",
+    "block_nerf.hash_grid.log2_table_rows=8",
+    "block_nerf.proposal_resolution=12",
+)
+MLP = ("block_nerf.backbone=mlp", "block_nerf.num_layers=4", "block_nerf.skip_connections=[1]")
+POSES = (*HASH, "training.use_pose_refinement=true")
+SEES = (*HASH, "training.use_visibility_network=true")
+BLOCKS = ("block_manager.max_blocks=100", "block_manager.block_size=1.5")
+MILESTONES = (*HASH, "training.num_epochs=3", "training.lr_decay_steps=[1]")
+ONE_STAGE = (*HASH, "training.num_epochs=2")
+
+
+def staged(**changed: str) -> str:
+    stage = {"name": "a", "epochs": "2"} | changed
+    return f"{{enable: true, stages: [{{{', '.join(f'{key}: {value}' for key, value in stage.items())}}}]}}"
+
+
+KEYS: dict[str, Changed | Elsewhere] = {
+    "dataset.type": Changed("colmap", captured, refused=True),
+    "dataset.image_downsample": Changed("2", captured),
+    "dataset.num_workers": Changed("5", decoding_threads),
+    "dataset.batch_size": Changed("48", learned, HASH),
+    "dataset.val_batch_size": Changed("50", rendered_at_once, HASH),
+    "dataset.num_rays_per_image": Changed("16", learned, HASH),
+    "dataset.precrop_iters": Changed("2", learned, HASH),
+    "dataset.precrop_frac": Changed("0.8", learned, (*HASH, "dataset.precrop_iters=2")),
+    "dataset.scene_bounds": Changed("[-9, 0, -9, 9, 9, 9]", captured),
+    "dataset.test_every": Changed("2", planned),
+    "dataset.use_masks": Elsewhere("tests/scene/test_scene_colmap.py::test_masks_by_folder_and_of_the_wrong_size"),
+    "dataset.white_background": Changed("true", learned, HASH),
+    "block_manager.placement": Changed("drives", planned, BLOCKS),
+    "block_manager.block_size": Changed("2", planned, BLOCKS),
+    "block_manager.overlap_ratio": Changed("0", planned, BLOCKS),
+    "block_manager.min_images_per_block": Changed("3", planned, BLOCKS),
+    "block_manager.max_blocks": Changed("1", planned, BLOCKS),
+    "block_manager.distance_threshold": Changed("7", planned),
+    "block_manager.divide_by": Changed("surface", planned),
+    "block_manager.visibility_threshold": Changed("0.3", planned),
+    "block_manager.blending": Changed("nearest", planned),
+    "block_manager.blend_power": Changed("2", planned),
+    "block_manager.max_composited": Changed("2", planned),
+    "block_nerf.backbone": Changed("mlp", learned),
+    "block_nerf.white_background": Changed("true", learned, HASH),
+    "block_nerf.hidden_dim": Changed("24", learned, HASH),
+    "block_nerf.num_layers": Changed("5", learned, MLP),
+    "block_nerf.skip_connections": Changed("[2]", learned, MLP),
+    "block_nerf.pos_encoding_levels": Changed("4", learned, MLP),
+    "block_nerf.use_integrated_pos_enc": Changed("false", learned, MLP),
+    "block_nerf.dir_encoding_levels": Changed("2", learned, HASH),
+    "block_nerf.num_samples_coarse": Changed("12", learned, HASH),
+    "block_nerf.num_samples_fine": Changed("12", learned, HASH),
+    "block_nerf.use_hierarchical_sampling": Changed("false", learned, MLP),
+    "block_nerf.perturb_samples": Changed("false", learned, HASH),
+    "block_nerf.density_activation": Changed("softplus", learned, HASH),
+    "block_nerf.rgb_activation": Changed("padded_sigmoid", learned, HASH),
+    "block_nerf.proposal_resolution": Changed("16", learned, HASH),
+    "block_nerf.near_m": Changed("0.5", learned, HASH),
+    "block_nerf.far_m": Changed("50", learned, HASH),
+    "block_nerf.hash_grid.num_levels": Changed("4", learned, HASH),
+    "block_nerf.hash_grid.log2_table_rows": Changed("9", learned, HASH),
+    "block_nerf.hash_grid.base_resolution": Changed("8", learned, HASH),
+    "block_nerf.hash_grid.finest_resolution": Changed("256", learned, HASH),
+    "appearance_embedding.embedding_dim": Changed("8", learned, HASH),
+    "appearance_embedding.num_images": Changed("300", learned, HASH),
+    "appearance_embedding.use_global_appearance": Changed("false", learned, HASH),
+    "appearance_embedding.use_block_appearance": Changed("false", learned, HASH),
+    "exposure_encoding.num_levels": Changed("2", learned, HASH),
+    "pose_refinement.mode": Changed("image", learned, POSES),
+    "pose_refinement.max_translation": Changed("0.5", learned, POSES),
+    "pose_refinement.max_rotation": Changed("0.05", learned, POSES),
+    "pose_refinement.regularization_start": Changed("1", learned, (*POSES, "pose_refinement.regularization_share=0.9")),
+    "pose_refinement.regularization_end": Changed("1", learned, POSES),
+    "pose_refinement.regularization_share": Changed("0.9", learned, POSES),
+    "pose_refinement.coarse_to_fine_share": Changed("0.9", learned, POSES),
+    "pose_refinement.feature_extractor": Changed("another", extractor, refused=True),
+    "pose_refinement.feature_weights": Changed("some.safetensors", extractor),
+    "pose_refinement.hidden_dim": Changed("64", pose_parameters, ("pose_refinement.mode=features",)),
+    "visibility_network.hidden_dims": Changed("[32]", learned, SEES),
+    "visibility_network.use_camera_features": Changed("false", learned, SEES),
+    "visibility_network.use_block_features": Changed("false", learned, SEES),
+    "visibility_network.dropout": Changed("0.5", learned, SEES),
+    "training.num_epochs": Changed("0.1", done, HASH),
+    "training.max_steps": Changed("2", done, HASH),
+    "training.max_minutes": Elsewhere("tests/training/test_training_blocks.py::test_the_clock_bounds_training"),
+    "training.seed": Changed("1", learned, HASH),
+    "training.nerf_lr": Changed("0.1", learned, HASH),
+    "training.appearance_lr": Changed("0.1", learned, HASH),
+    "training.pose_lr": Changed("0.1", learned, POSES),
+    "training.visibility_lr": Changed("0.1", learned, SEES),
+    "training.lr_warmup_steps": Changed("2", learned, HASH),
+    "training.lr_final_ratio": Changed("0.5", learned, HASH),
+    "training.lr_decay_steps": Changed("[1]", learned, HASH),
+    "training.lr_decay_rate": Changed("0.5", learned, MILESTONES),
+    "training.weight_decay": Changed("0.5", learned, HASH),
+    "training.gradient_clip_norm": Changed("0.01", learned, HASH),
+    "training.rgb_loss_weight": Changed("0.5", learned, HASH),
+    "training.interlevel_loss_weight": Changed("0", learned, HASH),
+    "training.coarse_loss_weight": Changed("1", learned, MLP),
+    "training.distortion_loss_weight": Changed("1", learned, HASH),
+    "training.appearance_loss_weight": Changed("1", learned, HASH),
+    "training.visibility_loss_weight": Changed("0", learned, SEES),
+    "training.use_appearance_embedding": Changed("false", learned, HASH),
+    "training.use_exposure_encoding": Changed("false", learned, HASH),
+    "training.use_pose_refinement": Changed("true", learned, HASH),
+    "training.use_visibility_network": Changed("true", learned, HASH),
+    "training.checkpoint_minutes": Changed("1e-9", done, HASH),
+    "training.stage_training.enable": Changed(
+        "false", learned, (*ONE_STAGE, f"training.stage_training={staged(num_samples='4')}")
+    ),
+    "training.stage_training.stages": Changed(
+        "[{name: a, epochs: 2, resolution: 4}]", learned, (*ONE_STAGE, f"training.stage_training={staged()}")
+    ),
+    "validation.val_freq": Changed("0.1", done, HASH),
+    "validation.num_val_images": Changed("1", done, HASH),
+    "logging.log_freq": Changed("2", done, HASH),
+    "logging.use_tensorboard": Changed("true", done, HASH),
+}
+STAGES = {
+    "name": Changed("b", announced, ONE_STAGE),
+    "epochs": Changed("1", learned, ONE_STAGE, refused=True),
+    "resolution": Changed("8", learned, ONE_STAGE),
+    "num_samples": Changed("4", learned, ONE_STAGE),
+    "components": Changed("[nerf]", learned, ONE_STAGE),
+}
+"""Keys of one stage."""
+
+
+def leaves(section: type[BaseModel], prefix: str = "") -> list[str]:
+    found = []
+    for name, field in section.model_fields.items():
+        inner = field.annotation
+        nested = isinstance(inner, type) and issubclass(inner, BaseModel)
+        found += leaves(inner, f"{prefix}{name}.") if nested else [prefix + name]
+    return found
+
+
+def test_every_key_stands_in_the_table():
+    assert sorted(KEYS) == sorted(leaves(Config))
+    assert set(STAGES) == set(StageConfig.model_fields)
+
+
+@cache
+def outcome(probe: Callable[[Config], object], overrides: tuple[str, ...]) -> object:
+    """What the probe gives, or what is said where the configuration is refused."""
+    try:
+        return probe(load_config(None, [*BASE, *overrides]))
+    except UserError as error:
+        return str(error)
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_changing_a_key_changes_something(key):
+    entry = KEYS[key]
+    if isinstance(entry, Elsewhere):
+        path, _, name = entry.test.partition("::")
+        source = (ROOT / path).read_text(encoding="utf-8")
+        assert f"def {name}(" in source
+        assert key.rpartition(".")[2] in source
+    else:
+        before = outcome(entry.probe, entry.base)
+        after = outcome(entry.probe, (*entry.base, f"{key}={entry.value}"))
+        assert not isinstance(before, str)
+        assert isinstance(after, str) is entry.refused, after
+        assert before != after
+
+
+@pytest.mark.parametrize("key", STAGES)
+def test_changing_a_key_of_a_stage_changes_something(key):
+    entry = STAGES[key]
+    before = outcome(entry.probe, (*entry.base, f"training.stage_training={staged()}"))
+    after = outcome(entry.probe, (*entry.base, f"training.stage_training={staged(**{key: entry.value})}"))
+    assert not isinstance(before, str)
+    assert isinstance(after, str) is entry.refused, after
+    assert before != after

@@ -1,0 +1,179 @@
+"""Stages: what they draw from, what learns in them and what does not, where a resumed block goes on."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from blocknerf.blocks.cost import estimate
+from blocknerf.blocks.output import plan_scene
+from blocknerf.core.config import StageConfig, TrainingConfig, load_config
+from blocknerf.core.errors import UserError
+from blocknerf.scene.store import ImageStore, level_of_stage
+from blocknerf.training.run import Run
+from blocknerf.training.stages import ProgressiveTrainer
+from blocknerf.training.trainer import BlockNeRFTrainer
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
+from room import write_room
+
+FIELD = (
+    "block_manager.max_blocks=1",
+    "block_manager.min_images_per_block=1",
+    "block_nerf.num_samples_coarse=8",
+    "block_nerf.num_samples_fine=8",
+    "dataset.batch_size=64",
+    "training.use_pose_refinement=true",
+    "logging.use_tensorboard=false",
+    "validation.num_val_images=0",
+)
+HASH = (
+    "block_nerf.hash_grid.num_levels=2",
+    "block_nerf.hash_grid.log2_table_rows=8",
+    "block_nerf.proposal_resolution=12",
+    "block_nerf.hidden_dim=16",
+)
+MLP = ("block_nerf.num_layers=2", "block_nerf.skip_connections=[]", "block_nerf.hidden_dim=16")
+THREE = """training.stage_training={enable: true, stages: [
+    {name: coarse, epochs: 1, resolution: 8, num_samples: 4, components: [nerf, appearance]},
+    {name: fine, epochs: 1, resolution: 13, components: [appearance, pose]},
+    {name: last, epochs: 1, num_samples: 12, components: [visibility]}]}"""
+COMPONENTS = {
+    "nerf": ("field.",),
+    "appearance": ("appearance.residuals",),
+    "pose": ("poses.shares",),
+    "visibility": ("visibility.",),
+}
+
+
+@pytest.fixture(scope="module")
+def room(tmp_path_factory) -> Path:
+    return write_room(tmp_path_factory.mktemp("room"), images=6)
+
+
+def _trainer(room: Path, out: Path, *overrides: str) -> BlockNeRFTrainer:
+    run = Run(*plan_scene(load_config(None, [*FIELD, *overrides]), room, out), out)
+    store = ImageStore.open(run.scene, 1, out / "store", progress=False)
+    return BlockNeRFTrainer(run.config, run.plan.blocks[0], store, run.plan.scene_hash, out / "blocks" / "000")
+
+
+def _state(trainer: BlockNeRFTrainer) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}
+
+
+def _changed(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> set[str]:
+    moved = [name for name, tensor in after.items() if not torch.equal(tensor, before[name])]
+    found = {part for part, begins in COMPONENTS.items() if any(name.startswith(begins) for name in moved)}
+    assert len(moved) == sum(name.startswith(tuple(begin for p in found for begin in COMPONENTS[p])) for name in moved)
+    return found
+
+
+@pytest.mark.parametrize("backbone", [HASH, MLP], ids=["hash", "mlp"])
+def test_only_a_stages_components_change_and_moments_of_the_others_wait(room, tmp_path, backbone):
+    trainer = _trainer(room, tmp_path, *backbone, THREE, "training.num_epochs=3", "training.weight_decay=0.1")
+    wanted = [{"nerf", "appearance"}, {"appearance", "pose"}, {"visibility"}]
+    ends = [round(end * trainer.total_steps) for end in trainer.stages.ends]
+    for number, end in enumerate(ends):
+        before, moments = _state(trainer), {name: value.clone() for name, value in trainer.optimizer.state().items()}
+        while trainer.step < end:
+            trainer._train_step()
+        assert trainer.stage == number
+        assert _changed(before, _state(trainer)) == wanted[number]
+        if number == 2:  # everything but visibility had moments before, and keeps them
+            after = trainer.optimizer.state()
+            assert len(moments) < len(after)
+            assert all(torch.equal(value, after[name]) for name, value in moments.items())
+
+
+def test_a_stage_draws_from_its_level_with_its_cones_and_samples(room, tmp_path):
+    trainer = _trainer(room, tmp_path, *HASH, THREE, "training.num_epochs=3")
+    levels, radii, samples = [], [], []
+    for end in trainer.stages.ends:
+        while trainer.step < round(end * trainer.total_steps):
+            trainer._train_step()
+        levels.append(trainer.stages.stages[trainer.stage].level)
+        radii.append(float(trainer.sampler.next().rays.radii.mean()))
+        samples.append(trainer.model.field.spacing.num_fine)
+    assert levels == [2, 1, 0]  # longer sides of 8, 16 and 32 pixels
+    assert samples == [4, 8, 12]
+    assert radii[0] == pytest.approx(2 * radii[1], rel=0.1)
+    assert radii[1] == pytest.approx(2 * radii[2], rel=0.1)
+    trainer._validate(1)
+    assert trainer.model.field.spacing.num_fine == 8  # pictures are rendered as the finished block will be
+
+
+@pytest.mark.parametrize("stop", [1, 6, 12])
+def test_stopped_and_resumed_in_any_stage_is_never_stopped(room, tmp_path, stop):
+    settings = (*HASH, THREE, "training.num_epochs=3", "training.max_steps=14", "dataset.num_rays_per_image=20")
+    settings += ("dataset.precrop_iters=3", "training.lr_decay_steps=[1, 2]")
+    whole = _trainer(room, tmp_path / "whole", *settings)
+    first = _trainer(room, tmp_path / "halves", *settings)
+    for _ in range(14):
+        whole._train_step()
+    for _ in range(stop):
+        first._train_step()
+    first.save()
+    second = _trainer(room, tmp_path / "halves", *settings)
+    assert second.resume()
+    assert second.stage == first.stage
+    for _ in range(14 - stop):
+        second._train_step()
+    assert second.sampler.state() == whole.sampler.state()
+    for tensors in (_state, lambda trainer: trainer.optimizer.state()):
+        one, other = tensors(whole), tensors(second)
+        assert one.keys() == other.keys()
+        assert [name for name in one if not torch.equal(one[name], other[name])] == []
+
+
+def _progressive(stages: list[dict], **training) -> ProgressiveTrainer:
+    total = sum(stage["epochs"] for stage in stages)
+    tree = {"num_epochs": total, "stage_training": {"enable": True, "stages": stages}, **training}
+    return ProgressiveTrainer(TrainingConfig.model_validate(tree), [64, 32, 16], lambda level: 16 // 4**level)
+
+
+def test_stages_share_a_run_by_their_steps_and_epochs_are_counted_in_each():
+    progressive = _progressive([{"name": "a", "epochs": 4, "resolution": 16}, {"name": "b", "epochs": 1}])
+    assert [(stage.level, stage.steps) for stage in progressive.stages] == [(2, 4), (0, 16)]
+    assert progressive.total_steps == 20
+    assert [progressive.stage_at(step / 20) for step in (0, 3, 4, 19, 20)] == [0, 0, 1, 1, 1]
+    shares = [progressive.epoch_share(step / 20) for step in range(21)]
+    assert shares[4] == pytest.approx(0.8)
+    assert (shares[0], shares[20]) == (0, 1)
+    assert all(early < late for early, late in zip(shares, shares[1:], strict=False))
+
+
+def test_without_stages_there_is_one_in_which_everything_learns():
+    progressive = ProgressiveTrainer(TrainingConfig(num_epochs=2.5), [64, 32], lambda level: 10)
+    assert progressive.total_steps == 25
+    assert progressive.stages[0].level == 0
+    assert len(progressive.stages[0].config.components) == 4
+    assert progressive.epoch_share(1 / 3) == 1 / 3
+
+
+@pytest.mark.parametrize(("resolution", "level"), [(1, 2), (16, 2), (17, 1), (32, 1), (33, 0), (64, 0), (None, 0)])
+def test_the_level_is_the_smallest_that_is_not_below(resolution, level):
+    assert level_of_stage(StageConfig(name="a", epochs=1, resolution=resolution), [64, 32, 16]) == level
+
+
+def test_a_resolution_above_the_images_is_refused():
+    with pytest.raises(UserError, match=r"Stage 'a'.*resolution 65, but the longer side of the largest has 64 pixels"):
+        _progressive([{"name": "a", "epochs": 1, "resolution": 65}])
+
+
+def test_a_stage_in_which_nothing_learns_is_refused():
+    with pytest.raises(UserError, match=r"Nothing learns in stage 'a'.*pose"):
+        _progressive([{"name": "a", "epochs": 1, "components": ["pose"]}])
+
+
+def test_the_cost_counts_each_stage_by_its_pixels_and_samples(room, tmp_path):
+    def minutes(*overrides: str) -> float:
+        config, scene, plan = plan_scene(load_config(None, [*FIELD, *HASH, *overrides]), room, tmp_path)
+        return estimate(plan.blocks[0], scene, config, cores=1).minutes
+
+    def staged(stage: str) -> float:
+        return minutes("training.num_epochs=4", f"training.stage_training={{enable: true, stages: [{stage}]}}")
+
+    assert staged("{name: a, epochs: 4}") == pytest.approx(minutes("training.num_epochs=4"))
+    assert staged("{name: a, epochs: 4, resolution: 8}") == pytest.approx(minutes("training.num_epochs=0.25"))
+    assert staged("{name: a, epochs: 4, num_samples: 16}") > 1.5 * staged("{name: a, epochs: 4}")
