@@ -15,7 +15,7 @@ from blocknerf.core.errors import UserError
 from blocknerf.core.logging import log
 from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.training.checkpoint import CHECKPOINT, SIDE_BY_SIDE
-from blocknerf.training.neighbours import NEIGHBOURS, Exchange
+from blocknerf.training.neighbours import NEIGHBOURS, Exchange, Shown
 from blocknerf.training.trainer import BlockNeRFTrainer, BlockResult
 
 
