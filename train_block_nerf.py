@@ -4,13 +4,11 @@ python train_block_nerf.py --config configs/street.yaml --data_root SCENE --outp
 """
 
 import argparse
-import logging
 from pathlib import Path
 
 from blocknerf.cli.main import run
 from blocknerf.cli.train import train
 from blocknerf.core.errors import UserError
-from blocknerf.core.logging import log
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -23,7 +21,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--distributed", action="store_true", help="not supported yet")
     parser.add_argument("--local_rank", "--local-rank", type=int, default=0, help="not supported yet")
-    parser.add_argument("--debug", action="store_true", help="log every detail")
+    parser.add_argument("--debug", action="store_true", help="inspect, then train at tiny sizes")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="as in training.max_minutes=5")
     told = parser.parse_args(arguments)
     if isinstance(told.resume, str) and "=" in told.resume and not Path(told.resume).exists():
@@ -33,8 +31,6 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def train_as_told(told: argparse.Namespace) -> None:
-    if told.debug:
-        log.setLevel(logging.DEBUG)
     if told.distributed or told.local_rank:
         raise UserError(
             "Training one block on several devices (--distributed, --local_rank) is not supported yet. "
@@ -48,6 +44,7 @@ def train_as_told(told: argparse.Namespace) -> None:
         config=told.config,
         overrides=tuple(told.overrides),
         resume=told.resume is not None,
+        debug=told.debug,
     )
 
 

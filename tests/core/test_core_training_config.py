@@ -5,9 +5,8 @@ from functools import reduce
 
 import pytest
 
-from blocknerf.core.config import load_config
 from blocknerf.core.errors import UserError
-from blocknerf.core.training_config import KEYS, LATER_KEYS, BlockNeRFTrainingConfig
+from blocknerf.core.training_config import KEYS, BlockNeRFTrainingConfig
 
 LAUNCH = {"distributed", "world_size", "use_model_parallel"}
 
@@ -23,7 +22,7 @@ def test_the_documents_example_runs():
 
 def test_every_attribute_goes_somewhere():
     names = {one.name for one in fields(BlockNeRFTrainingConfig)}
-    assert names == {*KEYS, *LATER_KEYS, *LAUNCH, "visibility_hidden_dim"}
+    assert names == {*KEYS, *LAUNCH, "visibility_hidden_dim"}
 
 
 @pytest.mark.parametrize("name", KEYS)
@@ -54,10 +53,3 @@ def test_what_the_schema_refuses_is_refused_here():
     flat.batch_size = -1
     with pytest.raises(UserError, match=r"BlockNeRFTrainingConfig.*dataset\.batch_size"):
         flat.to_config()
-
-
-@pytest.mark.parametrize("key", LATER_KEYS.values())
-def test_the_schema_does_not_know_what_is_to_come(key):
-    """A key that has come must leave LATER_KEYS for KEYS."""
-    with pytest.raises(UserError, match="unknown key"):
-        load_config(None, [f"{key}=1"])

@@ -85,9 +85,9 @@ def planned(config: Config) -> object:
 class Watched(BlockNeRFTrainer):
     """Remembers what it did."""
 
-    def _validate(self, count: int) -> float | None:
-        done = super()._validate(count)
-        self.did.append(("validated", self.step, count, done))
+    def _validate(self) -> float | None:
+        done = super()._validate()
+        self.did.append(("validated", self.step, len(self._test_images()), done))
         return done
 
     def save(self) -> None:
@@ -134,7 +134,7 @@ def rendered_at_once(config: Config) -> object:
     with TemporaryDirectory() as folder:
         trainer = trainer_of(config, Path(folder))
         with mock.patch.object(trainer.model, "composite", wraps=trainer.model.composite) as composite:
-            trainer._validate(1)
+            trainer._validate()
         return [len(call.args[0]) for call in composite.call_args_list]
 
 
@@ -189,6 +189,7 @@ MLP = ("block_nerf.backbone=mlp", "block_nerf.num_layers=4", "block_nerf.skip_co
 POSES = (*HASH, "training.use_pose_refinement=true")
 SEES = (*HASH, "training.use_visibility_network=true")
 BLOCKS = ("block_manager.max_blocks=100", "block_manager.block_size=1.5")
+PATCHES = (*HASH, "dataset.batch_size=300", "training.rgb_ssim_share=0.5")
 MILESTONES = (*HASH, "training.num_epochs=3", "training.lr_decay_steps=[1]")
 ONE_STAGE = (*HASH, "training.num_epochs=2")
 
@@ -208,6 +209,12 @@ KEYS: dict[str, Changed | Elsewhere] = {
     "dataset.precrop_iters": Changed("2", learned, HASH),
     "dataset.precrop_frac": Changed("0.8", learned, (*HASH, "dataset.precrop_iters=2")),
     "dataset.scene_bounds": Changed("[-9, 0, -9, 9, 9, 9]", captured),
+    "dataset.max_images": Changed("3", captured),
+    "dataset.use_depth": Elsewhere(
+        "tests/scene/test_scene_depth.py::test_one_map_that_cannot_be_read_is_named_and_all_are_an_error"
+    ),
+    "dataset.patch_size": Changed("12", learned, PATCHES),
+    "dataset.patch_share": Changed("1", learned, PATCHES),
     "dataset.test_every": Changed("2", planned),
     "dataset.use_masks": Elsewhere("tests/scene/test_scene_colmap.py::test_masks_by_folder_and_of_the_wrong_size"),
     "dataset.white_background": Changed("true", learned, HASH),
@@ -277,6 +284,15 @@ KEYS: dict[str, Changed | Elsewhere] = {
     "training.weight_decay": Changed("0.5", learned, HASH),
     "training.gradient_clip_norm": Changed("0.01", learned, HASH),
     "training.rgb_loss_weight": Changed("0.5", learned, HASH),
+    "training.rgb_l1_share": Changed("0.5", learned, HASH),
+    "training.rgb_ssim_share": Changed("0.2", learned, PATCHES),
+    "training.depth_loss_weight": Elsewhere(
+        "tests/training/test_training_losses.py::test_the_total_is_the_sum_of_its_weighted_parts_and_a_weight_of_zero_takes_its_part_away"
+    ),
+    "training.consistency_loss_weight": Elsewhere(
+        "tests/training/test_training_losses.py::test_the_total_is_the_sum_of_its_weighted_parts_and_a_weight_of_zero_takes_its_part_away"
+    ),
+    "training.regularization_weight": Changed("0.1", learned, HASH),
     "training.interlevel_loss_weight": Changed("0", learned, HASH),
     "training.coarse_loss_weight": Changed("1", learned, MLP),
     "training.distortion_loss_weight": Changed("1", learned, HASH),
@@ -286,6 +302,15 @@ KEYS: dict[str, Changed | Elsewhere] = {
     "training.use_exposure_encoding": Changed("false", learned, HASH),
     "training.use_pose_refinement": Changed("true", learned, HASH),
     "training.use_visibility_network": Changed("true", learned, HASH),
+    "training.use_mixed_precision": Elsewhere(
+        "tests/training/test_training_memory.py::test_half_precision_is_near_the_whole_and_not_it"
+    ),
+    "training.use_gradient_checkpointing": Elsewhere(
+        "tests/training/test_training_memory.py::test_activations_computed_again_are_not_kept"
+    ),
+    "training.memory_limit_gb": Elsewhere(
+        "tests/training/test_training_memory.py::test_a_limit_is_kept_while_training"
+    ),
     "training.checkpoint_minutes": Changed("1e-9", done, HASH),
     "training.stage_training.enable": Changed(
         "false", learned, (*ONE_STAGE, f"training.stage_training={staged(num_samples='4')}")

@@ -1,7 +1,6 @@
 """The documents' script: its flags, and what it says where a flag cannot be followed."""
 
 import importlib.util
-import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from blocknerf.core.errors import UserError
-from blocknerf.core.logging import log
 
 SCRIPT = Path(__file__).parents[2] / "train_block_nerf.py"
 
@@ -51,6 +49,7 @@ def test_flags_reach_the_trainer(script, calls):
             "config": Path("c.yaml"),
             "overrides": ("training.max_minutes=5", "training.seed=1"),
             "resume": False,
+            "debug": False,
         }
     ]
 
@@ -92,10 +91,9 @@ def test_what_is_not_supported_yet_is_said_and_not_ignored(script, calls, flags)
     assert calls == []
 
 
-def test_debug_shows_every_detail(script, calls, monkeypatch):
-    monkeypatch.setattr(log, "level", logging.INFO)
+def test_debug_reaches_the_trainer(script, calls):
     start(script, "--debug")
-    assert log.isEnabledFor(logging.DEBUG)
+    assert calls[0]["debug"] is True
 
 
 def test_help_and_a_bad_path_from_the_shell(tmp_path):

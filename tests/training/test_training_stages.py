@@ -99,7 +99,7 @@ def test_a_stage_draws_from_its_level_with_its_cones_and_samples(room, tmp_path)
     assert samples == [4, 8, 12]
     assert radii[0] == pytest.approx(2 * radii[1], rel=0.1)
     assert radii[1] == pytest.approx(2 * radii[2], rel=0.1)
-    trainer._validate(1)
+    trainer._validate()
     assert trainer.model.field.spacing.num_fine == 8  # pictures are rendered as the finished block will be
 
 

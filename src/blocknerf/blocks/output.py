@@ -103,7 +103,8 @@ def check_output(output_dir: Path, hash_of_scene: str, config: Config) -> None:
         root, known_hash = _read_scene_json(output_dir)
         if known_hash != hash_of_scene:
             raise UserError(
-                f"{output_dir} belongs to another scene (that of {root}, or the capture has changed since). "
+                f"{output_dir} belongs to another scene (that of {root}, or the capture or "
+                "dataset.max_images has changed since). "
                 "Give another --output-dir, or the --data-root that it was made from; where images were added, "
                 "--blocks with --update."
             )

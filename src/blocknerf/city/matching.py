@@ -194,7 +194,7 @@ def seen_by_both(a: BlockNeRF, b: BlockNeRF, rays: RayBatch) -> Float[Tensor, " 
 
 def _find_overlap(city: City, pair: tuple[str, str], scene: Scene) -> Overlap | None:
     a, b = (_model(city, block_id) for block_id in pair)
-    views, tiles = zip(*(_coarse_rays(scene, image) for image in _cameras_between(city, pair, scene)), strict=True)
+    views, tiles = zip(*(_coarse_rays(scene, image) for image in cameras_between(city, pair, scene)), strict=True)
     scores = [seen_by_both(a, b, view) for view in views]
     best = sorted(range(len(views)), key=lambda i: -float(scores[i].mean()))[: 2 * PLACES]
     fitted, measured = best[0::2], best[1::2] or best
@@ -212,7 +212,7 @@ def _parts(view: RayBatch, tiles: Int[Tensor, " rays"], scores: Float[Tensor, " 
     return [view[row] for row in rows if len(row) >= FEWEST_IN_PART]
 
 
-def _cameras_between(city: City, pair: tuple[str, str], scene: Scene) -> list[ImageRecord]:
+def cameras_between(city: City, pair: tuple[str, str], scene: Scene) -> list[ImageRecord]:
     """Training images of either block whose cameras are nearest to both: those that both learned first."""
     learned = [set(city.meta(block_id)["image_ids"]) for block_id in pair]
     anchors = [torch.tensor(city.anchor(block_id), dtype=torch.float64) for block_id in pair]

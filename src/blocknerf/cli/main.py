@@ -14,6 +14,7 @@ def main(arguments: list[str] | None = None) -> None:
     from blocknerf.cli.config import config
     from blocknerf.cli.evaluate import evaluate
     from blocknerf.cli.export import export
+    from blocknerf.cli.inspect import inspect
     from blocknerf.cli.masks import masks
     from blocknerf.cli.plan import plan
     from blocknerf.cli.render import render
@@ -22,7 +23,7 @@ def main(arguments: list[str] | None = None) -> None:
 
     commands = {
         "synth": synth, "masks": masks, "plan": plan, "train": train, "align": align, "render": render,
-        "evaluate": evaluate, "export": export, "config": config,
+        "evaluate": evaluate, "inspect": inspect, "export": export, "config": config,
     }  # fmt: skip
     run(
         lambda: tyro.extras.subcommand_cli_from_dict(

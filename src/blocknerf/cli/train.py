@@ -1,5 +1,7 @@
 """`blocknerf train`: every block of the plan, or some of them."""
 
+import logging
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -7,7 +9,7 @@ import tyro
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
-from blocknerf.core.config import load_config
+from blocknerf.core.config import Config, load_config
 from blocknerf.core.errors import UserError
 from blocknerf.core.logging import console, log, start_logging
 
@@ -23,6 +25,7 @@ def train(
     overwrite: bool = False,
     update: bool = False,
     side_by_side: bool = False,
+    debug: bool = False,
 ) -> None:
     """Trains every block of a scene; each is a field of its own with files of its own.
 
@@ -44,6 +47,8 @@ def train(
         side_by_side: Train all blocks at the same time, and let neighbours show each other what they see of the places
             that both reach; training.consistency_loss_weight, as in 0.5, says how much they are to agree. Under
             torchrun every process trains its share of the blocks.
+        debug: Try everything out within a minute: inspect the scene and the first block as `blocknerf inspect` does,
+            then train a few small images at tiny sizes, log every detail, and stop where a gradient first becomes NaN.
     """
     from blocknerf.blocks.output import plan_scene, update_scene
     from blocknerf.cli.align import align_updated
@@ -56,6 +61,8 @@ def train(
         group.wait()  # until the first has planned
     block_ids = _block_ids(blocks)
     settings = load_config(base_config(config, output_dir, resume or update), overrides)
+    if debug:
+        settings = _debug_settings(settings, data_root, update, jobs)
     if update:
         _check_update(output_dir, block_ids, resume or overwrite, side_by_side)
         settings, scene, planned = update_scene(settings, data_root, output_dir, block_ids)
@@ -64,10 +71,12 @@ def train(
     if group.is_first:
         start_logging(output_dir / settings.output.log_dir / "train.log")
         print_plan(planned, scene, settings)
+        if debug:
+            _inspect_start(settings, scene, planned, output_dir)
         group.wait()
     else:
         start_logging(output_dir / settings.output.log_dir / f"train_{group.rank}.log", to_console=False)
-    with _progress_bars(shown=group.is_first) as bars:
+    with _anomalies_found(debug), _progress_bars(shown=group.is_first) as bars:
         tasks = {}
 
         def report(block_id, progress):
@@ -94,6 +103,33 @@ def base_config(config: Path | None, output_dir: Path, resume: bool) -> Path | N
     """The file that overrides are applied to: what --resume goes on with is the folder's own, unless one is given."""
     own = output_dir / "config.json"
     return own if config is None and resume and own.is_file() else config
+
+
+def _debug_settings(settings: Config, data_root: Path, update: bool, jobs: int) -> Config:
+    """Tiny ones, and every detail in the log."""
+    from blocknerf.diagnostics.tiny import tiny_config
+    from blocknerf.scene.readers.read import read_scene
+
+    if update or jobs > 1:
+        raise UserError(
+            "--debug trains tiny blocks one after the other in this process; it goes with neither --update nor --jobs."
+        )
+    log.setLevel(logging.DEBUG)
+    return tiny_config(settings, read_scene(data_root, settings.dataset))
+
+
+def _inspect_start(settings, scene, planned, output_dir: Path) -> None:
+    from blocknerf.cli.inspect import print_inspection
+    from blocknerf.diagnostics.inspection import inspect_start
+
+    print_inspection(inspect_start(settings, scene, planned, output_dir))
+
+
+def _anomalies_found(debug: bool):
+    """Where a gradient becomes NaN, torch names the forward operation that it belongs to."""
+    from torch.autograd import set_detect_anomaly
+
+    return set_detect_anomaly(True) if debug else nullcontext()
 
 
 def _check_update(output_dir: Path, block_ids: tuple[str, ...], otherwise: bool, side_by_side: bool) -> None:

@@ -59,6 +59,8 @@ class DatasetConfig(Section):
     out; none: all are taken."""
     test_every: Annotated[int, Field(ge=0)] = 8
     """Every Nth image by name is a test image, unless the scene names its own; 0 keeps none."""
+    max_images: Annotated[int, Field(ge=2)] | None = None
+    """At most so many images of a capture, spread evenly over their names; none: all."""
     use_masks: bool = True
     use_depth: bool = False
     """Reads the depth maps that the scene names; training.depth_loss_weight says how much they count."""
@@ -434,13 +436,17 @@ class OutputConfig(Section):
 
 
 class DistributedConfig(Section):
-    """Who computes what."""
+    """Several processes, several devices, and blocks that learn side by side."""
 
+    backend: Literal["nccl", "gloo"] = "nccl"
+    """How processes that train one block together (`--distributed`) talk; gloo stands in for nccl where there is no
+    CUDA device."""
+    find_unused_parameters: bool = True
+    """Parameters that no ray of a process reached count as zero there; false: they are an error."""
     device_map: dict[FieldPart, str] = {}
     """On which devices parts of a block's field learn, as in {decoder: "cuda:1"}; a number N is cuda:N. Parts that are
     not named stay with the rays, on the processor: `encoder` of positions, `nerf_mlp` for density, `decoder` for
     colour. With `hash` the encoder always stays."""
-
     exchange_every: Count = 50
     """Steps between two exchanges of renders of shared rays, where neighbours learn side by side."""
 

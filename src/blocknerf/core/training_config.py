@@ -91,10 +91,6 @@ KEYS = {
     "validation_frequency": "validation.val_freq",
     "use_tensorboard": "logging.use_tensorboard",
     "log_frequency": "logging.log_freq",
-}
-"""By attribute: its key in the schema. `visibility_hidden_dim` is the first of three widths, each half the one before,
-which are those of the documents' file."""
-LATER_KEYS = {
     "depth_loss_weight": "training.depth_loss_weight",
     "consistency_loss_weight": "training.consistency_loss_weight",
     "regularization_weight": "training.regularization_weight",
@@ -104,4 +100,5 @@ LATER_KEYS = {
     "save_frequency": "validation.save_freq",
     "image_log_frequency": "logging.image_log_freq",
 }
-"""Attributes whose key the schema does not have yet; each moves to KEYS when it does."""
+"""By attribute: its key in the schema. `visibility_hidden_dim` is the first of three widths, each half the one before,
+which are those of the documents' file."""

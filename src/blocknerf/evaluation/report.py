@@ -1,12 +1,12 @@
 """report/index.html: one page without foreign hosts, made from what metrics.json holds."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from html import escape
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from blocknerf.core.files import write_bytes
+from blocknerf.evaluation.page import MISSING, number, page, section, table, text
 from blocknerf.rendering.colours import LARGEST_ERROR
 
 VIEWS = {
@@ -25,7 +25,6 @@ JUDGES = {
     "st_lpips_alex": "ST-LPIPS (Alex)",
 }
 """What pictures are measured by, as it is called in tables."""
-MISSING = '<td data-value="-1">&ndash;</td>'
 
 
 def write_report(folder: Path, metrics: dict[str, Any], map_png: Path | None = None) -> Path:
@@ -33,29 +32,24 @@ def write_report(folder: Path, metrics: dict[str, Any], map_png: Path | None = N
     has_map = map_png is not None and map_png.is_file()
     if map_png is not None and has_map:
         write_bytes(folder / "map.png", map_png.read_bytes())
-    page = folder / "index.html"
-    write_bytes(page, report_page(metrics, has_map).encode())
-    return page
+    path = folder / "index.html"
+    write_bytes(path, report_page(metrics, has_map).encode())
+    return path
 
 
 def report_page(metrics: dict[str, Any], has_map: bool) -> str:
     """The page as text. The same metrics give the same page."""
-    style, script = (files("blocknerf.evaluation").joinpath(f"report.{kind}").read_text() for kind in ("css", "js"))
     sections = [
         _heading(metrics),
-        _section("Map", '<p class="map"><img src="map.png" alt="Blocks, cameras and overlaps"></p>') if has_map else "",
-        _section("Protocols", _protocol_table(metrics)),
-        _section("Blocks", _block_table(metrics["blocks"])),
-        _section("Images", _image_table(metrics["images"])),
-        _section("Side by side", "".join(_image_views(row, image) for row, image in enumerate(metrics["images"]))),
-        _section("Left out", _skipped_table(metrics["skipped"])) if metrics["skipped"] else "",
-        _section("What the figures mean", _meanings(metrics)),
+        section("Map", '<p class="map"><img src="map.png" alt="Blocks, cameras and overlaps"></p>') if has_map else "",
+        section("Protocols", _protocol_table(metrics)),
+        section("Blocks", _block_table(metrics["blocks"])),
+        section("Images", _image_table(metrics["images"])),
+        section("Side by side", "".join(_image_views(row, image) for row, image in enumerate(metrics["images"]))),
+        section("Left out", _skipped_table(metrics["skipped"])) if metrics["skipped"] else "",
+        section("What the figures mean", _meanings(metrics)),
     ]
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n<title>blocknerf: evaluation</title>\n'
-        f"<style>\n{style}</style>\n</head>\n<body>\n{''.join(sections)}<script>\n{script}</script>\n</body>\n</html>\n"
-    )
+    return page("blocknerf: evaluation", sections)
 
 
 def _heading(metrics: dict[str, Any]) -> str:
@@ -84,17 +78,16 @@ def _protocol_table(metrics: dict[str, Any]) -> str:
     for name, entry in metrics["protocols"].items():
         marked = f"{name} v{entry['version']}" + (" (optimistic)" if entry["optimistic"] else "")
         figures = [
-            _number(entry[judge], ".2f" if judge == "psnr" else ".3f") if judge in entry else MISSING
-            for judge in judges
+            number(entry[judge], ".2f" if judge == "psnr" else ".3f") if judge in entry else MISSING for judge in judges
         ]
         gain = _gain(entry["gain_db"]) if "gain_db" in entry else MISSING
-        rows.append([_text(marked), _text(entry["sees"]), _number(entry["images"], "d"), *figures, gain])
+        rows.append([text(marked), text(entry["sees"]), number(entry["images"], "d"), *figures, gain])
     heads = [JUDGES[judge] for judge in judges]
     missing = "".join(
         f'<p class="faint">{escape(JUDGES[judge])} is not measured: {escape(why)}.</p>\n'
         for judge, why in metrics["not_measured"].items()
     )
-    return _table(["!protocol", "!sees of a test image", "images", *heads, "gain by looking"], rows) + missing
+    return table(["!protocol", "!sees of a test image", "images", *heads, "gain by looking"], rows) + missing
 
 
 def measured_by(metrics: dict[str, Any]) -> list[str]:
@@ -104,8 +97,8 @@ def measured_by(metrics: dict[str, Any]) -> list[str]:
 
 def _block_table(blocks: dict[str, Any]) -> str:
     columns = ["!block", "images nearest to it", "PSNR", "SSIM", "PSNR nearest", "SSIM nearest", "gain"]
-    rows = [[_text(name), _number(block["images"], "d"), *_figures(block)] for name, block in blocks.items()]
-    return _table(columns, rows)
+    rows = [[text(name), number(block["images"], "d"), *_figures(block)] for name, block in blocks.items()]
+    return table(columns, rows)
 
 
 def _image_table(images: Sequence[dict[str, Any]]) -> str:
@@ -113,13 +106,13 @@ def _image_table(images: Sequence[dict[str, Any]]) -> str:
     rows = [
         [
             f'<td class="text name"><a href="#image-{row}">{escape(image["name"])}</a></td>',
-            _text(image["drive"]),
-            _text(_shares(image)),
+            text(image["drive"]),
+            text(_shares(image)),
             *_figures(image),
         ]
         for row, image in enumerate(images)
     ]
-    return _table(columns, rows)
+    return table(columns, rows)
 
 
 def _figures(entry: dict[str, Any]) -> list[str]:
@@ -128,10 +121,10 @@ def _figures(entry: dict[str, Any]) -> list[str]:
         return [MISSING] * 5
     composited, nearest = entry["composited"], entry["nearest"]
     return [
-        _number(composited["psnr"], ".2f"),
-        _number(composited["ssim"], ".3f"),
-        _number(nearest["psnr"], ".2f"),
-        _number(nearest["ssim"], ".3f"),
+        number(composited["psnr"], ".2f"),
+        number(composited["ssim"], ".3f"),
+        number(nearest["psnr"], ".2f"),
+        number(nearest["ssim"], ".3f"),
         _gain(composited["psnr"] - nearest["psnr"]),
     ]
 
@@ -156,7 +149,7 @@ def _image_views(row: int, image: dict[str, Any]) -> str:
 
 
 def _skipped_table(skipped: Sequence[dict[str, str]]) -> str:
-    return _table(["!image", "!why"], [[_text(entry["name"]), _text(entry["reason"])] for entry in skipped])
+    return table(["!image", "!why"], [[text(entry["name"]), text(entry["reason"])] for entry in skipped])
 
 
 def _meanings(metrics: dict[str, Any]) -> str:
@@ -165,31 +158,6 @@ def _meanings(metrics: dict[str, Any]) -> str:
         f"<dt>{escape(name.replace('_', ' '))}</dt><dd>{escape(str(value))}</dd>" for name, value in meanings.items()
     )
     return f"<dl>{entries}</dl>"
-
-
-def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A sortable table; a column whose name begins with ! holds text."""
-    heads = "".join(
-        f'<th scope="col"{" class=text" if name[0] == "!" else ""}><button>{escape(name.lstrip("!"))}</button></th>'
-        for name in columns
-    )
-    body = "\n".join(f"<tr>{''.join(row)}</tr>" for row in rows)
-    return (
-        f'<div class="scroll"><table class="sortable"><thead><tr>{heads}</tr></thead>\n'
-        f"<tbody>{body}</tbody></table></div>\n"
-    )
-
-
-def _section(title: str, content: str) -> str:
-    return f"<section><h2>{escape(title)}</h2>\n{content}</section>\n"
-
-
-def _text(value: str) -> str:
-    return f'<td class="text name">{escape(value)}</td>'
-
-
-def _number(value: float | int, form: str) -> str:
-    return f'<td data-value="{value:.6f}">{value:{form}}</td>'
 
 
 def _gain(gain_db: float) -> str:

@@ -49,6 +49,17 @@ class Backbone(Protocol):
         """Colour of every ray, and what it was made of. Differentiable; `rng` perturbs the samples."""
         ...
 
+    def on_intervals(
+        self,
+        origins: Float[Tensor, "rays 3"],
+        directions: Float[Tensor, "rays 3"],
+        radii: Float[Tensor, " rays"],
+        codes: Float[Tensor, "rays code"] | None,
+        edges: Float[Tensor, "rays edges"],
+    ) -> tuple[Float[Tensor, "rays bins"], Float[Tensor, "rays bins 3"]]:
+        """Density (per block radius) that `composite` finds between edges, and the colour of each interval."""
+        ...
+
     def query(
         self,
         points: Float[Tensor, "points 3"],

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from blocknerf.core.config import Config, FieldPart
 from blocknerf.geometry.contraction import contract, to_unit_cube
+from blocknerf.kernels.marching import unit_cube_points
 from blocknerf.kernels.mlp import two_layers
 from blocknerf.models.backbone import RowTable
 from blocknerf.models.encodings import HashGrid, spherical_harmonics
@@ -59,6 +60,21 @@ class HashField(nn.Module):
             opacity = composited.opacity[:, None]
             rgb = rgb * opacity + (1 - opacity)
         return rgb, composited
+
+    def on_intervals(
+        self,
+        origins: Float[Tensor, "rays 3"],
+        directions: Float[Tensor, "rays 3"],
+        radii: Float[Tensor, " rays"],
+        codes: Float[Tensor, "rays code"] | None,
+        edges: Float[Tensor, "rays edges"],
+    ) -> tuple[Float[Tensor, "rays bins"], Float[Tensor, "rays bins 3"]]:
+        """See `Backbone`. The colour of an interval is that of a ray which meets nothing else."""
+        density, features = self.density_and_features(unit_cube_points(origins, directions, edges))
+        bins = density.shape[1]
+        alike = None if codes is None else codes.repeat_interleave(bins, 0)
+        rgb = self.shade(features.flatten(0, 1), directions.repeat_interleave(bins, 0), alike)
+        return density, rgb.reshape(-1, bins, 3)
 
     def query(
         self,

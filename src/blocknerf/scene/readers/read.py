@@ -35,7 +35,8 @@ def read_scene(data_root: Path, config: DatasetConfig) -> Scene:
         capture = read_transforms(data_root, transforms)
     else:
         raise UserError(f"{data_root} holds {_WANTED[config.type]}. Point --data-root at the folder of a capture.")
-    return _within(make_scene(data_root, capture, sidecar, config.use_masks, config.use_depth), config.scene_bounds)
+    scene = make_scene(data_root, capture, sidecar, config.use_masks, config.use_depth)
+    return _thinned(_within(scene, config.scene_bounds), config.max_images)
 
 
 def _within(scene: Scene, bounds: tuple[float, float, float, float, float, float] | None) -> Scene:
@@ -56,6 +57,14 @@ def _within(scene: Scene, bounds: tuple[float, float, float, float, float, float
     outside = [image.name for image, keep in zip(scene.images, inside, strict=True) if not keep]
     skipped = (*scene.skipped, *((name, "its camera stands outside of dataset.scene_bounds") for name in outside))
     return replace(scene, images=kept, skipped=skipped)
+
+
+def _thinned(scene: Scene, most: int | None) -> Scene:
+    """The scene with at most so many of its images, spread evenly."""
+    if most is None or len(scene.images) <= most:
+        return scene
+    rows = np.linspace(0, len(scene.images) - 1, most).round().astype(int)
+    return replace(scene, images=tuple(scene.images[row] for row in rows))
 
 
 _WANTED = {

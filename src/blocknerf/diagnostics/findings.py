@@ -1,0 +1,26 @@
+"""What a check has to say: one plain sentence, and how bad it is."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Severity = Literal["error", "warning", "note"]
+SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """`error`: training on this cannot end well; `warning`: look at it; `note`: good to know."""
+
+    severity: Severity
+    sentence: str
+
+
+def worst_first(findings: list[Finding]) -> list[Finding]:
+    """In the order of SEVERITIES, otherwise as found."""
+    return sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))
+
+
+def some_of(names: list[str], most: int = 5) -> str:
+    """The first names, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

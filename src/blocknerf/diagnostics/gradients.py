@@ -1,0 +1,125 @@
+"""Does every component of a block learn? The size of its gradient after one backward of the loss."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from blocknerf.core.config import TrainingConfig
+from blocknerf.diagnostics.findings import Finding, some_of
+from blocknerf.models.backbone import RowTable
+from blocknerf.models.block_nerf import BlockNeRF
+
+TOO_LARGE, TOO_SMALL = 100.0, 1e-8
+"""Norms of a component's gradient, over the weight of the term that it learns by."""
+
+
+@dataclass(frozen=True, slots=True)
+class ComponentGradient:
+    """The gradient of one component: its norm, its largest entry, the share of its entries that are not zero.
+
+    `weight` is that of the term by which the component learns; `not_finite` names parameters with NaN or infinity.
+    """
+
+    component: str
+    norm: float
+    largest: float
+    share_moved: float
+    weight: float
+    not_finite: tuple[str, ...] = ()
+
+
+def component_gradients(model: BlockNeRF, config: TrainingConfig) -> list[ComponentGradient]:
+    """What lies in the gradients of `model` after a backward, component by component; nothing is changed."""
+    weights = {"proposal": config.interlevel_loss_weight, "visibility": config.visibility_loss_weight}
+    return [
+        _measured(name, gradients, weights.get(name, config.rgb_loss_weight)) for name, gradients in _components(model)
+    ]
+
+
+def judge_gradients(gradients: list[ComponentGradient]) -> list[Finding]:
+    """A sentence for every component whose gradient is not finite, too large or too small.
+
+    A component whose term has the weight 0 is not meant to learn.
+    """
+    findings = []
+    for gradient in gradients:
+        size = gradient.norm / gradient.weight if gradient.weight else 1.0
+        if gradient.not_finite:
+            findings.append(
+                Finding(
+                    "error",
+                    f"The gradient of {gradient.component} is not finite, in {some_of(list(gradient.not_finite))}.",
+                )
+            )
+        elif size > TOO_LARGE:
+            findings.append(
+                Finding(
+                    "warning",
+                    f"The gradient of {gradient.component} is large: its norm is {size:.3g}, where up to "
+                    f"{TOO_LARGE:g} is usual. Lower its learning rate, or look for what is wrong in the data.",
+                )
+            )
+        elif size < TOO_SMALL:
+            findings.append(
+                Finding(
+                    "warning",
+                    f"The gradient of {gradient.component} is as good as zero (norm {size:.1e}): it does not learn.",
+                )
+            )
+    return findings
+
+
+Gradients = dict[str, Tensor | None]
+"""By name of the parameter; None where nothing arrived."""
+
+
+def _components(model: BlockNeRF) -> Iterator[tuple[str, Gradients]]:
+    """Components that can learn. Offsets of a single pose group cannot: what all cameras share is taken off."""
+    names: dict[Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
+    yield "field networks", {names[parameter]: parameter.grad for parameter in model.field.networks()}
+    for name, table in model.field.row_tables().items():
+        yield name, {name: _table_gradient(table)}
+    if model.appearance is not None and model.appearance.residuals is not None:
+        gradient = model.appearance.residuals.grad
+        yield "appearance", {"residuals": None if gradient is None else gradient[: len(model.image_ids)]}
+    if model.exposure is not None:
+        columns = model.exposure.width
+        head = _colour_head(model)
+        name = f"{names[head.weight]}, the columns of exposure"
+        yield "exposure", {name: None if head.weight.grad is None else head.weight.grad[:, -columns:]}
+    if model.poses is not None and len(model.poses.groups) > 1:
+        yield "pose", {name: parameter.grad for name, parameter in model.poses.named_parameters()}
+    if model.visibility is not None:
+        learned = model.visibility.parameters_to_learn()
+        yield "visibility", {names[parameter]: parameter.grad for parameter in learned}
+
+
+def _table_gradient(table: RowTable) -> Tensor | None:
+    """Where the sparse optimiser has told the table to collect it, else where torch puts it."""
+    if table.gradient is not None:
+        return table.gradient.values
+    assert isinstance(table, nn.Module)
+    (parameter,) = table.parameters()
+    return parameter.grad
+
+
+def _colour_head(model: BlockNeRF) -> nn.Linear:
+    """The layer that is told exposure, behind everything else."""
+    head = model.field.get_submodule("head.0")  # type: ignore[attr-defined]
+    assert isinstance(head, nn.Linear)
+    return head
+
+
+def _measured(name: str, gradients: Gradients, weight: float) -> ComponentGradient:
+    there = {key: gradient for key, gradient in gradients.items() if gradient is not None}
+    entries = torch.cat([gradient.flatten() for gradient in there.values()]) if there else torch.zeros(1)
+    return ComponentGradient(
+        component=name,
+        norm=float(entries.double().norm()),
+        largest=float(entries.abs().max()),
+        share_moved=float((entries != 0).double().mean()),
+        weight=weight,
+        not_finite=tuple(key for key, gradient in there.items() if not bool(gradient.isfinite().all())),
+    )

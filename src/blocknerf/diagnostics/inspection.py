@@ -1,0 +1,208 @@
+"""One block looked at from all sides, trained or not: the checks in a row, and the folder that they leave."""
+
+import copy
+import difflib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import cast
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from blocknerf.blocks.output import load_output, open_scene, plan_scene
+from blocknerf.blocks.plan import Plan, planned_split
+from blocknerf.city.city import City
+from blocknerf.city.manifest import block_folder
+from blocknerf.core.config import Config, load_config
+from blocknerf.core.errors import UserError
+from blocknerf.core.files import write_bytes, write_json
+from blocknerf.core.seeds import generator
+from blocknerf.diagnostics.coverage import draw_coverage
+from blocknerf.diagnostics.debugger import BlockNeRFDebugger
+from blocknerf.diagnostics.findings import Finding
+from blocknerf.diagnostics.gradients import ComponentGradient
+from blocknerf.diagnostics.memory import PhaseMemory
+from blocknerf.diagnostics.ray import RayTrace
+from blocknerf.diagnostics.seam import SeamView, draw_seam, view_seam
+from blocknerf.diagnostics.tiny import tiny_config
+from blocknerf.models.block_nerf import BlockNeRF
+from blocknerf.scene.exposures import scene_exposures
+from blocknerf.scene.readers.read import read_scene
+from blocknerf.scene.sampler import PixelSampler
+from blocknerf.scene.scene import ImageRecord, Scene
+from blocknerf.scene.store import ImageStore
+from blocknerf.training.losses import BlockNeRFLoss
+from blocknerf.training.trainer import BlockNeRFTrainer
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """What was found; names of pictures are relative to `folder`, where index.html and inspect.json lie too."""
+
+    folder: Path
+    block_id: str
+    state: str
+    image: str
+    pixel_xy: tuple[int, int]
+    findings: list[Finding]
+    gradients: list[ComponentGradient]
+    trace: RayTrace
+    memory: list[PhaseMemory]
+    ray_png: str
+    coverage_png: str
+    seam: SeamView | None = None
+    seam_png: str | None = None
+
+    @property
+    def page(self) -> Path:
+        return self.folder / "index.html"
+
+
+def inspect_city(
+    out: Path,
+    data_root: Path | None = None,
+    block_id: str | None = None,
+    image_name: str | None = None,
+    pixel_xy: tuple[int, int] | None = None,
+    seam: tuple[str, str] | None = None,
+) -> Inspection:
+    """Inspects a trained block of the city in `out`, and writes OUT/inspect/.
+
+    Without `image_name`, the first test image (of the block, where one is named); without `block_id`, the block nearest
+    to that image's camera; without `pixel_xy`, its middle; without `seam`, the block and its nearest neighbour, where
+    there is one. Raises UserError when nothing is trained, or when block, image or pixel do not exist.
+    """
+    config, plan = load_output(out)
+    city, scene = City.open(out), open_scene(out, config, data_root)
+    store = ImageStore.open(scene, config.dataset.image_downsample, out / "store")
+    image = _image(plan, scene, store, image_name, block_id)
+    block_id = block_id or city.nearest(torch.from_numpy(image.world_from_cam[:, 3].copy()))
+    model = cast(BlockNeRF, city.model(block_id))
+    pair = seam or _nearest_neighbour(city, plan, block_id)
+    view = None if pair is None else view_seam(city, scene, store, pair)
+    step = int(city.meta(block_id)["step"]) if "step" in city.meta(block_id) else 0
+    code = city.code_for(block_id, image.id, image.drive, exposure=image.exposure)
+    state = f"As trained, after {step:,} steps"
+    return _inspect(out / "inspect", config, block_id, model, state, scene, store, image, pixel_xy, code, view)
+
+
+def inspect_start(config: Config, scene: Scene, plan: Plan, output_dir: Path) -> Inspection:
+    """Inspects the first block of the plan as training would begin it, and writes OUT/inspect/; nothing is learned."""
+    store = ImageStore.open(scene, config.dataset.image_downsample, output_dir / "store")
+    block = plan.blocks[0]
+    exposures = scene_exposures(planned_split(plan, scene)[0])
+    folder = block_folder(output_dir, block.id)
+    model = BlockNeRFTrainer(config, block, store, plan.scene_hash, folder, exposures=exposures).model
+    image = _image(plan, scene, store, None, block.id)
+    code = model.code_for(image.id, image.drive, exposure=image.exposure)
+    state = "As training begins it"
+    return _inspect(output_dir / "inspect", config, block.id, model, state, scene, store, image, None, code, None)
+
+
+def debug_training(
+    data_root: Path, output_dir: Path, config: Path | None = None, overrides: Sequence[str] = ()
+) -> Inspection:
+    """The documents' `debug_training()`: plans a scene at tiny sizes and runs every check on its first block.
+
+    Raises UserError when the scene or the configuration cannot be used, or the folder belongs to another.
+    """
+    settings = load_config(config, tuple(overrides))
+    tiny = tiny_config(settings, read_scene(data_root, settings.dataset))
+    settings, scene, plan = plan_scene(tiny, data_root, output_dir)
+    return inspect_start(settings, scene, plan, output_dir)
+
+
+def _inspect(
+    folder: Path,
+    config: Config,
+    block_id: str,
+    model: BlockNeRF,
+    state: str,
+    scene: Scene,
+    store: ImageStore,
+    image: ImageRecord,
+    pixel_xy: tuple[int, int] | None,
+    code: Float[Tensor, " code"] | None,
+    seam: SeamView | None,
+) -> Inspection:
+    debugger = BlockNeRFDebugger({block_id: model}, config)
+    height, width = store.size(image.id)
+    pixel_xy = (width // 2, height // 2) if pixel_xy is None else pixel_xy
+    ray_png, seam_png = f"ray_{block_id}.png", None
+    trace = debugger.visualize_rendering_process(block_id, store, image, pixel_xy, code, folder / ray_png)
+    findings = debugger.check_data_quality(store)
+    learner = copy.deepcopy(model).train()
+    settings = config.training
+    sampler = PixelSampler(store, model.image_ids, config.dataset.batch_size, settings.seed)
+    batch = sampler.next()
+    total, _ = BlockNeRFLoss(settings)(learner, batch, generator(settings.seed, "inspect", block_id))
+    gradients, about_gradients = debugger.check_model_gradients(learner, total)
+    memory = debugger.memory_profiling(learner, sampler)
+    draw_coverage(folder / "coverage.png", scene, store)
+    if seam is not None:
+        seam_png = "seam_{}_{}.png".format(*seam.blocks)
+        draw_seam(folder / seam_png, seam)
+    inspection = Inspection(
+        *(folder, block_id, state, image.name, pixel_xy, findings + about_gradients, gradients, trace, memory),
+        *(ray_png, "coverage.png", seam, seam_png),
+    )
+    _write(inspection)
+    return inspection
+
+
+def _write(inspection: Inspection) -> None:
+    from blocknerf.diagnostics.page import inspection_page
+
+    write_json(inspection.folder / "inspect.json", _to_json(inspection))
+    write_bytes(inspection.page, inspection_page(inspection).encode())
+
+
+def _to_json(inspection: Inspection) -> dict:
+    trace, seam = inspection.trace, inspection.seam
+    samples = {
+        name: getattr(trace, name).tolist()
+        for name in ("edges_m", "density", "rgb", "weights", "transmittance", "first_edges_m", "first_weights")
+    }
+    about_seam = None
+    if seam is not None:
+        about_seam = {"blocks": list(seam.blocks), "image": seam.image, "drive": seam.drive, **seam.figures()}
+    return {
+        "block": inspection.block_id,
+        "state": inspection.state,
+        "findings": [asdict(finding) for finding in inspection.findings],
+        "ray": {"image": inspection.image, "pixel_xy": list(inspection.pixel_xy)}
+        | {"rgb": trace.pixel_rgb.tolist(), "opacity": trace.opacity, "distance_m": trace.distance_m}
+        | samples,
+        "gradients": [asdict(gradient) for gradient in inspection.gradients],
+        "memory": [asdict(phase) for phase in inspection.memory],
+        "seam": about_seam,
+    }
+
+
+def _image(plan: Plan, scene: Scene, store: ImageStore, name: str | None, block_id: str | None) -> ImageRecord:
+    """The image called `name`, else the first test image of the block or the city, else the first of training."""
+    if name is not None:
+        named = {image.name: image for image in store.records.values()}
+        if name not in named:
+            near = difflib.get_close_matches(name, named, 1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise UserError(f"No image of {scene.root} that can be decoded is called {name!r}.{hint}")
+        return named[name]
+    if block_id is None:
+        train, test = planned_split(plan, scene)
+    else:
+        block = plan.block(block_id)
+        train, test = (
+            tuple(image for image in scene.images if image.id in ids) for ids in (block.train_images, block.test_images)
+        )
+    return next(image for image in (*test, *train) if image.id in store.records)
+
+
+def _nearest_neighbour(city: City, plan: Plan, block_id: str) -> tuple[str, str] | None:
+    """The block and the trained neighbour whose anchor is nearest to its own, in order; None where it has none."""
+    here = torch.tensor(city.anchor(block_id))
+    known = [other for other in plan.links.get(block_id, ()) if other in city.ids]
+    nearest = min(known, key=lambda other: float((torch.tensor(city.anchor(other)) - here).norm()), default=None)
+    return None if nearest is None else (min(block_id, nearest), max(block_id, nearest))

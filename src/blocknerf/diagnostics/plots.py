@@ -1,0 +1,36 @@
+"""Figures as PNG files, as the map of the plan is drawn."""
+
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from blocknerf.core.files import write_atomically
+
+
+def new_figure(width_inches: float, height_inches: float) -> Figure:
+    figure = Figure(figsize=(width_inches, height_inches), layout="constrained", dpi=120)
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def save_figure(figure: Figure, path: Path) -> Path:
+    """Raises UserError when the file cannot be written."""
+    save = {"format": "png", "metadata": {"Software": None}}
+    write_atomically(path, lambda temporary: figure.savefig(temporary, **save))
+    return path
+
+
+def quiet(axes: Axes) -> None:
+    """Pale frame and ticks: what is drawn is what one should see."""
+    axes.tick_params(labelsize=8, color="0.6", labelcolor="0.35")
+    axes.spines[:].set_color("0.8")
+
+
+def picture(axes: Axes, title: str) -> None:
+    """No axes around a picture, its title above."""
+    axes.set_title(title, fontsize=9, loc="left")
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.spines[:].set_visible(False)

@@ -1,0 +1,66 @@
+"""Every part of a run, each as small as it can be: what `--debug` trains."""
+
+from typing import Any
+
+from blocknerf.core.config import Config
+from blocknerf.scene.scene import Scene
+
+LONG_SIDE_PX = 96
+LARGEST: dict[str, dict[str, Any]] = {
+    "dataset": {"batch_size": 256, "max_images": 24},
+    "block_manager": {"min_images_per_block": 4},
+    "block_nerf": {
+        "hidden_dim": 32,
+        "num_layers": 4,
+        "num_samples_coarse": 16,
+        "num_samples_fine": 8,
+        "proposal_resolution": 32,
+        "hash_grid": {"num_levels": 4, "log2_table_rows": 10, "finest_resolution": 128},
+    },
+    "training": {"num_epochs": 1, "max_steps": 20, "lr_warmup_steps": 5},
+    "validation": {"val_freq": 0.5, "num_val_images": 1},
+    "logging": {"log_freq": 5},
+}
+"""What a value is lowered to where it is larger, or where nothing bounds it."""
+
+
+def tiny_config(config: Config, scene: Scene) -> Config:
+    """The configuration with a few small images, few samples and steps, and small tables; all else as it was.
+
+    Nothing is switched off. A tiny configuration comes back as it is.
+    """
+    tree = _lowered(config.model_dump(mode="json"), LARGEST)
+    longest_px = max(max(camera.width, camera.height) for camera in scene.cameras.values())
+    tree["dataset"]["image_downsample"] = max(config.dataset.image_downsample, min(64, longest_px // LONG_SIDE_PX))
+    last_joint = tree["block_nerf"]["num_layers"] - 2
+    joints = [layer for layer in config.block_nerf.skip_connections if layer <= last_joint]
+    tree["block_nerf"]["skip_connections"] = joints
+    training = tree["training"]
+    shorter = training["num_epochs"] / config.training.num_epochs
+    training["lr_decay_steps"] = [shorter * epoch for epoch in config.training.lr_decay_steps]
+    training["stage_training"] = _staged(config, shorter, longest_px // tree["dataset"]["image_downsample"])
+    tree["visibility_network"]["hidden_dims"] = [min(16, width) for width in config.visibility_network.hidden_dims[:2]]
+    return Config.model_validate(tree)
+
+
+def _staged(config: Config, shorter: float, longest_px: int) -> dict[str, Any]:
+    """Every stage, in the same order of sizes."""
+    staged = config.training.stage_training.model_dump(mode="json")
+    largest = max((stage["resolution"] or 0 for stage in staged["stages"]), default=0)
+    for stage in staged["stages"]:
+        stage["epochs"] *= shorter
+        if stage["resolution"] is not None:
+            stage["resolution"] = max(1, longest_px * stage["resolution"] // largest)
+        if stage["num_samples"] is not None:
+            stage["num_samples"] = min(stage["num_samples"], 8)
+    return staged
+
+
+def _lowered(tree: dict[str, Any], largest: dict[str, Any]) -> dict[str, Any]:
+    lowered = dict(tree)
+    for key, bound in largest.items():
+        if isinstance(bound, dict):
+            lowered[key] = _lowered(tree[key], bound)
+        else:
+            lowered[key] = bound if tree[key] is None else min(tree[key], bound)
+    return lowered

@@ -1,0 +1,88 @@
+"""`train --debug` and `inspect` from files to files: a room of several blocks."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from blocknerf.cli.inspect import inspect
+from blocknerf.cli.train import train
+from blocknerf.core.errors import UserError
+from blocknerf.core.logging import log
+from blocknerf.diagnostics.inspection import debug_training
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
+from room import write_room
+
+
+@pytest.fixture(scope="module")
+def room(tmp_path_factory) -> Path:
+    return write_room(tmp_path_factory.mktemp("room"))
+
+
+@pytest.fixture(scope="module")
+def city(room, tmp_path_factory) -> Path:
+    out, level = tmp_path_factory.mktemp("city"), log.level
+    shorter = ("block_manager.block_size=2", "logging.use_tensorboard=false", "training.max_steps=3")
+    train(room, out, overrides=shorter, debug=True)
+    log.setLevel(level)
+    return out
+
+
+def test_debug_inspects_first_and_trains_to_the_end(city):
+    found = json.loads((city / "inspect" / "inspect.json").read_text())
+    assert found["state"] == "As training begins it"
+    blocks = sorted((city / "blocks").glob("*/latest.json"))
+    assert len(blocks) > 1
+    for path in blocks:
+        meta = json.loads(path.read_text())
+        assert meta["finished"]
+        assert meta["step"] == 3
+
+
+def test_inspect_writes_the_ray_that_was_asked_for_and_the_seam(city, capsys):
+    inspect(city, block="001", image="noon/004.png", pixel=(3, 20), seam="000,001")
+    folder = city / "inspect"
+    found = json.loads((folder / "inspect.json").read_text())
+    assert found["block"] == "001"
+    assert found["ray"]["image"] == "noon/004.png"
+    assert found["ray"]["pixel_xy"] == [3, 20]
+    assert found["seam"]["blocks"] == ["000", "001"]
+    assert found["seam"]["colour_difference"] > 0
+    assert [phase["phase"] for phase in found["memory"]] == ["data", "forward", "backward", "optimiser"]
+    page = (folder / "index.html").read_text()
+    for name in ("ray_001.png", "coverage.png", "seam_000_001.png"):
+        assert f'src="{name}"' in page
+        with Image.open(folder / name) as picture:
+            assert min(picture.size) > 300
+    assert "index.html" in capsys.readouterr().err.replace("\n", "")
+
+
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        ({"image": "noon/04.png"}, "Did you mean"),
+        ({"pixel": (32, 0)}, "columns are 0 to 31"),
+        ({"block": "999"}, "has no block '999'"),
+        ({"seam": "000"}, "must name two blocks"),
+        ({"seam": "000,000"}, "between two blocks"),
+    ],
+)
+def test_what_does_not_exist_is_said(city, told, said):
+    with pytest.raises(UserError, match=said):
+        inspect(city, **told)
+
+
+def test_an_untrained_city_says_so(room, tmp_path):
+    inspection = debug_training(room, tmp_path / "out")
+    assert inspection.findings == []
+    assert inspection.page.is_file()
+    with pytest.raises(UserError, match="Train it first"):
+        inspect(tmp_path / "out")
+
+
+def test_debug_goes_with_neither_jobs_nor_update(room, tmp_path):
+    with pytest.raises(UserError, match="neither --update nor --jobs"):
+        train(room, tmp_path / "out", jobs=2, debug=True)
