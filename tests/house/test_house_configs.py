@@ -132,6 +132,7 @@ SECTION_NAMES = {
     "validation": (),
     "logging": (),
     "output": (),
+    "distributed": (),
 }
 """What the code calls a section, apart from the section's own name."""
 
