@@ -4,6 +4,7 @@ python train_block_nerf.py --config configs/street.yaml --data_root SCENE --outp
 """
 
 import argparse
+import os
 from pathlib import Path
 
 from blocknerf.cli.main import run
@@ -19,8 +20,8 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--resume", nargs="?", const=True, metavar="FILE", help="go on with the output folder, or with that of FILE"
     )
-    parser.add_argument("--distributed", action="store_true", help="not supported yet")
-    parser.add_argument("--local_rank", "--local-rank", type=int, default=0, help="not supported yet")
+    parser.add_argument("--distributed", action="store_true", help="as one of the processes that torchrun started")
+    parser.add_argument("--local_rank", "--local-rank", type=int, help="what torchrun says as LOCAL_RANK")
     parser.add_argument("--debug", action="store_true", help="inspect, then train at tiny sizes")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="as in training.max_minutes=5")
     told = parser.parse_args(arguments)
@@ -31,11 +32,8 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def train_as_told(told: argparse.Namespace) -> None:
-    if told.distributed or told.local_rank:
-        raise UserError(
-            "Training one block on several devices (--distributed, --local_rank) is not supported yet. "
-            "Leave the flags out; `blocknerf train --jobs N` trains N blocks side by side on this machine."
-        )
+    if told.local_rank is not None:
+        os.environ.setdefault("LOCAL_RANK", str(told.local_rank))
     if told.resume not in (None, True):
         check_checkpoint(Path(told.resume), told.output_dir)
     train(
@@ -45,6 +43,7 @@ def train_as_told(told: argparse.Namespace) -> None:
         overrides=tuple(told.overrides),
         resume=told.resume is not None,
         debug=told.debug,
+        distributed=told.distributed,
     )
 
 

@@ -1,6 +1,7 @@
 """The documents' script: its flags, and what it says where a flag cannot be followed."""
 
 import importlib.util
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -50,6 +51,7 @@ def test_flags_reach_the_trainer(script, calls):
             "overrides": ("training.max_minutes=5", "training.seed=1"),
             "resume": False,
             "debug": False,
+            "distributed": False,
         }
     ]
 
@@ -84,11 +86,11 @@ def test_a_checkpoint_that_is_missing_or_elsewhere_is_named(script, calls, tmp_p
     assert calls == []
 
 
-@pytest.mark.parametrize("flags", [["--distributed"], ["--local_rank", "1"]])
-def test_what_is_not_supported_yet_is_said_and_not_ignored(script, calls, flags):
-    with pytest.raises(UserError, match=r"not supported yet.*--jobs"):
-        start(script, *flags)
-    assert calls == []
+def test_distributed_reaches_the_trainer(script, calls, monkeypatch):
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    start(script, "--distributed", "--local_rank", "1")
+    assert calls[0]["distributed"] is True
+    assert os.environ["LOCAL_RANK"] == "1"
 
 
 def test_debug_reaches_the_trainer(script, calls):

@@ -68,7 +68,7 @@ def _run(room: Path, out: Path, *overrides: str) -> Run:
 
 
 def _train(run: Run, resume: bool = False, side_by_side: ProcessGroup | None = ALONE, block_ids: tuple[str, ...] = ()):
-    return train_blocks(run, block_ids, 1, resume, False, lambda block_id, progress: None, side_by_side)
+    return train_blocks(run, block_ids, 1, resume, False, lambda block_id, progress: None, side_by_side=side_by_side)
 
 
 def _files(run: Run) -> dict[str, dict[str, torch.Tensor]]:

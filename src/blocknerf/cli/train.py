@@ -26,6 +26,7 @@ def train(
     update: bool = False,
     side_by_side: bool = False,
     debug: bool = False,
+    distributed: bool = False,
 ) -> None:
     """Trains every block of a scene; each is a field of its own with files of its own.
 
@@ -49,6 +50,8 @@ def train(
             torchrun every process trains its share of the blocks.
         debug: Try everything out within a minute: inspect the scene and the first block as `blocknerf inspect` does,
             then train a few small images at tiny sizes, log every detail, and stop where a gradient first becomes NaN.
+        distributed: Every block by several processes, each on its share of the rays; start them with
+            `torchrun --nproc-per-node 2 -m blocknerf train --distributed ...`.
     """
     from blocknerf.blocks.output import plan_scene, update_scene
     from blocknerf.cli.align import align_updated
@@ -56,11 +59,15 @@ def train(
     from blocknerf.runtime.process_group import ALONE, ProcessGroup
     from blocknerf.training.run import Run, train_blocks
 
-    group = ProcessGroup.join("gloo") if side_by_side and ProcessGroup.is_named() else ALONE
+    group = ProcessGroup.join("gloo") if side_by_side and not distributed and ProcessGroup.is_named() else ALONE
     if not group.is_first:
         group.wait()  # until the first has planned
     block_ids = _block_ids(blocks)
     settings = load_config(base_config(config, output_dir, resume or update), overrides)
+    if distributed:
+        _check_alone(update or side_by_side, debug, jobs)
+        _train_together(settings, data_root, output_dir, block_ids, resume, overwrite)
+        return
     if debug:
         settings = _debug_settings(settings, data_root, update, jobs)
     if update:
@@ -77,26 +84,70 @@ def train(
     else:
         start_logging(output_dir / settings.output.log_dir / f"train_{group.rank}.log", to_console=False)
     with _anomalies_found(debug), _progress_bars(shown=group.is_first) as bars:
-        tasks = {}
-
-        def report(block_id, progress):
-            if block_id not in tasks:
-                tasks[block_id] = bars.add_task(block_id, total=1.0, rays="", psnr="", left="")
-            bars.update(
-                tasks[block_id],
-                completed=progress.fraction,
-                rays=f"{progress.rays_per_s:,.0f} rays/s",
-                psnr=f"{progress.train_psnr:.2f} dB",
-                left=f"{_clock(progress.remaining_s)} left",
-            )
-
         run = Run(settings, scene, planned, output_dir, update)
-        results = train_blocks(run, block_ids, jobs, resume, overwrite, report, group if side_by_side else None)
+        beside = group if side_by_side else None
+        results = train_blocks(run, block_ids, jobs, resume, overwrite, _reporter(bars), side_by_side=beside)
     group.leave()
     console.print(_results_table(results) if results else "Every block is trained already.")
     if update:
         align_updated(output_dir, scene, planned, settings, block_ids)
     log.info("The city is in %s. Look at it with `blocknerf evaluate %s`.", output_dir, output_dir)
+
+
+def _train_together(
+    settings: Config, data_root: Path, output_dir: Path, block_ids: tuple[str, ...], resume: bool, overwrite: bool
+) -> None:
+    """As one of the processes that torchrun started; the first one plans, writes and talks."""
+    from blocknerf.blocks.output import plan_scene
+    from blocknerf.cli.plan import print_plan
+    from blocknerf.runtime.process_group import ProcessGroup
+    from blocknerf.training.distributed import DistributedBlockNeRFTrainer
+    from blocknerf.training.run import Run
+
+    group = ProcessGroup.join(settings.distributed.backend)
+    try:
+        trainer = DistributedBlockNeRFTrainer(
+            lambda: Run(*plan_scene(settings, data_root, output_dir), output_dir), group
+        )
+        run = trainer.run
+        name = "train.log" if group.is_first else f"train.{group.rank}.log"
+        start_logging(output_dir / run.config.output.log_dir / name, to_console=group.is_first)
+        if not group.is_first:
+            trainer.train(block_ids, resume, overwrite, lambda block_id, progress: None)
+            return
+        print_plan(run.plan, run.scene, run.config)
+        with _progress_bars() as bars:
+            results = trainer.train(block_ids, resume, overwrite, _reporter(bars))
+        console.print(_results_table(results) if results else "Every block is trained already.")
+        log.info("The city is in %s. Look at it with `blocknerf evaluate %s`.", output_dir, output_dir)
+    finally:
+        group.leave()
+
+
+def _check_alone(update: bool, debug: bool, jobs: int) -> None:
+    if update or debug or jobs > 1:
+        raise UserError(
+            "--distributed trains one block at a time with all processes; it goes with neither --update, "
+            "--side-by-side, --debug nor --jobs."
+        )
+
+
+def _reporter(bars: Progress):
+    """What tells the bars how blocks are getting on."""
+    tasks = {}
+
+    def report(block_id, progress):
+        if block_id not in tasks:
+            tasks[block_id] = bars.add_task(block_id, total=1.0, rays="", psnr="", left="")
+        bars.update(
+            tasks[block_id],
+            completed=progress.fraction,
+            rays=f"{progress.rays_per_s:,.0f} rays/s",
+            psnr=f"{progress.train_psnr:.2f} dB",
+            left=f"{_clock(progress.remaining_s)} left",
+        )
+
+    return report
 
 
 def base_config(config: Path | None, output_dir: Path, resume: bool) -> Path | None:

@@ -51,8 +51,8 @@ class SightGrid(nn.Module):
         self.register_buffer("stopped", torch.zeros(shape))
         self.register_buffer("travelled", torch.zeros(shape))
         self.register_buffer("log_extinction", torch.zeros(shape), persistent=False)
-        self._refresh()
-        self.register_load_state_dict_post_hook(lambda module, keys: module._refresh())
+        self.refresh()
+        self.register_load_state_dict_post_hook(lambda module, keys: module.refresh())
 
     @torch.no_grad()
     def add(
@@ -107,7 +107,8 @@ class SightGrid(nn.Module):
         x, y, z = (to_unit_cube(contract(points)) * (corners - 1)).round().long().unbind(-1)
         return (z * corners + y) * corners + x
 
-    def _refresh(self) -> None:
+    def refresh(self) -> None:
+        """After counts were changed from outside."""
         self.log_extinction.copy_(_log_extinction(self.stopped, self.travelled))
 
 

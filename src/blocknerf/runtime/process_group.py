@@ -101,7 +101,6 @@ class ProcessGroup:
 
     def wait(self) -> None:
         """Until all are here."""
-        self.of_first(0.0)
         self.any(False)
 
     def leave(self) -> None:

@@ -12,6 +12,7 @@ from multiprocessing.queues import Queue
 from pathlib import Path
 from queue import Empty
 
+from blocknerf.blocks.cost import estimate
 from blocknerf.blocks.plan import BlockSpec, Plan, planned_split
 from blocknerf.blocks.surface import tiles_of_block
 from blocknerf.city.block_file import delete_block, has_block, read_block
@@ -21,7 +22,7 @@ from blocknerf.core.errors import UserError
 from blocknerf.core.logging import log, start_logging
 from blocknerf.core.types import Exposures
 from blocknerf.models.block_nerf import BlockNeRF, exposures_from_json
-from blocknerf.runtime.process_group import ProcessGroup
+from blocknerf.runtime.process_group import ALONE, ProcessGroup
 from blocknerf.runtime.signals import StopSignal, leave_interrupts_to_parent
 from blocknerf.runtime.threads import available_cores, use_threads
 from blocknerf.scene.exposures import scene_exposures
@@ -67,15 +68,19 @@ def train_blocks(
     resume: bool,
     overwrite: bool,
     report: Report,
+    group: ProcessGroup = ALONE,
     side_by_side: ProcessGroup | None = None,
 ) -> list[BlockResult]:
     """Trains `block_ids` (empty: every block of the plan) and writes city.json.
 
     With `resume`, finished blocks are left alone and begun ones go on from their checkpoint; with `overwrite`, what
     was learned before is given up. Raises UserError when blocks would be overwritten unasked, or when any fails;
-    the others are then trained all the same. With `side_by_side`, blocks learn at the same time and from each other,
-    spread over the processes of that group; each process returns the results of its own.
+    the others are then trained all the same. Processes of a `group` train every block together, one after the other;
+    otherwise `jobs` blocks are trained at a time, the longest first. With `side_by_side`, blocks learn at the same time
+    and from each other, spread over the processes of that group; each process returns the results of its own.
     """
+    if group.size > 1 and jobs > 1:
+        raise UserError("--distributed trains one block at a time with all processes; it does not go with --jobs.")
     if jobs < 1:
         raise UserError(f"--jobs {jobs}: at least one block must be trained at a time.")
     if side_by_side is not None and jobs > 1:
@@ -88,9 +93,13 @@ def train_blocks(
         side_by_side.wait()  # until the first has tidied up and decoded all photographs
         todo = _still_to_do(run, wanted, resume=True, overwrite=False)
         return _train_side_by_side(run, todo, _open_store(run, progress=False), report, side_by_side)
+    if not group.is_first:
+        group.wait()
     todo = _to_update(run, wanted) if run.update else _still_to_do(run, wanted, resume, overwrite)
     store = _open_store(run, progress=True)
-    write_manifest(run.output_dir, manifest_of(run.plan, run.config.block_manager))
+    if group.is_first:
+        write_manifest(run.output_dir, manifest_of(run.plan, run.config.block_manager))
+        group.wait()
     if side_by_side is not None:
         side_by_side.wait()
         return _train_side_by_side(run, todo, store, report, side_by_side)
@@ -98,15 +107,26 @@ def train_blocks(
         log.info("training.consistency_loss_weight changes nothing here: only with --side-by-side do blocks compare.")
     if jobs <= 1 or len(todo) <= 1:
         use_threads(available_cores(), run.config.block_nerf.worker)
-        return _train_in_order(run, todo, store, report)
+        return _train_in_order(run, todo, store, report, group)
+    todo = longest_first(todo, lambda block: estimate(block, run.scene, run.config).minutes)
     return _train_in_processes(run, todo, min(jobs, len(todo)), report)
 
 
+def longest_first(blocks: list[BlockSpec], minutes: Callable[[BlockSpec], float]) -> list[BlockSpec]:
+    """The order in which idle workers take blocks: all end at most a third later than they could (Graham 1969)."""
+    return sorted(blocks, key=lambda block: -minutes(block))
+
+
 def train_one(
-    run: Run, block: BlockSpec, store: ImageStore, stop: StopSignal, report: Callable[[Progress], None]
+    run: Run,
+    block: BlockSpec,
+    store: ImageStore,
+    stop: StopSignal,
+    report: Callable[[Progress], None],
+    group: ProcessGroup = ALONE,
 ) -> BlockResult:
     """Trains one block from its checkpoint, where it has one, to its end; KeyboardInterrupt when asked to `stop`."""
-    trainer = make_trainer(run, block, store, report)
+    trainer = make_trainer(run, block, store, report, group)
     warm_up(PixelSampler(store, trainer.image_ids, batch_size=8, seed=0), run.config.block_nerf.backbone)
     if trainer.resume():
         log.info("Block %s goes on at step %d.", block.id, trainer.step)
@@ -115,7 +135,12 @@ def train_one(
 
 
 def make_trainer(
-    run: Run, block: BlockSpec, store: ImageStore, report: Callable[[Progress], None], shown: Shown | None = None
+    run: Run,
+    block: BlockSpec,
+    store: ImageStore,
+    report: Callable[[Progress], None],
+    group: ProcessGroup = ALONE,
+    shown: Shown | None = None,
 ) -> BlockNeRFTrainer:
     """Of a block as it begins: from nothing or, in an update, from what it has learned."""
     config, plan = run.config, run.plan
@@ -127,7 +152,7 @@ def make_trainer(
         tiles = tiles_of_block(run.scene, run.plan, block, run.config.block_manager.block_size / 2)
     trainer = BlockNeRFTrainer(
         *(config, block, store, plan.scene_hash, folder),
-        tensorboard_dir=tensorboard_dir if config.logging.use_tensorboard else None,
+        tensorboard_dir=tensorboard_dir if config.logging.use_tensorboard and group.is_first else None,
         report=report,
         exposures=_exposures(run, block, store, learned),
         tiles=tiles,
@@ -135,6 +160,7 @@ def make_trainer(
         render_dir=run.output_dir / config.output.render_dir / block.id,
         earlier_scene_hashes=plan.earlier_scene_hashes,
         shown=shown,
+        group=group,
     )
     if learned is not None:
         trainer.model.load_state_dict(learned.state_dict(), strict=True)
@@ -213,14 +239,18 @@ def _is_finished(run: Run, block_id: str) -> bool:
     return False
 
 
-def _train_in_order(run: Run, blocks: list[BlockSpec], store: ImageStore, report: Report) -> list[BlockResult]:
+def _train_in_order(
+    run: Run, blocks: list[BlockSpec], store: ImageStore, report: Report, group: ProcessGroup
+) -> list[BlockResult]:
     results: list[BlockResult] = []
     failed: dict[str, str] = {}
     with StopSignal() as stop:
         for block in blocks:
             try:
-                results.append(train_one(run, block, store, stop, partial(report, block.id)))
+                results.append(train_one(run, block, store, stop, partial(report, block.id), group))
             except UserError as error:
+                if group.size > 1:
+                    raise
                 log.error("Block %s failed. %s", block.id, error)
                 failed[block.id] = str(error)
     _raise_failures(run, failed, len(blocks))
@@ -246,7 +276,7 @@ def _train_side_by_side(
     trainers = []
     for block in mine:
         shown = Shown(exchange.every)
-        trainers.append((make_trainer(run, block, store, partial(report, block.id), shown), shown))
+        trainers.append((make_trainer(run, block, store, partial(report, block.id), shown=shown), shown))
     for trainer, _ in trainers[:1]:
         warm_up(PixelSampler(store, trainer.image_ids, batch_size=8, seed=0), run.config.block_nerf.backbone)
     fixed = [block.id for block in learned] if group.is_first else []

@@ -21,10 +21,12 @@ from blocknerf.core.types import Exposures
 from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.models.model_parallel import ModelParallelBlockNeRF
 from blocknerf.rendering.colours import distance_colours
+from blocknerf.runtime.process_group import ALONE, ProcessGroup
 from blocknerf.scene.sampler import PixelBatch, PixelSampler, Tiles
 from blocknerf.scene.store import ImageStore
 from blocknerf.training.broken_batch import write_broken_batch
 from blocknerf.training.checkpoint import CHECKPOINT, ModelCheckpoint, ModuleState, Origin
+from blocknerf.training.exchange import GradientExchange, average_counts
 from blocknerf.training.losses import BlockNeRFLoss
 from blocknerf.training.memory import MemoryOptimizer
 from blocknerf.training.metrics import CLOCK, TrainingMetrics
@@ -83,16 +85,18 @@ class BlockNeRFTrainer:
         checkpoint_dir: Path | None = None,
         render_dir: Path | None = None,
         earlier_scene_hashes: tuple[str, ...] = (),
+        group: ProcessGroup = ALONE,
         shown: Shown | None = None,
     ):
         """`tiles`: which parts of its images the block is to learn first; none: all alike (see PixelSampler).
 
         Checkpoints go to `checkpoint_dir`, none: `folder`; pictures of validations to `render_dir`, none: there are
-        none. A checkpoint of a scene that this one has grown from may be gone on with. `shown` is what neighbours
-        show, where blocks learn side by side.
+        none. A checkpoint of a scene that this one has grown from may be gone on with. All processes of a `group` train
+        this block together, each on `batch_size` rays of every step; the first of them writes. `shown` is what
+        neighbours show, where blocks learn side by side.
         """
         self.config, self.spec, self.store = config, spec, store
-        self.scene_hash, self.folder, self.report = scene_hash, folder, report
+        self.scene_hash, self.folder, self.report, self.group = scene_hash, folder, report, group
         self.image_ids = usable_images(spec, store)
         if not self.image_ids:
             raise UserError(f"Block {spec.id} has no training image that can be decoded. Plan again.")
@@ -103,7 +107,11 @@ class BlockNeRFTrainer:
         self.model = make(config, spec.center_world, spec.radius_m, self.image_ids, drives, self.rng, exposures)
         if self.model.poses is not None:
             place_poses(self.model.poses, config, store, self.image_ids, spec.radius_m)
+        if not group.is_first:  # the field began alike everywhere; from here on every process draws its own samples
+            self.rng = generator(settings.seed, "train", spec.id, "process", group.rank)
         self.optimizer = BlockOptimizer(self.model, settings)
+        unused = config.distributed.find_unused_parameters
+        self.exchange = GradientExchange(group, self.model, self.optimizer, unused)
         self.memory = MemoryOptimizer(self.model, self.optimizer, settings, config.dataset.batch_size)
         self.loss = BlockNeRFLoss(settings)
         self.tiles = tiles
@@ -117,6 +125,8 @@ class BlockNeRFTrainer:
         self.spent_s = 0.0
         self.recent_mse: float | None = None
         self.metrics = TrainingMetrics(config, folder, tensorboard_dir)
+        self.rngs = [self.rng.get_state()]
+        """Of all processes, as of the last save."""
         self.render_dir = render_dir
         self._enter_stage(0)
         self.parts = {
@@ -146,11 +156,12 @@ class BlockNeRFTrainer:
         When `should_stop` says so, between two steps, saves and raises KeyboardInterrupt.
         """
         next_save_s = self.spent_s + 60 * self.config.training.checkpoint_minutes
-        self.metrics.start(self.step)
+        if self.group.is_first:
+            self.metrics.start(self.step)
         try:
             while self.fraction < 1:
                 self.go_on()
-                stop = should_stop()
+                stop = self.group.any(should_stop())
                 if not stop and self.spent_s >= next_save_s:
                     self._or_warn(self.save)
                     next_save_s = self.spent_s + 60 * self.config.training.checkpoint_minutes
@@ -166,20 +177,29 @@ class BlockNeRFTrainer:
         """One step, and what is due after it: figures, validation, pictures, a state that is kept."""
         begin = time.perf_counter()
         terms, norm = self._train_step()
-        self.spent_s += time.perf_counter() - begin
+        (self.spent_s,) = self.group.of_first(self.spent_s + time.perf_counter() - begin)
         if self.step % self.config.logging.log_freq == 0:
             self._log(terms, norm)
-        if self.fraction < 1 and self._is_validated(self.step):
+        if self.group.is_first and self.fraction < 1 and self._is_validated(self.step):
             self._validate()
         elif self._shows_pictures(self.step):
             self._show_pictures()
         keep_every = self._steps(self.config.validation.save_freq)
         if keep_every is not None and self.step % keep_every == 0:
-            self._or_warn(lambda: self.checkpoint.keep(self.step))
+            self._gather()
+            if self.group.is_first:
+                self._or_warn(lambda: self.checkpoint.keep(self.step))
 
     def save(self) -> None:
         """Writes what training goes on from and what renders."""
-        self.checkpoint.save()
+        self._gather()
+        if self.group.is_first:
+            self.checkpoint.save()
+
+    def _gather(self) -> None:
+        """Brings together what processes of a group have of their own."""
+        self.rngs = self.group.gather(self.rng.get_state())
+        average_counts(self.group, self.model)
 
     def resume(self, name: str = CHECKPOINT) -> bool:
         """Goes back to the last checkpoint, exactly; False where there is none."""
@@ -187,13 +207,18 @@ class BlockNeRFTrainer:
 
     def state(self) -> dict[str, Any]:
         own = {"step": self.step, "spent_s": self.spent_s, "recent_mse": self.recent_mse, "stage": self.stage}
-        return {**own, "sampler": self.sampler.state(), "rng": self.rng.get_state()}
+        return {**own, "sampler": self.sampler.state(), "rng": torch.stack(self.rngs)}
 
     def restore(self, state: dict[str, Any]) -> None:
         self.step, self.spent_s, self.recent_mse = state["step"], state["spent_s"], state["recent_mse"]
         self._enter_stage(state["stage"])
         self.sampler.restore(state["sampler"])
-        self.rng.set_state(state["rng"])
+        if len(state["rng"]) != self.group.size:
+            raise UserError(
+                f"The checkpoint of block {self.spec.id} is of {len(state['rng'])} processes that trained together, "
+                f"and now there are {self.group.size}. Go on with as many, or train the block anew with --overwrite."
+            )
+        self.rng.set_state(state["rng"][self.group.rank])
 
     def _or_warn(self, write: Callable[[], None]) -> None:
         """A full disk must not end training: there may be room again at the next save."""
@@ -205,7 +230,7 @@ class BlockNeRFTrainer:
     def _sampler(self, level: int, stage: int) -> PixelSampler:
         dataset, seed = self.config.dataset, self.config.training.seed
         return PixelSampler(
-            *(self.store, self.image_ids, dataset.batch_size),
+            *(self.store, self.image_ids, dataset.batch_size * self.group.size),
             seed if stage == 0 else derive_seed(seed, "stage", stage),
             level,
             self.tiles,
@@ -215,7 +240,7 @@ class BlockNeRFTrainer:
         )
 
     def _steps_per_epoch(self, sampler: PixelSampler) -> int:
-        return math.ceil(sampler.pixels_per_pass / self.config.dataset.batch_size)
+        return math.ceil(sampler.pixels_per_pass / sampler.batch_size)
 
     def _enter_stage(self, number: int) -> None:
         """Draws from the stage's level from its first pixel on, and lets its components learn."""
@@ -240,10 +265,12 @@ class BlockNeRFTrainer:
             self._enter_stage(reached)
         dataset = self.config.dataset
         batch = self.sampler.next(dataset.precrop_frac if self.step < dataset.precrop_iters else 1.0)
+        batch = batch.part(self.group.rank, self.group.size)
         self.model.take_samples(self.stages.stages[self.stage].config.num_samples)
         self.model.advance(self.fraction)
         rng = self.rng if self.config.block_nerf.perturb_samples else None
         terms = self.memory.backward(batch, lambda part: self._loss_of(part, rng), rng)
+        terms = self.exchange.average(terms)
         is_whole, norm = self.memory.gradients_are_finite(), 0.0
         if self._shows_pictures(self.step + 1):
             gradients = self.optimizer.gradients_by_name(self.model)
@@ -270,7 +297,7 @@ class BlockNeRFTrainer:
         path = self.folder / "broken_batch.safetensors"
         self._or_warn(lambda: write_broken_batch(path, batch, self.image_ids, terms))
         state = [*self.model.state_dict().values(), *self.optimizer.state().values()]
-        is_whole = all(bool(tensor.isfinite().all()) for tensor in state)
+        is_whole = self.group.size == 1 and all(bool(tensor.isfinite().all()) for tensor in state)
         if is_whole:
             self._or_warn(self.save)
         broken = [name for name, term in terms.items() if not bool(term.isfinite()) and name != "mse"]
@@ -283,6 +310,8 @@ class BlockNeRFTrainer:
         )
 
     def _log(self, terms: dict[str, Tensor], norm: float) -> None:
+        if not self.group.is_first:
+            return
         progress = self._progress()
         self.report(progress)
         learning = self.stages.stages[self.stage].config.components
@@ -296,7 +325,7 @@ class BlockNeRFTrainer:
         return Progress(
             fraction=self.fraction,
             step=self.step,
-            rays_per_s=self.step * self.config.dataset.batch_size / max(self.spent_s, 1e-9),
+            rays_per_s=self.step * self.sampler.batch_size / max(self.spent_s, 1e-9),
             train_psnr=math.nan if self.recent_mse is None else -10 * math.log10(max(self.recent_mse, 1e-12)),
             remaining_s=self.spent_s * (1 / max(self.fraction, 1e-6) - 1),
         )
@@ -360,8 +389,10 @@ class BlockNeRFTrainer:
     def finish(self) -> BlockResult:
         """Validates, and writes the block as it is to stay."""
         self._or_warn(self.save)
-        val_psnr = self._validate()
-        self.checkpoint.finish()
+        val_psnr = None
+        if self.group.is_first:
+            val_psnr = self._validate()
+            self.checkpoint.finish()
         progress = self._progress()
         self.report(progress)
         return BlockResult(self.spec.id, self.step, self.spent_s, progress.rays_per_s, val_psnr)

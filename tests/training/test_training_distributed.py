@@ -1,0 +1,171 @@
+"""Blocks spread over workers, and one block trained by two processes over gloo as by one with twice the batch."""
+
+import multiprocessing
+import os
+import random
+import socket
+import sys
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+
+import pytest
+import torch
+
+from blocknerf.blocks.output import plan_scene
+from blocknerf.blocks.plan import read_plan
+from blocknerf.core.config import load_config
+from blocknerf.core.errors import UserError
+from blocknerf.runtime.process_group import ALONE, ENVIRONMENT, ProcessGroup
+from blocknerf.scene.store import ImageStore
+from blocknerf.training.exchange import GradientExchange
+from blocknerf.training.run import Run, longest_first, train_blocks
+from blocknerf.training.trainer import BlockNeRFTrainer
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
+from room import write_room
+
+SMALL = (
+    "block_manager.max_blocks=1",
+    "block_nerf.hash_grid.num_levels=3",
+    "block_nerf.hash_grid.log2_table_rows=10",
+    "block_nerf.hash_grid.finest_resolution=64",
+    "block_nerf.proposal_resolution=16",
+    "block_nerf.hidden_dim=16",
+    "block_nerf.perturb_samples=false",
+    "training.use_visibility_network=false",
+    "training.max_steps=8",
+    "logging.use_tensorboard=false",
+    "validation.num_val_images=1",
+)
+STEPS = 8
+
+
+def _finish(minutes: list[float], workers: int) -> float:
+    """When the last of the workers ends who take the next block whenever they are idle."""
+    ends = [0.0] * workers
+    for block in minutes:
+        ends[ends.index(min(ends))] += block
+    return max(ends)
+
+
+@pytest.mark.parametrize("workers", [2, 3, 4])
+def test_workers_that_take_the_longest_first_end_nearly_as_soon_as_they_could(together, workers):
+    """Graham's bound, 4/3 - 1/(3 m), against all divisions of few blocks."""
+    rng = random.Random(workers)
+    spec = together[3]
+    blocks = [replace(spec, id=f"{number:03d}") for number in range(7)]
+    takes = {block.id: rng.uniform(1, 9) for block in blocks}
+    order = [takes[block.id] for block in longest_first(blocks, lambda block: takes[block.id])]
+    best = min(
+        max(sum(t for t, w in zip(order, chosen, strict=True) if w == worker) for worker in range(workers))
+        for chosen in product(range(workers), repeat=len(blocks))
+    )
+    assert _finish(order, workers) <= (4 / 3 - 1 / (3 * workers)) * best + 1e-9
+    assert order == sorted(order, reverse=True)
+
+
+def _trainer(room: Path, out: Path, batch_size: int, group: ProcessGroup = ALONE) -> BlockNeRFTrainer:
+    config = load_config(None, [*SMALL, f"dataset.batch_size={batch_size}"])
+    run = Run(*plan_scene(config, room, out), out)
+    store = ImageStore.open(run.scene, 1, out / "store", progress=False)
+    block = run.plan.blocks[0]
+    folder = out / "blocks" / block.id
+    return BlockNeRFTrainer(run.config, block, store, run.plan.scene_hash, folder, group=group)
+
+
+def _steps(trainer: BlockNeRFTrainer) -> list[float]:
+    return [float(trainer._train_step()[0]["mse"]) for _ in range(STEPS)]
+
+
+def _member(rank: int, port: int, room: Path, out: Path, results) -> None:
+    os.environ.update(RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    group = ProcessGroup.join("gloo")
+    own = out / str(rank)
+    trainer = _trainer(room, own, 128, group)
+    losses = _steps(trainer)
+    trainer.save()
+    weights = {name: value.numpy() for name, value in trainer.model.state_dict().items()}
+    again = _trainer(room, own, 128, group)
+    resumed = rank == 0 and again.resume() and again.step
+    results.put((rank, losses, weights, resumed, (own / "blocks" / "000" / "latest.json").exists()))
+    group.leave()
+
+
+@pytest.fixture(scope="module")
+def together(tmp_path_factory):
+    """The room, where both wrote, by rank what they learned, and the block."""
+    room, out = write_room(tmp_path_factory.mktemp("room")), tmp_path_factory.mktemp("out")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    context = multiprocessing.get_context("spawn")
+    results = context.Queue()
+    members = [context.Process(target=_member, args=(rank, port, room, out, results)) for rank in range(2)]
+    for member in members:
+        member.start()
+    told = sorted((results.get(timeout=120) for _ in members), key=lambda found: found[0])
+    for member in members:
+        member.join(30)
+    plan = read_plan(out / "0" / "plan.json")
+    return room, out, told, plan.blocks[0]
+
+
+def test_two_processes_are_one_with_twice_the_batch(together, tmp_path):
+    room, _, told, _ = together
+    alone = _trainer(room, tmp_path, 256)
+    assert _steps(alone) == pytest.approx(told[0][1], rel=1e-4)
+    assert told[0][1] == told[1][1]
+
+
+def test_all_processes_hold_the_same_weights_and_the_first_one_writes(together):
+    _, _, told, _ = together
+    (_, _, one, resumed, first_wrote), (_, _, other, _, second_wrote) = told
+    assert all((one[name] == other[name]).all() for name in one)
+    assert resumed == STEPS
+    assert first_wrote
+    assert not second_wrote
+
+
+def test_a_checkpoint_of_two_processes_is_not_gone_on_with_by_one(together):
+    room, out, _, _ = together
+    with pytest.raises(UserError, match="of 2 processes"):
+        _trainer(room, out / "0", 128).resume()
+
+
+def test_a_parameter_that_no_ray_reached_is_zero_or_an_error(together, tmp_path):
+    trainer = _trainer(together[0], tmp_path, 128)
+    lonely = ProcessGroup(1, 2)
+    lonely.average = lambda tensors: None
+    lonely.unite = lambda flags: None
+    for finds in (True, False):
+        trainer.optimizer.clear()
+        exchange = GradientExchange(lonely, trainer.model, trainer.optimizer, finds)
+        if finds:
+            exchange.average({"mse": torch.ones(())})
+            assert all(not bool(gradient.any()) for gradient in trainer.optimizer.gradients_of_all())
+        else:
+            with pytest.raises(UserError, match="find_unused_parameters is false"):
+                exchange.average({"mse": torch.ones(())})
+
+
+def test_jobs_and_a_group_do_not_go_together(together, tmp_path):
+    config = load_config(None, SMALL)
+    run = Run(*plan_scene(config, together[0], tmp_path), tmp_path)
+    with pytest.raises(UserError, match="--jobs"):
+        train_blocks(run, (), 2, False, False, lambda block_id, progress: None, ProcessGroup(0, 2))
+
+
+@pytest.mark.parametrize("backend", ["nccl", "gloo"])
+def test_gloo_stands_in_for_nccl(backend, monkeypatch, caplog):
+    """What distributed.backend asks for is what the group is made with, where there is a device for it."""
+    for name in ENVIRONMENT:
+        monkeypatch.setenv(name, "0")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    asked = []
+    monkeypatch.setattr("torch.distributed.init_process_group", lambda backend, timeout: asked.append(backend))
+    monkeypatch.setattr("torch.distributed.get_rank", lambda: 0)
+    monkeypatch.setattr("torch.distributed.get_world_size", lambda: 1)
+    ProcessGroup.join(load_config(None, [f"distributed.backend={backend}"]).distributed.backend)
+    assert asked == ["gloo"]
+    assert ("gloo instead of nccl" in caplog.text) is (backend == "nccl")
