@@ -266,7 +266,7 @@ def _train_side_by_side(
     mine = [block for block in blocks if hosts[block.id] == group.rank]
     if run.config.training.consistency_loss_weight == 0:
         log.warning("With training.consistency_loss_weight=0 blocks learn nothing from each other: each is alone.")
-        return _train_in_order(run, mine, store, report)
+        return _train_in_order(run, mine, store, report, ALONE)
     near = {neighbour for block in blocks for neighbour in block.neighbours} - hosts.keys()
     learned = [block for block in run.plan.blocks if block.id in near and _is_finished(run, block.id)]
     borders = borders_of(blocks, learned, store)
