@@ -292,6 +292,12 @@ KEYS: dict[str, Changed | Elsewhere] = {
     "training.consistency_loss_weight": Elsewhere(
         "tests/training/test_training_losses.py::test_the_total_is_the_sum_of_its_weighted_parts_and_a_weight_of_zero_takes_its_part_away"
     ),
+    "distributed.device_map": Elsewhere(
+        "tests/models/test_models_model_parallel.py::test_parts_stand_where_the_map_says_and_answers_come_back_to_the_rays"
+    ),
+    "distributed.exchange_every": Elsewhere(
+        "tests/training/test_training_neighbours.py::test_without_weight_blocks_are_those_of_a_plain_run_and_with_it_others"
+    ),
     "training.regularization_weight": Changed("0.1", learned, HASH),
     "training.interlevel_loss_weight": Changed("0", learned, HASH),
     "training.coarse_loss_weight": Changed("1", learned, MLP),

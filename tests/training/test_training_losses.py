@@ -40,6 +40,7 @@ SMALL = (
     "dataset.batch_size=512",
     "training.num_epochs=5",
     "training.lr_warmup_steps=10",
+    "training.consistency_loss_weight=0.5",
     "validation.num_val_images=0",
     "logging.use_tensorboard=false",
 )

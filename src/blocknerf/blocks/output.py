@@ -32,6 +32,7 @@ FREE_KEYS = (
     "block_manager.blend_power",
     "block_manager.max_composited",
     "block_manager.visibility_threshold",
+    "distributed.device_map",
     "dataset.num_workers",
     "dataset.val_batch_size",
     "logging.",
@@ -123,8 +124,8 @@ def _require_configuration(output_dir: Path, config: Config) -> None:
 def differences(old: Config, new: Config) -> list[str]:
     """`section.key old -> new` for every key that differs and decides the result."""
     before, after = _flatten(config_to_json(old)), _flatten(config_to_json(new))
-    keys = [key for key in before if before[key] != after[key] and not key.startswith(FREE_KEYS)]
-    return [f"{key} {_show(before[key])} -> {_show(after[key])}" for key in keys]
+    keys = [key for key in before | after if before.get(key) != after.get(key) and not key.startswith(FREE_KEYS)]
+    return [f"{key} {_show(before.get(key))} -> {_show(after.get(key))}" for key in keys]
 
 
 def load_output(output_dir: Path) -> tuple[Config, Plan]:

@@ -24,6 +24,7 @@ def train(
     resume: bool = False,
     overwrite: bool = False,
     update: bool = False,
+    side_by_side: bool = False,
     debug: bool = False,
     distributed: bool = False,
 ) -> None:
@@ -44,6 +45,9 @@ def train(
         overwrite: Give up what these blocks had learned.
         update: Train the blocks that --blocks names again, from what they have learned, on their old images and those
             that the scene has gained since; then align them with their neighbours. No other block is touched.
+        side_by_side: Train all blocks at the same time, and let neighbours show each other what they see of the places
+            that both reach; training.consistency_loss_weight, as in 0.5, says how much they are to agree. Under
+            torchrun every process trains its share of the blocks.
         debug: Try everything out within a minute: inspect the scene and the first block as `blocknerf inspect` does,
             then train a few small images at tiny sizes, log every detail, and stop where a gradient first becomes NaN.
         distributed: Every block by several processes, each on its share of the rays; start them with
@@ -52,28 +56,38 @@ def train(
     from blocknerf.blocks.output import plan_scene, update_scene
     from blocknerf.cli.align import align_updated
     from blocknerf.cli.plan import print_plan
+    from blocknerf.runtime.process_group import ALONE, ProcessGroup
     from blocknerf.training.run import Run, train_blocks
 
+    group = ProcessGroup.join("gloo") if side_by_side and not distributed and ProcessGroup.is_named() else ALONE
+    if not group.is_first:
+        group.wait()  # until the first has planned
     block_ids = _block_ids(blocks)
     settings = load_config(base_config(config, output_dir, resume or update), overrides)
     if distributed:
-        _check_alone(update, debug, jobs)
+        _check_alone(update or side_by_side, debug, jobs)
         _train_together(settings, data_root, output_dir, block_ids, resume, overwrite)
         return
     if debug:
         settings = _debug_settings(settings, data_root, update, jobs)
     if update:
-        _check_update(output_dir, block_ids, resume or overwrite)
+        _check_update(output_dir, block_ids, resume or overwrite, side_by_side)
         settings, scene, planned = update_scene(settings, data_root, output_dir, block_ids)
     else:
         settings, scene, planned = plan_scene(settings, data_root, output_dir)
-    start_logging(output_dir / settings.output.log_dir / "train.log")
-    print_plan(planned, scene, settings)
-    if debug:
-        _inspect_start(settings, scene, planned, output_dir)
-    with _anomalies_found(debug), _progress_bars() as bars:
+    if group.is_first:
+        start_logging(output_dir / settings.output.log_dir / "train.log")
+        print_plan(planned, scene, settings)
+        if debug:
+            _inspect_start(settings, scene, planned, output_dir)
+        group.wait()
+    else:
+        start_logging(output_dir / settings.output.log_dir / f"train_{group.rank}.log", to_console=False)
+    with _anomalies_found(debug), _progress_bars(shown=group.is_first) as bars:
         run = Run(settings, scene, planned, output_dir, update)
-        results = train_blocks(run, block_ids, jobs, resume, overwrite, _reporter(bars))
+        beside = group if side_by_side else None
+        results = train_blocks(run, block_ids, jobs, resume, overwrite, _reporter(bars), side_by_side=beside)
+    group.leave()
     console.print(_results_table(results) if results else "Every block is trained already.")
     if update:
         align_updated(output_dir, scene, planned, settings, block_ids)
@@ -113,8 +127,8 @@ def _train_together(
 def _check_alone(update: bool, debug: bool, jobs: int) -> None:
     if update or debug or jobs > 1:
         raise UserError(
-            "--distributed trains one block at a time with all processes; it goes with neither --update, --debug nor "
-            "--jobs."
+            "--distributed trains one block at a time with all processes; it goes with neither --update, "
+            "--side-by-side, --debug nor --jobs."
         )
 
 
@@ -169,13 +183,15 @@ def _anomalies_found(debug: bool):
     return set_detect_anomaly(True) if debug else nullcontext()
 
 
-def _check_update(output_dir: Path, block_ids: tuple[str, ...], otherwise: bool) -> None:
+def _check_update(output_dir: Path, block_ids: tuple[str, ...], otherwise: bool, side_by_side: bool) -> None:
     """Says what stands against an update before anything is written."""
     from blocknerf.blocks.output import load_output
     from blocknerf.training.update import require_learned
 
     if not block_ids:
         raise UserError("--update needs --blocks: say which blocks are to be trained again, as in --blocks 003.")
+    if side_by_side:
+        raise UserError("--update aligns what blocks show when it is done; leave --side-by-side out.")
     if otherwise:
         raise UserError(
             "--update begins from what a block has learned; it goes with neither --overwrite nor --resume. To go on "
@@ -194,12 +210,13 @@ def _block_ids(blocks: str | None) -> tuple[str, ...]:
     return names
 
 
-def _progress_bars() -> Progress:
+def _progress_bars(shown: bool = True) -> Progress:
     return Progress(
         TextColumn("block {task.description}"),
         BarColumn(bar_width=30),
         TextColumn("{task.percentage:>3.0f}%  {task.fields[rays]}  {task.fields[psnr]}  {task.fields[left]}"),
         console=console,
+        disable=not shown,
     )
 
 

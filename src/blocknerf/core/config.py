@@ -20,6 +20,7 @@ Folder = Annotated[str, Field(min_length=1)]
 
 DensityActivation = Literal["exp", "softplus", "relu"]
 RgbActivation = Literal["sigmoid", "padded_sigmoid"]
+FieldPart = Literal["encoder", "nerf_mlp", "decoder"]
 Component = Literal["nerf", "appearance", "pose", "visibility"]
 
 
@@ -329,8 +330,9 @@ class TrainingConfig(Section):
     """Share of 1 - SSIM, on patches, in the rgb term."""
     depth_loss_weight: NotNegative = 0.1
     """Distance against depth maps, where dataset.use_depth reads any."""
-    consistency_loss_weight: NotNegative = 0.5
-    """Colour and distance against a neighbouring block's, on rays that both render."""
+    consistency_loss_weight: NotNegative = 0.0
+    """Colour and distance against a neighbouring block's, on rays that both render, where blocks are trained with
+    --side-by-side; the documents' is 0.5."""
     regularization_weight: NotNegative = 0.0
     """Sum of squared weights of the networks, density without ripples, codes near zero; the documents' is 1e-6."""
     interlevel_loss_weight: NotNegative = 1.0
@@ -422,15 +424,6 @@ class LoggingConfig(Section):
     """A relative folder is inside the output folder."""
 
 
-class DistributedConfig(Section):
-    """How processes that train one block together talk (`--distributed`)."""
-
-    backend: Literal["nccl", "gloo"] = "nccl"
-    """gloo stands in for nccl where there is no CUDA device."""
-    find_unused_parameters: bool = True
-    """Parameters that no ray of a process reached count as zero there; false: they are an error."""
-
-
 class OutputConfig(Section):
     """Where files of a run lie; a relative folder is inside the output folder."""
 
@@ -440,6 +433,29 @@ class OutputConfig(Section):
     """Pictures and videos."""
     log_dir: Folder = "logs"
     """Text."""
+
+
+class DistributedConfig(Section):
+    """Several processes, several devices, and blocks that learn side by side."""
+
+    backend: Literal["nccl", "gloo"] = "nccl"
+    """How processes that train one block together (`--distributed`) talk; gloo stands in for nccl where there is no
+    CUDA device."""
+    find_unused_parameters: bool = True
+    """Parameters that no ray of a process reached count as zero there; false: they are an error."""
+    device_map: dict[FieldPart, str] = {}
+    """On which devices parts of a block's field learn, as in {decoder: "cuda:1"}; a number N is cuda:N. Parts that are
+    not named stay with the rays, on the processor: `encoder` of positions, `nerf_mlp` for density, `decoder` for
+    colour. With `hash` the encoder always stays."""
+    exchange_every: Count = 50
+    """Steps between two exchanges of renders of shared rays, where neighbours learn side by side."""
+
+    @field_validator("device_map", mode="before")
+    @classmethod
+    def _numbers_are_cuda_devices(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        return {part: f"cuda:{device}" if type(device) is int else device for part, device in value.items()}
 
 
 MLP_DEFAULTS = {
@@ -494,6 +510,16 @@ class Config(Section):
             raise ValueError(
                 "the weights of all terms that compare a block with its photographs are zero; give "
                 "training.rgb_loss_weight (usually 1) or, with dataset.use_depth, training.depth_loss_weight"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _tables_stay_with_their_kernels(self) -> "Config":
+        where = self.distributed.device_map.get("encoder", "cpu")
+        if self.block_nerf.backbone == "hash" and where != "cpu":
+            raise ValueError(
+                f"distributed.device_map puts the encoder on {where!r}, but the tables of backbone hash stay on 'cpu', "
+                "where their kernels are; leave it out, or give backbone mlp"
             )
         return self
 

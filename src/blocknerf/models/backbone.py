@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from blocknerf.core.config import FieldPart
 from blocknerf.kernels.row_gradient import RowGradient
 from blocknerf.rendering.volume import CompositedRays, Spacing
 
@@ -74,6 +75,10 @@ class Backbone(Protocol):
 
     def show(self, share: float) -> None:
         """Lets the coarsest levels of the encoding of positions count, and this share of the others; all from 1 on."""
+        ...
+
+    def move(self, part: FieldPart, device: torch.device) -> None:
+        """Computes a part of the field on `device` from now on, its parameters with it; rays stay where they are."""
         ...
 
     def row_tables(self) -> dict[str, RowTable]:

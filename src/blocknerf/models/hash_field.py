@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from blocknerf.core.config import Config
+from blocknerf.core.config import Config, FieldPart
 from blocknerf.geometry.contraction import contract, to_unit_cube
 from blocknerf.kernels.marching import unit_cube_points
 from blocknerf.kernels.mlp import two_layers
@@ -91,6 +91,11 @@ class HashField(nn.Module):
     def show(self, share: float) -> None:
         self.grid.show(share)
 
+    def move(self, part: FieldPart, device: torch.device) -> None:
+        """The tables are the encoder, and stay where their kernels are."""
+        if part != "encoder":
+            (self.base if part == "nerf_mlp" else self.head).to(device)
+
     def row_tables(self) -> dict[str, RowTable]:
         return {"table": self.grid, "proposal": self.proposal}
 
@@ -104,7 +109,8 @@ class HashField(nn.Module):
         shape = points.shape[:-1]
         encoded = self.grid(points.reshape(-1, 3))
         first, second = cast(nn.Linear, self.base[0]), cast(nn.Linear, self.base[2])
-        raw = two_layers(encoded, first.weight, first.bias, second.weight, second.bias)
+        there = encoded.to(first.weight.device)
+        raw = two_layers(there, first.weight, first.bias, second.weight, second.bias).to(encoded)
         density = density_of(raw[:, 0], self.config.density_activation)
         return density.reshape(shape), raw[:, 1:].reshape(*shape, NUM_FEATURES)
 
@@ -124,4 +130,5 @@ class HashField(nn.Module):
         inputs = [features, spherical_harmonics(directions, self.config.dir_encoding_levels)]
         if codes is not None:
             inputs.append(codes)
-        return rgb_of(self.head(torch.cat(inputs, -1)).to(features), self.config.rgb_activation)
+        there = torch.cat(inputs, -1).to(cast(nn.Linear, self.head[0]).weight.device)
+        return rgb_of(self.head(there).to(features), self.config.rgb_activation)

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from blocknerf.core.config import Config
+from blocknerf.core.config import Config, FieldPart
 from blocknerf.geometry.cones import contracted_frustum_gaussians
 from blocknerf.geometry.contraction import contract
 from blocknerf.models.backbone import RowTable
@@ -50,6 +50,7 @@ class MLPField(nn.Module):
         conditions = 3 + 6 * field.dir_encoding_levels + code_dim
         self.head = perceptron([width + conditions, HEAD_WIDTH, HEAD_WIDTH, HEAD_WIDTH, 3], rng)
         self.show(1.0)
+        self.encoder_device: torch.device | None = None
         self.recomputes = False
         self.rays_at_once = max(1, SAMPLES_AT_ONCE // max(spacing.num_coarse, spacing.num_fine))
 
@@ -81,7 +82,7 @@ class MLPField(nn.Module):
         return density[:, 0], rgb[:, 0]
 
     def density_at(self, points: Float[Tensor, "points 3"]) -> Float[Tensor, " points"]:
-        return self._density_and_hidden(self._encode_points(points))[0]
+        return self._density_and_hidden(self._encode_points(points))[0].to(points)
 
     def on_intervals(
         self,
@@ -92,7 +93,8 @@ class MLPField(nn.Module):
         edges: Float[Tensor, "rays edges"],
     ) -> tuple[Float[Tensor, "rays bins"], Float[Tensor, "rays bins 3"]]:
         """Density (per block radius) and colour of the conical frusta between edges. Differentiable in the rays too."""
-        means, variances = contracted_frustum_gaussians(origins, directions, radii, edges)
+        cones = (tensor.to(self.encoder_device) for tensor in (origins, directions, radii, edges))
+        means, variances = contracted_frustum_gaussians(*cones)
         return self._ask(self._encode(means, variances), directions, codes)
 
     def _on_intervals_recomputed(
@@ -109,6 +111,13 @@ class MLPField(nn.Module):
     def show(self, share: float) -> None:
         self.shown_levels = levels_shown(self.config.pos_encoding_levels, share)
 
+    def move(self, part: FieldPart, device: torch.device) -> None:
+        if part == "encoder":
+            self.encoder_device = device
+        else:
+            for network in (self.head,) if part == "decoder" else (self.trunk, self.density, self.features):
+                network.to(device)
+
     def row_tables(self) -> dict[str, RowTable]:
         return {}
 
@@ -116,7 +125,7 @@ class MLPField(nn.Module):
         return list(self.parameters())
 
     def _encode_points(self, points: Float[Tensor, "points 3"]) -> Float[Tensor, "points encoding"]:
-        contracted = contract(points)
+        contracted = contract(points.to(self.encoder_device))
         return self._encode(contracted, torch.zeros_like(contracted))
 
     def _encode(
@@ -137,18 +146,20 @@ class MLPField(nn.Module):
         directions: Float[Tensor, "rays 3"],
         codes: Float[Tensor, "rays code"] | None,
     ) -> tuple[Float[Tensor, "rays samples"], Float[Tensor, "rays samples 3"]]:
+        """On the way each tensor goes where the network's parameters are; the answers come back to the rays."""
         density, hidden = self._density_and_hidden(encoded)
         conditions = [directions, positional_encoding(directions, self.config.dir_encoding_levels)]
         if codes is not None:
             conditions.append(codes)
         per_ray = torch.cat(conditions, -1)[:, None].expand(-1, encoded.shape[1], -1)
-        rgb = self.head(torch.cat([self.features(hidden), per_ray], -1))
-        return density, rgb_of(rgb.to(encoded), self.config.rgb_activation)
+        inputs = [tensor.to(cast(nn.Linear, self.head[0]).weight.device) for tensor in (self.features(hidden), per_ray)]
+        rgb = self.head(torch.cat(inputs, -1)).to(directions)
+        return density.to(directions), rgb_of(rgb, self.config.rgb_activation)
 
     def _density_and_hidden(
         self, encoded: Float[Tensor, "*samples encoding"]
     ) -> tuple[Float[Tensor, "*samples"], Float[Tensor, "*samples hidden"]]:
-        hidden = encoded
+        hidden = encoded = encoded.to(self.density.weight.device)
         for layer, dense in enumerate(self.trunk):
             hidden = cast(nn.Linear, dense)(hidden).relu()
             if layer in self.config.skip_connections:

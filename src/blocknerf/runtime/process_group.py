@@ -47,6 +47,11 @@ class ProcessGroup:
             raise UserError(f"The processes of this run cannot find each other: {error}") from error
         return cls(dist.get_rank(), dist.get_world_size())
 
+    @staticmethod
+    def is_named() -> bool:
+        """Whether the environment names a group to join."""
+        return all(name in os.environ for name in ENVIRONMENT)
+
     @property
     def is_first(self) -> bool:
         """Whether this process writes files and talks to people."""

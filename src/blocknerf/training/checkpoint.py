@@ -2,6 +2,7 @@
 
 BLOCK/latest           the newest state that can be rendered
 CHECKPOINTS/checkpoint what training goes on from; gone when the block is finished
+CHECKPOINTS/side_by_side  the same, of a block that learns beside its neighbours, until all of them are saved
 CHECKPOINTS/step_N     the same, kept for good every `validation.save_freq` epochs
 CHECKPOINTS/best       weights with the best PSNR of validation
 
@@ -20,6 +21,8 @@ from blocknerf.blocks.output import differences
 from blocknerf.city.block_file import BlockFile, delete_block, has_block, read_block, read_block_meta, write_block
 from blocknerf.core.config import Config
 from blocknerf.core.errors import UserError
+
+CHECKPOINT, SIDE_BY_SIDE = "checkpoint", "side_by_side"
 
 
 @runtime_checkable
@@ -103,9 +106,13 @@ class ModelCheckpoint:
         self.folder, self.checkpoint_dir, self.origin = folder, checkpoint_dir, origin
         self._model, self._parts, self._describe = model, parts, describe
 
+    def prepare(self) -> None:
+        """Writes what `save` will write under another name, so that blocks can be saved together (see SideBySide)."""
+        write_block(self.checkpoint_dir, SIDE_BY_SIDE, self._everything())
+
     def save(self) -> None:
         """Writes `checkpoint`, then `latest`: an unfinished `latest` always has a checkpoint to go on from."""
-        write_block(self.checkpoint_dir, "checkpoint", self._everything())
+        write_block(self.checkpoint_dir, CHECKPOINT, self._everything())
         self._write_weights(self.folder, "latest", finished=False)
 
     def keep(self, step: int) -> None:
@@ -118,23 +125,28 @@ class ModelCheckpoint:
     def finish(self) -> None:
         """Writes the finished `latest`; nothing is left to go on from."""
         self._write_weights(self.folder, "latest", finished=True)
-        delete_block(self.checkpoint_dir, "checkpoint")
+        for name in (CHECKPOINT, SIDE_BY_SIDE):
+            delete_block(self.checkpoint_dir, name)
 
-    def resume(self) -> bool:
-        """Brings all parts back to the last save; False where there is none.
+    def read_meta(self, name: str = CHECKPOINT) -> dict[str, Any] | None:
+        """The JSON of a saved state; None where there is none. Raises UserError when it is of something else."""
+        return read_checkpoint_meta(self.checkpoint_dir, self.origin, name)
+
+    def resume(self, name: str = CHECKPOINT) -> bool:
+        """Brings all parts back to the state `name`; False where there is none.
 
         Raises UserError when it is damaged or was made from something else (see `Origin`).
         """
-        if read_checkpoint_meta(self.checkpoint_dir, self.origin) is None:
+        if self.read_meta(name) is None:
             return False
-        saved = read_block(self.checkpoint_dir, "checkpoint")
+        saved = read_block(self.checkpoint_dir, name)
         found = {**saved.tensors, **saved.meta["state"]}
         held = saved.meta.get("parts", ["no parts by name"])
         if held != list(self._parts):
             raise UserError(
                 f"The checkpoint in {self.checkpoint_dir} holds {', '.join(held)}, and training now "
-                f"needs {', '.join(self._parts)}: another version of the program wrote it. Go on with that one, or "
-                "train the block anew with --overwrite."
+                f"needs {', '.join(self._parts)}: another version of the program wrote it, or one run was told "
+                "--side-by-side and the other was not. Go on as it was begun, or train the block anew with --overwrite."
             )
         for part, stateful in self._parts.items():
             prefix = f"{part}."
@@ -151,19 +163,19 @@ class ModelCheckpoint:
         write_block(folder, name, BlockFile({**self._describe(), "finished": finished}, self._model.state_dict()))
 
 
-def read_checkpoint_meta(checkpoint_dir: Path, origin: Origin) -> dict[str, Any] | None:
+def read_checkpoint_meta(checkpoint_dir: Path, origin: Origin, name: str = CHECKPOINT) -> dict[str, Any] | None:
     """The JSON of a block's checkpoint; None where there is none. Raises UserError when it is not of `origin`."""
-    if not has_block(checkpoint_dir, "checkpoint"):
+    if not has_block(checkpoint_dir, name):
         return None
-    meta = read_block_meta(checkpoint_dir, "checkpoint")
-    origin.require(meta, checkpoint_dir / "checkpoint.json")
+    meta = read_block_meta(checkpoint_dir, name)
+    origin.require(meta, checkpoint_dir / f"{name}.json")
     return meta
 
 
 def delete_checkpoints(checkpoint_dir: Path) -> None:
     """Gives up all that lies there to go on from, and the best weights."""
     kept = [path.stem for path in checkpoint_dir.glob("step_*.json")]
-    for name in ("checkpoint", "best", *kept):
+    for name in (CHECKPOINT, SIDE_BY_SIDE, "best", *kept):
         delete_block(checkpoint_dir, name)
 
 

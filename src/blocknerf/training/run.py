@@ -30,6 +30,8 @@ from blocknerf.scene.sampler import PixelSampler
 from blocknerf.scene.scene import Scene
 from blocknerf.scene.store import ImageStore
 from blocknerf.training.checkpoint import Origin, delete_checkpoints, read_checkpoint_meta
+from blocknerf.training.neighbours import Exchange, Shown, borders_of
+from blocknerf.training.side_by_side import SideBySide
 from blocknerf.training.trainer import BlockNeRFTrainer, BlockResult, Progress, usable_images
 from blocknerf.training.update import grown_block
 from blocknerf.training.warm_up import warm_up
@@ -67,19 +69,30 @@ def train_blocks(
     overwrite: bool,
     report: Report,
     group: ProcessGroup = ALONE,
+    side_by_side: ProcessGroup | None = None,
 ) -> list[BlockResult]:
     """Trains `block_ids` (empty: every block of the plan) and writes city.json.
 
     With `resume`, finished blocks are left alone and begun ones go on from their checkpoint; with `overwrite`, what
     was learned before is given up. Raises UserError when blocks would be overwritten unasked, or when any fails;
     the others are then trained all the same. Processes of a `group` train every block together, one after the other;
-    otherwise `jobs` blocks are trained at a time, the longest first.
+    otherwise `jobs` blocks are trained at a time, the longest first. With `side_by_side`, blocks learn at the same time
+    and from each other, spread over the processes of that group; each process returns the results of its own.
     """
     if group.size > 1 and jobs > 1:
         raise UserError("--distributed trains one block at a time with all processes; it does not go with --jobs.")
     if jobs < 1:
         raise UserError(f"--jobs {jobs}: at least one block must be trained at a time.")
+    if side_by_side is not None and jobs > 1:
+        raise UserError(
+            f"--jobs {jobs} trains blocks that know nothing of each other. With --side-by-side leave it out; to use "
+            "several processes, run `torchrun --nproc-per-node N -m blocknerf train --side-by-side ...`."
+        )
     wanted = [run.plan.block(block_id) for block_id in dict.fromkeys(block_ids)] or list(run.plan.blocks)
+    if side_by_side is not None and not side_by_side.is_first:
+        side_by_side.wait()  # until the first has tidied up and decoded all photographs
+        todo = _still_to_do(run, wanted, resume=True, overwrite=False)
+        return _train_side_by_side(run, todo, _open_store(run, progress=False), report, side_by_side)
     if not group.is_first:
         group.wait()
     todo = _to_update(run, wanted) if run.update else _still_to_do(run, wanted, resume, overwrite)
@@ -87,6 +100,11 @@ def train_blocks(
     if group.is_first:
         write_manifest(run.output_dir, manifest_of(run.plan, run.config.block_manager))
         group.wait()
+    if side_by_side is not None:
+        side_by_side.wait()
+        return _train_side_by_side(run, todo, store, report, side_by_side)
+    if run.config.training.consistency_loss_weight > 0 and len(run.plan.blocks) > 1:
+        log.info("training.consistency_loss_weight changes nothing here: only with --side-by-side do blocks compare.")
     if jobs <= 1 or len(todo) <= 1:
         use_threads(available_cores(), run.config.block_nerf.worker)
         return _train_in_order(run, todo, store, report, group)
@@ -108,6 +126,23 @@ def train_one(
     group: ProcessGroup = ALONE,
 ) -> BlockResult:
     """Trains one block from its checkpoint, where it has one, to its end; KeyboardInterrupt when asked to `stop`."""
+    trainer = make_trainer(run, block, store, report, group)
+    warm_up(PixelSampler(store, trainer.image_ids, batch_size=8, seed=0), run.config.block_nerf.backbone)
+    if trainer.resume():
+        log.info("Block %s goes on at step %d.", block.id, trainer.step)
+    log.info("Training block %s on %d images.", block.id, len(trainer.image_ids))
+    return _said(trainer.train(lambda: stop.requested))
+
+
+def make_trainer(
+    run: Run,
+    block: BlockSpec,
+    store: ImageStore,
+    report: Callable[[Progress], None],
+    group: ProcessGroup = ALONE,
+    shown: Shown | None = None,
+) -> BlockNeRFTrainer:
+    """Of a block as it begins: from nothing or, in an update, from what it has learned."""
     config, plan = run.config, run.plan
     tensorboard_dir = run.output_dir / config.logging.tensorboard_dir / block.id
     folder = run.block_folder(block.id)
@@ -124,19 +159,19 @@ def train_one(
         checkpoint_dir=run.checkpoint_folder(block.id),
         render_dir=run.output_dir / config.output.render_dir / block.id,
         earlier_scene_hashes=plan.earlier_scene_hashes,
+        shown=shown,
         group=group,
     )
     if learned is not None:
         trainer.model.load_state_dict(learned.state_dict(), strict=True)
-    warm_up(PixelSampler(store, trainer.image_ids, batch_size=8, seed=0), run.config.block_nerf.backbone)
-    if trainer.resume():
-        log.info("Block %s goes on at step %d.", block.id, trainer.step)
-    log.info("Training block %s on %d images.", block.id, len(trainer.image_ids))
-    result = trainer.train(lambda: stop.requested)
+    return trainer
+
+
+def _said(result: BlockResult) -> BlockResult:
     psnr = "not validated" if result.val_psnr is None else f"validation PSNR {result.val_psnr:.2f} dB"
     log.info(
         "Block %s: %d steps in %.0f s, %.0f rays/s, %s.",
-        block.id, result.steps, result.train_s, result.rays_per_s, psnr,
+        result.block_id, result.steps, result.train_s, result.rays_per_s, psnr,
     )  # fmt: skip
     return result
 
@@ -220,6 +255,39 @@ def _train_in_order(
                 failed[block.id] = str(error)
     _raise_failures(run, failed, len(blocks))
     return results
+
+
+def _train_side_by_side(
+    run: Run, blocks: list[BlockSpec], store: ImageStore, report: Report, group: ProcessGroup
+) -> list[BlockResult]:
+    """Trains this process's share of `blocks`; neighbours that have been trained before take part as they are."""
+    use_threads(available_cores(), run.config.block_nerf.worker)
+    hosts = {block.id: index % group.size for index, block in enumerate(blocks)}
+    mine = [block for block in blocks if hosts[block.id] == group.rank]
+    if run.config.training.consistency_loss_weight == 0:
+        log.warning("With training.consistency_loss_weight=0 blocks learn nothing from each other: each is alone.")
+        return _train_in_order(run, mine, store, report, ALONE)
+    near = {neighbour for block in blocks for neighbour in block.neighbours} - hosts.keys()
+    learned = [block for block in run.plan.blocks if block.id in near and _is_finished(run, block.id)]
+    borders = borders_of(blocks, learned, store)
+    log.info("%d blocks learn side by side and compare %d borders.", len(blocks), len(borders))
+    hosts |= {block.id: 0 for block in learned}
+    exchange = Exchange(run.config, borders, hosts, store, group)
+    trainers = []
+    for block in mine:
+        shown = Shown(exchange.every)
+        trainers.append((make_trainer(run, block, store, partial(report, block.id), shown=shown), shown))
+    for trainer, _ in trainers[:1]:
+        warm_up(PixelSampler(store, trainer.image_ids, batch_size=8, seed=0), run.config.block_nerf.backbone)
+    fixed = [block.id for block in learned] if group.is_first else []
+    with StopSignal() as stop:
+        together = SideBySide(run.config, trainers, exchange, fixed, partial(_read_learned, run))
+        return [_said(result) for result in together.train(lambda: stop.requested)]
+
+
+def _read_learned(run: Run, block_id: str) -> BlockNeRF:
+    saved = read_block(run.block_folder(block_id), "latest")
+    return BlockNeRF.from_state(saved.meta["model"], saved.tensors)
 
 
 def _train_in_processes(run: Run, blocks: list[BlockSpec], jobs: int, report: Report) -> list[BlockResult]:

@@ -80,7 +80,7 @@ def consistency_loss(
 
 def squared_weights(matrices: Iterable[Tensor]) -> Float[Tensor, ""]:
     """Sum of the squares of all entries; biases are not among them (vectors are left out)."""
-    return sum((matrix.square().sum() for matrix in matrices if matrix.dim() > 1), torch.zeros(()))
+    return sum((matrix.square().sum().cpu() for matrix in matrices if matrix.dim() > 1), torch.zeros(()))
 
 
 def roughness(stencils: Float[Tensor, "places 7"]) -> Float[Tensor, ""]:

@@ -19,16 +19,18 @@ from blocknerf.core.logging import log
 from blocknerf.core.seeds import derive_seed, generator
 from blocknerf.core.types import Exposures
 from blocknerf.models.block_nerf import BlockNeRF
+from blocknerf.models.model_parallel import ModelParallelBlockNeRF
 from blocknerf.rendering.colours import distance_colours
 from blocknerf.runtime.process_group import ALONE, ProcessGroup
 from blocknerf.scene.sampler import PixelBatch, PixelSampler, Tiles
 from blocknerf.scene.store import ImageStore
 from blocknerf.training.broken_batch import write_broken_batch
-from blocknerf.training.checkpoint import ModelCheckpoint, ModuleState, Origin
+from blocknerf.training.checkpoint import CHECKPOINT, ModelCheckpoint, ModuleState, Origin
 from blocknerf.training.exchange import GradientExchange, average_counts
 from blocknerf.training.losses import BlockNeRFLoss
 from blocknerf.training.memory import MemoryOptimizer
 from blocknerf.training.metrics import CLOCK, TrainingMetrics
+from blocknerf.training.neighbours import NEIGHBOURS, Shown
 from blocknerf.training.optimizer import BlockOptimizer
 from blocknerf.training.pose_setup import place_poses
 from blocknerf.training.schedule import BlockNeRFScheduler
@@ -84,12 +86,14 @@ class BlockNeRFTrainer:
         render_dir: Path | None = None,
         earlier_scene_hashes: tuple[str, ...] = (),
         group: ProcessGroup = ALONE,
+        shown: Shown | None = None,
     ):
         """`tiles`: which parts of its images the block is to learn first; none: all alike (see PixelSampler).
 
         Checkpoints go to `checkpoint_dir`, none: `folder`; pictures of validations to `render_dir`, none: there are
         none. A checkpoint of a scene that this one has grown from may be gone on with. All processes of a `group` train
-        this block together, each on `batch_size` rays of every step; the first of them writes.
+        this block together, each on `batch_size` rays of every step; the first of them writes. `shown` is what
+        neighbours show, where blocks learn side by side.
         """
         self.config, self.spec, self.store = config, spec, store
         self.scene_hash, self.folder, self.report, self.group = scene_hash, folder, report, group
@@ -99,7 +103,8 @@ class BlockNeRFTrainer:
         settings = config.training
         self.rng = generator(settings.seed, "train", spec.id)
         drives = tuple(store.records[image_id].drive for image_id in self.image_ids)
-        self.model = BlockNeRF(config, spec.center_world, spec.radius_m, self.image_ids, drives, self.rng, exposures)
+        make = ModelParallelBlockNeRF if config.distributed.device_map else BlockNeRF
+        self.model = make(config, spec.center_world, spec.radius_m, self.image_ids, drives, self.rng, exposures)
         if self.model.poses is not None:
             place_poses(self.model.poses, config, store, self.image_ids, spec.radius_m)
         if not group.is_first:  # the field began alike everywhere; from here on every process draws its own samples
@@ -132,6 +137,9 @@ class BlockNeRFTrainer:
             "trainer": self,
         }
         """All that decides the future, and what a checkpoint holds."""
+        self.shown = shown
+        if shown is not None:
+            self.parts[NEIGHBOURS] = shown
         origin = Origin(spec.id, (scene_hash, *earlier_scene_hashes), config, self.image_ids)
         self.checkpoint = ModelCheckpoint(
             folder, checkpoint_dir or folder, origin, self.model, self.parts, self._description
@@ -152,20 +160,7 @@ class BlockNeRFTrainer:
             self.metrics.start(self.step)
         try:
             while self.fraction < 1:
-                begin = time.perf_counter()
-                terms, norm = self._train_step()
-                (self.spent_s,) = self.group.of_first(self.spent_s + time.perf_counter() - begin)
-                if self.step % self.config.logging.log_freq == 0:
-                    self._log(terms, norm)
-                if self.group.is_first and self.fraction < 1 and self._is_validated(self.step):
-                    self._validate()
-                elif self._shows_pictures(self.step):
-                    self._show_pictures()
-                keep_every = self._steps(self.config.validation.save_freq)
-                if keep_every is not None and self.step % keep_every == 0:
-                    self._gather()
-                    if self.group.is_first:
-                        self._or_warn(lambda: self.checkpoint.keep(self.step))
+                self.go_on()
                 stop = self.group.any(should_stop())
                 if not stop and self.spent_s >= next_save_s:
                     self._or_warn(self.save)
@@ -174,9 +169,26 @@ class BlockNeRFTrainer:
                     self.save()
                     log.info("Block %s is saved at step %d (%.0f %%).", self.spec.id, self.step, 100 * self.fraction)
                     raise KeyboardInterrupt
-            return self._finish()
+            return self.finish()
         finally:
             self.metrics.close()
+
+    def go_on(self) -> None:
+        """One step, and what is due after it: figures, validation, pictures, a state that is kept."""
+        begin = time.perf_counter()
+        terms, norm = self._train_step()
+        (self.spent_s,) = self.group.of_first(self.spent_s + time.perf_counter() - begin)
+        if self.step % self.config.logging.log_freq == 0:
+            self._log(terms, norm)
+        if self.group.is_first and self.fraction < 1 and self._is_validated(self.step):
+            self._validate()
+        elif self._shows_pictures(self.step):
+            self._show_pictures()
+        keep_every = self._steps(self.config.validation.save_freq)
+        if keep_every is not None and self.step % keep_every == 0:
+            self._gather()
+            if self.group.is_first:
+                self._or_warn(lambda: self.checkpoint.keep(self.step))
 
     def save(self) -> None:
         """Writes what training goes on from and what renders."""
@@ -189,9 +201,9 @@ class BlockNeRFTrainer:
         self.rngs = self.group.gather(self.rng.get_state())
         average_counts(self.group, self.model)
 
-    def resume(self) -> bool:
+    def resume(self, name: str = CHECKPOINT) -> bool:
         """Goes back to the last checkpoint, exactly; False where there is none."""
-        return self.checkpoint.resume()
+        return self.checkpoint.resume(name)
 
     def state(self) -> dict[str, Any]:
         own = {"step": self.step, "spent_s": self.spent_s, "recent_mse": self.recent_mse, "stage": self.stage}
@@ -273,7 +285,9 @@ class BlockNeRFTrainer:
         return terms, norm
 
     def _loss_of(self, batch: PixelBatch, rng: torch.Generator | None) -> tuple[Tensor, dict[str, Tensor]]:
-        total, terms = self.loss(self.model, batch, rng)
+        share = len(batch.rays) / self.config.dataset.batch_size
+        shared = [] if self.shown is None else self.shown.at(self.step, share)
+        total, terms = self.loss(self.model, batch, rng, shared)
         if not bool(total.isfinite()):
             raise self._broken(batch, terms)
         return total, terms
@@ -372,7 +386,8 @@ class BlockNeRFTrainer:
             panels = [render.rgb, distance_colours(render)]
             write_png(folder / f"novel_{number:02d}.png", to_bytes(torch.cat(panels, 1)))
 
-    def _finish(self) -> BlockResult:
+    def finish(self) -> BlockResult:
+        """Validates, and writes the block as it is to stay."""
         self._or_warn(self.save)
         val_psnr = None
         if self.group.is_first:

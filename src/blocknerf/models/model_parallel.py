@@ -1,0 +1,43 @@
+"""One block whose field is computed on several devices."""
+
+import torch
+
+from blocknerf.core.config import Config
+from blocknerf.core.errors import UserError
+from blocknerf.core.types import Exposures
+from blocknerf.models.block_nerf import BlockNeRF
+
+
+class ModelParallelBlockNeRF(BlockNeRF):
+    """A block whose parts stand where `distributed.device_map` puts them; activations travel between them.
+
+    Rays, samples and what is composited of them stay on the processor. Parameters begin, and are named, as those of a
+    `BlockNeRF`: a block file of one is a block file of the other. Raises UserError for a device that is not there.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        center_world: tuple[float, float, float],
+        radius_m: float,
+        image_ids: tuple[str, ...],
+        drives: tuple[str, ...],
+        rng: torch.Generator | None = None,
+        exposures: Exposures | None = None,
+    ):
+        super().__init__(config, center_world, radius_m, image_ids, drives, rng, exposures)
+        for part, name in config.distributed.device_map.items():
+            self.field.move(part, _device(part, name))
+
+
+def _device(part: str, name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device).cpu()  # "meta" holds nothing that could come back
+    except (RuntimeError, AssertionError) as error:  # torch built without CUDA asserts
+        known = ["cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
+        raise UserError(
+            f"distributed.device_map puts the {part} on {name!r}, and this machine has {', '.join(known)}. Name one of "
+            "those, or leave the part out."
+        ) from error
+    return device
