@@ -28,6 +28,7 @@ from blocknerf.rendering.hierarchical import composite_coarse_and_fine
 from blocknerf.rendering.volume import CompositedRays, Spacing
 
 HEAD_WIDTH = 128
+SAMPLES_RECOMPUTED = 2**12  # in one chunk, when activations are computed again in backward
 SAMPLES_AT_ONCE = 2**15  # when rendering: a layer's activations stay below 150 MB at the paper's width
 
 
@@ -105,7 +106,8 @@ class MLPField(nn.Module):
         codes: Float[Tensor, "rays code"] | None,
         edges: Float[Tensor, "rays edges"],
     ) -> tuple[Float[Tensor, "rays bins"], Float[Tensor, "rays bins 3"]]:
-        density, rgb = recomputed(self.on_intervals, self.rays_at_once, origins, directions, radii, codes, edges)
+        rays = max(1, SAMPLES_RECOMPUTED // (edges.shape[1] - 1))
+        density, rgb = recomputed(self.on_intervals, rays, origins, directions, radii, codes, edges)
         return density, rgb
 
     def show(self, share: float) -> None:
