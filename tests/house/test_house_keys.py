@@ -18,6 +18,7 @@ from unittest import mock
 import pytest
 from pydantic import BaseModel
 
+from blocknerf.blocks.output import plan_scene
 from blocknerf.blocks.planner import make_plan
 from blocknerf.city.manifest import manifest_of
 from blocknerf.core.config import Config, StageConfig, load_config
@@ -27,7 +28,8 @@ from blocknerf.models.poses import PoseRefinementNetwork
 from blocknerf.scene.readers.read import read_scene
 from blocknerf.scene.store import ImageStore
 from blocknerf.training import pose_setup
-from blocknerf.training.run import Run, _open_store
+from blocknerf.training.metrics import TrainingMetrics
+from blocknerf.training.run import Run, _open_store, train_blocks
 from blocknerf.training.trainer import BlockNeRFTrainer
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
@@ -138,6 +140,27 @@ def rendered_at_once(config: Config) -> object:
         return [len(call.args[0]) for call in composite.call_args_list]
 
 
+def written(config: Config) -> object:
+    """Where files of a whole run lie; those of TensorBoard have names of the moment."""
+    with TemporaryDirectory() as folder:
+        out = Path(folder)
+        run = Run(*plan_scene(config, room(), out), out)
+        train_blocks(run, (), 1, False, False, report=lambda block_id, progress: None)
+        files = [path.relative_to(out) for path in out.rglob("*") if path.is_file()]
+        return sorted({str(path.parent if path.name.startswith("events") else path) for path in files})
+
+
+def log_place(config: Config) -> object:
+    scene = read_scene(room(), config.dataset)
+    return Run(config, scene, make_plan(scene, config), Path("out")).log_file("000")
+
+
+def pictures_shown(config: Config) -> object:
+    with TemporaryDirectory() as folder, mock.patch.object(TrainingMetrics, "images") as images:
+        trainer_of(config, Path(folder)).train()
+        return len(images.call_args_list)
+
+
 def decoding_threads(config: Config) -> object:
     scene = read_scene(room(), config.dataset)
     from concurrent.futures import ThreadPoolExecutor
@@ -185,7 +208,10 @@ HASH = (
     "block_nerf.hash_grid.log2_table_rows=8",
     "block_nerf.proposal_resolution=12",
 )
-MLP = ("block_nerf.backbone=mlp", "block_nerf.num_layers=4", "block_nerf.skip_connections=[1]")
+MLP = (
+    *("block_nerf.backbone=mlp", "block_nerf.num_layers=4", "block_nerf.skip_connections=[1]"),
+    *("training.rgb_l1_share=0", "training.rgb_ssim_share=0"),
+)
 POSES = (*HASH, "training.use_pose_refinement=true")
 SEES = (*HASH, "training.use_visibility_network=true")
 BLOCKS = ("block_manager.max_blocks=100", "block_manager.block_size=1.5")
@@ -229,7 +255,7 @@ KEYS: dict[str, Changed | Elsewhere] = {
     "block_manager.blending": Changed("nearest", planned),
     "block_manager.blend_power": Changed("2", planned),
     "block_manager.max_composited": Changed("2", planned),
-    "block_nerf.backbone": Changed("mlp", learned),
+    "block_nerf.backbone": Changed("mlp", learned, ("training.rgb_ssim_share=0",)),
     "block_nerf.white_background": Changed("true", learned, HASH),
     "block_nerf.hidden_dim": Changed("24", learned, HASH),
     "block_nerf.num_layers": Changed("5", learned, MLP),
@@ -325,7 +351,15 @@ KEYS: dict[str, Changed | Elsewhere] = {
         "[{name: a, epochs: 2, resolution: 4}]", learned, (*ONE_STAGE, f"training.stage_training={staged()}")
     ),
     "validation.val_freq": Changed("0.1", done, HASH),
-    "validation.num_val_images": Changed("1", done, HASH),
+    "validation.num_val_images": Changed("0", done, HASH),
+    "validation.save_freq": Changed("0.05", written, HASH),
+    "validation.render_test_views": Changed("true", written, HASH),
+    "validation.render_novel_views": Changed("true", written, HASH),
+    "logging.image_log_freq": Changed("1", pictures_shown, (*HASH, "logging.use_tensorboard=true")),
+    "logging.tensorboard_dir": Changed("curves", written, (*HASH, "logging.use_tensorboard=true")),
+    "output.checkpoint_dir": Changed("kept", written, (*HASH, "validation.save_freq=0.05")),
+    "output.render_dir": Changed("pictures", written, (*HASH, "validation.render_test_views=true")),
+    "output.log_dir": Changed("text", log_place),
     "distributed.backend": Elsewhere("tests/training/test_training_distributed.py::test_gloo_stands_in_for_nccl"),
     "distributed.find_unused_parameters": Elsewhere(
         "tests/training/test_training_distributed.py::test_a_parameter_that_no_ray_reached_is_zero_or_an_error"
