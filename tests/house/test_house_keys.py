@@ -27,7 +27,7 @@ from blocknerf.models.poses import PoseRefinementNetwork
 from blocknerf.scene.readers.read import read_scene
 from blocknerf.scene.store import ImageStore
 from blocknerf.training import pose_setup
-from blocknerf.training.run import Run, _open_store
+from blocknerf.training.run import Run, _open_store, train_blocks
 from blocknerf.training.trainer import BlockNeRFTrainer
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
@@ -128,6 +128,16 @@ def done(config: Config) -> object:
         trainer = trainer_of(config, Path(folder))
         steps = trainer.train().steps
         return steps, trainer.did, (Path(folder) / "curves").exists()
+
+
+def written(config: Config) -> object:
+    """The JSON files and pictures that a run leaves, and all its folders."""
+    with TemporaryDirectory() as folder:
+        out, scene = Path(folder), read_scene(room(), config.dataset)
+        train_blocks(Run(config, scene, make_plan(scene, config), out), (), 1, False, False, lambda *progress: None)
+        return sorted(
+            str(path.relative_to(out)) for path in out.rglob("*") if path.is_dir() or path.suffix in (".json", ".png")
+        )
 
 
 def rendered_at_once(config: Config) -> object:
@@ -321,7 +331,17 @@ KEYS: dict[str, Changed | Elsewhere] = {
     "validation.val_freq": Changed("0.1", done, HASH),
     "validation.num_val_images": Changed("1", done, HASH),
     "logging.log_freq": Changed("2", done, HASH),
+    "validation.save_freq": Changed("0.1", written, HASH),
+    "validation.render_test_views": Changed("true", written, HASH),
+    "validation.render_novel_views": Changed("true", written, HASH),
     "logging.use_tensorboard": Changed("true", done, HASH),
+    "logging.tensorboard_dir": Changed("curves", written, (*HASH, "logging.use_tensorboard=true")),
+    "logging.image_log_freq": Elsewhere(
+        "tests/training/test_training_metrics.py::test_image_log_freq_shows_pictures_between_validations"
+    ),
+    "output.checkpoint_dir": Changed("elsewhere", written, HASH),
+    "output.render_dir": Changed("elsewhere", written, (*HASH, "validation.render_test_views=true")),
+    "output.log_dir": Elsewhere("tests/training/test_training_metrics.py::test_log_dir_holds_the_text"),
 }
 STAGES = {
     "name": Changed("b", announced, ONE_STAGE),
