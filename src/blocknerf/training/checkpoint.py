@@ -128,7 +128,6 @@ class ModelCheckpoint:
         if read_checkpoint_meta(self.checkpoint_dir, self.origin) is None:
             return False
         saved = read_block(self.checkpoint_dir, "checkpoint")
-        found = {**saved.tensors, **saved.meta["state"]}
         held = saved.meta.get("parts", ["no parts by name"])
         if held != list(self._parts):
             raise UserError(
@@ -136,6 +135,7 @@ class ModelCheckpoint:
                 f"needs {', '.join(self._parts)}: another version of the program wrote it. Go on with that one, or "
                 "train the block anew with --overwrite."
             )
+        found = {**saved.tensors, **saved.meta["state"]}
         for part, stateful in self._parts.items():
             prefix = f"{part}."
             stateful.restore({name[len(prefix) :]: value for name, value in found.items() if name.startswith(prefix)})
