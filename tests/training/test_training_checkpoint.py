@@ -119,9 +119,9 @@ def test_another_configuration_is_told_by_its_key(room, tmp_path):
     run = _run(room, tmp_path)
     _, path = _saved(run)
     meta = json.loads(path.read_text())
-    meta["model"]["config"]["training"]["nerf_lr"] = 0.5
+    meta["model"]["config"]["training"]["seed"] = 5
     path.write_text(json.dumps(meta))
-    with pytest.raises(UserError, match="nerf_lr"):
+    with pytest.raises(UserError, match=r"training\.seed 5 -> 0"):
         _trainer(run).resume()
 
 

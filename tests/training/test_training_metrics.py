@@ -36,7 +36,6 @@ def test_lines_behind_the_restored_state_and_a_torn_one_are_cut(tmp_path):
 
 def test_a_full_disk_costs_curves_with_one_warning(tmp_path):
     metrics = _metrics(tmp_path)
-    metrics.start(0)
     metrics._file = mock.Mock()
     metrics._file.write.side_effect = OSError(errno.ENOSPC, "No space left on device")
     with mock.patch("blocknerf.training.metrics.log.warning") as warning:
