@@ -121,7 +121,7 @@ def test_another_configuration_is_told_by_its_key(room, tmp_path):
     meta = json.loads(path.read_text())
     meta["model"]["config"]["training"]["seed"] = 5
     path.write_text(json.dumps(meta))
-    with pytest.raises(UserError, match=r"training\.seed 5 -> 0"):
+    with pytest.raises(UserError, match=r"training\.seed 5 -> 42"):
         _trainer(run).resume()
 
 
