@@ -140,7 +140,6 @@ class ModelCheckpoint:
         if self.read_meta(name) is None:
             return False
         saved = read_block(self.checkpoint_dir, name)
-        found = {**saved.tensors, **saved.meta["state"]}
         held = saved.meta.get("parts", ["no parts by name"])
         if held != list(self._parts):
             raise UserError(
@@ -148,6 +147,7 @@ class ModelCheckpoint:
                 f"needs {', '.join(self._parts)}: another version of the program wrote it, or one run was told "
                 "--side-by-side and the other was not. Go on as it was begun, or train the block anew with --overwrite."
             )
+        found = {**saved.tensors, **saved.meta["state"]}
         for part, stateful in self._parts.items():
             prefix = f"{part}."
             stateful.restore({name[len(prefix) :]: value for name, value in found.items() if name.startswith(prefix)})
