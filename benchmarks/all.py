@@ -32,6 +32,10 @@ def main() -> None:
         run([sys.executable, "-m", f"benchmarks.{name}", str(out / name)])
     along = ["--config", "configs/quickstart.yaml"]  # blocks along the way: four and eight of them can be had
     run([sys.executable, "-m", "benchmarks.blocks", str(street), str(out / "blocks"), *along])
+    run([sys.executable, "-m", "benchmarks.blocks", str(street), str(out / "blocks_1"), "--minutes-each", "1", *along])
+    run([sys.executable, "-m", "benchmarks.losses", str(out / "losses"), "--scene", str(street)])
+    run([sys.executable, "-m", "benchmarks.seams", str(out / "seams")])
+    run([sys.executable, "-m", "benchmarks.distributed", str(street), str(out / "distributed")])
     hours = [str(out / "appearance" / "scene"), str(out / "poses"), "training.max_steps=6000", LONG]
     for each in ([], ["--per-image"]):
         run([sys.executable, "-m", "benchmarks.poses", *hours, *each])
@@ -43,6 +47,14 @@ def main() -> None:
         return
     for name, options in CAPTURES.items():
         capture(Path(data) / name, out / name, options)
+    fox = str(Path(data) / "fox")
+    run([sys.executable, "-m", "benchmarks.backbones", fox, str(out / "backbones")])
+    run([sys.executable, "-m", "benchmarks.precision", fox, str(out / "precision")])
+    small = ["dataset.image_downsample=8", "dataset.batch_size=256"]
+    run([sys.executable, "-m", "benchmarks.memory", fox, str(out / "memory"), *small])
+    statue = ["--scene", str(Path(data) / "statue_of_liberty"), "dataset.image_downsample=4", "training.max_steps=3000"]
+    one_statue = ["block_manager.max_blocks=1", LONG]
+    run([sys.executable, "-m", "benchmarks.ablation", str(out / "statue"), *statue, *one_statue])
     one_block = ["--config", "configs/aerial.yaml", "block_manager.max_blocks=1", "training.max_minutes=20"]
     capture(Path(data) / "caliterra_aerial", out / "caliterra_one_block", one_block)
 
