@@ -14,6 +14,7 @@ from blocknerf.city.block_file import has_block, read_block, read_block_meta
 from blocknerf.core.config import load_config
 from blocknerf.core.errors import UserError
 from blocknerf.scene.store import ImageStore
+from blocknerf.training.checkpoint import SIDE_BY_SIDE
 from blocknerf.training.run import Run, train_blocks
 from blocknerf.training.trainer import BlockNeRFTrainer
 
@@ -170,3 +171,14 @@ def test_best_are_the_weights_of_the_highest_psnr(room, tmp_path):
     name, _ = next(trainer.model.named_parameters())
     assert best.meta["best_psnr"] == 30.0
     assert bool((best.tensors[name] == 2.0).all())
+
+
+def test_every_way_of_saving_holds_the_present_random_state(room, tmp_path):
+    """Not that of the save before: what is drawn next would have been drawn already."""
+    trainer = _trainer(_run(room, tmp_path))
+    trainer.save()
+    trainer._train_step()
+    trainer.checkpoint.prepare()
+    again = _trainer(_run(room, tmp_path))
+    assert again.resume(SIDE_BY_SIDE)
+    assert torch.equal(again.rng.get_state(), trainer.rng.get_state())

@@ -56,72 +56,54 @@ def train(
     from blocknerf.blocks.output import plan_scene, update_scene
     from blocknerf.cli.align import align_updated
     from blocknerf.cli.plan import print_plan
-    from blocknerf.runtime.process_group import ALONE, ProcessGroup
+    from blocknerf.training.distributed import DistributedBlockNeRFTrainer
     from blocknerf.training.run import Run, train_blocks
 
-    group = ProcessGroup.join("gloo") if side_by_side and not distributed and ProcessGroup.is_named() else ALONE
-    if not group.is_first:
-        group.wait()  # until the first has planned
     block_ids = _block_ids(blocks)
     settings = load_config(base_config(config, output_dir, resume or update), overrides)
     if distributed:
         _check_alone(update or side_by_side, debug, jobs)
-        _train_together(settings, data_root, output_dir, block_ids, resume, overwrite)
-        return
-    if debug:
-        settings = _debug_settings(settings, data_root, update, jobs)
-    if update:
-        _check_update(output_dir, block_ids, resume or overwrite, side_by_side)
-        settings, scene, planned = update_scene(settings, data_root, output_dir, block_ids)
-    else:
-        settings, scene, planned = plan_scene(settings, data_root, output_dir)
-    if group.is_first:
-        start_logging(output_dir / settings.output.log_dir / "train.log")
-        print_plan(planned, scene, settings)
+    group = _join(settings, distributed, side_by_side)
+    try:
+        if not group.is_first:
+            group.wait()  # until the first has planned
         if debug:
-            _inspect_start(settings, scene, planned, output_dir)
-        group.wait()
-    else:
-        start_logging(output_dir / settings.output.log_dir / f"train_{group.rank}.log", to_console=False)
-    with _anomalies_found(debug), _progress_bars(shown=group.is_first) as bars:
-        run = Run(settings, scene, planned, output_dir, update)
-        beside = group if side_by_side else None
-        results = train_blocks(run, block_ids, jobs, resume, overwrite, _reporter(bars), side_by_side=beside)
-    group.leave()
-    console.print(_results_table(results) if results else "Every block is trained already.")
+            settings = _debug_settings(settings, data_root, update, jobs)
+        if update:
+            _check_update(output_dir, block_ids, resume or overwrite, side_by_side)
+            settings, scene, planned = update_scene(settings, data_root, output_dir, block_ids)
+        else:
+            settings, scene, planned = plan_scene(settings, data_root, output_dir)
+        name = "train.log" if group.is_first else f"train_{group.rank}.log"
+        start_logging(output_dir / settings.output.log_dir / name, to_console=group.is_first)
+        if group.is_first:
+            print_plan(planned, scene, settings)
+            if debug:
+                _inspect_start(settings, scene, planned, output_dir)
+            group.wait()
+        with _anomalies_found(debug), _progress_bars(shown=group.is_first) as bars:
+            run, report = Run(settings, scene, planned, output_dir, update), _reporter(bars)
+            if distributed:
+                results = DistributedBlockNeRFTrainer(run, group).train(block_ids, resume, overwrite, report)
+            else:
+                beside = group if side_by_side else None
+                results = train_blocks(run, block_ids, jobs, resume, overwrite, report, side_by_side=beside)
+    finally:
+        group.leave()
+    if side_by_side or group.is_first:  # side by side every process has blocks of its own
+        console.print(_results_table(results) if results else "Every block is trained already.")
     if update:
         align_updated(output_dir, scene, planned, settings, block_ids)
     log.info("The city is in %s. Look at it with `blocknerf evaluate %s`.", output_dir, output_dir)
 
 
-def _train_together(
-    settings: Config, data_root: Path, output_dir: Path, block_ids: tuple[str, ...], resume: bool, overwrite: bool
-) -> None:
-    """As one of the processes that torchrun started; the first one plans, writes and talks."""
-    from blocknerf.blocks.output import plan_scene
-    from blocknerf.cli.plan import print_plan
-    from blocknerf.runtime.process_group import ProcessGroup
-    from blocknerf.training.distributed import DistributedBlockNeRFTrainer
-    from blocknerf.training.run import Run
+def _join(settings: Config, distributed: bool, side_by_side: bool):
+    """The processes that torchrun started together, where there are any; blocks side by side talk through gloo."""
+    from blocknerf.runtime.process_group import ALONE, ProcessGroup
 
-    group = ProcessGroup.join(settings.distributed.backend)
-    try:
-        trainer = DistributedBlockNeRFTrainer(
-            lambda: Run(*plan_scene(settings, data_root, output_dir), output_dir), group
-        )
-        run = trainer.run
-        name = "train.log" if group.is_first else f"train.{group.rank}.log"
-        start_logging(output_dir / run.config.output.log_dir / name, to_console=group.is_first)
-        if not group.is_first:
-            trainer.train(block_ids, resume, overwrite, lambda block_id, progress: None)
-            return
-        print_plan(run.plan, run.scene, run.config)
-        with _progress_bars() as bars:
-            results = trainer.train(block_ids, resume, overwrite, _reporter(bars))
-        console.print(_results_table(results) if results else "Every block is trained already.")
-        log.info("The city is in %s. Look at it with `blocknerf evaluate %s`.", output_dir, output_dir)
-    finally:
-        group.leave()
+    if distributed:
+        return ProcessGroup.join(settings.distributed.backend)
+    return ProcessGroup.join("gloo") if side_by_side and ProcessGroup.is_named() else ALONE
 
 
 def _check_alone(update: bool, debug: bool, jobs: int) -> None:

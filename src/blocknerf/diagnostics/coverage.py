@@ -47,7 +47,7 @@ def draw_coverage(path: Path, scene: Scene, store: ImageStore) -> Path:
     bar = figure.colorbar(shown, ax=axes, ticks=bounds, shrink=0.8, spacing="uniform")
     bar.set_label("images that look over it", fontsize=8, color="0.35")
     bar.ax.tick_params(labelsize=8, labelcolor="0.35", color="0.6")
-    bar.outline.set_edgecolor("0.8")  # type: ignore[operator]
+    bar.outline.set_edgecolor("0.8")
     axes.set_title(f"Where {len(images)} cameras look, up to {reach_m:g} m ahead", fontsize=10, loc="left")
     axes.set_xlabel("m", fontsize=8, color="0.35")
     quiet(axes)

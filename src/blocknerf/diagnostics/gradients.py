@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -107,7 +108,7 @@ def _table_gradient(table: RowTable) -> Tensor | None:
 
 def _colour_head(model: BlockNeRF) -> nn.Linear:
     """The layer that is told exposure, behind everything else."""
-    head = model.field.get_submodule("head.0")  # type: ignore[attr-defined]
+    head = cast(nn.Module, model.field).get_submodule("head.0")
     assert isinstance(head, nn.Linear)
     return head
 

@@ -81,6 +81,16 @@ def _is_central(pixel, width, height, central):
 
 
 @njit(cache=True)
+def _may_be_drawn(within, place, row, epoch, width, height, valid, tiles, central):
+    """Pixel `within` of image `row`, `place` of all: neither masked, nor of another pass, nor off centre."""
+    if len(valid) > 0 and valid[place] == 0:
+        return False
+    if len(tiles) > 0 and not _is_due(within, epoch, width[row], height[row], tiles[row]):
+        return False
+    return central >= 1 or _is_central(within, width[row], height[row], central)
+
+
+@njit(cache=True)
 def draw(counter, keys, epoch, filled, begin, rgb_begin, width, height, valid, tiles, central, slots, flat):
     """Fills `slots` (rows of the table) and `flat` (rows of the level's rgb) from place `filled` on.
 
@@ -95,15 +105,10 @@ def draw(counter, keys, epoch, filled, begin, rgb_begin, width, height, valid, t
         row = row_of(begin, pixel)
         within = pixel - begin[row]
         place = rgb_begin[row] + within
-        if len(valid) > 0 and valid[place] == 0:
-            continue
-        if len(tiles) > 0 and not _is_due(within, epoch, width[row], height[row], tiles[row]):
-            continue
-        if central < 1 and not _is_central(within, width[row], height[row], central):
-            continue
-        slots[filled] = row
-        flat[filled] = place
-        filled += 1
+        if _may_be_drawn(within, place, row, epoch, width, height, valid, tiles, central):
+            slots[filled] = row
+            flat[filled] = place
+            filled += 1
     return filled, counter
 
 
@@ -128,15 +133,10 @@ def draw_by_image(
                 break
             within = permute((first + offset) % size, row_keys, size, bits)
             place = rgb_begin[row] + within
-            if len(valid) > 0 and valid[place] == 0:
-                continue
-            if len(tiles) > 0 and not _is_due(within, epoch, width[row], height[row], tiles[row]):
-                continue
-            if central < 1 and not _is_central(within, width[row], height[row], central):
-                continue
-            slots[filled] = row
-            flat[filled] = place
-            filled += 1
+            if _may_be_drawn(within, place, row, epoch, width, height, valid, tiles, central):
+                slots[filled] = row
+                flat[filled] = place
+                filled += 1
     return filled, counter
 
 

@@ -1,7 +1,5 @@
 """All blocks of a run, each trained by all processes of a group."""
 
-from collections.abc import Callable
-
 from blocknerf.runtime.process_group import ProcessGroup
 from blocknerf.training.run import Report, Run, train_blocks
 from blocknerf.training.trainer import BlockResult
@@ -13,14 +11,8 @@ class DistributedBlockNeRFTrainer:
     Blocks that are trained apart need no group: `train_blocks` spreads them over processes by `jobs`.
     """
 
-    def __init__(self, run: Callable[[], Run], group: ProcessGroup):
-        """`run` reads and plans the scene; the first process is done with it before the others begin."""
-        self.group = group
-        if not group.is_first:
-            group.wait()
-        self.run = run()
-        if group.is_first:
-            group.wait()
+    def __init__(self, run: Run, group: ProcessGroup):
+        self.run, self.group = run, group
 
     def train(self, block_ids: tuple[str, ...], resume: bool, overwrite: bool, report: Report) -> list[BlockResult]:
         """As `train_blocks`; raises UserError in every process when one of them ends before the others."""

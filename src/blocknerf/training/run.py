@@ -89,19 +89,17 @@ def train_blocks(
             "several processes, run `torchrun --nproc-per-node N -m blocknerf train --side-by-side ...`."
         )
     wanted = [run.plan.block(block_id) for block_id in dict.fromkeys(block_ids)] or list(run.plan.blocks)
-    if side_by_side is not None and not side_by_side.is_first:
-        side_by_side.wait()  # until the first has tidied up and decoded all photographs
-        todo = _still_to_do(run, wanted, resume=True, overwrite=False)
-        return _train_side_by_side(run, todo, _open_store(run, progress=False), report, side_by_side)
-    if not group.is_first:
-        group.wait()
-    todo = _to_update(run, wanted) if run.update else _still_to_do(run, wanted, resume, overwrite)
-    store = _open_store(run, progress=True)
-    if group.is_first:
+    together = group if side_by_side is None else side_by_side
+    if together.is_first:
+        todo = _to_update(run, wanted) if run.update else _still_to_do(run, wanted, resume, overwrite)
+        store = _open_store(run, progress=True)
         write_manifest(run.output_dir, manifest_of(run.plan, run.config.block_manager))
-        group.wait()
+        together.wait()
+    else:
+        together.wait()  # until the first has tidied up and decoded all photographs
+        todo = _still_to_do(run, wanted, resume=True, overwrite=False)
+        store = _open_store(run, progress=False)
     if side_by_side is not None:
-        side_by_side.wait()
         return _train_side_by_side(run, todo, store, report, side_by_side)
     if run.config.training.consistency_loss_weight > 0 and len(run.plan.blocks) > 1:
         log.info("training.consistency_loss_weight changes nothing here: only with --side-by-side do blocks compare.")

@@ -125,8 +125,8 @@ class BlockNeRFTrainer:
         self.spent_s = 0.0
         self.recent_mse: float | None = None
         self.metrics = TrainingMetrics(config, folder, tensorboard_dir)
-        self.rngs = [self.rng.get_state()]
-        """Of all processes, as of the last save."""
+        self.other_rngs: list[Tensor] = []
+        """Of the other processes of the group, as of the last gathering."""
         self.render_dir = render_dir
         self._enter_stage(0)
         self.parts = {
@@ -198,7 +198,7 @@ class BlockNeRFTrainer:
 
     def _gather(self) -> None:
         """Brings together what processes of a group have of their own."""
-        self.rngs = self.group.gather(self.rng.get_state())
+        self.other_rngs = self.group.gather(self.rng.get_state())[1:]
         average_counts(self.group, self.model)
 
     def resume(self, name: str = CHECKPOINT) -> bool:
@@ -207,7 +207,7 @@ class BlockNeRFTrainer:
 
     def state(self) -> dict[str, Any]:
         own = {"step": self.step, "spent_s": self.spent_s, "recent_mse": self.recent_mse, "stage": self.stage}
-        return {**own, "sampler": self.sampler.state(), "rng": torch.stack(self.rngs)}
+        return {**own, "sampler": self.sampler.state(), "rng": torch.stack([self.rng.get_state(), *self.other_rngs])}
 
     def restore(self, state: dict[str, Any]) -> None:
         self.step, self.spent_s, self.recent_mse = state["step"], state["spent_s"], state["recent_mse"]
