@@ -143,7 +143,7 @@ def test_a_configuration_cannot_be_changed_after_it_was_checked():
 
 
 def test_rays_that_would_end_before_they_begin_are_refused():
-    with pytest.raises(UserError, match=r"block_nerf: value error, near_m 5 must be less than far_m 5\.$"):
+    with pytest.raises(UserError, match=r"block_nerf: near_m 5 must be less than far_m 5\.$"):
         load_config(None, ["block_nerf.near_m=5", "block_nerf.far_m=5"])
     assert load_config(None, ["block_nerf.near_m=5", "block_nerf.far_m=6"]).block_nerf.far_m == 6
     assert load_config(None, ["block_nerf.near_m=5"]).block_nerf.far_m is None

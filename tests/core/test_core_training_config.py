@@ -54,3 +54,12 @@ def test_what_the_schema_refuses_is_refused_here():
     flat.batch_size = -1
     with pytest.raises(UserError, match=r"BlockNeRFTrainingConfig.*dataset\.batch_size"):
         flat.to_config()
+
+
+def test_few_layers_have_no_joint():
+    flat = BlockNeRFTrainingConfig()
+    joints = []
+    for layers in (4, 5, 6, 8):
+        flat.nerf_layers = layers
+        joints.append(flat.to_config().block_nerf.skip_connections)
+    assert joints == [(), (), (4,), (4,)]

@@ -12,6 +12,7 @@ import torch
 from blocknerf.core.config import load_config
 from blocknerf.core.seeds import generator
 from blocknerf.core.types import Exposures, RayBatch
+from blocknerf.diagnostics.coverage import labels_of
 from blocknerf.diagnostics.data import check_batch, check_exposures, check_pictures, check_poses
 from blocknerf.diagnostics.debugger import BlockNeRFDebugger
 from blocknerf.diagnostics.gradients import TOO_LARGE
@@ -201,6 +202,11 @@ def test_a_tiny_configuration_is_tiny_and_stays_as_it_is(scene):
     assert tiny_config(config, scene) == config
     small = tiny(scene, "dataset.batch_size=8", "training.max_steps=3")
     assert (small.dataset.batch_size, small.training.max_steps) == (8, 3)
+
+
+def test_colours_of_the_coverage_map_are_named_by_what_they_stand_for():
+    assert labels_of([0, 1, 2, 3, 5, 8]) == ["0", "1", "2", "3-4", "5+"]
+    assert labels_of([0, 1]) == ["0+"]
 
 
 def test_max_images_thins_a_capture_evenly(scene):

@@ -53,6 +53,7 @@ def test_inspect_writes_the_ray_that_was_asked_for_and_the_seam(city, capsys):
     assert found["seam"]["colour_difference"] > 0
     assert [phase["phase"] for phase in found["memory"]] == ["data", "forward", "backward", "optimiser"]
     page = (folder / "index.html").read_text()
+    assert ".map { max-width: none; }" in page  # a line of text's width would make its pictures unreadable
     for name in ("ray_001.png", "coverage.png", "seam_000_001.png"):
         assert f'src="{name}"' in page
         with Image.open(folder / name) as picture:

@@ -108,6 +108,15 @@ def test_parts_stand_where_the_map_says_and_answers_come_back_to_the_rays(backbo
     assert {place for name, place in where.items() if name.startswith(("grid", "proposal"))} <= {"cpu"}
 
 
+def test_half_precision_is_that_of_where_networks_stand():
+    model = _model(_config("hash", "{}"))
+    assert model.device_type == "cpu"
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        elsewhere = nn.Parameter(torch.zeros(1, device="cuda:1"))
+    model.field.networks = lambda: [*_field(model).parameters(), elsewhere]
+    assert model.device_type == "cuda"
+
+
 def test_the_machine_of_these_tests_does_notice_a_tensor_in_the_wrong_place(logical_devices):
     model = _model(_config("mlp", "{}"))
     _field(model).get_submodule("trunk.2").to("cpu:1")

@@ -5,6 +5,7 @@ import socket
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from blocknerf.core.errors import UserError
 from blocknerf.runtime.process_group import ALONE, ENVIRONMENT, ProcessGroup
@@ -36,6 +37,16 @@ def test_without_the_environment_a_sentence_says_what_to_run(monkeypatch):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(UserError, match="torchrun"):
         ProcessGroup.join("gloo")
+
+
+def test_a_message_holds_tensors_of_one_device(monkeypatch):
+    """Those of two cannot be put together, and nccl and gloo each carry their own."""
+    carried = []
+    monkeypatch.setattr("torch.distributed.all_reduce", lambda message: carried.append((message.device, len(message))))
+    with FakeTensorMode():
+        tensors = [torch.zeros(size, device=f"cpu:{device}") for size, device in ((2, 1), (3, 2), (4, 1))]
+        ProcessGroup(0, 2).average(tensors)
+    assert carried == [(torch.device("cpu:1"), 6), (torch.device("cpu:2"), 3)]
 
 
 def _member(rank: int, port: int, results) -> None:

@@ -16,8 +16,10 @@ from blocknerf.blocks.output import plan_scene
 from blocknerf.blocks.plan import read_plan
 from blocknerf.core.config import load_config
 from blocknerf.core.errors import UserError
+from blocknerf.models.model_parallel import ModelParallelBlockNeRF
 from blocknerf.runtime.process_group import ALONE, ENVIRONMENT, ProcessGroup
 from blocknerf.scene.store import ImageStore
+from blocknerf.training.distributed import DistributedBlockNeRFTrainer
 from blocknerf.training.exchange import GradientExchange
 from blocknerf.training.run import Run, longest_first, train_blocks
 from blocknerf.training.trainer import BlockNeRFTrainer
@@ -65,8 +67,8 @@ def test_workers_that_take_the_longest_first_end_nearly_as_soon_as_they_could(to
     assert order == sorted(order, reverse=True)
 
 
-def _trainer(room: Path, out: Path, batch_size: int, group: ProcessGroup = ALONE) -> BlockNeRFTrainer:
-    config = load_config(None, [*SMALL, f"dataset.batch_size={batch_size}"])
+def _trainer(room: Path, out: Path, batch_size: int, group: ProcessGroup = ALONE, *overrides: str) -> BlockNeRFTrainer:
+    config = load_config(None, [*SMALL, f"dataset.batch_size={batch_size}", *overrides])
     run = Run(*plan_scene(config, room, out), out)
     store = ImageStore.open(run.scene, 1, out / "store", progress=False)
     block = run.plan.blocks[0]
@@ -88,7 +90,12 @@ def _member(rank: int, port: int, room: Path, out: Path, results) -> None:
     weights = {name: value.numpy() for name, value in trainer.model.state_dict().items()}
     again = _trainer(room, own, 128, group)
     resumed = rank == 0 and again.resume() and again.step
-    results.put((rank, losses, weights, resumed, (own / "blocks" / "000" / "latest.json").exists()))
+    apart = _trainer(
+        room, out / f"apart_{rank}", 128, group, 'distributed.device_map={nerf_mlp: "cpu:0", decoder: cpu}'
+    )
+    assert isinstance(apart.model, ModelParallelBlockNeRF)
+    of_parts = _steps(apart), {name: value.numpy() for name, value in apart.model.state_dict().items()}
+    results.put((rank, losses, weights, resumed, (own / "blocks" / "000" / "latest.json").exists(), of_parts))
     group.leave()
 
 
@@ -120,11 +127,31 @@ def test_two_processes_are_one_with_twice_the_batch(together, tmp_path):
 
 def test_all_processes_hold_the_same_weights_and_the_first_one_writes(together):
     _, _, told, _ = together
-    (_, _, one, resumed, first_wrote), (_, _, other, _, second_wrote) = told
+    (_, _, one, resumed, first_wrote, _), (_, _, other, _, second_wrote, _) = told
     assert all((one[name] == other[name]).all() for name in one)
     assert resumed == STEPS
     assert first_wrote
     assert not second_wrote
+
+
+def test_a_field_in_parts_learns_the_same_from_two_processes(together):
+    _, _, told, _ = together
+    for _, losses, weights, _, _, (losses_of_parts, weights_of_parts) in told:
+        assert losses_of_parts == losses
+        assert all((weights_of_parts[name] == weights[name]).all() for name in weights)
+
+
+def test_processes_of_one_machine_do_not_share_a_device_through_nccl(together, tmp_path, monkeypatch):
+    parts = 'distributed.device_map={decoder: 0, nerf_mlp: "cuda:0"}'
+    for backend, local, refused in (("nccl", "2", True), ("nccl", "1", False), ("gloo", "2", False)):
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", local)
+        config = load_config(None, [*SMALL, parts, f"distributed.backend={backend}"])
+        run = Run(*plan_scene(config, together[0], tmp_path / f"{backend}_{local}"), tmp_path)
+        if refused:
+            with pytest.raises(UserError, match=r"parts of its field on cuda:0 .* distributed\.backend=gloo"):
+                DistributedBlockNeRFTrainer(run, ProcessGroup(0, 2))
+        else:
+            DistributedBlockNeRFTrainer(run, ProcessGroup(0, 2))
 
 
 def test_a_checkpoint_of_two_processes_is_not_gone_on_with_by_one(together):
@@ -156,16 +183,22 @@ def test_jobs_and_a_group_do_not_go_together(together, tmp_path):
         train_blocks(run, (), 2, False, False, lambda block_id, progress: None, ProcessGroup(0, 2))
 
 
-@pytest.mark.parametrize("backend", ["nccl", "gloo"])
-def test_gloo_stands_in_for_nccl(backend, monkeypatch, caplog):
-    """What distributed.backend asks for is what the group is made with, where there is a device for it."""
+@pytest.mark.parametrize(
+    ("backend", "cuda", "made"),
+    [("nccl", False, "gloo"), ("gloo", False, "gloo"), ("nccl", True, "cpu:gloo,cuda:nccl"), ("gloo", True, "gloo")],
+)
+def test_gloo_stands_in_for_nccl(backend, cuda, made, monkeypatch, caplog):
+    """What distributed.backend asks for is what the group is made with, where there is a device for it.
+
+    Rays, tables and random states lie on the processor, which nccl alone cannot carry.
+    """
     for name in ENVIRONMENT:
         monkeypatch.setenv(name, "0")
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
     asked = []
     monkeypatch.setattr("torch.distributed.init_process_group", lambda backend, timeout: asked.append(backend))
     monkeypatch.setattr("torch.distributed.get_rank", lambda: 0)
     monkeypatch.setattr("torch.distributed.get_world_size", lambda: 1)
     ProcessGroup.join(load_config(None, [f"distributed.backend={backend}"]).distributed.backend)
-    assert asked == ["gloo"]
-    assert ("gloo instead of nccl" in caplog.text) is (backend == "nccl")
+    assert asked == [made]
+    assert ("gloo instead of nccl" in caplog.text) is (backend == "nccl" and not cuda)

@@ -266,9 +266,26 @@ def test_broken_weights_are_never_saved_over_whole_ones(room, tmp_path):
     trainer = _trainer(room, tmp_path)
     with torch.no_grad():
         trainer.model.field.head[-1].bias.fill_(float("nan"))  # pyright: ignore[reportAttributeAccessIssue]
-    with pytest.raises(UserError, match="goes on from its last checkpoint"):
+    with pytest.raises(UserError, match="goes on from its beginning"):
         trainer._train_step()
     assert not has_block(tmp_path / "blocks" / "000", "checkpoint")
+
+
+def test_weights_that_grew_too_large_are_not_saved_over_those_of_before(room, tmp_path):
+    """They are finite, but whoever goes on from them breaks at once."""
+    trainer = _trainer(room, tmp_path)
+    trainer._train_step()
+    trainer.save()
+    with torch.no_grad():
+        for parameter in trainer.model.field.networks():
+            parameter.mul_(1e36)
+    assert all(bool(parameter.isfinite().all()) for parameter in trainer.model.parameters())
+    with pytest.raises(UserError, match=r"lower training\.nerf_lr, and run again .* from its last checkpoint"):
+        trainer._train_step()
+    again = _trainer(room, tmp_path)
+    assert again.resume()
+    assert again.step == 1
+    again._train_step()
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import math
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,9 @@ import torch
 from blocknerf.blocks.output import plan_scene
 from blocknerf.core.config import load_config
 from blocknerf.core.errors import UserError
+from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.runtime.memory import held_gb, is_out_of_memory
-from blocknerf.runtime.precision import INTERVAL, LossScale, half_precision
+from blocknerf.runtime.precision import INTERVAL, START, LossScale, half_precision
 from blocknerf.scene.store import ImageStore
 from blocknerf.training.memory import LEAST_RAYS, AdaptiveBatchSize
 from blocknerf.training.run import Run
@@ -220,6 +222,32 @@ def test_torchs_own_error_is_recognised():
     with pytest.raises(RuntimeError) as caught:
         torch.empty(2**60)
     assert is_out_of_memory(caught.value)
+
+
+def test_each_kind_of_device_has_its_half(monkeypatch):
+    assert half_precision("cuda") is torch.float16
+    for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
+        monkeypatch.setattr(torch.cpu, name, lambda: False)
+    assert half_precision("cpu") is None
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
+    assert half_precision("cpu") is torch.bfloat16
+
+
+def test_networks_on_cuda_learn_in_float16_with_a_scale(room, tmp_path, monkeypatch):
+    """Rays stay on the processor; what counts is where networks stand."""
+    asked = []
+
+    def autocast(device_type, dtype, enabled):
+        asked.append((device_type, dtype, enabled))
+        return nullcontext()
+
+    monkeypatch.setattr("blocknerf.models.block_nerf.torch.autocast", autocast)
+    monkeypatch.setattr(BlockNeRF, "device_type", "cuda")
+    trainer = _trainer(room, tmp_path, "mlp", "training.use_mixed_precision=true")
+    assert trainer.memory.scale is not None
+    assert trainer.memory.scale.scale == START
+    trainer._train_step()
+    assert set(asked) == {("cuda", torch.float16, True)}
 
 
 @both

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from blocknerf.core.config import TrainingConfig
-from blocknerf.training.rates_plot import draw_rates, rate_curves
+from blocknerf.training.rates_plot import axis_label, draw_rates, rate_curves, run_length
 from blocknerf.training.schedule import BlockNeRFScheduler
 
 CONFIG = TrainingConfig(nerf_lr=0.1, appearance_lr=0.2, lr_warmup_steps=10, lr_final_ratio=0.01)
@@ -83,8 +83,10 @@ def test_a_decay_of_one_holds_every_rate():
 
 def test_the_picture_shows_every_rate_and_the_borders_of_stages(tmp_path):
     stages = ({"name": "a", "epochs": 50, "components": ["nerf"]}, {"name": "b", "epochs": 150})
-    staged = TrainingConfig.model_validate({"num_epochs": 200, "stage_training": {"enable": True, "stages": stages}})
+    told = {"num_epochs": 200, "use_pose_refinement": True, "stage_training": {"enable": True, "stages": stages}}
+    staged = TrainingConfig.model_validate(told)
     epochs, curves = rate_curves(staged)
+    assert (epochs[0], epochs[-1]) == (0, 200)
     assert set(curves) == {"nerf", "appearance", "pose", "visibility"}
     assert np.isfinite(curves["nerf"]).all()
     assert np.array_equal(np.isfinite(curves["pose"]), epochs >= 50)
@@ -93,3 +95,35 @@ def test_the_picture_shows_every_rate_and_the_borders_of_stages(tmp_path):
     staged_picture, plain_picture = ((tmp_path / f"{name}.png").read_bytes() for name in ("staged", "plain"))
     assert staged_picture[:4] == b"\x89PNG"
     assert staged_picture != plain_picture
+
+
+def test_the_picture_counts_steps_where_the_run_has_a_number_of_them():
+    config = MILESTONES.model_copy(update={"max_steps": 400})
+    steps, curves = rate_curves(config)
+    assert (run_length(config), steps[-1]) == (400, 400)
+    assert "steps" in axis_label(config)
+    scheduler = BlockNeRFScheduler(config)
+    for at in (0, 5, 9, 200, 399):
+        point = int(np.searchsorted(steps, at))
+        assert curves["nerf"][point] == pytest.approx(scheduler.rates(at, at / 400)["nerf"], rel=1e-3)
+
+
+def test_where_nobody_knows_the_steps_the_picture_says_that_it_leaves_their_rise_out():
+    epochs, curves = rate_curves(MILESTONES)
+    assert (run_length(MILESTONES), epochs[-1]) == (200, 200)
+    assert curves["nerf"][0] == MILESTONES.nerf_lr
+    assert axis_label(MILESTONES) == "epochs, without the rise over the first 10 steps"
+
+
+def test_what_is_switched_off_has_no_curve():
+    assert "pose" not in rate_curves(CONFIG)[1]
+    assert "pose" in rate_curves(CONFIG.model_copy(update={"use_pose_refinement": True}))[1]
+
+
+def test_milestones_are_marked(tmp_path):
+    draw_rates(tmp_path / "marked.png", MILESTONES)
+    flat = MILESTONES.model_copy(update={"lr_decay_rate": 1.0})
+    draw_rates(tmp_path / "flat.png", flat)
+    draw_rates(tmp_path / "moved.png", flat.model_copy(update={"lr_decay_steps": (50, 150)}))
+    assert (tmp_path / "flat.png").read_bytes() != (tmp_path / "moved.png").read_bytes()
+    assert (tmp_path / "marked.png").read_bytes() != (tmp_path / "flat.png").read_bytes()

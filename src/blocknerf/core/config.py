@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Hashable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -355,10 +355,22 @@ class TrainingConfig(Section):
     """Activations are computed again in backward instead of kept: a part of the memory, and more time."""
     memory_limit_gb: Positive | None = None
     """A step is taken in parts small enough that the process stays below this, if it can; none: in one part. Their
-    gradients are added up, so that a step is always of batch_size rays."""
+    gradients are added up, so that a step is always of batch_size rays. Where distributed.device_map puts networks on
+    CUDA devices, it is the memory of those."""
     checkpoint_minutes: Positive = 2.0
     """A block in training is saved this often; Ctrl-C saves as well."""
     stage_training: StageTraining = StageTraining()
+
+    @property
+    def components(self) -> tuple[Component, ...]:
+        """What is not switched off."""
+        switched_on = {
+            "nerf": True,
+            "appearance": self.use_appearance_embedding,
+            "pose": self.use_pose_refinement,
+            "visibility": self.use_visibility_network,
+        }
+        return tuple(component for component in get_args(Component) if switched_on[component])
 
     @field_validator("lr_decay_steps", mode="before")
     @classmethod
@@ -626,7 +638,9 @@ def _explain(error: ValidationError, origin: str) -> str:
             lines.append(f"unknown key {where!r}" + _nearest(problem["loc"]))
         else:
             arrived = "" if isinstance(problem["input"], dict) else f", not {problem['input']!r}"
-            lines.append(f"{where}: {problem['msg'].lower()}{arrived}")
+            own = problem.get("ctx", {}).get("error")
+            said = f"{own}" if own else problem["msg"].lower()
+            lines.append(f"{where}: {said}{arrived}" if where else f"{said}{arrived}")
     return f"The configuration from {origin} cannot be used: " + "; ".join(lines) + "."
 
 

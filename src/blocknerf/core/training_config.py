@@ -5,6 +5,9 @@ from typing import Any
 
 from blocknerf.core.config import Config, validated
 
+SKIP = 4
+"""The paper's layer after which the position joins again, where there is one."""
+
 
 @dataclass
 class BlockNeRFTrainingConfig:
@@ -64,6 +67,7 @@ class BlockNeRFTrainingConfig:
             section, _, leaf = key.partition(".")
             tree.setdefault(section, {})[leaf] = getattr(self, name)
         width = self.visibility_hidden_dim
+        tree["block_nerf"]["skip_connections"] = [SKIP] if self.nerf_layers > SKIP + 1 else []
         tree["visibility_network"] = {"hidden_dims": [width, width // 2, width // 4]}
         return validated(tree, "BlockNeRFTrainingConfig")
 

@@ -1,6 +1,7 @@
 """Where cameras look, from above: how many images see each piece of ground."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -32,19 +33,23 @@ def draw_coverage(path: Path, scene: Scene, store: ImageStore) -> Path:
     counts = images_over_ground(store, images, frame, low, high, cell_m, reach_m)
 
     size = 7.0 * (high - low) / (high - low).max()
-    figure = new_figure(max(4.0, size[0]) + 1.4, max(2.5, size[1]) + 0.9)
+    figure = new_figure(max(4.0, size[0]) + 1.4, max(1.8, size[1]) + 0.9)
     axes = figure.add_subplot()
     bounds = [count for count in COUNTS if count <= counts.max()]
     blues = colormaps["YlGnBu"](np.linspace(0.12, 0.95, len(bounds) - 1))
     colours = ListedColormap(np.concatenate([[[1, 1, 1, 1]], blues]))
-    norm = BoundaryNorm([*bounds, int(counts.max()) + 1], colours.N)
+    ends = [*bounds, int(counts.max()) + 1]
+    norm = BoundaryNorm(ends, colours.N)
     extent = (low[0], low[0] + counts.shape[1] * cell_m, low[1], low[1] + counts.shape[0] * cell_m)
     shown = axes.imshow(counts, origin="lower", extent=extent, cmap=colours, norm=norm, interpolation="nearest")
     ahead = np.stack([frame.ground_from_world @ image.world_from_cam[:, 2] for image in images])[:, :2]
     ticks = np.stack([centers, centers + 0.025 * (high - low).max() * ahead], axis=1)
     axes.add_collection(LineCollection(list(ticks), colors="0.15", linewidths=0.6))
     axes.plot(centers[:, 0], centers[:, 1], "o", color="#d1495b", markersize=3, markeredgewidth=0)
-    bar = figure.colorbar(shown, ax=axes, ticks=bounds, shrink=0.8, spacing="uniform")
+    middles = [(begin + end) / 2 for begin, end in pairwise(ends)]
+    bar = figure.colorbar(shown, ax=axes, ticks=middles, aspect=16, spacing="uniform")
+    bar.set_ticklabels(labels_of(ends), minor=False)
+    bar.minorticks_off()
     bar.set_label("images that look over it", fontsize=8, color="0.35")
     bar.ax.tick_params(labelsize=8, labelcolor="0.35", color="0.6")
     bar.outline.set_edgecolor("0.8")
@@ -52,6 +57,12 @@ def draw_coverage(path: Path, scene: Scene, store: ImageStore) -> Path:
     axes.set_xlabel("m", fontsize=8, color="0.35")
     quiet(axes)
     return save_figure(figure, path)
+
+
+def labels_of(ends: Sequence[int]) -> list[str]:
+    """Of the colours between `ends`, which are counts that begin one: "0", "3-4", the last "50+"."""
+    inner = [str(begin) if end == begin + 1 else f"{begin}-{end - 1}" for begin, end in pairwise(ends[:-1])]
+    return [*inner, f"{ends[-2]}+"]
 
 
 def reach_of(scene: Scene, images: Sequence[ImageRecord]) -> float:

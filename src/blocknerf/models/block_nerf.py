@@ -76,6 +76,12 @@ class BlockNeRF(nn.Module):
             share = self.config.pose_refinement.coarse_to_fine_share
             self.field.show(progress / share if share > 0 else 1.0)
 
+    @property
+    def device_type(self) -> str:
+        """Where its networks multiply: "cuda" where any of them stands there."""
+        kinds = {parameter.device.type for parameter in self.field.networks()}
+        return "cuda" if "cuda" in kinds else "cpu"
+
     def enable_gradient_checkpointing(self) -> None:
         """Trains in less memory and more time: see `models/recompute.py`."""
         self.field.recomputes = True
@@ -124,12 +130,13 @@ class BlockNeRF(nn.Module):
     ) -> tuple[Float[Tensor, "rays 3"], CompositedRays]:
         """`composite` with the codes of the rays' images, from where their cameras are now believed to stand.
 
-        Its networks multiply in the precision `half`, where there is one; everything else stays as it is.
+        Its networks on `device_type` multiply in the precision `half`, where there is one; everything else stays as it
+        is.
         """
         if self.poses is not None:
             rays = self.poses.refine(rays)
         codes = self.codes_of(rays.image_slots)
-        with torch.autocast(rays.origins.device.type, self.half, enabled=self.half is not None):
+        with torch.autocast(self.device_type, self.half, enabled=self.half is not None):
             return self.composite(rays, codes, rng)
 
     def codes_of(self, image_slots: Int[Tensor, " rays"]) -> Float[Tensor, "rays code"] | None:

@@ -10,9 +10,9 @@ _SAID_BY_ALLOCATOR = "can't allocate memory"
 
 
 def held_gb(device_type: str = "cpu") -> float:
-    """Resident memory of this process, or what its tensors take on a CUDA device, in GB (1e9 bytes)."""
+    """Resident memory of this process, or what its tensors take on all CUDA devices, in GB (1e9 bytes)."""
     if device_type == "cuda":
-        return torch.cuda.memory_allocated() / 1e9
+        return sum(torch.cuda.memory_allocated(number) for number in range(torch.cuda.device_count())) / 1e9
     resident_pages = int(Path("/proc/self/statm").read_text().split()[1])
     return resident_pages * _PAGE_BYTES / 1e9
 

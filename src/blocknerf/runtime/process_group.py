@@ -30,6 +30,8 @@ class ProcessGroup:
     def join(cls, backend: Literal["nccl", "gloo"]) -> "ProcessGroup":
         """Joins the group that `torchrun` names in the environment; gloo stands in for nccl where there is no CUDA.
 
+        With nccl, gloo still carries what lies on the processor.
+
         Raises UserError where the environment names none, or the others cannot be reached.
         """
         missing = [name for name in ENVIRONMENT if name not in os.environ]
@@ -42,7 +44,7 @@ class ProcessGroup:
             log.info("There is no CUDA device; processes talk through gloo instead of nccl.")
             backend = "gloo"
         try:
-            dist.init_process_group(backend, timeout=PATIENCE)
+            dist.init_process_group("cpu:gloo,cuda:nccl" if backend == "nccl" else backend, timeout=PATIENCE)
         except (RuntimeError, ValueError) as error:
             raise UserError(f"The processes of this run cannot find each other: {error}") from error
         return cls(dist.get_rank(), dist.get_world_size())
@@ -63,9 +65,13 @@ class ProcessGroup:
         return slice(self.rank * part, (self.rank + 1) * part)
 
     def average(self, tensors: Sequence[Tensor]) -> None:
-        """Puts the mean over all processes into each tensor, in one message; the bytes are the same everywhere."""
-        if self.size == 1 or not tensors:
+        """Puts the mean of all processes into each tensor, one message a device. The bytes are everywhere the same."""
+        if self.size == 1:
             return
+        for device in dict.fromkeys(tensor.device for tensor in tensors):
+            self._average_there([tensor for tensor in tensors if tensor.device == device])
+
+    def _average_there(self, tensors: Sequence[Tensor]) -> None:
         together = torch.cat([tensor.reshape(-1) for tensor in tensors])
         self._call(dist.all_reduce, together)
         together /= self.size

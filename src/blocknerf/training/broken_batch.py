@@ -10,6 +10,13 @@ from blocknerf.core.files import write_bytes
 from blocknerf.scene.sampler import PixelBatch
 
 
+def is_finite(batch: PixelBatch) -> bool:
+    """Whether all that was read of photographs and poses is; the fault of a loss that is not then lies elsewhere."""
+    read = [batch.rays.origins, batch.rays.directions, batch.rgb]
+    read += [] if batch.distance_m is None else [batch.distance_m]
+    return all(bool(tensor.isfinite().all()) for tensor in read)
+
+
 def write_broken_batch(path: Path, batch: PixelBatch, image_ids: tuple[str, ...], terms: dict[str, Tensor]) -> None:
     """Rays and pixels as tensors; in the header of the safetensors file, as JSON, `terms` and `image_ids` by slot.
 

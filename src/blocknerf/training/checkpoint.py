@@ -128,6 +128,10 @@ class ModelCheckpoint:
         for name in (CHECKPOINT, SIDE_BY_SIDE):
             delete_block(self.checkpoint_dir, name)
 
+    def exists(self) -> bool:
+        """Whether there is something to go on from."""
+        return has_block(self.checkpoint_dir, CHECKPOINT)
+
     def read_meta(self, name: str = CHECKPOINT) -> dict[str, Any] | None:
         """The JSON of a saved state; None where there is none. Raises UserError when it is of something else."""
         return read_checkpoint_meta(self.checkpoint_dir, self.origin, name)

@@ -1,5 +1,8 @@
 """All blocks of a run, each trained by all processes of a group."""
 
+import os
+
+from blocknerf.core.errors import UserError
 from blocknerf.runtime.process_group import ProcessGroup
 from blocknerf.training.run import Report, Run, train_blocks
 from blocknerf.training.trainer import BlockResult
@@ -12,6 +15,14 @@ class DistributedBlockNeRFTrainer:
     """
 
     def __init__(self, run: Run, group: ProcessGroup):
+        """Raises UserError where processes of one machine would need a CUDA device together, which nccl refuses."""
+        settings = run.config.distributed
+        shared = dict.fromkeys(device for device in settings.device_map.values() if device.startswith("cuda"))
+        if shared and settings.backend == "nccl" and int(os.environ.get("LOCAL_WORLD_SIZE", "1")) > 1:
+            raise UserError(
+                f"Every process puts parts of its field on {', '.join(shared)} (distributed.device_map), "
+                "and nccl wants a device for each. Set distributed.backend=gloo, or start one process a machine."
+            )
         self.run, self.group = run, group
 
     def train(self, block_ids: tuple[str, ...], resume: bool, overwrite: bool, report: Report) -> list[BlockResult]:

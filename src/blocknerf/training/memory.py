@@ -64,7 +64,7 @@ class MemoryOptimizer:
 
     def __init__(self, model: BlockNeRF, optimizer: BlockOptimizer, config: TrainingConfig, batch_size: int):
         self.optimizer = optimizer
-        self.device_type = model.center_world.device.type
+        self.device_type = model.device_type
         if config.use_gradient_checkpointing:
             model.enable_gradient_checkpointing()
         if config.use_mixed_precision:

@@ -247,7 +247,7 @@ def _train_in_order(
             try:
                 results.append(train_one(run, block, store, stop, partial(report, block.id), group))
             except UserError as error:
-                if group.size > 1:
+                if group.size > 1 or len(blocks) == 1:
                     raise
                 log.error("Block %s failed. %s", block.id, error)
                 failed[block.id] = str(error)

@@ -61,12 +61,7 @@ class ProgressiveTrainer:
 
 
 def _check_something_learns(stage: StageConfig, config: TrainingConfig) -> None:
-    switched_off = {
-        "appearance": not config.use_appearance_embedding,
-        "pose": not config.use_pose_refinement,
-        "visibility": not config.use_visibility_network,
-    }
-    if all(switched_off.get(component) for component in stage.components):
+    if not set(stage.components) & set(config.components):
         raise UserError(
             f"Nothing learns in stage {stage.name!r} of training.stage_training: {', '.join(stage.components)} is "
             "switched off by training.use_... keys. Give it another component, or switch one on."

@@ -24,7 +24,7 @@ from blocknerf.rendering.colours import distance_colours
 from blocknerf.runtime.process_group import ALONE, ProcessGroup
 from blocknerf.scene.sampler import PixelBatch, PixelSampler, Tiles
 from blocknerf.scene.store import ImageStore
-from blocknerf.training.broken_batch import write_broken_batch
+from blocknerf.training.broken_batch import is_finite, write_broken_batch
 from blocknerf.training.checkpoint import CHECKPOINT, ModelCheckpoint, ModuleState, Origin
 from blocknerf.training.exchange import GradientExchange, average_counts
 from blocknerf.training.losses import BlockNeRFLoss
@@ -180,7 +180,9 @@ class BlockNeRFTrainer:
         (self.spent_s,) = self.group.of_first(self.spent_s + time.perf_counter() - begin)
         if self.step % self.config.logging.log_freq == 0:
             self._log(terms, norm)
-        if self.group.is_first and self.fraction < 1 and self._is_validated(self.step):
+        if self.fraction == 1:
+            pass  # `finish` validates and shows
+        elif self.group.is_first and self._is_validated(self.step):
             self._validate()
         elif self._shows_pictures(self.step):
             self._show_pictures()
@@ -293,20 +295,27 @@ class BlockNeRFTrainer:
         return total, terms
 
     def _broken(self, batch: PixelBatch, terms: dict[str, Tensor]) -> UserError:
-        """What to say of a loss that is not finite; the batch is written, and what is whole is saved."""
+        """What to say of a loss that is not finite; the batch is written.
+
+        Where the batch itself is at fault, what was learned so far is saved. Otherwise weights have grown too large,
+        finite or not: nobody could go on from them, and what was saved before stays.
+        """
         path = self.folder / "broken_batch.safetensors"
         self._or_warn(lambda: write_broken_batch(path, batch, self.image_ids, terms))
-        state = [*self.model.state_dict().values(), *self.optimizer.state().values()]
-        is_whole = self.group.size == 1 and all(bool(tensor.isfinite().all()) for tensor in state)
-        if is_whole:
-            self._or_warn(self.save)
+        advice = "Its pixels are finite, so weights have grown too large: lower training.nerf_lr"
+        goes_on = "its last checkpoint" if self.checkpoint.exists() else "its beginning"
+        if not is_finite(batch):
+            advice = "It holds what is no number itself: mend those images"
+            if self.group.size == 1 and self.shown is None:
+                self._or_warn(self.save)
+                goes_on = "this step"
         broken = [name for name, term in terms.items() if not bool(term.isfinite()) and name != "mse"]
         images = [self.image_ids[slot] for slot in batch.rays.image_slots.unique().tolist()]
         named = ", ".join(images[:MOST_NAMED]) + (f" and {len(images) - MOST_NAMED} more" * (len(images) > MOST_NAMED))
         return UserError(
             f"Training of block {self.spec.id} broke at step {self.step}: {', '.join(broken) or 'the sum of terms'} is "
-            f"not finite on a batch of the images {named}, which is kept in {path}. Lower training.nerf_lr and run "
-            f"again with --resume: it goes on from {'this step' if is_whole else 'its last checkpoint'}."
+            f"not finite on a batch of the images {named}, which is kept in {path}. {advice}, and run again with "
+            f"--resume: it goes on from {goes_on}."
         )
 
     def _log(self, terms: dict[str, Tensor], norm: float) -> None:
@@ -314,7 +323,8 @@ class BlockNeRFTrainer:
             return
         progress = self._progress()
         self.report(progress)
-        learning = self.stages.stages[self.stage].config.components
+        settings = self.config.training
+        learning = set(self.stages.stages[self.stage].config.components) & set(settings.components)
         figures = {f"loss/{name}": float(term) for name, term in terms.items()}
         figures |= {f"rate/{name}": rate for name, rate in self._rates().items() if name in learning}
         figures |= {"train/psnr": progress.train_psnr, "train/gradient_norm": norm}
