@@ -1,5 +1,6 @@
 """Training end to end on a painted room: it learns, it resumes exactly, it loses nothing, it says what is wrong."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -16,10 +17,11 @@ from blocknerf.cli.train import base_config
 from blocknerf.core.config import load_config
 from blocknerf.core.errors import UserError
 from blocknerf.models.block_nerf import BlockNeRF
+from blocknerf.runtime.signals import StopSignal
 from blocknerf.scene.readers.read import read_scene
 from blocknerf.scene.store import ImageStore
-from blocknerf.training.run import Run, train_blocks
-from blocknerf.training.trainer import BlockNeRFTrainer
+from blocknerf.training.run import Run, _send_progress, train_blocks
+from blocknerf.training.trainer import BlockNeRFTrainer, Progress
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 from room import write_room
@@ -223,3 +225,37 @@ def test_being_stopped_saves_and_says_how_to_go_on(room, tmp_path, stop):
     assert "Traceback" not in output
     meta = read_block_meta(out / "blocks" / "000", "checkpoint")
     assert meta["step"] > 0
+
+
+def test_a_worker_that_dies_is_named_with_its_log_and_the_others_finish(room, tmp_path):
+    """Killed as a machine without memory does it; the same command with --resume then does the rest."""
+    several = ("block_manager.max_blocks=4", "block_manager.block_size=2", "block_manager.min_images_per_block=2")
+    run = _run(room, tmp_path, *several, "training.max_steps=40", "logging.log_freq=1", "validation.num_val_images=0")
+    block_ids = tuple(block.id for block in run.plan.blocks[:3])
+    victim = block_ids[0]
+
+    def kill_it_once_it_learns(block_id, progress):
+        for process in multiprocessing.active_children() if block_id == victim else ():
+            if process.name == victim:
+                process.kill()
+
+    with pytest.raises(UserError, match="1 of 3 blocks failed") as caught:
+        train_blocks(run, block_ids, 2, resume=False, overwrite=False, report=kill_it_once_it_learns)
+    assert f"{victim}: its process ended with code -9." in str(caught.value)
+    assert str(tmp_path / "logs") in str(caught.value)
+    assert (tmp_path / "logs" / f"{victim}.log").is_file()
+    for block_id in block_ids[1:]:
+        assert read_block_meta(tmp_path / "blocks" / block_id, "latest")["finished"]
+    results = _train(run, block_ids=block_ids, resume=True)
+    assert [result.block_id for result in results] == [victim]
+
+
+def test_a_worker_whose_parent_was_killed_stops():
+    listens, said = multiprocessing.Pipe(duplex=False)
+    stop, progress = StopSignal(), Progress(0.5, 1, 1.0, 20.0, 1.0)
+    _send_progress(said, stop, progress)
+    assert listens.recv() == ("progress", progress)
+    assert not stop.requested
+    listens.close()
+    _send_progress(said, stop, progress)
+    assert stop.requested

@@ -3,14 +3,13 @@
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing.connection import wait
+from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from multiprocessing.queues import Queue
 from pathlib import Path
-from queue import Empty
+from typing import Any
 
 from blocknerf.blocks.cost import estimate
 from blocknerf.blocks.plan import BlockSpec, Plan, planned_split
@@ -288,9 +287,32 @@ def _read_learned(run: Run, block_id: str) -> BlockNeRF:
     return BlockNeRF.from_state(saved.meta["model"], saved.tensors)
 
 
+@dataclass(frozen=True, slots=True)
+class _Worker:
+    """A process that trains one block, and what it says: a pipe of its own, so that one killed silences no other."""
+
+    process: BaseProcess
+    messages: Connection
+
+    @classmethod
+    def start(cls, run: Run, block: BlockSpec, threads: int) -> "_Worker":
+        context = multiprocessing.get_context("spawn")
+        messages, said = context.Pipe(duplex=False)
+        process = context.Process(target=_work, args=(run, block, threads, said), name=block.id)
+        process.start()
+        said.close()  # the process alone holds that end, so that its death ends the pipe
+        return cls(process, messages)
+
+    def read(self) -> Iterator[tuple[str, Any]]:
+        """What has been said since; half a message of one that died is none."""
+        try:
+            while self.messages.poll():
+                yield self.messages.recv()
+        except (EOFError, OSError):
+            return
+
+
 def _train_in_processes(run: Run, blocks: list[BlockSpec], jobs: int, report: Report) -> list[BlockResult]:
-    context = multiprocessing.get_context("spawn")
-    messages: Queue = context.Queue()
     threads = max(1, available_cores() // jobs)
     waiting, running = list(blocks), {}
     results: list[BlockResult] = []
@@ -298,27 +320,27 @@ def _train_in_processes(run: Run, blocks: list[BlockSpec], jobs: int, report: Re
     with StopSignal() as stop:
         while waiting or running:
             if stop.requested:
-                _stop(running)
+                _stop([worker.process for worker in running.values()])
                 raise KeyboardInterrupt
             while waiting and len(running) < jobs:
                 block = waiting.pop(0)
-                process = context.Process(target=_worker, args=(run, block, threads, messages), name=block.id)
-                process.start()
-                running[block.id] = process
-            wait([process.sentinel for process in running.values()], timeout=0.5)
-            ended = {block_id: process for block_id, process in running.items() if not process.is_alive()}
-            for kind, block_id, content in _drain(messages):
-                if kind == "progress":
-                    report(block_id, content)
-                elif kind == "result":
-                    results.append(content)
-                else:
-                    failed[block_id] = content
-            for block_id, process in ended.items():
-                process.join()
-                del running[block_id]
-                if process.exitcode != 0:
-                    failed.setdefault(block_id, f"its process ended with code {process.exitcode}")
+                running[block.id] = _Worker.start(run, block, threads)
+            wait([worker.process.sentinel for worker in running.values()], timeout=0.5)
+            for block_id, worker in list(running.items()):
+                has_ended = not worker.process.is_alive()  # asked before its last words are read
+                for kind, content in worker.read():
+                    if kind == "progress":
+                        report(block_id, content)
+                    elif kind == "result":
+                        results.append(content)
+                    else:
+                        failed[block_id] = content
+                if has_ended:
+                    worker.process.join()
+                    worker.messages.close()
+                    del running[block_id]
+                    if worker.process.exitcode != 0:
+                        failed.setdefault(block_id, f"its process ended with code {worker.process.exitcode}.")
     _raise_failures(run, failed, len(blocks))
     return results
 
@@ -332,22 +354,26 @@ def _raise_failures(run: Run, failed: dict[str, str], total: int) -> None:
         )
 
 
-def _worker(run: Run, block: BlockSpec, threads: int, messages: Queue) -> None:
+def _work(run: Run, block: BlockSpec, threads: int, said: Connection) -> None:
     start_logging(run.log_file(block.id), to_console=False)
     use_threads(threads, run.config.block_nerf.worker)
     try:
         with leave_interrupts_to_parent() as stop:
             store = _open_store(run, progress=False)
-            report = partial(_send_progress, messages, block.id)
-            messages.put(("result", block.id, train_one(run, block, store, stop, report)))
+            said.send(("result", train_one(run, block, store, stop, partial(_send_progress, said, stop))))
     except UserError as error:
-        messages.put(("failed", block.id, str(error)))
+        log.error("Block %s failed. %s", block.id, error)
+        said.send(("failed", str(error)))
     except KeyboardInterrupt:
         log.info("Block %s was stopped.", block.id)
 
 
-def _send_progress(messages: Queue, block_id: str, progress: Progress) -> None:
-    messages.put(("progress", block_id, progress))
+def _send_progress(said: Connection, stop: StopSignal, progress: Progress) -> None:
+    """Where nobody listens any more, the parent was killed: the block is to save and stop."""
+    try:
+        said.send(("progress", progress))
+    except BrokenPipeError:
+        stop.requested = True
 
 
 def _open_store(run: Run, progress: bool) -> ImageStore:
@@ -356,18 +382,10 @@ def _open_store(run: Run, progress: bool) -> ImageStore:
     return ImageStore.open(run.scene, dataset.image_downsample, folder, progress, dataset.num_workers)
 
 
-def _drain(messages: Queue):
-    while True:
-        try:
-            yield messages.get_nowait()
-        except Empty:
-            return
-
-
-def _stop(running: dict[str, BaseProcess]) -> None:
+def _stop(processes: list[BaseProcess]) -> None:
     """Asks workers to save and stop, and waits until they have."""
-    for process in running.values():
+    for process in processes:
         if process.pid is not None and process.is_alive():
             os.kill(process.pid, signal.SIGTERM)
-    for process in running.values():
+    for process in processes:
         process.join()
