@@ -136,7 +136,9 @@ class BlockNeRF(nn.Module):
         if self.poses is not None:
             rays = self.poses.refine(rays)
         codes = self.codes_of(rays.image_slots)
-        with torch.autocast(self.device_type, self.half, enabled=self.half is not None):
+        if self.half is None:
+            return self.composite(rays, codes, rng)
+        with torch.autocast(self.device_type, self.half):
             return self.composite(rays, codes, rng)
 
     def codes_of(self, image_slots: Int[Tensor, " rays"]) -> Float[Tensor, "rays code"] | None:
