@@ -9,7 +9,6 @@ from pathlib import Path
 
 from blocknerf.cli.main import run
 from blocknerf.cli.train import train
-from blocknerf.core.errors import UserError
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -18,7 +17,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--data_root", "--data-root", type=Path, required=True, help="folder of the scene")
     parser.add_argument("--output_dir", "--output-dir", type=Path, default=Path("outputs"), help="output folder")
     parser.add_argument(
-        "--resume", nargs="?", const=True, metavar="FILE", help="go on with the output folder, or with that of FILE"
+        "--resume", nargs="?", const=True, metavar="FILE", help="go on with the output folder, or from the state FILE"
     )
     parser.add_argument("--distributed", action="store_true", help="as one of the processes that torchrun started")
     parser.add_argument("--local_rank", "--local-rank", type=int, help="what torchrun says as LOCAL_RANK")
@@ -34,28 +33,16 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 def train_as_told(told: argparse.Namespace) -> None:
     if told.local_rank is not None:
         os.environ.setdefault("LOCAL_RANK", str(told.local_rank))
-    if told.resume not in (None, True):
-        check_checkpoint(Path(told.resume), told.output_dir)
     train(
         data_root=told.data_root,
         output_dir=told.output_dir,
         config=told.config,
         overrides=tuple(told.overrides),
         resume=told.resume is not None,
+        resume_from=None if told.resume in (None, True) else Path(told.resume),
         debug=told.debug,
         distributed=told.distributed,
     )
-
-
-def check_checkpoint(checkpoint: Path, output_dir: Path) -> None:
-    """A run goes on where its output folder stands; raises UserError for a checkpoint that is not part of it."""
-    if not checkpoint.exists():
-        raise UserError(f"There is no checkpoint at {checkpoint}.")
-    if not checkpoint.resolve().is_relative_to(output_dir.resolve()):
-        raise UserError(
-            f"--resume {checkpoint} does not belong to the output folder {output_dir}. "
-            "Give --output_dir the folder that holds it; every block there goes on from its latest state."
-        )
 
 
 if __name__ == "__main__":

@@ -92,6 +92,40 @@ def test_killed_at_any_file_operation_an_older_or_newer_pair_is_left(tmp_path, m
     assert seen == {1.0, 2.0}
 
 
+@pytest.mark.parametrize("is_first", [True, False])
+def test_a_disk_that_fills_up_between_the_two_files_leaves_no_weights_that_nobody_names(
+    tmp_path, monkeypatch, is_first
+):
+    if not is_first:
+        write_block(tmp_path, "latest", make_block(1.0))
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def full(path, value):
+        raise UserError(f"Cannot write {path}: No space left on device.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(block_file, "write_json", full)
+        with pytest.raises(UserError, match=r"Cannot write .*latest\.json"):
+            write_block(tmp_path, "latest", make_block(2.0))
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize("value", [1.0, 2.0])
+def test_an_error_behind_the_moment_of_the_change_costs_no_weights(tmp_path, monkeypatch, value):
+    """The JSON is in its place and names the new weights; with 1.0, they are also those of before."""
+    write_block(tmp_path, "latest", make_block(1.0))
+
+    def late(path, content):
+        block_file.write_bytes(path, json.dumps(content).encode())
+        raise UserError("The folder cannot be synced.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(block_file, "write_json", late)
+        with pytest.raises(UserError, match="synced"):
+            write_block(tmp_path, "latest", make_block(value))
+    assert read_block(tmp_path, "latest").meta["value"] == value
+
+
 def test_a_reader_that_loses_a_race_takes_the_newer_pair(tmp_path, monkeypatch):
     write_block(tmp_path, "latest", make_block(1.0))
     read_meta = block_file.read_block_meta

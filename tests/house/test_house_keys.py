@@ -29,7 +29,7 @@ from blocknerf.scene.readers.read import read_scene
 from blocknerf.scene.store import ImageStore
 from blocknerf.training import pose_setup
 from blocknerf.training.metrics import TrainingMetrics
-from blocknerf.training.run import Run, _open_store, train_blocks
+from blocknerf.training.run import Run, open_store, train_blocks
 from blocknerf.training.trainer import BlockNeRFTrainer
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
@@ -167,7 +167,7 @@ def decoding_threads(config: Config) -> object:
 
     with TemporaryDirectory() as folder, mock.patch("blocknerf.scene.store.ThreadPoolExecutor") as pools:
         pools.side_effect = ThreadPoolExecutor
-        _open_store(Run(config, scene, make_plan(scene, config), Path(folder)), progress=False)
+        open_store(Run(config, scene, make_plan(scene, config), Path(folder)), progress=False)
         return [call.args for call in pools.call_args_list]
 
 

@@ -5,51 +5,36 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
 
-from blocknerf.blocks.output import plan_scene
 from blocknerf.city.block_file import has_block, read_block, read_block_meta
-from blocknerf.core.config import load_config
 from blocknerf.core.errors import UserError
-from blocknerf.scene.store import ImageStore
 from blocknerf.training.checkpoint import SIDE_BY_SIDE
-from blocknerf.training.run import Run, train_blocks
-from blocknerf.training.trainer import BlockNeRFTrainer
+from blocknerf.training.metrics import CLOCK, FILE
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 from room import write_room
+from tiny_run import TINY, FullDisk, same_weights, saved_after_three, snapshot, tiny_run, train, trainer_of
 
-TINY = (
-    "block_manager.max_blocks=1",
-    "block_manager.min_images_per_block=1",
-    "block_nerf.hash_grid.num_levels=4",
-    "block_nerf.hash_grid.log2_table_rows=8",
-    "block_nerf.proposal_resolution=12",
-    "block_nerf.num_samples_coarse=8",
-    "block_nerf.num_samples_fine=8",
-    "block_nerf.hidden_dim=16",
-    "dataset.batch_size=32",
-    "dataset.test_every=4",
-    "training.max_steps=20",
-    "training.num_epochs=10",
-    "training.checkpoint_minutes=1e-9",
-    "logging.use_tensorboard=false",
-)
-
-KILLED_AFTER_TEN_STEPS = """
+LINE_BY_LINE = ("logging.log_freq=1", "validation.val_freq=0.2")  # an epoch is 18 steps
+KILLED_AT_STEP_15_SAVED_AT_10 = """
 import os, signal, sys
 from pathlib import Path
 from blocknerf.blocks.output import plan_scene
 from blocknerf.core.config import load_config
 from blocknerf.training.run import Run, train_blocks
+from blocknerf.training.trainer import BlockNeRFTrainer
 
 room, out, *overrides = sys.argv[1:]
-run = Run(*plan_scene(load_config(None, [*overrides, "logging.log_freq=1"]), Path(room), Path(out)), Path(out))
+run = Run(*plan_scene(load_config(None, overrides), Path(room), Path(out)), Path(out))
+save = BlockNeRFTrainer.save
+BlockNeRFTrainer.save = lambda trainer: save(trainer) if trainer.step <= 10 else None
 
 def report(block_id, progress):
-    if progress.step == 11:  # before its save: the last is of step 10
+    if progress.step == 15:
         os.kill(os.getpid(), signal.SIGKILL)
 
 train_blocks(run, (), 1, False, False, report)
@@ -61,43 +46,46 @@ def room(tmp_path_factory) -> Path:
     return write_room(tmp_path_factory.mktemp("room"), images=4, width=16, height=12)
 
 
-def _run(room: Path, out: Path, *overrides: str) -> Run:
-    return Run(*plan_scene(load_config(None, [*TINY, *overrides]), room, out), out)
+@pytest.fixture(scope="module")
+def whole(room, tmp_path_factory) -> Path:
+    """The block's folder after a run that nothing disturbed."""
+    run = tiny_run(room, tmp_path_factory.mktemp("whole"), *LINE_BY_LINE)
+    train(run)
+    return run.block_folder("000")
 
 
-def _train(run: Run, resume: bool = False) -> None:
-    train_blocks(run, (), 1, resume, False, lambda block_id, progress: None)
-
-
-def _trainer(run: Run) -> BlockNeRFTrainer:
-    store = ImageStore.open(run.scene, 1, run.output_dir / "store", progress=False)
-    block = run.plan.blocks[0]
-    return BlockNeRFTrainer(run.config, block, store, run.plan.scene_hash, run.block_folder(block.id))
-
-
-def _saved(run: Run) -> tuple[BlockNeRFTrainer, Path]:
-    """After three steps, and its checkpoint's JSON."""
-    trainer = _trainer(run)
-    for _ in range(3):
-        trainer._train_step()
-    trainer.save()
-    return trainer, trainer.folder / "checkpoint.json"
-
-
-def test_twenty_steps_are_ten_a_kill_and_ten_bit_for_bit(room, tmp_path):
-    whole = _run(room, tmp_path / "whole")
-    _train(whole)
-    killed = [sys.executable, "-c", KILLED_AFTER_TEN_STEPS, str(room), str(tmp_path / "killed"), *TINY]
-    assert subprocess.run(killed, capture_output=True, check=False).returncode == -signal.SIGKILL
-    folder = tmp_path / "killed" / "blocks" / "000"
+@pytest.fixture(scope="module")
+def killed(room, tmp_path_factory) -> Path:
+    """The block's folder after a kill five steps behind the last save, and going on from there."""
+    out = tmp_path_factory.mktemp("killed")
+    settings = (*TINY, *LINE_BY_LINE)
+    command = [sys.executable, "-c", KILLED_AT_STEP_15_SAVED_AT_10, str(room), str(out), *settings]
+    assert subprocess.run(command, capture_output=True, check=False).returncode == -signal.SIGKILL
+    folder = out / "blocks" / "000"
     assert read_block_meta(folder, "checkpoint")["step"] == 10
-    _train(_run(room, tmp_path / "killed"), resume=True)
-    one = read_block(whole.block_folder("000"), "latest")
-    other = read_block(folder, "latest")
-    assert one.meta["step"] == other.meta["step"] == 20
-    assert one.tensors.keys() == other.tensors.keys()
-    assert all(torch.equal(one.tensors[name], other.tensors[name]) for name in one.tensors)
-    assert not has_block(folder, "checkpoint")
+    assert max(line["step"] for line in _figures(folder)) == 14
+    train(tiny_run(room, out, *LINE_BY_LINE), resume=True)
+    return folder
+
+
+def _figures(folder: Path) -> list[dict[str, float]]:
+    lines = [json.loads(line) for line in (folder / FILE).read_text().splitlines()]
+    return [{name: value for name, value in line.items() if not name.startswith(CLOCK)} for line in lines]
+
+
+def test_twenty_steps_are_ten_a_kill_and_ten_bit_for_bit(whole, killed):
+    assert read_block_meta(whole, "latest")["step"] == 20
+    assert same_weights(whole, killed)
+    assert same_weights(whole, killed, "best")
+    assert not has_block(killed, "checkpoint")
+
+
+def test_figures_of_a_killed_run_are_those_of_one_never_disturbed(whole, killed):
+    assert _figures(killed) == _figures(whole)
+    steps = [line["step"] for line in _figures(whole) if "loss/rgb" in line]
+    assert steps == list(range(1, 21))
+    validated = [line["step"] for line in _figures(whole) if "validation/psnr" in line]
+    assert validated == [4, 8, 12, 16, 20]
 
 
 @pytest.mark.parametrize(
@@ -109,49 +97,40 @@ def test_twenty_steps_are_ten_a_kill_and_ten_bit_for_bit(room, tmp_path):
     ],
 )
 def test_a_foreign_checkpoint_is_told_by_what_differs(room, tmp_path, key, value, named):
-    run = _run(room, tmp_path)
-    _, path = _saved(run)
+    run = tiny_run(room, tmp_path)
+    _, path = saved_after_three(run)
     path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
     with pytest.raises(UserError, match=named):
-        _trainer(run).resume()
+        trainer_of(run).resume()
 
 
 def test_another_configuration_is_told_by_its_key(room, tmp_path):
-    run = _run(room, tmp_path)
-    _, path = _saved(run)
+    run = tiny_run(room, tmp_path)
+    _, path = saved_after_three(run)
     meta = json.loads(path.read_text())
     meta["model"]["config"]["training"]["seed"] = 5
     path.write_text(json.dumps(meta))
     with pytest.raises(UserError, match=r"training\.seed 5 -> 42"):
-        _trainer(run).resume()
+        trainer_of(run).resume()
 
 
-def test_none_is_begun_anew_and_half_a_file_is_named(room, tmp_path):
-    run = _run(room, tmp_path)
-    assert not _trainer(run).resume()
-    _, path = _saved(run)
-    (weights,) = path.parent.glob("checkpoint-*.safetensors")
-    weights.write_bytes(weights.read_bytes()[:-100])
-    with pytest.raises(UserError, match="checkpoint"):
-        _trainer(run).resume()
-    weights.unlink()
-    with pytest.raises(UserError, match="checkpoint"):
-        _trainer(run).resume()
+def test_where_none_is_there_training_begins(room, tmp_path):
+    assert not trainer_of(tiny_run(room, tmp_path)).resume()
 
 
 def test_an_older_version_without_named_parts_is_a_sentence(room, tmp_path):
-    run = _run(room, tmp_path)
-    _, path = _saved(run)
+    run = tiny_run(room, tmp_path)
+    _, path = saved_after_three(run)
     meta = json.loads(path.read_text())
     del meta["parts"], meta["state"]
     path.write_text(json.dumps(meta))
     with pytest.raises(UserError, match=r"another version of the program|this version of the program"):
-        _trainer(run).resume()
+        trainer_of(run).resume()
 
 
 def test_save_freq_keeps_states_and_checkpoint_dir_moves_them(room, tmp_path):
-    run = _run(room, tmp_path, "validation.save_freq=0.5", "output.checkpoint_dir=elsewhere")
-    _train(run)
+    run = tiny_run(room, tmp_path, "validation.save_freq=0.5", "output.checkpoint_dir=elsewhere")
+    train(run)
     kept = sorted(path.stem for path in (tmp_path / "elsewhere" / "000").glob("step_*.json"))
     assert kept == ["step_000009", "step_000018"]  # an epoch is 18 steps
     assert has_block(tmp_path / "elsewhere" / "000", "best")
@@ -161,7 +140,7 @@ def test_save_freq_keeps_states_and_checkpoint_dir_moves_them(room, tmp_path):
 
 
 def test_best_are_the_weights_of_the_highest_psnr(room, tmp_path):
-    trainer = _trainer(_run(room, tmp_path))
+    trainer = trainer_of(tiny_run(room, tmp_path))
     for psnr, weight in ((20.0, 1.0), (30.0, 2.0), (25.0, 3.0)):
         with torch.no_grad():
             next(trainer.model.parameters()).fill_(weight)
@@ -175,10 +154,53 @@ def test_best_are_the_weights_of_the_highest_psnr(room, tmp_path):
 
 def test_every_way_of_saving_holds_the_present_random_state(room, tmp_path):
     """Not that of the save before: what is drawn next would have been drawn already."""
-    trainer = _trainer(_run(room, tmp_path))
+    trainer = trainer_of(tiny_run(room, tmp_path))
     trainer.save()
     trainer._train_step()
     trainer.checkpoint.prepare()
-    again = _trainer(_run(room, tmp_path))
+    again = trainer_of(tiny_run(room, tmp_path))
     assert again.resume(SIDE_BY_SIDE)
     assert torch.equal(again.rng.get_state(), trainer.rng.get_state())
+
+
+def _said(warning: mock.Mock) -> list[str]:
+    return [call.args[0] % call.args[1:] for call in warning.call_args_list]
+
+
+def test_a_disk_that_is_full_for_a_while_costs_saves_and_nothing_else(room, whole, tmp_path, monkeypatch):
+    run, disk = tiny_run(room, tmp_path, *LINE_BY_LINE), FullDisk(monkeypatch)
+    folder = run.block_folder("000")
+    saved = {}
+
+    def report(block_id, progress):  # before the save of its step
+        disk.is_full = 6 <= progress.step < 12
+        if progress.step in (7, 12, 14):
+            saved[progress.step] = read_block(folder, "checkpoint").meta["step"]
+        if progress.step == 7:
+            saved["files"] = snapshot(folder).keys() - {FILE}
+        if progress.step == 12:
+            assert snapshot(folder).keys() - {FILE} == saved["files"]
+
+    with mock.patch("blocknerf.training.trainer.log.warning") as warning:
+        train(run, report=report)
+    assert saved[7] == saved[12] == 5
+    assert saved[14] == 13
+    assert len(_said(warning)) == 7  # six saves, and the best weights at step 8
+    assert all("Block 000 goes on unsaved. Cannot write" in text for text in _said(warning))
+    assert all("No space left on device" in text for text in _said(warning))
+    assert same_weights(whole, folder)
+
+
+def test_a_disk_that_is_full_at_the_end_is_an_error_and_the_end_can_be_had_later(room, whole, tmp_path, monkeypatch):
+    run, disk = tiny_run(room, tmp_path, *LINE_BY_LINE), FullDisk(monkeypatch)
+
+    def report(block_id, progress):
+        disk.is_full = progress.step >= 18
+
+    with pytest.raises(UserError, match=r"000: Cannot write .*latest.*No space left on device.*--resume"):
+        train(run, report=report)
+    assert read_block(run.block_folder("000"), "checkpoint").meta["step"] == 17
+    disk.is_full = False
+    train(run, resume=True)
+    assert same_weights(whole, run.block_folder("000"))
+    assert _figures(run.block_folder("000")) == _figures(whole)

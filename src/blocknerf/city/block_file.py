@@ -46,7 +46,12 @@ def write_block(folder: Path, name: str, block: BlockFile) -> Path:
     weights = {"file": f"{name}-{digest[:16]}.safetensors", "sha256": digest, "bytes": len(content)}
     write_bytes(folder / weights["file"], content)
     path = folder / f"{name}.json"
-    write_json(path, {**block.meta, "version": BLOCK_VERSION, "weights": weights})
+    try:
+        write_json(path, {**block.meta, "version": BLOCK_VERSION, "weights": weights})
+    except UserError:
+        if not path.is_file() or weights["file"] not in path.read_text(encoding="utf-8", errors="replace"):
+            (folder / weights["file"]).unlink(missing_ok=True)  # nobody names them, and the disk needs the room
+        raise
     _remove_stale(folder, name, keep=weights["file"])
     return path
 

@@ -22,6 +22,7 @@ def train(
     blocks: str | None = None,
     jobs: Annotated[int, tyro.conf.arg(metavar="N")] = 1,
     resume: bool = False,
+    resume_from: Path | None = None,
     overwrite: bool = False,
     update: bool = False,
     side_by_side: bool = False,
@@ -42,6 +43,8 @@ def train(
         blocks: Only these, as in 000,003; none: all.
         jobs: Blocks trained at once, each in a process with its share of the cores.
         resume: Leave finished blocks alone and go on with begun ones.
+        resume_from: As --resume, but one block goes on from this state: checkpoint.json or a kept step_N.json, of this
+            output folder or of another that was made from the same scene and configuration.
         overwrite: Give up what these blocks had learned.
         update: Train the blocks that --blocks names again, from what they have learned, on their old images and those
             that the scene has gained since; then align them with their neighbours. No other block is touched.
@@ -58,8 +61,12 @@ def train(
     from blocknerf.cli.plan import print_plan
     from blocknerf.training.distributed import DistributedBlockNeRFTrainer
     from blocknerf.training.run import Run, train_blocks
+    from blocknerf.training.take_up import state_path, take_up
 
     block_ids = _block_ids(blocks)
+    if resume_from is not None:
+        _check_alone_with_a_state(overwrite or side_by_side or update)
+        resume, resume_from = True, state_path(resume_from)
     settings = load_config(base_config(config, output_dir, resume or update), overrides)
     if distributed:
         _check_alone(update or side_by_side, debug, jobs)
@@ -76,13 +83,16 @@ def train(
             settings, scene, planned = plan_scene(settings, data_root, output_dir)
         name = "train.log" if group.is_first else f"train_{group.rank}.log"
         start_logging(output_dir / settings.output.log_dir / name, to_console=group.is_first)
+        run = Run(settings, scene, planned, output_dir, update)
         if group.is_first:
             print_plan(planned, scene, settings)
             if debug:
                 _inspect_start(settings, scene, planned, output_dir)
+            if resume_from is not None:
+                take_up(run, resume_from, block_ids)
             group.wait()
         with _anomalies_found(debug), _progress_bars(shown=group.is_first) as bars:
-            run, report = Run(settings, scene, planned, output_dir, update), _reporter(bars)
+            report = _reporter(bars)
             if distributed:
                 results = DistributedBlockNeRFTrainer(run, group).train(block_ids, resume, overwrite, report)
             else:
@@ -111,6 +121,14 @@ def _check_alone(update: bool, debug: bool, jobs: int) -> None:
         raise UserError(
             "--distributed trains one block at a time with all processes; it goes with neither --update, "
             "--side-by-side, --debug nor --jobs."
+        )
+
+
+def _check_alone_with_a_state(otherwise: bool) -> None:
+    if otherwise:
+        raise UserError(
+            "--resume-from lets one block go on from a state; it goes with neither --overwrite, --side-by-side nor "
+            "--update."
         )
 
 

@@ -117,7 +117,7 @@ class ModelCheckpoint:
 
     def keep(self, step: int) -> None:
         """Writes a state that later saves leave alone."""
-        write_block(self.checkpoint_dir, f"step_{step:06d}", self._everything())
+        write_block(self.checkpoint_dir, kept_name(step), self._everything())
 
     def save_best(self) -> None:
         self._write_weights(self.checkpoint_dir, "best", finished=False)
@@ -154,7 +154,14 @@ class ModelCheckpoint:
         found = {**saved.tensors, **saved.meta["state"]}
         for part, stateful in self._parts.items():
             prefix = f"{part}."
-            stateful.restore({name[len(prefix) :]: value for name, value in found.items() if name.startswith(prefix)})
+            own = {key[len(prefix) :]: value for key, value in found.items() if key.startswith(prefix)}
+            try:
+                stateful.restore(own)
+            except KeyError as error:
+                raise UserError(
+                    f"The checkpoint {self.checkpoint_dir / f'{name}.json'} has no {prefix}{error.args[0]}: another "
+                    "version of the program wrote it. Train the block anew with --overwrite."
+                ) from error
         return True
 
     def _everything(self) -> BlockFile:
@@ -165,6 +172,11 @@ class ModelCheckpoint:
 
     def _write_weights(self, folder: Path, name: str, finished: bool) -> None:
         write_block(folder, name, BlockFile({**self._describe(), "finished": finished}, self._model.state_dict()))
+
+
+def kept_name(step: int) -> str:
+    """Of the state that is kept at `step`."""
+    return f"step_{step:06d}"
 
 
 def read_checkpoint_meta(checkpoint_dir: Path, origin: Origin, name: str = CHECKPOINT) -> dict[str, Any] | None:

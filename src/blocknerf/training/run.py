@@ -91,13 +91,13 @@ def train_blocks(
     together = group if side_by_side is None else side_by_side
     if together.is_first:
         todo = _to_update(run, wanted) if run.update else _still_to_do(run, wanted, resume, overwrite)
-        store = _open_store(run, progress=True)
+        store = open_store(run, progress=True)
         write_manifest(run.output_dir, manifest_of(run.plan, run.config.block_manager))
         together.wait()
     else:
         together.wait()  # until the first has tidied up and decoded all photographs
         todo = _still_to_do(run, wanted, resume=True, overwrite=False)
-        store = _open_store(run, progress=False)
+        store = open_store(run, progress=False)
     if side_by_side is not None:
         return _train_side_by_side(run, todo, store, report, side_by_side)
     if run.config.training.consistency_loss_weight > 0 and len(run.plan.blocks) > 1:
@@ -164,6 +164,12 @@ def make_trainer(
     return trainer
 
 
+def origin_of(run: Run, block: BlockSpec, store: ImageStore) -> Origin:
+    """What a state of this block must have been made from."""
+    hashes = (run.plan.scene_hash, *run.plan.earlier_scene_hashes)
+    return Origin(block.id, hashes, run.config, usable_images(block, store))
+
+
 def _said(result: BlockResult) -> BlockResult:
     psnr = "not validated" if result.val_psnr is None else f"validation PSNR {result.val_psnr:.2f} dB"
     log.info(
@@ -177,9 +183,7 @@ def _exposures(run: Run, block: BlockSpec, store: ImageStore, learned: BlockNeRF
     """Those that a block was begun with, where it was begun: 0 stops stay what they were when the scene grows."""
     if learned is not None:
         return None if learned.exposure is None else learned.exposure.exposures
-    hashes = (run.plan.scene_hash, *run.plan.earlier_scene_hashes)
-    origin = Origin(block.id, hashes, run.config, usable_images(block, store))
-    meta = read_checkpoint_meta(run.checkpoint_folder(block.id), origin)
+    meta = read_checkpoint_meta(run.checkpoint_folder(block.id), origin_of(run, block, store))
     if meta is not None:
         return exposures_from_json(meta["model"]["exposures"])
     return scene_exposures(planned_split(run.plan, run.scene)[0])
@@ -231,7 +235,8 @@ def _is_finished(run: Run, block_id: str) -> bool:
     if not has_block(folder, "checkpoint"):
         raise UserError(
             f"Block {block_id} was trained to step {meta.get('step')}, but its checkpoint is not in {folder}. Restore "
-            "it, set output.checkpoint_dir to the folder it lies in, or train the block anew with --overwrite."
+            "it, set output.checkpoint_dir to the folder it lies in, go on from a kept state with --resume-from "
+            "step_N.json, or train the block anew with --overwrite."
         )
     return False
 
@@ -359,7 +364,7 @@ def _work(run: Run, block: BlockSpec, threads: int, said: Connection) -> None:
     use_threads(threads, run.config.block_nerf.worker)
     try:
         with leave_interrupts_to_parent() as stop:
-            store = _open_store(run, progress=False)
+            store = open_store(run, progress=False)
             said.send(("result", train_one(run, block, store, stop, partial(_send_progress, said, stop))))
     except UserError as error:
         log.error("Block %s failed. %s", block.id, error)
@@ -376,7 +381,8 @@ def _send_progress(said: Connection, stop: StopSignal, progress: Progress) -> No
         stop.requested = True
 
 
-def _open_store(run: Run, progress: bool) -> ImageStore:
+def open_store(run: Run, progress: bool) -> ImageStore:
+    """The scene's decoded pixels; decodes them where that has not been done."""
     dataset = run.config.dataset
     folder = run.output_dir / "store"
     return ImageStore.open(run.scene, dataset.image_downsample, folder, progress, dataset.num_workers)

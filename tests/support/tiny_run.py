@@ -1,0 +1,82 @@
+"""A run of one block that is over in a second, what it leaves on the disk, and a disk that is full for a while."""
+
+import errno
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from blocknerf.blocks.output import plan_scene
+from blocknerf.city.block_file import read_block
+from blocknerf.core import files
+from blocknerf.core.config import load_config
+from blocknerf.scene.store import ImageStore
+from blocknerf.training.run import Run, train_blocks
+from blocknerf.training.trainer import BlockNeRFTrainer
+
+TINY = (
+    "block_manager.max_blocks=1",
+    "block_manager.min_images_per_block=1",
+    "block_nerf.hash_grid.num_levels=4",
+    "block_nerf.hash_grid.log2_table_rows=8",
+    "block_nerf.proposal_resolution=12",
+    "block_nerf.num_samples_coarse=8",
+    "block_nerf.num_samples_fine=8",
+    "block_nerf.hidden_dim=16",
+    "dataset.batch_size=32",
+    "dataset.test_every=4",
+    "training.max_steps=20",
+    "training.num_epochs=10",
+    "training.checkpoint_minutes=1e-9",
+    "logging.use_tensorboard=false",
+)
+
+
+def tiny_run(room: Path, out: Path, *overrides: str) -> Run:
+    return Run(*plan_scene(load_config(None, [*TINY, *overrides]), room, out), out)
+
+
+def train(run: Run, resume: bool = False, report: Any = lambda block_id, progress: None) -> None:
+    train_blocks(run, (), 1, resume, False, report)
+
+
+def trainer_of(run: Run) -> BlockNeRFTrainer:
+    store = ImageStore.open(run.scene, 1, run.output_dir / "store", progress=False)
+    block = run.plan.blocks[0]
+    return BlockNeRFTrainer(run.config, block, store, run.plan.scene_hash, run.block_folder(block.id))
+
+
+def saved_after_three(run: Run) -> tuple[BlockNeRFTrainer, Path]:
+    """After three steps, and its checkpoint's JSON."""
+    trainer = trainer_of(run)
+    for _ in range(3):
+        trainer._train_step()
+    trainer.save()
+    return trainer, trainer.folder / "checkpoint.json"
+
+
+def same_weights(one: Path, other: Path, name: str = "latest") -> bool:
+    """Whether two folders of a block hold the same tensors, of the same step."""
+    left, right = read_block(one, name), read_block(other, name)
+    equal = left.meta["step"] == right.meta["step"] and left.tensors.keys() == right.tensors.keys()
+    return equal and all(torch.equal(left.tensors[key], right.tensors[key]) for key in left.tensors)
+
+
+def snapshot(folder: Path) -> dict[str, bytes]:
+    """Every file of an output folder but its log, which every start writes."""
+    found = {str(path.relative_to(folder)): path for path in folder.rglob("*") if path.is_file()}
+    return {name: path.read_bytes() for name, path in found.items() if not name.startswith("logs/")}
+
+
+class FullDisk:
+    """While `is_full`, files end in their middle, as on a disk without room."""
+
+    def __init__(self, monkeypatch):
+        self.is_full = False
+        monkeypatch.setattr(files, "_write", self._write)
+
+    def _write(self, path: Path, content: bytes) -> None:
+        path.write_bytes(content[: len(content) // 2] if self.is_full else content)
+        if self.is_full:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
