@@ -18,7 +18,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
-from math import sqrt
+from math import inf, sqrt
 from pathlib import Path
 from typing import NoReturn
 
@@ -33,7 +33,7 @@ SETTINGS = (
     "training.checkpoint_minutes=0.0005", "training.num_epochs=1000", "training.max_steps=800",
     "validation.val_freq=0.1", "validation.save_freq=0.2", "logging.log_freq=1",
 )  # fmt: skip
-SHARE = 0.4
+SHARE = 0.6
 """Of the undisturbed run's training that is expected to be done when the last kill comes."""
 
 
@@ -63,7 +63,7 @@ def main() -> None:
     begin = time.perf_counter()
     train(told.scene, told.out / "compiled", (*settings, "training.max_steps=1"))  # no later start waits for kernels
     start_s, training_s = train(told.scene, told.out / "undisturbed", settings)
-    tally = train_with_kills(told, settings, longest_wait_s(start_s, training_s, told.kills))
+    tally = train_with_kills(told, settings, start_s, training_s)
     compared, equal = compare(told.out / "undisturbed" / "blocks" / "000", told.out / "killed" / "blocks" / "000")
     figures = {**vars(tally), "compared": compared, "equal": equal}
     figures |= {"undisturbed_s": round(start_s + training_s), "seconds": round(time.perf_counter() - begin)}
@@ -73,8 +73,8 @@ def main() -> None:
 
 
 def longest_wait_s(start_s: float, training_s: float, kills: int) -> float:
-    """Waits uniform from 0 to this, of which each trains for what is beyond `start_s`, train SHARE of a run in all."""
-    each_s = 2 * SHARE * training_s / kills
+    """Waits uniform from 0 to this, of which each trains for what is beyond `start_s`, train `training_s` in all."""
+    each_s = 2 * training_s / kills
     beyond_s = (each_s + sqrt(each_s**2 + 4 * each_s * start_s)) / 2  # beyond^2 / (start + beyond) = each
     return start_s + beyond_s
 
@@ -83,35 +83,47 @@ def train(scene: Path, out: Path, settings: tuple[str, ...]) -> tuple[float, flo
     """Seconds until training began, and of training."""
     begin = time.perf_counter()
     process = start(scene, out, settings)
-    began_s = None
-    while process.poll() is None:
-        time.sleep(0.01)
-        if began_s is None and is_training(out):
-            began_s = time.perf_counter() - begin
-    if process.returncode != 0 or began_s is None:
+    start_s = watch(process, out, inf)
+    if process.returncode != 0 or start_s is None:
         fail(out, process.returncode)
-    return began_s, time.perf_counter() - begin - began_s
+    return start_s, time.perf_counter() - begin - start_s
 
 
-def train_with_kills(told: argparse.Namespace, settings: tuple[str, ...], longest_s: float) -> Tally:
-    """The run that is killed `told.kills` times, from its first start to its end."""
+def train_with_kills(told: argparse.Namespace, settings: tuple[str, ...], start_s: float, training_s: float) -> Tally:
+    """The run that is killed `told.kills` times, from its first start to its end.
+
+    Waits follow how long the last start took and how much there is left to train.
+    """
     out, moments, tally = told.out / "killed", random.Random(told.seed), Tally()
-    for number in range(told.kills + 1):
+    steps = int(read_block_meta(told.out / "undisturbed" / "blocks" / "000", "latest")["step"])
+    while tally.kills < told.kills:
         saved = saved_step(out)
-        process = start(told.scene, out, (*settings, "--resume") if number else settings)
-        try:
-            process.wait(moments.uniform(0, longest_s) if number < told.kills else None)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            count_kill(tally, out, half_written=[*out.rglob(f".*.{process.pid}.tmp")])
-        else:
+        left_s = SHARE * training_s * (1 - (saved or 0) / steps)
+        longest_s = longest_wait_s(start_s, left_s, told.kills - tally.kills)
+        process = start(told.scene, out, (*settings, "--resume") if tally.kills else settings)
+        start_s = watch(process, out, moments.uniform(0, longest_s)) or start_s
+        if process.poll() is not None:
             if process.returncode != 0:
                 fail(out, process.returncode)
-            if number < told.kills:
-                sys.exit(f"The run ended after {tally.kills} kills. Make it longer with training.max_steps.")
+            sys.exit(f"The run ended after {tally.kills} kills. Make it longer with training.max_steps.")
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        count_kill(tally, out, half_written=[*out.rglob(f".*.{process.pid}.tmp")])
         check_went_on(tally, out, saved)
+    saved = saved_step(out)
+    train(told.scene, out, (*settings, "--resume"))
+    check_went_on(tally, out, saved)
     return tally
+
+
+def watch(process: subprocess.Popen[bytes], out: Path, limit_s: float) -> float | None:
+    """Waits until `process` ends, at most `limit_s`; after how many seconds it began to train, if it did."""
+    begin, start_s = time.perf_counter(), None
+    while process.poll() is None and time.perf_counter() - begin < limit_s:
+        time.sleep(0.01)
+        if start_s is None and is_training(out):
+            start_s = time.perf_counter() - begin
+    return start_s
 
 
 def start(scene: Path, out: Path, settings: tuple[str, ...]) -> subprocess.Popen[bytes]:
