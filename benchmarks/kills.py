@@ -33,7 +33,7 @@ SETTINGS = (
     "training.checkpoint_minutes=0.0005", "training.num_epochs=1000", "training.max_steps=800",
     "validation.val_freq=0.1", "validation.save_freq=0.2", "logging.log_freq=1",
 )  # fmt: skip
-SHARE = 0.6
+SHARE = 0.5
 """Of the undisturbed run's training that is expected to be done when the last kill comes."""
 
 
@@ -98,7 +98,7 @@ def train_with_kills(told: argparse.Namespace, settings: tuple[str, ...], start_
     steps = int(read_block_meta(told.out / "undisturbed" / "blocks" / "000", "latest")["step"])
     while tally.kills < told.kills:
         saved = saved_step(out)
-        left_s = SHARE * training_s * (1 - (saved or 0) / steps)
+        left_s = training_s * max(SHARE - (saved or 0) / steps, 0.02)
         longest_s = longest_wait_s(start_s, left_s, told.kills - tally.kills)
         process = start(told.scene, out, (*settings, "--resume") if tally.kills else settings)
         start_s = watch(process, out, moments.uniform(0, longest_s)) or start_s
