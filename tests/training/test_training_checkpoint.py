@@ -197,7 +197,7 @@ def test_a_disk_that_is_full_at_the_end_is_an_error_and_the_end_can_be_had_later
     def report(block_id, progress):
         disk.is_full = progress.step >= 18
 
-    with pytest.raises(UserError, match=r"000: Cannot write .*latest.*No space left on device.*--resume"):
+    with pytest.raises(UserError, match=r"Cannot write .*latest-.*No space left on device.*run the same command again"):
         train(run, report=report)
     assert read_block(run.block_folder("000"), "checkpoint").meta["step"] == 17
     disk.is_full = False
