@@ -6,6 +6,10 @@ and positions 1.5 to 8 m beside its training cameras. `geometry` takes places th
 their depth maps); `knowledge` takes all, and calls those that they do not show unseen. Also the mean visibility that
 selects blocks, in the views of the block's own test images and of those that are nearest to other blocks.
 
+`walls`: of blocks near enough to take part in a picture, those that truly know nothing of it (their training images
+show less than BLIND of its surfaces: walls stand between) and those that truly know it (more than half), and how many
+of either kind the city still asks for the picture. Views: those of the test images, and from beside training cameras.
+
 python -m benchmarks.visibility SCENE OUT [--config FILE] [--skip-training] [section.key=value ...]
 
 SCENE is one that `blocknerf synth` wrote.
@@ -33,6 +37,8 @@ from blocknerf.scene.readers.read import read_scene
 from blocknerf.scene.scene import ImageRecord, Scene
 
 CAMERAS, PLACES_PER_CAMERA, PLACES_PER_IMAGE = 60, 60, 60
+BLIND = 0.02
+VIEWS_BESIDE = 240
 FARTHEST_M, HIDDEN_BY_M = 80.0, 0.5
 HALF_VIEW = 0.77, 0.58
 """Tangents of half the opening angles, across and down, in which places are taken."""
@@ -51,11 +57,13 @@ class Pairs:
 def main() -> None:
     arguments = parser(__doc__).parse_intermixed_args()
     train(arguments)
-    scene = read_scene(arguments.scene, load_config(arguments.out / "config.json").dataset)
+    dataset = load_config(arguments.out / "config.json", ("dataset.use_depth=true",)).dataset
+    scene = read_scene(arguments.scene, dataset)
     plan = read_plan(arguments.out / "plan.json")
     rows = [row(arguments.out, scene, plan, block) for block in plan.blocks
             if (arguments.out / "blocks" / block.id / "latest.json").exists()]  # fmt: skip
-    print(json.dumps({"scene": arguments.scene.name, "blocks": rows, "where": where()}))
+    walls = behind_walls(City.open(arguments.out), scene, plan)
+    print(json.dumps({"scene": arguments.scene.name, "blocks": rows, "walls": walls, "where": where()}))
 
 
 def row(out: Path, scene: Scene, plan: Plan, block: BlockSpec) -> dict:
@@ -99,6 +107,35 @@ def mean_visibilities(model: BlockNeRF, city: City, plan: Plan, block: BlockSpec
     return {name: round(float(np.mean(values)), 3) for name, values in groups.items() if values}
 
 
+def behind_walls(city: City, scene: Scene, plan: Plan) -> dict:
+    """How blocks fare that distance alone would choose, by what they truly know of the picture."""
+    images = {image.id: image for image in scene.images}
+    tests = sorted({image_id for block in plan.blocks for image_id in block.test_images})
+    truth = Truth(scene, plan.blocks[0])
+    poses = truth.beside([images[image_id] for block in plan.blocks for image_id in block.train_images], VIEWS_BESIDE)
+    poses += [images[image_id].world_from_cam for image_id in tests]
+    camera = next(iter(scene.cameras.values()))
+    kinds: dict[str, list[float]] = {"blind": [], "knowing": []}
+    for pose in poses:
+        center = torch.from_numpy(np.array(pose[:, 3]))
+        rays = camera_rays(camera, pose, camera.width // 4, camera.height // 4)
+        shares = {layer.block_id: layer.weight for layer in city.layers(rays, center)}
+        places = truth.seen_from(pose)
+        for block in plan.blocks:
+            if block.id not in city.weights(center):
+                continue
+            shown = truth.shown_by([images[image_id] for image_id in block.train_images], places)
+            known = float(shown.mean()) if len(places) else 0.0
+            if known < BLIND or known > 0.5:
+                kinds["blind" if known < BLIND else "knowing"].append(shares.get(block.id, 0.0))
+    return {kind: chosen(weights) for kind, weights in kinds.items() if weights}
+
+
+def chosen(weights: list[float]) -> dict:
+    count = int(np.count_nonzero(weights))
+    return {"near_enough": len(weights), "selected": count, "most_weight": round(max(weights), 4)}
+
+
 def ask(model: BlockNeRF, pairs: Pairs) -> np.ndarray:
     cameras, places = (torch.from_numpy(array).float() for array in (pairs.cameras, pairs.places))
     ways = places - cameras
@@ -130,10 +167,10 @@ class Truth:
     def some(self, poses: list[np.ndarray]) -> list[np.ndarray]:
         return [poses[i] for i in self.rng.choice(len(poses), min(CAMERAS, len(poses)), replace=False)]
 
-    def beside(self, images: list[ImageRecord]) -> list[np.ndarray]:
+    def beside(self, images: list[ImageRecord], count: int = CAMERAS) -> list[np.ndarray]:
         """Poses beside those of the images, looking anywhere, not behind a wall: 1.5 to 8 m away, 0.8 to 6 m high."""
         poses = []
-        while len(poses) < CAMERAS:
+        while len(poses) < count:
             start = images[self.rng.integers(len(images))].world_from_cam[:, 3]
             bearing, yaw = self.rng.uniform(0, 2 * np.pi, 2)
             away = self.rng.uniform(1.5, 8) * np.array([np.cos(bearing), np.sin(bearing), 0])
@@ -146,16 +183,16 @@ class Truth:
     def pairs(self, poses: list[np.ndarray], own: list[ImageRecord]) -> Pairs:
         cameras, places, seen = [], [], []
         for pose in poses:
-            visible, hidden = self._seen_from(pose), self._hidden_from(pose)
+            visible, hidden = self.seen_from(pose), self._hidden_from(pose)
             count = min(len(visible), len(hidden))
             for group, label in ((visible, True), (hidden, False)):
                 places.append(group[self.rng.choice(len(group), count, replace=False)])
                 cameras.append(np.repeat(pose[None, :, 3], count, 0))
                 seen.append(np.full(count, label))
         every = np.concatenate(places)
-        return Pairs(np.concatenate(cameras), every, np.concatenate(seen), self._shown_by(own, every))
+        return Pairs(np.concatenate(cameras), every, np.concatenate(seen), self.shown_by(own, every))
 
-    def _seen_from(self, pose: np.ndarray) -> np.ndarray:
+    def seen_from(self, pose: np.ndarray) -> np.ndarray:
         across = self.rng.uniform(-1, 1, (PLACES_PER_CAMERA, 2)) * HALF_VIEW
         directions = np.concatenate([across, np.ones((PLACES_PER_CAMERA, 1))], 1) @ pose[:, :3].T
         directions = np.ascontiguousarray(directions / np.linalg.norm(directions, axis=1)[:, None], np.float32)
@@ -194,7 +231,7 @@ class Truth:
         in_camera = np.stack([(columns + 0.5 - cx) / fx * z, (rows + 0.5 - cy) / fy * z, z], axis=1)[keep]
         return in_camera @ image.world_from_cam[:, :3].T + image.world_from_cam[:, 3]
 
-    def _shown_by(self, images: list[ImageRecord], places: np.ndarray) -> np.ndarray:
+    def shown_by(self, images: list[ImageRecord], places: np.ndarray) -> np.ndarray:
         """Whether any image shows each place: its depth there is the map's, to 2 % and 10 cm."""
         shown = np.zeros(len(places), bool)
         for image in images:

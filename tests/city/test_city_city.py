@@ -255,15 +255,15 @@ def city_that_sees(out, **seen: float) -> City:
 
 def test_a_block_that_sees_too_little_is_left_out(tmp_path):
     shares = {}
-    for seen in (0.0, 0.05, 0.1, 0.14, 0.2, 0.9):
+    for seen in (0.0, 0.1, 0.25, 0.35, 0.5, 0.9):
         city = city_that_sees(tmp_path / str(seen), a=0.9, b=seen, c=0.9)
         shares[seen] = {layer.block_id: layer.weight for layer in city.layers(rays(), at(30.0))}
         assert sum(shares[seen].values()) == pytest.approx(1)
-    assert city.manifest.visibility_threshold == 0.1
-    for seen in (0.0, 0.05, 0.1):
+    assert city.manifest.visibility_threshold == 0.25
+    for seen in (0.0, 0.1, 0.25):
         assert "b" not in shares[seen]
-    assert 0 < shares[0.14]["b"] < shares[0.2]["b"]
-    assert shares[0.2] == pytest.approx(shares[0.9])
+    assert 0 < shares[0.35]["b"] < shares[0.5]["b"]
+    assert shares[0.5] == pytest.approx(shares[0.9])
     assert shares[0.9]["b"] == max(shares[0.9].values())  # its anchor is the nearest
 
 

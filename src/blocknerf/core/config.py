@@ -104,7 +104,7 @@ class BlockManagerConfig(Section):
     """How blocks share the work. `camera` (Block-NeRF): a block learns whole pictures taken in and around its cells,
     and pictures are blended by the camera's distance. `surface` (from the air): a block learns those pixels of any
     picture that show its cells, and every pixel is blended by the distance of what it shows."""
-    visibility_threshold: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    visibility_threshold: Annotated[float, Field(ge=0, lt=1)] = 0.25
     """Blocks whose mean visibility in a picture is below this are left out (fading in up to twice this); 0: none."""
     blending: Literal["visibility", "distance", "nearest"] = "visibility"
     """How pictures of blocks become one where `divide_by` is `camera`. `distance` (Block-NeRF): by the camera's inverse
