@@ -1,11 +1,12 @@
 """What it brings to let neighbouring blocks learn side by side: how much they differ where both see the same.
 
-A synthetic city is trained twice, with and without the consistency term, for the same number of steps. On rays of test
+A synthetic city is trained once for each weight of the consistency term, for the same number of steps. On rays of test
 images that two neighbours have, neighbours' colours and distances are compared where the term compares them: on
 surfaces that both blocks reach, weighted as in training (`Border.weights`). `colour` is the root of the mean squared
 difference in [0, 1]; `distance` the mean of |a - b| / ((a + b) / 2). PSNR of the blended test pictures stands beside.
 
-python -m benchmarks.seams OUT [--preset street] [--epochs 6] [--weight 0.5] [--rays 20000] [section.key=value ...]
+python -m benchmarks.seams OUT [--preset street] [--epochs 6] [--weights 0,0.05,0.5] [--rays 20000]
+    [section.key=value ...]
 """
 
 import argparse
@@ -28,7 +29,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--preset", default="street")
     parser.add_argument("--epochs", type=float, default=6)
-    parser.add_argument("--weight", type=float, default=0.5)
+    parser.add_argument("--weights", default="0,0.05,0.5", help="the last is the documents'")
     parser.add_argument("--rays", type=int, default=20000, help="for each border")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("overrides", nargs="*")
@@ -36,13 +37,13 @@ def main() -> None:
     scene = options.out / "scene"
     if not scene.is_dir():
         run(blocknerf("synth", scene, "--preset", options.preset, "--seed", str(options.seed)))
-    for name, weight in (("without", 0.0), ("with", options.weight)):
-        out = options.out / name
+    for weight in map(float, options.weights.split(",")):
+        out = options.out / f"weight_{weight:g}"
         told = [f"training.num_epochs={options.epochs:g}", f"training.consistency_loss_weight={weight:g}"]
         place = ["--data-root", scene, "--output-dir", out, "--overwrite", "--side-by-side"]
         run(blocknerf("train", *place, *told, *options.overrides))
         run(blocknerf("evaluate", out, "--protocols", "masked"))
-        print(json.dumps({"term": name, "weight": weight, **measure(out, options.rays), "where": where()}), flush=True)
+        print(json.dumps({"weight": weight, **measure(out, options.rays), "where": where()}), flush=True)
 
 
 def measure(out: Path, rays: int) -> dict:

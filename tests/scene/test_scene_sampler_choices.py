@@ -2,6 +2,7 @@
 
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -97,3 +98,20 @@ def test_masked_pixels_are_stood_in_for_and_a_hidden_middle_is_named(tmp_path):
             assert ((abs(x) > 8) | (abs(y) > 6)).all()
         with pytest.raises(UserError, match=r"Masks hide the middle 0\.4.*precrop_frac"):
             sampler.next(0.4)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7])
+def test_means_of_parts_add_up_to_the_mean_of_the_batch(store, count):
+    """Two patches among three parts or more, and pixels that a mask hides in one of them."""
+    batch = PixelSampler(store, store.image_ids, 420, seed=3, patch_size=11, patch_share=0.6).next()
+    hidden = batch.valid.clone()
+    hidden[-90:] = False
+    batch = replace(batch, valid=hidden)
+    parts = [small for part in (batch.part(i, count) for i in range(count)) for small in part.parts(60)]
+    assert batch.num_patches == 2
+    assert sum(part.share for part in parts) == pytest.approx(1)
+    means = [part.rgb[part.valid].mean() if part.valid.any() else 0.0 for part in parts]
+    total = sum(part.share * float(mean) for part, mean in zip(parts, means, strict=True))
+    assert total == pytest.approx(float(batch.rgb[batch.valid].mean()), rel=1e-5)
+    patch_weights = [part.share * part.patch_weight for part in parts if part.num_patches > 0]
+    assert sum(patch_weights) == pytest.approx(1)

@@ -41,6 +41,7 @@ SMALL = (
     "validation.num_val_images=1",
 )
 STEPS = 8
+PATCHED = "training.rgb_ssim_share=0.1"  # one patch in a step of two processes: their parts are not even
 
 
 def _finish(minutes: list[float], workers: int) -> float:
@@ -95,7 +96,8 @@ def _member(rank: int, port: int, room: Path, out: Path, results) -> None:
     )
     assert isinstance(apart.model, ModelParallelBlockNeRF)
     of_parts = _steps(apart), {name: value.numpy() for name, value in apart.model.state_dict().items()}
-    results.put((rank, losses, weights, resumed, (own / "blocks" / "000" / "latest.json").exists(), of_parts))
+    patched = _steps(_trainer(room, out / f"patched_{rank}", 128, group, PATCHED))
+    results.put((rank, losses, weights, resumed, (own / "blocks" / "000" / "latest.json").exists(), of_parts, patched))
     group.leave()
 
 
@@ -125,9 +127,14 @@ def test_two_processes_are_one_with_twice_the_batch(together, tmp_path):
     assert told[0][1] == told[1][1]
 
 
+def test_two_processes_are_one_where_only_one_has_a_patch(together, tmp_path):
+    room, _, told, _ = together
+    assert _steps(_trainer(room, tmp_path, 256, ALONE, PATCHED)) == pytest.approx(told[0][6], rel=1e-4)
+
+
 def test_all_processes_hold_the_same_weights_and_the_first_one_writes(together):
     _, _, told, _ = together
-    (_, _, one, resumed, first_wrote, _), (_, _, other, _, second_wrote, _) = told
+    (_, _, one, resumed, first_wrote, *_), (_, _, other, _, second_wrote, *_) = told
     assert all((one[name] == other[name]).all() for name in one)
     assert resumed == STEPS
     assert first_wrote
@@ -136,7 +143,7 @@ def test_all_processes_hold_the_same_weights_and_the_first_one_writes(together):
 
 def test_a_field_in_parts_learns_the_same_from_two_processes(together):
     _, _, told, _ = together
-    for _, losses, weights, _, _, (losses_of_parts, weights_of_parts) in told:
+    for _, losses, weights, _, _, (losses_of_parts, weights_of_parts), _ in told:
         assert losses_of_parts == losses
         assert all((weights_of_parts[name] == weights[name]).all() for name in weights)
 
@@ -163,17 +170,17 @@ def test_a_checkpoint_of_two_processes_is_not_gone_on_with_by_one(together):
 def test_a_parameter_that_no_ray_reached_is_zero_or_an_error(together, tmp_path):
     trainer = _trainer(together[0], tmp_path, 128)
     lonely = ProcessGroup(1, 2)
-    lonely.average = lambda tensors: None
+    lonely.add = lambda tensors: None
     lonely.unite = lambda flags: None
     for finds in (True, False):
         trainer.optimizer.clear()
         exchange = GradientExchange(lonely, trainer.model, trainer.optimizer, finds)
         if finds:
-            exchange.average({"mse": torch.ones(())})
+            exchange.add({"mse": torch.ones(())})
             assert all(not bool(gradient.any()) for gradient in trainer.optimizer.gradients_of_all())
         else:
             with pytest.raises(UserError, match="find_unused_parameters is false"):
-                exchange.average({"mse": torch.ones(())})
+                exchange.add({"mse": torch.ones(())})
 
 
 def test_jobs_and_a_group_do_not_go_together(together, tmp_path):

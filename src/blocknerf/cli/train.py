@@ -49,7 +49,7 @@ def train(
         update: Train the blocks that --blocks names again, from what they have learned, on their old images and those
             that the scene has gained since; then align them with their neighbours. No other block is touched.
         side_by_side: Train all blocks at the same time, and let neighbours show each other what they see of the places
-            that both reach; training.consistency_loss_weight, as in 0.5, says how much they are to agree. Under
+            that both reach; training.consistency_loss_weight, as in 0.05, says how much they are to agree. Under
             torchrun every process trains its share of the blocks.
         debug: Try everything out within a minute: inspect the scene and the first block as `blocknerf inspect` does,
             then train a few small images at tiny sizes, log every detail, and stop where a gradient first becomes NaN.

@@ -332,7 +332,7 @@ class TrainingConfig(Section):
     """Distance against depth maps, where dataset.use_depth reads any."""
     consistency_loss_weight: NotNegative = 0.0
     """Colour and distance against a neighbouring block's, on rays that both render, where blocks are trained with
-    --side-by-side; the documents' is 0.5."""
+    --side-by-side, as in 0.05. The documents' 0.5 costs sharpness."""
     regularization_weight: NotNegative = 0.0
     """Sum of squared weights of the networks, density without ripples, codes near zero; the documents' is 1e-6."""
     interlevel_loss_weight: NotNegative = 1.0

@@ -64,17 +64,22 @@ class ProcessGroup:
         part = count // self.size
         return slice(self.rank * part, (self.rank + 1) * part)
 
-    def average(self, tensors: Sequence[Tensor]) -> None:
-        """Puts the mean of all processes into each tensor, one message a device. The bytes are everywhere the same."""
+    def add(self, tensors: Sequence[Tensor]) -> None:
+        """Puts the sum of all processes into each tensor, one message a device. The bytes are everywhere the same."""
         if self.size == 1:
             return
         for device in dict.fromkeys(tensor.device for tensor in tensors):
-            self._average_there([tensor for tensor in tensors if tensor.device == device])
+            self._add_there([tensor for tensor in tensors if tensor.device == device])
 
-    def _average_there(self, tensors: Sequence[Tensor]) -> None:
+    def average(self, tensors: Sequence[Tensor]) -> None:
+        """Puts the mean of all processes into each tensor, as `add` does."""
+        self.add(tensors)
+        for tensor in tensors:
+            tensor /= self.size
+
+    def _add_there(self, tensors: Sequence[Tensor]) -> None:
         together = torch.cat([tensor.reshape(-1) for tensor in tensors])
         self._call(dist.all_reduce, together)
-        together /= self.size
         parts = together.split([tensor.numel() for tensor in tensors])
         for tensor, part in zip(tensors, parts, strict=True):
             tensor.copy_(part.view_as(tensor))

@@ -37,8 +37,10 @@ class PixelBatch:
     distance_m: Float[Tensor, " rays"] | None  # along the ray, 0 where unknown
     num_patches: int = 0
     patch_size: int = 0
+    share: float = 1.0
+    """Of the batch that this is a part of, by valid pixels: means of parts times their shares add up to its mean."""
     patch_weight: float = 1.0
-    """What a mean over these patches counts, so that parts of a batch, weighted by their rays, add up to the whole."""
+    """What a mean over these patches counts in the mean over this part, so that those of patches add up as well."""
 
     def patches(self, values: Shaped[Tensor, "rays *channels"]) -> Shaped[Tensor, "patches size size *channels"]:
         """What `values` has for the pixels of patches."""
@@ -58,11 +60,13 @@ class PixelBatch:
             torch.arange(singles + first * area, singles + last * area),
         ])  # fmt: skip
         distance_m = None if self.distance_m is None else self.distance_m[rows]
+        share = int(self.valid[rows].sum()) / max(int(self.valid.sum()), 1)
         return PixelBatch(
             *(self.rays[rows], self.rgb[rows], self.pixels_xy[rows], self.valid[rows], distance_m),
             num_patches=last - first,
             patch_size=self.patch_size,
-            patch_weight=(last - first) / max(self.num_patches, 1) * len(self.rays) / max(len(rows), 1),
+            share=self.share * share,
+            patch_weight=self.patch_weight * (last - first) / max(self.num_patches, 1) / max(share, 1e-9),
         )
 
     def parts(self, largest: int) -> "list[PixelBatch]":

@@ -10,7 +10,7 @@ from blocknerf.training.optimizer import BlockOptimizer
 
 
 class GradientExchange:
-    """Gives every process of a group the mean gradient, so that their weights stay the same to the bit.
+    """Gives every process of a group the gradient of the whole batch, so that their weights stay the same to the bit.
 
     A torch DistributedDataParallel cannot: most of what a block learns are rows of tables, whose gradients it does not
     see. With `find_unused_parameters`, parameters that a process's rays did not reach count as zero there; without,
@@ -22,20 +22,23 @@ class GradientExchange:
         self.find_unused = find_unused_parameters
         self.names = {id(parameter): name for name, parameter in model.named_parameters()}
 
-    def average(self, terms: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Also of the loss terms. Raises UserError for a parameter without gradient, unless those are to be found."""
+    def add(self, terms: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Adds up what processes have of gradients and of loss terms.
+
+        Raises UserError for a parameter without gradient, unless those are to be found.
+        """
         if self.group.size == 1:
             return terms
         for group in self.optimizer.dense.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is None and parameter.requires_grad:
                     self._fill(parameter)
-        self.group.average(list(self.optimizer.gradients_of_all()))
+        self.group.add(list(self.optimizer.gradients_of_all()))
         for gradient in self.optimizer.gradients.values():
             self.group.unite(gradient.seen)
-        means = torch.stack([terms[name].to(torch.float64) for name in terms])
-        self.group.average([means])
-        return dict(zip(terms, means.float(), strict=True))
+        sums = torch.stack([terms[name].to(torch.float64) for name in terms])
+        self.group.add([sums])
+        return dict(zip(terms, sums.float(), strict=True))
 
     def _fill(self, parameter: Tensor) -> None:
         if not self.find_unused:

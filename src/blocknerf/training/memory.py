@@ -77,6 +77,8 @@ class MemoryOptimizer:
     def backward(self, batch: PixelBatch, loss: Loss, rng: torch.Generator | None) -> dict[str, Tensor]:
         """Leaves the gradient of the mean loss over the batch, in as many parts as needed; returns its terms.
 
+        Both times `batch.share`, where it is a process's part of a batch itself.
+
         `loss` draws from `rng`, which is put back where memory runs out: the step is then taken anew in smaller parts.
         Raises UserError where it does with the smallest.
         """
@@ -113,7 +115,6 @@ class MemoryOptimizer:
             total, terms = loss(part)
             if self.parts.limit_gb is not None:
                 self.parts.observe(before_gb, held_gb(self.device_type))
-            share = len(part.rays) / len(batch.rays)
-            (total * (share * (1.0 if self.scale is None else self.scale.scale))).backward()
-            means = {name: means.get(name, 0.0) + share * term for name, term in terms.items()}
+            (total * (part.share * (1.0 if self.scale is None else self.scale.scale))).backward()
+            means = {name: means.get(name, 0.0) + part.share * term for name, term in terms.items()}
         return means

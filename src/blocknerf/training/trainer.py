@@ -272,7 +272,7 @@ class BlockNeRFTrainer:
         self.model.advance(self.fraction)
         rng = self.rng if self.config.block_nerf.perturb_samples else None
         terms = self.memory.backward(batch, lambda part: self._loss_of(part, rng), rng)
-        terms = self.exchange.average(terms)
+        terms = self.exchange.add(terms)
         is_whole, norm = self.memory.gradients_are_finite(), 0.0
         if self._shows_pictures(self.step + 1):
             gradients = self.optimizer.gradients_by_name(self.model)
