@@ -115,19 +115,23 @@ def behind_walls(city: City, scene: Scene, plan: Plan) -> dict:
     poses = truth.beside([images[image_id] for block in plan.blocks for image_id in block.train_images], VIEWS_BESIDE)
     poses += [images[image_id].world_from_cam for image_id in tests]
     camera = next(iter(scene.cameras.values()))
-    kinds: dict[str, list[float]] = {"blind": [], "knowing": []}
+    near_enough, shares, places = [], [], []
     for pose in poses:
         center = torch.from_numpy(np.array(pose[:, 3]))
         rays = camera_rays(camera, pose, camera.width // 4, camera.height // 4)
-        shares = {layer.block_id: layer.weight for layer in city.layers(rays, center)}
-        places = truth.seen_from(pose)
-        for block in plan.blocks:
-            if block.id not in city.weights(center):
-                continue
-            shown = truth.shown_by([images[image_id] for image_id in block.train_images], places)
-            known = float(shown.mean()) if len(places) else 0.0
+        near_enough.append(city.weights(center))
+        shares.append({layer.block_id: layer.weight for layer in city.layers(rays, center)})
+        places.append(truth.seen_from(pose))
+    kinds: dict[str, list[float]] = {"blind": [], "knowing": []}
+    for block in plan.blocks:
+        asked = [view for view, weights in enumerate(near_enough) if block.id in weights]
+        own = [images[image_id] for image_id in block.train_images]
+        shown = truth.shown_by(own, np.concatenate([places[view] for view in asked])) if asked else np.zeros(0, bool)
+        ends = np.cumsum([len(places[view]) for view in asked])
+        for view, part in zip(asked, np.split(shown, ends[:-1]), strict=True):
+            known = float(part.mean()) if len(part) else 0.0
             if known < BLIND or known > 0.5:
-                kinds["blind" if known < BLIND else "knowing"].append(shares.get(block.id, 0.0))
+                kinds["blind" if known < BLIND else "knowing"].append(shares[view].get(block.id, 0.0))
     return {kind: chosen(weights) for kind, weights in kinds.items() if weights}
 
 

@@ -1,6 +1,5 @@
 """The documents' script: its flags, and what it says where a flag cannot be followed."""
 
-import importlib.util
 import os
 import subprocess
 import sys
@@ -8,17 +7,13 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).parents[2] / "train_block_nerf.py"
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
+from script import SCRIPT, load_script
 
 
 @pytest.fixture
 def script():
-    spec = importlib.util.spec_from_file_location("train_block_nerf", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script()
 
 
 @pytest.fixture

@@ -1,6 +1,8 @@
 """Parts of a field on several devices: the same answers, and every tensor where it belongs."""
 
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -16,14 +18,11 @@ from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.models.encodings import HashGrid
 from blocknerf.models.model_parallel import ModelParallelBlockNeRF
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
+from small_field import SMALL_HASH
+
 SMALL = {
-    "hash": (
-        "block_nerf.hash_grid.num_levels=3",
-        "block_nerf.hash_grid.log2_table_rows=10",
-        "block_nerf.hash_grid.finest_resolution=64",
-        "block_nerf.proposal_resolution=16",
-        "block_nerf.hidden_dim=16",
-    ),
+    "hash": SMALL_HASH,
     "mlp": (
         "block_nerf.backbone=mlp",
         "block_nerf.hidden_dim=32",

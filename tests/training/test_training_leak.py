@@ -20,16 +20,13 @@ from blocknerf.training.run import Run, train_blocks
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 from room import write_room
+from small_field import SMALL_HASH
 
 SMALL = (
     "block_manager.max_blocks=1",
-    "block_nerf.hash_grid.num_levels=3",
-    "block_nerf.hash_grid.log2_table_rows=10",
-    "block_nerf.hash_grid.finest_resolution=64",
-    "block_nerf.proposal_resolution=16",
+    *SMALL_HASH,
     "block_nerf.num_samples_coarse=16",
     "block_nerf.num_samples_fine=8",
-    "block_nerf.hidden_dim=16",
     "dataset.batch_size=256",
     "training.num_epochs=1",
     "training.lr_warmup_steps=5",

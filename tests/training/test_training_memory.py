@@ -21,15 +21,10 @@ from blocknerf.training.trainer import BlockNeRFTrainer
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 from room import write_room
+from small_field import SMALL_HASH
 
 SMALL = {
-    "hash": (
-        "block_nerf.hash_grid.num_levels=3",
-        "block_nerf.hash_grid.log2_table_rows=10",
-        "block_nerf.hash_grid.finest_resolution=64",
-        "block_nerf.proposal_resolution=16",
-        "block_nerf.hidden_dim=16",
-    ),
+    "hash": SMALL_HASH,
     "mlp": (
         "block_nerf.backbone=mlp",
         "block_nerf.hidden_dim=64",

@@ -1,6 +1,5 @@
 """`train_block_nerf.py --resume FILE`: going on from a state of this output folder or of another, and losing none."""
 
-import importlib.util
 import json
 import shutil
 import sys
@@ -16,9 +15,9 @@ from blocknerf.training.metrics import CLOCK, FILE
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 from room import write_room
+from script import load_script
 from tiny_run import TINY, same_weights, saved_after_three, snapshot, tiny_run, train, trainer_of
 
-SCRIPT = Path(__file__).parents[2] / "train_block_nerf.py"
 KEPT = ("logging.log_freq=1", "validation.val_freq=0.3", "validation.save_freq=0.2")  # every 5 and 4 steps
 
 
@@ -56,12 +55,7 @@ def out(ten_steps, tmp_path) -> Path:
 
 @pytest.fixture
 def script():
-    spec = importlib.util.spec_from_file_location("train_block_nerf", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script()
 
 
 @pytest.fixture

@@ -18,14 +18,11 @@ from blocknerf.training.run import Run, train_blocks
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 from room import write_room
+from small_field import SMALL_HASH
 
 SMALL = (
     "block_manager.max_blocks=1",
-    "block_nerf.hash_grid.num_levels=3",
-    "block_nerf.hash_grid.log2_table_rows=10",
-    "block_nerf.hash_grid.finest_resolution=64",
-    "block_nerf.proposal_resolution=16",
-    "block_nerf.hidden_dim=16",
+    *SMALL_HASH,
     "dataset.batch_size=256",
     "training.max_steps=8",
     "logging.log_freq=2",
