@@ -7,9 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from blocknerf.kernels import compositing_numba
-from blocknerf.kernels.arrays import array_of
-from blocknerf.kernels.registry import backend_for
+from blocknerf.kernels.registry import backend_for, kernels_for
 
 
 def render_weights(
@@ -47,36 +45,32 @@ def accumulate_torch(
 class _RenderWeights(torch.autograd.Function):
     @staticmethod
     def forward(ctx, density, edges):  # pyright: ignore[reportIncompatibleMethodOverride]
-        weights = torch.empty(density.shape)
-        compositing_numba.weights(array_of(density), array_of(edges), weights.numpy())
+        ctx.kernels = kernels_for(__name__, density)
+        weights = density.new_empty(density.shape)
+        ctx.kernels.weights(density, edges, weights)
         ctx.save_for_backward(density, edges, weights)
         return weights
 
     @staticmethod
     def backward(ctx, grad_weights):  # pyright: ignore[reportIncompatibleMethodOverride]
         density, edges, weights = ctx.saved_tensors
-        grad_density = torch.empty(weights.shape)
-        compositing_numba.weights_backward(
-            array_of(density), array_of(edges), array_of(weights), array_of(grad_weights), grad_density.numpy()
-        )
+        grad_density = weights.new_empty(weights.shape)
+        ctx.kernels.weights_backward(density, edges, weights, grad_weights, grad_density)
         return grad_density, None
 
 
 class _Accumulate(torch.autograd.Function):
     @staticmethod
     def forward(ctx, weights, values):  # pyright: ignore[reportIncompatibleMethodOverride]
-        total = torch.empty(values.shape[0], values.shape[2])
-        compositing_numba.accumulate(array_of(weights), array_of(values), total.numpy())
+        ctx.kernels = kernels_for(__name__, values)
+        total = values.new_empty(values.shape[0], values.shape[2])
+        ctx.kernels.accumulate(weights, values, total)
         ctx.save_for_backward(weights, values)
         return total
 
     @staticmethod
     def backward(ctx, grad_total):  # pyright: ignore[reportIncompatibleMethodOverride]
         weights, values = ctx.saved_tensors
-        grad_weights = torch.empty(weights.shape)
-        grad_values = torch.empty(values.shape)
-        compositing_numba.accumulate_backward(
-            array_of(weights), array_of(values), array_of(grad_total),
-            grad_weights.numpy(), grad_values.numpy(),
-        )  # fmt: skip
+        grad_weights, grad_values = weights.new_empty(weights.shape), values.new_empty(values.shape)
+        ctx.kernels.accumulate_backward(weights, values, grad_total, grad_weights, grad_values)
         return grad_weights, grad_values

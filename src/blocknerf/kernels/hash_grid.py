@@ -10,9 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from blocknerf.kernels import hash_grid_numba
-from blocknerf.kernels.arrays import array_of
-from blocknerf.kernels.registry import backend_for
+from blocknerf.kernels.registry import backend_for, kernels_for
 from blocknerf.kernels.row_gradient import RowGradient
 
 FEATURES = 4  # per level: one row is one 16-byte vector, four rows one cache line
@@ -34,8 +32,8 @@ def hash_encode(
 ) -> Float[Tensor, "points encoding"]:
     """Features of `points` in [0, 1]^3, level after level.
 
-    With `gradient` given, the numba kernel adds the table's gradient there instead of to `table.grad`. Points outside
-    the cube are moved to its border. Differentiable in the points by either implementation.
+    With `gradient` given, a compiled kernel adds the table's gradient there instead of to `table.grad`. Points outside
+    the cube are moved to its border. Differentiable in the points by every implementation.
 
     Raises ValueError where the kernel, which checks nothing as it reads, does not fit the table: FEATURES to a row, and
     a number of rows that is a power of two.
@@ -63,7 +61,7 @@ def hash_encode_torch(
         low = cell.long()
         total = torch.zeros_like(table[level, 0]).expand(points.shape[0], -1)
         for corner in range(8):
-            bits = torch.tensor([corner & 1, corner >> 1 & 1, corner >> 2 & 1])
+            bits = low.new_tensor([corner & 1, corner >> 1 & 1, corner >> 2 & 1])
             weight = torch.where(bits.bool(), fraction, 1 - fraction).prod(-1, keepdim=True)
             total = total + weight * table[level, _row(low + bits, resolution, rows)]
         features.append(total)
@@ -80,26 +78,22 @@ def _row(corner: Int[Tensor, "points 3"], resolution: int, rows: int) -> Int[Ten
 class _HashEncode(torch.autograd.Function):
     @staticmethod
     def forward(ctx, points, table, resolutions, gradient):  # pyright: ignore[reportIncompatibleMethodOverride]
-        encoded = torch.empty(points.shape[0], table.shape[0] * table.shape[2])
-        hash_grid_numba.encode(array_of(points), array_of(table), array_of(resolutions), encoded.numpy())
+        kernels = kernels_for(__name__, table)
+        encoded = points.new_empty(points.shape[0], table.shape[0] * table.shape[2])
+        kernels.encode(points, table, resolutions, encoded)
         ctx.save_for_backward(points, table, resolutions)
-        ctx.gradient = gradient
+        ctx.gradient, ctx.kernels = gradient, kernels
         return encoded
 
     @staticmethod
     def backward(ctx, grad_encoded):  # pyright: ignore[reportIncompatibleMethodOverride]
         points, table, resolutions = ctx.saved_tensors
-        grad = array_of(grad_encoded)
         grad_points = grad_table = None
         if ctx.needs_input_grad[0]:
-            grad_points = torch.empty(points.shape)
-            hash_grid_numba.encode_backward_points(
-                array_of(points), array_of(table), array_of(resolutions), grad, grad_points.numpy()
-            )
+            grad_points = points.new_empty(points.shape)
+            ctx.kernels.encode_backward_points(points, table, resolutions, grad_encoded, grad_points)
         if ctx.needs_input_grad[1]:
             into = ctx.gradient or RowGradient(torch.zeros_like(table))
-            hash_grid_numba.encode_backward_table(
-                array_of(points), array_of(resolutions), grad, into.values.numpy(), into.seen.numpy()
-            )
+            ctx.kernels.encode_backward_table(points, resolutions, grad_encoded, into.values, into.seen)
             grad_table = into.values if ctx.gradient is None else None
         return grad_points, grad_table, None, None

@@ -7,9 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from blocknerf.kernels import intervals_numba
-from blocknerf.kernels.arrays import array_of
-from blocknerf.kernels.registry import backend_for
+from blocknerf.kernels.registry import backend_for, kernels_for
 
 PADDING = 0.01  # share of uniform added to a histogram, so that no place is never looked at (mip-NeRF, section 3.2)
 EPSILON = 1e-7
@@ -29,8 +27,8 @@ def resample(
         jitter = torch.full_like(edges[:, 0], 0.5) if jitter is None else jitter
         if backend_for(edges) == "torch":
             return resample_torch(edges, weights, count, jitter)
-        out = torch.empty(edges.shape[0], count + 1)
-        intervals_numba.resample(array_of(edges), array_of(weights), array_of(jitter), PADDING, out.numpy())
+        out = edges.new_empty(edges.shape[0], count + 1)
+        kernels_for(__name__, edges).resample(edges, weights, jitter, PADDING, out)
         return out
 
 
@@ -103,12 +101,10 @@ def distortion_loss_torch(edges: Float[Tensor, "rays edges"], weights: Float[Ten
 class _Interlevel(torch.autograd.Function):
     @staticmethod
     def forward(ctx, proposal_edges, proposal_weights, edges, weights):  # pyright: ignore[reportIncompatibleMethodOverride]
-        losses = torch.empty(weights.shape[0])
-        grad = torch.empty(proposal_weights.shape)
-        intervals_numba.interlevel(
-            array_of(proposal_edges), array_of(proposal_weights), array_of(edges), array_of(weights), EPSILON,
-            losses.numpy(), grad.numpy(),
-        )  # fmt: skip
+        losses = weights.new_empty(weights.shape[0])
+        grad = proposal_weights.new_empty(proposal_weights.shape)
+        kernels = kernels_for(__name__, weights)
+        kernels.interlevel(proposal_edges, proposal_weights, edges, weights, EPSILON, losses, grad)
         ctx.save_for_backward(grad)
         return losses.mean()
 
@@ -121,9 +117,8 @@ class _Interlevel(torch.autograd.Function):
 class _Distortion(torch.autograd.Function):
     @staticmethod
     def forward(ctx, edges, weights):  # pyright: ignore[reportIncompatibleMethodOverride]
-        losses = torch.empty(weights.shape[0])
-        grad = torch.empty(weights.shape)
-        intervals_numba.distortion(array_of(edges), array_of(weights), losses.numpy(), grad.numpy())
+        losses, grad = weights.new_empty(weights.shape[0]), weights.new_empty(weights.shape)
+        kernels_for(__name__, weights).distortion(edges, weights, losses, grad)
         ctx.save_for_backward(grad)
         return losses.mean()
 

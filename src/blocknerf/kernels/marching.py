@@ -12,9 +12,7 @@ from blocknerf.geometry.spacing import (
     foot_and_impact,
     spacing_from_distance,
 )
-from blocknerf.kernels import marching_numba
-from blocknerf.kernels.arrays import array_of
-from blocknerf.kernels.registry import backend_for
+from blocknerf.kernels.registry import backend_for, kernels_for
 
 
 def distances(
@@ -31,11 +29,9 @@ def distances(
     origins, directions = origins.detach(), directions.detach()
     if backend_for(edges_s) == "torch":
         return distances_torch(origins, directions, edges_s, near, far)
-    out = torch.empty(edges_s.shape)
-    marching_numba.distances(
-        *(array_of(origins), array_of(directions), array_of(edges_s)),
-        *(np.float32(near), np.float32(far), np.float32(SMALLEST_IMPACT), out.numpy()),
-    )
+    out = edges_s.new_empty(edges_s.shape)
+    ends = (np.float32(near), np.float32(far), np.float32(SMALLEST_IMPACT))
+    kernels_for(__name__, edges_s).distances(origins, directions, edges_s, *ends, out)
     return out
 
 
@@ -70,17 +66,15 @@ def unit_cube_points_torch(
 class _UnitCubePoints(torch.autograd.Function):
     @staticmethod
     def forward(ctx, origins, directions, edges):  # pyright: ignore[reportIncompatibleMethodOverride]
-        starts, ways, ends = origins.detach(), directions.detach(), edges
-        out = torch.empty(edges.shape[0], edges.shape[1] - 1, 3)
-        marching_numba.unit_cube_points(array_of(starts), array_of(ways), array_of(ends), out.numpy())
-        ctx.save_for_backward(starts, ways, ends)
+        ctx.kernels = kernels_for(__name__, edges)
+        out = edges.new_empty(edges.shape[0], edges.shape[1] - 1, 3)
+        ctx.kernels.unit_cube_points(origins, directions, edges, out)
+        ctx.save_for_backward(origins, directions, edges)
         return out
 
     @staticmethod
     def backward(ctx, grad_points):  # pyright: ignore[reportIncompatibleMethodOverride]
-        starts, ways, ends = (array_of(tensor) for tensor in ctx.saved_tensors)
-        grad_origins, grad_directions = (torch.empty(len(starts), 3) for _ in range(2))
-        marching_numba.unit_cube_points_backward(
-            starts, ways, ends, array_of(grad_points), grad_origins.numpy(), grad_directions.numpy()
-        )
+        origins, directions, edges = ctx.saved_tensors
+        grad_origins, grad_directions = (origins.new_empty(len(origins), 3) for _ in range(2))
+        ctx.kernels.unit_cube_points_backward(origins, directions, edges, grad_points, grad_origins, grad_directions)
         return grad_origins, grad_directions, None

@@ -4,9 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from blocknerf.kernels import mlp_numba
-from blocknerf.kernels.arrays import array_of
-from blocknerf.kernels.registry import backend_for
+from blocknerf.kernels.registry import backend_for, kernels_for
 
 WORKERS = 8  # slabs of the weights' gradient: more than this many threads are not used; the sum's order never changes
 
@@ -38,21 +36,16 @@ def two_layers_torch(
 class _TwoLayers(torch.autograd.Function):
     @staticmethod
     def forward(ctx, values, *parameters):  # pyright: ignore[reportIncompatibleMethodOverride]
-        out = torch.empty(values.shape[0], parameters[2].shape[0])
-        x, weight1, bias1, weight2, bias2 = (array_of(tensor) for tensor in (values, *parameters))
-        mlp_numba.forward(x, weight1, bias1, weight2, bias2, out.numpy())
+        ctx.kernels = kernels_for(__name__, values)
+        out = values.new_empty(values.shape[0], parameters[2].shape[0])
+        ctx.kernels.forward(values, *parameters, out)
         ctx.save_for_backward(values, *parameters)
         return out
 
     @staticmethod
     def backward(ctx, grad_out):  # pyright: ignore[reportIncompatibleMethodOverride]
         values, *parameters = ctx.saved_tensors
-        grad_values = torch.empty(values.shape)
-        slabs = [torch.zeros(WORKERS, *parameter.shape) for parameter in parameters]
-        x, weight1, bias1, weight2 = (array_of(tensor) for tensor in (values, *parameters[:3]))
-        grad1, grad_bias1, grad2, grad_bias2 = (slab.numpy() for slab in slabs)
-        mlp_numba.backward(
-            x, weight1, bias1, weight2, array_of(grad_out),
-            grad_values.numpy(), grad1, grad_bias1, grad2, grad_bias2,
-        )  # fmt: skip
+        grad_values = values.new_empty(values.shape)
+        slabs = [parameter.new_zeros(WORKERS, *parameter.shape) for parameter in parameters]
+        ctx.kernels.backward(values, *parameters[:3], grad_out, grad_values, *slabs)
         return grad_values, *(slab.sum(0) for slab in slabs)

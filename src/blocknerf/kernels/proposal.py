@@ -7,10 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from blocknerf.kernels import proposal_numba
-from blocknerf.kernels.arrays import array_of
 from blocknerf.kernels.marching import unit_cube_points_torch
-from blocknerf.kernels.registry import backend_for
+from blocknerf.kernels.registry import backend_for, kernels_for
 from blocknerf.kernels.row_gradient import RowGradient
 
 MAX_LOG_DENSITY = 12.0
@@ -25,7 +23,7 @@ def proposal_density(
 ) -> Float[Tensor, "rays samples"]:
     """Density (per block radius) at the middle of every interval, rays in block units. Differentiable in the grid.
 
-    With `gradient` given (one level, one feature, the cells in row-major order as rows), the numba kernel adds the
+    With `gradient` given (one level, one feature, the cells in row-major order as rows), a compiled kernel adds the
     grid's gradient there instead of to `grid.grad`.
     """
     if backend_for(grid) == "torch":
@@ -47,7 +45,7 @@ def proposal_density_torch(
     x, y, z = low.long().unbind(-1)
     value = torch.zeros_like(points[..., 0])
     for corner in range(8):
-        bits = torch.tensor([corner & 1, corner >> 1 & 1, corner >> 2 & 1])
+        bits = x.new_tensor([corner & 1, corner >> 1 & 1, corner >> 2 & 1])
         weight = torch.where(bits.bool(), fraction, 1 - fraction).prod(-1)
         value = value + weight * grid[z + bits[2], y + bits[1], x + bits[0]]
     return value.clamp(max=MAX_LOG_DENSITY).exp()
@@ -56,21 +54,19 @@ def proposal_density_torch(
 class _ProposalDensity(torch.autograd.Function):
     @staticmethod
     def forward(ctx, origins, directions, edges, grid, gradient):  # pyright: ignore[reportIncompatibleMethodOverride]
-        density = torch.empty(edges.shape[0], edges.shape[1] - 1)
-        proposal_numba.density(
-            array_of(origins), array_of(directions), array_of(edges), array_of(grid), density.numpy()
-        )
+        kernels = kernels_for(__name__, grid)
+        density = edges.new_empty(edges.shape[0], edges.shape[1] - 1)
+        kernels.density(origins, directions, edges, grid, density)
         ctx.save_for_backward(origins, directions, edges, grid, density)
-        ctx.gradient = gradient
+        ctx.gradient, ctx.kernels = gradient, kernels
         return density
 
     @staticmethod
     def backward(ctx, grad_density):  # pyright: ignore[reportIncompatibleMethodOverride]
         origins, directions, edges, grid, density = ctx.saved_tensors
-        into = ctx.gradient or RowGradient(torch.zeros(1, grid.numel(), 1))
-        proposal_numba.density_backward(
-            array_of(origins), array_of(directions), array_of(edges), array_of(density),
-            array_of(grad_density), grid.shape[0],
-            into.values.numpy().reshape(-1), into.seen.numpy()[0],
-        )  # fmt: skip
+        into = ctx.gradient or RowGradient(grid.new_zeros(1, grid.numel(), 1))
+        ctx.kernels.density_backward(
+            *(origins, directions, edges, density, grad_density, grid.shape[0]),
+            *(into.values.view(-1), into.seen.view(-1)),
+        )
         return None, None, None, into.values.view_as(grid) if ctx.gradient is None else None, None

@@ -1,28 +1,82 @@
-"""One place decides which implementation runs."""
+"""One place decides which implementation of a kernel runs.
+
+Kernels of X.py lie beside it: X_numba.py has them for arrays, X_triton.py for tensors on CUDA, under the same names and
+with the same arguments. X.py itself holds the twins in torch, and all that autograd has to know.
+"""
 
 import contextlib
-from collections.abc import Iterator
+import importlib
+import importlib.util
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
-from typing import Literal
+from functools import cache
+from types import ModuleType
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-Backend = Literal["torch", "numba"]
+from blocknerf.core.logging import log
+from blocknerf.kernels.arrays import array_of
+
+Backend = Literal["torch", "numba", "triton"]
 _forced: ContextVar[Backend | None] = ContextVar("forced_backend", default=None)
 
 
 def backend_for(tensor: Tensor) -> Backend:
-    """numba for float32 on a CPU, torch for everything else."""
-    fits_numba = tensor.device.type == "cpu" and tensor.dtype == torch.float32
-    return _forced.get() or ("numba" if fits_numba else "torch")
+    """numba for float32 on a CPU, triton for float32 and tables in float16 on CUDA; torch for everything else."""
+    forced = _forced.get()
+    if forced is not None:
+        return forced
+    if tensor.device.type == "cpu":
+        return "numba" if tensor.dtype == torch.float32 else "torch"
+    fits_triton = tensor.device.type == "cuda" and tensor.dtype in (torch.float32, torch.float16)
+    return "triton" if fits_triton and _has_triton() else "torch"
 
 
 @contextlib.contextmanager
 def use_backend(backend: Backend) -> Iterator[None]:
-    """Forces one implementation inside the `with` block."""
+    """Forces one implementation inside the `with` block, and in backward passes of what was computed there."""
     token = _forced.set(backend)
     try:
         yield
     finally:
         _forced.reset(token)
+
+
+def kernels_for(module: str, tensor: Tensor) -> Any:
+    """The compiled kernels of a `module` of this package, to be called with tensors.
+
+    Backward keeps what forward got: of CUDA tensors it runs in a thread that knows nothing of `use_backend`.
+    """
+    return _kernels(module, backend_for(tensor))
+
+
+@cache
+def _kernels(module: str, backend: Backend) -> "_OnArrays | ModuleType":
+    kernels = importlib.import_module(f"{module}_{backend}")
+    return _OnArrays(kernels) if backend == "numba" else kernels
+
+
+class _OnArrays:
+    """numba kernels, called with tensors. What a kernel writes to must lie in C order."""
+
+    def __init__(self, kernels: ModuleType):
+        self._kernels = kernels
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        kernel = getattr(self._kernels, name)
+
+        def call(*arguments: Any) -> None:
+            kernel(*(array_of(each) if isinstance(each, Tensor) else each for each in arguments))
+
+        setattr(self, name, call)
+        return call
+
+
+@cache
+def _has_triton() -> bool:
+    found = importlib.util.find_spec("triton") is not None
+    if not found:
+        log.warning("Kernels on CUDA run in plain torch, many times slower: triton is missing (pip install triton).")
+    return found

@@ -15,4 +15,4 @@ class RowGradient:
     seen: UInt8[Tensor, "levels rows"] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.seen = torch.zeros(self.values.shape[:2], dtype=torch.uint8)
+        self.seen = torch.zeros(self.values.shape[:2], dtype=torch.uint8, device=self.values.device)

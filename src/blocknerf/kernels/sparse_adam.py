@@ -9,8 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from blocknerf.kernels import sparse_adam_numba
-from blocknerf.kernels.registry import backend_for
+from blocknerf.kernels.registry import backend_for, kernels_for
 from blocknerf.kernels.row_gradient import RowGradient
 
 
@@ -26,10 +25,14 @@ def sparse_adam_step(
 ) -> None:
     """One step, in place, and empties `gradient`. `step` counts from 1 and corrects the moments' bias."""
     rate = learning_rate * math.sqrt(1 - betas[1] ** step) / (1 - betas[0] ** step)
-    backend = backend_for(table)
-    update = _step_torch if backend == "torch" else _step_numba
     with torch.no_grad():
-        update(table, gradient, first_moment, second_moment, rate, betas, epsilon)
+        if backend_for(table) == "torch":
+            _step_torch(table, gradient, first_moment, second_moment, rate, betas, epsilon)
+        else:
+            kernels_for(__name__, table).step(
+                *(table, gradient.values, gradient.seen, first_moment, second_moment),
+                *(rate, betas[0], betas[1], epsilon),
+            )
 
 
 def _step_torch(table, gradient, first_moment, second_moment, rate, betas, epsilon) -> None:
@@ -42,10 +45,3 @@ def _step_torch(table, gradient, first_moment, second_moment, rate, betas, epsil
     table[rows] -= rate * first / (second.sqrt() + epsilon)
     gradient.values[rows] = 0
     gradient.seen.zero_()
-
-
-def _step_numba(table, gradient, first_moment, second_moment, rate, betas, epsilon) -> None:
-    sparse_adam_numba.step(
-        table.detach().numpy(), gradient.values.numpy(), gradient.seen.numpy(),
-        first_moment.numpy(), second_moment.numpy(), rate, betas[0], betas[1], epsilon,
-    )  # fmt: skip
