@@ -231,7 +231,8 @@ def test_without_weight_blocks_are_those_of_a_plain_run_and_with_it_others(room,
         run = _run(room, tmp_path / name, TERM, f"distributed.exchange_every={every}")
         _train(run)
         files.append(_files(run))
-        assert '"loss/consistency"' in (run.block_folder(run.plan.blocks[0].id) / "metrics.jsonl").read_text()
+        logs = [(run.block_folder(block.id) / "metrics.jsonl").read_text() for block in run.plan.blocks]
+        assert any('"loss/consistency"' in log for log in logs)  # in the last round one block has a ray to compare
     assert not any(_same(files[i], files[j]) for i, j in ((0, 1), (0, 2), (1, 2)))
 
 

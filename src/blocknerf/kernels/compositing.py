@@ -64,13 +64,13 @@ class _Accumulate(torch.autograd.Function):
     def forward(ctx, weights, values):  # pyright: ignore[reportIncompatibleMethodOverride]
         ctx.kernels = kernels_for(__name__, values)
         total = values.new_empty(values.shape[0], values.shape[2])
-        ctx.kernels.accumulate(weights, values, total)
+        ctx.kernels.accumulate(weights, values.permute(2, 0, 1), total)
         ctx.save_for_backward(weights, values)
         return total
 
     @staticmethod
     def backward(ctx, grad_total):  # pyright: ignore[reportIncompatibleMethodOverride]
         weights, values = ctx.saved_tensors
-        grad_weights, grad_values = weights.new_empty(weights.shape), values.new_empty(values.shape)
-        ctx.kernels.accumulate_backward(weights, values, grad_total, grad_weights, grad_values)
-        return grad_weights, grad_values
+        grad_weights, grad_values = weights.new_empty(weights.shape), values.new_empty(values.shape[2], *weights.shape)
+        ctx.kernels.accumulate_backward(weights, values.permute(2, 0, 1), grad_total, grad_weights, grad_values)
+        return grad_weights, grad_values.permute(1, 2, 0)

@@ -3,16 +3,25 @@
 import numpy as np
 from numba import njit, prange
 
+from blocknerf.kernels.exp_numba import exp
+
 
 @njit(parallel=True, fastmath=True, cache=True, nogil=True)
 def weights(density, edges, out):
+    """Each is what is left of the transmittance before its interval, less what is left behind it."""
     rays, samples = density.shape
     for r in prange(rays):
-        before = np.float32(0)
+        depth = np.float32(0)
         for s in range(samples):
-            depth = density[r, s] * (edges[r, s + 1] - edges[r, s])
-            out[r, s] = np.exp(-before) * (np.float32(1) - np.exp(-depth))
-            before += depth
+            depth += density[r, s] * (edges[r, s + 1] - edges[r, s])
+            out[r, s] = depth
+        for s in range(samples):
+            out[r, s] = exp(-out[r, s])
+        before = np.float32(1)
+        for s in range(samples):
+            behind = out[r, s]
+            out[r, s] = before - behind
+            before = behind
 
 
 @njit(parallel=True, fastmath=True, cache=True, nogil=True)
@@ -23,7 +32,9 @@ def weights_backward(density, edges, out, grad_out, grad_density):
         before = np.float32(0)
         for s in range(samples):  # forwards, so that a dense sample far away cannot blur the sums before it
             before += density[r, s] * (edges[r, s + 1] - edges[r, s])
-            grad_density[r, s] = np.exp(-before)  # transmittance behind sample s
+            grad_density[r, s] = before
+        for s in range(samples):
+            grad_density[r, s] = exp(-grad_density[r, s])  # transmittance behind sample s
         behind = np.float32(0)
         for s in range(samples - 1, -1, -1):
             delta = edges[r, s + 1] - edges[r, s]
@@ -33,25 +44,24 @@ def weights_backward(density, edges, out, grad_out, grad_density):
 
 @njit(parallel=True, fastmath=True, cache=True, nogil=True)
 def accumulate(weight, values, out):
-    rays, samples, channels = values.shape
+    """values: [channels, rays, samples]."""
+    channels, rays, samples = values.shape
     for r in prange(rays):
         for c in range(channels):
-            out[r, c] = 0
-        for s in range(samples):
-            w = weight[r, s]
-            for c in range(channels):
-                out[r, c] += w * values[r, s, c]
+            total = np.float32(0)
+            for s in range(samples):
+                total += weight[r, s] * values[c, r, s]
+            out[r, c] = total
 
 
 @njit(parallel=True, fastmath=True, cache=True, nogil=True)
 def accumulate_backward(weight, values, grad_out, grad_weight, grad_values):
-    rays, samples, channels = values.shape
+    channels, rays, samples = values.shape
     for r in prange(rays):
         for s in range(samples):
-            w = weight[r, s]
-            dot = np.float32(0)
-            for c in range(channels):
-                g = grad_out[r, c]
-                dot += g * values[r, s, c]
-                grad_values[r, s, c] = w * g
-            grad_weight[r, s] = dot
+            grad_weight[r, s] = 0
+        for c in range(channels):
+            g = grad_out[r, c]
+            for s in range(samples):
+                grad_weight[r, s] += g * values[c, r, s]
+                grad_values[c, r, s] = g * weight[r, s]

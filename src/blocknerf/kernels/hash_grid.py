@@ -14,6 +14,7 @@ from blocknerf.kernels.registry import backend_for, kernels_for
 from blocknerf.kernels.row_gradient import RowGradient
 
 FEATURES = 4  # per level: one row is one 16-byte vector, four rows one cache line
+KERNEL_FEATURES = (2, 4)
 PRIME_Y = 2654435761
 PRIME_Z = 805459861
 
@@ -35,14 +36,14 @@ def hash_encode(
     With `gradient` given, a compiled kernel adds the table's gradient there instead of to `table.grad`. Points outside
     the cube are moved to its border. Differentiable in the points by every implementation.
 
-    Raises ValueError where the kernel, which checks nothing as it reads, does not fit the table: FEATURES to a row, and
-    a number of rows that is a power of two.
+    Raises ValueError where the kernel, which checks nothing as it reads, does not fit the table: KERNEL_FEATURES to a
+    row, and a number of rows that is a power of two.
     """
     if backend_for(table) == "torch":
         return hash_encode_torch(points, table, resolutions)
     _, rows, features = table.shape
-    if features != FEATURES or rows & (rows - 1):
-        raise ValueError(f"The kernel wants 2^n rows of {FEATURES} features; the table has {rows} of {features}.")
+    if features not in KERNEL_FEATURES or rows & (rows - 1):
+        raise ValueError(f"The kernel wants 2^n rows of 2 or 4 features; the table has {rows} of {features}.")
     return _HashEncode.apply(points, table, resolutions, gradient)  # pyright: ignore[reportReturnType]
 
 
@@ -79,11 +80,11 @@ class _HashEncode(torch.autograd.Function):
     @staticmethod
     def forward(ctx, points, table, resolutions, gradient):  # pyright: ignore[reportIncompatibleMethodOverride]
         kernels = kernels_for(__name__, table)
-        encoded = points.new_empty(points.shape[0], table.shape[0] * table.shape[2])
+        encoded = points.new_empty(table.shape[0] * table.shape[2], points.shape[0])
         kernels.encode(points, table, resolutions, encoded)
         ctx.save_for_backward(points, table, resolutions)
         ctx.gradient, ctx.kernels = gradient, kernels
-        return encoded
+        return encoded.t()
 
     @staticmethod
     def backward(ctx, grad_encoded):  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -91,9 +92,9 @@ class _HashEncode(torch.autograd.Function):
         grad_points = grad_table = None
         if ctx.needs_input_grad[0]:
             grad_points = points.new_empty(points.shape)
-            ctx.kernels.encode_backward_points(points, table, resolutions, grad_encoded, grad_points)
+            ctx.kernels.encode_backward_points(points, table, resolutions, grad_encoded.t(), grad_points)
         if ctx.needs_input_grad[1]:
             into = ctx.gradient or RowGradient(torch.zeros_like(table))
-            ctx.kernels.encode_backward_table(points, resolutions, grad_encoded, into.values, into.seen)
+            ctx.kernels.encode_backward_table(points, resolutions, grad_encoded.t(), into.values, into.seen)
             grad_table = into.values if ctx.gradient is None else None
         return grad_points, grad_table, None, None

@@ -37,15 +37,15 @@ class _TwoLayers(torch.autograd.Function):
     @staticmethod
     def forward(ctx, values, *parameters):  # pyright: ignore[reportIncompatibleMethodOverride]
         ctx.kernels = kernels_for(__name__, values)
-        out = values.new_empty(values.shape[0], parameters[2].shape[0])
-        ctx.kernels.forward(values, *parameters, out)
+        out = values.new_empty(parameters[2].shape[0], values.shape[0])
+        ctx.kernels.forward(values.t(), *parameters, out)
         ctx.save_for_backward(values, *parameters)
-        return out
+        return out.t()
 
     @staticmethod
     def backward(ctx, grad_out):  # pyright: ignore[reportIncompatibleMethodOverride]
         values, *parameters = ctx.saved_tensors
-        grad_values = values.new_empty(values.shape)
+        grad_values = values.new_empty(values.shape[1], values.shape[0])
         slabs = [parameter.new_zeros(WORKERS, *parameter.shape) for parameter in parameters]
-        ctx.kernels.backward(values, *parameters[:3], grad_out, grad_values, *slabs)
-        return grad_values, *(slab.sum(0) for slab in slabs)
+        ctx.kernels.backward(values.t(), *parameters[:3], grad_out.t(), grad_values, *slabs)
+        return grad_values.t(), *(slab.sum(0) for slab in slabs)

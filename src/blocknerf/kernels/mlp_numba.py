@@ -1,4 +1,4 @@
-"""numba kernels of a network with one hidden layer. Points are the innermost axis of every tile: vector lanes.
+"""numba kernels of a network with one hidden layer. Points are the innermost axis of all values: vector lanes.
 
 A tile's activations stay in the first-level cache; eight inputs are multiplied at a time, so that most instructions
 are multiply-adds and not loads and stores.
@@ -14,10 +14,10 @@ TILE = 64  # points
 
 
 @njit(inline="always")
-def _transpose_in(values, begin, size, tile):
+def _take(values, begin, size, tile):
     for i in range(tile.shape[0]):
         for p in range(size):
-            tile[i, p] = values[begin + p, i]
+            tile[i, p] = values[i, begin + p]
         for p in range(size, TILE):
             tile[i, p] = 0
 
@@ -80,29 +80,29 @@ def _hidden_layer(x, weight, bias, hidden):
 
 @njit(parallel=True, fastmath=True, cache=True, nogil=True)
 def forward(values, weight1, bias1, weight2, bias2, out):
-    count = values.shape[0]
+    inputs, count = values.shape
     outputs = weight2.shape[0]
     for t in prange((count + TILE - 1) // TILE):
         begin = t * TILE
         size = min(TILE, count - begin)
-        x = np.empty((values.shape[1], TILE), np.float32)
+        x = np.empty((inputs, TILE), np.float32)
         hidden = np.empty((weight1.shape[0], TILE), np.float32)
         y = np.empty((outputs, TILE), np.float32)
-        _transpose_in(values, begin, size, x)
+        _take(values, begin, size, x)
         _hidden_layer(x, weight1, bias1, hidden)
         for j in range(outputs):
             for p in range(TILE):
                 y[j, p] = bias2[j]
         _multiply_add(weight2, hidden, y)
-        for p in range(size):
-            for j in range(outputs):
-                out[begin + p, j] = y[j, p]
+        for j in range(outputs):
+            for p in range(size):
+                out[j, begin + p] = y[j, p]
 
 
 @njit(parallel=True, fastmath=True, cache=True, nogil=True)
 def backward(values, weight1, bias1, weight2, grad_out, grad_values, grad1, grad_bias1, grad2, grad_bias2):
     """The hidden layer is computed again. grad1 ... hold one slab a worker, which the caller sums in order."""
-    count, inputs = values.shape
+    inputs, count = values.shape
     width, outputs = weight1.shape[0], weight2.shape[0]
     workers = grad1.shape[0]
     weight1_t, weight2_t = weight1.T.copy(), weight2.T.copy()
@@ -117,8 +117,8 @@ def backward(values, weight1, bias1, weight2, grad_out, grad_values, grad1, grad
         for t in range(worker * share, min(tiles, (worker + 1) * share)):
             begin = t * TILE
             size = min(TILE, count - begin)
-            _transpose_in(values, begin, size, x)
-            _transpose_in(grad_out, begin, size, gy)
+            _take(values, begin, size, x)
+            _take(grad_out, begin, size, gy)
             _hidden_layer(x, weight1, bias1, hidden)
             _outer_add(gy, hidden, grad2[worker])
             gh[:] = 0
@@ -138,6 +138,6 @@ def backward(values, weight1, bias1, weight2, grad_out, grad_values, grad1, grad
             _outer_add(gh, x, grad1[worker])
             gx[:] = 0
             _multiply_add(weight1_t, gh, gx)
-            for p in range(size):
-                for i in range(inputs):
-                    grad_values[begin + p, i] = gx[i, p]
+            for i in range(inputs):
+                for p in range(size):
+                    grad_values[i, begin + p] = gx[i, p]

@@ -1,7 +1,8 @@
 """One place decides which implementation of a kernel runs.
 
 Kernels of X.py lie beside it: X_numba.py has them for arrays, X_triton.py for tensors on CUDA, under the same names and
-with the same arguments. X.py itself holds the twins in torch, and all that autograd has to know.
+with the same arguments. X.py itself holds the twins in torch, and all that autograd has to know. Values of many points
+go to kernels channel after channel, the points side by side: [features, points], [channels, rays, samples].
 """
 
 import contextlib

@@ -4,6 +4,7 @@ import numpy as np
 from numba import njit, prange
 
 CHUNK = 4096
+GLANCE = 64  # rows whose marks are looked at together: most rows of a large table are not touched
 
 
 @njit(parallel=True, fastmath=True, cache=True, nogil=True)
@@ -15,15 +16,22 @@ def step(table, values, seen, first, second, rate, beta1, beta2, epsilon):
     chunks = (rows + CHUNK - 1) // CHUNK
     for task in prange(levels * chunks):
         level, chunk = task // chunks, task % chunks
-        for row in range(chunk * CHUNK, min(rows, (chunk + 1) * CHUNK)):
-            if seen[level, row] == 0:
+        for begin in range(chunk * CHUNK, min(rows, (chunk + 1) * CHUNK), GLANCE):
+            end = min(rows, begin + GLANCE)
+            any_seen = np.uint8(0)
+            for row in range(begin, end):
+                any_seen |= seen[level, row]
+            if any_seen == 0:
                 continue
-            seen[level, row] = 0
-            for f in range(features):
-                g = values[level, row, f]
-                m = keep1 * first[level, row, f] + take1 * g
-                v = keep2 * second[level, row, f] + take2 * g * g
-                first[level, row, f] = m
-                second[level, row, f] = v
-                table[level, row, f] -= rate32 * m / (np.sqrt(v) + epsilon32)
-                values[level, row, f] = 0
+            for row in range(begin, end):
+                if seen[level, row] == 0:
+                    continue
+                seen[level, row] = 0
+                for f in range(features):
+                    g = values[level, row, f]
+                    m = keep1 * first[level, row, f] + take1 * g
+                    v = keep2 * second[level, row, f] + take2 * g * g
+                    first[level, row, f] = m
+                    second[level, row, f] = v
+                    table[level, row, f] -= rate32 * m / (np.sqrt(v) + epsilon32)
+                    values[level, row, f] = 0

@@ -15,6 +15,7 @@ from blocknerf.models.poses import moved_rays
 
 CODE_RATE = 0.05
 POSE_RATE = 3e-3  # radians, and shares of the distance of what is seen
+ROUNDING = 1e-6  # gradients below this come from rounding; of Adam they would get steps as long as any
 RAYS_PER_STEP = 256
 AREAS_PER_STEP = 12
 STAY_WEIGHT = 1e-4
@@ -112,7 +113,7 @@ def fit_pose(
 
 def _descent(model: BlockNeRF, groups: list[dict[str, Any]], steps: int) -> Iterator[None]:
     """Takes a step of Adam each time the caller has left gradients and asks for the next one; `model` is frozen."""
-    optimizer = torch.optim.Adam(groups)
+    optimizer = torch.optim.Adam(groups, eps=ROUNDING)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     with frozen(model):
         for _ in range(steps):

@@ -111,8 +111,9 @@ class HashField(nn.Module):
         first, second = cast(nn.Linear, self.base[0]), cast(nn.Linear, self.base[2])
         there = encoded.to(first.weight.device)
         raw = two_layers(there, first.weight, first.bias, second.weight, second.bias).to(encoded)
-        density = density_of(raw[:, 0], self.config.density_activation)
-        return density.reshape(shape), raw[:, 1:].reshape(*shape, NUM_FEATURES)
+        raw_density, features = raw.split([1, NUM_FEATURES], -1)
+        density = density_of(raw_density[:, 0], self.config.density_activation)
+        return density.reshape(shape), features.reshape(*shape, NUM_FEATURES)
 
     def _recomputed(
         self, points: Float[Tensor, "rays samples 3"]

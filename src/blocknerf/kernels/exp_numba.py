@@ -1,0 +1,36 @@
+"""The exponential function in plain arithmetic: a compiler turns a loop over it into vectors, one over np.exp not."""
+
+import numpy as np
+from llvmlite import ir
+from numba import float32, int32, njit, types
+from numba.extending import intrinsic
+
+_LOG2_E = np.float32(1.4426950408889634)
+_LN2_HIGH, _LN2_LOW = np.float32(0.693359375), np.float32(-2.12194440054690583e-4)  # of ln 2, the first bits exact
+LOWEST, HIGHEST = np.float32(-87.0), np.float32(88.0)
+
+
+@intrinsic
+def _as_float(typing_context, bits):
+    def code(context, builder, signature, arguments):
+        return builder.bitcast(arguments[0], ir.FloatType())
+
+    return types.float32(types.int32), code
+
+
+@njit(inline="always")
+def exp(x):
+    """e^x in float32, relative error below 4e-7 from LOWEST to HIGHEST; 0 below, and above the value there.
+
+    x = n ln 2 + r with |r| <= ln 2 / 2 (Cody and Waite 1980, chapter 6), e^r by its series, 2^n by its bits.
+    """
+    inside = min(max(x, LOWEST), HIGHEST)
+    n = np.floor(inside * _LOG2_E + float32(0.5))
+    r = (inside - n * _LN2_HIGH) - n * _LN2_LOW
+    series = float32(1 / 720) + r * float32(1 / 5040)
+    series = float32(1 / 120) + r * series
+    series = float32(1 / 24) + r * series
+    series = float32(1 / 6) + r * series
+    series = float32(1 / 2) + r * series
+    value = (float32(1) + (r + r * r * series)) * _as_float(int32((int32(n) + int32(127)) << int32(23)))
+    return value if x >= LOWEST else float32(0)
