@@ -1,16 +1,22 @@
 """Checks of shapes and types in every module of the package, and fixtures that several areas share."""
 
+import os
 from pathlib import Path
 
 import pytest
 from jaxtyping import install_import_hook
 
 SOURCES = Path(__file__).parents[1] / "src"
+COMPILED = ("njit", "triton.jit")
+os.environ.setdefault(
+    "TRITON_INTERPRET", "1"
+)  # read where a kernel is decorated: they run on a processor, step by step
 
 
 def modules_to_check() -> list[str]:
-    """Every module but those with functions that numba compiles: it takes them as they are, without a decorator."""
-    sources = [path for path in sorted(SOURCES.rglob("*.py")) if "njit" not in path.read_text(encoding="utf-8")]
+    """Every module but those with functions that are compiled: those are taken as they are, without a decorator."""
+    texts = {path: path.read_text(encoding="utf-8") for path in sorted(SOURCES.rglob("*.py"))}
+    sources = [path for path, text in texts.items() if not any(mark in text for mark in COMPILED)]
     modules = (".".join(path.relative_to(SOURCES).with_suffix("").parts) for path in sources)
     return [module for module in modules if not module.endswith("__init__")]
 

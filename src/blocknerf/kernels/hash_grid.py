@@ -94,7 +94,7 @@ class _HashEncode(torch.autograd.Function):
             grad_points = points.new_empty(points.shape)
             ctx.kernels.encode_backward_points(points, table, resolutions, grad_encoded.t(), grad_points)
         if ctx.needs_input_grad[1]:
-            into = ctx.gradient or RowGradient(torch.zeros_like(table))
+            into = ctx.gradient or RowGradient(points.new_zeros(table.shape))
             ctx.kernels.encode_backward_table(points, resolutions, grad_encoded.t(), into.values, into.seen)
             grad_table = into.values if ctx.gradient is None else None
         return grad_points, grad_table, None, None

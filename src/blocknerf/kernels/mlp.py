@@ -7,6 +7,7 @@ from torch import Tensor
 from blocknerf.kernels.registry import backend_for, kernels_for
 
 WORKERS = 8  # slabs of the weights' gradient: more than this many threads are not used; the sum's order never changes
+PROGRAMS = 264  # slabs on CUDA: two for each multiprocessor of a large device
 
 
 def two_layers(
@@ -46,6 +47,7 @@ class _TwoLayers(torch.autograd.Function):
     def backward(ctx, grad_out):  # pyright: ignore[reportIncompatibleMethodOverride]
         values, *parameters = ctx.saved_tensors
         grad_values = values.new_empty(values.shape[1], values.shape[0])
-        slabs = [parameter.new_zeros(WORKERS, *parameter.shape) for parameter in parameters]
+        workers = WORKERS if values.device.type == "cpu" else PROGRAMS
+        slabs = [parameter.new_zeros(workers, *parameter.shape) for parameter in parameters]
         ctx.kernels.backward(values.t(), *parameters[:3], grad_out.t(), grad_values, *slabs)
         return grad_values.t(), *(slab.sum(0) for slab in slabs)

@@ -1,0 +1,71 @@
+"""Which implementation of a kernel runs, and what is said where one is missing."""
+
+import importlib.util
+import logging
+
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from blocknerf.kernels import registry
+from blocknerf.kernels.registry import backend_for, kernels_for, use_backend
+from blocknerf.kernels.row_gradient import RowGradient
+
+
+@pytest.fixture
+def on_cuda(monkeypatch):
+    """Tensors without values may stand on a device that is not there; the test says whether triton is."""
+
+    def has_triton(found: bool) -> None:
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name: object() if found else None)
+
+    registry._has_triton.cache_clear()
+    with FakeTensorMode():
+        yield has_triton
+    registry._has_triton.cache_clear()
+
+
+def test_a_processor_runs_numba_in_float32_alone():
+    assert backend_for(torch.zeros(1)) == "numba"
+    assert backend_for(torch.zeros(1, dtype=torch.float64)) == "torch"
+    assert backend_for(torch.zeros(1, dtype=torch.float16)) == "torch"
+
+
+@pytest.mark.parametrize(
+    ("dtype", "backend"), [(torch.float32, "triton"), (torch.float16, "triton"), (torch.float64, "torch")]
+)
+def test_cuda_runs_triton(on_cuda, dtype, backend):
+    on_cuda(True)
+    assert backend_for(torch.zeros(1, dtype=dtype, device="cuda")) == backend
+
+
+def test_cuda_without_triton_is_slow_and_says_so_once(on_cuda, caplog, monkeypatch):
+    on_cuda(False)
+    monkeypatch.setattr(registry.log, "propagate", True)
+    with caplog.at_level(logging.WARNING):
+        assert [backend_for(torch.zeros(1, device="cuda")) for _ in range(2)] == ["torch", "torch"]
+    assert [record.message for record in caplog.records] == [
+        "Kernels on CUDA run in plain torch, many times slower: triton is missing (pip install triton)."
+    ]
+
+
+def test_a_forced_backend_is_forgotten_at_the_end():
+    with use_backend("torch"):
+        assert backend_for(torch.zeros(1)) == "torch"
+        with use_backend("triton"):
+            assert backend_for(torch.zeros(1)) == "triton"
+        assert backend_for(torch.zeros(1)) == "torch"
+    assert backend_for(torch.zeros(1)) == "numba"
+
+
+def test_numba_writes_into_the_tensors_that_it_is_given():
+    weights = torch.full((1, 2), 7.0)
+    walls, edges = torch.tensor([[0.0, 1e9]]), torch.tensor([[0.0, 1.0, 2.0]])
+    kernels_for("blocknerf.kernels.compositing", weights).weights(walls, edges, weights)
+    assert weights.tolist() == [[0.0, 1.0]]
+
+
+def test_marks_of_rows_stand_where_the_rows_do(on_cuda):
+    gradient = RowGradient(torch.zeros(2, 8, 4, device="cuda:1"))
+    assert str(gradient.seen.device) == "cuda:1"
+    assert gradient.seen.shape == (2, 8)

@@ -1,0 +1,114 @@
+"""The hash encoding and Adam on its rows in triton, interpreted: against their twins, and what only tables know."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from blocknerf.kernels.hash_grid import hash_encode
+from blocknerf.kernels.registry import use_backend
+from blocknerf.kernels.row_gradient import RowGradient
+from blocknerf.kernels.sparse_adam import sparse_adam_step
+
+pytest.importorskip("triton", reason="triton is made for Linux alone")
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
+from twins import compare, random
+
+RESOLUTIONS = torch.tensor([3, 8, 40])  # the first two fit into 1,024 rows, the last is hashed
+FACES = torch.tensor([[0.0, 0.5, 1.0], [1.0, 1.0, 1.0], [0.0, 0.0, 0.0], [-0.3, 0.4, 1.7], [0.5, -2.0, 0.25]])
+
+
+def _points(count: int = 300) -> torch.Tensor:
+    """Inside the cube, on its border and outside."""
+    inside = torch.rand(count, 3, generator=torch.Generator().manual_seed(1))
+    return torch.cat([FACES, inside])
+
+
+@pytest.mark.parametrize("features", [2, 4])
+def test_encoding_and_its_gradients_agree(features):
+    table, points = random(3, 1024, features).requires_grad_(), _points().requires_grad_()
+    cotangent = random(len(points), 3 * features, seed=2)
+
+    def call():
+        encoded = hash_encode(points, table, RESOLUTIONS)
+        return encoded, *torch.autograd.grad((encoded * cotangent).sum(), (points, table))
+
+    compare(call, "triton", 2e-5)
+
+
+def test_any_order_of_memory_is_read():
+    """Points by columns, and gradients that arrive by columns."""
+    table, points = random(3, 1024, 4).requires_grad_(), _points().T.contiguous().T
+    cotangent = random(12, len(points), seed=2).T
+    call = lambda: torch.autograd.grad(hash_encode(points, table, RESOLUTIONS), table, cotangent)  # noqa: E731
+    compare(call, "triton")
+
+
+@pytest.mark.parametrize("backend", ["numba", "triton"])
+def test_marks_are_of_rows_that_a_gradient_reached(backend):
+    """A point whose gradient is zero touches nothing."""
+    table = random(3, 1024, 4).requires_grad_()
+    gradient = RowGradient(torch.zeros(3, 1024, 4))
+    points = _points(20)[5:]
+    with use_backend(backend):
+        encoded = hash_encode(points, table, RESOLUTIONS, gradient)
+    encoded[:10].sum().backward()  # by the kernels of forward, though nobody asks for them any more
+    assert table.grad is None
+    touched = gradient.values.abs().sum(-1) > 0
+    assert torch.equal(gradient.seen.bool(), touched)
+    with use_backend("torch"):
+        alone = hash_encode(points[:10], table, RESOLUTIONS)
+        assert torch.allclose(torch.autograd.grad(alone.sum(), table)[0], gradient.values, atol=1e-5)
+
+
+def test_no_points_touch_nothing():
+    table = random(3, 1024, 4).requires_grad_()
+    with use_backend("triton"):
+        encoded = hash_encode(torch.zeros(0, 3), table, RESOLUTIONS)
+        (grad,) = torch.autograd.grad(encoded.sum(), table)
+    assert encoded.shape == (0, 12)
+    assert float(grad.abs().max()) == 0
+
+
+def test_a_table_in_half_precision_is_summed_in_float32():
+    half, points = random(3, 1024, 4).half(), _points().requires_grad_()
+    table = half.float().requires_grad_()
+    cotangent = random(len(points), 12, seed=2)
+    half.requires_grad_()
+    with use_backend("torch"):
+        encoded = hash_encode(points, table, RESOLUTIONS)
+        twin = torch.autograd.grad((encoded * cotangent).sum(), (points, table))
+    with use_backend("triton"):
+        ours = hash_encode(points, half, RESOLUTIONS)
+        gradients = torch.autograd.grad((ours * cotangent).sum(), (points, half))
+    assert ours.dtype == torch.float32
+    assert torch.allclose(encoded, ours, atol=1e-5)
+    assert torch.allclose(twin[0], gradients[0], atol=2e-3)
+    assert torch.allclose(twin[1].half(), gradients[1], atol=2e-3)
+
+
+@pytest.mark.parametrize("shape", [(2, 512, 4), (1, 343, 1)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_adam_agrees_and_leaves_other_rows_alone(shape, dtype):
+    """343 rows of one number are a proposal grid; whole blocks of rows that nothing touched are passed over."""
+
+    def step(backend):
+        table, first, second = random(*shape).to(dtype), torch.zeros(shape), torch.zeros(shape)
+        for number in (1, 2, 3):
+            gradient = RowGradient(torch.zeros(shape))
+            rows = torch.tensor([0, 3, 200, shape[1] - 1])
+            gradient.values[-1, rows], gradient.seen[-1, rows] = random(*shape, seed=number)[-1, rows], 1
+            with use_backend(backend):
+                sparse_adam_step(table, gradient, first, second, number, 0.1)
+            assert float(gradient.values.abs().max()) == 0
+            assert int(gradient.seen.max()) == 0
+        return table, first, second
+
+    for twin, kernel in zip(step("torch"), step("triton"), strict=True):
+        assert torch.allclose(twin.float(), kernel.float(), atol=1e-6 if dtype == torch.float32 else 2e-3)
+    untouched = torch.ones(shape[1], dtype=torch.bool)
+    untouched[[0, 3, 200, shape[1] - 1]] = False
+    table = step("triton")[0]
+    assert torch.equal(table[:, untouched], random(*shape).to(dtype)[:, untouched])
+    assert not torch.equal(table[-1, ~untouched], random(*shape).to(dtype)[-1, ~untouched])
