@@ -1,7 +1,7 @@
 """triton kernels of a network with one hidden layer: a program takes tiles of points, the hidden layer never leaves it.
 
-Values and what comes of them are [channels, points]. Products are of three tf32 numbers for each float32 one: they agree
-with float32 and still run in matrix units.
+Values and what comes of them are [channels, points]. Products are of three tf32 numbers for each float32 one: they
+agree with float32 and still run in matrix units.
 """
 
 import triton
