@@ -1,5 +1,7 @@
 """The exponential function in plain arithmetic: a compiler turns a loop over it into vectors, one over np.exp not."""
 
+from typing import Any
+
 import numpy as np
 from llvmlite import ir
 from numba import float32, int32, njit, types
@@ -10,12 +12,14 @@ _LN2_HIGH, _LN2_LOW = np.float32(0.693359375), np.float32(-2.12194440054690583e-
 LOWEST, HIGHEST = np.float32(-87.0), np.float32(88.0)
 
 
-@intrinsic
-def _as_float(typing_context, bits):
+def _typed(typing_context, bits):
     def code(context, builder, signature, arguments):
         return builder.bitcast(arguments[0], ir.FloatType())
 
     return types.float32(types.int32), code
+
+
+_as_float: Any = intrinsic(_typed)
 
 
 @njit(inline="always")

@@ -81,7 +81,7 @@ class _HashEncode(torch.autograd.Function):
     def forward(ctx, points, table, resolutions, gradient):  # pyright: ignore[reportIncompatibleMethodOverride]
         kernels = kernels_for(__name__, table)
         encoded = points.new_empty(table.shape[0] * table.shape[2], points.shape[0])
-        kernels.encode(points, table, resolutions, encoded)
+        kernels.encode(points.t(), table, resolutions, encoded)
         ctx.save_for_backward(points, table, resolutions)
         ctx.gradient, ctx.kernels = gradient, kernels
         return encoded.t()
@@ -91,10 +91,11 @@ class _HashEncode(torch.autograd.Function):
         points, table, resolutions = ctx.saved_tensors
         grad_points = grad_table = None
         if ctx.needs_input_grad[0]:
-            grad_points = points.new_empty(points.shape)
-            ctx.kernels.encode_backward_points(points, table, resolutions, grad_encoded.t(), grad_points)
+            grad_points = points.new_empty(3, points.shape[0])
+            ctx.kernels.encode_backward_points(points.t(), table, resolutions, grad_encoded.t(), grad_points)
+            grad_points = grad_points.t()
         if ctx.needs_input_grad[1]:
             into = ctx.gradient or RowGradient(points.new_zeros(table.shape))
-            ctx.kernels.encode_backward_table(points, resolutions, grad_encoded.t(), into.values, into.seen)
+            ctx.kernels.encode_backward_table(points.t(), resolutions, grad_encoded.t(), into.values, into.seen)
             grad_table = into.values if ctx.gradient is None else None
         return grad_points, grad_table, None, None

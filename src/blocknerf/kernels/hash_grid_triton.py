@@ -2,7 +2,8 @@
 
 Programs of one level run one after the other, so that its part of the table stays in the second-level cache. Gradients
 of rows are added by atomics, each time in another order: on CUDA two runs agree to rounding and not to the byte. Tables
-may be of float16; sums are always of float32. Encodings are [levels features, points].
+may be of float16; sums are always of float32. Points are [3, points], encodings
+[levels features, points].
 """
 
 # pyright: reportArgumentType=false, reportGeneralTypeIssues=false, reportOperatorIssue=false
@@ -20,9 +21,9 @@ POINTS = 256  # of a program
 def encode(points: Tensor, table: Tensor, resolutions: Tensor, encoded: Tensor) -> None:
     levels, rows, features = table.shape
     launch(
-        *(_encode, (blocks(len(points), POINTS), levels)),
+        *(_encode, (blocks(points.shape[1], POINTS), levels)),
         *(points, table.contiguous(), resolutions, encoded),
-        *(len(points), rows, *points.stride(), *encoded.stride()),
+        *(points.shape[1], rows, *points.stride(), *encoded.stride()),
         FEATURES=features,
         POINTS=POINTS,
     )
@@ -33,9 +34,9 @@ def encode_backward_table(
 ) -> None:
     levels, rows, features = values.shape
     launch(
-        *(_encode_backward_table, (blocks(len(points), POINTS), levels)),
+        *(_encode_backward_table, (blocks(points.shape[1], POINTS), levels)),
         *(points, resolutions, grad_encoded, values, seen),
-        *(len(points), rows, *points.stride(), *grad_encoded.stride()),
+        *(points.shape[1], rows, *points.stride(), *grad_encoded.stride()),
         FEATURES=features,
         POINTS=POINTS,
     )
@@ -46,9 +47,9 @@ def encode_backward_points(
 ) -> None:
     levels, rows, features = table.shape
     launch(
-        *(_encode_backward_points, (blocks(len(points), POINTS),)),
+        *(_encode_backward_points, (blocks(points.shape[1], POINTS),)),
         *(points, table.contiguous(), resolutions, grad_encoded, grad_points),
-        *(len(points), levels, rows, *points.stride(), *grad_encoded.stride()),
+        *(points.shape[1], levels, rows, *points.stride(), *grad_encoded.stride()),
         FEATURES=features,
         POINTS=POINTS,
     )
@@ -82,7 +83,7 @@ def _share(fraction, bit: tl.constexpr):
 
 @triton.jit
 def _encode(
-    points, table, resolutions, encoded, count, rows, point_stride, axis_stride, out_feature, out_point,
+    points, table, resolutions, encoded, count, rows, axis_stride, point_stride, out_feature, out_point,
     FEATURES: tl.constexpr, POINTS: tl.constexpr,
 ):  # fmt: skip
     index = tl.program_id(0) * POINTS + tl.arange(0, POINTS)
@@ -107,7 +108,7 @@ def _encode(
 
 @triton.jit
 def _encode_backward_table(
-    points, resolutions, grad_encoded, values, seen, count, rows, point_stride, axis_stride, grad_feature, grad_point,
+    points, resolutions, grad_encoded, values, seen, count, rows, axis_stride, point_stride, grad_feature, grad_point,
     FEATURES: tl.constexpr, POINTS: tl.constexpr,
 ):  # fmt: skip
     index = tl.program_id(0) * POINTS + tl.arange(0, POINTS)
@@ -134,7 +135,7 @@ def _encode_backward_table(
 @triton.jit
 def _encode_backward_points(
     points, table, resolutions, grad_encoded, grad_points, count, levels, rows,
-    point_stride, axis_stride, grad_feature, grad_point, FEATURES: tl.constexpr, POINTS: tl.constexpr,
+    axis_stride, point_stride, grad_feature, grad_point, FEATURES: tl.constexpr, POINTS: tl.constexpr,
 ):  # fmt: skip
     index = tl.program_id(0) * POINTS + tl.arange(0, POINTS)
     feature = tl.arange(0, FEATURES)[None, :]
@@ -161,10 +162,10 @@ def _encode_backward_points(
             sum_z += along * share_x * share_y * (2 * (corner >> 2 & 1) - 1)
         table += rows * FEATURES
         gradients += FEATURES * grad_feature
-    out = grad_points + 3 * index.to(tl.int64)
+    out = grad_points + index.to(tl.int64)
     _store_inside(out, places, sum_x, valid)
-    _store_inside(out + 1, places + axis_stride, sum_y, valid)
-    _store_inside(out + 2, places + 2 * axis_stride, sum_z, valid)
+    _store_inside(out + count, places + axis_stride, sum_y, valid)
+    _store_inside(out + 2 * count, places + 2 * axis_stride, sum_z, valid)
 
 
 @triton.jit

@@ -67,14 +67,16 @@ class _UnitCubePoints(torch.autograd.Function):
     @staticmethod
     def forward(ctx, origins, directions, edges):  # pyright: ignore[reportIncompatibleMethodOverride]
         ctx.kernels = kernels_for(__name__, edges)
-        out = edges.new_empty(edges.shape[0], edges.shape[1] - 1, 3)
+        out = edges.new_empty(3, edges.shape[0], edges.shape[1] - 1)
         ctx.kernels.unit_cube_points(origins, directions, edges, out)
         ctx.save_for_backward(origins, directions, edges)
-        return out
+        return out.permute(1, 2, 0)
 
     @staticmethod
     def backward(ctx, grad_points):  # pyright: ignore[reportIncompatibleMethodOverride]
         origins, directions, edges = ctx.saved_tensors
         grad_origins, grad_directions = (origins.new_empty(len(origins), 3) for _ in range(2))
-        ctx.kernels.unit_cube_points_backward(origins, directions, edges, grad_points, grad_origins, grad_directions)
+        ctx.kernels.unit_cube_points_backward(
+            origins, directions, edges, grad_points.permute(2, 0, 1), grad_origins, grad_directions
+        )
         return grad_origins, grad_directions, None

@@ -51,20 +51,20 @@ def distances(origins, directions, edges_s, near, far, smallest_impact, out):
 
 @njit(parallel=True, fastmath=True, cache=True, nogil=True)
 def unit_cube_points(origins, directions, edges, out):
-    rays, samples, _ = out.shape
+    _, rays, samples = out.shape
     for r in prange(rays):
         for s in range(samples):
             t = np.float32(0.5) * (edges[r, s] + edges[r, s + 1])
             x, y, z = contracted_point(origins, directions, r, t)
-            out[r, s, 0] = x
-            out[r, s, 1] = y
-            out[r, s, 2] = z
+            out[0, r, s] = x
+            out[1, r, s] = y
+            out[2, r, s] = z
 
 
 @njit(parallel=True, fastmath=True, cache=True, nogil=True)
 def unit_cube_points_backward(origins, directions, edges, grad, grad_origins, grad_directions):
     """Outside the cube x goes to s(n) x / 4 with n = |x|_max and s(n) = 2/n - 1/n^2, so n's axis gets s'(n) too."""
-    rays, samples, _ = grad.shape
+    _, rays, samples = grad.shape
     half, one, two, quarter = np.float32(0.5), np.float32(1), np.float32(2), np.float32(0.25)
     for r in prange(rays):
         ox = oy = oz = dx = dy = dz = np.float32(0)
@@ -76,10 +76,10 @@ def unit_cube_points_backward(origins, directions, edges, grad, grad_origins, gr
             ax, ay, az = abs(x), abs(y), abs(z)
             norm = max(max(ax, ay), max(az, one))
             squeeze = (two - one / norm) / norm * quarter
-            gx, gy, gz = squeeze * grad[r, s, 0], squeeze * grad[r, s, 1], squeeze * grad[r, s, 2]
+            gx, gy, gz = squeeze * grad[0, r, s], squeeze * grad[1, r, s], squeeze * grad[2, r, s]
             if norm > one:
                 slope = two * (one - norm) / (norm * norm * norm) * quarter
-                along = slope * (x * grad[r, s, 0] + y * grad[r, s, 1] + z * grad[r, s, 2])
+                along = slope * (x * grad[0, r, s] + y * grad[1, r, s] + z * grad[2, r, s])
                 if norm == ax:
                     gx += along if x > 0 else -along
                 elif norm == ay:

@@ -16,7 +16,7 @@ def distances(
 
 
 def unit_cube_points(origins: Tensor, directions: Tensor, edges: Tensor, out: Tensor) -> None:
-    rays, samples, _ = out.shape
+    _, rays, samples = out.shape
     grid, tile = ray_tiles(rays, samples)
     tensors = (origins.contiguous(), directions.contiguous(), edges.contiguous(), out)
     launch(_unit_cube_points, grid, *tensors, rays, samples, **tile)
@@ -25,7 +25,7 @@ def unit_cube_points(origins: Tensor, directions: Tensor, edges: Tensor, out: Te
 def unit_cube_points_backward(
     origins: Tensor, directions: Tensor, edges: Tensor, grad: Tensor, grad_origins: Tensor, grad_directions: Tensor
 ) -> None:
-    rays, samples, _ = grad.shape
+    _, rays, samples = grad.shape
     grid, tile = ray_tiles(rays, samples)
     tensors = (origins.contiguous(), directions.contiguous(), edges.contiguous(), grad.contiguous())
     launch(_unit_cube_points_backward, grid, *tensors, grad_origins, grad_directions, rays, samples, **tile)
@@ -114,10 +114,10 @@ def _unit_cube_points(origins, directions, edges, out, rays, samples, ROWS: tl.c
     valid = (ray < rays) & (sample < samples)
     _, x, y, z, norm = middle_points(origins, directions, edges, ray, sample, valid, samples)
     scale = squeeze(norm)
-    place = out + 3 * (ray * samples + sample)
+    place, count = out + ray * samples + sample, rays * samples
     tl.store(place, x * scale + 0.5, mask=valid)
-    tl.store(place + 1, y * scale + 0.5, mask=valid)
-    tl.store(place + 2, z * scale + 0.5, mask=valid)
+    tl.store(place + count, y * scale + 0.5, mask=valid)
+    tl.store(place + 2 * count, z * scale + 0.5, mask=valid)
 
 
 @triton.jit
@@ -130,7 +130,10 @@ def _unit_cube_points_backward(
     sample = tl.arange(0, COLUMNS)[None, :]
     valid = (ray < rays) & (sample < samples)
     t, x, y, z, norm = middle_points(origins, directions, edges, ray, sample, valid, samples)
-    ex, ey, ez = vector(grad, ray * samples + sample, valid)
+    place, count = grad + ray * samples + sample, rays * samples
+    ex = tl.load(place, mask=valid, other=0.0)
+    ey = tl.load(place + count, mask=valid, other=0.0)
+    ez = tl.load(place + 2 * count, mask=valid, other=0.0)
     slope = 2.0 * (1.0 - norm) / (norm * norm * norm) * 0.25
     along = slope * (x * ex + y * ey + z * ez)  # 0 inside, where the norm is 1
     is_x = norm == tl.abs(x)

@@ -1,0 +1,326 @@
+"""Inner loops that are written as vectors, for numba to build in: cells and rows of a table, and small matrix products.
+
+What a compiler makes of the same loops in Python is two to five times slower, and takes it seconds to find. Arrays are
+contiguous and indexed flat. Points come in groups: `GROUP` stand side by side, and every array of a group has a row
+for each coordinate, corner or feature.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+GROUP = 64
+LANES = 16
+PRIME_Y, PRIME_Z = 2654435761, 805459861  # as in hash_grid.py
+
+_FLOAT, _INT32, _INT64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
+
+
+class _Code:
+    """What the functions below say: a builder of code, with vectors of `lanes` numbers."""
+
+    def __init__(self, context: Any, builder: Any, signature: Any, arguments: Sequence[Any]):
+        self.context, self.builder = context, builder
+        self.types, self.arguments = signature.args, arguments
+
+    def pointer(self, argument: int) -> Any:
+        return self.array(argument).data
+
+    def array(self, argument: int) -> Any:
+        return self.context.make_array(self.types[argument])(self.context, self.builder, self.arguments[argument])
+
+    def size(self, argument: int, axis: int) -> Any:
+        return cgutils.unpack_tuple(self.builder, self.array(argument).shape)[axis]
+
+    def index(self, value: int) -> Any:
+        return ir.Constant(_INT64, value)
+
+    def add(self, *values: Any) -> Any:
+        total = values[0]
+        for value in values[1:]:
+            total = self.builder.add(total, value)
+        return total
+
+    def times(self, value: Any, by: Any) -> Any:
+        return self.builder.mul(value, by if isinstance(by, ir.Value) else self.index(by))
+
+    def vector_at(self, pointer: Any, at: Any, lanes: int, kind: Any = _FLOAT) -> Any:
+        return self.builder.bitcast(self.builder.gep(pointer, [at]), ir.VectorType(kind, lanes).as_pointer())
+
+    def load(self, pointer: Any, at: Any, lanes: int) -> Any:
+        return self.builder.load(self.vector_at(pointer, at, lanes), align=4)
+
+    def store(self, value: Any, pointer: Any, at: Any) -> None:
+        kind = value.type
+        self.builder.store(value, self.vector_at(pointer, at, kind.count, kind.element), align=4)
+
+    def scalar(self, pointer: Any, at: Any) -> Any:
+        return self.builder.load(self.builder.gep(pointer, [at]))
+
+    def spread(self, value: Any, lanes: int) -> Any:
+        """The value in every lane."""
+        nothing = ir.Constant(ir.VectorType(value.type, lanes), ir.Undefined)
+        first = self.builder.insert_element(nothing, value, ir.Constant(_INT32, 0))
+        return self.builder.shuffle_vector(first, nothing, ir.Constant(ir.VectorType(_INT32, lanes), [0] * lanes))
+
+    def constant(self, value: float, lanes: int, kind: Any = _FLOAT) -> Any:
+        return ir.Constant(ir.VectorType(kind, lanes), [value] * lanes)
+
+    def multiply_add(self, one: Any, other: Any, total: Any) -> Any:
+        product = self.builder.fmul(one, other, flags=("contract",))
+        return self.builder.fadd(total, product, flags=("contract",))
+
+    def variable(self, lanes: int) -> Any:
+        return cgutils.alloca_once(self.builder, ir.VectorType(_FLOAT, lanes))
+
+
+def _built_in(code: Callable[[_Code], None], *arguments: Any) -> Any:
+    """What numba wants to know of a function that returns nothing and whose code it builds into the caller."""
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        code(_Code(context, builder, signature, values))
+        return context.get_dummy_value()
+
+    return types.void(*arguments), generate
+
+
+built_in: Any = intrinsic
+
+# --- cells ----------------------------------------------------------------------------------------------------------
+
+
+@built_in
+def locate_hashed(typing_context, points, resolution, mask, corners, fractions):
+    """Rows (int32 [8, GROUP]) of the corners of each point's cell, and where in it the point is ([3, GROUP]).
+
+    points: [3, GROUP] in [0, 1]; resolution: cells an edge, int32; mask: rows of the level - 1, int32. Bit 0 of a
+    corner steps along x, bit 1 along y, bit 2 along z.
+    """
+    return _built_in(lambda code: _locate(code, hashed=True), points, resolution, mask, corners, fractions)
+
+
+@built_in
+def locate_dense(typing_context, points, resolution, mask, corners, fractions):
+    """As `locate_hashed`, where the level has a row for every corner."""
+    return _built_in(lambda code: _locate(code, hashed=False), points, resolution, mask, corners, fractions)
+
+
+def _locate(code: _Code, hashed: bool) -> None:
+    builder, (_, resolution, mask, _, _) = code.builder, code.arguments
+    points, corners, fractions = code.pointer(0), code.pointer(3), code.pointer(4)
+    scale = code.spread(builder.sitofp(resolution, _FLOAT), LANES)
+    last = code.spread(builder.sub(resolution, ir.Constant(_INT32, 1)), LANES)
+    side = builder.add(resolution, ir.Constant(_INT32, 1))
+    one = ir.Constant(_INT32, 1)
+    steps = (one, side, builder.mul(side, side))
+    if hashed:
+        steps = (one, ir.Constant(_INT32, PRIME_Y), ir.Constant(_INT32, PRIME_Z))
+    steps = [code.spread(step, LANES) for step in steps]
+    mask = code.spread(mask, LANES)
+    for begin in range(0, GROUP, LANES):
+        low = []
+        for axis in range(3):
+            scaled = builder.fmul(code.load(points, code.index(axis * GROUP + begin), LANES), scale)
+            cell = builder.fptosi(scaled, ir.VectorType(_INT32, LANES))
+            cell = builder.select(builder.icmp_signed("<", cell, last), cell, last)
+            fraction = builder.fsub(scaled, builder.sitofp(cell, ir.VectorType(_FLOAT, LANES)))
+            code.store(fraction, fractions, code.index(axis * GROUP + begin))
+            low.append(builder.mul(cell, steps[axis]))
+        ends = [(start, builder.add(start, step)) for start, step in zip(low, steps, strict=True)]
+        for corner in range(8):
+            x, y, z = (ends[axis][corner >> axis & 1] for axis in range(3))
+            join = builder.xor if hashed else builder.add
+            row = join(join(x, y), z)
+            code.store(builder.and_(row, mask) if hashed else row, corners, code.index(corner * GROUP + begin))
+
+
+@built_in
+def weigh(typing_context, fractions, weights):
+    """Trilinear weights of the corners, [8, GROUP], from where a point is in its cell, [3, GROUP]."""
+    return _built_in(_weigh, fractions, weights)
+
+
+def _weigh(code: _Code) -> None:
+    builder, fractions, weights = code.builder, code.pointer(0), code.pointer(1)
+    one = code.constant(1.0, LANES)
+    for begin in range(0, GROUP, LANES):
+        shares = []
+        for axis in range(3):
+            fraction = code.load(fractions, code.index(axis * GROUP + begin), LANES)
+            shares.append((builder.fsub(one, fraction), fraction))
+        for corner in range(8):
+            x, y, z = (shares[axis][corner >> axis & 1] for axis in range(3))
+            code.store(builder.fmul(builder.fmul(x, y), z), weights, code.index(corner * GROUP + begin))
+
+
+# --- rows of a table ------------------------------------------------------------------------------------------------
+
+
+@built_in
+def blend_2(typing_context, table, first, rows, weights, g, out, at, stride):
+    """out[at + f stride] = sum over corners of weight times feature f of row `first` + rows, of point g of a group.
+
+    Rows of 2 features; rows, weights: [8, GROUP]; first, g, at, stride: int64.
+    """
+    return _built_in(lambda code: _blend(code, 2), table, first, rows, weights, g, out, at, stride)
+
+
+@built_in
+def blend_4(typing_context, table, first, rows, weights, g, out, at, stride):
+    """As `blend_2`, rows of 4 features."""
+    return _built_in(lambda code: _blend(code, 4), table, first, rows, weights, g, out, at, stride)
+
+
+@built_in
+def add_2(typing_context, table, first, rows, weights, g, gradient, at, stride):
+    """Each corner's row += its weight times gradient[at + f stride]; see `blend_2`."""
+    return _built_in(lambda code: _add(code, 2), table, first, rows, weights, g, gradient, at, stride)
+
+
+@built_in
+def add_4(typing_context, table, first, rows, weights, g, gradient, at, stride):
+    """As `add_2`, rows of 4 features."""
+    return _built_in(lambda code: _add(code, 4), table, first, rows, weights, g, gradient, at, stride)
+
+
+def _corners(code: _Code, features: int) -> Iterator[tuple[Any, Any]]:
+    """Where each corner's row is, counted in numbers, and its weight in every lane."""
+    rows, weights, first, g = code.pointer(2), code.pointer(3), code.arguments[1], code.arguments[4]
+    for corner in range(8):
+        at = code.add(g, code.index(corner * GROUP))
+        row = code.add(first, code.builder.zext(code.scalar(rows, at), _INT64))
+        yield code.times(row, features), code.spread(code.scalar(weights, at), features)
+
+
+def _blend(code: _Code, features: int) -> None:
+    table, out, (at, stride) = code.pointer(0), code.pointer(5), code.arguments[6:]
+    total = code.constant(0.0, features)
+    for row, weight in _corners(code, features):
+        total = code.multiply_add(weight, code.load(table, row, features), total)
+    for f in range(features):
+        place = code.builder.gep(out, [code.add(at, code.times(stride, f))])
+        code.builder.store(code.builder.extract_element(total, ir.Constant(_INT32, f)), place)
+
+
+def _add(code: _Code, features: int) -> None:
+    table, gradient, (at, stride) = code.pointer(0), code.pointer(5), code.arguments[6:]
+    vector = code.constant(0.0, features)
+    for f in range(features):
+        value = code.scalar(gradient, code.add(at, code.times(stride, f)))
+        vector = code.builder.insert_element(vector, value, ir.Constant(_INT32, f))
+    for row, weight in _corners(code, features):
+        code.store(code.multiply_add(weight, vector, code.load(table, row, features)), table, row)
+
+
+# --- matrix products ------------------------------------------------------------------------------------------------
+
+
+@built_in
+def add_product(typing_context, matrix, values, out):
+    """out += matrix @ values; matrix [rows, inputs], values [inputs, GROUP], out [rows, GROUP]."""
+    return _built_in(_add_product, matrix, values, out)
+
+
+def _add_product(code: _Code) -> None:
+    rows, whole = code.size(0, 0), code.builder.and_(code.size(0, 0), code.index(-4))
+    with cgutils.for_range_slice(code.builder, code.index(0), whole, code.index(4)) as (row, _):
+        for begin in range(0, GROUP, 2 * LANES):
+            _product_block(code, row, 4, begin)
+    with cgutils.for_range_slice(code.builder, whole, rows, code.index(1)) as (row, _):
+        for begin in range(0, GROUP, 2 * LANES):
+            _product_block(code, row, 1, begin)
+
+
+def _product_block(code: _Code, row: Any, rows: int, begin: int) -> None:
+    """`rows` rows from `row` on, 2 LANES points from `begin` on; the sums stay in registers."""
+    matrix, values, out, inputs = code.pointer(0), code.pointer(1), code.pointer(2), code.size(0, 1)
+    places = [code.add(code.times(row, GROUP), code.index(r * GROUP + begin)) for r in range(rows)]
+    lanes = (0, LANES)
+    sums = [[code.variable(LANES) for _ in lanes] for _ in range(rows)]
+    for r, place in enumerate(places):
+        for half, lane in enumerate(lanes):
+            code.builder.store(code.load(out, code.add(place, code.index(lane)), LANES), sums[r][half])
+    starts = [code.times(code.add(row, code.index(r)), inputs) for r in range(rows)]
+    with cgutils.for_range(code.builder, inputs) as loop:
+        at = code.add(code.times(loop.index, GROUP), code.index(begin))
+        column = [code.load(values, code.add(at, code.index(lane)), LANES) for lane in lanes]
+        for r, start in enumerate(starts):
+            factor = code.spread(code.scalar(matrix, code.add(start, loop.index)), LANES)
+            for half in range(len(lanes)):
+                total = code.multiply_add(factor, column[half], code.builder.load(sums[r][half]))
+                code.builder.store(total, sums[r][half])
+    for r, place in enumerate(places):
+        for half, lane in enumerate(lanes):
+            code.store(code.builder.load(sums[r][half]), out, code.add(place, code.index(lane)))
+
+
+@built_in
+def add_outer_product(typing_context, left, right, out):
+    """out += left @ right^T; left [rows, GROUP], right [columns, GROUP], out [rows, columns]."""
+    return _built_in(_add_outer_product, left, right, out)
+
+
+def _add_outer_product(code: _Code) -> None:
+    rows, columns = code.size(0, 0), code.size(1, 0)
+    whole_rows, whole_columns = (code.builder.and_(size, code.index(-4)) for size in (rows, columns))
+    zero = code.index(0)
+    for (row_begin, row_end, height), (column_begin, column_end, width) in (
+        ((zero, whole_rows, 4), (zero, whole_columns, 4)),
+        ((zero, whole_rows, 4), (whole_columns, columns, 1)),
+        ((whole_rows, rows, 1), (zero, whole_columns, 4)),
+        ((whole_rows, rows, 1), (whole_columns, columns, 1)),
+    ):
+        with (
+            cgutils.for_range_slice(code.builder, row_begin, row_end, code.index(height)) as (row, _),
+            cgutils.for_range_slice(code.builder, column_begin, column_end, code.index(width)) as (column, _),
+        ):
+            _outer_block(code, row, height, column, width)
+
+
+def _outer_block(code: _Code, row: Any, height: int, column: Any, width: int) -> None:
+    """Dot products of `height` rows with `width` others, in vectors of 8, whose lanes are summed at the end."""
+    lanes = 8
+    left, right, out, columns = code.pointer(0), code.pointer(1), code.pointer(2), code.size(1, 0)
+    sums = [[code.constant(0.0, lanes)] * width for _ in range(height)]
+    for begin in range(0, GROUP, lanes):
+        ours = [_piece(code, left, row, r, begin, lanes) for r in range(height)]
+        theirs = [_piece(code, right, column, c, begin, lanes) for c in range(width)]
+        sums = [[code.multiply_add(ours[r], theirs[c], sums[r][c]) for c in range(width)] for r in range(height)]
+    for r in range(height):
+        at = code.add(code.times(code.add(row, code.index(r)), columns), column)
+        if width == 1:
+            total = _sum_of_lanes(code, sums[r][0])
+            place = code.builder.gep(out, [at])
+            code.builder.store(code.builder.fadd(code.builder.load(place), total), place)
+        else:
+            total = _sums_of_four(code, sums[r])
+            code.store(code.builder.fadd(code.load(out, at, 4), total), out, at)
+
+
+def _piece(code: _Code, values: Any, first: Any, number: int, begin: int, lanes: int) -> Any:
+    return code.load(values, code.add(code.times(first, GROUP), code.index(number * GROUP + begin)), lanes)
+
+
+def _shuffled(code: _Code, one: Any, other: Any, lanes: Sequence[int]) -> Any:
+    return code.builder.shuffle_vector(one, other, ir.Constant(ir.VectorType(_INT32, len(lanes)), list(lanes)))
+
+
+def _sums_of_four(code: _Code, four: Sequence[Any]) -> Any:
+    """The sums of four vectors of 8, as one of 4: neighbours are added twice, then the halves."""
+    even, odd = (0, 2, 8, 10, 4, 6, 12, 14), (1, 3, 9, 11, 5, 7, 13, 15)
+    while len(four) > 1:
+        four = [
+            code.builder.fadd(_shuffled(code, one, other, even), _shuffled(code, one, other, odd))
+            for one, other in zip(four[::2], four[1::2], strict=True)
+        ]
+    (both,) = four
+    return code.builder.fadd(_shuffled(code, both, both, range(4)), _shuffled(code, both, both, range(4, 8)))
+
+
+def _sum_of_lanes(code: _Code, vector: Any) -> Any:
+    total = _sums_of_four(code, [vector] * 4)
+    return code.builder.extract_element(total, ir.Constant(_INT32, 0))
