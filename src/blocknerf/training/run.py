@@ -124,7 +124,7 @@ def train_one(
 ) -> BlockResult:
     """Trains one block from its checkpoint, where it has one, to its end; KeyboardInterrupt when asked to `stop`."""
     trainer = make_trainer(run, block, store, report, group)
-    warm_up(PixelSampler(store, trainer.image_ids, batch_size=8, seed=0), run.config.block_nerf.backbone)
+    warm_up(PixelSampler(store, trainer.image_ids, batch_size=8, seed=0), run.config)
     if trainer.resume():
         log.info("Block %s goes on at step %d.", block.id, trainer.step)
     log.info("Training block %s on %d images.", block.id, len(trainer.image_ids))
@@ -280,7 +280,7 @@ def _train_side_by_side(
         shown = Shown(exchange.every)
         trainers.append((make_trainer(run, block, store, partial(report, block.id), shown=shown), shown))
     for trainer, _ in trainers[:1]:
-        warm_up(PixelSampler(store, trainer.image_ids, batch_size=8, seed=0), run.config.block_nerf.backbone)
+        warm_up(PixelSampler(store, trainer.image_ids, batch_size=8, seed=0), run.config)
     fixed = [block.id for block in learned] if group.is_first else []
     with StopSignal() as stop:
         together = SideBySide(run.config, trainers, exchange, fixed, partial(_read_learned, run))
