@@ -1,5 +1,7 @@
 """Cells cover and partition the footprint; claims, merging, neighbours."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from made_scenes import aerial, look_at, scene_of, streets
@@ -7,11 +9,38 @@ from made_scenes import aerial, look_at, scene_of, streets
 from blocknerf.blocks.assignment import Claims, assign_images, claim_images, find_neighbours
 from blocknerf.blocks.ground import GroundFrame, ground_frame
 from blocknerf.blocks.placement import MOST_CANDIDATES, Cells, place_cells
-from blocknerf.blocks.sights import Sights, focus_point, frustum_directions, gather_sights
+from blocknerf.blocks.sights import (
+    FEWEST_POINTS,
+    Sights,
+    focus_point,
+    frustum_directions,
+    gather_sights,
+    typical_distances_m,
+)
 from blocknerf.core.config import BlockManagerConfig
 from blocknerf.core.errors import UserError
 
-NOTHING_SEEN = Sights(np.zeros((0, 3)), np.zeros(0, np.int64), np.zeros(0, np.int64))
+
+def sights_of(places, *seen) -> Sights:
+    """Places, and of each image which of them it sees."""
+    begin = np.concatenate([[0], np.cumsum([len(some) for some in seen])]).astype(np.int64)
+    return Sights(
+        np.array(places, float).reshape(-1, 3), begin, np.concatenate([np.zeros(0, int), *seen]).astype(int), None
+    )
+
+
+NOTHING_SEEN = sights_of([])
+
+
+def table(claims: list[Claims], images: int, of: str) -> np.ndarray:
+    """[images, cells] of `near`, `seen` or `granted`."""
+    found = np.zeros((images, len(claims)))
+    for cell, claim in enumerate(claims):
+        if of == "granted":
+            found[claim.granted, cell] = True
+        else:
+            found[claim.images, cell] = getattr(claim, of)
+    return found
 
 
 def frame_of(extent_m) -> GroundFrame:
@@ -40,16 +69,15 @@ def test_without_overlap_the_cells_partition_the_footprint():
     xy = filled((100.0, 60.0))
     cells = grid((100.0, 60.0), xy, block_size=20, overlap_ratio=0)
     claims = claim_images(cells, xy, NOTHING_SEEN)
-    assert (claims.home.sum(axis=1) == 1).all()
-    np.testing.assert_array_equal(claims.within, claims.home)
+    assert (table(claims, len(xy), "near").sum(axis=1) == 1).all()
 
 
 def test_overlap_reaches_half_its_share_into_the_neighbours():
     xy = filled((100.0, 20.0))
     cells = grid((100.0, 20.0), xy, block_size=20, overlap_ratio=0.5)
-    within = claim_images(cells, xy, NOTHING_SEEN).within
+    near = table(claim_images(cells, xy, NOTHING_SEEN), len(xy), "near")
     expected = np.abs(xy[:, :1] - cells.centers_xy[:, 0]) <= 15
-    np.testing.assert_array_equal(within, expected)
+    np.testing.assert_array_equal(near, expected)
 
 
 def test_cells_without_cameras_are_left_out_and_rows_run_from_the_far_left():
@@ -66,7 +94,7 @@ def test_a_cell_the_capture_fits_into_is_as_large_as_the_footprint():
 
 
 def test_far_too_small_cells_are_refused_with_the_remedy():
-    xy = filled((1000.0, 1000.0), 6000)
+    xy = filled((1000.0, 1000.0), 20_000)
     with pytest.raises(UserError, match=r"block_size=0.5 cuts a capture of 1000 x 1000 m into \d+ cells; give a"):
         grid((1000.0, 1000.0), xy, block_size=0.5)
 
@@ -120,17 +148,56 @@ def test_labels_agree_with_brute_force():
     )
 
 
+@pytest.mark.parametrize(("shape", "power"), [("square", np.inf), ("disc", 2)])
+def test_cells_far_and_wide_are_found_as_by_brute_force(shape, power):
+    """Thousands of bins, most of them empty; places between cells, far outside, nowhere, and exactly on borders."""
+    rng = np.random.default_rng(1)
+    cells = Cells(np.unique(rng.integers(-60, 60, (300, 2)), axis=0) * 10.0, 5.0, 7.5, shape)
+    xy = np.concatenate([
+        rng.uniform(-650, 650, (2000, 2)), rng.integers(-130, 130, (500, 2)) * 5.0, rng.uniform(-1e5, 1e5, (20, 2)),
+    ])  # fmt: skip
+    distances = np.linalg.norm(xy[:, None] - cells.centers_xy, axis=2, ord=power)
+    nearest, nearest_m = cells.nearest(xy)
+    np.testing.assert_array_equal(nearest, distances.argmin(axis=1))
+    np.testing.assert_array_equal(nearest_m, distances.min(axis=1))
+    limited, limited_m = cells.nearest(xy, 12.0)
+    np.testing.assert_array_equal(limited, np.where(distances.min(axis=1) <= 12, distances.argmin(axis=1), -1))
+    assert np.isinf(limited_m[limited < 0]).all()
+    pairs = {tuple(pair) for pair in np.stack(cells.within_reach(xy), axis=1).tolist()}
+    assert pairs == {tuple(pair) for pair in np.argwhere(distances <= 7.5).tolist()}
+    assert cells.nearest(np.array([[np.inf, 0.0]]))[1].tolist() == [np.inf]
+
+
+def test_frusta_stand_where_a_loop_puts_them_and_images_with_points_see_those():
+    scene = aerial()
+    poses = np.stack([image.world_from_cam for image in scene.images])
+    bare = [replace(image, point_rows=image.point_rows[: 5 * (i % 2 == 0)]) for i, image in enumerate(scene.images)]
+    mixed = [image if i % 3 == 0 else bare[i] for i, image in enumerate(scene.images)]
+    frame = ground_frame(poses)
+    sights = gather_sights(scene, mixed, frame, poses, 10.0)
+    depths_m = typical_distances_m(scene, mixed, frame, poses, 10.0)
+    rays = frustum_directions(scene.cameras["c"])
+    found = {}
+    for images, begin, places_xy in sights.in_parts():
+        found |= {int(image): places_xy[a:b] for image, a, b in zip(images, begin[:-1], begin[1:], strict=True)}
+    for i, image in enumerate(mixed):
+        places = poses[i, :, 3] + depths_m[i] * rays @ poses[i, :, :3].T
+        if len(image.point_rows) >= FEWEST_POINTS:
+            places = scene.points_world[image.point_rows]
+        np.testing.assert_allclose(found[i], frame.to_ground(places)[:, :2], atol=1e-9)
+        np.testing.assert_allclose(np.sort(sights.of(np.array([i])), 0), np.sort(frame.to_ground(places), 0), atol=1e-9)
+
+
 def test_what_an_image_sees_gives_it_to_a_block_from_outside():
     cells = Cells(np.array([[0.0, 0.0], [20.0, 0.0]]), 10.0, 10.0, "square")
     camera = np.array([[-5.0, 0.0], [-5.0, 0.0]])
     places = np.array([[20.0, 0, 0], [0.0, 0, 0], [0, 1, 0], [0, 2, 0], [0, 3, 0], [500.0, 0, 0]])
-    rows, seen = np.array([0, 0, 0, 0, 1, 1, 1, 1, 1]), np.array([0, 1, 2, 5, 0, 1, 2, 3, 5])
-    claims = claim_images(cells, camera, Sights(places, rows, seen))
-    np.testing.assert_allclose(claims.seen, [[0.5, 0.25], [0.6, 0.2]])
-    np.testing.assert_array_equal(claims.granted, [[True, True], [True, False]])
+    claims = claim_images(cells, camera, sights_of(places, [0, 1, 2, 5], [0, 1, 2, 3, 5]))
+    np.testing.assert_allclose(table(claims, 2, "seen"), [[0.5, 0.25], [0.6, 0.2]])
+    np.testing.assert_array_equal(table(claims, 2, "granted"), [[True, True], [True, False]])
 
 
-def some_claims(seed=0, images=60, blocks=9) -> tuple[Cells, Claims]:
+def some_claims(seed=0, images=60, blocks=9) -> tuple[Cells, list[Claims]]:
     xy = filled((90.0, 90.0), images, seed)
     config = BlockManagerConfig(block_size=30, overlap_ratio=0.3)
     cells = place_cells(frame_of((90.0, 90.0)), xy, ["0"] * images, ["x"] * images, config)
@@ -143,13 +210,14 @@ def test_merging_keeps_every_image_and_leaves_no_small_block(fewest):
     cells, claims = some_claims()
     is_train = np.arange(60) % 5 > 0
     merged = assign_images(cells, claims, is_train, fewest)
-    counts = (merged.granted & is_train[:, None]).sum(axis=0)
-    assert merged.granted.any(axis=1).all()
+    counts = np.array([is_train[images].sum() for images in merged.images_of_block])
+    assert set(np.concatenate(merged.images_of_block)) == set(range(60))
     assert (counts >= fewest).all() or len(counts) == 1
     assert sorted(cell for members in merged.cells_of_block for cell in members) == list(range(len(cells)))
     assert len(merged.merged) == len(cells) - len(counts)
     for block, members in enumerate(merged.cells_of_block):  # whoever belonged to a cell belongs to its block
-        assert (claims.granted[:, list(members)].any(axis=1) <= merged.granted[:, block]).all()
+        for cell in members:
+            assert set(claims[cell].granted) <= set(merged.images_of_block[block])
 
 
 def test_a_small_block_goes_to_its_nearest_neighbour_and_is_named():
@@ -163,7 +231,7 @@ def test_a_small_block_goes_to_its_nearest_neighbour_and_is_named():
 def test_neighbours_share_images_or_touch():
     cells = Cells(np.array([[0.0, 0], [10, 0], [20, 0], [90, 0]]), 5.0, 5.0, "square")
     xy = cells.centers_xy.copy()
-    sights = Sights(np.array([[90.0, 0, 0]]), np.array([0]), np.array([0]))
+    sights = sights_of([[90.0, 0, 0]], [0], [], [], [])
     train = np.ones(4, bool)
     apart = find_neighbours(cells, assign_images(cells, claim_images(cells, xy, NOTHING_SEEN), train, 1), train)
     assert not apart.any()  # touching edges are no overlap
@@ -183,10 +251,10 @@ def test_images_without_points_are_judged_by_their_frustum():
     with_points = gather_sights(scene, scene.images, frame, poses, 10.0)
     bare = scene_of(list(poses))
     without = gather_sights(bare, bare.images, frame, poses, 10.0)
-    assert len(without.places) == 64 * len(poses)
-    flat = without.of(np.ones(len(poses), bool))
+    flat = without.of(np.arange(len(poses)))
+    assert len(flat) == 64 * len(poses)
     assert np.median(flat[:, 2]) < -5  # below the cameras
-    one = np.arange(len(poses)) == 20
+    one = np.array([20])
     middle = with_points.of(one)[:, :2].mean(axis=0) - without.of(one)[:, :2].mean(axis=0)
     assert np.linalg.norm(middle) < 6
 

@@ -9,6 +9,7 @@ from made_scenes import aerial, streets, write_capture
 from PIL import Image
 from rich.console import Console
 
+from blocknerf.blocks.cost import estimates
 from blocknerf.blocks.map import draw_map, nice_length
 from blocknerf.blocks.output import load_output, open_scene, plan_scene
 from blocknerf.blocks.plan import BlockSpec, Plan
@@ -143,7 +144,8 @@ def test_the_command_writes_the_plan_and_the_table_has_every_block(capture, tmp_
     plan(data_root=capture, output_dir=tmp_path / "out", overrides=SMALL)
     config, plan_made = load_output(tmp_path / "out")
     printer = Console(width=90, record=True, file=(tmp_path / "printed.txt").open("w"))
-    printer.print(cost_table(plan_made, open_scene(tmp_path / "out", config), config))
+    scene = open_scene(tmp_path / "out", config)
+    printer.print(cost_table(plan_made, scene, config, estimates(plan_made.blocks, scene, config)))
     printer.file.close()
     lines = (tmp_path / "printed.txt").read_text().splitlines()
     rows = {line.split()[0]: line.split() for line in lines if line.split()}

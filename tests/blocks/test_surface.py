@@ -56,8 +56,8 @@ def test_a_camera_far_off_belongs_to_the_block_it_looks_at():
     shown[0] = (20.0, 1.0)  # stands over the first cell, shows the second
     cameras_xy = np.array([[0.0, 0.0], [1.0, 0.0]])
     claims = claim_surfaces(cells, cameras_xy, shown)
-    assert claims.home.tolist() == [[False, True], [True, False]], "who shows nothing goes where the camera stands"
-    assert claims.granted.tolist() == [[False, True], [True, False]]
+    assert [claim.near.tolist() for claim in claims] == [[True], [True]], "who shows nothing goes where it stands"
+    assert [claim.granted.tolist() for claim in claims] == [[1], [0]]
 
 
 def test_every_tile_is_learned_and_the_middle_of_a_cell_by_one_block():

@@ -10,7 +10,7 @@ from blocknerf.blocks.plan import BlockSpec, Layout, Plan
 from blocknerf.city.block_file import BlockFile, write_block
 from blocknerf.city.city import COARSE_RAYS, City, Layer, coarse_rows, composite
 from blocknerf.city.manifest import MANIFEST_VERSION, block_folder, manifest_of, read_manifest, write_manifest
-from blocknerf.core.config import BlockManagerConfig
+from blocknerf.core.config import BlockManagerConfig, CityConfig
 from blocknerf.core.errors import UserError
 from blocknerf.core.types import RayBatch, RenderOutput
 
@@ -42,9 +42,11 @@ SPECS = [("a", 0.0), ("b", 50.0), ("c", 100.0)]
 COLOURS = {"a": [1.0, 0.0, 0.0], "b": [0.0, 1.0, 0.0], "c": [0.0, 0.0, 1.0]}
 
 
-def make_city(out, trained=("a", "b", "c"), **meta):
+def make_city(out, trained=("a", "b", "c"), budget_gb=2.0, **meta):
     blocks = tuple(BlockSpec(name, (x, 0.0, 0.0), 25.0, (x, 0.0, 0.0), ("i",), ()) for name, x in SPECS)
-    write_manifest(out, manifest_of(Plan("scene", "config", blocks), BlockManagerConfig()))
+    write_manifest(
+        out, manifest_of(Plan("scene", "config", blocks), BlockManagerConfig(), CityConfig(memory_budget_gb=budget_gb))
+    )
     for name in trained:
         entries = {"block_id": name, "scene_hash": "scene", "drives": ["dusk", "noon", "noon"], "codes": {}} | meta
         tensors = {"rgb": torch.tensor(COLOURS[name]), "ballast": torch.zeros(2500)}
@@ -155,14 +157,16 @@ def test_a_city_without_drives_renders_without_codes(tmp_path):
     assert city.render(rays(), at(0.0)).rgb[0].tolist() == COLOURS["a"]
 
 
-def test_only_blocks_in_use_are_loaded_and_old_ones_leave_within_the_budget(tmp_path):
+def test_only_blocks_in_use_are_loaded_and_old_ones_leave_within_the_budget(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("blocknerf"), "propagate", True)
     loads = []
 
     def load(block):
         loads.append(block.meta["block_id"])
         return PlainBlock(block)
 
-    city = City.open(make_city(tmp_path), memory_budget_gb=21e-6, load=load)  # two blocks of 10 kB
+    city = City.open(make_city(tmp_path, budget_gb=21e-6), load=load)  # two blocks of 10 kB
+    assert "The 3 blocks take 3.05e-05 GB; at most 2.1e-05 GB of them are loaded at a time" in caplog.text
     city.render(rays(), at(0.0))
     assert loads == ["a"]
     for name in ("a", "b", "a", "c", "a", "b"):
@@ -171,7 +175,7 @@ def test_only_blocks_in_use_are_loaded_and_old_ones_leave_within_the_budget(tmp_
 
 
 def test_a_budget_smaller_than_a_block_still_renders(tmp_path):
-    city = City.open(make_city(tmp_path), memory_budget_gb=0.0, load=PlainBlock)
+    city = City.open(make_city(tmp_path, budget_gb=1e-9), load=PlainBlock)
     assert city.render(rays(), at(20.0)).rgb.shape == (4, 3)
 
 

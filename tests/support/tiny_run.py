@@ -2,6 +2,7 @@
 
 import errno
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,8 @@ class FullDisk:
         self.is_full = False
         monkeypatch.setattr(files, "_write", self._write)
 
-    def _write(self, path: Path, content: bytes) -> None:
+    def _write(self, path: Path, pieces: Iterable[bytes]) -> None:
+        content = b"".join(pieces)
         path.write_bytes(content[: len(content) // 2] if self.is_full else content)
         if self.is_full:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -12,6 +12,7 @@ import torch
 
 from blocknerf.city.block_file import has_block, read_block, read_block_meta
 from blocknerf.core.errors import UserError
+from blocknerf.scene import resident
 from blocknerf.training.checkpoint import SIDE_BY_SIDE
 from blocknerf.training.metrics import CLOCK, FILE
 
@@ -204,3 +205,23 @@ def test_a_disk_that_is_full_at_the_end_is_an_error_and_the_end_can_be_had_later
     train(run, resume=True)
     assert same_weights(whole, run.block_folder("000"))
     assert _figures(run.block_folder("000")) == _figures(whole)
+
+
+def test_a_block_larger_than_its_budget_goes_on_exactly(room, tmp_path, monkeypatch, caplog):
+    """training.ram_budget_gb: other pixels than without it, the same ones after a kill, and a word about it."""
+    monkeypatch.setattr(resident, "SHARES", 4)
+    monkeypatch.setattr(resident, "_FEWEST_PIECES", 8)
+    small = "training.ram_budget_gb=9e-7"
+    whole, broken, free = (tiny_run(room, tmp_path / name, *wanted) for name, wanted in
+                           (("whole", (small,)), ("broken", (small,)), ("free", ())))  # fmt: skip
+    train(whole)
+    assert "of them are in memory at a time" in caplog.text
+    caplog.clear()
+    train(free)
+    assert "in memory at a time" not in caplog.text
+    trainer, _ = saved_after_three(broken)
+    for _ in range(4):
+        trainer._train_step()
+    train(broken, resume=True)
+    assert same_weights(whole.block_folder("000"), broken.block_folder("000"))
+    assert not same_weights(whole.block_folder("000"), free.block_folder("000"))

@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
+from blocknerf.blocks.cells_numba import tally
 from blocknerf.blocks.placement import Cells
 from blocknerf.blocks.sights import Sights
 
@@ -14,89 +15,121 @@ SHARE_SEEN = 0.25
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """Per image and block: is it the nearest, does the camera stand within reach, what share of its sight is there."""
+    """What a cell may ask an image for, in ascending order of images: each has a claim on few, so none has a table.
 
-    home: Bool[np.ndarray, "images blocks"]
-    within: Bool[np.ndarray, "images blocks"]
-    seen: Float[np.ndarray, "images blocks"]
+    `near`: it is the image's nearest cell, or the camera stands within reach. `seen`: what share of its sight is there.
+    """
+
+    images: Int[np.ndarray, " claims"]
+    near: Bool[np.ndarray, " claims"]
+    seen: Float[np.ndarray, " claims"]
 
     @property
-    def granted(self) -> Bool[np.ndarray, "images blocks"]:
-        return self.home | self.within | (self.seen >= SHARE_SEEN)
+    def granted(self) -> Int[np.ndarray, " granted"]:
+        """The images that belong there, in order."""
+        return self.images[self.near | (self.seen >= SHARE_SEEN)]
 
-    def union(self, kept: int, given_up: int) -> "Claims":
-        """The claims after block `given_up` has gone over into `kept`: no image is lost."""
-        home, within, seen = self.home.copy(), self.within.copy(), self.seen.copy()
-        home[:, kept] |= home[:, given_up]
-        within[:, kept] |= within[:, given_up]
-        seen[:, kept] += seen[:, given_up]
-        return Claims(*(np.delete(table, given_up, axis=1) for table in (home, within, seen)))
+    def union(self, other: "Claims") -> "Claims":
+        """The claims of both together: no image is lost."""
+        images = np.union1d(self.images, other.images)
+        near, seen = np.zeros(len(images), bool), np.zeros(len(images))
+        for claims in (self, other):
+            at = np.searchsorted(images, claims.images)
+            near[at] |= claims.near
+            seen[at] += claims.seen
+        return Claims(images, near, seen)
 
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """Blocks made of cells. `granted[i, b]`: image i belongs to block b. `merged`: (cell given up, taker, images)."""
+    """Blocks made of cells, and the images of each in order. `merged`: (cell given up, taker, images)."""
 
     cells_of_block: tuple[tuple[int, ...], ...]
-    granted: Bool[np.ndarray, "images blocks"]
+    images_of_block: tuple[np.ndarray, ...]  # [images] int64
     merged: tuple[tuple[int, int, int], ...]
 
 
-def claim_images(cells: Cells, cameras_xy: Float[np.ndarray, "images 2"], sights: Sights) -> Claims:
-    """Claims of every cell; each image has exactly one home."""
-    images, columns = len(cameras_xy), range(len(cells))
-    within = np.stack([cells.distance_m(cameras_xy, cell) <= cells.reach_m for cell in columns], axis=1)
-    home = cells.nearest(cameras_xy)[0][:, None] == np.arange(len(cells))
-    return Claims(home, within, _shares_seen(images, cells, sights))
+def claim_images(cells: Cells, cameras_xy: Float[np.ndarray, "images 2"], sights: Sights) -> list[Claims]:
+    """Claims of every cell; each image is near to at least one."""
+    rows, within = cells.within_reach(cameras_xy)
+    near_image = np.concatenate([np.arange(len(cameras_xy)), rows])
+    near_cell = np.concatenate([cells.nearest(cameras_xy)[0], within])
+    seen_image, seen_cell, share = _shares_seen(cells, sights)
+    return gather_claims(len(cells), (near_image, near_cell), (seen_image, seen_cell), share)
 
 
-def _shares_seen(images: int, cells: Cells, sights: Sights) -> np.ndarray:
-    cell = cells.containing(sights.places[:, :2])[sights.seen]
-    counts = np.bincount(sights.rows * (len(cells) + 1) + cell + 1, minlength=images * (len(cells) + 1))
-    counts = counts.reshape(images, len(cells) + 1)
-    return counts[:, 1:] / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+def gather_claims(
+    cells: int,
+    near: tuple[Int[np.ndarray, " near"], Int[np.ndarray, " near"]],
+    seen: tuple[Int[np.ndarray, " seen"], Int[np.ndarray, " seen"]],
+    shares: Float[np.ndarray, " seen"],
+) -> list[Claims]:
+    """The claims of each cell, from (images, cells) that are near and (images, cells) that are seen, with shares."""
+    images = int(max(near[0].max(initial=-1), seen[0].max(initial=-1))) + 1
+    near_pairs, seen_pairs = (cell * images + image for image, cell in (near, seen))
+    pairs = np.sort(np.concatenate([near_pairs, seen_pairs]))
+    pairs = pairs[np.diff(pairs, prepend=-1) > 0]
+    is_near, share = np.zeros(len(pairs), bool), np.zeros(len(pairs))
+    is_near[np.searchsorted(pairs, near_pairs)] = True
+    share[np.searchsorted(pairs, seen_pairs)] = shares
+    ends = np.searchsorted(pairs, np.arange(cells + 1) * images)
+    spans = [slice(first, end) for first, end in zip(ends[:-1], ends[1:], strict=True)]
+    return [Claims(pairs[span] - cell * images, is_near[span], share[span]) for cell, span in enumerate(spans)]
 
 
-def assign_images(cells: Cells, claims: Claims, is_train: Bool[np.ndarray, " images"], fewest: int) -> Assignment:
+def _shares_seen(cells: Cells, sights: Sights) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(images, cells, shares of what the image sees that lie in the cell), where that is anything."""
+    found = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))]
+    for images, begin, places_xy in sights.in_parts():
+        here = cells.containing(places_xy)
+        rows, seen, numbers = (np.empty(len(here), np.int64) for _ in range(3))
+        count = tally(here, begin, rows, seen, numbers)
+        rows = rows[:count]
+        found.append((images[rows], seen[:count].copy(), numbers[:count] / np.diff(begin)[rows]))
+    images, seen, shares = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    return images, seen, shares
+
+
+def assign_images(cells: Cells, claims: list[Claims], is_train: Bool[np.ndarray, " images"], fewest: int) -> Assignment:
     """Merges the smallest block under `fewest` training images into its nearest neighbour until none is left.
 
     Ties go to the first in order. Blocks keep the number of their first cell, so `merged` can be read in order.
     """
-    blocks: list[tuple[int, ...]] = [(cell,) for cell in range(len(cells))]
+    claims = list(claims)
+    members: dict[int, tuple[int, ...]] = {cell: (cell,) for cell in range(len(cells))}
+    block_of_cell = np.arange(len(cells))
+    counts = np.array([is_train[claim.granted].sum() for claim in claims], np.float64)
     merged: list[tuple[int, int, int]] = []
-    while len(blocks) > 1:
-        counts = (claims.granted & is_train[:, None]).sum(axis=0)
+    while len(members) > 1:
         smallest = int(np.argmin(counts))
         if counts[smallest] >= fewest:
             break
-        taker = _nearest_block(cells, blocks, smallest)
-        merged.append((blocks[smallest][0], blocks[taker][0], int(counts[smallest])))
-        blocks[taker] += blocks[smallest]
-        del blocks[smallest]
-        claims = claims.union(taker, smallest)
-    return Assignment(tuple(blocks), claims.granted, tuple(merged))
+        taker = _nearest_block(cells, block_of_cell, members[smallest])
+        merged.append((smallest, taker, int(counts[smallest])))
+        gone = members.pop(smallest)
+        members[taker] += gone
+        block_of_cell[list(gone)] = taker
+        claims[taker] = claims[taker].union(claims[smallest])
+        counts[taker], counts[smallest] = is_train[claims[taker].granted].sum(), np.inf
+    images = tuple(claims[block].granted for block in members)
+    return Assignment(tuple(members.values()), images, tuple(merged))
 
 
-def _nearest_block(cells: Cells, blocks: list[tuple[int, ...]], block: int) -> int:
-    distances_m = [
-        np.inf if other == block else blocks_apart_m(cells, blocks[block], blocks[other])
-        for other in range(len(blocks))
-    ]
-    return int(np.argmin(np.round(np.array(distances_m) / cells.half_edge_m, 6)))
-
-
-def blocks_apart_m(cells: Cells, a: tuple[int, ...], b: tuple[int, ...]) -> float:
-    """Distance between the nearest centres of two blocks' cells."""
-    offsets = cells.centers_xy[list(a)][:, None] - cells.centers_xy[list(b)][None]
-    return float(np.linalg.norm(offsets, axis=-1).min())
+def _nearest_block(cells: Cells, block_of_cell: Int[np.ndarray, " cells"], members: tuple[int, ...]) -> int:
+    """By the distance between the nearest centres of two blocks' cells."""
+    offsets = cells.centers_xy[list(members)][:, None] - cells.centers_xy[None]
+    distances_m = np.linalg.norm(offsets, axis=-1).min(axis=0)
+    distances_m[list(members)] = np.inf
+    of_block_m = np.full(len(cells), np.inf)
+    np.minimum.at(of_block_m, block_of_cell, distances_m)
+    return int(np.argmin(np.round(of_block_m / cells.half_edge_m, 6)))
 
 
 def find_neighbours(
     cells: Cells, assignment: Assignment, is_train: Bool[np.ndarray, " images"]
 ) -> Bool[np.ndarray, "blocks blocks"]:
     """Blocks that share training images, or whose cells with their overlap intersect. Nobody neighbours itself."""
-    train = (assignment.granted & is_train[:, None]).astype(np.int64)
-    neighbours = train.T @ train > 0
+    neighbours = _share_images(assignment, is_train)
     block_of_cell = np.empty(len(cells), np.int64)
     for block, members in enumerate(assignment.cells_of_block):
         block_of_cell[list(members)] = block
@@ -104,3 +137,22 @@ def find_neighbours(
         touching = cells.distance_m(cells.centers_xy, cell) < 2 * cells.reach_m * (1 - 1e-9)
         neighbours[block_of_cell[cell], block_of_cell[touching]] = True
     return (neighbours | neighbours.T) & ~np.eye(len(neighbours), dtype=bool)
+
+
+def _share_images(assignment: Assignment, is_train: np.ndarray) -> np.ndarray:
+    """[blocks, blocks], true above the diagonal where two have a training image in common.
+
+    With all (image, block) sorted, the blocks of an image stand side by side.
+    """
+    found = np.zeros((len(assignment.images_of_block),) * 2, bool)
+    images = np.concatenate(assignment.images_of_block)
+    blocks = np.repeat(np.arange(len(found)), [len(some) for some in assignment.images_of_block])
+    images, blocks = images[is_train[images]], blocks[is_train[images]]
+    order = np.argsort(images, kind="stable")
+    images, blocks = images[order], blocks[order]
+    for apart in range(1, len(found)):
+        shared = images[:-apart] == images[apart:]
+        if not shared.any():
+            break
+        found[blocks[:-apart][shared], blocks[apart:][shared]] = True
+    return found

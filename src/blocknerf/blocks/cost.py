@@ -1,5 +1,7 @@
 """What a block will take, before it is trained. Estimates, meant to be right within a factor of two."""
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from blocknerf.blocks.plan import BlockSpec
@@ -36,8 +38,8 @@ class BlockCost:
     bytes_on_disk: int
 
 
-def estimate(block: BlockSpec, scene: Scene, config: Config, cores: int | None = None) -> BlockCost:
-    """Costs of one block on this machine (`cores`: how many train; none: all of them).
+def estimates(blocks: Sequence[BlockSpec], scene: Scene, config: Config, cores: int | None = None) -> list[BlockCost]:
+    """Costs of each block on this machine (`cores`: how many train; none: all of them).
 
     memory: four copies of the parameters (values, gradients, two moments of Adam), activations of one batch, the
     block's pixels (3 bytes each, memory-mapped, so they give way when memory is short), and the program itself.
@@ -46,9 +48,22 @@ def estimate(block: BlockSpec, scene: Scene, config: Config, cores: int | None =
     disk: while it is trained, the latest file, the best, and the checkpoint with its two moments: five copies of the
     parameters; two when it is finished.
     """
-    wanted = set(block.train_images)
-    cameras = [image.camera_key for image in scene.images if image.id in wanted]
-    pixels = sum(_pixels(scene, key, config) for key in cameras)
+    camera_of = {image.id: image.camera_key for image in scene.images}
+    used = [Counter(filter(None, map(camera_of.get, block.train_images))) for block in blocks]
+    return [
+        _estimate(len(block.train_images), cameras, scene, config, cores)
+        for block, cameras in zip(blocks, used, strict=True)
+    ]
+
+
+def estimate(block: BlockSpec, scene: Scene, config: Config, cores: int | None = None) -> BlockCost:
+    """`estimates` of one block."""
+    return estimates([block], scene, config, cores)[0]
+
+
+def _estimate(images: int, cameras: Counter[str], scene: Scene, config: Config, cores: int | None) -> BlockCost:
+    """Of a block whose images are so many of each camera."""
+    pixels = sum(number * _pixels(scene, key, config) for key, number in cameras.items())
     largest = max((scene.cameras[key] for key in cameras), key=lambda camera: max(camera.width, camera.height))
     field = config.block_nerf
     parameter_bytes = 4 * parameters(config)
@@ -57,14 +72,15 @@ def estimate(block: BlockSpec, scene: Scene, config: Config, cores: int | None =
     minutes = _seconds(pixels, largest, config, cores or available_cores()) / 60
     if config.training.max_minutes is not None:
         minutes = min(minutes, config.training.max_minutes)
-    return BlockCost(len(block.train_images), pixels, memory_bytes / 1e9, minutes, 5 * parameter_bytes)
+    return BlockCost(images, pixels, memory_bytes / 1e9, minutes, 5 * parameter_bytes)
 
 
 def store_bytes(scene: Scene, config: Config) -> int:
     """Disk that the pixel store takes, once for all blocks: colours (and depth) of images, directions of cameras."""
     bytes_per_pixel = 7 if config.dataset.use_depth else 3
-    colours = sum(bytes_per_pixel * _pixels(scene, image.camera_key, config) for image in scene.images)
-    directions = sum(12 * _pixels(scene, key, config) for key in {image.camera_key for image in scene.images})
+    cameras = Counter(image.camera_key for image in scene.images)
+    colours = sum(bytes_per_pixel * number * _pixels(scene, key, config) for key, number in cameras.items())
+    directions = sum(12 * _pixels(scene, key, config) for key in cameras)
     return int((colours + directions) * PYRAMID)
 
 

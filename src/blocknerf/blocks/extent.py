@@ -38,15 +38,14 @@ def content_cube(
 ) -> Cube:
     """The cube around what a block holds, inside the rectangle low_xy..high_xy (its cells with their overlap).
 
-    What it holds: the box of the 5th to 95th percentile of the places seen within the rectangle, widened so that
+    What it holds: the box of the 5th to 95th percentile of `places`, those seen within the rectangle, widened so that
     evenly spread places fill theirs; joined with the same box of the cameras in the rectangle, without those that
     hover above or below those places by more than a quarter of the rectangle (from the air the cube belongs to the
     ground).
     The box is cut to the rectangle; its longest side gives the cube. Never below a tenth of the rectangle.
     """
     limit_m = float((high_xy - low_xy).max()) / 2
-    seen = _inside(places, low_xy, high_xy)
-    boxes = [_robust_box(seen)] if len(seen) else []
+    boxes = [_robust_box(places)] if len(places) else []
     standing = _inside(cameras, low_xy, high_xy)
     if boxes:
         (_, _, lowest), (_, _, highest) = boxes[0]
@@ -69,6 +68,7 @@ def _inside(points: np.ndarray, low_xy: np.ndarray, high_xy: np.ndarray) -> np.n
 
 def _robust_box(points: np.ndarray) -> np.ndarray:
     """Corners [2, 3] of the percentile box, widened by the share of the range that the percentiles cut off."""
-    low, high = np.percentile(points, _PERCENTILES, axis=0)
+    columns = np.ascontiguousarray(points.T)
+    low, high = np.percentile(columns, _PERCENTILES, axis=1)
     widen = (high - low) * (100 / (_PERCENTILES[1] - _PERCENTILES[0]) - 1) / 2
-    return np.stack([np.maximum(low - widen, points.min(axis=0)), np.minimum(high + widen, points.max(axis=0))])
+    return np.stack([np.maximum(low - widen, columns.min(axis=1)), np.minimum(high + widen, columns.max(axis=1))])

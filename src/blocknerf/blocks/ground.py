@@ -7,6 +7,7 @@ from jaxtyping import Float
 
 _CENTRES_WEIGHT = 0.1  # the plane of the centres settles what the cameras' sideways axes leave open
 _TILT_WEIGHT = 1e-4  # and the cameras' own up axes what both leave open (one camera, one straight line)
+_DIRECTIONS = 32  # in which the extreme points of a capture are asked for before its hull
 _ROLL_SCALE = 0.1  # sine of a camera's roll from which it begins to lose its say
 
 
@@ -105,10 +106,22 @@ def smallest_rectangle(xy: Float[np.ndarray, "n 2"]) -> tuple[float, np.ndarray,
 
 def _convex_hull(xy: np.ndarray) -> np.ndarray:
     """Andrew's monotone chain: corners counter-clockwise, without points on straight edges."""
-    points = np.unique(xy, axis=0)
+    points = np.unique(_outer(xy) if len(xy) > _DIRECTIONS else xy, axis=0)
     if len(points) < 3:
         return points
     return np.array(_half_hull(points) + _half_hull(points[::-1]))
+
+
+def _outer(xy: np.ndarray) -> np.ndarray:
+    """Without those that lie well inside the polygon of the extreme points in some directions (Akl, Toussaint 1978)."""
+    angles = np.linspace(0, 2 * np.pi, _DIRECTIONS, endpoint=False)
+    corners = xy[[int(np.argmax(xy @ axis)) for axis in np.stack([np.cos(angles), np.sin(angles)], axis=-1)]]
+    margin = 1e-9 * np.ptp(xy, axis=0).prod()
+    is_inside = np.ones(len(xy), bool)
+    for a, b in zip(corners, np.roll(corners, -1, axis=0), strict=True):
+        if (a != b).any():
+            is_inside &= (b[0] - a[0]) * (xy[:, 1] - a[1]) - (b[1] - a[1]) * (xy[:, 0] - a[0]) > margin
+    return xy[~is_inside]
 
 
 def _half_hull(points: np.ndarray) -> list[np.ndarray]:

@@ -16,7 +16,7 @@ from blocknerf.blocks.sights import gather_sights
 from blocknerf.blocks.surface import claim_surfaces, shown_ground
 from blocknerf.core.config import Config
 from blocknerf.core.errors import UserError
-from blocknerf.scene.scene import ImageRecord, Scene, scene_hash
+from blocknerf.scene.scene import ImageRecord, Scene, poses_of, scene_hash
 
 
 def grow_plan(plan: Plan, scene: Scene, config: Config, block_ids: Sequence[str]) -> Plan:
@@ -30,7 +30,8 @@ def grow_plan(plan: Plan, scene: Scene, config: Config, block_ids: Sequence[str]
     _require_the_old_scene(plan, scene, known)
     new = sorted((image for image in scene.images if image.id not in known), key=lambda image: image.name)
     later = (*plan.later_images, *(image.id for image in new))
-    of_later = sorted((image for image in scene.images if image.id in set(later)), key=lambda image: image.name)
+    later_ids = set(later)
+    of_later = sorted((image for image in scene.images if image.id in later_ids), key=lambda image: image.name)
     chosen = {plan.block(block_id).id for block_id in block_ids}
     blocks = tuple(
         _with(block, plan, scene, of_later, config) if block.id in chosen else block for block in plan.blocks
@@ -80,14 +81,18 @@ def _claimed(
     frame = layout.frame()
     width, depth = np.ptp(frame.to_ground(scene.centers_world)[:, :2], axis=0).tolist()
     frame = replace(frame, extent_m=(width, depth))
-    poses = np.stack([image.world_from_cam for image in images])
+    poses = poses_of(images)
     cameras_xy, open_m = frame.to_ground(poses[:, :, 3])[:, :2], config.block_manager.block_size / 2
     if config.block_manager.divide_by == "surface":
         claims = claim_surfaces(cells, cameras_xy, shown_ground(scene, images, frame, open_m))
     else:
         claims = claim_images(cells, cameras_xy, gather_sights(scene, images, frame, poses, open_m))
-    near = (claims.home | claims.within)[:, own].any(axis=1)
-    return near | (claims.seen[:, own].sum(axis=1) >= SHARE_SEEN)
+    near, seen = np.zeros(len(images), bool), np.zeros(len(images))
+    for claim, is_own in zip(claims, own, strict=True):
+        if is_own:
+            near[claim.images] |= claim.near
+            seen[claim.images] += claim.seen
+    return near | (seen >= SHARE_SEEN)
 
 
 def _is_test(image: ImageRecord, scene: Scene, test_every: int) -> bool:

@@ -20,11 +20,15 @@ from mpl_toolkits.axes_grid1.anchored_artists import AnchoredSizeBar
 from blocknerf.blocks.ground import GroundFrame
 from blocknerf.blocks.plan import BlockSpec, Layout, Plan
 from blocknerf.core.files import write_atomically
-from blocknerf.scene.scene import Scene
+from blocknerf.scene.scene import Scene, poses_of
 
 _LONG_SIDE_INCHES = 9.0
 _MOST_POINTS = 60_000
 _MOST_DRIVES_NAMED = 10
+_MOST_CAMERAS = 20_000
+"""Of more, one in so many is drawn: smaller, without the tick where it looks, test cameras like the others."""
+_MOST_LABELLED = 200
+"""More blocks than this have neither names nor the outlines of their overlap."""
 _HALO = [withStroke(linewidth=2.5, foreground="white")]
 
 
@@ -48,7 +52,7 @@ def draw_map(path: Path, plan: Plan, scene: Scene) -> None:
     _draw_points(axes, frame, scene, low, high)
     _draw_blocks(axes, plan, layout)
     drives = _draw_cameras(axes, frame, plan, scene, 0.018 * float(max(width, height)))
-    _decorate(axes, plan, layout, drives, float(width))
+    _decorate(axes, plan, layout, drives, float(width), len(scene.images))
     save = {"format": "png", "metadata": {"Software": None}, "bbox_inches": "tight", "pad_inches": 0.1}
     write_atomically(path, lambda temporary: figure.savefig(temporary, **save))
 
@@ -85,11 +89,12 @@ def _draw_blocks(axes: Axes, plan: Plan, layout: Layout) -> None:
             )  # fmt: skip
             if _shows_overlap(plan, layout):
                 axes.add_patch(outer)
-        _label(axes, block, colour, len(plan.blocks), 0.6 * layout.cell_half_edge_m)
+        if len(plan.blocks) <= _MOST_LABELLED:
+            _label(axes, block, colour, len(plan.blocks), 0.6 * layout.cell_half_edge_m)
 
 
 def _shows_overlap(plan: Plan, layout: Layout) -> bool:
-    return len(plan.blocks) > 1 and layout.cell_reach_m > layout.cell_half_edge_m
+    return 1 < len(plan.blocks) <= _MOST_LABELLED and layout.cell_reach_m > layout.cell_half_edge_m
 
 
 def _outline(layout: Layout, center_xy: tuple[float, float], half_m: float) -> Patch:
@@ -118,18 +123,21 @@ def _draw_cameras(axes: Axes, frame: GroundFrame, plan: Plan, scene: Scene, tick
     for image in scene.images:
         by_drive[image.drive].append(image)
     palette = _drive_colours(len(by_drive))
-    size = 4.5 if len(scene.images) <= 400 else 2.5
+    size = 4.5 if len(scene.images) <= 400 else 2.5 if len(scene.images) <= _MOST_CAMERAS else 1.0
+    every = len(scene.images) // _MOST_CAMERAS + 1
     entries = []
     for (drive, images), colour in zip(sorted(by_drive.items()), palette, strict=True):
-        poses = np.stack([image.world_from_cam for image in images])
+        entries.append(_dots(np.zeros((0, 2)), colour, colour, size, f"drive {drive}, {len(images)} images"))
+        images = images[::every]
+        poses = poses_of(images)
         centers = frame.to_ground(poses[:, :, 3])[:, :2]
         ahead = (poses[:, :, 2] @ frame.ground_from_world.T)[:, :2]
-        ticks = np.stack([centers, centers + tick_m * ahead], axis=1)
-        axes.add_collection(LineCollection(list(ticks), colors=[colour], linewidths=0.8, zorder=3))
-        kept = np.array([image.id in test for image in images])
+        if every == 1:
+            ticks = np.stack([centers, centers + tick_m * ahead], axis=1)
+            axes.add_collection(LineCollection(list(ticks), colors=[colour], linewidths=0.8, zorder=3))
+        kept = np.array([every == 1 and image.id in test for image in images])
         axes.add_line(_dots(centers[~kept], colour, colour, size))
         axes.add_line(_dots(centers[kept], colour, "white", size))
-        entries.append(_dots(np.zeros((0, 2)), colour, colour, size, f"drive {drive}, {len(images)} images"))
     if len(by_drive) == 1:
         entries[0].set_label(f"camera ({len(scene.images)} in all)")
     elif len(by_drive) > _MOST_DRIVES_NAMED:
@@ -151,7 +159,7 @@ def _drive_colours(drives: int) -> list[tuple[float, ...]]:
     return [colormaps["turbo"](0.05 + 0.9 * i / (drives - 1)) for i in range(drives)]
 
 
-def _decorate(axes: Axes, plan: Plan, layout: Layout, drives: list[Line2D], width_m: float) -> None:
+def _decorate(axes: Axes, plan: Plan, layout: Layout, drives: list[Line2D], width_m: float, cameras: int) -> None:
     bar_m = nice_length(width_m / 5)
     bar = AnchoredSizeBar(
         axes.transData, bar_m, f"{bar_m:g} m", "lower left", pad=0.4, borderpad=0.6, sep=4,
@@ -160,7 +168,7 @@ def _decorate(axes: Axes, plan: Plan, layout: Layout, drives: list[Line2D], widt
     bar.size_bar.get_children()[0].set(linewidth=3, edgecolor="0.1")
     bar.patch.set(edgecolor="none", alpha=0.8)
     axes.add_artist(bar)
-    tests = any(block.test_images for block in plan.blocks)
+    tests = cameras <= _MOST_CAMERAS and any(block.test_images for block in plan.blocks)
     entries = [
         *drives,
         *([_dots(np.zeros((0, 2)), "0.2", "white", 4.5, "hollow: test camera")] if tests else []),

@@ -32,6 +32,7 @@ FREE_KEYS = (
     "block_manager.blend_power",
     "block_manager.max_composited",
     "block_manager.visibility_threshold",
+    "city.",
     "distributed.device_map",
     "dataset.num_workers",
     "dataset.val_batch_size",

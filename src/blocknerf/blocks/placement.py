@@ -2,18 +2,21 @@
 
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float, Int
 
+from blocknerf.blocks.cells_numba import cells_within, nearest_cells
 from blocknerf.blocks.ground import GroundFrame
 from blocknerf.core.config import BlockManagerConfig
 from blocknerf.core.errors import UserError
 from blocknerf.core.names import natural_order
 
-MOST_CANDIDATES = 4096
-"""More cells than this are refused before anything is merged; the tables below hold images x cells."""
+MOST_CANDIDATES = 16_384
+"""More cells than this are refused before anything is merged: merging asks each cell about every other one."""
+_MOST_BINS = 1024
+"""Along either side of the table in which cells are looked up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,19 +39,42 @@ class Cells:
         offsets = np.abs(xy - self.centers_xy[cell])
         return offsets.max(axis=1) if self.shape == "square" else np.linalg.norm(offsets, axis=1)
 
-    def nearest(self, xy: Float[np.ndarray, "n 2"]) -> tuple[Int[np.ndarray, " n"], Float[np.ndarray, " n"]]:
-        """The nearest cell of each point and how far its centre is; on a border the first cell has it."""
-        cell, distance_m = np.zeros(len(xy), np.int64), np.full(len(xy), np.inf)
-        for candidate in range(len(self)):
-            candidate_m = self.distance_m(xy, candidate)
-            closer = candidate_m < distance_m
-            cell[closer], distance_m[closer] = candidate, candidate_m[closer]
+    def nearest(
+        self, xy: Float[np.ndarray, "n 2"], limit_m: float = np.inf
+    ) -> tuple[Int[np.ndarray, " n"], Float[np.ndarray, " n"]]:
+        """The nearest cell of each point and how far its centre is; on a border the first cell has it.
+
+        -1 and infinity where none is as near as `limit_m`.
+        """
+        cell, distance_m = np.empty(len(xy), np.int64), np.empty(len(xy))
+        arguments = (np.asarray(xy, np.float64), float(limit_m), *self._bins(), cell, distance_m)
+        nearest_cells(*arguments)
         return cell, distance_m
 
     def containing(self, xy: Float[np.ndarray, "n 2"]) -> Int[np.ndarray, " n"]:
         """The cell (without overlap) that each point lies in, -1 for none."""
-        cell, distance_m = self.nearest(xy)
-        return np.where(distance_m <= self.half_edge_m * (1 + 1e-9), cell, -1)
+        return self.nearest(xy, self.half_edge_m * (1 + 1e-9))[0]
+
+    def within_reach(self, xy: Float[np.ndarray, "n 2"]) -> tuple[Int[np.ndarray, " pairs"], Int[np.ndarray, " pairs"]]:
+        """(point, cell) of every point that lies in a cell with its overlap, point after point."""
+        arguments = (np.asarray(xy, np.float64), self.reach_m, *self._bins())
+        none = np.empty(0, np.int64)
+        number = cells_within(*(*arguments, none, none))
+        points, cells = np.empty(number, np.int64), np.empty(number, np.int64)
+        cells_within(*(*arguments, points, cells))
+        return points, cells
+
+    def _bins(self) -> tuple[Any, ...]:
+        """What the kernels ask for: centres, whether they are squares', and the table of bins."""
+        low_xy, high_xy = self.centers_xy.min(axis=0), self.centers_xy.max(axis=0)
+        width_m = max(2 * self.half_edge_m, self.reach_m, float((high_xy - low_xy).max()) / _MOST_BINS)
+        counts = np.floor((high_xy - low_xy) / width_m).astype(np.int64) + 1
+        columns, rows = np.clip(np.floor((self.centers_xy - low_xy) / width_m).astype(np.int64), 0, counts - 1).T
+        bins = columns * counts[1] + rows
+        begin = np.concatenate([[0], np.cumsum(np.bincount(bins, minlength=counts.prod()))]).astype(np.int64)
+        members = np.argsort(bins, kind="stable")
+        centers_xy = np.ascontiguousarray(self.centers_xy, np.float64)
+        return centers_xy, self.shape == "square", low_xy, width_m, counts, begin, members
 
 
 def place_cells(
@@ -104,14 +130,16 @@ def _centers_along_drives(cameras_xy: np.ndarray, drives: list[str], names: list
     A drive's images in one folder are one camera's way: a rig's cameras are not strung one after the other. Stops at
     one centre more than MOST_CANDIDATES.
     """
-    ways: dict[tuple[str, PurePosixPath], list[int]] = {}
-    for row in sorted(range(len(names)), key=lambda i: natural_order(names[i])):
-        ways.setdefault((drives[row], PurePosixPath(names[row]).parent), []).append(row)
-    centers = np.empty((0, 2))
-    for way in sorted(ways):
-        for center in _evenly_along(cameras_xy[ways[way]], spacing_m):
-            if len(centers) <= MOST_CANDIDATES and not (_lengths(centers - center) < spacing_m / 2).any():
-                centers = np.append(centers, center[None], axis=0)
+    ways: dict[tuple[str, str], list[int]] = {}
+    for row, (drive, name) in enumerate(zip(drives, names, strict=True)):
+        ways.setdefault((drive, name.rpartition("/")[0]), []).append(row)
+    centers, number = np.empty((MOST_CANDIDATES + 1, 2)), 0
+    for drive, folder in sorted(ways, key=lambda way: (way[0], PurePosixPath(way[1]))):
+        rows = sorted(ways[drive, folder], key=lambda row: natural_order(names[row]))
+        for center in _evenly_along(cameras_xy[rows], spacing_m):
+            if number <= MOST_CANDIDATES and not (_lengths(centers[:number] - center) < spacing_m / 2).any():
+                centers[number], number = center, number + 1
+    centers = centers[:number]
     rows_of_map = np.round(centers[:, 1] / spacing_m)
     return centers[np.lexsort((centers[:, 0], -rows_of_map))]
 

@@ -17,7 +17,7 @@ from blocknerf.blocks.sights import Sights, gather_sights
 from blocknerf.blocks.surface import claim_surfaces, shown_ground
 from blocknerf.core.config import BlockManagerConfig, Config
 from blocknerf.core.errors import UserError
-from blocknerf.scene.scene import ImageRecord, Scene, scene_hash
+from blocknerf.scene.scene import ImageRecord, Scene, poses_of, scene_hash
 from blocknerf.scene.splits import split_images
 
 _PLANNING_KEYS = {
@@ -36,7 +36,7 @@ def make_plan(scene: Scene, config: Config) -> Plan:
     """
     images = sorted(scene.images, key=lambda image: image.name)
     is_train = _training_rows(scene, images, config)
-    poses = np.stack([image.world_from_cam for image in images])
+    poses = poses_of(images)
     frame = ground_frame(poses)
     cameras = frame.to_ground(poses[:, :, 3])
     settings = config.block_manager
@@ -82,9 +82,9 @@ def _training_rows(scene: Scene, images: Sequence[ImageRecord], config: Config) 
             + (f", the first: {scene.skipped[0][0]}: {scene.skipped[0][1]}" if scene.skipped else "")
             + "), so there is no block to plan."
         )
-    train, _ = split_images(scene, config.dataset.test_every)
-    train_ids = {image.id for image in train}
-    return np.array([image.id in train_ids for image in images])
+    _, test = split_images(scene, config.dataset.test_every)
+    test_ids = {image.id for image in test}
+    return np.array([image.id not in test_ids for image in images])
 
 
 def _check_number(number: int, config: BlockManagerConfig, place: Callable[[BlockManagerConfig], Cells]) -> None:
@@ -115,12 +115,12 @@ def _cubes(
             if around is not None:
                 return [around]
         half_m = np.array(frame.extent_m) / 2 + max(max(frame.extent_m), 1e-3 * cells.half_edge_m) / 2
-        return [content_cube(cameras, sights.of(np.ones(len(cameras), bool)), -half_m, half_m)]
+        return [content_cube(cameras, sights.of(np.arange(len(cameras)), -half_m, half_m), -half_m, half_m)]
     cubes = []
     for block, members in enumerate(assignment.cells_of_block):
-        centers_xy, belongs = cells.centers_xy[list(members)], assignment.granted[:, block]
+        centers_xy, belongs = cells.centers_xy[list(members)], assignment.images_of_block[block]
         low, high = centers_xy.min(axis=0) - cells.reach_m, centers_xy.max(axis=0) + cells.reach_m
-        cubes.append(content_cube(cameras[belongs], sights.of(belongs), low, high))
+        cubes.append(content_cube(cameras[belongs], sights.of(belongs, low, high), low, high))
     return cubes
 
 
@@ -137,17 +137,18 @@ def _describe(
     neighbours = find_neighbours(cells, assignment, is_train)
     blocks = []
     for block, members in enumerate(assignment.cells_of_block):
-        belongs = assignment.granted[:, block]
+        rows = assignment.images_of_block[block]
+        train, test = rows[is_train[rows]], rows[~is_train[rows]]
         centers_xy = cells.centers_xy[list(members)]
-        anchor = np.append(centers_xy.mean(axis=0), cameras[belongs & is_train, 2].mean())
+        anchor = np.append(centers_xy.mean(axis=0), cameras[train, 2].mean())
         blocks.append(
             BlockSpec(
                 id=ids[block],
                 center_world=_to_world(frame, cubes[block].center),
                 radius_m=_tidy(cubes[block].radius_m),
                 anchor_world=_to_world(frame, anchor),
-                train_images=tuple(images[i].id for i in np.flatnonzero(belongs & is_train).tolist()),
-                test_images=tuple(images[i].id for i in np.flatnonzero(belongs & ~is_train).tolist()),
+                train_images=tuple(images[i].id for i in train.tolist()),
+                test_images=tuple(images[i].id for i in test.tolist()),
                 neighbours=tuple(ids[other] for other in np.flatnonzero(neighbours[block]).tolist()),
                 cells_xy=tuple((_tidy(x), _tidy(y)) for x, y in centers_xy),
             )

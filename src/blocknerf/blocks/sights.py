@@ -1,11 +1,12 @@
 """What every image sees of the ground: its sparse points, or where rays of a coarse pixel grid come to rest."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 
+from blocknerf.blocks.cells_numba import frustum_places
 from blocknerf.blocks.ground import GroundFrame
 from blocknerf.scene.rays import camera_directions
 from blocknerf.scene.scene import Camera, ImageRecord, Scene
@@ -15,36 +16,105 @@ FEWEST_POINTS = 20
 _GRID = 8  # rays of a frustum: 8 x 8
 
 
+EVERYWHERE = np.full(2, np.inf)
+_PART = 1 << 14  # images whose places are held at a time
+
+
+@dataclass(frozen=True, slots=True)
+class Frusta:
+    """Rays of the images that are judged by them, a set for each camera; their places are made when asked for."""
+
+    directions: Float[np.ndarray, "rays 3"]  # unit, camera axes, camera after camera
+    begin: Int[np.ndarray, " ends"]
+    camera: Int[np.ndarray, " images"]  # number of each image's camera; its rays are begin[camera] ...
+    poses: Float[np.ndarray, "images 3 4"]
+    depths_m: Float[np.ndarray, " images"]
+    frame: GroundFrame
+
+    def places(
+        self, images: Int[np.ndarray, " some"], low_xy: np.ndarray = -EVERYWHERE, high_xy: np.ndarray = EVERYWHERE
+    ) -> Float[np.ndarray, "places 3"]:
+        """Where their rays come to rest within a rectangle [2], in the ground frame, image after image."""
+        places = np.empty((int(self.numbers(images).sum()) + 1, 3))
+        number = frustum_places(
+            *(images, self.camera, self.directions, self.begin, self.poses, self.depths_m),
+            *(self.frame.ground_from_world, self.frame.origin_world, low_xy, high_xy, places),
+        )
+        return places[:number]
+
+    def numbers(self, images: Int[np.ndarray, " some"]) -> Int[np.ndarray, " some"]:
+        return np.diff(self.begin)[self.camera[images]]
+
+
 @dataclass(frozen=True, slots=True)
 class Sights:
-    """Places in the ground frame, and who sees them: image `rows[i]` sees `places[seen[i]]`."""
+    """Places in the ground frame, and who sees them: image i sees `points[seen[begin[i] : begin[i + 1]]]`.
 
-    places: Float[np.ndarray, "places 3"]
-    rows: Int[np.ndarray, " sights"]
+    An image without enough points of its own sees those of its frustum instead, where there are `frusta`.
+    """
+
+    points: Float[np.ndarray, "points 3"]
+    begin: Int[np.ndarray, " ends"]
     seen: Int[np.ndarray, " sights"]
+    frusta: Frusta | None
 
-    def of(self, images: Bool[np.ndarray, " images"]) -> Float[np.ndarray, "some 3"]:
-        """The places that any of these images sees, each once."""
-        wanted = np.zeros(len(self.places), bool)
-        wanted[self.seen[images[self.rows]]] = True
-        return self.places[wanted]
+    def of(
+        self, images: Int[np.ndarray, " some"], low_xy: np.ndarray = -EVERYWHERE, high_xy: np.ndarray = EVERYWHERE
+    ) -> Float[np.ndarray, "places 3"]:
+        """The places within a rectangle [2] that any of these images sees, each once."""
+        numbers = np.diff(self.begin)[images]
+        points = self.points[np.unique(self.seen[_ranges(self.begin[images], numbers)])]
+        points = points[np.all((points[:, :2] >= low_xy) & (points[:, :2] <= high_xy), axis=1)]
+        if self.frusta is None or numbers.all():
+            return points
+        shown = self.frusta.places(images[numbers == 0], low_xy, high_xy)
+        return np.concatenate([points, shown]) if len(points) else shown
+
+    def in_parts(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """(images, begin, xy): images[i] sees the places xy[begin[i] : begin[i + 1]] on the ground."""
+        numbers = np.diff(self.begin)
+        with_points, without = np.flatnonzero(numbers), np.flatnonzero(numbers == 0)
+        for first in range(0, len(with_points), _PART):
+            images = with_points[first : first + _PART]
+            seen = self.seen[_ranges(self.begin[images], numbers[images])]
+            yield images, running(numbers[images]), self.points[seen, :2]
+        if self.frusta is None:
+            return
+        for first in range(0, len(without), _PART):
+            images = without[first : first + _PART]
+            yield images, running(self.frusta.numbers(images)), self.frusta.places(images)[:, :2]
 
 
 def gather_sights(
     scene: Scene, images: Sequence[ImageRecord], frame: GroundFrame, poses: Float[np.ndarray, "n 3 4"], open_m: float
 ) -> Sights:
     """Sparse points where an image has enough of them, else its frustum at the distance typical of the capture."""
-    has_points = np.array([len(image.point_rows) >= FEWEST_POINTS for image in images])
+    seen = [image.point_rows for image in images if len(image.point_rows) >= FEWEST_POINTS]
+    numbers = np.array([len(image.point_rows) for image in images], np.int64)
+    numbers[numbers < FEWEST_POINTS] = 0
     depths_m = typical_distances_m(scene, images, frame, poses, open_m)
-    rows = [np.full(len(images[i].point_rows), i) for i in np.flatnonzero(has_points).tolist()]
-    seen = [images[i].point_rows for i in np.flatnonzero(has_points).tolist()]
-    places = [scene.points_world]
-    for i in np.flatnonzero(~has_points).tolist():
-        directions = frustum_directions(scene.cameras[images[i].camera_key]) @ poses[i, :, :3].T
-        rows.append(np.full(len(directions), i))
-        seen.append(sum(map(len, places)) + np.arange(len(directions)))
-        places.append(poses[i, :, 3] + depths_m[i] * directions)
-    return Sights(frame.to_ground(np.concatenate(places)), np.concatenate(rows), np.concatenate(seen))
+    number_of = {key: number for number, key in enumerate(scene.cameras)}
+    rays = [frustum_directions(camera) for camera in scene.cameras.values()]
+    frusta = Frusta(
+        directions=np.concatenate(rays),
+        begin=running([len(directions) for directions in rays]),
+        camera=np.array([number_of[image.camera_key] for image in images], np.int64),
+        poses=poses,
+        depths_m=depths_m,
+        frame=frame,
+    )
+    seen = np.concatenate([np.zeros(0, np.int64), *seen])
+    return Sights(frame.to_ground(scene.points_world), running(numbers), seen, frusta)
+
+
+def running(numbers: Sequence[int] | Int[np.ndarray, " n"]) -> Int[np.ndarray, " ends"]:
+    """Where each of so many begins, and the end."""
+    return np.concatenate([[0], np.cumsum(numbers)]).astype(np.int64)
+
+
+def _ranges(first: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+    """first[0], first[0] + 1, ... numbers[0] of them, then those of first[1], and so on."""
+    return np.arange(numbers.sum()) + np.repeat(first - running(numbers)[:-1], numbers)
 
 
 def typical_distances_m(

@@ -10,13 +10,13 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Float
 
-from blocknerf.blocks.assignment import Claims
+from blocknerf.blocks.assignment import Claims, gather_claims
 from blocknerf.blocks.ground import GroundFrame
 from blocknerf.blocks.placement import Cells
 from blocknerf.blocks.plan import BlockSpec, Plan
 from blocknerf.blocks.sights import FEWEST_POINTS, typical_distances_m
 from blocknerf.scene.rays import camera_directions, pixels_of
-from blocknerf.scene.scene import ImageRecord, Scene
+from blocknerf.scene.scene import ImageRecord, Scene, poses_of
 
 TILES = 16
 """Tiles along either side of a picture."""
@@ -32,7 +32,7 @@ def shown_ground(
     Images with fewer than FEWEST_POINTS sparse points show what lies at the distance typical of the capture, with
     `open_m` as in `typical_distances_m`.
     """
-    poses = np.stack([image.world_from_cam for image in images])
+    poses = poses_of(images)
     typical_m = typical_distances_m(scene, images, frame, poses, open_m)
     tables = {key: camera_directions(camera, TILES, TILES) for key, camera in scene.cameras.items()}
     shown = np.empty((len(images), TILES, TILES, 2))
@@ -48,14 +48,18 @@ def shown_ground(
 
 def claim_surfaces(
     cells: Cells, cameras_xy: Float[np.ndarray, "images 2"], shown_xy: Float[np.ndarray, "images tiles tiles 2"]
-) -> Claims:
+) -> list[Claims]:
     """Claims by what images show alone. Home is the cell that learns most, where none does, the nearest camera's."""
     images = len(cameras_xy)
     distances_m = np.stack([cells.distance_m(_known(shown_xy), cell) for cell in range(len(cells))])
     within = _learned(distances_m, distances_m.min(axis=0), cells).reshape(len(cells), images, -1).mean(axis=2)
     seen = (distances_m <= cells.half_edge_m).reshape(len(cells), images, -1).mean(axis=2)
-    most = np.where(within.any(axis=0), within.argmax(axis=0), cells.nearest(cameras_xy)[0])
-    return Claims(most[:, None] == np.arange(len(cells)), within.T >= SHARE_SHOWN, seen.T)
+    near = within.T >= SHARE_SHOWN
+    near[np.arange(images), np.where(within.any(axis=0), within.argmax(axis=0), cells.nearest(cameras_xy)[0])] = True
+    near_images, near_cells = np.nonzero(near)
+    seen_images, seen_cells = np.nonzero(seen.T)
+    shares = seen[seen_cells, seen_images]
+    return gather_claims(len(cells), (near_images, near_cells), (seen_images, seen_cells), shares)
 
 
 def tiles_of_block(

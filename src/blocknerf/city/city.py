@@ -83,7 +83,6 @@ class City:
         self,
         manifest: Manifest,
         blocks: list["AvailableBlock"],
-        memory_budget_gb: float,
         load: Load,
         alignment: Alignment,
     ):
@@ -92,11 +91,14 @@ class City:
         self.alignment = alignment
         self.drives = _count_drives(block.meta for block in blocks)
         self.anchors = torch.tensor([block.anchor_world for block in blocks], dtype=torch.float64)
-        self._cache = _BlockCache(int(memory_budget_gb * 1e9), load)
+        self._by_id = {block.id: block for block in blocks}
+        self._cache = _BlockCache(int(manifest.memory_budget_gb * 1e9), load)
 
     @staticmethod
-    def open(out: Path, memory_budget_gb: float = 2.0, load: Load = load_block) -> "City":
+    def open(out: Path, load: Load = load_block) -> "City":
         """Opens the city in `out`; blocks that are not trained yet are named in the log and left out.
+
+        Says so where its blocks take more memory than city.json allows: they come and go while a camera drives.
 
         Raises UserError when there is no city.json, no trained block, or a block of another scene.
         """
@@ -113,7 +115,13 @@ class City:
             )  # fmt: skip
         for block in blocks:
             block.require_scene((manifest.scene_hash, *manifest.earlier_scene_hashes))
-        return City(manifest, blocks, memory_budget_gb, load, _still_fitting(read_alignment(out), blocks))
+        total_gb = sum(_weight_bytes(block.meta) for block in blocks) / 1e9
+        if total_gb > manifest.memory_budget_gb:
+            log.info(
+                "The %d blocks take %.3g GB; at most %.3g GB of them are loaded at a time (memory_budget_gb in %s).",
+                *(len(blocks), total_gb, manifest.memory_budget_gb, out / "city.json"),
+            )
+        return City(manifest, blocks, load, _still_fitting(read_alignment(out), blocks))
 
     @property
     def ids(self) -> list[str]:
@@ -281,10 +289,9 @@ class City:
         return self._block(block_id).anchor_world
 
     def _block(self, block_id: str) -> "AvailableBlock":
-        for block in self.blocks:
-            if block.id == block_id:
-                return block
-        raise UserError(f"The city has no trained block {block_id!r}. It has: {', '.join(self.ids)}.")
+        if block_id not in self._by_id:
+            raise UserError(f"The city has no trained block {block_id!r}. It has: {', '.join(self.ids)}.")
+        return self._by_id[block_id]
 
 
 def coarse_rows(count: int) -> Int[Tensor, " rows"]:
@@ -354,18 +361,20 @@ class _BlockCache:
         self._budget = budget_bytes
         self._load = load
         self._loaded: OrderedDict[str, tuple[BlockRenderer, int]] = OrderedDict()
+        self._held_bytes = 0
 
     def get(self, block: AvailableBlock) -> BlockRenderer:
         if block.id not in self._loaded:
-            self._make_room(_weight_bytes(block.meta))
-            model = self._load(read_block(block.folder, block.file))
-            self._loaded[block.id] = (model, _weight_bytes(block.meta))
+            needed = _weight_bytes(block.meta)
+            self._make_room(needed)
+            self._loaded[block.id] = (self._load(read_block(block.folder, block.file)), needed)
+            self._held_bytes += needed
         self._loaded.move_to_end(block.id)
         return self._loaded[block.id][0]
 
     def _make_room(self, needed: int) -> None:
-        while self._loaded and needed + sum(size for _, size in self._loaded.values()) > self._budget:
-            self._loaded.popitem(last=False)
+        while self._loaded and needed + self._held_bytes > self._budget:
+            self._held_bytes -= self._loaded.popitem(last=False)[1][1]
 
 
 def _weight_bytes(meta: dict[str, Any]) -> int:

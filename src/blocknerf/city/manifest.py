@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Literal
 
 from blocknerf.blocks.plan import Layout, Plan
-from blocknerf.core.config import BlockManagerConfig
+from blocknerf.core.config import BlockManagerConfig, CityConfig
 from blocknerf.core.errors import UserError
 from blocknerf.core.files import read_json, write_json
 
 MANIFEST_VERSION = 3
+DEFAULT_CITY = CityConfig()
 DEFAULT_REACH = 1.5
 """Block sizes within which blocks are blended when the configuration names no distance."""
 
@@ -38,9 +39,10 @@ class Manifest:
     blocks: tuple[CityBlock, ...]
     layout: Layout | None = None  # needed where pictures are blended by what they show
     earlier_scene_hashes: tuple[str, ...] = ()  # of scenes that this one has grown from; their blocks are good here
+    memory_budget_gb: float = DEFAULT_CITY.memory_budget_gb  # of loaded blocks
 
 
-def manifest_of(plan: Plan, config: BlockManagerConfig) -> Manifest:
+def manifest_of(plan: Plan, config: BlockManagerConfig, city: CityConfig = DEFAULT_CITY) -> Manifest:
     return Manifest(
         scene_hash=plan.scene_hash,
         divide_by=config.divide_by,
@@ -52,6 +54,7 @@ def manifest_of(plan: Plan, config: BlockManagerConfig) -> Manifest:
         blocks=tuple(CityBlock(block.id, block.anchor_world, block.cells_xy) for block in plan.blocks),
         layout=plan.layout,
         earlier_scene_hashes=plan.earlier_scene_hashes,
+        memory_budget_gb=city.memory_budget_gb,
     )
 
 
@@ -86,6 +89,7 @@ def read_manifest(out: Path) -> Manifest:
             blocks=tuple(_block_from_json(block) for block in tree["blocks"]),
             layout=tree["layout"] and Layout.from_json(tree["layout"]),
             earlier_scene_hashes=tuple(str(old) for old in tree.get("earlier_scene_hashes", ())),
+            memory_budget_gb=float(tree.get("memory_budget_gb", DEFAULT_CITY.memory_budget_gb)),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import tyro
 from rich import box
@@ -12,7 +13,11 @@ from blocknerf.core.config import Config, load_config
 from blocknerf.core.logging import console, log
 from blocknerf.scene.scene import Scene
 
+if TYPE_CHECKING:
+    from blocknerf.blocks.cost import BlockCost
+
 LONG_MINUTES = 24 * 60.0
+MOST_ROWS = 100
 
 
 def plan(
@@ -43,10 +48,11 @@ def plan(
 
 def print_plan(planned: Plan, scene: Scene, settings: Config) -> None:
     """Prints the table of costs: what is about to be trained. Warns where that will take days."""
-    from blocknerf.blocks.cost import estimate
+    from blocknerf.blocks.cost import estimates
 
-    console.print(cost_table(planned, scene, settings))
-    minutes = sum(estimate(block, scene, settings).minutes for block in planned.blocks)
+    costs = estimates(planned.blocks, scene, settings)
+    console.print(cost_table(planned, scene, settings, costs))
+    minutes = sum(cost.minutes for cost in costs)
     if minutes > LONG_MINUTES:
         faster = "block_nerf.backbone=hash is about a hundred times faster, " * (settings.block_nerf.backbone == "mlp")
         log.warning(
@@ -56,23 +62,25 @@ def print_plan(planned: Plan, scene: Scene, settings: Config) -> None:
         )
 
 
-def cost_table(planned: Plan, scene: Scene, settings: Config) -> Table:
-    """One row a block and one for all: images, neighbours, estimated memory, time and disk."""
-    from blocknerf.blocks.cost import estimate, store_bytes
+def cost_table(planned: Plan, scene: Scene, settings: Config, costs: "list[BlockCost]") -> Table:
+    """One row a block, of the MOST_ROWS that take longest, and one for all: images, memory, time, disk, neighbours."""
+    from blocknerf.blocks.cost import store_bytes
 
-    costs = [estimate(block, scene, settings) for block in planned.blocks]
+    longest = sorted(range(len(costs)), key=lambda row: -costs[row].minutes)[:MOST_ROWS]
     title = "1 block, and what it" if len(costs) == 1 else f"{len(costs)} blocks, and what each"
     table = Table(title=f"{title} will take", title_justify="left", box=box.SIMPLE, caption_justify="left")
     table.add_column("block")
     for name in ("train", "test", "Mpixels", "GB memory", "time", "MB disk"):
         table.add_column(name, justify="right")
     table.add_column("neighbours")
-    for block, cost in zip(planned.blocks, costs, strict=True):
+    for block, cost in ((planned.blocks[row], costs[row]) for row in sorted(longest)):
         table.add_row(
             block.id, str(cost.images), str(len(block.test_images)), f"{cost.pixels / 1e6:.1f}",
             f"{cost.memory_gb:.1f}", duration(cost.minutes), f"{cost.bytes_on_disk / 1e6:.0f}",
             _a_few(block.neighbours),
         )  # fmt: skip
+    if len(costs) > MOST_ROWS:
+        table.add_row("...", *[""] * 6, f"{len(costs) - MOST_ROWS} blocks that take less are in plan.json")
     table.add_section()
     table.add_row(
         "all", str(_distinct(block.train_images for block in planned.blocks)),

@@ -357,6 +357,10 @@ class TrainingConfig(Section):
     """A step is taken in parts small enough that the process stays below this, if it can; none: in one part. Their
     gradients are added up, so that a step is always of batch_size rays. Where distributed.device_map puts networks on
     CUDA devices, it is the memory of those."""
+    ram_budget_gb: Positive | None = None
+    """How much of a block's decoded pixels are in memory at a time; where there are more, training draws from a part of
+    them that changes all the time. None: files are mapped, and the system decides. Not with dataset.num_rays_per_image.
+    """
     checkpoint_minutes: Positive = 2.0
     """A block in training is saved this often; Ctrl-C saves as well."""
     stage_training: StageTraining = StageTraining()
@@ -447,6 +451,13 @@ class OutputConfig(Section):
     """Text."""
 
 
+class CityConfig(Section):
+    """How the blocks of a city are held when it is rendered."""
+
+    memory_budget_gb: Positive = 2.0
+    """Loaded blocks take at most this much; those used least recently leave. A picture needs up to three at once."""
+
+
 class DistributedConfig(Section):
     """Several processes, several devices, and blocks that learn side by side."""
 
@@ -493,6 +504,7 @@ class Config(Section):
     validation: ValidationConfig = ValidationConfig()
     logging: LoggingConfig = LoggingConfig()
     output: OutputConfig = OutputConfig()
+    city: CityConfig = CityConfig()
     distributed: DistributedConfig = DistributedConfig()
 
     @property
@@ -510,6 +522,15 @@ class Config(Section):
                 f"SSIM and depth are learned on patches of {size} x {size} pixels (dataset.patch_size), more than the "
                 f"{batch_size} rays of a step (dataset.batch_size); make one smaller or the other larger, or set "
                 "training.rgb_ssim_share to 0 and dataset.use_depth to false"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _a_batch_mixes_what_is_in_memory(self) -> "Config":
+        if self.training.ram_budget_gb is not None and self.dataset.num_rays_per_image is not None:
+            raise ValueError(
+                "training.ram_budget_gb draws batches from all pixels in memory, and dataset.num_rays_per_image from a "
+                "few images anywhere; give one of them"
             )
         return self
 

@@ -1,9 +1,10 @@
 """Files that are whole or absent: written beside, fsynced, renamed."""
 
 import contextlib
+import itertools
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -38,16 +39,19 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    write_atomically(path, lambda temporary: _write(temporary, content))
+    write_atomically(path, lambda temporary: _write(temporary, (content,)))
 
 
-def _write(path: Path, content: bytes) -> None:
-    path.write_bytes(content)
+def _write(path: Path, pieces: Iterable[bytes]) -> None:
+    with path.open("wb") as handle:
+        handle.writelines(pieces)
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes JSON with sorted structure as given, two-space indent, and a final newline."""
-    write_bytes(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
+    """Writes JSON with sorted structure as given, two-space indent, and a final newline, piece by piece."""
+    pieces = json.JSONEncoder(indent=2, allow_nan=False).iterencode(value)
+    content = itertools.chain((piece.encode() for piece in pieces), (b"\n",))
+    write_atomically(path, lambda temporary: _write(temporary, content))
 
 
 def read_json(path: Path, what: str) -> Any:

@@ -14,6 +14,7 @@ from torch import Tensor
 from blocknerf.core.errors import UserError
 from blocknerf.core.seeds import derive_seed
 from blocknerf.core.types import RayBatch
+from blocknerf.scene.resident import ResidentPixels, Spans
 from blocknerf.scene.sampler_numba import CONTEXT_EVERY, draw, draw_by_image, draw_patches, gather_pixels
 from blocknerf.scene.store import ImageStore
 
@@ -81,8 +82,10 @@ class PixelSampler:
     `image_ids` that the store left out (they could not be decoded) are passed over and keep their slots. `tiles`, by
     image id, cut each image evenly in t x t parts: pixels of parts that are false come only once in CONTEXT_EVERY
     passes. `rays_per_image`: a batch has this many pixels of each of a few images, chosen anew; none: of all images.
-    With a `patch_size`, `patch_share` of every batch, at least one patch, is drawn as patches of that size.
-    Everything drawn depends on `seed` and the position alone: `state()` and `restore()` are exact.
+    With a `patch_size`, `patch_share` of every batch, at least one patch, is drawn as patches of that size. With
+    `budget_bytes` and more pixels than that, single pixels are drawn from a changing part of them that is held in
+    memory (see ResidentPixels). Everything drawn depends on `seed` and the position alone: `state()`
+    and `restore()` are exact.
     """
 
     def __init__(
@@ -96,6 +99,7 @@ class PixelSampler:
         patch_size: int = 0,
         patch_share: float = 0.25,
         rays_per_image: int | None = None,
+        budget_bytes: int | None = None,
     ) -> None:
         self.batch_size = batch_size
         self.patch_size, self.patch_share = patch_size, patch_share
@@ -119,12 +123,19 @@ class PixelSampler:
         if rays_per_image is not None:
             chunks = np.maximum(np.diff(self._table.begin) // rays_per_image, 1)
             self._chunks = np.concatenate([[0], np.cumsum(chunks)]).astype(np.int64)
+        self._resident: ResidentPixels | None = None
+        files, pixels = store.files(level), int(self._table.begin[-1])
+        if budget_bytes is not None and not ResidentPixels.fits(files, pixels, budget_bytes):
+            spans = Spans(self._table.begin, self._table.rgb_begin)
+            self._resident = ResidentPixels(files, spans, budget_bytes, seed)
         self._epoch, self._counter, self._patches = 0, 0, 0
         self._keys = self._keys_of(0)
 
     @property
     def passes(self) -> float:
         """Passes over the pixels so far; 1.5 is the middle of the second."""
+        if self._resident is not None:
+            return self._epoch / self._resident.stages_per_pass
         positions = self._table.begin if self._chunks is None else self._chunks
         return self._epoch + self._counter / int(positions[-1])
 
@@ -155,35 +166,50 @@ class PixelSampler:
         patches = self.next_patches(count, self.patch_size)
         return _joined(self.next_pixels(max(0, self.batch_size - count * area), central), patches)
 
+    @property
+    def resident_share(self) -> float:
+        """Of all pixels to draw from, how many are in memory at a time."""
+        return 1.0 if self._resident is None else self._resident.window / self._resident.num_pieces
+
     def next_pixels(self, count: int, central: float = 1.0) -> PixelBatch:
         """The next `count` valid pixels; they may reach over into the next pass.
 
         Below 1 only pixels in the middle `central` of their image's width and height are drawn; the others that this
         pass has come to are not made up for. Raises UserError where none of them may be drawn.
         """
-        table, valid = self._table, _optional(self._pixels.valid)
-        slots, flat = np.empty(count, np.int64), np.empty(count, np.int64)
+        drawn = _Drawn.empty(count, None if self._resident is None else self._pixels.depth_z_m is not None)
         filled, barren = 0, 0
+        most_barren = CONTEXT_EVERY * (1 if self._resident is None else self._resident.stages_per_pass)
         while True:
             before = filled
-            arguments = (
-                *(self._counter, self._keys, self._epoch, filled, table.begin, table.rgb_begin),
-                *(table.width, table.height, valid, self._tiles, central, slots, flat),
-            )
-            if self._chunks is None:
-                filled, self._counter = draw(*arguments)
-            else:
-                filled, self._counter = draw_by_image(*arguments, self._chunks, self.rays_per_image)
+            filled, self._counter = self._draw(drawn, filled, central)
             if filled == count:
-                return self._gather(slots, flat, None)
+                return self._gather(drawn, None)
             barren = barren + 1 if filled == before else 0
-            if barren > CONTEXT_EVERY:
+            if barren > most_barren:
                 raise UserError(
                     f"Masks hide the middle {central:g} of the width and height of every image. Set "
                     "dataset.precrop_frac higher, or dataset.precrop_iters=0."
                 )
             self._epoch, self._counter = self._epoch + 1, 0
             self._keys = self._keys_of(self._epoch)
+
+    def _draw(self, drawn: "_Drawn", filled: int, central: float) -> tuple[int, int]:
+        """Goes on filling to the end of this pass (of this stage, where pixels are resident)."""
+        table = self._table
+        if self._resident is not None:
+            self._resident.at_stage(self._epoch)
+            arguments = (table.begin, table.rgb_begin, table.width, table.height, self._tiles, central)
+            return self._resident.draw(
+                self._counter, filled, arguments, (drawn.slots, drawn.flat, drawn.rgb, drawn.depth_z_m)
+            )
+        arguments = (
+            *(self._counter, self._keys, self._epoch, filled, table.begin, table.rgb_begin, table.width, table.height),
+            *(_optional(self._pixels.valid), self._tiles, central, drawn.slots, drawn.flat),
+        )
+        if self._chunks is None:
+            return draw(*arguments)
+        return draw_by_image(*arguments, self._chunks, self.rays_per_image)
 
     def next_patches(self, count: int, size: int) -> PixelBatch:
         """`count` squares of `size` x `size` pixels, flattened from [count, size, size], each inside one image.
@@ -195,29 +221,32 @@ class PixelSampler:
         corners = _num_corners(table, size)
         if corners[-1] == 0:
             raise UserError(f"No image has room for a patch of {size} x {size} pixels; use smaller patches.")
-        slots, flat = np.empty(count * size * size, np.int64), np.empty(count * size * size, np.int64)
+        drawn = _Drawn.empty(count * size * size, None)
         valid = np.empty(count * size * size, np.bool_)
         key = np.uint64(derive_seed(self._seed, "patches"))
         draw_patches(
             *(key, self._patches, size, corners, table.rgb_begin, table.width, _optional(self._pixels.valid)),
-            *(slots, flat, valid),
+            *(drawn.slots, drawn.flat, valid),
         )
         self._patches += count
-        return replace(self._gather(slots, flat, valid), num_patches=count, patch_size=size)
+        return replace(self._gather(drawn, valid), num_patches=count, patch_size=size)
 
     def _keys_of(self, epoch: int) -> np.ndarray:
         seeds = [derive_seed(self._seed, "pixels", epoch, index) for index in range(_ROUNDS)]
         return np.array(seeds, np.uint64)
 
-    def _gather(self, slots: np.ndarray, flat: np.ndarray, valid: np.ndarray | None) -> PixelBatch:
-        table, count = self._table, len(slots)
+    def _gather(self, drawn: "_Drawn", valid: np.ndarray | None) -> PixelBatch:
+        table, slots, count = self._table, drawn.slots, len(drawn.slots)
         origins, directions, rgb = (np.empty((count, 3), np.float32) for _ in range(3))
         pixels_xy, radii = np.empty((count, 2), np.float32), np.empty(count, np.float32)
-        depth_z_m = self._pixels.depth_z_m
-        distance_m = np.empty(0 if depth_z_m is None else count, np.float32)
+        distance_m = np.empty(0 if self._pixels.depth_z_m is None else count, np.float32)
+        source = self._pixels.rgb, _optional(self._pixels.depth_z_m, np.float32), drawn.flat
+        if drawn.rgb is not None:
+            source = drawn.rgb, drawn.depth_z_m, np.arange(count)
+        all_rgb, all_depth_z_m, places = source
         gather_pixels(
-            *(slots, flat, table.directions_begin, table.width, table.height, table.world_from_cam),
-            *(self._pixels.rgb, self._pixels.directions, _optional(depth_z_m, np.float32), table.rgb_begin),
+            *(slots, drawn.flat, places, table.directions_begin, table.width, table.height, table.world_from_cam),
+            *(all_rgb, self._pixels.directions, all_depth_z_m, table.rgb_begin),
             *(origins, directions, radii, rgb, pixels_xy, distance_m),
         )
         rays = RayBatch(
@@ -227,8 +256,28 @@ class PixelSampler:
             radii=torch.from_numpy(radii),
         )
         good = torch.ones(count, dtype=torch.bool) if valid is None else torch.from_numpy(valid)
-        distances = None if depth_z_m is None else torch.from_numpy(distance_m)
+        distances = None if self._pixels.depth_z_m is None else torch.from_numpy(distance_m)
         return PixelBatch(rays, torch.from_numpy(rgb), torch.from_numpy(pixels_xy), good, distances)
+
+
+@dataclass(frozen=True, slots=True)
+class _Drawn:
+    """Pixels that were chosen; their colours and depths too where they were resident, else these are None and empty."""
+
+    slots: np.ndarray  # [n] int64: rows of the table
+    flat: np.ndarray  # [n] int64: rows of the level's files
+    rgb: np.ndarray | None  # [n, 3] uint8
+    depth_z_m: np.ndarray  # [n] float32
+
+    @staticmethod
+    def empty(count: int, resident_with_depth: bool | None) -> "_Drawn":
+        """`resident_with_depth`: whether resident pixels have depths; None where they are not resident."""
+        return _Drawn(
+            slots=np.empty(count, np.int64),
+            flat=np.empty(count, np.int64),
+            rgb=None if resident_with_depth is None else np.empty((count, 3), np.uint8),
+            depth_z_m=np.empty(count if resident_with_depth else 0, np.float32),
+        )
 
 
 @dataclass(frozen=True, slots=True)

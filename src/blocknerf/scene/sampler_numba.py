@@ -81,7 +81,7 @@ def _is_central(pixel, width, height, central):
 
 
 @njit(cache=True)
-def _may_be_drawn(within, place, row, epoch, width, height, valid, tiles, central):
+def may_be_drawn(within, place, row, epoch, width, height, valid, tiles, central):
     """Pixel `within` of image `row`, `place` of all: neither masked, nor of another pass, nor off centre."""
     if len(valid) > 0 and valid[place] == 0:
         return False
@@ -105,7 +105,7 @@ def draw(counter, keys, epoch, filled, begin, rgb_begin, width, height, valid, t
         row = row_of(begin, pixel)
         within = pixel - begin[row]
         place = rgb_begin[row] + within
-        if _may_be_drawn(within, place, row, epoch, width, height, valid, tiles, central):
+        if may_be_drawn(within, place, row, epoch, width, height, valid, tiles, central):
             slots[filled] = row
             flat[filled] = place
             filled += 1
@@ -133,7 +133,7 @@ def draw_by_image(
                 break
             within = permute((first + offset) % size, row_keys, size, bits)
             place = rgb_begin[row] + within
-            if _may_be_drawn(within, place, row, epoch, width, height, valid, tiles, central):
+            if may_be_drawn(within, place, row, epoch, width, height, valid, tiles, central):
                 slots[filled] = row
                 flat[filled] = place
                 filled += 1
@@ -170,9 +170,11 @@ def draw_patches(key, first_patch, size, corners, rgb_begin, width, valid, slots
 
 @njit(cache=True)
 def gather_pixels(
-    slots, flat, directions_begin, width, height, world_from_cam, all_rgb, all_directions, all_depth_z_m, rgb_begin,
+    slots, flat, places, directions_begin, width, height, world_from_cam, all_rgb, all_directions, all_depth_z_m,
+    rgb_begin,
     origins, directions, radii, rgb, pixels_xy, distance_m,
 ):  # fmt: skip
+    """`places` are the rows of `all_rgb` and `all_depth_z_m` that hold the pixels `flat` of the level's files."""
     for ray in range(len(slots)):
         row = slots[ray]
         pixel = flat[ray] - rgb_begin[row]
@@ -186,7 +188,7 @@ def gather_pixels(
             directions[ray, axis] = (
                 pose[axis, 0] * direction[0] + pose[axis, 1] * direction[1] + pose[axis, 2] * direction[2]
             )
-            rgb[ray, axis] = all_rgb[flat[ray], axis] / np.float32(255)
+            rgb[ray, axis] = all_rgb[places[ray], axis] / np.float32(255)
         if len(all_depth_z_m) > 0:
             sees_forward = direction[2] > LEAST_COSINE
-            distance_m[ray] = all_depth_z_m[flat[ray]] / direction[2] if sees_forward else np.float32(0)
+            distance_m[ray] = all_depth_z_m[places[ray]] / direction[2] if sees_forward else np.float32(0)

@@ -1,6 +1,7 @@
 """What was captured: cameras, images with poses, sparse points. Every reader ends in one `Scene`."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -8,6 +9,11 @@ import numpy as np
 
 _POSE_DIGITS = 7
 """As many as float32, in which rays are cast, can tell apart."""
+
+_HASHED = 4096
+"""Images whose poses are rounded at a time."""
+_NO_ROWS = np.zeros(0, np.int64)
+_NO_ROWS.flags.writeable = False
 
 # Shapes of the numpy arrays below are in the comments beside them: these classes cross into numpy-only code.
 
@@ -35,7 +41,7 @@ class ImageRecord:
     mask_paths: tuple[Path, ...] = ()  # 0 = leave this pixel out; a pixel that any of them leaves out is left out
     exposure: float | None = None  # relative exposure (shutter s x ISO / 100 / f-number^2, or the data set's own)
     depth_path: Path | None = None  # depth along the optical axis (see scene/depth.py); None unless dataset.use_depth
-    point_rows: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))  # rows of Scene.points_world seen
+    point_rows: np.ndarray = field(default_factory=lambda: _NO_ROWS)  # rows of Scene.points_world seen
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +59,12 @@ class Scene:
     @property
     def centers_world(self) -> np.ndarray:
         """Camera centres [N, 3] in metres."""
-        return np.stack([image.world_from_cam[:, 3] for image in self.images])
+        return poses_of(self.images)[:, :, 3]
+
+
+def poses_of(images: Sequence[ImageRecord]) -> np.ndarray:
+    """world_from_cam of all of them, [N, 3, 4] float64."""
+    return np.concatenate([image.world_from_cam for image in images]).reshape(-1, 3, 4)
 
 
 def scene_hash(scene: Scene) -> str:
@@ -64,10 +75,12 @@ def scene_hash(scene: Scene) -> str:
     """
     digest = hashlib.sha256()
     scale = np.ones(4)
-    scale[3] = 2.0 ** np.frexp(np.abs(scene.centers_world).max())[1]  # a power of two divides without rounding
-    for image in scene.images:
-        digest.update(image.id.encode())
-        pose = np.round(image.world_from_cam / scale, _POSE_DIGITS) + 0.0  # + 0.0: minus zero becomes zero
-        digest.update(np.ascontiguousarray(pose, "<f8").tobytes())
-        digest.update(repr(scene.cameras[image.camera_key]).encode())
+    poses = poses_of(scene.images)
+    scale[3] = 2.0 ** np.frexp(np.abs(poses[:, :, 3]).max())[1]  # a power of two divides without rounding
+    cameras = {key: repr(camera).encode() for key, camera in scene.cameras.items()}
+    for first in range(0, len(poses), _HASHED):
+        rounded = np.round(poses[first : first + _HASHED] / scale, _POSE_DIGITS) + 0.0  # + 0.0: minus zero becomes zero
+        content = rounded.astype("<f8").tobytes()
+        for row, image in enumerate(scene.images[first : first + _HASHED]):
+            digest.update(image.id.encode() + content[row * 96 : row * 96 + 96] + cameras[image.camera_key])
     return digest.hexdigest()[:16]

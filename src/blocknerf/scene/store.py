@@ -45,6 +45,19 @@ class Level:
 
 
 @dataclass(frozen=True, slots=True)
+class LevelFiles:
+    """The files behind the arrays of a Level; None where there is none."""
+
+    rgb: Path
+    valid: Path | None
+    depth_z_m: Path | None
+
+    @property
+    def bytes_per_pixel(self) -> int:
+        return 3 + (self.valid is not None) + 4 * (self.depth_z_m is not None)
+
+
+@dataclass(frozen=True, slots=True)
 class _Layout:
     """Where everything stands in the files of one level."""
 
@@ -67,7 +80,7 @@ class ImageStore:
         self.records = {image.id: image for image in scene.images if image.name not in names_skipped}
         self.image_ids = tuple(self.records)
         self.skipped = tuple(skipped)
-        self._layouts = layouts
+        self._folder, self._layouts = folder, layouts
         self._levels = [_map_level(folder, number, layout) for number, layout in enumerate(layouts)]
 
     @classmethod
@@ -97,6 +110,16 @@ class ImageStore:
 
     def level(self, level: int = 0) -> Level:
         return self._levels[level]
+
+    def files(self, level: int = 0) -> LevelFiles:
+        """To be read in large pieces, where memory does not hold what `level` maps."""
+
+        def named(kind: str, array: np.ndarray | None) -> Path | None:
+            return None if array is None else self._folder / f"level_{level}.{kind}"
+
+        arrays = self._levels[level]
+        rgb = self._folder / f"level_{level}.rgb"
+        return LevelFiles(rgb, named("valid", arrays.valid), named("depth_z", arrays.depth_z_m))
 
     def longer_sides(self, image_ids: Iterable[str]) -> list[int]:
         """Of the largest of these images, in pixels, level by level."""

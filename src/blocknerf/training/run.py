@@ -11,7 +11,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from blocknerf.blocks.cost import estimate
+from blocknerf.blocks.cost import estimates
 from blocknerf.blocks.plan import BlockSpec, Plan, planned_split
 from blocknerf.blocks.surface import tiles_of_block
 from blocknerf.city.block_file import delete_block, has_block, read_block
@@ -92,7 +92,7 @@ def train_blocks(
     if together.is_first:
         todo = _to_update(run, wanted) if run.update else _still_to_do(run, wanted, resume, overwrite)
         store = open_store(run, progress=True)
-        write_manifest(run.output_dir, manifest_of(run.plan, run.config.block_manager))
+        write_manifest(run.output_dir, manifest_of(run.plan, run.config.block_manager, run.config.city))
         together.wait()
     else:
         together.wait()  # until the first has tidied up and decoded all photographs
@@ -105,7 +105,9 @@ def train_blocks(
     if jobs <= 1 or len(todo) <= 1:
         use_threads(available_cores(), run.config.block_nerf.worker)
         return _train_in_order(run, todo, store, report, group)
-    todo = longest_first(todo, lambda block: estimate(block, run.scene, run.config).minutes)
+    costs = zip(todo, estimates(todo, run.scene, run.config), strict=True)
+    minutes = {block.id: cost.minutes for block, cost in costs}
+    todo = longest_first(todo, lambda block: minutes[block.id])
     return _train_in_processes(run, todo, min(jobs, len(todo)), report)
 
 

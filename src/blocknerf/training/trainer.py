@@ -231,6 +231,7 @@ class BlockNeRFTrainer:
 
     def _sampler(self, level: int, stage: int) -> PixelSampler:
         dataset, seed = self.config.dataset, self.config.training.seed
+        budget_gb = self.config.training.ram_budget_gb
         return PixelSampler(
             *(self.store, self.image_ids, dataset.batch_size * self.group.size),
             seed if stage == 0 else derive_seed(seed, "stage", stage),
@@ -239,6 +240,7 @@ class BlockNeRFTrainer:
             patch_size=dataset.patch_size if self.config.needs_patches else 0,
             patch_share=dataset.patch_share,
             rays_per_image=dataset.num_rays_per_image,
+            budget_bytes=None if budget_gb is None else int(budget_gb * 1e9),
         )
 
     def _steps_per_epoch(self, sampler: PixelSampler) -> int:
@@ -251,6 +253,11 @@ class BlockNeRFTrainer:
         self.sampler = self._sampler(stage.level, number)
         self.steps_per_epoch = self._steps_per_epoch(self.sampler)
         self.model.learn(stage.config.components)
+        if self.sampler.resident_share < 1:
+            log.info(
+                "Block %s has more pixels than training.ram_budget_gb=%g; %.2g %% of them are in memory at a time.",
+                *(self.spec.id, self.config.training.ram_budget_gb, 100 * self.sampler.resident_share),
+            )
         if self.stages.enabled:
             log.info(
                 "Block %s, step %d: stage %r, images of up to %d pixels a side, learns %s.",
