@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Any, Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -17,6 +17,18 @@ MOST_CANDIDATES = 16_384
 """More cells than this are refused before anything is merged: merging asks each cell about every other one."""
 _MOST_BINS = 1024
 """Along either side of the table in which cells are looked up."""
+
+
+class _Bins(NamedTuple):
+    """What the kernels ask for of cells (see cells_numba)."""
+
+    centers_xy: np.ndarray
+    is_square: bool
+    low_xy: np.ndarray
+    width_m: float
+    counts: np.ndarray
+    begin: np.ndarray
+    members: np.ndarray
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +59,7 @@ class Cells:
         -1 and infinity where none is as near as `limit_m`.
         """
         cell, distance_m = np.empty(len(xy), np.int64), np.empty(len(xy))
-        arguments = (np.asarray(xy, np.float64), float(limit_m), *self._bins(), cell, distance_m)
-        nearest_cells(*arguments)
+        nearest_cells(np.asarray(xy, np.float64), float(limit_m), *self._bins(), cell, distance_m)
         return cell, distance_m
 
     def containing(self, xy: Float[np.ndarray, "n 2"]) -> Int[np.ndarray, " n"]:
@@ -57,15 +68,13 @@ class Cells:
 
     def within_reach(self, xy: Float[np.ndarray, "n 2"]) -> tuple[Int[np.ndarray, " pairs"], Int[np.ndarray, " pairs"]]:
         """(point, cell) of every point that lies in a cell with its overlap, point after point."""
-        arguments = (np.asarray(xy, np.float64), self.reach_m, *self._bins())
-        none = np.empty(0, np.int64)
-        number = cells_within(*(*arguments, none, none))
+        xy, bins, none = np.asarray(xy, np.float64), self._bins(), np.empty(0, np.int64)
+        number = cells_within(xy, self.reach_m, *bins, none, none)
         points, cells = np.empty(number, np.int64), np.empty(number, np.int64)
-        cells_within(*(*arguments, points, cells))
+        cells_within(xy, self.reach_m, *bins, points, cells)
         return points, cells
 
-    def _bins(self) -> tuple[Any, ...]:
-        """What the kernels ask for: centres, whether they are squares', and the table of bins."""
+    def _bins(self) -> _Bins:
         low_xy, high_xy = self.centers_xy.min(axis=0), self.centers_xy.max(axis=0)
         width_m = max(2 * self.half_edge_m, self.reach_m, float((high_xy - low_xy).max()) / _MOST_BINS)
         counts = np.floor((high_xy - low_xy) / width_m).astype(np.int64) + 1
@@ -74,7 +83,7 @@ class Cells:
         begin = np.concatenate([[0], np.cumsum(np.bincount(bins, minlength=counts.prod()))]).astype(np.int64)
         members = np.argsort(bins, kind="stable")
         centers_xy = np.ascontiguousarray(self.centers_xy, np.float64)
-        return centers_xy, self.shape == "square", low_xy, width_m, counts, begin, members
+        return _Bins(centers_xy, self.shape == "square", low_xy, width_m, counts, begin, members)
 
 
 def place_cells(

@@ -236,8 +236,9 @@ def _map_level(folder: Path, number: int, layout: _Layout) -> Level:
 def _content_hash(scene: Scene, downsample: int) -> str:
     """Over everything the files are made from: photographs (by id), cameras, masks, depth. Poses are not among it."""
     digest = hashlib.sha256(f"{STORE_VERSION} {downsample}".encode())
+    cameras = {key: f"{key} {camera}" for key, camera in scene.cameras.items()}
     for image in scene.images:
-        digest.update(f"{image.id} {image.camera_key} {scene.cameras[image.camera_key]}".encode())
+        digest.update(f"{image.id} {cameras[image.camera_key]}".encode())
         for path in image.mask_paths:
             digest.update(hashlib.sha256(path.read_bytes()).digest())
         if image.depth_path is not None:
