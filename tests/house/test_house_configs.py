@@ -130,6 +130,7 @@ SECTION_NAMES = {
     "validation": (),
     "logging": (),
     "output": (),
+    "city": (),
     "distributed": (),
 }
 """What the code calls a section, apart from the section's own name."""

@@ -7,7 +7,6 @@ from typing import Literal, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from blocknerf.blocks.cells_numba import cells_within, nearest_cells
 from blocknerf.blocks.ground import GroundFrame
 from blocknerf.core.config import BlockManagerConfig
 from blocknerf.core.errors import UserError
@@ -58,6 +57,8 @@ class Cells:
 
         -1 and infinity where none is as near as `limit_m`.
         """
+        from blocknerf.blocks.cells_numba import nearest_cells  # late: the command line's help needs no numba
+
         cell, distance_m = np.empty(len(xy), np.int64), np.empty(len(xy))
         nearest_cells(np.asarray(xy, np.float64), float(limit_m), *self._bins(), cell, distance_m)
         return cell, distance_m
@@ -68,6 +69,8 @@ class Cells:
 
     def within_reach(self, xy: Float[np.ndarray, "n 2"]) -> tuple[Int[np.ndarray, " pairs"], Int[np.ndarray, " pairs"]]:
         """(point, cell) of every point that lies in a cell with its overlap, point after point."""
+        from blocknerf.blocks.cells_numba import cells_within  # late, as above
+
         xy, bins, none = np.asarray(xy, np.float64), self._bins(), np.empty(0, np.int64)
         number = cells_within(xy, self.reach_m, *bins, none, none)
         points, cells = np.empty(number, np.int64), np.empty(number, np.int64)
