@@ -7,11 +7,11 @@ DEMO_SCENE := demo/scene/blocknerf_scene.json
 DEMO_CITY := demo/city
 DEMO_VIDEO := $(DEMO_CITY)/renders/city.mp4
 
-.PHONY: help .venv test demo bench format clean
+.PHONY: help .venv test demo bench bench-all format clean
 .DELETE_ON_ERROR:
 
 help: ## this list
-	@sed -nE 's/^([a-z.]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -nE 's/^([a-z.-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 
 .venv: .venv/.installed-dev ## the environment with everything that tests and the demo need
 
@@ -49,7 +49,10 @@ demo: $(DEMO_SCENE) ## a synthetic street, its blocks trained, composited, measu
 $(DEMO_SCENE): | .venv/.installed-demo
 	$(BIN)/blocknerf synth demo/scene --preset street
 
-bench: .venv/.installed-dev ## slow tests, real captures (BLOCKNERF_DATA=folder of captures), figures
+bench: .venv/.installed-dev ## minutes: kernels and a small training, as ratios to what is stored for this machine
+	$(BIN)/python -m benchmarks.short
+
+bench-all: .venv/.installed-dev ## hours: slow tests, real captures (BLOCKNERF_DATA=folder of captures), all figures
 	$(BIN)/pytest -m 'slow or real_data' || test $$? -eq 5
 	$(BIN)/python -m benchmarks.all
 
