@@ -8,6 +8,8 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from blocknerf.kernels import registry
+from blocknerf.kernels.hash_grid import hash_encode
+from blocknerf.kernels.proposal import proposal_density
 from blocknerf.kernels.registry import backend_for, kernels_for, use_backend
 from blocknerf.kernels.row_gradient import RowGradient
 
@@ -69,3 +71,27 @@ def test_marks_of_rows_stand_where_the_rows_do(on_cuda):
     gradient = RowGradient(torch.zeros(2, 8, 4, device="cuda:1"))
     assert str(gradient.seen.device) == "cuda:1"
     assert gradient.seen.shape == (2, 8)
+
+
+@pytest.mark.parametrize("kind", ["table", "grid"])
+def test_what_has_no_kernel_collects_gradients_of_rows_as_well(kind):
+    """The optimiser looks nowhere else: a table whose gradient went to `grad` would not learn."""
+    rng = torch.Generator().manual_seed(0)
+    points, edges = torch.rand(20, 3, generator=rng), torch.rand(20, 5, generator=rng).cumsum(-1)
+    collected = []
+    for backend in ("torch", "numba"):
+        learned = torch.rand((2, 64, 4) if kind == "table" else (5, 5, 5), generator=rng.manual_seed(1))
+        learned.requires_grad_()
+        gradient = RowGradient(torch.zeros(2, 64, 4) if kind == "table" else torch.zeros(1, 125, 1))
+        with use_backend(backend):
+            for _ in range(2):
+                if kind == "table":
+                    out = hash_encode(points, learned, torch.tensor([2, 9]), gradient)
+                else:
+                    out = proposal_density(points, points, edges, learned, gradient)
+                out.square().sum().backward()
+        assert learned.grad is None
+        collected.append(gradient)
+    twin, kernel = collected
+    assert torch.allclose(twin.values, kernel.values, rtol=1e-4, atol=1e-4)
+    assert torch.equal(twin.seen, kernel.seen)

@@ -184,12 +184,6 @@ def test_an_unknown_part_is_named():
         _config("mlp", "{decodr: cpu}")
 
 
-def test_tables_stay_with_their_kernels():
-    with pytest.raises(UserError, match="puts the encoder on 'cuda:0', but the tables"):
-        _config("hash", "{encoder: 0}")
-    assert _config("hash", "{encoder: cpu}").distributed.device_map == {"encoder": "cpu"}
-
-
 def test_numbers_are_cuda_devices_and_the_map_survives_a_file():
     config = _config("mlp", "{nerf_mlp: 1, decoder: cpu}")
     assert config.distributed.device_map == {"nerf_mlp": "cuda:1", "decoder": "cpu"}

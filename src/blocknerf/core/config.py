@@ -469,7 +469,8 @@ class DistributedConfig(Section):
     device_map: dict[FieldPart, str] = {}
     """On which devices parts of a block's field learn, as in {decoder: "cuda:1"}; a number N is cuda:N. Parts that are
     not named stay with the rays, on the processor: `encoder` of positions, `nerf_mlp` for density, `decoder` for
-    colour. With `hash` the encoder always stays."""
+    colour. With `hash` the whole block, rays and codes included, goes where its encoder goes: {encoder: 0} trains it on
+    cuda:0."""
     exchange_every: Count = 50
     """Steps between two exchanges of renders of shared rays, where neighbours learn side by side."""
 
@@ -543,16 +544,6 @@ class Config(Section):
             raise ValueError(
                 "the weights of all terms that compare a block with its photographs are zero; give "
                 "training.rgb_loss_weight (usually 1) or, with dataset.use_depth, training.depth_loss_weight"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _tables_stay_with_their_kernels(self) -> "Config":
-        where = self.distributed.device_map.get("encoder", "cpu")
-        if self.block_nerf.backbone == "hash" and where != "cpu":
-            raise ValueError(
-                f"distributed.device_map puts the encoder on {where!r}, but the tables of backbone hash stay on 'cpu', "
-                "where their kernels are; leave it out, or give backbone mlp"
             )
         return self
 

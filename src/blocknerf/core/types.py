@@ -4,11 +4,26 @@ Symbols: R rays, S samples along a ray, `t` a distance along the ray in metres (
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+
+Batch = TypeVar("Batch")
+
+
+def on_device(batch: Batch, device: torch.device) -> Batch:
+    """A dataclass of tensors, and of such dataclasses, with all of them on `device`; what is no tensor stays."""
+
+    def moved(value: Any) -> Any:
+        if isinstance(value, Tensor):
+            return value.to(device)
+        return on_device(value, device) if is_dataclass(value) else value
+
+    own: Any = batch
+    return replace(own, **{field.name: moved(getattr(own, field.name)) for field in fields(own)})
 
 
 @dataclass(frozen=True, slots=True)

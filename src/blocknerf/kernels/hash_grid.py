@@ -33,14 +33,14 @@ def hash_encode(
 ) -> Float[Tensor, "points encoding"]:
     """Features of `points` in [0, 1]^3, level after level.
 
-    With `gradient` given, a compiled kernel adds the table's gradient there instead of to `table.grad`. Points outside
-    the cube are moved to its border. Differentiable in the points by every implementation.
+    With `gradient` given, the table's gradient is added there instead of to `table.grad`. Points outside the cube are
+    moved to its border. Differentiable in the points by every implementation.
 
     Raises ValueError where the kernel, which checks nothing as it reads, does not fit the table: KERNEL_FEATURES to a
     row, and a number of rows that is a power of two.
     """
     if backend_for(table) == "torch":
-        return hash_encode_torch(points, table, resolutions)
+        return hash_encode_torch(points, table if gradient is None else gradient.collect(table), resolutions)
     _, rows, features = table.shape
     if features not in KERNEL_FEATURES or rows & (rows - 1):
         raise ValueError(f"The kernel wants 2^n rows of 2 or 4 features; the table has {rows} of {features}.")

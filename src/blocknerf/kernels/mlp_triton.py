@@ -39,8 +39,8 @@ def backward(
     launch(
         *(_backward_weights, (len(grad1), blocks(len(weight1), WIDTH)), *inputs),
         *(grad1, grad_bias1, grad2, grad_bias2, *sizes),
-        **tiles,
-        num_warps=8,  # four have too few registers for its sums
+        **tiles | {"POINTS": POINTS // 2},  # its sums take the registers of the other half
+        num_warps=8,
     )
 
 

@@ -23,11 +23,12 @@ def proposal_density(
 ) -> Float[Tensor, "rays samples"]:
     """Density (per block radius) at the middle of every interval, rays in block units. Differentiable in the grid.
 
-    With `gradient` given (one level, one feature, the cells in row-major order as rows), a compiled kernel adds the
-    grid's gradient there instead of to `grid.grad`.
+    With `gradient` given (one level, one feature, the cells in row-major order as rows), the grid's gradient is added
+    there instead of to `grid.grad`.
     """
     if backend_for(grid) == "torch":
-        return proposal_density_torch(origins, directions, edges, grid)
+        collected = grid if gradient is None else gradient.collect(grid)
+        return proposal_density_torch(origins, directions, edges, collected)
     return _ProposalDensity.apply(origins, directions, edges, grid, gradient)  # pyright: ignore[reportReturnType]
 
 

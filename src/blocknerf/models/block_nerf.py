@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from blocknerf.core.config import Config
 from blocknerf.core.errors import UserError
-from blocknerf.core.types import Exposures, FieldOutput, RayBatch, RenderOutput
+from blocknerf.core.types import Exposures, FieldOutput, RayBatch, RenderOutput, on_device
 from blocknerf.geometry import se3
 from blocknerf.models.appearance import AppearanceEmbedding
 from blocknerf.models.backbone import Backbone
@@ -20,6 +20,7 @@ from blocknerf.models.mlp_field import MLPField
 from blocknerf.models.poses import PoseRefinementNetwork, moved_rays
 from blocknerf.models.visibility import BEFORE_SURFACE, VisibilityNetwork
 from blocknerf.rendering.volume import CompositedRays, Spacing
+from blocknerf.runtime.devices import made_on
 
 LEAST_VISIBLE, LEAST_MET = 0.01, 1e-3
 """Added to what a block knows of a surface, so that one which no block knows is still shown by all."""
@@ -75,6 +76,11 @@ class BlockNeRF(nn.Module):
         if self.poses is not None:
             share = self.config.pose_refinement.coarse_to_fine_share
             self.field.show(progress / share if share > 0 else 1.0)
+
+    @property
+    def device(self) -> torch.device:
+        """Where its rays are computed; parts of its field may stand elsewhere."""
+        return self.center_world.device
 
     @property
     def device_type(self) -> str:
@@ -150,15 +156,20 @@ class BlockNeRF(nn.Module):
     def render(
         self, rays: RayBatch, code: Float[Tensor, " code"] | None = None, rays_at_once: int | None = None
     ) -> RenderOutput:
-        """Pixels of any number of rays, in chunks, without randomness. `code`: see `code_for`; none: the mean."""
+        """Pixels of any number of rays, in chunks, without randomness. `code`: see `code_for`; none: the mean.
+
+        Rays may lie anywhere; pixels lie where they do.
+        """
         code = self.code_for(None, None) if code is None else code
         rays_at_once = rays_at_once or self.field.rays_at_once
         parts = []
         for start in range(0, len(rays), rays_at_once):
-            chunk = rays[start : start + rays_at_once]
-            codes = None if code is None else code.expand(len(chunk), -1)
-            rgb, composited = self.composite(chunk, codes, None)
-            parts.append(RenderOutput(rgb, composited.opacity, composited.distance * self.radius_m))
+            chunk = on_device(rays[start : start + rays_at_once], self.device)
+            codes = None if code is None else code.to(self.device).expand(len(chunk), -1)
+            with made_on(self.device):
+                rgb, composited = self.composite(chunk, codes, None)
+            pixels = RenderOutput(rgb, composited.opacity, composited.distance * self.radius_m)
+            parts.append(on_device(pixels, rays.origins.device))
         return RenderOutput.concatenate(parts)
 
     @torch.no_grad()

@@ -92,7 +92,7 @@ class HashField(nn.Module):
         self.grid.show(share)
 
     def move(self, part: FieldPart, device: torch.device) -> None:
-        """The tables are the encoder, and stay where their kernels are."""
+        """The tables are the encoder, and stand where the whole block does (see `ModelParallelBlockNeRF`)."""
         if part != "encoder":
             (self.base if part == "nerf_mlp" else self.head).to(device)
 

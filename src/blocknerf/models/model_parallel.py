@@ -2,7 +2,7 @@
 
 import torch
 
-from blocknerf.core.config import Config
+from blocknerf.core.config import Config, FieldPart
 from blocknerf.core.errors import UserError
 from blocknerf.core.types import Exposures
 from blocknerf.models.block_nerf import BlockNeRF
@@ -11,8 +11,10 @@ from blocknerf.models.block_nerf import BlockNeRF
 class ModelParallelBlockNeRF(BlockNeRF):
     """A block whose parts stand where `distributed.device_map` puts them; activations travel between them.
 
-    Rays, samples and what is composited of them stay on the processor. Parameters begin, and are named, as those of a
-    `BlockNeRF`: a block file of one is a block file of the other. Raises UserError for a device that is not there.
+    Rays, samples and what is composited of them stay on the processor; but with backbone `hash`, where most of that is
+    done by kernels beside its tables, the whole block goes where its encoder goes. Parameters begin, and are named, as
+    those of a `BlockNeRF`: a block file of one is a block file of the other. Raises UserError for a device that is not
+    there.
     """
 
     def __init__(
@@ -26,8 +28,12 @@ class ModelParallelBlockNeRF(BlockNeRF):
         exposures: Exposures | None = None,
     ):
         super().__init__(config, center_world, radius_m, image_ids, drives, rng, exposures)
-        for part, name in config.distributed.device_map.items():
-            self.field.move(part, _device(part, name))
+        named = config.distributed.device_map.items()
+        places: dict[FieldPart, torch.device] = {part: _device(part, name) for part, name in named}
+        if config.block_nerf.backbone == "hash" and "encoder" in places:
+            self.to(places["encoder"])
+        for part, device in places.items():
+            self.field.move(part, device)
 
 
 def _device(part: str, name: str) -> torch.device:

@@ -55,8 +55,9 @@ class PoseRefinementNetwork(nn.Module):
 
     def place(self, centers_world: Float64[Tensor, "images 3"], radius_m: float) -> None:
         """Takes the camera centres of the training images; a turn counts in the gauge by how it moves at `radius_m`."""
-        counts = torch.bincount(self.slot_groups, minlength=len(self.groups)).double()
-        sums = torch.zeros(len(self.groups), 3, dtype=torch.float64).index_add(0, self.slot_groups, centers_world)
+        groups = self.slot_groups.cpu()
+        counts = torch.bincount(groups, minlength=len(self.groups)).double()
+        sums = torch.zeros(len(self.groups), 3, dtype=torch.float64).index_add(0, groups, centers_world)
         pivots = sums / counts[:, None]
         self.pivots_world.copy_(pivots)
         self.gauge.copy_(_common_motions(pivots - centers_world.mean(0), counts, radius_m))
@@ -85,12 +86,13 @@ class PoseRefinementNetwork(nn.Module):
         self.pivots_world = torch.cat([self.pivots_world, *(pivot[None] for pivot in pivots)])
         self.gauge = torch.cat([self.gauge, self.gauge.new_zeros(2, len(new), 6, 6)], 1)
         self.shares = nn.Parameter(torch.cat([self.shares, self.shares.new_zeros(len(new), 6)]))
-        self.slot_groups = torch.cat([self.slot_groups, torch.tensor([self.groups.index(key) for key in keys])])
+        groups = self.slot_groups.new_tensor([self.groups.index(key) for key in keys])
+        self.slot_groups = torch.cat([self.slot_groups, groups])
 
     def offsets(self) -> Float[Tensor, "groups 6"]:
         """Metres that each group moves by, and its rotation vector: without what is common, and bounded."""
         shares = self.network(self.features) if self.config.mode == "features" else self.shares
-        bounds = torch.tensor([self.config.max_translation] * 3 + [self.config.max_rotation] * 3)
+        bounds = shares.new_tensor([self.config.max_translation] * 3 + [self.config.max_rotation] * 3)
         free = _gauge_free(shares * bounds, self.gauge)
         return torch.cat(
             [_bounded(free[:, :3], self.config.max_translation), _bounded(free[:, 3:], self.config.max_rotation)], -1

@@ -98,7 +98,7 @@ class SightGrid(nn.Module):
         distances: Float[Tensor, " rays"],
     ) -> Float[Tensor, " rays"]:
         """Optical depth from the origins to `distances` along rays in block units."""
-        edges = (torch.linspace(0, 1, STEPS + 1) * distances[:, None]).contiguous()
+        edges = (torch.linspace(0, 1, STEPS + 1, device=distances.device) * distances[:, None]).contiguous()
         extinction = proposal_density(origins, directions, edges, self.log_extinction)
         return (extinction * edges.diff(dim=-1)).sum(-1)
 

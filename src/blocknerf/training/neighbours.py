@@ -17,8 +17,9 @@ from torch import Tensor
 from blocknerf.blocks.plan import BlockSpec
 from blocknerf.core.config import Config
 from blocknerf.core.seeds import derive_seed
-from blocknerf.core.types import RayBatch
+from blocknerf.core.types import RayBatch, on_device
 from blocknerf.models.block_nerf import BlockNeRF
+from blocknerf.runtime.devices import made_on
 from blocknerf.runtime.process_group import ProcessGroup
 from blocknerf.scene.sampler import PixelSampler
 from blocknerf.scene.store import ImageStore
@@ -166,8 +167,9 @@ def shown_by(model: BlockNeRF, rays: RayBatch) -> Float[Tensor, "rays 4"]:
     """Colour, and distance in metres, of rays of the block's own images as it sees them now."""
     parts = []
     for start in range(0, len(rays), model.field.rays_at_once):
-        rgb, composited = model(rays[start : start + model.field.rays_at_once])
-        parts.append(torch.cat([rgb, composited.distance[:, None] * model.radius_m], -1))
+        with made_on(model.device):
+            rgb, composited = model(on_device(rays[start : start + model.field.rays_at_once], model.device))
+        parts.append(torch.cat([rgb, composited.distance[:, None] * model.radius_m], -1).to(rays.origins))
     return torch.cat(parts)
 
 

@@ -31,5 +31,5 @@ def density_stencils(model: BlockNeRF, rng: torch.Generator | None) -> Float[Ten
         places = torch.cartesian_prod(side, side, side)
     else:
         places = torch.rand(PLACES_A_SIDE**3, 3, generator=rng)
-    points = ((2 * places - 1)[:, None] + STENCIL_STEP * _STEPS).to(model.center_world)
+    points = ((2 * places - 1)[:, None] + STENCIL_STEP * _STEPS.to(places)).to(model.center_world)
     return STENCIL_STEP * model.field.density_at(points.reshape(-1, 3)).reshape(-1, 7)

@@ -17,10 +17,11 @@ from blocknerf.core.config import Config
 from blocknerf.core.errors import UserError
 from blocknerf.core.logging import log
 from blocknerf.core.seeds import derive_seed, generator
-from blocknerf.core.types import Exposures
+from blocknerf.core.types import Exposures, on_device
 from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.models.model_parallel import ModelParallelBlockNeRF
 from blocknerf.rendering.colours import distance_colours
+from blocknerf.runtime.devices import made_on
 from blocknerf.runtime.process_group import ALONE, ProcessGroup
 from blocknerf.scene.sampler import PixelBatch, PixelSampler, Tiles
 from blocknerf.scene.store import ImageStore
@@ -277,7 +278,7 @@ class BlockNeRFTrainer:
         batch = batch.part(self.group.rank, self.group.size)
         self.model.take_samples(self.stages.stages[self.stage].config.num_samples)
         self.model.advance(self.fraction)
-        rng = self.rng if self.config.block_nerf.perturb_samples else None
+        rng = self._rng_of_step() if self.config.block_nerf.perturb_samples else None
         terms = self.memory.backward(batch, lambda part: self._loss_of(part, rng), rng)
         terms = self.exchange.add(terms)
         is_whole, norm = self.memory.gradients_are_finite(), 0.0
@@ -293,10 +294,20 @@ class BlockNeRFTrainer:
         self.recent_mse = mse if self.recent_mse is None else 0.98 * self.recent_mse + 0.02 * mse
         return terms, norm
 
+    def _rng_of_step(self) -> torch.Generator:
+        """What draws the step's samples. One of another device is seeded anew: a checkpoint then fits any device."""
+        if self.model.device.type == "cpu":
+            return self.rng
+        seed = int(torch.randint(2**62, (), generator=self.rng))
+        return torch.Generator(self.model.device).manual_seed(seed)
+
     def _loss_of(self, batch: PixelBatch, rng: torch.Generator | None) -> tuple[Tensor, dict[str, Tensor]]:
         share = len(batch.rays) / self.config.dataset.batch_size
         shared = [] if self.shown is None else self.shown.at(self.step, share)
-        total, terms = self.loss(self.model, batch, rng, shared)
+        device = self.model.device
+        batch, shared = on_device(batch, device), [on_device(each, device) for each in shared]
+        with made_on(device):
+            total, terms = self.loss(self.model, batch, rng, shared)
         if not bool(total.isfinite()):
             raise self._broken(batch, terms)
         return total, terms

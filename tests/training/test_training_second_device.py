@@ -1,0 +1,80 @@
+"""A block that learns on another device than the processor: every tensor of a step stands there."""
+
+import functools
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from blocknerf.kernels.registry import use_backend
+from blocknerf.training.trainer import BlockNeRFTrainer
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
+from room import write_room
+from second_device import SecondDevice, There
+from tiny_run import tiny_run, trainer_of
+
+EVERYTHING = (
+    "training.use_pose_refinement=true",
+    "training.regularization_weight=1e-6",
+    "training.rgb_ssim_share=0.1",
+    "dataset.batch_size=512",
+    "dataset.use_depth=true",
+)
+
+
+@pytest.fixture
+def plainly(monkeypatch):
+    """Twins of all kernels, an Adam that takes any tensor, and samples that are drawn alike on both devices."""
+    monkeypatch.setattr(torch.optim, "Adam", functools.partial(_plain_adam, torch.optim.Adam))
+    monkeypatch.setattr(BlockNeRFTrainer, "_rng_of_step", lambda trainer: trainer.rng)
+    with use_backend("torch"):
+        yield
+
+
+def _plain_adam(kind, groups, **settings):
+    return kind(groups, **settings | {"fused": False, "foreach": False})
+
+
+@pytest.mark.parametrize("overrides", [(), EVERYTHING])
+def test_steps_are_those_of_the_processor(tmp_path, plainly, overrides):
+    room = write_room(tmp_path / "room", depth=True)
+    ours = trainer_of(tiny_run(room, tmp_path / "here", *overrides))
+    with SecondDevice():
+        told = (*overrides, "distributed.device_map={encoder: meta}")
+        theirs = trainer_of(tiny_run(room, tmp_path / "there", *told))
+        for step in range(3):
+            terms, _ = ours._train_step()
+            others, _ = theirs._train_step()
+            for name, term in terms.items():
+                assert float(others[name]) == pytest.approx(float(term), rel=1e-5), (step, name)
+        theirs.save()
+        for name, parameter in theirs.model.named_parameters():
+            assert isinstance(parameter.data, There), name
+    mine = ours.model.state_dict()
+    assert float(mine["field.grid.table"].abs().max()) > 1e-3  # rows moved far from where they began
+    assert set(mine) == set(theirs.model.state_dict())
+    for name, tensor in theirs.model.state_dict().items():
+        assert torch.allclose(tensor.values, mine[name], rtol=1e-4, atol=1e-6), name
+
+
+def test_a_tensor_that_stayed_behind_is_noticed():
+    with SecondDevice():
+        there = torch.ones(3, device="meta")
+        assert (there + 1).cpu().tolist() == [2.0, 2.0, 2.0]
+        with pytest.raises(RuntimeError, match="not on the same device"):
+            there + torch.ones(3)
+
+
+def test_samples_of_another_device_follow_from_the_processors_generator(tmp_path, monkeypatch):
+    """So that a checkpoint holds no generator of a device, and the next step differs."""
+    trainer = trainer_of(tiny_run(write_room(tmp_path / "room"), tmp_path / "out"))
+    assert trainer._rng_of_step() is trainer.rng
+    state = trainer.rng.get_state()
+    monkeypatch.setattr(type(trainer.model), "device", torch.device("cuda"))
+    make = torch.Generator
+    monkeypatch.setattr(torch, "Generator", lambda device: make())
+    seeds = [trainer._rng_of_step().initial_seed() for _ in range(2)]
+    trainer.rng.set_state(state)
+    assert trainer._rng_of_step().initial_seed() == seeds[0] != seeds[1]
