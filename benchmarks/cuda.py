@@ -114,7 +114,7 @@ def cases(device: torch.device, points: int) -> Iterator[Case]:
 
 def encoding(device: torch.device, points: int, name: str, levels: int, features: int, rows: int) -> Iterator[Case]:
     """Of random points, which share nothing."""
-    places, table = torch.rand(points, 3, device=device), torch.rand(levels, rows, features, device=device)
+    places, table = torch.rand(3, points, device=device), torch.rand(levels, rows, features, device=device)
     resolutions = level_resolutions(levels, 16, 2048).to(device)
     encoded = torch.rand(levels * features, points, device=device)
     values, seen = torch.zeros_like(table), torch.zeros(levels, rows, dtype=torch.uint8, device=device)
@@ -149,7 +149,7 @@ def along_rays(device: torch.device, rays: int) -> Iterator[Case]:
     coarse_s = torch.linspace(0, 1, COARSE + 1, device=device).repeat(rays, 1)
     edges, coarse = random(rays, SAMPLES + 1).cumsum(-1), random(rays, COARSE + 1).cumsum(-1)
     density, weights, grad = random(rays, SAMPLES), random(rays, SAMPLES), random(rays, SAMPLES)
-    points, features, total = random(rays, SAMPLES, 3), random(CHANNELS, rays, SAMPLES), random(rays, CHANNELS)
+    points, features, total = random(3, rays, SAMPLES), random(CHANNELS, rays, SAMPLES), random(rays, CHANNELS)
     grid, histogram, losses = random(129, 129, 129), random(rays, COARSE), random(rays)
     grid_rows, seen = torch.zeros(grid.numel(), device=device), torch.zeros_like(grid, dtype=torch.uint8).view(-1)
     names = ("marching", "compositing", "intervals", "proposal")

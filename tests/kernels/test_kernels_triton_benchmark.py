@@ -10,8 +10,7 @@ import torch
 from blocknerf.kernels.registry import use_backend
 
 pytest.importorskip("triton", reason="triton is made for Linux alone")
-ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).parents[2]))
 from benchmarks.cuda import cases, training_step
 
 
@@ -32,6 +31,6 @@ def test_a_training_step_learns():
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is something to measure")
 def test_without_a_device_it_says_so():
     command = [sys.executable, "-m", "benchmarks.cuda"]
-    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    ran = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)
     assert ran.returncode == 2
     assert ran.stdout == "There is no CUDA device on this machine: nothing was measured.\n"
