@@ -350,7 +350,8 @@ class TrainingConfig(Section):
     use_pose_refinement: bool = False
     use_visibility_network: bool = True
     use_mixed_precision: bool = False
-    """Networks multiply in half precision: bfloat16 where the processor has it, float16 with a scaled loss on CUDA."""
+    """Networks multiply in half precision: float16 with a scaled loss on CUDA; bfloat16 on a processor that has it,
+    which the kernels of the hash backbone have no use for."""
     use_gradient_checkpointing: bool = False
     """Activations are computed again in backward instead of kept: a part of the memory, and more time."""
     memory_limit_gb: Positive | None = None

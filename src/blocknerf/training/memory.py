@@ -71,6 +71,13 @@ class MemoryOptimizer:
             model.half = half_precision(self.device_type)
             if model.half is None:
                 log.warning("This processor does not multiply bfloat16; training goes on in float32.")
+            elif model.half is torch.bfloat16 and model.config.block_nerf.worker == "numba":
+                # What is left to torch is too small: half precision there made a step 12 % longer (docs/results.md).
+                model.half = None
+                log.warning(
+                    "training.use_mixed_precision changes nothing for the hash backbone on a processor: its kernels are "
+                    "of float32."
+                )
         self.scale = LossScale() if model.half is torch.float16 else None
         self.parts = AdaptiveBatchSize(batch_size, config.memory_limit_gb)
 
