@@ -75,8 +75,8 @@ class MemoryOptimizer:
                 # What is left to torch is too small: half precision there made a step 12 % longer (docs/results.md).
                 model.half = None
                 log.warning(
-                    "training.use_mixed_precision changes nothing for the hash backbone on a processor: its kernels are "
-                    "of float32."
+                    "training.use_mixed_precision changes nothing for the hash backbone on a processor: its kernels "
+                    "are of float32."
                 )
         self.scale = LossScale() if model.half is torch.float16 else None
         self.parts = AdaptiveBatchSize(batch_size, config.memory_limit_gb)
