@@ -170,8 +170,8 @@ def measure_ceilings(repeats: int) -> Ceilings:
 
 
 def backward_of(output: Tensor, rng: torch.Generator) -> Callable[[], object]:
-    """Rows of tables get theirs in a RowGradient, as in training."""
-    cotangent = torch.randn(output.shape, generator=rng)
+    """Rows of tables get theirs in a RowGradient, and values lie as the kernels leave them, as in training."""
+    cotangent = torch.empty_like(output).normal_(generator=rng)
     return lambda: output.backward(cotangent, retain_graph=True)
 
 
@@ -188,7 +188,7 @@ def lines_of(points: Tensor, resolutions: Tensor, rows: int, features: int) -> i
 
 
 def encoding_parts(points: int, levels: int, features: int, log2_rows: int) -> list[Part]:
-    return _encoding(torch.rand(points, 3, generator=generator(0, "points")), levels, features, log2_rows)
+    return _encoding(torch.rand(3, points, generator=generator(0, "points")).t(), levels, features, log2_rows)
 
 
 def _encoding(points: Tensor, levels: int, features: int, log2_rows: int) -> list[Part]:
