@@ -1,4 +1,4 @@
-"""Every row of docs/results.md: the demo's city and the captures in the folder that BLOCKNERF_DATA names.
+"""Every row of docs/results.md and docs/performance.md: the demo's city and the captures in the folder that BLOCKNERF_DATA names.
 
 python -m benchmarks.all [OUT]
 """
@@ -43,6 +43,11 @@ def main() -> None:
         run([sys.executable, "-m", "benchmarks.poses", *hours, *each])
     for name in ("visibility", "blending"):
         run([sys.executable, "-m", f"benchmarks.{name}", str(street), str(out / "demo"), "--skip-training"])
+    run([sys.executable, "-m", "benchmarks.kernels"])
+    run([sys.executable, "-m", "benchmarks.jobs", str(street), str(out / "jobs")])
+    for name in ("planning", "ram_budget", "many_blocks"):
+        run([sys.executable, "-m", f"benchmarks.{name}", str(out / name)])
+    run([sys.executable, "-m", "benchmarks.planning", str(out / "paper"), "--cameras", "2800000", "--blocks", "35"])
     data = os.environ.get("BLOCKNERF_DATA")
     if data is None:
         print("BLOCKNERF_DATA names no folder of captures: only synthetic cities were measured.")
@@ -50,6 +55,7 @@ def main() -> None:
     for name, options in CAPTURES.items():
         capture(Path(data) / name, out / name, options)
     fox = str(Path(data) / "fox")
+    run([sys.executable, "-m", "benchmarks.speed", fox, str(out / "speed"), "--config", "configs/object.yaml"])
     run([sys.executable, "-m", "benchmarks.backbones", fox, str(out / "backbones")])
     run([sys.executable, "-m", "benchmarks.precision", fox, str(out / "precision")])
     small = ["dataset.image_downsample=8", "dataset.batch_size=256"]
