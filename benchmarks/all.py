@@ -1,4 +1,6 @@
-"""Every row of docs/results.md and docs/performance.md: the demo's city and the captures in the folder that BLOCKNERF_DATA names.
+"""Every row of docs/results.md and docs/performance.md.
+
+From the demo's city, and the captures in the folder that BLOCKNERF_DATA names.
 
 python -m benchmarks.all [OUT]
 """
