@@ -105,7 +105,8 @@ def main() -> None:
 
 def timed(run: Callable[[], object], repeats: int) -> list[float]:
     """Seconds, sorted; the first two calls compile and warm."""
-    run(), run()
+    for _ in range(2):
+        run()
     seconds = []
     for _ in range(repeats):
         begin = time.perf_counter()
