@@ -347,3 +347,36 @@ def test_coarse_rows_are_spread_over_a_picture():
     for coordinate, size in ((rows % 160, 160), (rows // 160, 120)):
         counts = torch.histc(coordinate.float() / size, bins=8, min=0, max=1)
         assert counts.min() > COARSE_RAYS / 8 / 2
+
+
+def test_other_rules_and_fewer_blocks_share_what_is_loaded(tmp_path):
+    loads = []
+
+    def load(block):
+        loads.append(block.meta["block_id"])
+        return PlainBlock(block)
+
+    city = City.open(make_city(tmp_path), load=load)
+    assert list(city.weights(at(20.0))) == ["a", "b"]
+    city.render(rays(), at(20.0))
+    nearest = city.under(replace(city.manifest, blending="nearest"), city.ids)
+    assert nearest.render(rays(), at(20.0)).rgb[0].tolist() == COLOURS["a"]
+    rest = city.under(city.manifest, ["b", "c"])
+    assert rest.render(rays(), at(0.0)).rgb[0].tolist() == COLOURS["b"]
+    assert rest.ids == ["b", "c"]
+    assert city.ids == ["a", "b", "c"]
+    assert loads == ["a", "b"]
+    with pytest.raises(UserError, match="keep one of a, b, c"):
+        city.under(city.manifest, [])
+
+
+def test_a_picture_in_parts_is_the_picture(tmp_path):
+    """Each part alone would judge by itself which blocks have seen enough of it."""
+    city = city_that_sees(tmp_path, a=0.9, b=0.1, c=0.9)
+    whole = city.layers(rays(6), at(25.0))
+    weights = city.seen_weights(rays(6), at(25.0))
+    parts = [city.layers(rays(6)[some], at(25.0), weights=weights) for some in (slice(0, 2), slice(2, 6))]
+    for layer, *pieces in zip(whole, *parts, strict=True):
+        assert {piece.block_id for piece in pieces} == {layer.block_id}
+        assert torch.equal(torch.cat([piece.picture.rgb for piece in pieces]), layer.picture.rgb)
+        assert torch.equal(torch.cat([piece.shares for piece in pieces]), layer.shares)

@@ -1,7 +1,7 @@
 """Many blocks, one picture: blocks are loaded when a camera needs them and kept within a memory budget."""
 
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -83,7 +83,7 @@ class City:
         self,
         manifest: Manifest,
         blocks: list["AvailableBlock"],
-        load: Load,
+        cache: "_BlockCache",
         alignment: Alignment,
     ):
         self.manifest = manifest
@@ -92,7 +92,7 @@ class City:
         self.drives = _count_drives(block.meta for block in blocks)
         self.anchors = torch.tensor([block.anchor_world for block in blocks], dtype=torch.float64)
         self._by_id = {block.id: block for block in blocks}
-        self._cache = _BlockCache(int(manifest.memory_budget_gb * 1e9), load)
+        self._cache = cache
 
     @staticmethod
     def open(out: Path, load: Load = load_block) -> "City":
@@ -121,7 +121,18 @@ class City:
                 "The %d blocks take %.3g GB; at most %.3g GB of them are loaded at a time (memory_budget_gb in %s).",
                 *(len(blocks), total_gb, manifest.memory_budget_gb, out / "city.json"),
             )
-        return City(manifest, blocks, load, _still_fitting(read_alignment(out), blocks))
+        cache = _BlockCache(int(manifest.memory_budget_gb * 1e9), load)
+        return City(manifest, blocks, cache, _still_fitting(read_alignment(out), blocks))
+
+    def under(self, rules: Manifest, block_ids: Collection[str]) -> "City":
+        """The same city, and the same loaded blocks, blended by other rules and from some of its blocks alone.
+
+        Raises UserError where none of its blocks is among `block_ids`.
+        """
+        blocks = [block for block in self.blocks if block.id in block_ids]
+        if not blocks:
+            raise UserError(f"All blocks are left out; keep one of {', '.join(self.ids)}.")
+        return City(rules, blocks, self._cache, self.alignment)
 
     @property
     def ids(self) -> list[str]:
@@ -171,13 +182,16 @@ class City:
         drive: str | None = None,
         only: str | None = None,
         codes: Mapping[str, Float[Tensor, " dim"] | None] | None = None,
+        weights: Mapping[str, float] | None = None,
     ) -> list["Layer"]:
         """The pictures that `render` blends, heaviest first; same arguments.
 
         `codes` by block id win over what `image_id` and `drive` say; a block that is not among them goes by those.
+        Where `rays` are a part of a picture, `weights` are what `seen_weights` gave for all of it.
         """
         drive, given = drive or self.main_drive, codes or {}
-        weights = self._without_blind(self.weights(camera_center), rays) if only is None else {only: 1.0}
+        if weights is None:
+            weights = self.seen_weights(rays, camera_center) if only is None else {only: 1.0}
         pictures = []
         for block_id in weights:
             model = self.model(block_id)
@@ -226,8 +240,9 @@ class City:
         """That block, loaded. Raises UserError for a block that the city does not have."""
         return self._cache.get(self._block(block_id))
 
-    def _without_blind(self, weights: dict[str, float], rays: RayBatch) -> dict[str, float]:
-        """Weights without the blocks that have seen too little of the picture (Block-NeRF, section 4.3.1)."""
+    def seen_weights(self, rays: RayBatch, camera_center: Float[Tensor, "3"]) -> dict[str, float]:
+        """`weights` without the blocks that have seen too little of the picture (Block-NeRF, section 4.3.1)."""
+        weights = self.weights(camera_center)
         if len(weights) == 1 or self.manifest.visibility_threshold == 0:
             return weights
         coarse = rays[coarse_rows(len(rays))]

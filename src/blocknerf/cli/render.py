@@ -54,7 +54,8 @@ def render(
     from rich.progress import track
 
     from blocknerf.city.city import City
-    from blocknerf.export.render import Look, render_views
+    from blocknerf.city.look import Look
+    from blocknerf.export.render import render_views
     from blocknerf.export.video import check_video, write_frames
     from blocknerf.runtime.threads import available_cores, use_threads
 

@@ -14,7 +14,7 @@ from blocknerf.core.errors import UserError
 from blocknerf.core.files import read_json
 from blocknerf.core.names import natural_order
 from blocknerf.core.types import RayBatch
-from blocknerf.export.spline import interpolate_poses
+from blocknerf.geometry.spline import interpolate_poses
 from blocknerf.scene.rays import camera_rays
 from blocknerf.scene.scene import Camera, ImageRecord
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from blocknerf.core.errors import UserError
-from blocknerf.export.spline import interpolate_poses, quaternions_of, rotations_of
+from blocknerf.geometry.spline import interpolate_poses, quaternions_of, rotations_of
 
 
 def random_rotations(count: int) -> np.ndarray:
