@@ -22,7 +22,7 @@ from blocknerf.blocks.map import draw_map
 from blocknerf.blocks.plan import read_plan, write_plan
 from blocknerf.blocks.planner import make_plan
 from blocknerf.core.config import BlockManagerConfig, Config
-from blocknerf.scene.scene import Camera, ImageRecord, Scene, scene_hash
+from blocknerf.scene.scene import Camera, ImageRecord, Scene
 
 RIG = 12
 STREET_M = 25.0
@@ -49,7 +49,6 @@ def main() -> None:
         seconds[name] = round(time.perf_counter() - begin, 2)
         return result
 
-    timed("hash_s", lambda: scene_hash(scene))
     plan = timed("plan_s", lambda: make_plan(scene, config))
     timed("write_s", lambda: write_plan(arguments.out / "plan.json", plan))
     timed("map_s", lambda: draw_map(arguments.out / "map.png", plan, scene))

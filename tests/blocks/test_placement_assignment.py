@@ -178,7 +178,8 @@ def test_frusta_stand_where_a_loop_puts_them_and_images_with_points_see_those():
     depths_m = typical_distances_m(scene, mixed, frame, poses, 10.0)
     rays = frustum_directions(scene.cameras["c"])
     found = {}
-    for images, begin, places_xy in sights.in_parts():
+    for images in sights.parts():
+        begin, places_xy = sights.of_each(images)
         found |= {int(image): places_xy[a:b] for image, a, b in zip(images, begin[:-1], begin[1:], strict=True)}
     for i, image in enumerate(mixed):
         places = poses[i, :, 3] + depths_m[i] * rays @ poses[i, :, :3].T

@@ -14,7 +14,7 @@ def names(folder: Path) -> list[str]:
 
 
 def test_what_is_written_comes_back_and_nothing_else_stays(tmp_path):
-    value = {"b": [1, 2.5, None], "a": {"ü": "ß"}}
+    value = {"b": [1, 2.5, None], "a": {"ü": "ß"}, "rows": [[1, 2], [], {}, [{"deep": [True]}, "x"]], "none": {}}
     write_json(tmp_path / "deep" / "value.json", value)
     assert read_json(tmp_path / "deep" / "value.json", "value") == value
     assert names(tmp_path / "deep") == ["value.json"]
@@ -25,6 +25,18 @@ def test_the_same_value_gives_the_same_bytes_ending_in_a_newline(tmp_path):
         write_json(tmp_path / name, {"x": 0.1, "y": [1, 2]})
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
     assert (tmp_path / "one").read_bytes().endswith(b"}\n")
+
+
+def test_a_flat_list_stands_on_one_line(tmp_path):
+    write_json(tmp_path / "value", {"pose": [[1, 2], [3, 4]], "ids": ["a", "b"]})
+    assert (tmp_path / "value").read_text() == """{
+  "pose": [
+    [1, 2],
+    [3, 4]
+  ],
+  "ids": ["a", "b"]
+}
+"""
 
 
 def test_a_writer_that_fails_halfway_leaves_the_old_file(tmp_path):

@@ -1,5 +1,6 @@
 """Which block is given which images: by where the camera stands, and by what it sees. Small blocks merge."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,6 +9,7 @@ from jaxtyping import Bool, Float, Int
 from blocknerf.blocks.cells_numba import tally
 from blocknerf.blocks.placement import Cells
 from blocknerf.blocks.sights import Sights
+from blocknerf.runtime.threads import available_cores
 
 SHARE_SEEN = 0.25
 """An image from outside belongs to a block when at least this share of what it sees lies in the block's cells."""
@@ -79,13 +81,18 @@ def gather_claims(
 
 def _shares_seen(cells: Cells, sights: Sights) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(images, cells, shares of what the image sees that lie in the cell), where that is anything."""
-    found = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))]
-    for images, begin, places_xy in sights.in_parts():
+
+    def of_part(part: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        begin, places_xy = sights.of_each(part)
         here = cells.containing(places_xy)
         rows, seen, numbers = (np.empty(len(here), np.int64) for _ in range(3))
         count = tally(here, begin, rows, seen, numbers)
         rows = rows[:count]
-        found.append((images[rows], seen[:count].copy(), numbers[:count] / np.diff(begin)[rows]))
+        return part[rows], seen[:count].copy(), numbers[:count] / np.diff(begin)[rows]
+
+    nothing = (np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))
+    with ThreadPoolExecutor(available_cores()) as threads:
+        found = [nothing, *threads.map(of_part, sights.parts())]
     images, seen, shares = (np.concatenate(parts) for parts in zip(*found, strict=True))
     return images, seen, shares
 

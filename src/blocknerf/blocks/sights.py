@@ -1,6 +1,6 @@
 """What every image sees of the ground: its sparse points, or where rays of a coarse pixel grid come to rest."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -70,19 +70,21 @@ class Sights:
         shown = self.frusta.places(images[numbers == 0], low_xy, high_xy)
         return np.concatenate([points, shown]) if len(points) else shown
 
-    def in_parts(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """(images, begin, xy): images[i] sees the places xy[begin[i] : begin[i + 1]] on the ground."""
+    def parts(self) -> list[np.ndarray]:
+        """The images that see anything, some at a time."""
         numbers = np.diff(self.begin)
-        with_points, without = np.flatnonzero(numbers), np.flatnonzero(numbers == 0)
-        for first in range(0, len(with_points), _PART):
-            images = with_points[first : first + _PART]
-            seen = self.seen[_ranges(self.begin[images], numbers[images])]
-            yield images, running(numbers[images]), self.points[seen, :2]
-        if self.frusta is None:
-            return
-        for first in range(0, len(without), _PART):
-            images = without[first : first + _PART]
-            yield images, running(self.frusta.numbers(images)), self.frusta.places(images)[:, :2]
+        kinds = [np.flatnonzero(numbers)] + ([np.flatnonzero(numbers == 0)] if self.frusta else [])
+        return [images[first : first + _PART] for images in kinds for first in range(0, len(images), _PART)]
+
+    def of_each(
+        self, images: Int[np.ndarray, " some"]
+    ) -> tuple[Int[np.ndarray, " ends"], Float[np.ndarray, "places 2"]]:
+        """(begin, xy) of one of `parts`: images[i] sees the places xy[begin[i] : begin[i + 1]] on the ground."""
+        numbers = np.diff(self.begin)[images]
+        if self.frusta is None or numbers.all():
+            seen = self.seen[_ranges(self.begin[images], numbers)]
+            return running(numbers), self.points[seen, :2]
+        return running(self.frusta.numbers(images)), self.frusta.places(images)[:, :2]
 
 
 def gather_sights(

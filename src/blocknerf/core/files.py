@@ -4,7 +4,7 @@ import contextlib
 import itertools
 import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -48,10 +48,26 @@ def _write(path: Path, pieces: Iterable[bytes]) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes JSON with sorted structure as given, two-space indent, and a final newline, piece by piece."""
-    pieces = json.JSONEncoder(indent=2, allow_nan=False).iterencode(value)
-    content = itertools.chain((piece.encode() for piece in pieces), (b"\n",))
+    """Writes JSON in the order given, two-space indent, a flat list on one line, a final newline, piece by piece."""
+    content = itertools.chain((piece.encode() for piece in _json_pieces(value, "\n")), (b"\n",))
     write_atomically(path, lambda temporary: _write(temporary, content))
+
+
+def _json_pieces(value: Any, newline: str) -> Iterator[str]:
+    """`newline` is a line break and the indent of what holds the value."""
+    deeper = newline + "  "
+    if isinstance(value, dict) and value:
+        for number, (key, item) in enumerate(value.items()):
+            yield ("," if number else "{") + deeper + json.dumps(str(key)) + ": "
+            yield from _json_pieces(item, deeper)
+        yield newline + "}"
+    elif isinstance(value, list | tuple) and any(isinstance(item, dict | list | tuple) for item in value):
+        for number, item in enumerate(value):
+            yield ("," if number else "[") + deeper
+            yield from _json_pieces(item, deeper)
+        yield newline + "]"
+    else:
+        yield json.dumps(value, allow_nan=False)
 
 
 def read_json(path: Path, what: str) -> Any:

@@ -1,6 +1,7 @@
 """What was captured: cameras, images with poses, sparse points. Every reader ends in one `Scene`."""
 
 import hashlib
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -81,6 +82,9 @@ def scene_hash(scene: Scene) -> str:
     for first in range(0, len(poses), _HASHED):
         rounded = np.round(poses[first : first + _HASHED] / scale, _POSE_DIGITS) + 0.0  # + 0.0: minus zero becomes zero
         content = rounded.astype("<f8").tobytes()
-        for row, image in enumerate(scene.images[first : first + _HASHED]):
-            digest.update(image.id.encode() + content[row * 96 : row * 96 + 96] + cameras[image.camera_key])
+        some = enumerate(scene.images[first : first + _HASHED])
+        pieces = [
+            (image.id.encode(), content[row * 96 : row * 96 + 96], cameras[image.camera_key]) for row, image in some
+        ]
+        digest.update(b"".join(itertools.chain.from_iterable(pieces)))
     return digest.hexdigest()[:16]
