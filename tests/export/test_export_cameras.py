@@ -12,7 +12,7 @@ from blocknerf.blocks.output import load_output, open_scene, plan_scene
 from blocknerf.city.block_file import BlockFile, write_block
 from blocknerf.city.city import City
 from blocknerf.city.manifest import block_folder, manifest_of, write_manifest
-from blocknerf.cli.export import export
+from blocknerf.cli.export_cameras import export_cameras
 from blocknerf.cli.main import main
 from blocknerf.core.config import DatasetConfig, load_config
 from blocknerf.core.errors import UserError
@@ -157,12 +157,12 @@ def test_a_lens_that_transforms_json_cannot_hold_is_named(city, tmp_path):
 
 def test_the_command(city, capsys):
     out, _ = city
-    main(["export", str(out), "cameras"])
+    main(["export", "cameras", str(out)])
     assert (out / "cameras" / "sparse" / "0" / "images.txt").is_file()
-    export(out, "cameras", format="transforms", to=out / "elsewhere")
+    export_cameras(out, format="transforms", to=out / "elsewhere")
     assert (out / "elsewhere" / "transforms.json").is_file()
     with pytest.raises(UserError, match="no trained block '999'"):
-        export(out, "cameras", block="999")
+        export_cameras(out, block="999")
 
 
 def test_a_city_without_refinement_says_how_to_get_it(room, tmp_path):

@@ -1,42 +1,17 @@
-"""`blocknerf export`: what was learned, for other programs."""
+"""`blocknerf export WHAT OUT`: what was learned, for other programs; each WHAT in a file of its own."""
 
-from pathlib import Path
-from typing import Literal
+from typing import Annotated
 
 import tyro
+from tyro.conf import subcommand
 
-from blocknerf.core.logging import console
+from blocknerf.cli.export_cameras import export_cameras
+
+What = Annotated[None, subcommand("cameras", constructor=export_cameras)] | Annotated[None, tyro.conf.Suppress]
 
 
-def export(
-    out: tyro.conf.Positional[Path],
-    what: tyro.conf.Positional[Literal["cameras"]],
-    format: Literal["colmap", "transforms"] = "colmap",
-    to: Path | None = None,
-    block: str | None = None,
-    data_root: Path | None = None,
-) -> None:
-    """Writes the camera poses as training refined them: a COLMAP text model, or transforms.json.
+def export(what: Annotated[What, tyro.conf.arg(name="")]) -> None:
+    """Writes what was learned in files of other programs. `blocknerf export WHAT --help` tells of each.
 
-    An image that several blocks refined gets the mean of what they say, weighted by how near they stand. Images of
-    drives that no block trained on are left out.
-
-    Example: blocknerf export out cameras --format transforms
-
-    Args:
-        out: Output folder of `blocknerf train` with training.use_pose_refinement.
-        what: What to export.
-        format: colmap writes sparse/0, transforms writes transforms.json.
-        to: Folder to write into; none: cameras in the output folder.
-        block: Id of a block whose poses are wanted alone.
-        data_root: Where the scene lies now, if it has moved since training.
+    Example: blocknerf export cameras out --format transforms
     """
-    from blocknerf.blocks.output import load_output, open_scene
-    from blocknerf.city.city import City
-    from blocknerf.export.cameras import refined_poses, write_cameras
-
-    config, _ = load_output(out)
-    scene = open_scene(out, config, data_root)
-    poses = refined_poses(City.open(out), scene, block)
-    path = write_cameras(to or out / "cameras", scene, poses, format)
-    console.print(f"Cameras: {path} ({len(poses)} images)", soft_wrap=True, highlight=False, markup=False)

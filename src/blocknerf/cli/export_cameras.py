@@ -1,0 +1,40 @@
+"""`blocknerf export cameras`: the poses of the cameras, for other programs."""
+
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+from blocknerf.core.logging import console
+
+
+def export_cameras(
+    out: tyro.conf.Positional[Path],
+    format: Literal["colmap", "transforms"] = "colmap",
+    to: Path | None = None,
+    block: str | None = None,
+    data_root: Path | None = None,
+) -> None:
+    """Writes the camera poses as training refined them: a COLMAP text model, or transforms.json.
+
+    An image that several blocks refined gets the mean of what they say, weighted by how near they stand. Images of
+    drives that no block trained on are left out.
+
+    Example: blocknerf export cameras out --format transforms
+
+    Args:
+        out: Output folder of `blocknerf train` with training.use_pose_refinement.
+        format: colmap writes sparse/0, transforms writes transforms.json.
+        to: Folder to write into; none: cameras in the output folder.
+        block: Id of a block whose poses are wanted alone.
+        data_root: Where the scene lies now, if it has moved since training.
+    """
+    from blocknerf.blocks.output import load_output, open_scene
+    from blocknerf.city.city import City
+    from blocknerf.export.cameras import refined_poses, write_cameras
+
+    config, _ = load_output(out)
+    scene = open_scene(out, config, data_root)
+    poses = refined_poses(City.open(out), scene, block)
+    path = write_cameras(to or out / "cameras", scene, poses, format)
+    console.print(f"Cameras: {path} ({len(poses)} images)", soft_wrap=True, highlight=False, markup=False)
