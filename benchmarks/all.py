@@ -46,6 +46,7 @@ def main() -> None:
     for name in ("visibility", "blending"):
         run([sys.executable, "-m", f"benchmarks.{name}", str(street), str(out / "demo"), "--skip-training"])
     run([sys.executable, "-m", "benchmarks.kernels"])
+    run([sys.executable, "-m", "benchmarks.block_scenes", str(out / "demo"), str(out / "block_scenes")])
     run([sys.executable, "-m", "benchmarks.jobs", str(street), str(out / "jobs")])
     for name in ("planning", "ram_budget", "many_blocks"):
         run([sys.executable, "-m", f"benchmarks.{name}", str(out / name)])

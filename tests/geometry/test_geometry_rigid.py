@@ -92,3 +92,10 @@ def test_single_precision_is_good_for_small_turns(angle):
     vectors = angle * _axes(50)
     error = so3.exp(vectors.float()).double() - so3.exp(vectors)
     assert float(error.abs().max()) < 2e-7
+
+
+def test_quaternions_of_any_length_give_their_rotations_back():
+    rotations = so3.exp(2.9 * _axes(50))
+    quaternions = so3.to_quaternion(rotations)
+    for scale in (1.0, -0.3, 40.0):
+        assert torch.allclose(so3.from_quaternion(scale * quaternions), rotations, atol=1e-13)

@@ -5,9 +5,13 @@ from typing import Annotated
 import tyro
 from tyro.conf import subcommand
 
+from blocknerf.cli.export_blocks import export_blocks
 from blocknerf.cli.export_cameras import export_cameras
 
-What = Annotated[None, subcommand("cameras", constructor=export_cameras)] | Annotated[None, tyro.conf.Suppress]
+What = (
+    Annotated[None, subcommand("cameras", constructor=export_cameras)]
+    | Annotated[None, subcommand("blocks", constructor=export_blocks)]
+)
 
 
 def export(what: Annotated[What, tyro.conf.arg(name="")]) -> None:

@@ -16,6 +16,7 @@ def main(arguments: list[str] | None = None) -> None:
     from blocknerf.cli.export import export
     from blocknerf.cli.inspect import inspect
     from blocknerf.cli.masks import masks
+    from blocknerf.cli.merge import merge
     from blocknerf.cli.plan import plan
     from blocknerf.cli.render import render
     from blocknerf.cli.synth import synth
@@ -23,7 +24,8 @@ def main(arguments: list[str] | None = None) -> None:
 
     commands = {
         "synth": synth, "masks": masks, "plan": plan, "train": train, "align": align, "render": render,
-        "evaluate": evaluate, "inspect": inspect, "export": export, "config": config,
+        "evaluate": evaluate, "inspect": inspect, "export": export, "merge": merge,
+        "config": config,
     }  # fmt: skip
     run(
         lambda: tyro.extras.subcommand_cli_from_dict(

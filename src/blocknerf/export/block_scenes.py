@@ -1,0 +1,191 @@
+"""Every block of a plan as a COLMAP scene of its own, for any splat trainer; `blocknerf merge` joins what they make.
+
+FOLDER/plan.json   the plan         FOLDER/<id>/block.json        bounds, borders, overlap
+                                    FOLDER/<id>/images, masks     photographs under their names
+                                    FOLDER/<id>/sparse/0          cameras, poses, points with tracks, as text
+"""
+
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Bool, Int
+from PIL import Image
+
+from blocknerf.blocks.plan import BlockSpec, Plan, read_plan, write_plan
+from blocknerf.core.errors import UserError
+from blocknerf.core.files import write_atomically, write_json
+from blocknerf.core.logging import log
+from blocknerf.export.territories import Territories
+from blocknerf.scene.colmap_writer import ModelImage, ModelPoints, write_colmap
+from blocknerf.scene.photographs import read_masks
+from blocknerf.scene.rays import pixels_of
+from blocknerf.scene.scene import ImageRecord, Scene
+
+BLOCK_VERSION = 1
+_PINHOLE = ("PINHOLE", "SIMPLE_PINHOLE")
+
+
+@dataclass(frozen=True, slots=True)
+class BlockScene:
+    """What was written of a block: `points` in all, of them `own` in its own territory."""
+
+    id: str
+    folder: Path
+    images: int
+    points: int
+    own: int
+
+
+def write_block_scenes(
+    folder: Path, scene: Scene, plan: Plan, photographs: Literal["copy", "link"] = "copy", with_test: bool = False
+) -> Iterator[BlockScene]:
+    """Writes block after block; test images stay behind unless `with_test`.
+
+    Raises UserError when the folder holds something else than blocks of this scene.
+    """
+    _require_ours(folder, plan)
+    lenses = {camera.model for camera in scene.cameras.values()} - set(_PINHOLE)
+    if lenses:
+        log.warning(
+            "Cameras are %s: trainers that know pinhole cameras alone want each block undistorted first (`colmap "
+            "image_undistorter --image_path BLOCK/images --input_path BLOCK/sparse/0 --output_path NEW`).",
+            ", ".join(sorted(lenses)),
+        )
+    territories = Territories.of(plan)
+    owners = territories.owners(scene.points_world)
+    write_plan(folder / "plan.json", plan)
+    seen = {block.id: _seen_points(scene, _images_of(scene, block, with_test)) for block in plan.blocks}
+    for number, block_id in enumerate(territories.ids):
+        block, own = plan.block(block_id), owners == number
+        images = _images_of(scene, block, with_test)
+        rows = np.flatnonzero(seen[block_id] | own)
+        place = folder / block_id
+        _write_photographs(place, images, photographs)
+        _write_model(place / "sparse" / "0", scene, images, rows)
+        figures = _figures(territories, number, plan, seen) | {"points": len(rows), "own_points": int(own.sum())}
+        write_json(place / "block.json", _description(block, plan, territories, images, scene) | figures)
+        yield BlockScene(block_id, place, len(images), len(rows), int(own.sum()))
+
+
+def _require_ours(folder: Path, plan: Plan) -> None:
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    if not (folder / "plan.json").is_file() or read_plan(folder / "plan.json").scene_hash != plan.scene_hash:
+        raise UserError(f"{folder} holds something else than blocks of this scene. Give a new folder.")
+
+
+def _images_of(scene: Scene, block: BlockSpec, with_test: bool) -> list[ImageRecord]:
+    wanted = set(block.train_images) | (set(block.test_images) if with_test else set())
+    return [image for image in scene.images if image.id in wanted]
+
+
+def _seen_points(scene: Scene, images: list[ImageRecord]) -> Bool[np.ndarray, " points"]:
+    seen = np.zeros(len(scene.points_world), bool)
+    for image in images:
+        seen[image.point_rows] = True
+    return seen
+
+
+def _write_model(folder: Path, scene: Scene, images: list[ImageRecord], rows: Int[np.ndarray, " points"]) -> None:
+    """Observations stand where points project: readers keep which points an image sees, not its keypoints."""
+    number_of = np.full(len(scene.points_world), -1)
+    number_of[rows] = np.arange(len(rows))
+    points = scene.points_world[rows].astype(np.float32)
+    tracks: list[list[tuple[int, int]]] = [[] for _ in rows]
+    listed = []
+    for i, image in enumerate(images):
+        pixels_xy = _projections(scene, image)
+        inside = np.isfinite(pixels_xy).all(axis=1)
+        numbers = number_of[image.point_rows[inside]]
+        observed = [(x, y, n) for (x, y), n in zip(pixels_xy[inside].tolist(), numbers.tolist(), strict=True)]
+        for place, (_, _, n) in enumerate(observed):
+            tracks[n].append((i, place))
+        listed.append(ModelImage(image.name, image.camera_key, image.world_from_cam, observed))
+    used = {image.camera_key for image in images}
+    cameras = {key: camera for key, camera in scene.cameras.items() if key in used}
+    write_colmap(folder, cameras, listed, ModelPoints(points, scene.points_rgb[rows], tracks))
+
+
+def _projections(scene: Scene, image: ImageRecord) -> np.ndarray:
+    """[k, 2] pixels of the points that the image sees; NaN where one does not fall into it."""
+    camera = scene.cameras[image.camera_key]
+    points_cam = (scene.points_world[image.point_rows] - image.world_from_cam[:, 3]) @ image.world_from_cam[:, :3]
+    pixels_xy = pixels_of(camera, points_cam).reshape(-1, 2)
+    with np.errstate(invalid="ignore"):
+        outside = np.any((pixels_xy < 0) | (pixels_xy > (camera.width, camera.height)), axis=1)
+    return np.where(outside[:, None], np.nan, pixels_xy)
+
+
+def _write_photographs(folder: Path, images: list[ImageRecord], how: Literal["copy", "link"]) -> None:
+    """The photographs, and one mask for each that has any (0: leave this pixel out)."""
+    for image in images:
+        _put(image.path, folder / "images" / image.name, how)
+        if image.mask_paths:
+            with Image.open(image.path) as photograph:
+                kept = read_masks(image.mask_paths, photograph.size)
+            pixels = Image.fromarray(np.asarray(kept).astype(np.uint8) * 255)
+            mask = folder / "masks" / f"{image.name}.png"
+            write_atomically(mask, lambda temporary, pixels=pixels: pixels.save(temporary, format="PNG"))
+
+
+def _put(source: Path, target: Path, how: Literal["copy", "link"]) -> None:
+    if target.is_symlink() or target.exists():
+        same = target.is_symlink() == (how == "link") and target.stat().st_size == source.stat().st_size
+        if same:
+            return
+        target.unlink()
+    if how == "copy":
+        write_atomically(target, lambda temporary: _copy(source, temporary))
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    os.symlink(source.resolve(), target)
+
+
+def _copy(source: Path, target: Path) -> None:
+    shutil.copyfile(source, target)
+
+
+def _description(
+    block: BlockSpec, plan: Plan, territories: Territories, images: list[ImageRecord], scene: Scene
+) -> dict[str, Any]:
+    center, test = np.array(block.center_world), set(block.test_images)
+    return {
+        "version": BLOCK_VERSION,
+        "id": block.id,
+        "scene_hash": plan.scene_hash,
+        "center_world": block.center_world,
+        "radius_m": block.radius_m,
+        "bounds_world": [(center - block.radius_m).tolist(), (center + block.radius_m).tolist()],
+        "ground": {"origin_world": territories.layout.origin_world, "axes_world": territories.layout.axes_world},
+        "cells_xy": block.cells_xy,
+        "cell_half_edge_m": territories.layout.cell_half_edge_m,
+        "cell_reach_m": territories.layout.cell_reach_m,
+        "overlap_m": territories.layout.cell_reach_m - territories.layout.cell_half_edge_m,
+        "images": len(images),
+        "test_images": [image.name for image in images if image.id in test],
+        "drives": sorted({image.drive for image in images}),
+    }
+
+
+def _figures(
+    territories: Territories, number: int, plan: Plan, seen: dict[str, Bool[np.ndarray, " points"]]
+) -> dict[str, Any]:
+    """Of every neighbour the border half-way to it, and what the two share."""
+    block = plan.block(territories.ids[number])
+    borders = {}
+    for other, middle, normal in territories.borders(number):
+        name = territories.ids[other]
+        if name not in block.neighbours:
+            continue
+        borders[name] = {
+            "point_world": middle.tolist(),
+            "normal_world": normal.tolist(),
+            "shared_images": len(set(block.train_images) & set(plan.block(name).train_images)),
+            "shared_points": int((seen[block.id] & seen[name]).sum()),
+        }
+    return {"borders": borders}

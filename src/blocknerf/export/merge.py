@@ -1,0 +1,165 @@
+"""Splats of blocks that were trained apart become one city: each block gives what lies in its own territory."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from blocknerf.blocks.plan import Plan, read_plan
+from blocknerf.core.errors import UserError
+from blocknerf.core.files import read_json
+from blocknerf.core.logging import log
+from blocknerf.export.merge_seams import Side, side_of
+from blocknerf.export.splats import Similarity, Splats, moved
+from blocknerf.export.splats_file import READERS, read_splats
+from blocknerf.export.splats_ply import is_splats_ply
+from blocknerf.export.territories import Territories
+
+TRANSFORMS_NAME = "dataparser_transforms.json"
+_FEW = 0.05
+_RIGID = 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class SplatFile:
+    """A block's splats on the disk, and where the trainer moved the scene to, if it did."""
+
+    block_id: str
+    path: Path
+
+    @property
+    def transforms(self) -> Path | None:
+        path = self.path.parent / TRANSFORMS_NAME
+        return path if path.is_file() else None
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """The city's splats; per block what it had, what was dropped as a neighbour's, and as not finite."""
+
+    splats: Splats
+    blocks: dict[str, dict[str, int]]
+    sides: list[Side]
+
+
+def find_plan(sources: Sequence[str], given: Path | None) -> Plan:
+    """The plan by which blocks were cut: `given`, or plan.json in the folder of a source or above it."""
+    if given is not None:
+        return read_plan(given / "plan.json" if given.is_dir() else given)
+    for source in sources:
+        path = Path(source.partition("=")[2] or source).absolute()
+        found = next((place / "plan.json" for place in (path, *path.parents) if (place / "plan.json").is_file()), None)
+        if found is not None:
+            return read_plan(found)
+    raise UserError(
+        f"No plan.json lies with {sources[0]} or above it, so nothing says where blocks end. Give the folder that "
+        "`blocknerf export blocks` wrote, or --plan."
+    )
+
+
+def find_splats(sources: Sequence[str], plan: Plan) -> list[SplatFile]:
+    """One file for each block: of folders what lies under a block's name, of files those that name their block.
+
+    Raises UserError when a file's block cannot be told, a block has several files, or a folder has none.
+    """
+    ids = tuple(block.id for block in plan.blocks)
+    found: list[SplatFile] = []
+    for source in sources:
+        block_id, _, named = source.partition("=")
+        if named and block_id in ids:
+            found.append(SplatFile(block_id, Path(named)))
+        elif Path(source).is_dir():
+            found += _in_folder(Path(source), ids)
+        else:
+            found.append(SplatFile(_block_of(Path(source), ids), Path(source)))
+    for block_id in ids:
+        own = [str(file.path) for file in found if file.block_id == block_id]
+        if len(own) > 1:
+            raise UserError(f"Block {block_id} has {len(own)} splat files: {', '.join(own)}. Give {block_id}=FILE.")
+    missing = sorted(set(ids) - {file.block_id for file in found})
+    if missing:
+        log.warning("No splats of block %s were given: their places stay empty.", ", ".join(missing))
+    return sorted(found, key=lambda file: file.block_id)
+
+
+def merge_splats(files: Sequence[SplatFile], plan: Plan) -> Merged:
+    """Reads one block after the other, brings it back to the world, and keeps what is its own.
+
+    Raises UserError for a file that holds no splats, or none that can be kept.
+    """
+    territories = Territories.of(plan)
+    parts, blocks, sides = [], {}, []
+    for file in files:
+        number = territories.ids.index(file.block_id)
+        splats = read_splats(file.path)
+        finite = splats[_finite(splats)]
+        if file.transforms is not None:
+            finite = moved(finite, read_transforms(file.transforms))
+        own = territories.owners(finite.places) == number
+        kept = finite[own]
+        if len(kept) < _FEW * len(splats):
+            log.warning(
+                "Block %s keeps %d of %d splats of %s. Was the scene moved or scaled by the trainer? Switch that off, "
+                "or lay its %s beside the file.",
+                *(file.block_id, len(kept), len(splats), file.path, TRANSFORMS_NAME),
+            )
+        parts.append(kept)
+        blocks[file.block_id] = {
+            "splats": len(splats), "kept": len(kept), "dropped": int((~own).sum()),
+            "not_finite": len(splats) - len(finite),
+        }  # fmt: skip
+        sides += side_of(territories, number, kept)
+    if not any(len(part) for part in parts):
+        raise UserError("Not one splat lies in the territory of its block: these files belong to another scene.")
+    return Merged(Splats.concatenate(parts), blocks, sides)
+
+
+def read_transforms(path: Path) -> Similarity:
+    """world_from_file of nerfstudio's dataparser_transforms.json: file = scale * (rotation @ world + shift)."""
+    tree: Any = read_json(path, "transforms file")
+    try:
+        matrix = np.array(tree["transform"], np.float64)[:3]
+        scale = float(tree["scale"])
+        rotation, shift = matrix[:, :3], matrix[:, 3]
+        rigid = np.abs(rotation @ rotation.T - np.eye(3)).max() < _RIGID and np.linalg.det(rotation) > 0
+        if matrix.shape != (3, 4) or not rigid or not 0 < scale < np.inf or not np.isfinite(shift).all():
+            raise ValueError("it is no rotation, shift and scale")
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise UserError(
+            f'{path} cannot be undone ({error}); "transform" must be a rotation with a shift, [3, 4], "scale" above 0.'
+        ) from error
+    return Similarity(1 / scale, rotation.T, -rotation.T @ shift)
+
+
+def _in_folder(folder: Path, ids: tuple[str, ...]) -> list[SplatFile]:
+    """The splat files in the folder itself and in those of its blocks, wherever a trainer laid them there."""
+    found = []
+    for block_id in ids:
+        flat = [folder / f"{block_id}{ending}" for ending in READERS]
+        paths = [path for path in flat if path.is_file()]
+        paths += [path for path in sorted((folder / block_id).rglob("*")) if path.suffix.lower() in READERS]
+        found += [SplatFile(block_id, path) for path in paths if path.suffix.lower() != ".ply" or is_splats_ply(path)]
+    if not found:
+        raise UserError(
+            f"{folder} holds no splats of any block: expected them as {folder / ids[0]}.ply or anywhere in "
+            f"{folder / ids[0]}, .ply or .spz, and so on."
+        )
+    return found
+
+
+def _block_of(path: Path, ids: tuple[str, ...]) -> str:
+    for name in (path.stem, *(parent.name for parent in path.absolute().parents)):
+        if name in ids:
+            return name
+    raise UserError(
+        f"Which block {path} belongs to cannot be told: neither the file nor a folder above it has a block's name. "
+        f"Write BLOCK={path}; blocks are {', '.join(ids[:20])}{' ...' if len(ids) > 20 else ''}."
+    )
+
+
+def _finite(splats: Splats) -> np.ndarray:
+    arrays = (splats.places, splats.log_scales, splats.quaternions, splats.harmonics.reshape(len(splats), -1))
+    finite = np.all([np.isfinite(array).all(axis=1) for array in arrays], axis=0)
+    return finite & ~np.isnan(splats.opacity_logits) & (splats.quaternions != 0).any(axis=1)

@@ -1,0 +1,104 @@
+"""What shows at the seams of merged splats: how dense and how coloured they are on either side of each border."""
+
+import html
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from blocknerf.core.files import write_bytes, write_json
+from blocknerf.export.splats import Splats
+from blocknerf.export.territories import Territories
+
+SEAMS_VERSION = 1
+_FEWEST = 10
+"""Splats on a side below which its colour says nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """A block's splats in the strip along the border to `beyond`; mean colour by opacity times area of the disc."""
+
+    block_id: str
+    beyond: str
+    strip_m: float
+    splats: int
+    rgb: tuple[float, float, float]
+
+
+def side_of(territories: Territories, number: int, kept: Splats) -> list[Side]:
+    """The strips of one block, half as wide as the overlap of cells, at least a tenth of a cell."""
+    layout = territories.layout
+    strip_m = max(0.5 * (layout.cell_reach_m - layout.cell_half_edge_m), 0.1 * layout.cell_half_edge_m)
+    beyond, to_border_m = territories.beside(kept.places, number)
+    sides = []
+    for other in np.unique(beyond[to_border_m <= strip_m]).tolist():
+        strip = kept[(beyond == other) & (to_border_m <= strip_m)]
+        two_largest = np.sort(strip.log_scales, axis=1)[:, 1:].astype(np.float64)
+        shown = strip.opacities * np.exp(np.minimum(two_largest.sum(axis=1), 50.0))
+        red, green, blue = np.average(strip.mean_rgb.clip(0, 1), axis=0, weights=shown + 1e-30).tolist()
+        sides.append(Side(territories.ids[number], territories.ids[other], strip_m, len(strip), (red, green, blue)))
+    return sides
+
+
+def seam_report(blocks: dict[str, dict[str, int]], sides: list[Side]) -> dict[str, Any]:
+    """Per block what was dropped; per seam both sides and the jump between them.
+
+    `density_ratio` is the denser side over the other; `colour_jump` the largest difference of a mean colour channel,
+    None where a side has fewer than 10 splats.
+    """
+    by_pair = {(side.block_id, side.beyond): side for side in sides}
+    seams = []
+    for one, other in sorted({tuple(sorted(pair)) for pair in by_pair}):
+        pair = [by_pair.get((one, other)), by_pair.get((other, one))]
+        counts = [0 if side is None else side.splats for side in pair]
+        colours = [None if side is None or side.splats < _FEWEST else side.rgb for side in pair]
+        jump = None if None in colours else float(np.abs(np.subtract(*map(np.array, colours))).max())
+        seams.append({
+            "blocks": [one, other],
+            "strip_m": max(side.strip_m for side in pair if side is not None),
+            "splats": counts,
+            "density_ratio": max(counts) / min(counts) if min(counts) else None,
+            "rgb": [None if colour is None else list(colour) for colour in colours],
+            "colour_jump": jump,
+        })  # fmt: skip
+    return {"version": SEAMS_VERSION, "blocks": blocks, "seams": seams}
+
+
+def write_seams(path: Path, report: dict[str, Any]) -> Path:
+    """The report as JSON, and as a page beside it, whose path is returned."""
+    write_json(path, report)
+    page = path.with_suffix(".html")
+    write_bytes(page, _page(report).encode())
+    return page
+
+
+def _page(report: dict[str, Any]) -> str:
+    blocks = [
+        [block_id, entry["splats"], entry["kept"], entry["dropped"], entry["not_finite"]]
+        for block_id, entry in report["blocks"].items()
+    ]
+    seams = [
+        [
+            " | ".join(seam["blocks"]), f"{seam['strip_m']:.2f}", " | ".join(map(str, seam["splats"])),
+            _number(seam["density_ratio"]), _number(seam["colour_jump"]),
+        ]
+        for seam in report["seams"]
+    ]  # fmt: skip
+    style = "body{font:15px sans-serif;margin:2em}td,th{padding:.2em .8em;text-align:right}"
+    return (
+        f"<!doctype html><meta charset=utf-8><title>Seams</title><style>{style}</style><h1>Seams of merged splats</h1>"
+        + _table("Block, Splats, Kept, Dropped as a neighbour's, Not finite", blocks)
+        + _table("Seam, Strip on each side (m), Splats, Density ratio, Colour jump", seams)
+    )
+
+
+def _table(titles: str, rows: list[list[Any]]) -> str:
+    head = "".join(f"<th>{html.escape(title)}" for title in titles.split(", "))
+    body = "".join("<tr>" + "".join(f"<td>{html.escape(str(cell))}" for cell in row) for row in rows)
+    return f"<table><tr>{head}{body}</table>"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3g}"

@@ -1,0 +1,87 @@
+"""Whose is a place? The ground cut half-way between the blocks of a plan: every place belongs to exactly one."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, Shaped
+
+from blocknerf.blocks.ground import GroundFrame
+from blocknerf.blocks.placement import Cells
+from blocknerf.blocks.plan import Layout, Plan
+
+
+@dataclass(frozen=True)
+class Territories:
+    """Voronoi cells on the ground around the middles of the blocks' cells; on a border the smallest id has it.
+
+    Places count in float32, as splat files hold them, so that a place and its copy in a file have one owner.
+    """
+
+    ids: tuple[str, ...]
+    layout: Layout
+    sites_xy: Float[np.ndarray, "sites 2"]
+    site_blocks: Int[np.ndarray, " sites"]
+
+    @staticmethod
+    def of(plan: Plan) -> "Territories":
+        """Raises UserError when the plan does not say on which ground it lies."""
+        layout = plan.ground()
+        blocks = sorted(plan.blocks, key=lambda block: block.id)
+        centers = layout.frame().to_ground(np.array([block.center_world for block in blocks]))[:, :2]
+        sites = [block.cells_xy or (tuple(center),) for block, center in zip(blocks, centers.tolist(), strict=True)]
+        owners = np.repeat(np.arange(len(blocks)), [len(own) for own in sites])
+        return Territories(tuple(block.id for block in blocks), layout, np.concatenate(sites).astype(float), owners)
+
+    @property
+    def frame(self) -> GroundFrame:
+        return self.layout.frame()
+
+    @cached_property
+    def _cells(self) -> Cells:
+        return self._disc_cells(np.ones(len(self.sites_xy), bool))
+
+    def _disc_cells(self, chosen: Bool[np.ndarray, " sites"]) -> Cells:
+        """Distances to sites are Euclidean, whatever shape cells have: borders lie half-way everywhere."""
+        return Cells(self.sites_xy[chosen], self.layout.cell_half_edge_m, self.layout.cell_reach_m, "disc")
+
+    def ground_xy(self, places_world: Shaped[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 2"]:
+        return self.frame.to_ground(places_world.astype(np.float32).astype(np.float64))[:, :2]
+
+    def owners(self, places_world: Shaped[np.ndarray, "n 3"]) -> Int[np.ndarray, " n"]:
+        """Rows of `ids`."""
+        return self.site_blocks[self._cells.nearest(self.ground_xy(places_world))[0]]
+
+    def beside(
+        self, places_world: Shaped[np.ndarray, "n 3"], block: int
+    ) -> tuple[Int[np.ndarray, " n"], Float[np.ndarray, " n"]]:
+        """For places that `block` owns: the block beyond the nearest border, and how far away that border is.
+
+        -1 and infinity where there is only one block.
+        """
+        own = self.site_blocks == block
+        if own.all():
+            return np.full(len(places_world), -1), np.full(len(places_world), np.inf)
+        xy = self.ground_xy(places_world)
+        mine, to_mine = self._disc_cells(own).nearest(xy)
+        other, to_other = self._disc_cells(~own).nearest(xy)
+        apart = np.linalg.norm(self.sites_xy[own][mine] - self.sites_xy[~own][other], axis=1)
+        return self.site_blocks[~own][other], (to_other**2 - to_mine**2) / (2 * apart.clip(min=1e-9))
+
+    def borders(self, block: int) -> list[tuple[int, np.ndarray, np.ndarray]]:
+        """(neighbour, a point of the border on the ground, unit normal towards the neighbour), both in the world.
+
+        Of every other block the border between the nearest two sites.
+        """
+        own, borders = self.sites_xy[self.site_blocks == block], []
+        for other in range(len(self.ids)):
+            theirs = self.sites_xy[self.site_blocks == other]
+            if other == block:
+                continue
+            gaps = theirs[None] - own[:, None]
+            mine, yours = np.unravel_index(np.linalg.norm(gaps, axis=2).argmin(), gaps.shape[:2])
+            gap = gaps[mine, yours]
+            middle = self.frame.to_world(np.append(own[mine] + gap / 2, 0.0)[None])[0]
+            normal = np.append(gap / np.linalg.norm(gap).clip(min=1e-9), 0.0) @ self.frame.ground_from_world
+            borders.append((other, middle, normal))
+        return borders
