@@ -339,7 +339,7 @@ def test_masks_by_folder_and_of_the_wrong_size(tmp_path: Path):
 
 
 def test_no_capture_at_all(tmp_path: Path):
-    with pytest.raises(UserError, match="neither a COLMAP model"):
+    with pytest.raises(UserError, match="no COLMAP model"):
         read_scene(tmp_path, CONFIG)
     with pytest.raises(UserError, match="There is no folder"):
         read_scene(tmp_path / "absent", CONFIG)

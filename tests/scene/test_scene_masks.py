@@ -147,7 +147,7 @@ def test_pictures_of_others_in_its_folder_are_refused(tmp_path: Path):
 
 
 def test_a_folder_without_a_scene_gets_no_masks(tmp_path: Path):
-    with pytest.raises(UserError, match="neither a COLMAP model"):
+    with pytest.raises(UserError, match="no COLMAP model"):
         make_masks(tmp_path, refuse, SETTINGS, 0.0, overwrite=False)
     assert list(tmp_path.iterdir()) == []
 

@@ -76,15 +76,25 @@ def camera_rays(camera: Camera, world_from_cam: np.ndarray, width: int, height: 
     return rays_from_directions(directions, world_from_cam)
 
 
-def rays_from_directions(directions_cam: Float32[np.ndarray, "h w 3"], world_from_cam: np.ndarray) -> RayBatch:
-    """World rays, row-major, of a picture whose directions in camera axes are given."""
+def rays_from_directions(
+    directions_cam: Float32[np.ndarray, "h w 3"],
+    world_from_cam: np.ndarray,
+    offsets_m: Float32[np.ndarray, "h w 3"] | None = None,
+) -> RayBatch:
+    """World rays, row-major, of a picture whose directions in camera axes are given.
+
+    `offsets_m`: where they begin, from the camera's centre in its axes; none: in the centre.
+    """
     rotation = torch.from_numpy(np.ascontiguousarray(world_from_cam[:, :3], dtype=np.float32))
     center = torch.from_numpy(np.ascontiguousarray(world_from_cam[:, 3], dtype=np.float32))
     height, width = directions_cam.shape[:2]
     flat = np.array(directions_cam, np.float32).reshape(-1, 3)
     directions = torch.from_numpy(flat) @ rotation.T
+    origins = center.expand_as(directions).contiguous()
+    if offsets_m is not None:
+        origins = origins + torch.from_numpy(np.array(offsets_m).reshape(-1, 3)) @ rotation.T
     return RayBatch(
-        origins=center.expand_as(directions).contiguous(),
+        origins=origins,
         directions=directions,
         image_slots=torch.full((len(directions),), -1, dtype=torch.int64),
         radii=torch.from_numpy(picture_radii(flat, width, height)),

@@ -246,7 +246,7 @@ class PixelSampler:
         all_rgb, all_depth_z_m, places = source
         gather_pixels(
             *(slots, drawn.flat, places, table.directions_begin, table.width, table.height, table.world_from_cam),
-            *(all_rgb, self._pixels.directions, all_depth_z_m, table.rgb_begin),
+            *(all_rgb, self._pixels.directions, _no_offsets(self._pixels.offsets_m), all_depth_z_m, table.rgb_begin),
             *(origins, directions, radii, rgb, pixels_xy, distance_m),
         )
         rays = RayBatch(
@@ -314,6 +314,11 @@ def _table(store: ImageStore, image_ids: tuple[str, ...], level: int) -> _Table:
 def _optional(pixels: np.ndarray | None, dtype: type = np.uint8) -> np.ndarray:
     """Kernels take an empty array for "all are valid" and for "no depth is known"."""
     return np.zeros(0, dtype) if pixels is None else pixels
+
+
+def _no_offsets(offsets_m: np.ndarray | None) -> np.ndarray:
+    """Kernels take an empty table for "all rays begin in their camera's centre"."""
+    return np.zeros((0, 3), np.float32) if offsets_m is None else offsets_m
 
 
 def _joined(pixels: PixelBatch, patches: PixelBatch) -> PixelBatch:

@@ -170,8 +170,8 @@ def draw_patches(key, first_patch, size, corners, rgb_begin, width, valid, slots
 
 @njit(cache=True)
 def gather_pixels(
-    slots, flat, places, directions_begin, width, height, world_from_cam, all_rgb, all_directions, all_depth_z_m,
-    rgb_begin,
+    slots, flat, places, directions_begin, width, height, world_from_cam, all_rgb, all_directions, all_offsets_m,
+    all_depth_z_m, rgb_begin,
     origins, directions, radii, rgb, pixels_xy, distance_m,
 ):  # fmt: skip
     """`places` are the rows of `all_rgb` and `all_depth_z_m` that hold the pixels `flat` of the level's files."""
@@ -180,7 +180,8 @@ def gather_pixels(
         pixel = flat[ray] - rgb_begin[row]
         pixels_xy[ray, 0] = pixel % width[row] + 0.5
         pixels_xy[ray, 1] = pixel // width[row] + 0.5
-        direction = all_directions[directions_begin[row] + pixel]
+        ray_row = directions_begin[row] + pixel
+        direction = all_directions[ray_row]
         radii[ray] = pixel_radius(all_directions, directions_begin[row], width[row], height[row], pixel)
         pose = world_from_cam[row]
         for axis in range(3):
@@ -188,6 +189,9 @@ def gather_pixels(
             directions[ray, axis] = (
                 pose[axis, 0] * direction[0] + pose[axis, 1] * direction[1] + pose[axis, 2] * direction[2]
             )
+            if len(all_offsets_m) > 0:
+                for along in range(3):
+                    origins[ray, axis] += pose[axis, along] * all_offsets_m[ray_row, along]
             rgb[ray, axis] = all_rgb[places[ray], axis] / np.float32(255)
         if len(all_depth_z_m) > 0:
             sees_forward = direction[2] > LEAST_COSINE

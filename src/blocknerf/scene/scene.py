@@ -43,6 +43,8 @@ class ImageRecord:
     exposure: float | None = None  # relative exposure (shutter s x ISO / 100 / f-number^2, or the data set's own)
     depth_path: Path | None = None  # depth along the optical axis (see scene/depth.py); None unless dataset.use_depth
     point_rows: np.ndarray = field(default_factory=lambda: _NO_ROWS)  # rows of Scene.points_world seen
+    rays_path: Path | None = None
+    """Its own rays, where camera and pose say them only nearly (see scene/ray_tables.py)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,12 +3,14 @@
 Flat files for each level of the pyramid, in the order of the manifest's images and cameras: `level_N.rgb`
 (uint8 [pixels, 3]), `level_N.directions` (float32 [pixels of all cameras, 3]); where any pixel is masked or cannot be
 undistorted, `level_N.valid` (uint8 [pixels]); where any image has depth, `level_N.depth_z` (float32 [pixels], metres
-along the optical axis, 0 = unknown). Nothing is ever read wholly into memory.
+along the optical axis, 0 = unknown). An image with rays of its own (ImageRecord.rays_path) has its own table; where any
+of these begin beside their camera's centre, `level_N.offsets` (float32 as `directions`, metres in camera axes).
+Nothing is ever read wholly into memory.
 """
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -20,18 +22,17 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from blocknerf.core.config import StageConfig
 from blocknerf.core.errors import UserError
-from blocknerf.core.files import read_json, write_json
+from blocknerf.core.files import fingerprint, read_json, write_json
 from blocknerf.core.logging import console, log
 from blocknerf.core.types import RayBatch
 from blocknerf.scene.depth import DEPTH_ERRORS, read_depth_z_m, reduced_depth
 from blocknerf.scene.photographs import DECODE_ERRORS, area_mean, read_masks, read_rgb, whole_blocks
+from blocknerf.scene.ray_tables import has_origins, reduced_rays
 from blocknerf.scene.rays import OPTICAL_AXIS, camera_directions, rays_from_directions
 from blocknerf.scene.scene import Camera, ImageRecord, Scene
 
 STORE_VERSION = 1
 _PYRAMID = (1, 2, 4)
-_SAMPLED_PIECES = 64
-_PIECE_BYTES = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,7 @@ class Level:
     directions: np.ndarray  # [camera pixels, 3] float32, unit, camera axes
     valid: np.ndarray | None  # [pixels] uint8, 0 = leave out; None = all are good
     depth_z_m: np.ndarray | None  # [pixels] float32 metres along the optical axis, 0 = unknown; None = all are
+    offsets_m: np.ndarray | None  # [camera pixels, 3] float32, camera axes: where rays begin; None = in the centre
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,7 @@ class _Layout:
     factor: int
     sizes: dict[str, tuple[int, int]]  # image id -> (height, width)
     rgb_begin: dict[str, int]  # image id -> first pixel
-    directions_begin: dict[str, int]  # camera key -> first pixel
+    directions_begin: dict[str, int]  # table -> first pixel
     num_pixels: int
     num_directions: int
 
@@ -133,7 +135,7 @@ class ImageStore:
     def first_pixels(self, image_id: str, level: int = 0) -> tuple[int, int]:
         """Where the image begins in `Level.rgb`, and its camera in `Level.directions`."""
         layout = self._layouts[level]
-        return layout.rgb_begin[image_id], layout.directions_begin[self.records[image_id].camera_key]
+        return layout.rgb_begin[image_id], layout.directions_begin[_table_of(self.records[image_id])]
 
     def rgb(self, image_id: str, level: int = 0) -> np.ndarray:
         """uint8 [H, W, 3], a view of the file."""
@@ -165,7 +167,13 @@ class ImageStore:
 
     def rays(self, image_id: str, level: int = 0) -> RayBatch:
         """World rays of the whole image in row-major order, without image slots."""
-        return rays_from_directions(self.directions_cam(image_id, level), self.records[image_id].world_from_cam)
+        pose = self.records[image_id].world_from_cam
+        return rays_from_directions(self.directions_cam(image_id, level), pose, self.offsets_m(image_id, level))
+
+    def offsets_m(self, image_id: str, level: int = 0) -> np.ndarray | None:
+        """float32 [H, W, 3], where rays begin beside the centre, in camera axes; None where all begin in theirs."""
+        offsets = self._levels[level].offsets_m
+        return None if offsets is None else self._view(offsets, self.first_pixels(image_id, level)[1], image_id, level)
 
     def _view(self, flat: np.ndarray, begin: int, image_id: str, level: int) -> np.ndarray:
         height, width = self.size(image_id, level)
@@ -209,24 +217,41 @@ def _layout(scene: Scene, factor: int) -> _Layout:
         sizes[image.id] = (camera.height // factor, camera.width // factor)
         rgb_begin[image.id] = num_pixels
         num_pixels += sizes[image.id][0] * sizes[image.id][1]
-    for key, camera in scene.cameras.items():
-        directions_begin[key] = num_directions
+    for table, camera, _ in _tables(scene):
+        directions_begin[table] = num_directions
         num_directions += (camera.height // factor) * (camera.width // factor)
     return _Layout(factor, sizes, rgb_begin, directions_begin, num_pixels, num_directions)
+
+
+def _table_of(image: ImageRecord) -> str:
+    """The key of its table of directions: its camera's, or its own."""
+    return image.camera_key if image.rays_path is None else image.id
+
+
+def _tables(scene: Scene) -> Iterator[tuple[str, Camera, Path | None]]:
+    """Every table of directions: its key, its camera, and the file that holds it where no camera model does."""
+    own = [image for image in scene.images if image.rays_path is not None]
+    only_own = {image.camera_key for image in own} - {i.camera_key for i in scene.images if i.rays_path is None}
+    for key, camera in scene.cameras.items():
+        if key not in only_own:
+            yield key, camera, None
+    for image in own:
+        yield image.id, scene.cameras[image.camera_key], image.rays_path
 
 
 def _map_level(folder: Path, number: int, layout: _Layout) -> Level:
     def flat(kind: str, dtype: type, *shape: int) -> np.ndarray:
         return np.asarray(np.memmap(folder / f"level_{number}.{kind}", dtype, "r", shape=shape))
 
-    def optional(kind: str, dtype: type) -> np.ndarray | None:
-        return flat(kind, dtype, layout.num_pixels) if (folder / f"level_{number}.{kind}").is_file() else None
+    def optional(kind: str, dtype: type, *shape: int) -> np.ndarray | None:
+        return flat(kind, dtype, *shape) if (folder / f"level_{number}.{kind}").is_file() else None
 
     return Level(
         rgb=flat("rgb", np.uint8, layout.num_pixels, 3),
         directions=flat("directions", np.float32, layout.num_directions, 3),
-        valid=optional("valid", np.uint8),
-        depth_z_m=optional("depth_z", np.float32),
+        valid=optional("valid", np.uint8, layout.num_pixels),
+        depth_z_m=optional("depth_z", np.float32, layout.num_pixels),
+        offsets_m=optional("offsets", np.float32, layout.num_directions, 3),
     )
 
 
@@ -241,8 +266,9 @@ def _content_hash(scene: Scene, downsample: int) -> str:
         digest.update(f"{image.id} {cameras[image.camera_key]}".encode())
         for path in image.mask_paths:
             digest.update(hashlib.sha256(path.read_bytes()).digest())
-        if image.depth_path is not None:
-            digest.update(f"{_fingerprint(image.depth_path)}".encode())
+        for path in (image.depth_path, image.rays_path):
+            if path is not None:
+                digest.update(f"{fingerprint(path)}".encode())
     return digest.hexdigest()
 
 
@@ -254,24 +280,11 @@ def _why_stale(folder: Path, manifest: Path, content_hash: str) -> str | None:
         if tree["version"] != STORE_VERSION or tree["content_hash"] != content_hash:
             return "The image store is of other photographs, masks or sizes"
         for name, fingerprint in tree["files"].items():
-            if _fingerprint(folder / name) != fingerprint:
+            if fingerprint(folder / name) != fingerprint:
                 return f"The image store's file {folder / name} is damaged"
     except (UserError, KeyError, TypeError, AttributeError):
         return f"The image store's {manifest} is damaged"
     return None
-
-
-def _fingerprint(path: Path) -> dict[str, Any] | None:
-    """The file's size and a hash of pieces spread evenly over it, both ends included: cheap for any size."""
-    if not path.is_file():
-        return None
-    num_bytes, digest = path.stat().st_size, hashlib.sha256()
-    last = max(num_bytes - _PIECE_BYTES, 0)
-    with path.open("rb") as handle:
-        for piece in range(_SAMPLED_PIECES):
-            handle.seek(last * piece // (_SAMPLED_PIECES - 1))
-            digest.update(handle.read(_PIECE_BYTES))
-    return {"bytes": num_bytes, "sampled_sha256": digest.hexdigest()}
 
 
 # --- making it ------------------------------------------------------------------------------------------------------
@@ -326,17 +339,20 @@ def _build(folder: Path, scene: Scene, layouts: list[_Layout], content_hash: str
         parts.close()
     for name, reason in skipped:
         log.warning("The image %s is left out: %s.", name, reason)
-    files = {path.name: _fingerprint(path) for path in sorted(folder.glob("level_*.*"))}
+    files = {path.name: fingerprint(path) for path in sorted(folder.glob("level_*.*"))}
     manifest = {"version": STORE_VERSION, "content_hash": content_hash, "skipped": skipped, "files": files}
     write_json(folder / "manifest.json", manifest)
 
 
 def _fill(parts: _Parts, scene: Scene, layouts: list[_Layout], progress: bool, threads: int) -> list[tuple[str, str]]:
+    with_offsets = any(path is not None and has_origins(path) for _, _, path in _tables(scene))
     for number, layout in enumerate(layouts):
         parts.create(f"level_{number}.directions", layout.num_directions * 12)
+        if with_offsets:
+            parts.create(f"level_{number}.offsets", layout.num_directions * 12)  # zeros: in the centre
     unseen: dict[tuple[str, int], np.ndarray] = {}
     with Progress(*_COLUMNS, console=console, disable=not progress, transient=True) as bars:
-        tasks = [partial(_store_directions, parts, key, camera, layouts) for key, camera in scene.cameras.items()]
+        tasks = [partial(_store_directions, parts, table, layouts) for table in _tables(scene)]
         for found in _in_parallel(tasks, threads, bars, "Cameras"):
             unseen.update(found)
         any_invalid = bool(unseen) or any(image.mask_paths for image in scene.images)
@@ -378,14 +394,21 @@ def _in_parallel(tasks: list[Callable[[], Any]], threads: int, bars: Progress, t
 
 
 def _store_directions(
-    parts: _Parts, key: str, camera: Camera, layouts: list[_Layout]
+    parts: _Parts, table: tuple[str, Camera, Path | None], layouts: list[_Layout]
 ) -> dict[tuple[str, int], np.ndarray]:
-    """Writes one camera's tables; returns where (bool [H, W] per key and level) the lens does not reach."""
+    """Writes one table at every level; returns where (bool [H, W] per key and level) the lens does not reach."""
+    key, camera, path = table
     unseen = {}
     for number, layout in enumerate(layouts):
         height, width = camera.height // layout.factor, camera.width // layout.factor
-        covered = replace(camera, width=width * layout.factor, height=height * layout.factor)
-        directions = camera_directions(covered, width, height)
+        if path is None:
+            covered = replace(camera, width=width * layout.factor, height=height * layout.factor)
+            directions = camera_directions(covered, width, height)
+        else:
+            rays = reduced_rays(path, camera.width, camera.height, layout.factor)
+            directions = rays[..., :3]
+            if rays.shape[2] == 6:
+                parts.write(f"level_{number}.offsets", rays[..., 3:], layout.directions_begin[key] * 12)
         missing = np.isnan(directions).any(axis=2)
         if missing.any():
             directions[missing] = OPTICAL_AXIS
@@ -414,8 +437,8 @@ def _store_image(
             valid = np.ones(layout.sizes[image.id], bool)
             if mask is not None:
                 valid &= whole_blocks(mask, layout.factor)
-            if (image.camera_key, number) in unseen:
-                valid &= ~unseen[image.camera_key, number]
+            if (_table_of(image), number) in unseen:
+                valid &= ~unseen[_table_of(image), number]
             parts.write(f"level_{number}.valid", valid.astype(np.uint8), begin)
     return None
 

@@ -40,6 +40,8 @@ class Candidate:
     mask_path: Path | None = None
     depth_path: Path | None = None
     exposure: float | None = None
+    drive: str | None = None  # none: the folder in the name
+    rays_path: Path | None = None  # see ImageRecord
     point_rows: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     problem: str | None = None
 
@@ -178,16 +180,18 @@ def _record(root: Path, candidate: Candidate, sidecar: Sidecar, use_masks: bool)
         path=candidate.path,
         camera_key=candidate.camera_key + (f"@{size[0]}x{size[1]}" if resized else ""),
         world_from_cam=world_from_cam,
-        drive=extra.get("drive", _folder_of(candidate.name)),
+        drive=extra.get("drive", candidate.drive or folder_of(candidate.name)),
         mask_paths=masks,
         exposure=float(extra["exposure"]) if "exposure" in extra else candidate.exposure or exif_exposure,
         depth_path=root / extra["depth"] if "depth" in extra else candidate.depth_path,
         point_rows=candidate.point_rows,
+        rays_path=candidate.rays_path,
     )
     return record, camera
 
 
-def _folder_of(name: str) -> str:
+def folder_of(name: str) -> str:
+    """The drive of an image of which nothing else is known: the folder in its name."""
     folder = PurePosixPath(name).parent.as_posix()
     return "0" if folder in (".", "", "/") else folder
 

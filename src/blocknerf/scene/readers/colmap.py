@@ -4,15 +4,23 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from blocknerf.core.errors import UserError
 from blocknerf.scene.readers.candidates import Candidate, Capture
-from blocknerf.scene.readers.colmap_files import ColmapImage, read_model
+from blocknerf.scene.readers.colmap_files import ColmapImage, find_model, read_model
 
 
-def read_colmap(data_root: Path, model_folder: Path) -> Capture:
+def finds_colmap(data_root: Path) -> bool:
+    return find_model(data_root) is not None
+
+
+def read_colmap(data_root: Path) -> Capture:
     """Photographs lie in `data_root/images`, or at their names relative to `data_root`.
 
     Raises UserError that names a missing or damaged file of the model.
     """
+    model_folder = find_model(data_root)
+    if model_folder is None:
+        raise UserError(f"{data_root} holds no COLMAP model.")
     model = read_model(model_folder)
     candidates = []
     for image in model.images:

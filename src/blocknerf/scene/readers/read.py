@@ -1,6 +1,7 @@
 """`read_scene`: whatever lies in the folder, a `Scene` comes out."""
 
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -8,16 +9,46 @@ import numpy as np
 from blocknerf.core.config import DatasetConfig
 from blocknerf.core.errors import UserError
 from blocknerf.core.logging import log
-from blocknerf.scene.readers.candidates import make_scene
-from blocknerf.scene.readers.colmap import read_colmap
-from blocknerf.scene.readers.colmap_files import find_model
+from blocknerf.scene.readers.candidates import Capture, make_scene
+from blocknerf.scene.readers.colmap import finds_colmap, read_colmap
+from blocknerf.scene.readers.kitti import finds_kitti, read_kitti
+from blocknerf.scene.readers.llff import finds_llff, read_llff
+from blocknerf.scene.readers.mega_nerf import finds_mega_nerf, read_mega_nerf
 from blocknerf.scene.readers.sidecar import read_sidecar
-from blocknerf.scene.readers.transforms import read_transforms
+from blocknerf.scene.readers.transforms import finds_transforms, read_transforms
+from blocknerf.scene.readers.waymo import finds_waymo, read_waymo
 from blocknerf.scene.scene import Scene
 
 
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """A format: its name in `dataset.type`, whether a folder holds it, and what is read there."""
+
+    type: str
+    finds: Callable[[Path], bool]
+    read: Callable[[Path], Capture]
+    wanted: str
+    """What `finds` looks for."""
+
+
+READERS = (
+    Reader(
+        "colmap",
+        finds_colmap,
+        read_colmap,
+        "COLMAP model (cameras.bin or .txt in sparse/0, sparse, colmap/sparse/0)",
+    ),
+    Reader("nerfstudio", finds_transforms, read_transforms, "transforms.json"),
+    Reader("mega_nerf", finds_mega_nerf, read_mega_nerf, "coordinates.pt of Mega-NeRF"),
+    Reader("waymo", finds_waymo, read_waymo, "*.tfrecord of the Waymo Block-NeRF data set"),
+    Reader("kitti", finds_kitti, read_kitti, "calib.txt beside image_0 to image_3 of KITTI odometry"),
+    Reader("llff", finds_llff, read_llff, "poses_bounds.npy of LLFF"),
+)
+"""In the order in which `auto` looks for them."""
+
+
 def read_scene(data_root: Path, config: DatasetConfig) -> Scene:
-    """Reads the capture in `data_root`: a COLMAP model or transforms.json, with our sidecar file where there is one.
+    """Reads the capture in `data_root`, whichever of READERS it is for, with our sidecar file where there is one.
 
     Images that cannot be used, or stand outside of `scene_bounds`, are listed in `Scene.skipped` and logged. Raises
     UserError when there is no capture, a file of it is damaged, two images share a name, fewer than two images are
@@ -26,17 +57,19 @@ def read_scene(data_root: Path, config: DatasetConfig) -> Scene:
     data_root = Path(data_root)
     if not data_root.is_dir():
         raise UserError(f"There is no folder {data_root}. Give the folder of a capture as the data root.")
-    model_folder = find_model(data_root) if config.type in ("auto", "colmap") else None
-    transforms = data_root / "transforms.json"
     sidecar = read_sidecar(data_root)
-    if model_folder is not None:
-        capture = read_colmap(data_root, model_folder)
-    elif config.type in ("auto", "nerfstudio") and transforms.is_file():
-        capture = read_transforms(data_root, transforms)
-    else:
-        raise UserError(f"{data_root} holds {_WANTED[config.type]}. Point --data-root at the folder of a capture.")
-    scene = make_scene(data_root, capture, sidecar, config.use_masks, config.use_depth)
+    reader = _reader_of(data_root, config.type)
+    scene = make_scene(data_root, reader.read(data_root), sidecar, config.use_masks, config.use_depth)
     return _thinned(_within(scene, config.scene_bounds), config.max_images)
+
+
+def _reader_of(data_root: Path, wanted_type: str) -> Reader:
+    wanted = [reader for reader in READERS if wanted_type in ("auto", reader.type)]
+    for reader in wanted:
+        if reader.finds(data_root):
+            return reader
+    missing = ", ".join(f"no {reader.wanted}" for reader in wanted)
+    raise UserError(f"{data_root} holds {missing}. Point --data-root at the folder of a capture.")
 
 
 def _within(scene: Scene, bounds: tuple[float, float, float, float, float, float] | None) -> Scene:
@@ -65,10 +98,3 @@ def _thinned(scene: Scene, most: int | None) -> Scene:
         return scene
     rows = np.linspace(0, len(scene.images) - 1, most).round().astype(int)
     return replace(scene, images=tuple(scene.images[row] for row in rows))
-
-
-_WANTED = {
-    "auto": "neither a COLMAP model (sparse/0/cameras.bin) nor a transforms.json",
-    "colmap": "no COLMAP model (looked for cameras.bin or .txt in sparse/0, sparse, colmap/sparse/0 and there itself)",
-    "nerfstudio": "no transforms.json",
-}

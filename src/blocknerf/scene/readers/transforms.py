@@ -17,6 +17,7 @@ from blocknerf.core.files import read_json
 from blocknerf.scene.readers.candidates import Candidate, Capture
 from blocknerf.scene.scene import Camera
 
+TRANSFORMS = "transforms.json"
 _ENDINGS = ("", ".png", ".jpg", ".jpeg", ".PNG", ".JPG", ".JPEG")
 _PERSPECTIVE = ("PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV", "FULL_OPENCV")
 _FISHEYE = ("OPENCV_FISHEYE", "SIMPLE_RADIAL_FISHEYE", "RADIAL_FISHEYE")
@@ -27,8 +28,13 @@ _NUMBERS = (
 _OPENCV_FROM_OPENGL = np.array([1.0, -1.0, -1.0, 1.0])  # turns the axes y and z around
 
 
-def read_transforms(data_root: Path, path: Path) -> Capture:
+def finds_transforms(data_root: Path) -> bool:
+    return (data_root / TRANSFORMS).is_file()
+
+
+def read_transforms(data_root: Path) -> Capture:
     """Raises UserError when the file is missing, damaged, or without frames or intrinsics that can be used."""
+    path = data_root / TRANSFORMS
     tree = read_json(path, "transforms file")
     frames = tree.get("frames") if isinstance(tree, dict) else None
     if not isinstance(frames, list) or not all(isinstance(frame, dict) for frame in frames):

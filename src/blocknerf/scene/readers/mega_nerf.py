@@ -1,0 +1,97 @@
+"""Folders of Mega-NeRF (Turki et al. 2022): Mill 19, UrbanScene3D, Quad 6k.
+
+train/ and val/ have photographs in rgbs/ and a file of tensors for each in metadata/; val is the test set. Poses are
+world_from_cam in OpenGL camera axes; the world's axes are down, right, backwards (drb), its origin is `origin_drb` and
+its unit `pose_scale_factor` metres, both in coordinates.pt. Here positions are metres from that origin.
+`distortion` is passed over: the photographs in rgbs/ are undistorted already.
+"""
+
+from _pickle import UnpicklingError  # the error alone: nothing here unpickles
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from blocknerf.core.errors import UserError
+from blocknerf.scene.readers.candidates import Candidate, Capture, folder_of
+from blocknerf.scene.readers.found_files import photograph_in
+from blocknerf.scene.scene import Camera
+
+_OPENCV_FROM_OPENGL = np.array([1.0, -1.0, -1.0, 1.0])
+_DAMAGED = (OSError, RuntimeError, EOFError, ValueError, KeyError, AttributeError, TypeError)
+
+
+def finds_mega_nerf(data_root: Path) -> bool:
+    return (data_root / "coordinates.pt").is_file()
+
+
+def read_mega_nerf(data_root: Path) -> Capture:
+    """Raises UserError that names the file and field where something is missing, damaged, or holds code."""
+    scale_m = _scale_m(data_root / "coordinates.pt")
+    names = _original_names(data_root / "mappings.txt")
+    by_split = {split: sorted((data_root / split / "metadata").glob("*.pt")) for split in ("train", "val")}
+    if not by_split["train"]:
+        raise UserError(f"{data_root / 'train' / 'metadata'} holds no .pt file. Is {data_root} a Mega-NeRF data set?")
+    candidates = {split: [_candidate(path, names, scale_m) for path in paths] for split, paths in by_split.items()}
+    test_names = frozenset(candidate.name for candidate in candidates["val"])
+    return Capture(candidates["train"] + candidates["val"], test_names=test_names or None)
+
+
+def _candidate(path: Path, names: dict[str, str], scale_m: float) -> Candidate:
+    fields = _load(path)
+    width, height = (int(_numbers(fields, key, (), path)) for key in "WH")
+    intrinsics = _numbers(fields, "intrinsics", (4,), path)
+    pose = _numbers(fields, "c2w", (3, 4), path) * _OPENCV_FROM_OPENGL
+    pose[:, 3] *= scale_m
+    photograph = photograph_in(path.parents[1] / "rgbs", path.stem)
+    name = names.get(path.name, photograph.name)
+    camera = Camera("PINHOLE", width, height, tuple(map(float, intrinsics)))
+    return Candidate(name, photograph, camera, repr(camera), pose, drive=folder_of(name))
+
+
+def _scale_m(path: Path) -> float:
+    scale_m = float(_numbers(_load(path), "pose_scale_factor", (), path))
+    if not 0 < scale_m < np.inf:
+        raise UserError(f"{path}: 'pose_scale_factor' must be more than 0, not {scale_m}.")
+    return scale_m
+
+
+def _original_names(path: Path) -> dict[str, str]:
+    """By the name of the metadata file; photographs that no line names keep their own. The file may be missing."""
+    if not path.is_file():
+        return {}
+    lines = path.read_text(encoding="utf-8").splitlines()
+    pairs = [line.rsplit(",", 1) for line in lines if line.strip()]
+    for number, pair in enumerate(pairs, 1):
+        if len(pair) != 2:
+            raise UserError(f"{path}, line {number}: a line is 'photograph,metadata.pt', not {pair[0]!r}.")
+    return {metadata.strip(): name.strip().replace("\\", "/") for name, metadata in pairs}
+
+
+def _load(path: Path) -> dict[str, Any]:
+    """The tensors and numbers of a file. What would run code while it is read is refused, and not run."""
+    try:
+        fields = torch.load(path, map_location="cpu", weights_only=True)
+    except UnpicklingError as error:
+        raise UserError(
+            f"{path} is refused: it asks for more than tensors and numbers, and reading it in full could run code that "
+            "somebody hid in it. Get the data set from its authors, or save the file again with nothing but tensors."
+        ) from error
+    except _DAMAGED as error:
+        raise UserError(f"{path} is damaged or no file of torch.save: {error}. Restore a copy.") from error
+    if not isinstance(fields, dict):
+        raise UserError(f"{path} holds a {type(fields).__name__}, not named fields. Is it of a Mega-NeRF data set?")
+    return fields
+
+
+def _numbers(fields: dict[str, Any], key: str, shape: tuple[int, ...], path: Path) -> np.ndarray:
+    if key not in fields:
+        raise UserError(f"{path} has no field {key!r}. It has: {', '.join(map(str, fields)) or 'none'}.")
+    try:
+        values = torch.as_tensor(fields[key]).double().numpy().copy()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UserError(f"{path}: {key!r} must hold numbers, not {type(fields[key]).__name__}.") from error
+    if values.shape != shape:
+        raise UserError(f"{path}: {key!r} must have the shape {shape}, not {values.shape}.")
+    return values
