@@ -279,8 +279,8 @@ def _why_stale(folder: Path, manifest: Path, content_hash: str) -> str | None:
         tree = read_json(manifest, "image store")
         if tree["version"] != STORE_VERSION or tree["content_hash"] != content_hash:
             return "The image store is of other photographs, masks or sizes"
-        for name, fingerprint in tree["files"].items():
-            if fingerprint(folder / name) != fingerprint:
+        for name, expected in tree["files"].items():
+            if fingerprint(folder / name) != expected:
                 return f"The image store's file {folder / name} is damaged"
     except (UserError, KeyError, TypeError, AttributeError):
         return f"The image store's {manifest} is damaged"
