@@ -179,6 +179,47 @@ def _write_rows(path: Path, matrices: list[np.ndarray], labels: list[str]) -> No
     path.write_text("\n".join(lines) + "\n")
 
 
+def write_nuscenes(root: Path, capture: Capture) -> list[str]:
+    """https://www.nuscenes.org/nuscenes#data-format: tables that name each other's rows by tokens.
+
+    The camera sits 1.7 m ahead and 1.5 m high, and looks to the left: x of the car is ahead, y left, z up.
+    """
+    car_from_cam = np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]])  # columns: right is ahead, down is down, forward left
+    place = np.array([1.7, 0.0, 1.5])
+    lens = [[capture.focal_px, 0, capture.width / 2 - 0.5], [0, capture.focal_px, capture.height / 2 - 0.5], [0, 0, 1]]
+    seat = {"translation": place.tolist(), "rotation": _quaternion(car_from_cam).tolist(), "camera_intrinsic": lens}
+    tables: dict[str, list[dict]] = {
+        "scene": [{"token": "sc", "name": "scene-0061"}],
+        "sensor": [{"token": "cam", "modality": "camera"}, {"token": "lid", "modality": "lidar"}],
+        "calibrated_sensor": [
+            {"token": "cam0", "sensor_token": "cam", **seat},
+            {"token": "lid0", "sensor_token": "lid", **seat, "camera_intrinsic": []},
+        ],
+        "sample": [],
+        "sample_data": [],
+        "ego_pose": [],
+    }
+    names = []
+    for number, shot in enumerate(capture.shots):
+        world_from_car = np.stack([shot.right, shot.down, shot.forward], axis=1) @ car_from_cam.T
+        center = (shot.center - world_from_car @ place).tolist()
+        ego = {"token": f"e{number}", "translation": center, "rotation": _quaternion(world_from_car).tolist()}
+        names.append(f"samples/CAM_LEFT/{number:06d}.png")
+        save_png(root / names[-1], shot.rgb)
+        of_sample = {"sample_token": f"s{number}", "ego_pose_token": f"e{number}"}
+        size = {"width": capture.width, "height": capture.height}
+        tables["ego_pose"].append(ego)
+        tables["sample"].append({"token": f"s{number}", "scene_token": "sc"})
+        tables["sample_data"] += [
+            {"token": f"d{number}", "calibrated_sensor_token": "cam0", **of_sample, "filename": names[-1], **size},
+            {"token": f"l{number}", "calibrated_sensor_token": "lid0", **of_sample, "filename": f"{number}.bin"},
+        ]
+    (root / "v1.0-mini").mkdir()
+    for name, rows in tables.items():
+        (root / "v1.0-mini" / f"{name}.json").write_text(json.dumps(rows))
+    return names
+
+
 # --- Waymo: TFRecords of tf.train.Example ----------------------------------------------------------------------------
 
 BYTES, FLOATS, INTS = 1, 2, 3
@@ -304,5 +345,6 @@ FORMATS: dict[str, Format] = {
     "mega_nerf": Format(write_mega_nerf, frozenset({"split"})),
     "waymo": Format(write_waymo, frozenset({"split", "masks", "exposure"})),
     "kitti": Format(write_kitti),
+    "nuscenes": Format(write_nuscenes),
     "llff": Format(write_llff),
 }

@@ -29,7 +29,9 @@ def test_the_same_value_gives_the_same_bytes_ending_in_a_newline(tmp_path):
 
 def test_a_flat_list_stands_on_one_line(tmp_path):
     write_json(tmp_path / "value", {"pose": [[1, 2], [3, 4]], "ids": ["a", "b"]})
-    assert (tmp_path / "value").read_text() == """{
+    assert (
+        (tmp_path / "value").read_text()
+        == """{
   "pose": [
     [1, 2],
     [3, 4]
@@ -37,6 +39,7 @@ def test_a_flat_list_stands_on_one_line(tmp_path):
   "ids": ["a", "b"]
 }
 """
+    )
 
 
 def test_a_writer_that_fails_halfway_leaves_the_old_file(tmp_path):

@@ -1,5 +1,6 @@
 """Every format, written by an independent writer: the rays that come back, masks, exposure, drives, the split."""
 
+import json
 import sys
 from pathlib import Path
 from typing import get_args
@@ -15,7 +16,16 @@ from blocknerf.scene.scene import ImageRecord, Scene
 from blocknerf.scene.store import ImageStore
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
-from benchmarks.writers import FORMATS, Capture, Shot, write_kitti, write_llff, write_mega_nerf, write_sidecar
+from benchmarks.writers import (
+    FORMATS,
+    Capture,
+    Shot,
+    write_kitti,
+    write_llff,
+    write_mega_nerf,
+    write_nuscenes,
+    write_sidecar,
+)
 
 CONFIG = DatasetConfig()
 TESTS = (1, 4)
@@ -253,6 +263,62 @@ def test_kitti_without_photographs(tmp_path: Path, capture: Capture):
     for path in (tmp_path / "image_2").iterdir():
         path.unlink()
     with pytest.raises(UserError, match="image_2 holds no photographs"):
+        read_scene(tmp_path, CONFIG)
+
+
+# --- nuScenes --------------------------------------------------------------------------------------------------------
+
+
+def change_table(root: Path, table: str, change) -> None:
+    path = root / "v1.0-mini" / f"{table}.json"
+    rows = json.loads(path.read_text())
+    path.write_text(json.dumps(change(rows) or rows))
+
+
+def test_a_scene_of_nuscenes_is_a_drive(tmp_path: Path, capture: Capture):
+    write_nuscenes(tmp_path, capture)
+    scene = read_scene(tmp_path, CONFIG)
+    assert {image.drive for image in scene.images} == {"scene-0061"}
+    assert len(scene.cameras) == 1
+    change_table(tmp_path, "ego_pose", lambda rows: rows[0].update(rotation=[2, 0, 0, 0]))
+    assert "no rotation" in read_scene(tmp_path, CONFIG).skipped[0][1]
+
+
+@pytest.mark.parametrize(
+    ("table", "change", "message"),
+    [
+        ("ego_pose", lambda rows: rows[1:], "ego_pose.json has no row 'e0', which 'd0' asks for"),
+        ("ego_pose", lambda rows: rows[0].pop("rotation") and None, "row 'e0' of ego_pose has no 'rotation'"),
+        (
+            "ego_pose",
+            lambda rows: rows[0].update(translation=[1, 2]),
+            r"'translation' has the shape \(2,\), not \(3,\)",
+        ),
+        (
+            "calibrated_sensor",
+            lambda rows: rows[0].update(rotation="x"),
+            "'rotation' holds something that is no number",
+        ),
+        ("sample_data", lambda rows: rows[2].pop("filename") and None, "'d1' of sample_data has no 'filename'"),
+        ("sample", lambda rows: [{"key": 3}], "sample.json is no table of nuScenes"),
+    ],
+)
+def test_tables_of_nuscenes_that_do_not_fit(tmp_path: Path, capture: Capture, table: str, change, message: str):
+    write_nuscenes(tmp_path, capture)
+    change_table(tmp_path, table, change)
+    with pytest.raises(UserError, match=message):
+        read_scene(tmp_path, CONFIG)
+
+
+def test_missing_tables_and_tables_of_two_versions(tmp_path: Path, capture: Capture):
+    write_nuscenes(tmp_path, capture)
+    (tmp_path / "v1.0-trainval").mkdir()
+    (tmp_path / "v1.0-trainval/sample_data.json").write_text("[]")
+    with pytest.raises(UserError, match=r"of several versions \(v1.0-mini, v1.0-trainval\)"):
+        read_scene(tmp_path, CONFIG)
+    (tmp_path / "v1.0-trainval/sample_data.json").unlink()
+    (tmp_path / "v1.0-mini/scene.json").unlink()
+    with pytest.raises(UserError, match="There is no table of nuScenes at .*scene.json"):
         read_scene(tmp_path, CONFIG)
 
 

@@ -6,12 +6,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import plyfile
 import pytest
 from PIL import Image
 from scene_builders import colmap_capture, picture, poses, transforms_capture, write_transforms
 
 from blocknerf.core.config import DatasetConfig
 from blocknerf.core.errors import UserError
+from blocknerf.scene.rays import camera_directions
 from blocknerf.scene.readers.read import read_scene
 from blocknerf.scene.scene import Camera, Scene, scene_hash
 
@@ -69,6 +71,11 @@ def test_instant_ngp_angles_and_sizes_from_the_photographs(tmp_path: Path):
         ({"k1": 0.1, "k3": 0.3}, "FULL_OPENCV", (0.1, 0.0, 0.0, 0.0, 0.3, 0.0, 0.0, 0.0)),
         ({"k1": 0.1, "k4": 0.4, "camera_model": "OPENCV_FISHEYE"}, "OPENCV_FISHEYE", (0.1, 0.0, 0.0, 0.4)),
         ({"k2": 0.2, "is_fisheye": True}, "OPENCV_FISHEYE", (0.0, 0.2, 0.0, 0.0)),
+        (
+            {"k1": 0.1, "k3": 0.3, "p2": 0.02, "camera_model": "OPENCV_FISHEYE"},
+            "THIN_PRISM_FISHEYE",
+            (0.1, 0.0, 0.0, 0.02, 0.3, 0.0, 0.0, 0.0),
+        ),
     ],
 )
 def test_distortion(tmp_path: Path, extra: dict, model: str, distortion: tuple[float, ...]):
@@ -298,3 +305,112 @@ def test_depth_wanted_where_no_image_has_any_is_a_sentence(tmp_path: Path):
     write_transforms(tmp_path, tree)
     with pytest.raises(UserError, match=message):
         read_scene(tmp_path, WITH_DEPTH)
+
+
+def test_a_panorama_looks_all_around(tmp_path: Path):
+    tree = transforms_capture(tmp_path, size=(40, 20), camera_model="EQUIRECTANGULAR", cx=20.0, cy=10.0)
+    for key in ("fl_x", "fl_y"):
+        del tree[key]
+    write_transforms(tmp_path, tree)
+    camera = only_camera(read_scene(tmp_path, CONFIG))
+    longitude, latitude = np.meshgrid(
+        2 * np.pi * ((np.arange(40) + 0.5) / 40 - 0.5), np.pi * ((np.arange(20) + 0.5) / 20 - 0.5)
+    )
+    right, down = np.sin(longitude) * np.cos(latitude), np.sin(latitude)
+    expected = np.stack([right, down, np.cos(longitude) * np.cos(latitude)], axis=2)
+    assert np.abs(camera_directions(camera, 40, 20) - expected).max() < 1e-6
+
+
+def test_tangential_distortion_of_a_fisheye(tmp_path: Path):
+    """The equations of OpenCV: x' = x (1 + k1 r^2) + 2 p1 x y + p2 (r^2 + 2 x^2), with r the angle to the axis."""
+    k1, p1, p2 = 0.02, 0.003, -0.005
+    transforms_capture(tmp_path, camera_model="OPENCV_FISHEYE", k1=k1, p1=p1, p2=p2)
+    camera = only_camera(read_scene(tmp_path, CONFIG))
+    directions = camera_directions(camera, 40, 30).astype(float)
+    across = np.linalg.norm(directions[..., :2], axis=2)
+    angle = np.arctan2(across, directions[..., 2])
+    x, y = np.moveaxis(directions[..., :2], 2, 0) * angle / np.maximum(across, 1e-9)
+    bent_x = x * (1 + k1 * angle**2) + 2 * p1 * x * y + p2 * (angle**2 + 2 * x**2)
+    bent_y = y * (1 + k1 * angle**2) + 2 * p2 * x * y + p1 * (angle**2 + 2 * y**2)
+    columns, rows = np.meshgrid(np.arange(40) + 0.5, np.arange(30) + 0.5)
+    assert np.abs(35 * bent_x + 20.5 - columns).max() < 1e-3
+    assert np.abs(36 * bent_y + 14.5 - rows).max() < 1e-3
+
+
+def test_what_was_done_to_poses_before_is_not_done_again(tmp_path: Path):
+    tree = transforms_capture(tmp_path)
+    before = read_scene(tmp_path, CONFIG).centers_world
+    turned = [[0, 1, 0, 5], [1, 0, 0, 6], [0, 0, -1, 7]]
+    write_transforms(
+        tmp_path, {**tree, "applied_transform": turned, "applied_scale": 0.1, "orientation_override": "up"}
+    )
+    assert np.array_equal(read_scene(tmp_path, CONFIG).centers_world, before)
+
+
+def test_a_crop_radius_is_passed_over_and_said(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    transforms_capture(tmp_path, fisheye_crop_radius=12.0)
+    read_scene(tmp_path, CONFIG)
+    assert "'fisheye_crop_radius' is passed over" in caplog.text
+
+
+def write_ply(path: Path, points: np.ndarray, colours: np.ndarray | None, text: bool, byte_order: str = "<") -> None:
+    """By an independent writer, with a normal, a comment and faces behind the vertices."""
+    kinds = [(axis, "f8") for axis in "xyz"] + [("nx", "f4")]
+    kinds += [(name, "u1") for name in ("red", "green", "blue")] if colours is not None else []
+    vertices = np.zeros(len(points), kinds)
+    for column, name in enumerate("xyz"):
+        vertices[name] = points[:, column]
+    for column, name in enumerate(("red", "green", "blue") if colours is not None else ()):
+        vertices[name] = colours[:, column]
+    faces = np.array([([0, 1, 2],)], [("vertex_indices", "i4", (3,))])
+    elements = [plyfile.PlyElement.describe(vertices, "vertex"), plyfile.PlyElement.describe(faces, "face")]
+    plyfile.PlyData(elements, text=text, byte_order=byte_order, comments=["made for a test"]).write(path)
+
+
+@pytest.mark.parametrize(("text", "order"), [(True, "="), (False, "<"), (False, ">")])
+@pytest.mark.parametrize("coloured", [True, False])
+def test_points_that_the_file_names(tmp_path: Path, text: bool, order: str, coloured: bool):
+    rng = np.random.default_rng(0)
+    points, colours = rng.normal(size=(9, 3)), rng.integers(0, 256, (9, 3), np.uint8)
+    transforms_capture(tmp_path, ply_file_path="sparse_pc.ply")
+    write_ply(tmp_path / "sparse_pc.ply", points, colours if coloured else None, text, order)
+    scene = read_scene(tmp_path, CONFIG)
+    assert np.allclose(scene.points_world, points, atol=1e-6)
+    assert np.array_equal(scene.points_rgb, colours if coloured else np.full((9, 3), 128))
+    assert all(len(image.point_rows) == 0 for image in scene.images)
+
+
+def test_points_that_are_missing_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    transforms_capture(tmp_path, ply_file_path="sparse_pc.ply")
+    assert read_scene(tmp_path, CONFIG).points_world.shape == (0, 3)
+    assert "sparse_pc.ply, and there is no such file" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"obj\n", "does not begin with 'ply'"),
+        (b"ply\nformat ascii 1.0\nelement face 3\n", "its first element is 'face'"),
+        (
+            b"ply\nformat ascii 1.0\nelement vertex 1\nproperty list uchar int x\n",
+            "the line 'property list uchar int x'",
+        ),
+        (b"ply\nformat ascii 1.0\nelement vertex 1\nproperty float x\nend_header\n1\n", "without x, y and z"),
+        (b"ply\nformat ascii 1.0\nelement vertex 2\n", "the line ''"),
+    ],
+)
+def test_points_that_are_none(tmp_path: Path, content: bytes, message: str):
+    transforms_capture(tmp_path, ply_file_path="p.ply")
+    (tmp_path / "p.ply").write_bytes(content)
+    with pytest.raises(UserError, match=f"p.ply cannot be read as points in PLY: .*{message}"):
+        read_scene(tmp_path, CONFIG)
+
+
+@pytest.mark.parametrize("text", [True, False])
+def test_points_that_are_cut_off(tmp_path: Path, text: bool):
+    transforms_capture(tmp_path, ply_file_path="p.ply")
+    write_ply(tmp_path / "p.ply", np.ones((9, 3)), None, text)
+    content = (tmp_path / "p.ply").read_bytes()
+    (tmp_path / "p.ply").write_bytes(content[: content.index(b"end_header") + 40])
+    with pytest.raises(UserError, match=r"cannot be read as points in PLY"):
+        read_scene(tmp_path, CONFIG)

@@ -7,6 +7,7 @@ import numpy as np
 from blocknerf.core.errors import UserError
 from blocknerf.scene.readers.candidates import Candidate, Capture
 from blocknerf.scene.readers.colmap_files import ColmapImage, find_model, read_model
+from blocknerf.scene.readers.poses import rotation_of
 
 
 def finds_colmap(data_root: Path) -> bool:
@@ -40,12 +41,8 @@ def read_colmap(data_root: Path) -> Capture:
 
 
 def _world_from_cam(image: ColmapImage) -> np.ndarray:
-    """[3, 4]; the quaternion is used as it is: one whose length is not 1 gives no rotation, and that is found later."""
-    w, x, y, z = image.quaternion_wxyz
-    cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
     with np.errstate(invalid="ignore", over="ignore"):
-        axis = np.array([x, y, z])
-        world_from_cam = ((w * w - axis @ axis) * np.eye(3) + 2 * np.outer(axis, axis) + 2 * w * cross).T
+        world_from_cam = rotation_of(image.quaternion_wxyz).T
         center = -world_from_cam @ np.array(image.translation)
     return np.concatenate([world_from_cam, center[:, None]], axis=1)
 

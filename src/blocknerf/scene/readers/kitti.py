@@ -13,12 +13,11 @@ from blocknerf.core.errors import UserError
 from blocknerf.core.logging import log
 from blocknerf.scene.readers.candidates import Candidate, Capture
 from blocknerf.scene.readers.found_files import photographs_of, rows_of_numbers
+from blocknerf.scene.readers.poses import CENTRE_PX
 from blocknerf.scene.scene import Camera
 
 _FOLDERS = {"image_0": 0, "image_1": 1, "image_2": 2, "image_3": 3, "image_l": 0, "image_r": 1}
 _COLOUR = ("image_2", "image_3")
-_CENTRE_PX = 0.5
-"""From pixel centres at whole numbers to ours."""
 
 
 def finds_kitti(data_root: Path) -> bool:
@@ -50,7 +49,7 @@ def _of_camera(folder: str, projection: np.ndarray, photographs: list[Path], pos
     center = -np.linalg.solve(k, projection[:, 3])  # in camera 0
 
     def camera(width: int, height: int) -> Camera:
-        params = (k[0, 0], k[1, 1], k[0, 2] + _CENTRE_PX, k[1, 2] + _CENTRE_PX)
+        params = (k[0, 0], k[1, 1], k[0, 2] + CENTRE_PX, k[1, 2] + CENTRE_PX)
         return Camera("PINHOLE", width, height, tuple(map(float, params)))
 
     return [

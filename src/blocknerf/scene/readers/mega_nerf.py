@@ -16,9 +16,9 @@ import torch
 from blocknerf.core.errors import UserError
 from blocknerf.scene.readers.candidates import Candidate, Capture, folder_of
 from blocknerf.scene.readers.found_files import photograph_in
+from blocknerf.scene.readers.poses import OPENCV_FROM_OPENGL
 from blocknerf.scene.scene import Camera
 
-_OPENCV_FROM_OPENGL = np.array([1.0, -1.0, -1.0, 1.0])
 _DAMAGED = (OSError, RuntimeError, EOFError, ValueError, KeyError, AttributeError, TypeError)
 
 
@@ -42,7 +42,7 @@ def _candidate(path: Path, names: dict[str, str], scale_m: float) -> Candidate:
     fields = _load(path)
     width, height = (int(_numbers(fields, key, (), path)) for key in "WH")
     intrinsics = _numbers(fields, "intrinsics", (4,), path)
-    pose = _numbers(fields, "c2w", (3, 4), path) * _OPENCV_FROM_OPENGL
+    pose = _numbers(fields, "c2w", (3, 4), path) * OPENCV_FROM_OPENGL
     pose[:, 3] *= scale_m
     photograph = photograph_in(path.parents[1] / "rgbs", path.stem)
     name = names.get(path.name, photograph.name)

@@ -14,6 +14,7 @@ from blocknerf.scene.readers.colmap import finds_colmap, read_colmap
 from blocknerf.scene.readers.kitti import finds_kitti, read_kitti
 from blocknerf.scene.readers.llff import finds_llff, read_llff
 from blocknerf.scene.readers.mega_nerf import finds_mega_nerf, read_mega_nerf
+from blocknerf.scene.readers.nuscenes import finds_nuscenes, read_nuscenes
 from blocknerf.scene.readers.sidecar import read_sidecar
 from blocknerf.scene.readers.transforms import finds_transforms, read_transforms
 from blocknerf.scene.readers.waymo import finds_waymo, read_waymo
@@ -42,6 +43,7 @@ READERS = (
     Reader("mega_nerf", finds_mega_nerf, read_mega_nerf, "coordinates.pt of Mega-NeRF"),
     Reader("waymo", finds_waymo, read_waymo, "*.tfrecord of the Waymo Block-NeRF data set"),
     Reader("kitti", finds_kitti, read_kitti, "calib.txt beside image_0 to image_3 of KITTI odometry"),
+    Reader("nuscenes", finds_nuscenes, read_nuscenes, "v1.0-*/sample_data.json of nuScenes"),
     Reader("llff", finds_llff, read_llff, "poses_bounds.npy of LLFF"),
 )
 """In the order in which `auto` looks for them."""

@@ -1,7 +1,8 @@
 """transforms.json in the dialects of instant-ngp and nerfstudio becomes candidates.
 
 https://docs.nerf.studio/quickstart/data_conventions.html: poses are world_from_cam in OpenGL camera axes (x right,
-y up, z backward); intrinsics stand in the file once or in each frame. Poses are kept in the file's own units.
+y up, z backward); intrinsics stand in the file once or in each frame. Poses are kept in the file's own units and frame:
+`applied_transform` and `applied_scale`, which tell what was done to them before, are done already.
 """
 
 import math
@@ -14,18 +15,21 @@ import numpy as np
 
 from blocknerf.core.errors import UserError
 from blocknerf.core.files import read_json
+from blocknerf.core.logging import log
 from blocknerf.scene.readers.candidates import Candidate, Capture
+from blocknerf.scene.readers.ply import read_ply
+from blocknerf.scene.readers.poses import OPENCV_FROM_OPENGL
 from blocknerf.scene.scene import Camera
 
 TRANSFORMS = "transforms.json"
 _ENDINGS = ("", ".png", ".jpg", ".jpeg", ".PNG", ".JPG", ".JPEG")
 _PERSPECTIVE = ("PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV", "FULL_OPENCV")
 _FISHEYE = ("OPENCV_FISHEYE", "SIMPLE_RADIAL_FISHEYE", "RADIAL_FISHEYE")
+_PANORAMA = "EQUIRECTANGULAR"
 _NUMBERS = (
     *("w", "h", "fl_x", "fl_y", "cx", "cy", "camera_angle_x", "camera_angle_y"),
     *("k1", "k2", "k3", "k4", "k5", "k6", "p1", "p2"),
 )
-_OPENCV_FROM_OPENGL = np.array([1.0, -1.0, -1.0, 1.0])  # turns the axes y and z around
 
 
 def finds_transforms(data_root: Path) -> bool:
@@ -39,10 +43,23 @@ def read_transforms(data_root: Path) -> Capture:
     frames = tree.get("frames") if isinstance(tree, dict) else None
     if not isinstance(frames, list) or not all(isinstance(frame, dict) for frame in frames):
         raise UserError(f"{path} has no list of frames. Is it a transforms.json of instant-ngp or nerfstudio?")
+    if "fisheye_crop_radius" in tree:
+        log.warning("%s: 'fisheye_crop_radius' is passed over; hide what lies outside of it with masks.", path)
     splits = {key: _split(tree, key, path) for key in ("train_filenames", "val_filenames", "test_filenames")}
     keys: dict[tuple, str] = {}
     candidates = [_candidate(tree, frame, number, data_root, path, keys, splits) for number, frame in enumerate(frames)]
-    return Capture(candidates, test_names=_test_names(splits, [c.name for c in candidates]))
+    test_names = _test_names(splits, [candidate.name for candidate in candidates])
+    return Capture(candidates, *_points(tree, data_root, path), test_names=test_names)
+
+
+def _points(tree: dict, data_root: Path, path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Positions and colours of `ply_file_path`, in the frame of the poses; none says which image saw which."""
+    ply = _named_file(data_root, tree, "ply_file_path", str(path))
+    if ply is not None and ply.is_file():
+        return read_ply(ply)
+    if ply is not None:
+        log.warning("%s names the points %s, and there is no such file.", path, ply)
+    return np.zeros((0, 3)), np.zeros((0, 3), np.uint8)
 
 
 def _candidate(
@@ -120,10 +137,12 @@ def _model_name(tree: dict, frame: dict, values: dict[str, float | None], where:
     named = frame.get("camera_model", tree.get("camera_model"))
     if named is None and frame.get("is_fisheye", tree.get("is_fisheye")):
         named = "OPENCV_FISHEYE"
+    if named == _PANORAMA:
+        return _PANORAMA
     if named in _FISHEYE:
-        return "OPENCV_FISHEYE"
+        return "THIN_PRISM_FISHEYE" if any(values[key] for key in ("p1", "p2")) else "OPENCV_FISHEYE"
     if named is not None and named not in _PERSPECTIVE:
-        known = ", ".join(_PERSPECTIVE + _FISHEYE)
+        known = ", ".join((*_PERSPECTIVE, *_FISHEYE, _PANORAMA))
         raise UserError(f"{where}: the camera model {named!r} cannot be read; known are {known}.")
     if any(values[key] for key in ("k3", "k4", "k5", "k6")):
         return "FULL_OPENCV"
@@ -135,20 +154,23 @@ _DISTORTION = {
     "OPENCV": ("k1", "k2", "p1", "p2"),
     "FULL_OPENCV": ("k1", "k2", "p1", "p2", "k3", "k4", "k5", "k6"),
     "OPENCV_FISHEYE": ("k1", "k2", "k3", "k4"),
+    "THIN_PRISM_FISHEYE": ("k1", "k2", "p1", "p2", "k3", "k4", "sx1", "sy1"),
 }
 
 
 def _camera(model: str, values: dict[str, float | None], where: str) -> Camera | Callable[[int, int], Camera]:
     """The camera, or where the file does not tell its size, a function of the photograph's size."""
-    if values["fl_x"] is None and values["camera_angle_x"] is None:
+    if model != _PANORAMA and values["fl_x"] is None and values["camera_angle_x"] is None:
         raise UserError(f"{where}: there is neither 'fl_x' nor 'camera_angle_x', so the focal length is unknown.")
 
     def of_size(width: int, height: int) -> Camera:
+        if model == _PANORAMA:
+            return Camera(model, width, height, (float(width), float(height)))
         fl_x = _focal(values["fl_x"], values["camera_angle_x"], width) or 0.0
         fl_y = _focal(values["fl_y"], values["camera_angle_y"], height)
         cx = width / 2 if values["cx"] is None else values["cx"]
         cy = height / 2 if values["cy"] is None else values["cy"]
-        distortion = (values[key] or 0.0 for key in _DISTORTION[model])
+        distortion = (values.get(key) or 0.0 for key in _DISTORTION[model])
         return Camera(model, width, height, (fl_x, fl_x if fl_y is None else fl_y, cx, cy, *distortion))
 
     if values["w"] is None or values["h"] is None:
@@ -173,7 +195,7 @@ def _world_from_cam(matrix: Any, where: str) -> np.ndarray:
         raise UserError(f"{where}: 'transform_matrix' holds something that is no number.") from error
     if pose.shape not in ((3, 4), (4, 4)):
         raise UserError(f"{where}: 'transform_matrix' must have 4 rows of 4 numbers, not the shape {pose.shape}.")
-    return pose[:3] * _OPENCV_FROM_OPENGL
+    return pose[:3] * OPENCV_FROM_OPENGL
 
 
 def _split(tree: dict, key: str, path: Path) -> frozenset[str] | None:

@@ -1,0 +1,101 @@
+"""Tables of nuScenes (Caesar et al. 2020, https://www.nuscenes.org/nuscenes): v1.0-*/*.json beside samples/, sweeps/.
+
+An image is a row of sample_data whose calibrated sensor is a camera. Its pose is world_from_ego (ego_pose, at the
+image's own time) times ego_from_cam (calibrated_sensor); rotations are quaternions (w, x, y, z), lengths metres, camera
+axes OpenCV's, pixels counted from 0 at their centres. A scene, 20 s of driving, is a drive.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from blocknerf.core.errors import UserError
+from blocknerf.core.files import read_json
+from blocknerf.scene.readers.candidates import Candidate, Capture
+from blocknerf.scene.readers.poses import CENTRE_PX, rotation_of
+from blocknerf.scene.scene import Camera
+
+Row = dict[str, Any]
+_TABLES = ("scene", "sample", "sample_data", "ego_pose", "calibrated_sensor", "sensor")
+
+
+def finds_nuscenes(data_root: Path) -> bool:
+    return bool(_versions(data_root))
+
+
+def read_nuscenes(data_root: Path) -> Capture:
+    """Raises UserError that names the table and the row where one is missing or another is asked for."""
+    versions = _versions(data_root)
+    if len(versions) > 1:
+        listed = ", ".join(path.name for path in versions)
+        raise UserError(
+            f"{data_root} holds tables of several versions ({listed}); leave one, and move the others away."
+        )
+    tables = {name: _table(versions[0] / f"{name}.json") for name in _TABLES}
+    rows = [row for row in tables["sample_data"].values() if _sensor(tables, row)["modality"] == "camera"]
+    return Capture([_candidate(data_root, tables, row) for row in rows])
+
+
+def _candidate(data_root: Path, tables: dict[str, dict[str, Row]], row: Row) -> Candidate:
+    mounted = _get(tables, "calibrated_sensor", row)
+    ego = _get(tables, "ego_pose", row)
+    scene = _get(tables, "scene", _get(tables, "sample", row))
+    ego_from_cam, world_from_ego = _rigid(mounted, "calibrated_sensor"), _rigid(ego, "ego_pose")
+    pose = world_from_ego @ ego_from_cam
+    (fx, _, cx), (_, fy, cy), _ = _numbers(mounted, "camera_intrinsic", (3, 3), "calibrated_sensor")
+    params = (float(fx), float(fy), float(cx) + CENTRE_PX, float(cy) + CENTRE_PX)
+    camera = Camera(
+        "PINHOLE", int(_cell(row, "width", "sample_data")), int(_cell(row, "height", "sample_data")), params
+    )
+    name = str(_cell(row, "filename", "sample_data"))
+    return Candidate(name, data_root / name, camera, repr(camera), pose[:3], drive=str(_cell(scene, "name", "scene")))
+
+
+def _versions(data_root: Path) -> list[Path]:
+    return sorted(path.parent for path in data_root.glob("v1.0-*/sample_data.json"))
+
+
+def _table(path: Path) -> dict[str, Row]:
+    rows = read_json(path, "table of nuScenes")
+    if not isinstance(rows, list) or not all(isinstance(row, dict) and "token" in row for row in rows):
+        raise UserError(f"{path} is no table of nuScenes: a list of rows that have a 'token'. Get it again.")
+    return {row["token"]: row for row in rows}
+
+
+def _sensor(tables: dict[str, dict[str, Row]], row: Row) -> Row:
+    return _get(tables, "sensor", _get(tables, "calibrated_sensor", row))
+
+
+def _get(tables: dict[str, dict[str, Row]], name: str, asking: Row) -> Row:
+    """The row of table `name` that a row of another asks for."""
+    token = _cell(asking, f"{name}_token", "a table")
+    if token not in tables[name]:
+        raise UserError(f"{name}.json has no row {token!r}, which {asking['token']!r} asks for. Get the tables again.")
+    return tables[name][token]
+
+
+def _cell(row: Row, key: str, table: str) -> Any:
+    if key not in row:
+        raise UserError(f"The row {row['token']!r} of {table} has no {key!r}. It has: {', '.join(row)}.")
+    return row[key]
+
+
+def _rigid(row: Row, table: str) -> np.ndarray:
+    transform = np.eye(4)
+    transform[:3, :3] = rotation_of(_numbers(row, "rotation", (4,), table))
+    transform[:3, 3] = _numbers(row, "translation", (3,), table)
+    return transform
+
+
+def _numbers(row: Row, key: str, shape: tuple[int, ...], table: str) -> np.ndarray:
+    cell = _cell(row, key, table)
+    try:
+        values = np.array(cell, np.float64)
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f"The row {row['token']!r} of {table}.json: {key!r} holds something that is no number."
+        ) from error
+    if values.shape != shape:
+        raise UserError(f"The row {row['token']!r} of {table}.json: {key!r} has the shape {values.shape}, not {shape}.")
+    return values

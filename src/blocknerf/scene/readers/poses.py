@@ -1,0 +1,20 @@
+"""What formats' poses and pixels are turned by on their way in."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+OPENCV_FROM_OPENGL = np.array([1.0, -1.0, -1.0, 1.0])
+"""Times the columns of world_from_cam [3, 4]: the axes y and z turn around."""
+
+CENTRE_PX = 0.5
+"""From pixel centres at whole numbers, as OpenCV counts, to ours at half integers."""
+
+
+def rotation_of(quaternion_wxyz: Sequence[float] | np.ndarray) -> np.ndarray:
+    """[3, 3]. The quaternion is used as it is: one whose length is not 1 gives no rotation, and that is found later."""
+    w, x, y, z = quaternion_wxyz
+    cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
+    axis = np.array([x, y, z])
+    with np.errstate(invalid="ignore", over="ignore"):
+        return (w * w - axis @ axis) * np.eye(3) + 2 * np.outer(axis, axis) + 2 * w * cross
