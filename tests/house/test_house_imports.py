@@ -39,3 +39,23 @@ except SystemExit as exit:
     assert exit.code == 0, exit.code
 """
     assert loaded_after(code) == set()
+
+
+def test_a_first_step_waits_neither_for_torchs_compiler_nor_for_matplotlib():
+    code = """
+import torch
+import blocknerf.training.run
+from blocknerf.core.config import load_config
+from blocknerf.models.block_nerf import BlockNeRF
+from blocknerf.training.optimizer import BlockOptimizer
+small = ("log2_table_rows=4", "num_levels=2")
+config = load_config(None, ["block_nerf.proposal_resolution=4", *(f"block_nerf.hash_grid.{key}" for key in small)])
+model = BlockNeRF(config, (0.0, 0.0, 0.0), 1.0, (), (), torch.Generator())
+optimizer = BlockOptimizer(model, config.training)
+for parameter in optimizer.parameters():
+    parameter.grad = torch.ones_like(parameter)
+optimizer.step({"nerf": 1e-3, "appearance": 1e-3, "visibility": 1e-3})
+import sys
+assert "torch._dynamo" not in sys.modules
+"""
+    assert "matplotlib" not in loaded_after(code)

@@ -104,7 +104,7 @@ def test_growth_leaves_old_codes_and_their_moments_bit_for_bit(reserve):
     assert torch.equal(codes[3], old[2])
     assert grown.appearance.residuals is not None
     assert torch.allclose(grown.appearance.residuals[4], grown.appearance.residuals[:3].mean(0))
-    for name in ("exp_avg", "exp_avg_sq"):
+    for name in ("first", "second"):
         one, other = (moment(o, model, name) for o, model in zip(optimizers, (grown, as_it_was), strict=True))
         assert torch.equal(one[:3], other[:3])
         assert bool((other[:3] != 0).any())
@@ -133,7 +133,7 @@ def step(model: BlockNeRF, optimizer: BlockOptimizer, seed: int) -> None:
 def moment(optimizer: BlockOptimizer, model: BlockNeRF, name: str) -> torch.Tensor:
     assert model.appearance is not None
     assert model.appearance.residuals is not None
-    return optimizer.dense.state[model.appearance.residuals][name]
+    return getattr(optimizer.dense[model.appearance.residuals], name)
 
 
 def test_a_grown_block_comes_back_from_its_state():

@@ -314,10 +314,10 @@ def test_the_optimiser_follows_growth_with_its_moments():
     rgb.square().sum().backward()
     optimizer.step({"nerf": 1e-3, "pose": 1e-3, "visibility": 1e-3})
     assert model.poses is not None
-    old = optimizer.dense.state[model.poses.shares]["exp_avg"].clone()
+    old = optimizer.dense[model.poses.shares].first.clone()
     model.grow(("new",), ("new drive",), (None,))
     optimizer.follow_growth(model)
-    moments = optimizer.dense.state[model.poses.shares]["exp_avg"]
+    moments = optimizer.dense[model.poses.shares].first
     assert torch.equal(moments[:3], old)
     assert bool((old != 0).any())
     assert moments.shape == (4, 6)

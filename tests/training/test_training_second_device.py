@@ -1,6 +1,5 @@
 """A block that learns on another device than the processor: every tensor of a step stands there."""
 
-import functools
 import sys
 from pathlib import Path
 
@@ -26,15 +25,10 @@ EVERYTHING = (
 
 @pytest.fixture
 def plainly(monkeypatch):
-    """Twins of all kernels, an Adam that takes any tensor, and samples that are drawn alike on both devices."""
-    monkeypatch.setattr(torch.optim, "Adam", functools.partial(_plain_adam, torch.optim.Adam))
+    """Twins of all kernels, and samples that are drawn alike on both devices."""
     monkeypatch.setattr(BlockNeRFTrainer, "_rng_of_step", lambda trainer: trainer.rng)
     with use_backend("torch"):
         yield
-
-
-def _plain_adam(kind, groups, **settings):
-    return kind(groups, **settings | {"fused": False, "foreach": False})
 
 
 @pytest.mark.parametrize("overrides", [(), EVERYTHING])

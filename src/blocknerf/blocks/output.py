@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from blocknerf.blocks.growth import grow_plan
-from blocknerf.blocks.map import draw_map
 from blocknerf.blocks.plan import Plan, read_plan, write_plan
 from blocknerf.blocks.planner import make_plan, planning_hash
 from blocknerf.core.config import Config, config_to_json, load_config
@@ -59,7 +58,7 @@ def plan_scene(config: Config, data_root: Path, output_dir: Path) -> tuple[Confi
     if is_new:
         write_plan(output_dir / "plan.json", plan)
     if is_new or not (output_dir / "map.png").is_file():
-        draw_map(output_dir / "map.png", plan, scene)
+        _draw_map(output_dir / "map.png", plan, scene)
     for given_up, taker, images in plan.merged:
         count = "1 training image" if images == 1 else f"{images} training images"
         log.info(f"Block {given_up} has {count}, too few: merged into block {taker}.")
@@ -89,8 +88,14 @@ def update_scene(
         log.info("%d new images belong to other blocks; update those as well to have them learned.", left)
     _write_origin(output_dir, grown.scene_hash, config, data_root)
     write_plan(output_dir / "plan.json", grown)
-    draw_map(output_dir / "map.png", grown, scene)
+    _draw_map(output_dir / "map.png", grown, scene)
     return config, scene, grown
+
+
+def _draw_map(path: Path, plan: Plan, scene: Scene) -> None:
+    from blocknerf.blocks.map import draw_map  # late: who goes on with a plan need not wait for matplotlib
+
+    draw_map(path, plan, scene)
 
 
 def check_output(output_dir: Path, hash_of_scene: str, config: Config) -> None:

@@ -40,7 +40,7 @@ def profile_step(model: BlockNeRF, sampler: PixelSampler, config: Config) -> lis
     """
     optimizer, loss = BlockOptimizer(model, config.training), BlockNeRFLoss(config.training)
     rng = torch.Generator().manual_seed(0)
-    rates = {group["name"]: 0.0 for group in optimizer.dense.param_groups}
+    rates = dict.fromkeys(optimizer.components, 0.0)
     held = {}
 
     def data() -> None:

@@ -3,7 +3,6 @@
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
-from matplotlib import colormaps
 from torch import Tensor
 
 from blocknerf.core.types import RenderOutput
@@ -30,4 +29,6 @@ def distance_colours(picture: RenderOutput) -> Float[Tensor, "h w 3"]:
 
 
 def _colours(name: str, values: Float[Tensor, "h w"]) -> Float[Tensor, "h w 3"]:
+    from matplotlib import colormaps  # late: training need not wait for it
+
     return torch.from_numpy(colormaps[name](values.clamp(0, 1).numpy())[..., :3]).float()

@@ -29,10 +29,9 @@ class GradientExchange:
         """
         if self.group.size == 1:
             return terms
-        for group in self.optimizer.dense.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is None and parameter.requires_grad:
-                    self._fill(parameter)
+        for parameter in self.optimizer.parameters():
+            if parameter.grad is None and parameter.requires_grad:
+                self._fill(parameter)
         self.group.add(list(self.optimizer.gradients_of_all()))
         for gradient in self.optimizer.gradients.values():
             self.group.unite(gradient.seen)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from blocknerf.core.config import TrainingConfig
+from blocknerf.kernels.dense_adam import AdamMoments, dense_adam_step
 from blocknerf.kernels.row_gradient import RowGradient
 from blocknerf.kernels.sparse_adam import sparse_adam_step
 from blocknerf.models.block_nerf import BlockNeRF
@@ -26,37 +27,42 @@ class BlockOptimizer:
         }
         for name, table in model.field.row_tables().items():
             table.gradient = self.gradients[name]
-        components = model.components()
-        groups = [
-            {"params": parameters, "weight_decay": config.weight_decay if name == "nerf" else 0.0, "name": name}
-            for name, parameters in components.items()
-        ]
-        self.dense = torch.optim.Adam(groups, lr=config.nerf_lr, betas=(0.9, 0.99), eps=1e-15, fused=True)
-        self.clipped = components["nerf"]
+        self.components = {name: list(parameters) for name, parameters in model.components().items()}
+        self.dense: dict[Tensor, AdamMoments] = {}  # of networks and codes, from their first gradient on
 
     def step(self, rates: dict[str, float]) -> float:
         """Applies and clears all gradients; `rates` by component. Returns the networks' norm before clipping."""
-        field_learns = any(parameter.requires_grad for parameter in self.clipped)
+        networks = self.components["nerf"]
+        field_learns = any(parameter.requires_grad for parameter in networks)
         self.step_count += field_learns
-        norm = float(nn.utils.clip_grad_norm_(self.clipped, self.config.gradient_clip_norm))
-        for group in self.dense.param_groups:
-            group["lr"] = rates[group["name"]]
-        self.dense.step()
-        self.dense.zero_grad(set_to_none=True)
+        norm = float(nn.utils.clip_grad_norm_(networks, self.config.gradient_clip_norm))
+        for component, parameters in self.components.items():
+            decay = self.config.weight_decay if component == "nerf" else 0.0
+            for parameter in parameters:
+                if parameter.grad is not None:
+                    if parameter not in self.dense:
+                        self.dense[parameter] = AdamMoments.of(parameter)
+                    dense_adam_step(parameter, self.dense[parameter], rates[component], decay)
+                    parameter.grad = None
         for name, values in self.tables.items() if field_learns else ():
             rate = rates["nerf"] * (PROPOSAL_RATE_RATIO if name == "proposal" else 1.0)
             sparse_adam_step(values, self.gradients[name], *self.moments[name], self.step_count, rate)
         return norm
 
+    def parameters(self) -> Iterator[Tensor]:
+        """All that are not tables, in the order of their numbers in `state`."""
+        for parameters in self.components.values():
+            yield from parameters
+
     def gradients_of_all(self) -> Iterator[Tensor]:
         """Of networks, codes and tables, as they lie there."""
-        for group in self.dense.param_groups:
-            yield from (parameter.grad for parameter in group["params"] if parameter.grad is not None)
+        yield from (parameter.grad for parameter in self.parameters() if parameter.grad is not None)
         yield from (gradient.values for gradient in self.gradients.values())
 
     def clear(self) -> None:
         """Gives up all gradients."""
-        self.dense.zero_grad(set_to_none=True)
+        for parameter in self.parameters():
+            parameter.grad = None
         for gradient in self.gradients.values():
             gradient.values.zero_()
             gradient.seen.zero_()
@@ -65,12 +71,14 @@ class BlockOptimizer:
         """After `BlockNeRF.grow`: takes the longer tables; old rows keep their moments, new ones have 0."""
         tables = {"appearance": None if model.appearance is None else model.appearance.residuals}
         tables["pose"] = getattr(model.poses, "shares", None)
-        for group in self.dense.param_groups:
-            new = tables.get(group["name"])
-            if new is not None and group["params"][0] is not new:
-                moments = self.dense.state.pop(group["params"][0], {})
-                self.dense.state[new] = {name: _longer(value, new) for name, value in moments.items()}
-                group["params"] = [new]
+        for component, new in tables.items():
+            if new is None or self.components[component][0] is new:
+                continue
+            moments = self.dense.pop(self.components[component][0], None)
+            if moments is not None:
+                longer = _longer(moments.first, new), _longer(moments.second, new)
+                self.dense[new] = AdamMoments(*longer, step=moments.step)
+            self.components[component] = [new]
 
     def gradients_by_name(self, model: BlockNeRF) -> Iterator[tuple[str, Tensor]]:
         """After `backward` and before `step`: of each parameter that has one; of tables the rows that were touched."""
@@ -84,9 +92,14 @@ class BlockOptimizer:
         tensors = {"step": torch.tensor(self.step_count)}
         for name, (first, second) in self.moments.items():
             tensors[f"{name}.first"], tensors[f"{name}.second"] = first, second
-        for index, parameter in self.dense.state_dict()["state"].items():
-            for key, value in parameter.items():
-                tensors[f"dense.{index}.{key}"] = value
+        for number, parameter in enumerate(self.parameters()):
+            moments = self.dense.get(parameter)
+            if moments is not None:
+                tensors[f"dense.{number}.exp_avg"], tensors[f"dense.{number}.exp_avg_sq"] = (
+                    moments.first,
+                    moments.second,
+                )
+                tensors[f"dense.{number}.step"] = moments.step
         return tensors
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
@@ -94,16 +107,14 @@ class BlockOptimizer:
         for name, (first, second) in self.moments.items():
             first.copy_(tensors[f"{name}.first"])
             second.copy_(tensors[f"{name}.second"])
-        dense = self.dense.state_dict()
-        for key, value in tensors.items():
-            if key.startswith("dense."):
-                _, index, name = key.split(".")
-                dense["state"].setdefault(int(index), {})[name] = value.clone()
-        self.dense.load_state_dict(dense)
+        for number, parameter in enumerate(self.parameters()):
+            if f"dense.{number}.step" in tensors:
+                moments = self.dense[parameter] = AdamMoments.of(parameter)
+                moments.first.copy_(tensors[f"dense.{number}.exp_avg"])
+                moments.second.copy_(tensors[f"dense.{number}.exp_avg_sq"])
+                moments.step.copy_(tensors[f"dense.{number}.step"])
 
 
 def _longer(moment: Tensor, table: Tensor) -> Tensor:
-    """The moment with zeros for the table's new rows; the count of steps as it is."""
-    if moment.dim() == 0:
-        return moment
+    """The moment with zeros for the table's new rows."""
     return torch.cat([moment, moment.new_zeros(len(table) - len(moment), *moment.shape[1:])])

@@ -1,0 +1,59 @@
+"""Adam (Kingma and Ba 2015) on whole tensors: networks and codes.
+
+On a processor and on CUDA it is the kernel that torch.optim.Adam calls when it is told to be fused. That class itself
+imports torch's compiler, which takes longer than all else before a first step.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from blocknerf.kernels.registry import backend_for
+
+
+@dataclass(frozen=True, slots=True)
+class AdamMoments:
+    """Running means of a parameter's gradient and of its square, and how many gradients they have seen."""
+
+    first: Float[Tensor, "..."]
+    second: Float[Tensor, "..."]
+    step: Float[Tensor, ""]
+
+    @classmethod
+    def of(cls, parameter: Tensor) -> "AdamMoments":
+        """Those of a parameter that has had no gradient yet."""
+        zeros = (torch.zeros_like(parameter, memory_format=torch.preserve_format) for _ in range(2))
+        return cls(*zeros, step=torch.zeros((), device=parameter.device))
+
+
+def dense_adam_step(
+    parameter: Float[Tensor, "..."],
+    moments: AdamMoments,
+    learning_rate: float,
+    weight_decay: float = 0.0,
+    betas: tuple[float, float] = (0.9, 0.99),
+    epsilon: float = 1e-15,
+) -> None:
+    """One step along `parameter.grad`, in place; `weight_decay` times the parameter is added to the gradient."""
+    assert parameter.grad is not None
+    with torch.no_grad():
+        moments.step.add_(1)
+        if backend_for(parameter) == "torch":
+            _step_torch(parameter, moments, learning_rate, weight_decay, betas, epsilon)
+        else:
+            torch.ops.aten._fused_adam_(
+                *([parameter], [parameter.grad], [moments.first], [moments.second], [], [moments.step]),
+                lr=learning_rate, beta1=betas[0], beta2=betas[1], weight_decay=weight_decay, eps=epsilon,
+                amsgrad=False, maximize=False,
+            )  # fmt: skip
+
+
+def _step_torch(parameter, moments, learning_rate, weight_decay, betas, epsilon) -> None:
+    gradient = parameter.grad + weight_decay * parameter
+    moments.first.lerp_(gradient, 1 - betas[0])
+    moments.second.lerp_(gradient.square(), 1 - betas[1])
+    step = moments.step.double()
+    spread = (moments.second / (1 - betas[1] ** step)).sqrt() + epsilon
+    parameter -= learning_rate / (1 - betas[0] ** step) * moments.first / spread
