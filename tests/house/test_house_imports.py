@@ -48,8 +48,8 @@ import blocknerf.training.run
 from blocknerf.core.config import load_config
 from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.training.optimizer import BlockOptimizer
-small = ("log2_table_rows=4", "num_levels=2")
-config = load_config(None, ["block_nerf.proposal_resolution=4", *(f"block_nerf.hash_grid.{key}" for key in small)])
+small = ("log2_table_rows=8", "num_levels=2")
+config = load_config(None, ["block_nerf.proposal_resolution=8", *(f"block_nerf.hash_grid.{key}" for key in small)])
 model = BlockNeRF(config, (0.0, 0.0, 0.0), 1.0, (), (), torch.Generator())
 optimizer = BlockOptimizer(model, config.training)
 for parameter in optimizer.parameters():
