@@ -3,8 +3,9 @@
 python -m benchmarks.speed SCENE OUT [--config FILE] [--minutes 0.05,0.1,1,4] [--repeats 9] [section.key=value ...]
 
 Trains one block for each of the times, one after the other, and evaluates its test images. A picture is the first test
-image, rendered from the last of them. The first step is `blocknerf train` from its start to its end with
-training.max_steps=1 on photographs that are decoded already, with an empty cache of kernels and with a filled one.
+image, rendered from the last of them. The first step is timed in `blocknerf train` with training.max_steps=1, on
+photographs that are decoded already, with an empty cache of kernels and with a filled one: from the start of the
+process to the end of the step, and to the end of the command, when all is written.
 """
 
 import argparse
@@ -63,13 +64,38 @@ def spread(values: list[float]) -> dict[str, float]:
     return {"median": round(ordered[len(ordered) // 2], 3), "low": round(ordered[0], 3), "high": round(ordered[-1], 3)}
 
 
+_FIRST_STEP = """
+import sys, time
+from blocknerf.cli.main import main
+from blocknerf.training.trainer import BlockNeRFTrainer
+step = BlockNeRFTrainer._train_step
+def timed(trainer):
+    done = step(trainer)
+    open(sys.argv[1], "w").write(repr(time.time()))
+    return done
+BlockNeRFTrainer._train_step = timed
+main(sys.argv[2:])
+"""
+
+
 def first_steps(arguments: argparse.Namespace, told: list[str]) -> dict:
     command = train(arguments, arguments.out / "first", [*told, "training.max_steps=1"])
     seconds(command)  # decodes the photographs
-    with tempfile.TemporaryDirectory() as cache:
-        cold = [seconds(command, NUMBA_CACHE_DIR=f"{cache}/{number}") for number in range(2)]
-        warm = [seconds(command, NUMBA_CACHE_DIR=f"{cache}/0") for _ in range(5)]
-    return {"first_step_cold_s": spread(cold), "first_step_warm_s": spread(warm)}
+    with tempfile.TemporaryDirectory() as folder:
+        clock = Path(folder) / "clock"
+
+        def to_first_step(cache: str) -> tuple[float, float]:
+            begin = time.time()
+            whole = seconds([sys.executable, "-c", _FIRST_STEP, str(clock), *command[3:]], NUMBA_CACHE_DIR=cache)
+            return float(clock.read_text()) - begin, whole
+
+        cold = [to_first_step(f"{folder}/{number}") for number in range(2)]
+        warm = [to_first_step(f"{folder}/0") for _ in range(5)]
+    return {
+        f"{what}_{how}_s": spread([times[part] for times in runs])
+        for how, runs in (("cold", cold), ("warm", warm))
+        for part, what in enumerate(("first_step", "command"))
+    }
 
 
 def picture(arguments: argparse.Namespace, out: Path, told: list[str]) -> dict:
