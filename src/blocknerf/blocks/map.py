@@ -57,6 +57,11 @@ def draw_map(path: Path, plan: Plan, scene: Scene) -> None:
     write_atomically(path, lambda temporary: figure.savefig(temporary, **save))
 
 
+def block_colours(blocks: int) -> np.ndarray:
+    """[blocks, 3] in [0, 1], in the order of the plan: neighbours in it lie far apart on the colour wheel."""
+    return hsv_to_rgb(np.array([(number * 0.618034 % 1, 0.75, 0.65) for number in range(blocks)]).reshape(-1, 3))
+
+
 def _view(plan: Plan, layout: Layout, cameras_xy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The corner points of what is shown: every cell with its overlap and every camera, with a margin."""
     cells_xy = np.array([cell for block in plan.blocks for cell in block.cells_xy])
@@ -76,8 +81,7 @@ def _draw_points(axes: Axes, frame: GroundFrame, scene: Scene, low: np.ndarray, 
 
 def _draw_blocks(axes: Axes, plan: Plan, layout: Layout) -> None:
     busy = len(plan.blocks) > 30
-    for number, block in enumerate(plan.blocks):
-        colour = hsv_to_rgb((number * 0.618034 % 1, 0.75, 0.65))
+    for block, colour in zip(plan.blocks, block_colours(len(plan.blocks)), strict=True):
         for cell in block.cells_xy:
             inner = _outline(layout, cell, layout.cell_half_edge_m)
             inner.set(facecolor=(*colour, 0.13), edgecolor=(*colour, 0.9), linewidth=0.8 if busy else 1.4, zorder=2)
@@ -122,7 +126,7 @@ def _draw_cameras(axes: Axes, frame: GroundFrame, plan: Plan, scene: Scene, tick
     by_drive = defaultdict(list)
     for image in scene.images:
         by_drive[image.drive].append(image)
-    palette = _drive_colours(len(by_drive))
+    palette = drive_colours(len(by_drive))
     size = 4.5 if len(scene.images) <= 400 else 2.5 if len(scene.images) <= _MOST_CAMERAS else 1.0
     every = len(scene.images) // _MOST_CAMERAS + 1
     entries = []
@@ -153,7 +157,8 @@ def _dots(centers: np.ndarray, edge, face, size: float, label: str = "") -> Line
     )  # fmt: skip
 
 
-def _drive_colours(drives: int) -> list[tuple[float, ...]]:
+def drive_colours(drives: int) -> list[tuple[float, ...]]:
+    """RGBA in [0, 1], in the order of their names."""
     if drives <= _MOST_DRIVES_NAMED:
         return [colormaps["tab10"](i) for i in range(drives)] if drives > 1 else [(0.13, 0.2, 0.3, 1.0)]
     return [colormaps["turbo"](0.05 + 0.9 * i / (drives - 1)) for i in range(drives)]

@@ -28,6 +28,11 @@ def distance_colours(picture: RenderOutput) -> Float[Tensor, "h w 3"]:
     return _colours("viridis", nearness) * picture.opacity[..., None]
 
 
+def share_colours(shares: Float[Tensor, "h w"]) -> Float[Tensor, "h w 3"]:
+    """From dark (0) to bright (1)."""
+    return _colours("viridis", shares)
+
+
 def _colours(name: str, values: Float[Tensor, "h w"]) -> Float[Tensor, "h w 3"]:
     from matplotlib import colormaps  # late: training need not wait for it
 

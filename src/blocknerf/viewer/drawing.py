@@ -1,0 +1,151 @@
+"""From a wish to a picture: the city's own rendering, part by part, so that it can be given up in between."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import cast
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from blocknerf.blocks.map import block_colours
+from blocknerf.city.city import City, Layer, composite
+from blocknerf.city.manifest import Manifest
+from blocknerf.city.pictures import to_bytes
+from blocknerf.core.errors import UserError
+from blocknerf.core.types import RayBatch, RenderOutput
+from blocknerf.models.block_nerf import BlockNeRF
+from blocknerf.rendering.colours import distance_colours, error_colours, share_colours
+from blocknerf.scene.rays import camera_rays
+from blocknerf.viewer.photographs import Photographs
+from blocknerf.viewer.wish import Blending, Kind, Viewpoint, Wish
+
+RAYS_AT_ONCE = 4096
+"""Between so many rays somebody may say that the picture is no longer wanted: some 50 ms on one core."""
+BESIDE_PHOTOGRAPH = 0.15
+"""Gray where a photograph does not reach."""
+
+KeepGoing = Callable[[], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """A picture, which blocks made it with which weights, and how far away along the optical axis everything is.
+
+    `depth_z_m` is None where the picture is none of the viewpoint: two pictures side by side.
+    """
+
+    rgb: UInt8[np.ndarray, "h w 3"]
+    weights: dict[str, float]
+    depth_z_m: Float[np.ndarray, "h w"] | None
+
+
+def draw(city: City, photographs: Photographs | None, wish: Wish, width: int, keep_going: KeepGoing) -> Drawn | None:
+    """The picture of `wish`, `width` pixels wide; None as soon as `keep_going()` says no.
+
+    Raises UserError where all blocks are left out, a block cannot show what is asked for, or a photograph is missing.
+    """
+    city = city.under(_rules(city.manifest, wish.blending), set(city.ids) - wish.left_out)
+    comparison = wish.comparison
+    if comparison is None:
+        return _draw(city, wish, wish.viewpoint, width, keep_going)
+    if photographs is None:
+        raise UserError("The photographs are not there, so there is nothing to compare with.")
+    beside = comparison.manner == "side by side"
+    viewpoint, width = (wish.viewpoint.half(), (width + 1) // 2) if beside else (wish.viewpoint, width)
+    drawn = _draw(city, wish, viewpoint, width, keep_going)
+    if drawn is None:
+        return None
+    photograph, reached = photographs.seen_from(comparison.photograph, viewpoint, width)
+    rgb = torch.from_numpy(drawn.rgb).float() / 255
+    if beside:
+        photograph = torch.where(reached[..., None], photograph, torch.tensor(BESIDE_PHOTOGRAPH))
+        return Drawn(to_bytes(torch.cat([rgb, photograph], dim=1)), drawn.weights, None)
+    if comparison.manner == "difference":
+        return replace(drawn, rgb=to_bytes(error_colours(rgb, photograph, reached)))
+    blended = rgb.lerp(photograph, comparison.share)
+    return replace(drawn, rgb=to_bytes(torch.where(reached[..., None], blended, rgb)))
+
+
+def _draw(city: City, wish: Wish, viewpoint: Viewpoint, width: int, keep_going: KeepGoing) -> Drawn | None:
+    camera = viewpoint.camera(width)
+    rays = camera_rays(camera, viewpoint.world_from_cam, camera.width, camera.height)
+    center = torch.from_numpy(np.array(viewpoint.world_from_cam[:, 3], dtype=np.float64))
+    weights = city.seen_weights(rays, center)
+    codes = wish.look.codes(city, weights)
+    parts = []
+    for some in _parts(len(rays)):
+        if not keep_going():
+            return None
+        layers = sorted(city.layers(rays[some], center, codes=codes, weights=weights), key=lambda layer: layer.block_id)
+        visibility = _visibility(city, layers, rays[some]) if wish.kind == "visibility" else None
+        parts.append((layers, visibility))
+    layers = [_joined(list(pieces)) for pieces in zip(*(layers for layers, _ in parts), strict=True)]
+    shown = composite(layers).reshape(camera.height, camera.width)
+    if wish.kind == "visibility":
+        rgb = share_colours(torch.cat([seen for _, seen in parts if seen is not None]).reshape(shown.opacity.shape))
+    else:
+        rgb = _coloured(city, wish.kind, layers, shown)
+    forward = torch.from_numpy(np.array(viewpoint.world_from_cam[:, 2], dtype=np.float32))
+    depth_z_m = shown.distance_m * (rays.directions @ forward).reshape(shown.distance_m.shape)
+    return Drawn(to_bytes(rgb), {layer.block_id: layer.weight for layer in layers}, depth_z_m.numpy())
+
+
+def _parts(count: int) -> Iterator[slice]:
+    return (slice(start, start + RAYS_AT_ONCE) for start in range(0, count, RAYS_AT_ONCE))
+
+
+def _joined(pieces: list[Layer]) -> Layer:
+    """One block's layers of all parts of a picture."""
+    pictures = RenderOutput.concatenate([piece.picture for piece in pieces])
+    return Layer(pieces[0].block_id, torch.cat([piece.shares for piece in pieces]), pictures)
+
+
+def _coloured(city: City, kind: Kind, layers: list[Layer], shown: RenderOutput) -> Float[Tensor, "h w 3"]:
+    if kind == "depth":
+        return distance_colours(shown)
+    if kind == "weights":
+        return _block_tints(city, layers, shown)
+    if kind == "seams":
+        return _seams(layers, shown)
+    return shown.rgb
+
+
+def _visibility(city: City, layers: list[Layer], rays: RayBatch) -> Float[Tensor, " rays"]:
+    """How well the blocks have seen what they show: the mean of what each says of its own surfaces, by its shares."""
+    seen = torch.zeros(len(rays))
+    for layer in layers:
+        model = cast(BlockNeRF, city.model(layer.block_id))
+        seen += layer.shares * model.visibility_along(rays, layer.picture.distance_m)
+    return seen
+
+
+def _block_tints(city: City, layers: list[Layer], shown: RenderOutput) -> Float[Tensor, "h w 3"]:
+    """The colours that blocks have on the map, by their shares, as bright as the picture."""
+    ids = [block.id for block in city.manifest.blocks]
+    colours = torch.from_numpy(block_colours(len(ids))).float()
+    mine = torch.stack([colours[ids.index(layer.block_id)] for layer in layers])
+    tints = torch.einsum("bp,bc->pc", torch.stack([layer.shares for layer in layers]), mine)
+    brightness = shown.rgb.clamp(0, 1).mean(-1, keepdim=True)
+    return tints.reshape(shown.rgb.shape) * (0.3 + brightness)
+
+
+def _seams(layers: list[Layer], shown: RenderOutput) -> Float[Tensor, "h w 3"]:
+    """How far the two blocks with the largest shares of a pixel are apart, as far as both are to be seen there."""
+    if len(layers) == 1:
+        return torch.zeros_like(shown.rgb)
+    shares, which = torch.stack([layer.shares for layer in layers]).topk(2, dim=0)
+    pixels = torch.arange(shares.shape[1])
+    one, other = torch.stack([layer.picture.rgb for layer in layers])[which, pixels].clamp(0, 1)
+    both = 2 * shares[1] / shares.sum(0)
+    moved = (one + both[:, None] * (other - one)).reshape(shown.rgb.shape)
+    return error_colours(moved, one.reshape(shown.rgb.shape), torch.ones_like(shown.opacity, dtype=torch.bool))
+
+
+def _rules(rules: Manifest, blending: Blending | None) -> Manifest:
+    if blending is None:
+        return rules
+    if blending == "surface":
+        return replace(rules, divide_by="surface")
+    return replace(rules, divide_by="camera", blending=blending)

@@ -1,0 +1,75 @@
+"""A path that is recorded in the page: keyframes, the way through them, and the file that `blocknerf render` reads."""
+
+import math
+import re
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+
+from blocknerf.city.look import Look
+from blocknerf.core.errors import UserError
+from blocknerf.core.files import write_json
+from blocknerf.geometry.spline import interpolate_poses
+from blocknerf.viewer.wish import Viewpoint
+
+FPS = 24
+FRAME_HEIGHT_PX = 540
+
+
+@dataclass(frozen=True, slots=True)
+class Keyframes:
+    """Viewpoints in the order in which they were recorded; their fields of view and proportions are the first one's."""
+
+    viewpoints: tuple[Viewpoint, ...] = ()
+
+    def and_then(self, viewpoint: Viewpoint) -> "Keyframes":
+        return Keyframes((*self.viewpoints, viewpoint))
+
+    def without_last(self) -> "Keyframes":
+        return Keyframes(self.viewpoints[:-1])
+
+    def poses(self, count: int) -> Float[np.ndarray, "count 3 4"]:
+        """The smooth way through all of them. Raises UserError for fewer than two, or where they are all the same."""
+        if len(self.viewpoints) < 2:
+            raise UserError("A path needs two keyframes at least: move the camera and add another one.")
+        return interpolate_poses(np.stack([viewpoint.world_from_cam for viewpoint in self.viewpoints]), count)
+
+
+def path_file(out: Path, name: str) -> Path:
+    """OUT/paths/NAME.json. Raises UserError for a name that would not be one file there."""
+    if not re.fullmatch(r"\w[\w.-]{0,79}", name) or name in ("test", "interpolate"):
+        raise UserError(f"The path's name {name!r} cannot be a file's: use letters, digits, '-' and '_'.")
+    return out / "paths" / f"{name}.json"
+
+
+def write_path(path: Path, keyframes: Keyframes, seconds: float, drive: str | None) -> int:
+    """Writes the camera path as `blocknerf render --path FILE.json` reads it; returns how many frames it has.
+
+    `drive` is the one whose mean appearance the frames take. Raises UserError as `Keyframes.poses` does.
+    """
+    poses = keyframes.poses(max(2, round(seconds * FPS)))
+    first = keyframes.viewpoints[0]
+    own = {} if drive is None else {"drive": drive}
+    write_json(path, {
+        "width": 2 * max(1, round(FRAME_HEIGHT_PX * first.aspect / 2)),
+        "height": FRAME_HEIGHT_PX,
+        "fov_deg": math.degrees(first.fov_y_rad),
+        "frames": [{"world_from_cam": pose.tolist(), **own} for pose in poses],
+    })  # fmt: skip
+    return len(poses)
+
+
+def render_command(out: Path, path: Path, look: Look, photographs: Sequence[str]) -> str:
+    """What films the path with this look; `photographs` are the names of the one or two images whose look it is."""
+    words = ["blocknerf", "render", str(out), "--path", str(path), "--out", str(out / "renders" / f"{path.stem}.mp4")]
+    if len(photographs) == 2:
+        words += ["--appearance", ":".join(photographs), "--share", f"{look.share or 0:g}"]
+    elif photographs:
+        words += ["--image", photographs[0]]
+    if look.exposure_stops:
+        words += ["--exposure", f"{look.exposure_stops:g}"]
+    return shlex.join(words)

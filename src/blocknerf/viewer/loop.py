@@ -1,0 +1,207 @@
+"""The one thread that renders: the newest wish of every browser, small at first, then as large as there is time for.
+
+All that touches blocks happens here, because kernels share their threads.
+"""
+
+import math
+import threading
+import time
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+
+from blocknerf.core.errors import UserError
+from blocknerf.core.logging import log
+from blocknerf.viewer.drawing import Drawn, KeepGoing
+from blocknerf.viewer.wish import Wish
+
+PREVIEW_PX, SMALLEST_PX = 160, 80
+PREVIEW_S, FULL_S = 0.2, 1.5
+LARGER = 1.25
+"""A next picture is worth its time where it is so much wider."""
+REST_S = 0.1
+"""A camera rests when it has not moved for so long: then larger pictures begin."""
+REFRESH_S = 1.0
+GUESSED_PX_PER_S = 150_000.0
+"""Before anything has been drawn: two blocks on two cores."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A picture on its way to a browser; `is_last` where no larger one of the same wish will follow."""
+
+    drawn: Drawn
+    seconds: float
+    is_last: bool
+
+
+@dataclass(slots=True)
+class _Pending:
+    """A wish and the widths that are still to be drawn of it; none: the first picture has to tell them."""
+
+    wish: Wish
+    number: int
+    widths: list[int] = field(default_factory=list)
+    is_begun: bool = False
+    since_s: float = field(default_factory=time.monotonic)
+
+
+class RenderLoop:
+    """Draws for any number of browsers, each known by a key. Its methods may be called from any thread.
+
+    A preview is always finished, so that a camera that keeps moving sees something. What follows it is given up as soon
+    as its browser wishes for something else, leaves, or another browser waits for a preview.
+    """
+
+    def __init__(
+        self,
+        draw: Callable[[Wish, int, KeepGoing], Drawn | None],
+        show: Callable[[Hashable, Shown], None],
+        fail: Callable[[Hashable, str], None],
+        refresh: Callable[[], bool],
+        start: Callable[[], None],
+        max_width: int,
+    ):
+        """`draw`, `refresh` and `start` (before anything else) are called in the thread, and so are `show` and `fail`.
+
+        `refresh` is asked every second whether there is something new, after which all pictures are drawn again.
+        """
+        self._draw, self._show, self._fail, self._refresh, self._start = draw, show, fail, refresh, start
+        self._max_width = max_width
+        self._pending: dict[Hashable, _Pending] = {}
+        self._latest: dict[Hashable, Wish] = {}
+        self._condition = threading.Condition()
+        self._is_stopped = False
+        self._numbers = 0
+        self._rate = GUESSED_PX_PER_S
+        self._refreshed_s = time.monotonic()
+        self._thread = threading.Thread(target=self._run, name="render", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends the thread; what it draws is given up."""
+        with self._condition:
+            self._is_stopped = True
+            self._condition.notify()
+        self._thread.join()
+
+    def wish(self, key: Hashable, wish: Wish) -> None:
+        """From now on that browser wants this and nothing else."""
+        with self._condition:
+            self._put(key, wish)
+            self._condition.notify()
+
+    def forget(self, key: Hashable) -> None:
+        """That browser wants nothing any more."""
+        with self._condition:
+            self._pending.pop(key, None)
+            self._latest.pop(key, None)
+
+    def _put(self, key: Hashable, wish: Wish) -> None:
+        self._numbers += 1
+        self._latest[key] = wish
+        waiting = self._pending.get(key)
+        number = waiting.number if waiting is not None and not waiting.is_begun else self._numbers
+        self._pending[key] = _Pending(wish, number)
+
+    def _run(self) -> None:
+        self._start()
+        while (turn := self._next()) is not None:
+            if time.monotonic() - self._refreshed_s > REFRESH_S:
+                self._look_for_news()
+            if turn:
+                self._draw_one(*turn)
+
+    def _next(self) -> tuple[Hashable, _Pending] | tuple[()] | None:
+        """Whose turn it is: previews first, then whoever has waited longest; () for nobody, None at the end."""
+        with self._condition:
+            if not self._pending and not self._is_stopped:
+                self._condition.wait(REFRESH_S)
+            if self._is_stopped:
+                return None
+            turns = sorted(self._pending.items(), key=lambda item: (item[1].is_begun, item[1].number))
+            if not turns:
+                return ()
+            moving_s = REST_S - (time.monotonic() - turns[0][1].since_s)
+            if turns[0][1].is_begun and moving_s > 0:
+                self._condition.wait(moving_s)
+                return ()
+            return turns[0]
+
+    def _draw_one(self, key: Hashable, pending: _Pending) -> None:
+        aspect = pending.wish.viewpoint.aspect
+        width = pending.widths[0] if pending.is_begun else preview_width(self._rate, aspect, self._max_width)
+        was_preview, pending.is_begun = not pending.is_begun, True
+        begin_s = time.perf_counter()
+        try:
+            drawn = self._draw(pending.wish, width, lambda: self._is_wanted(key, pending, was_preview))
+        except UserError as error:
+            self._give_up(key, pending, str(error))
+            return
+        except Exception as error:
+            log.exception("The viewer could not draw a picture.")
+            self._give_up(key, pending, f"This picture cannot be drawn ({error!r}); the console says more.")
+            return
+        seconds = time.perf_counter() - begin_s
+        if drawn is None:
+            return
+        if was_preview:
+            self._rate = width * width / aspect / max(seconds, 1e-6)
+            pending.widths = later_widths(width, self._rate, aspect, self._max_width)
+        else:
+            pending.widths = pending.widths[1:]
+        with self._condition:
+            if not pending.widths and self._pending.get(key) is pending:
+                del self._pending[key]
+            is_there = key in self._latest
+        if is_there:
+            self._show(key, Shown(drawn, seconds, not pending.widths))
+
+    def _is_wanted(self, key: Hashable, pending: _Pending, is_preview: bool) -> bool:
+        with self._condition:
+            if self._is_stopped or key not in self._latest:
+                return False
+            if is_preview:
+                return True
+            others_wait = any(not other.is_begun for other in self._pending.values())
+            return self._pending.get(key) is pending and not others_wait
+
+    def _give_up(self, key: Hashable, pending: _Pending, sentence: str) -> None:
+        with self._condition:
+            if self._pending.get(key) is pending:
+                del self._pending[key]
+        self._fail(key, sentence)
+
+    def _look_for_news(self) -> None:
+        self._refreshed_s = time.monotonic()
+        try:
+            if not self._refresh():
+                return
+        except UserError as error:
+            for key in list(self._latest):
+                self._fail(key, str(error))
+            return
+        with self._condition:
+            for key, wish in self._latest.items():
+                self._put(key, wish)
+
+
+def preview_width(pixels_per_s: float, aspect: float, max_width: int) -> int:
+    """PREVIEW_PX, or less where that takes longer than PREVIEW_S, but not less than SMALLEST_PX."""
+    return min(max(min(PREVIEW_PX, _width_in(PREVIEW_S, pixels_per_s, aspect)), SMALLEST_PX), max_width)
+
+
+def later_widths(drawn: int, pixels_per_s: float, aspect: float, max_width: int) -> list[int]:
+    """What follows a preview of width `drawn`: PREVIEW_PX, what takes FULL_S, `max_width`; those that are worth it."""
+    full = min(max(_width_in(FULL_S, pixels_per_s, aspect), PREVIEW_PX), max_width)
+    widths = []
+    for width in sorted({min(PREVIEW_PX, max_width), full, max_width}):
+        if width >= LARGER * drawn or (width == max_width and width > drawn):
+            widths.append(width)
+            drawn = width
+    return widths
+
+
+def _width_in(seconds: float, pixels_per_s: float, aspect: float) -> int:
+    return int(math.sqrt(pixels_per_s * seconds * aspect))

@@ -1,0 +1,46 @@
+"""The city as it lies on the disk now, while blocks may still be trained."""
+
+from pathlib import Path
+
+from blocknerf.city.city import City
+from blocknerf.city.manifest import block_folder, read_manifest
+
+Signature = tuple[tuple[str, int, int], ...]
+
+
+class NewestCity:
+    """`city` is that of the last `refresh`. Of one thread alone."""
+
+    def __init__(self, out: Path):
+        """Raises UserError where nothing has been trained yet."""
+        self._out = out
+        self._blocks = read_manifest(out).blocks
+        self._opened = Signature()
+        self.city = self._open()
+
+    def refresh(self) -> bool:
+        """Opens the city anew where any of the files that it shows has changed, and says whether.
+
+        Raises UserError where that is not possible; `city` is then the old one, until a file changes again.
+        """
+        if self._signature() == self._opened:
+            return False
+        self.city = self._open()
+        return True
+
+    def _open(self) -> City:
+        self._opened = self._signature()
+        city = City.open(self._out)
+        self._blocks = city.manifest.blocks
+        return city
+
+    def _signature(self) -> Signature:
+        """What tells a new file from an old one: a file is renamed into its place, so it has another number."""
+        paths = [self._out / "city.json", self._out / "alignment.json"]
+        paths += [block_folder(self._out, block.id) / f"{name}.json" for block in self._blocks for name in block.files]
+        found = []
+        for path in paths:
+            if path.is_file():
+                status = path.stat()
+                found.append((str(path), status.st_mtime_ns, status.st_ino))
+        return tuple(found)

@@ -1,0 +1,73 @@
+"""A recorded path arrives at `blocknerf render` as it was recorded."""
+
+import functools
+import inspect
+import math
+import shlex
+
+import numpy as np
+import pytest
+import tyro
+
+from blocknerf.city.look import Look
+from blocknerf.cli.render import render
+from blocknerf.core.errors import UserError
+from blocknerf.export.paths import read_camera_path
+from blocknerf.viewer.keyframes import FPS, Keyframes, path_file, render_command, write_path
+from blocknerf.viewer.wish import Viewpoint
+
+
+def at(x: float) -> Viewpoint:
+    return Viewpoint(np.column_stack([np.eye(3), [x, 0.0, 0.0]]), math.radians(50), 16 / 9)
+
+
+def test_the_file_is_read_by_render(tmp_path):
+    keyframes = Keyframes().and_then(at(0.0)).and_then(at(2.0)).and_then(at(3.0))
+    path = path_file(tmp_path, "a_walk")
+    assert write_path(path, keyframes, 2.0, "dusk") == 2 * FPS
+    views = read_camera_path(path)
+    assert len(views) == 2 * FPS
+    np.testing.assert_allclose(views[0].world_from_cam, at(0.0).world_from_cam, atol=1e-9)
+    np.testing.assert_allclose(views[-1].world_from_cam, at(3.0).world_from_cam, atol=1e-9)
+    assert {view.drive for view in views} == {"dusk"}
+    assert (views[0].width, views[0].height) == (960, 540)
+    assert views[0].camera.params[0] == pytest.approx(270 / math.tan(math.radians(25)))
+    write_path(path, keyframes, 0.001, None)
+    assert [view.drive for view in read_camera_path(path)] == [None, None]
+
+
+def test_what_makes_no_path_is_said(tmp_path):
+    one = Keyframes().and_then(at(0.0))
+    with pytest.raises(UserError, match="two keyframes at least"):
+        write_path(tmp_path / "p.json", one, 1.0, None)
+    with pytest.raises(UserError, match="stands still"):
+        write_path(tmp_path / "p.json", one.and_then(at(0.0)), 1.0, None)
+    assert one.and_then(at(1.0)).without_last() == one
+    for name in ("", "../up", "a/b", ".hidden", "test", "x" * 99):
+        with pytest.raises(UserError, match="cannot be a file's"):
+            path_file(tmp_path, name)
+
+
+@pytest.mark.parametrize(
+    ("look", "photographs", "said"),
+    [
+        (Look(drive="dusk"), [], {"image": None, "appearance": None, "share": None, "exposure": 0.0}),
+        (Look("id", "dusk", exposure_stops=-0.5), ["a b.png"], {"image": "a b.png", "exposure": -0.5}),
+        (Look("id", "n", ("other", "n"), 0.25), ["a.png", "b.png"], {"appearance": "a.png:b.png", "share": 0.25}),
+    ],
+)
+def test_the_command_is_one_that_render_understands(tmp_path, look, photographs, said):
+    out = tmp_path / "a city"
+    words = shlex.split(render_command(out, path_file(out, "walk"), look, photographs))
+    assert words[:3] == ["blocknerf", "render", str(out)]
+    heard = {}
+
+    @functools.wraps(render)
+    def listen(*values, **named):
+        heard.update(inspect.signature(render).bind(*values, **named).arguments)
+
+    tyro.cli(listen, args=words[2:])
+    assert heard["path"] == str(out / "paths" / "walk.json")
+    assert heard["video"] == out / "renders" / "walk.mp4"
+    for key, value in said.items():
+        assert heard[key] == value
