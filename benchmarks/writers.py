@@ -25,6 +25,7 @@ class Shot:
     forward: np.ndarray
     center: np.ndarray  # [3] metres
     moving: np.ndarray  # [h, w] bool: where something moves
+    drive: str = "0"
     exposure: float = 1.0
     is_test: bool = False
 
@@ -71,7 +72,7 @@ def write_sidecar(root: Path, capture: Capture, names: list[str]) -> None:
     images = {}
     for name, shot in zip(names, capture.shots, strict=True):
         save_png(root / "masks_of_shots" / f"{name}.png", np.where(shot.moving, 0, 255).astype(np.uint8))
-        images[name] = {"drive": "0", "exposure": shot.exposure, "mask": f"masks_of_shots/{name}.png"}
+        images[name] = {"drive": shot.drive, "exposure": shot.exposure, "mask": f"masks_of_shots/{name}.png"}
     tests = [name for name, shot in zip(names, capture.shots, strict=True) if shot.is_test]
     (root / "blocknerf_scene.json").write_text(json.dumps({"version": 1, "images": images, "test_names": tests}))
 
