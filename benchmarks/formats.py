@@ -1,8 +1,8 @@
 """One capture in every format that is read: the same rays must learn the same picture.
 
-python -m benchmarks.formats OUT [section.key=value ...]
+python -m benchmarks.formats OUT [--preset tiny|street] [section.key=value ...]
 
-One camera of the tiny synthetic city, written in each format by benchmarks/writers.py; drives, exposures, masks and the
+One camera of a synthetic city, written in each format by benchmarks/writers.py; drives, exposures, masks and the
 split stand in the sidecar file beside each. Prints a row for each format: PSNR, how far it is from the first one's, and
 how far its rays are at most from those of the city (directions, and origins in metres).
 """
@@ -22,17 +22,18 @@ from blocknerf.scene.readers.read import read_scene
 from blocknerf.scene.scene import ImageRecord, Scene
 from blocknerf.scene.store import ImageStore
 
-TEST_EVERY = 8
+TEST_EVERY = 4
 SHORT = ["block_manager.max_blocks=1", "training.num_epochs=1000", "training.max_steps=400", "dataset.batch_size=1024"]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
+    parser.add_argument("--preset", default="tiny")
     parser.add_argument("overrides", nargs="*")
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
     out = arguments.out
-    run(blocknerf("synth", out / "city", "--preset", "tiny"))
+    run(blocknerf("synth", out / "city", "--preset", arguments.preset))
     capture = captured(read_scene(out / "city", DatasetConfig()))
     rows = []
     for name, form in FORMATS.items():

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -200,6 +201,13 @@ def test_costs_follow_their_formulas():
     assert cost.bytes_on_disk == 20 * parameters(config)
     assert cost.memory_gb > cost.bytes_on_disk / 1e9
     assert store_bytes(scene, config) == int((48 * 3 + 12) * 32 * 24 * 1.3125)
+    own = [
+        dataclasses.replace(image, rays_path=Path("rays.npy")) if i < 5 else image
+        for i, image in enumerate(scene.images)
+    ]
+    assert store_bytes(dataclasses.replace(scene, images=tuple(own)), config) == int(
+        (48 * 3 + 6 * 24) * 32 * 24 * 1.3125
+    )
 
 
 @pytest.mark.parametrize("codes", [True, False])

@@ -13,7 +13,7 @@ from blocknerf.scene.store import ImageStore
 pytestmark = pytest.mark.real_data
 
 COUNTS = {"fox": (50, 17), "castle_p30": (30, 0), "giza_rooftop": (302, 0), "south_building": (128, 0)}
-COUNTS |= {"caliterra_aerial": (75, 0), "statue_of_liberty": (109, 0)}
+COUNTS |= {"caliterra_aerial": (75, 0), "statue_of_liberty": (109, 0), "kitti_sequence_1": (51, 0)}
 
 
 @pytest.mark.parametrize("name", COUNTS)
@@ -26,6 +26,17 @@ def test_captures_are_read_and_points_lie_before_their_cameras(name: str):
     for image in scene.images:
         seen = scene.points_world[image.point_rows] - image.world_from_cam[:, 3]
         assert ((seen @ image.world_from_cam[:, 2]) > 0).all()
+
+
+def test_a_car_drives_where_it_looks():
+    folder = Path(os.environ.get("BLOCKNERF_DATA", "no captures")) / "kitti_sequence_1"
+    if not folder.is_dir():
+        pytest.skip("no capture kitti_sequence_1: set BLOCKNERF_DATA to the folder of captures")
+    poses = np.stack([image.world_from_cam for image in read_scene(folder, DatasetConfig()).images])
+    steps_m = np.diff(poses[:, :, 3], axis=0)
+    ahead_m = (steps_m * poses[:-1, :, 2]).sum(1)
+    assert 55 < ahead_m.sum() < 65
+    assert (ahead_m > 0.99 * np.linalg.norm(steps_m, axis=1)).all()
 
 
 def test_cameras_around_an_object_look_at_it():

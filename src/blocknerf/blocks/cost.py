@@ -76,11 +76,16 @@ def _estimate(images: int, cameras: Counter[str], scene: Scene, config: Config, 
 
 
 def store_bytes(scene: Scene, config: Config) -> int:
-    """Disk that the pixel store takes, once for all blocks: colours (and depth) of images, directions of cameras."""
+    """Disk that the pixel store takes, once for all blocks: colours (and depth) of images, directions of cameras.
+
+    Images with rays of their own have each a table, and with it where its rays begin.
+    """
     bytes_per_pixel = 7 if config.dataset.use_depth else 3
     cameras = Counter(image.camera_key for image in scene.images)
     colours = sum(bytes_per_pixel * number * _pixels(scene, key, config) for key, number in cameras.items())
-    directions = sum(12 * _pixels(scene, key, config) for key in cameras)
+    own = Counter(image.camera_key for image in scene.images if image.rays_path is not None)
+    tables = own + Counter({image.camera_key: 1 for image in scene.images if image.rays_path is None})
+    directions = sum((24 if own else 12) * number * _pixels(scene, key, config) for key, number in tables.items())
     return int((colours + directions) * PYRAMID)
 
 
