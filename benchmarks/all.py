@@ -38,6 +38,7 @@ def main() -> None:
     run([sys.executable, "-m", "benchmarks.losses", str(out / "losses"), "--scene", str(street)])
     run([sys.executable, "-m", "benchmarks.seams", str(out / "seams")])
     run([sys.executable, "-m", "benchmarks.distributed", str(street), str(out / "distributed")])
+    run([sys.executable, "-m", "benchmarks.formats", str(out / "formats")])
     run(blocknerf("synth", out / "tiny", "--preset", "tiny"))
     run([sys.executable, "-m", "benchmarks.kills", str(out / "tiny"), str(out / "kills")])
     hours = [str(out / "appearance" / "scene"), str(out / "poses"), "training.max_steps=6000", LONG]

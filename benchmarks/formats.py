@@ -22,7 +22,7 @@ from blocknerf.scene.readers.read import read_scene
 from blocknerf.scene.scene import ImageRecord, Scene
 from blocknerf.scene.store import ImageStore
 
-TEST_EVERY = 4
+TEST_EVERY = 8
 SHORT = ["block_manager.max_blocks=1", "training.num_epochs=1000", "training.max_steps=400", "dataset.batch_size=1024"]
 
 
@@ -47,7 +47,7 @@ def main() -> None:
         first = rows[0]["psnr"] if rows else psnr
         learned = {"psnr": psnr, "difference_db": psnr - first, "test_images": row(out / name)["test_images"]}
         rows.append({"format": name, **learned, **apart, "where": where()})
-    cells = [[r["format"], *(f"{r[key]:.3g}" for key in ("psnr", "difference_db", *apart))] for r in rows]
+    cells = [[r["format"], f"{r['psnr']:.2f}", *(f"{r[key]:.2g}" for key in ("difference_db", *apart))] for r in rows]
     print(markdown(["format", "PSNR", "to the first, dB", "directions", "origins, m"], cells))
     for one in rows:
         print(json.dumps(one))
