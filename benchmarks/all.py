@@ -46,6 +46,7 @@ def main() -> None:
         run([sys.executable, "-m", "benchmarks.poses", *hours, *each])
     for name in ("visibility", "blending"):
         run([sys.executable, "-m", f"benchmarks.{name}", str(street), str(out / "demo"), "--skip-training"])
+    run([sys.executable, "-m", "benchmarks.mesh", str(street), str(out / "demo")])
     run([sys.executable, "-m", "benchmarks.kernels"])
     run([sys.executable, "-m", "benchmarks.block_scenes", str(out / "demo"), str(out / "block_scenes")])
     run([sys.executable, "-m", "benchmarks.jobs", str(street), str(out / "jobs")])

@@ -9,7 +9,14 @@ import pytest
 import torch
 
 from blocknerf.core.errors import UserError
-from blocknerf.export.paths import View, captured_views, interpolated_views, read_camera_path, view_rays
+from blocknerf.export.paths import (
+    View,
+    camera_path_fps,
+    captured_views,
+    interpolated_views,
+    read_camera_path,
+    view_rays,
+)
 from blocknerf.scene.rays import camera_rays
 from blocknerf.scene.scene import Camera, ImageRecord
 
@@ -159,3 +166,16 @@ def test_the_field_of_view_is_vertical(tmp_path):
 def test_a_bad_file_names_itself_and_the_frame(tmp_path, tree, message):
     with pytest.raises(UserError, match=message):
         read(tmp_path, tree)
+
+
+def test_the_rate_of_a_camera_path_is_its_fps(tmp_path):
+    for tree, fps in (({"fps": 30}, 30), ({"fps": 23.976}, 24), ({"frames": []}, None), ([], None)):
+        (tmp_path / "path.json").write_text(json.dumps(tree))
+        assert camera_path_fps(tmp_path / "path.json") == fps
+
+
+@pytest.mark.parametrize("fps", ["24", True, 0, -1, 1e9])
+def test_a_rate_that_is_none_is_named(tmp_path, fps):
+    (tmp_path / "path.json").write_text(json.dumps({"fps": fps}))
+    with pytest.raises(UserError, match=r"path\.json has fps .*give frames a second from 1"):
+        camera_path_fps(tmp_path / "path.json")

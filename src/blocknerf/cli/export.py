@@ -7,9 +7,17 @@ from tyro.conf import subcommand
 
 from blocknerf.cli.export_blocks import export_blocks
 from blocknerf.cli.export_cameras import export_cameras
+from blocknerf.cli.export_depth import export_depth
+from blocknerf.cli.export_mesh import export_mesh
+from blocknerf.cli.export_orthophoto import export_orthophoto
+from blocknerf.cli.export_points import export_points
 
 What = (
     Annotated[None, subcommand("cameras", constructor=export_cameras)]
+    | Annotated[None, subcommand("points", constructor=export_points)]
+    | Annotated[None, subcommand("mesh", constructor=export_mesh)]
+    | Annotated[None, subcommand("depth", constructor=export_depth)]
+    | Annotated[None, subcommand("orthophoto", constructor=export_orthophoto)]
     | Annotated[None, subcommand("blocks", constructor=export_blocks)]
 )
 

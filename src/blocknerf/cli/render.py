@@ -10,12 +10,14 @@ import tyro
 from blocknerf.core.errors import UserError
 from blocknerf.core.logging import console, log
 
+DEFAULT_FPS = 24
+
 
 def render(
     out: tyro.conf.Positional[Path],
     path: Annotated[str, tyro.conf.arg(metavar="test|interpolate|FILE.json")] = "interpolate",
     video: Annotated[Path | None, tyro.conf.arg(name="out", metavar="VIDEO.mp4")] = None,
-    fps: int = 24,
+    fps: int | None = None,
     frames: int = 120,
     size: Annotated[str | None, tyro.conf.arg(metavar="WIDTHxHEIGHT")] = None,
     drive: str | None = None,
@@ -38,7 +40,7 @@ def render(
             one drive smoothly; FILE.json is a camera path of nerfstudio's viewer, or
             {"width", "height", "fov_deg", "frames": [{"world_from_cam": 3 x 4, OpenCV axes}]}.
         video: The video to write; none: renders/PATH.mp4 in the output folder.
-        fps: Frames a second.
+        fps: Frames a second; none: what FILE.json says, else 24.
         frames: Length of an interpolated path in frames.
         size: Size of the frames, as in 960x540; none: that of the training images, or of FILE.json.
         drive: Drive to follow with interpolate, and whose mean appearance the frames take; none: with interpolate the
@@ -60,6 +62,7 @@ def render(
     from blocknerf.runtime.threads import available_cores, use_threads
 
     video = video or out / "renders" / f"{Path(path).stem}.mp4"
+    fps = _frames_per_second(path) if fps is None else fps
     check_video(video, fps)
     pixels = parse_size(size)
     city = City.open(out)
@@ -75,6 +78,12 @@ def render(
     pictures = write_frames(video, shown, fps)
     for line in (f"Frames: {pictures[0].parent} ({len(pictures)} pictures)", f"Video: {video}"):
         console.print(line, soft_wrap=True, highlight=False, markup=False)
+
+
+def _frames_per_second(path: str) -> int:
+    from blocknerf.export.paths import camera_path_fps
+
+    return (camera_path_fps(Path(path)) if path.endswith(".json") else None) or DEFAULT_FPS
 
 
 def parse_size(text: str | None) -> tuple[int, int] | None:

@@ -21,6 +21,7 @@ from blocknerf.scene.scene import Camera, ImageRecord
 FRAMES_PER_KEY = 3
 ROTATION_TOLERANCE = 2e-3
 LARGEST_SIDE_PX = 16384
+LARGEST_FPS = 1000
 OPENCV_FROM_OPENGL = np.diag([1.0, -1.0, -1.0])
 
 
@@ -112,6 +113,17 @@ def read_camera_path(path: Path, size: tuple[int, int] | None = None) -> list[Vi
         raise UserError(f"The camera path {path} is {tree['camera_type']!r}; only perspective cameras can be rendered.")
     width, height = size or tuple(_side(path, tree, name) for name in (form.width, form.height))
     return [_read_frame(path, number, frame, tree, form, width, height) for number, frame in enumerate(frames)]
+
+
+def camera_path_fps(path: Path) -> int | None:
+    """`fps` of a camera-path file, a whole number; None where it says none. Raises UserError for others."""
+    tree = read_json(path, "camera path")
+    fps = tree.get("fps") if isinstance(tree, dict) else None
+    if fps is None:
+        return None
+    if isinstance(fps, bool) or not isinstance(fps, int | float) or not 0.5 <= fps <= LARGEST_FPS:
+        raise UserError(f"The camera path {path} has fps {fps!r}; give frames a second from 1 to {LARGEST_FPS}.")
+    return round(fps) or 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,82 @@
+"""`blocknerf export depth`: depth along a camera path."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from blocknerf.core.errors import UserError
+from blocknerf.core.logging import console
+
+
+def export_depth(
+    out: tyro.conf.Positional[Path],
+    path: Annotated[str, tyro.conf.arg(metavar="test|train|interpolate|FILE.json")] = "test",
+    to: Path | None = None,
+    format: Literal["exr", "npy"] = "exr",
+    kind: Literal["depth_z_m", "distance_m"] = "depth_z_m",
+    size: Annotated[str | None, tyro.conf.arg(metavar="WIDTHxHEIGHT")] = None,
+    frames: int = 120,
+    drive: str | None = None,
+    data_root: Path | None = None,
+) -> None:
+    """Writes what the city shows as depth in metres, one file per picture; 0 where a ray hits nothing.
+
+    Example: blocknerf export depth out --path train --format npy --kind depth_z_m
+
+    Args:
+        out: Output folder of `blocknerf train`.
+        path: Which cameras: those of the test images, of the training images, a smooth way along a drive, or a camera
+            path as `blocknerf render` takes it.
+        to: Folder to write into; none: depth in the output folder.
+        format: exr has opacity as well; npy is read by this program as the depth of a capture.
+        kind: depth_z_m runs along the optical axis, distance_m along the ray of each pixel. File names say which.
+        size: Size of the pictures, as in 960x540; none: that of the training images, or of FILE.json.
+        frames: Length of an interpolated path in frames.
+        drive: Drive to follow with interpolate; none: the drive with most images.
+        data_root: Where the scene lies now, if it has moved since training.
+    """
+    from rich.progress import track
+
+    from blocknerf.city.city import City
+    from blocknerf.cli.render import parse_size
+    from blocknerf.export.depth_maps import check_format, depth_maps, depth_path, write_depth
+    from blocknerf.runtime.threads import available_cores, use_threads
+
+    check_format(format)
+    folder, pixels = to or out / "depth", parse_size(size)
+    city = City.open(out)
+    if drive is not None:
+        city.require_drive(drive)
+    names, views = _named_views(out, path, frames, pixels, drive, data_root)
+    use_threads(available_cores(), city.worker)
+    maps = track(depth_maps(city, views, kind), "Rendering", len(views), console=console, transient=True)
+    for name, (depth, opacity) in zip(names, maps, strict=True):
+        write_depth(depth_path(folder, name, kind, format), depth, opacity, kind, format)
+    console.print(f"Depth: {folder} ({len(views)} maps)", soft_wrap=True, highlight=False, markup=False)
+
+
+def _named_views(out, path, frames, size, drive, data_root):
+    """What each picture is called, and the pictures; reads the scene only if needed."""
+    from blocknerf.blocks.output import load_output, open_scene
+    from blocknerf.blocks.plan import planned_split
+    from blocknerf.export.paths import captured_views, interpolated_views, read_camera_path
+
+    if path.endswith(".json"):
+        views = read_camera_path(Path(path), size)
+        return _numbered(views), views
+    if path not in ("test", "train", "interpolate"):
+        raise UserError(f"The path {path!r} is unknown; give test, train, interpolate, or a camera path FILE.json.")
+    config, plan = load_output(out)
+    scene = open_scene(out, config, data_root)
+    train, test = planned_split(plan, scene)
+    downsample = config.dataset.image_downsample
+    if path == "interpolate":
+        views = interpolated_views(train, scene.cameras, frames, downsample, drive, size)
+        return _numbered(views), views
+    images = test if path == "test" else train
+    return [image.name for image in images], captured_views(images, scene.cameras, downsample, size)
+
+
+def _numbered(views):
+    return [f"frame_{number:05d}" for number in range(len(views))]

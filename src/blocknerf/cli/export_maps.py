@@ -1,0 +1,28 @@
+"""What `export mesh` and `export points` begin with: the surfaces of a trained city from its training cameras."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from blocknerf.core.errors import UserError
+
+
+@contextmanager
+def city_maps(out: Path, beside: Path, longest_px: int, most_views: int, data_root: Path | None) -> Iterator[tuple]:
+    """(Maps, InnerRegions) of the city in `out`; their files lie beside `beside` while the context lasts."""
+    from blocknerf.blocks.output import load_output, open_scene
+    from blocknerf.city.city import City
+    from blocknerf.export.maps import InnerRegions, render_maps
+    from blocknerf.runtime.threads import available_cores, use_threads
+
+    if longest_px < 8 or most_views < 1:
+        raise UserError(f"--longest-side {longest_px} must be at least 8 pixels, and --views {most_views} at least 1.")
+    config, plan = load_output(out)
+    city = City.open(out)
+    scene = open_scene(out, config, data_root)
+    use_threads(available_cores(), city.worker)
+    regions = InnerRegions.of(plan)
+    beside.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".maps.", dir=beside.parent) as folder:
+        yield render_maps(city, plan, scene, regions, Path(folder), longest_px, most_views), regions

@@ -1,0 +1,55 @@
+"""`blocknerf export mesh`: a city's surface as triangles."""
+
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from blocknerf.core.errors import UserError
+from blocknerf.core.logging import console
+
+
+def export_mesh(
+    out: tyro.conf.Positional[Path],
+    to: Annotated[Path | None, tyro.conf.arg(metavar="FILE.ply|FILE.glb")] = None,
+    voxel: Annotated[float, tyro.conf.arg(metavar="METRES")] = 0.1,
+    least_weight: float = 0.01,
+    smallest_piece: Annotated[float, tyro.conf.arg(metavar="M2")] = 1.0,
+    longest_side: Annotated[int, tyro.conf.arg(metavar="PIXELS")] = 640,
+    views: int = 200,
+    data_root: Path | None = None,
+) -> None:
+    """Writes the city's surface as one coloured mesh in metres.
+
+    Every block's depth is rendered from its training cameras, its signed distances are fused, and marching cubes find
+    where they are zero. Each block speaks for its own inner region alone; borders lie half-way between blocks.
+
+    Example: blocknerf export mesh out --to street.glb --voxel 0.1
+
+    Args:
+        out: Output folder of `blocknerf train`.
+        to: The mesh to write, .ply or .glb; none: mesh.ply in the output folder.
+        voxel: Edge of a cube of the lattice in metres; about the size of a pixel on the surface.
+        least_weight: How well a place must be known. A picture that is sure of a surface which it sees squarely and
+            from near counts 1. Less gives more surface, which is less accurate.
+        smallest_piece: Pieces that hang together and have less area than this, in square metres, are left out.
+        longest_side: Longer side of the rendered depth in pixels, at most.
+        views: Training images of a block that its depth is rendered from, at most; evenly chosen.
+        data_root: Where the scene lies now, if it has moved since training.
+    """
+    from blocknerf.cli.export_maps import city_maps
+    from blocknerf.export.mesh import Fusing, extract_mesh, without_specks
+    from blocknerf.export.mesh_file import check_mesh_path, write_mesh
+
+    path = to or out / "mesh.ply"
+    check_mesh_path(path)
+    if not (0 < voxel < float("inf") and 0 < least_weight < float("inf")):
+        raise UserError(f"--voxel {voxel:g} and --least-weight {least_weight:g} must be above 0.")
+    with city_maps(out, path, longest_side, views, data_root) as (maps, regions):
+        fused = extract_mesh(maps, regions, Fusing(voxel, least_weight=least_weight))
+    mesh = without_specks(fused, smallest_piece)
+    if len(mesh.faces) == 0:
+        raise UserError(f"No piece of the surface is as large as {smallest_piece:g} square metres (--smallest-piece).")
+    write_mesh(path, mesh, regions.territories.frame)
+    line = f"Mesh: {path} ({len(mesh.vertices)} points, {len(mesh.faces)} triangles)"
+    console.print(line, soft_wrap=True, highlight=False, markup=False)

@@ -1,0 +1,38 @@
+"""A mesh as PLY or GLB."""
+
+from pathlib import Path
+
+import numpy as np
+
+from blocknerf.blocks.ground import GroundFrame
+from blocknerf.core.errors import UserError
+from blocknerf.core.files import write_bytes
+from blocknerf.export.extras import needed
+from blocknerf.export.mesh import TriangleMesh
+from blocknerf.export.ply import write_ply
+
+ENDINGS = (".ply", ".glb")
+
+
+def check_mesh_path(path: Path) -> None:
+    """Raises UserError for another ending, or when what makes it is missing; before anything is rendered."""
+    if path.suffix.lower() not in ENDINGS:
+        raise UserError(f"The mesh {path} must end in .ply or .glb.")
+    needed("skimage.measure", "A mesh")
+    if path.suffix.lower() == ".glb":
+        needed("trimesh", "GLB")
+
+
+def write_mesh(path: Path, mesh: TriangleMesh, frame: GroundFrame) -> None:
+    """PLY holds world coordinates. So does GLB, under a node that turns `frame`'s up to glTF's, +Y."""
+    if path.suffix.lower() == ".ply":
+        write_ply(path, mesh.vertices, mesh.colours, faces=mesh.faces)
+        return
+    trimesh = needed("trimesh", "GLB")
+    x, y, up = frame.ground_from_world
+    upright = np.eye(4)
+    upright[:3, :3] = np.stack([x, up, -y])
+    body = trimesh.Trimesh(mesh.vertices, mesh.faces, vertex_colors=mesh.colours, process=False)
+    scene = trimesh.Scene()
+    scene.add_geometry(body, node_name="city", geom_name="city", transform=upright)
+    write_bytes(path, scene.export(file_type="glb"))
