@@ -11,6 +11,7 @@ from blocknerf.cli.export_depth import export_depth
 from blocknerf.cli.export_mesh import export_mesh
 from blocknerf.cli.export_orthophoto import export_orthophoto
 from blocknerf.cli.export_points import export_points
+from blocknerf.cli.export_splats import export_splats
 
 What = (
     Annotated[None, subcommand("cameras", constructor=export_cameras)]
@@ -19,6 +20,7 @@ What = (
     | Annotated[None, subcommand("depth", constructor=export_depth)]
     | Annotated[None, subcommand("orthophoto", constructor=export_orthophoto)]
     | Annotated[None, subcommand("blocks", constructor=export_blocks)]
+    | Annotated[None, subcommand("splats", constructor=export_splats)]
 )
 
 

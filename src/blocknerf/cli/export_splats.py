@@ -1,0 +1,94 @@
+"""`blocknerf export splats`: a trained city as Gaussian splats, which any splat viewer shows."""
+
+import math
+from collections import deque
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from blocknerf.core.errors import UserError
+from blocknerf.core.logging import console
+
+SEED = 0
+
+
+def export_splats(
+    out: tyro.conf.Positional[Path],
+    file: Annotated[Path | None, tyro.conf.arg(name="out", metavar="FILE.ply|.spz")] = None,
+    block: str | None = None,
+    drive: str | None = None,
+    splats: int = 150_000,
+    degree: Literal[0, 1, 2, 3] = 2,
+    steps: int = 2000,
+    views: int = 180,
+    longest_side: int = 480,
+    data_root: Path | None = None,
+) -> None:
+    """Distils Gaussian splats from a trained city: they learn to show what it shows, under one look, in metres.
+
+    Views are rendered from where training images were taken, and between them; splats are laid on the surfaces that
+    these show, and moved, turned, coloured and added to until they show the same. Photographs are not looked at.
+
+    Example: blocknerf export splats out --out city.ply
+
+    Args:
+        out: Output folder of `blocknerf train`.
+        file: The file to write; none: splats.ply in the output folder.
+        block: Id of a block that is wanted alone.
+        drive: Drive whose mean appearance the splats take; none: the drive with most images.
+        splats: The most splats there may be.
+        degree: Of spherical harmonics: how finely colour may depend on where one looks from.
+        steps: Each learns from one view.
+        views: The most views to learn from, a third of them between cameras.
+        longest_side: Longer side of a view in pixels at most; the photographs' own size, if that is less.
+        data_root: Where the scene lies now, if it has moved since training.
+    """
+    from rich.progress import Progress, TextColumn, track
+
+    from blocknerf.blocks.output import load_output, open_scene
+    from blocknerf.city.city import City
+    from blocknerf.city.look import Look
+    from blocknerf.core.seeds import generator
+    from blocknerf.export.splats_distil import Distillation, distil, to_splats
+    from blocknerf.export.splats_file import check_splats_name, write_splats
+    from blocknerf.export.splats_teacher import lesson_views, lessons
+    from blocknerf.runtime.threads import available_cores, use_threads
+
+    file = file or out / "splats.ply"
+    check_splats_name(file)
+    _check_amounts(splats=splats, steps=steps, views=views, longest_side=longest_side)
+    config, plan = load_output(out)
+    city = City.open(out)
+    if drive is not None:
+        city.require_drive(drive)
+    if block is not None:
+        city.anchor(block)  # says which blocks are trained, where this one is not
+    blocks = [plan.block(name) for name in (city.ids if block is None else [block])]
+    scene = open_scene(out, config, data_root)
+    known = {image_id for each in blocks for image_id in each.train_images}
+    images = [image for image in scene.images if image.id in known]
+    use_threads(available_cores(), city.worker)
+    seen = lesson_views(images, scene.cameras, config.dataset.image_downsample, views, longest_side,
+                        generator(SEED, "splats", "views"))  # fmt: skip
+    shown = lessons(city, seen, Look(drive=drive), block)
+    taught = list(track(shown, "Rendering views", len(seen), console=console, transient=True))
+    near_m = 0.01 * min(each.radius_m for each in blocks)
+    with Progress(*Progress.get_default_columns(), TextColumn("{task.fields[psnr]}"), console=console) as bar:
+        task = bar.add_task("Learning", total=steps, psnr="")
+        errors = deque(maxlen=100)
+
+        def report(step: int, error: float) -> None:
+            errors.append(error)
+            bar.update(task, completed=step + 1, psnr=f"{-10 * math.log10(sum(errors) / len(errors) + 1e-10):.1f} dB")
+
+        rng = generator(SEED, "splats", "steps")
+        learned = distil(taught, Distillation(splats, steps, degree), near_m, rng, report)
+    write_splats(file, to_splats(learned))
+    console.print(f"Splats: {file} ({len(learned.places)})", soft_wrap=True, highlight=False, markup=False)
+
+
+def _check_amounts(**amounts: int) -> None:
+    for name, amount in amounts.items():
+        if amount < 1:
+            raise UserError(f"--{name.replace('_', '-')} {amount}: give a number of 1 or more.")

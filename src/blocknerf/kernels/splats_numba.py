@@ -1,0 +1,146 @@
+"""numba kernels of splats: one after the other, front to back, over the rows of the ellipse in which it shows.
+
+No tile holds a list of its splats: on a processor a splat's own pixels lie side by side, nobody else writes to them,
+and its gradient is summed up in registers. The picture is cut into bands of rows, so that there is work for several
+threads; their number is fixed, and with it the order of all sums.
+"""
+
+import math
+
+import numpy as np
+from numba import njit, prange
+
+from blocknerf.kernels.exp_numba import exp
+from blocknerf.kernels.splats import LEAST_ALPHA, LEAST_TRANSMITTANCE, MOST_ALPHA
+
+_BANDS = 4
+_LEAST, _MOST, _DARK = np.float32(LEAST_ALPHA), np.float32(MOST_ALPHA), np.float32(LEAST_TRANSMITTANCE)
+_HALF, _ONE = np.float32(0.5), np.float32(1)
+_NEVER = np.float32(-1)
+
+
+@njit(inline="always")
+def _reach(conics, opacities, i):
+    """2 ln(opacity / LEAST_ALPHA), the largest d^T C d at which the splat shows, and how far up and down that is."""
+    if not opacities[i] >= _LEAST:
+        return _NEVER, _NEVER
+    reach = np.float32(2.0 * math.log(opacities[i] / _LEAST))
+    determinant = conics[i, 0] * conics[i, 2] - conics[i, 1] * conics[i, 1]
+    return reach, np.float32(math.sqrt(max(reach * conics[i, 0] / max(determinant, np.float32(1e-20)), 0.0)))
+
+
+@njit(inline="always")
+def _rows(center_y, rise, first, end):
+    """Rows from `first` to `end` whose middles lie within `rise` of the centre."""
+    low = max(np.float64(first), math.ceil(np.float64(center_y - rise) - 0.5))
+    high = min(np.float64(end), math.floor(np.float64(center_y + rise) - 0.5) + 1.0)
+    return int(low), int(max(high, low))
+
+
+@njit(inline="always")
+def _span(center_x, conics, reach, dy, i, width):
+    """Columns of the row at `dy` in which d^T C d <= reach."""
+    xx, xy, yy = np.float64(conics[i, 0]), np.float64(conics[i, 1]), np.float64(conics[i, 2])
+    root = xy * xy * dy * dy - xx * (yy * dy * dy - reach)
+    if root < 0:
+        return 0, 0
+    half = math.sqrt(root) / xx
+    middle = center_x - xy * dy / xx
+    low = max(0.0, math.ceil(middle - half - 0.5))
+    high = min(float(width), math.floor(middle + half - 0.5) + 1.0)
+    return int(low), int(max(high, low))
+
+
+@njit(parallel=True, fastmath=True, cache=True, nogil=True)
+def forward(centers_xy, conics, rgb, opacities, out):
+    splats = len(centers_xy)
+    _, height, width = out.shape
+    left = np.ones((height, width), np.float32)
+    for band in prange(_BANDS):
+        first, end = band * height // _BANDS, (band + 1) * height // _BANDS
+        for i in range(splats):
+            reach, rise = _reach(conics, opacities, i)
+            if reach < 0:
+                continue
+            cx, cy, opacity = centers_xy[i, 0], centers_xy[i, 1], opacities[i]
+            xx, xy, yy = conics[i, 0], conics[i, 1], conics[i, 2]
+            red, green, blue = rgb[i, 0], rgb[i, 1], rgb[i, 2]
+            low, high = _rows(cy, rise, first, end)
+            for y in range(low, high):
+                dy = np.float32(y) + _HALF - cy
+                begin, stop = _span(cx, conics, reach, dy, i, width)
+                for x in range(begin, stop):
+                    t = left[y, x]
+                    dx = np.float32(x) + _HALF - cx
+                    alpha = min(opacity * exp(-_HALF * (xx * dx * dx + yy * dy * dy) - xy * dx * dy), _MOST)
+                    weight = alpha * t if (alpha >= _LEAST) & (t >= _DARK) else np.float32(0)
+                    out[0, y, x] += weight * red
+                    out[1, y, x] += weight * green
+                    out[2, y, x] += weight * blue
+                    out[3, y, x] += weight
+                    left[y, x] = t - weight
+
+
+@njit(parallel=True, fastmath=True, cache=True, nogil=True)
+def backward(centers_xy, conics, rgb, opacities, out, grad_out, grads):
+    """grads: [splats, 9], of centre, conic, colour, opacity.
+
+    With g the pixel's gradient and c a splat's colour (and 1 for opacity), d / d alpha_i = T_i c_i . g less what lies
+    behind, (sum over j > i of w_j c_j . g) / (1 - alpha_i); that sum is the whole pixel's less what came before.
+    """
+    splats = len(centers_xy)
+    _, height, width = out.shape
+    left = np.ones((height, width), np.float32)
+    behind = np.empty((height, width), np.float32)
+    parts = np.zeros((_BANDS, splats, 9), np.float32)
+    for band in prange(_BANDS):
+        first, end = band * height // _BANDS, (band + 1) * height // _BANDS
+        for y in range(first, end):
+            for x in range(width):
+                total = grad_out[3, y, x] * out[3, y, x]
+                for c in range(3):
+                    total += grad_out[c, y, x] * out[c, y, x]
+                behind[y, x] = total
+        for i in range(splats):
+            reach, rise = _reach(conics, opacities, i)
+            if reach < 0:
+                continue
+            cx, cy, opacity = centers_xy[i, 0], centers_xy[i, 1], opacities[i]
+            xx, xy, yy = conics[i, 0], conics[i, 1], conics[i, 2]
+            red, green, blue = rgb[i, 0], rgb[i, 1], rgb[i, 2]
+            low, high = _rows(cy, rise, first, end)
+            d_x = d_y = d_xx = d_xy = d_yy = d_red = d_green = d_blue = d_opacity = np.float32(0)
+            for y in range(low, high):
+                dy = np.float32(y) + _HALF - cy
+                begin, stop = _span(cx, conics, reach, dy, i, width)
+                for x in range(begin, stop):
+                    t = left[y, x]
+                    dx = np.float32(x) + _HALF - cx
+                    fall = exp(-_HALF * (xx * dx * dx + yy * dy * dy) - xy * dx * dy)
+                    alpha = min(opacity * fall, _MOST)
+                    shows = (alpha >= _LEAST) & (t >= _DARK)
+                    weight = alpha * t if shows else np.float32(0)
+                    g0, g1, g2 = grad_out[0, y, x], grad_out[1, y, x], grad_out[2, y, x]
+                    own = red * g0 + green * g1 + blue * g2 + grad_out[3, y, x]
+                    rest = behind[y, x] - weight * own
+                    d_red += weight * g0
+                    d_green += weight * g1
+                    d_blue += weight * g2
+                    d_alpha = t * own - rest / (_ONE - alpha) if shows & (opacity * fall < _MOST) else np.float32(0)
+                    d_opacity += d_alpha * fall
+                    d_power = d_alpha * alpha
+                    d_x += d_power * (xx * dx + xy * dy)
+                    d_y += d_power * (yy * dy + xy * dx)
+                    d_xx -= d_power * _HALF * dx * dx
+                    d_xy -= d_power * dx * dy
+                    d_yy -= d_power * _HALF * dy * dy
+                    behind[y, x] = rest
+                    left[y, x] = t - weight
+            parts[band, i, 0], parts[band, i, 1] = d_x, d_y
+            parts[band, i, 2], parts[band, i, 3], parts[band, i, 4] = d_xx, d_xy, d_yy
+            parts[band, i, 5], parts[band, i, 6], parts[band, i, 7] = d_red, d_green, d_blue
+            parts[band, i, 8] = d_opacity
+    for i in prange(splats):
+        for band in range(_BANDS):
+            for k in range(9):
+                grads[i, k] += parts[band, i, k]
