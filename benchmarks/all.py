@@ -30,6 +30,7 @@ def main() -> None:
     street = out / "street"
     run(blocknerf("synth", street, "--preset", "street"))
     capture(street, out / "demo", ["--config", "configs/quickstart.yaml"])
+    run([sys.executable, "-m", "benchmarks.viewer", str(out / "demo")])
     for name in ("appearance", "exposure", "matching", "ablation"):
         run([sys.executable, "-m", f"benchmarks.{name}", str(out / name)])
     along = ["--config", "configs/quickstart.yaml"]  # blocks along the way: four and eight of them can be had

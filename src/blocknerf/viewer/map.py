@@ -56,7 +56,7 @@ def draw_cameras(scene_api: viser.SceneApi, frame: PageFrame, scene: Scene, on_c
     """Photographs as frustums in the colours of their drives, thinned out evenly; a click tells the name."""
     drives = sorted({image.drive for image in scene.images})
     colours = dict(zip(drives, drive_colours(len(drives)), strict=True))
-    size = 0.004 * _extent(frame, scene)
+    size = 0.002 * _extent(frame, scene)
     for image in scene.images[:: len(scene.images) // MOST_CAMERAS + 1]:
         camera = scene.cameras[image.camera_key]
         wxyz, position = frame.place(image.world_from_cam)

@@ -254,10 +254,12 @@ class Page:
         self._go_to_photograph()
 
     def _go_to_photograph(self) -> None:
+        """Where it was taken and how it looks, so that the two can be compared."""
         assert self._scene is not None
         image = self._images[self._photograph.value]
         self._go_to(city_map.photograph_view(self._scene, image, self._client.camera.aspect))
         self._with_picture.value = True
+        self._look_from.value, self._look_share.value, self._exposure.value = THIS_PHOTOGRAPH, 0.0, 0.0
         self._wish()
 
     def _go_to(self, viewpoint: Viewpoint) -> None:
