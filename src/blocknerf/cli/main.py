@@ -18,14 +18,16 @@ def main(arguments: list[str] | None = None) -> None:
     from blocknerf.cli.masks import masks
     from blocknerf.cli.merge import merge
     from blocknerf.cli.plan import plan
+    from blocknerf.cli.prepare import prepare
     from blocknerf.cli.render import render
     from blocknerf.cli.synth import synth
     from blocknerf.cli.train import train
     from blocknerf.cli.view import view
 
     commands = {
-        "synth": synth, "masks": masks, "plan": plan, "train": train, "align": align, "render": render, "view": view,
-        "evaluate": evaluate, "inspect": inspect, "export": export, "merge": merge, "config": config,
+        "synth": synth, "prepare": prepare, "masks": masks, "plan": plan, "train": train, "align": align,
+        "render": render, "view": view, "evaluate": evaluate, "inspect": inspect, "export": export, "merge": merge,
+        "config": config,
     }  # fmt: skip
     run(
         lambda: tyro.extras.subcommand_cli_from_dict(

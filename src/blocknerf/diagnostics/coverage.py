@@ -12,7 +12,7 @@ from matplotlib.colors import BoundaryNorm, ListedColormap
 
 from blocknerf.blocks.ground import GroundFrame, ground_frame
 from blocknerf.blocks.map import nice_length
-from blocknerf.diagnostics.plots import new_figure, quiet, save_figure
+from blocknerf.core.plots import new_figure, quiet, save_figure
 from blocknerf.scene.scene import ImageRecord, Scene
 from blocknerf.scene.store import ImageStore
 

@@ -2,10 +2,10 @@
 
 from html import escape
 
+from blocknerf.core.page import MISSING, number, page, section, table, text
 from blocknerf.diagnostics.findings import worst_first
 from blocknerf.diagnostics.gradients import TOO_LARGE, TOO_SMALL
 from blocknerf.diagnostics.inspection import Inspection
-from blocknerf.evaluation.page import MISSING, number, page, section, table, text
 
 MEBIBYTE = 2**20
 TONES = {"error": "down", "warning": "down", "note": "faint"}

@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
+from blocknerf.core.plots import new_figure, picture, quiet, save_figure
 from blocknerf.core.types import RayBatch
-from blocknerf.diagnostics.plots import new_figure, picture, quiet, save_figure
 from blocknerf.kernels.marching import distances
 from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.rendering.volume import transmittance

@@ -13,8 +13,8 @@ from torch import Tensor
 from blocknerf.city.city import City
 from blocknerf.city.matching import SEEN_WELL, cameras_between, seen_by_both
 from blocknerf.core.errors import UserError
+from blocknerf.core.plots import new_figure, picture, save_figure
 from blocknerf.core.types import RenderOutput
-from blocknerf.diagnostics.plots import new_figure, picture, save_figure
 from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.scene.scene import Scene
 from blocknerf.scene.store import ImageStore

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from blocknerf.core.files import write_bytes
-from blocknerf.evaluation.page import MISSING, number, page, section, table, text
+from blocknerf.core.page import MISSING, number, page, section, table, text
 from blocknerf.rendering.colours import LARGEST_ERROR
 
 VIEWS = {

@@ -9,7 +9,7 @@ MISSING = '<td data-value="-1">&ndash;</td>'
 
 def page(title: str, sections: Sequence[str]) -> str:
     """The whole document, with its style and script inside; `sections` are HTML, `title` is text."""
-    style, script = (files("blocknerf.evaluation").joinpath(f"report.{kind}").read_text() for kind in ("css", "js"))
+    style, script = (files("blocknerf.core").joinpath(f"page.{kind}").read_text() for kind in ("css", "js"))
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<title>{escape(title)}</title>\n'

@@ -1,0 +1,1 @@
+"""From photographs or video to a scene with poses: the work of `blocknerf prepare`."""

@@ -1,0 +1,307 @@
+"""COLMAP's steps on one database: features, matches, models. Each can be interrupted and goes on where it was.
+
+Long calls run in a thread beside the one that hears Ctrl-C, and are told by a token to end. What COLMAP has to say goes
+to a file.
+"""
+
+import itertools
+import shutil
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Thread
+from typing import Any, TypeVar
+
+from blocknerf.core.errors import UserError
+from blocknerf.core.files import write_bytes
+from blocknerf.core.logging import log
+from blocknerf.prepare.pairs import PairPlan
+from blocknerf.prepare.progress import bar
+from blocknerf.prepare.shots import Shot
+from blocknerf.scene.colmap_module import pycolmap
+
+T = TypeVar("T")
+DATABASE = "database.db"
+_PAIRS_AT_ONCE = 200
+_IMAGES_AT_ONCE = 4
+_LISTEN_S = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Workshop:
+    """Where COLMAP works: the pictures, a folder for its files, and how many cores it may take."""
+
+    images: Path
+    folder: Path
+    threads: int
+
+    @property
+    def database(self) -> Path:
+        return self.folder / DATABASE
+
+
+def log_to(path: Path) -> None:
+    """From here on COLMAP's messages go to files that begin with `path` instead of the terminal."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    logging = pycolmap.logging
+    logging.logtostderr = logging.alsologtostderr = False
+    logging.stderrthreshold = logging.Level.FATAL.value
+    for level in (logging.Level.WARNING, logging.Level.ERROR):
+        logging.set_log_destination(level, "")
+    logging.set_log_destination(logging.Level.INFO, f"{path}.")
+
+
+def interruptible(call: Callable[[Any], T]) -> T:
+    """Runs `call(token)` so that Ctrl-C ends it: at the next moment at which COLMAP looks at the token."""
+    token, outcome = pycolmap.CancellationToken(), {}
+
+    def work() -> None:
+        try:
+            outcome["result"] = call(token)
+        except Exception as error:  # noqa: BLE001 (handed on below)
+            outcome["error"] = error
+
+    thread = Thread(target=work, daemon=True)
+    thread.start()
+    try:
+        while thread.is_alive():
+            thread.join(_LISTEN_S)
+    except KeyboardInterrupt:
+        log.info("Stopping as soon as COLMAP can.")
+        token.cancel()
+        thread.join()
+        raise
+    if "error" in outcome:
+        raise outcome["error"]
+    return outcome["result"]
+
+
+# --- features -------------------------------------------------------------------------------------------------------
+
+
+def find_features(
+    shop: Workshop, shots: Sequence[Shot], masks: set[str], mask_folder: Path, long_side: int, camera_model: str
+) -> dict[str, int]:
+    """Features of every picture, by name; those that stand in the database already are kept.
+
+    Pictures are looked at with at most `long_side` pixels; pictures named in `masks` only where
+    `mask_folder`/<name>.png is not black. A picture that COLMAP cannot read has none.
+    """
+    _begin_database(shop, shots, camera_model)
+    options = pycolmap.FeatureExtractionOptions()
+    options.num_threads, options.max_image_size, options.use_gpu = shop.threads, long_side, False
+    with bar("Features", len(shots)) as progress:
+        for masked in (False, True):
+            reader = pycolmap.ImageReaderOptions()
+            if masked:
+                reader.mask_path = str(mask_folder)
+            names = [shot.name for shot in shots if (shot.name in masks) == masked]
+            for some in _chunks(names, _IMAGES_AT_ONCE * shop.threads):
+                interruptible(
+                    lambda token, some=some, reader=reader: pycolmap.extract_features(
+                        shop.database,
+                        shop.images,
+                        image_names=some,
+                        reader_options=reader,
+                        extraction_options=options,
+                        cancellation_token=token,
+                    )  # fmt: skip
+                )
+                progress.advance(len(some))
+    with pycolmap.Database.open(shop.database) as database:
+        images = database.read_all_images()
+        return {image.name: database.num_keypoints_for_image(image.image_id) for image in images}
+
+
+def _begin_database(shop: Workshop, shots: Sequence[Shot], camera_model: str) -> None:
+    """Cameras and images, without features; one camera for each key of `Shot.camera`. Whole or absent."""
+    if shop.database.is_file():
+        return
+    groups: dict[str, list[Shot]] = {}
+    for shot in shots:
+        groups.setdefault(shot.camera, []).append(shot)
+    unfinished = shop.folder / f"unfinished_{DATABASE}"
+    unfinished.unlink(missing_ok=True)
+    pycolmap.Database.open(unfinished).close()
+    with bar("Cameras", len(shots)) as progress:
+        for group in groups.values():
+            pycolmap.import_images(
+                unfinished, shop.images, camera_mode=pycolmap.CameraMode.SINGLE,
+                image_names=[shot.name for shot in group], options=_reader_options(group[0], camera_model),
+            )  # fmt: skip
+            progress.advance(len(group))
+    unfinished.replace(shop.database)
+
+
+def _reader_options(shot: Shot, camera_model: str) -> Any:
+    """With the focal length where EXIF tells it; COLMAP knows some sensors by the camera's name, and else guesses."""
+    options = pycolmap.ImageReaderOptions()
+    options.camera_model = camera_model
+    if shot.focal_px is not None:
+        camera = pycolmap.Camera.create_from_model_name(1, camera_model, shot.focal_px, shot.width, shot.height)
+        options.camera_params = ",".join(f"{value:.9g}" for value in camera.params)
+    return options
+
+
+# --- matches --------------------------------------------------------------------------------------------------------
+
+
+def find_matches(shop: Workshop, plan: PairPlan, vocabulary: Path | None) -> None:
+    """Compares the pairs and keeps those whose matches one geometry explains.
+
+    Pairs that stand in the database already are passed over. Raises UserError for a vocabulary that is none.
+    """
+    options = pycolmap.FeatureMatchingOptions()
+    options.num_threads, options.use_gpu = shop.threads, False
+    geometry = pycolmap.TwoViewGeometryOptions()
+    geometry.ransac.random_seed = 0
+    listed = pycolmap.ImportedPairingOptions()
+    listed.match_list_path = str(shop.folder / "pairs.txt")
+    with bar("Matches", len(plan.pairs)) as progress:
+        for some in _chunks(plan.pairs, _PAIRS_AT_ONCE * shop.threads):
+            write_bytes(shop.folder / "pairs.txt", "".join(f"{a} {b}\n" for a, b in some).encode())
+            interruptible(
+                lambda token: pycolmap.match_image_pairs(
+                    shop.database, options, listed, geometry, cancellation_token=token
+                )
+            )
+            progress.advance(len(some))
+    if plan.vocabulary:
+        _match_by_vocabulary(shop, options, geometry, vocabulary)
+
+
+def forget_matches(shop: Workshop) -> None:
+    """Leaves cameras and features in the database, and no pairs."""
+    with pycolmap.Database.open(shop.database) as database:
+        database.clear_matches()
+        database.clear_two_view_geometries()
+
+
+def partners(shop: Workshop) -> dict[str, int]:
+    """With how many others each picture matches, geometry included."""
+    with pycolmap.Database.open(shop.database) as database:
+        names = {image.image_id: image.name for image in database.read_all_images()}
+        pairs, inliers = database.read_two_view_geometry_num_inliers()
+    counts = dict.fromkeys(names.values(), 0)
+    for pair, matches in zip(pairs, inliers, strict=True):
+        if matches > 0:
+            for image in pycolmap.pair_id_to_image_pair(pair):
+                counts[names[image]] += 1
+    return counts
+
+
+def _match_by_vocabulary(shop: Workshop, options: Any, geometry: Any, vocabulary: Path | None) -> None:
+    tree = pycolmap.VocabTreePairingOptions()
+    tree.vocab_tree_path, tree.num_threads = str(vocabulary), shop.threads
+    log.info("Looking for pictures that show the same, by %s.", vocabulary)
+    try:
+        interruptible(
+            lambda token: pycolmap.match_vocabtree(shop.database, options, tree, geometry, cancellation_token=token)
+        )
+    except (ValueError, RuntimeError) as error:
+        raise UserError(
+            f"COLMAP cannot use the vocabulary {vocabulary} ({error}). It wants a tree of SIFT words in the format of "
+            f"its version {pycolmap.COLMAP_version}; or take another --matching."
+        ) from error
+
+
+# --- models ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One way to begin and go on. `narrow`: cameras that go straight ahead see little parallax."""
+
+    name: str
+    narrow: bool = False
+    holds_focal: bool = False
+
+
+ATTEMPTS = (
+    Attempt("as usual"),
+    Attempt("with little parallax, the focal length held at what EXIF says", narrow=True, holds_focal=True),
+    Attempt("with little parallax", narrow=True),
+)
+"""Tried in this order until one places nearly all pictures. Motion straight ahead does not tell the focal length: BA
+trades it for the length of the way, so it is held where something tells it."""
+
+_NEARLY_ALL = 0.8
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A component: pictures that were placed relative to each other. `folder` holds it as COLMAP's files."""
+
+    folder: Path
+    names: tuple[str, ...]
+    points: int
+
+
+def map_cameras(shop: Workshop, count: int) -> tuple[Attempt, list[Model]]:
+    """Places cameras; the components of the best attempt, largest first, perhaps none, of `count` pictures."""
+    best: tuple[Attempt, list[Model]] = (ATTEMPTS[0], [])
+    for number, attempt in enumerate(ATTEMPTS):
+        if attempt.holds_focal and not _knows_focal(shop):
+            continue
+        models = _map_once(shop, attempt, shop.folder / f"models_{number}", count)
+        if _placed(models) > _placed(best[1]):
+            best = attempt, models
+        if _placed(models) >= _NEARLY_ALL * count:
+            break
+        log.info("Mapping %s placed %d of %d pictures.", attempt.name, _placed(models), count)
+    return best
+
+
+def _placed(models: Sequence[Model]) -> int:
+    return len(models[0].names) if models else 0
+
+
+def _knows_focal(shop: Workshop) -> bool:
+    with pycolmap.Database.open(shop.database) as database:
+        return all(camera.has_prior_focal_length for camera in database.read_all_cameras())
+
+
+def _map_once(shop: Workshop, attempt: Attempt, folder: Path, count: int) -> list[Model]:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    with bar(f"Cameras are placed {attempt.name}", count) as progress:
+        found = interruptible(
+            lambda token: pycolmap.incremental_mapping(
+                shop.database,
+                shop.images,
+                folder,
+                mapping_options(attempt, shop.threads),
+                initial_image_pair_callback=lambda: progress.advance(2),
+                next_image_callback=lambda: progress.advance(1),
+                cancellation_token=token,
+            )  # fmt: skip
+        )
+    models = [
+        Model(
+            folder / str(number),
+            tuple(sorted(model.image(image).name for image in model.reg_image_ids())),
+            model.num_points3D(),
+        )
+        for number, model in found.items()
+    ]
+    return sorted(models, key=lambda model: (-len(model.names), -model.points))
+
+
+def mapping_options(attempt: Attempt, threads: int) -> Any:
+    """COLMAP's own but for what an attempt changes; a component of three pictures is worth telling of."""
+    options = pycolmap.IncrementalPipelineOptions()
+    options.num_threads, options.random_seed, options.min_model_size = threads, 0, 3
+    if attempt.narrow:
+        options.mapper.init_min_tri_angle = 4.0
+        options.mapper.init_max_forward_motion = 1.0
+        options.mapper.filter_min_tri_angle = options.triangulation.min_angle = 0.7
+    if attempt.holds_focal:
+        options.ba_refine_focal_length = False
+        options.mapper.abs_pose_refine_focal_length = False
+    return options
+
+
+def _chunks(items: Iterable[T], size: int) -> Iterable[list[T]]:
+    """Lists of up to `size` items, in order."""
+    iterator = iter(items)
+    return iter(lambda: list(itertools.islice(iterator, size)), [])

@@ -1,0 +1,222 @@
+"""The whole way from pictures to a scene, stage by stage: see `prepare`."""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from PIL import Image
+
+from blocknerf.core.errors import UserError
+from blocknerf.core.files import read_json, write_atomically, write_json
+from blocknerf.core.logging import log
+from blocknerf.prepare import colmap
+from blocknerf.prepare.gather import Sources, find_sources
+from blocknerf.prepare.georegister import places_of
+from blocknerf.prepare.images import IMAGE_FOLDER, bring_images
+from blocknerf.prepare.pairs import Matching, plan_pairs
+from blocknerf.prepare.placed import write_scene
+from blocknerf.prepare.quality import Found, write_quality
+from blocknerf.prepare.shots import Shot
+from blocknerf.prepare.stages import FOLDER, Stages
+from blocknerf.runtime.threads import available_cores
+from blocknerf.scene.colmap_module import pycolmap
+from blocknerf.scene.photographs import read_masks
+from blocknerf.scene.readers.candidates import list_by_reason
+from blocknerf.scene.readers.masks import mask_paths
+from blocknerf.scene.readers.sidecar import SIDECAR_NAME
+
+MARKER = "prepare.json"
+_VERSION = 1
+_OURS = (IMAGE_FOLDER, "sparse", "quality", FOLDER)
+_LEAST_PLACED = 2
+_MOST_NAMED = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How pictures become a scene; the command line explains each."""
+
+    matching: Matching = "auto"
+    interval_s: float = 0.5
+    long_side: int = 1600
+    camera_model: str = "SIMPLE_RADIAL"
+    intrinsics: Literal["shared", "each"] = "shared"
+    gps: Literal["auto", "ignore"] = "auto"
+    pause_min: float = 10.0
+    masks: Path | None = None
+    vocabulary: Path | None = None
+
+    def check(self) -> None:
+        """Raises UserError for what no run could use, before anything is begun."""
+        if not 0.02 <= self.interval_s <= 3600:
+            raise UserError(f"--interval-s {self.interval_s:g} must be from 0.02 to 3600 seconds.")
+        if not 200 <= self.long_side <= 20000:
+            raise UserError(f"--long-side {self.long_side} must be from 200 to 20000 pixels.")
+        if not self.pause_min > 0:
+            raise UserError(f"--pause-min {self.pause_min:g} must be more than 0 minutes.")
+        if self.vocabulary is not None and not self.vocabulary.is_file():
+            raise UserError(f"There is no file {self.vocabulary} to take as the vocabulary.")
+        try:
+            pycolmap.Camera.create_from_model_name(1, self.camera_model, 1.0, 2, 2)
+        except ValueError as error:
+            raise UserError(
+                f"--camera-model {self.camera_model!r} is not known to COLMAP. Usual ones: SIMPLE_RADIAL, RADIAL, "
+                "OPENCV, and OPENCV_FISHEYE for very wide lenses."
+            ) from error
+
+
+def prepare(source: Path, out: Path, settings: Settings, overwrite: bool = False) -> dict[str, Any]:
+    """Makes a scene in `out` of the pictures in `source`; returns the figures of its quality page.
+
+    Each stage leaves its record in OUT/prepare and is not done again while its inputs stay the same, so a run that was
+    stopped goes on. Raises UserError when `source` holds no pictures, they match nowhere, or GPS contradicts them;
+    when `out` is of another source, or foreign.
+    """
+    settings.check()
+    sources = find_sources(source, out, settings.masks)
+    _open_output(source, out, overwrite)
+    colmap.log_to(out / FOLDER / "colmap.log")
+    stages = Stages(out / FOLDER)
+    each = settings.intrinsics == "each"
+    brought = stages.run(
+        "images", [sources.stamp(), settings.interval_s, each],
+        lambda _: [shot.to_json() for shot in bring_images(sources, out, settings.interval_s, each)],
+    )  # fmt: skip
+    shots = [Shot(**entry) for entry in brought]
+    shop = colmap.Workshop(out / IMAGE_FOLDER, out / FOLDER, available_cores())
+    features = _features(stages, shop, out, shots, settings)
+    matching, partners = _matches(stages, shop, sources, shots, settings)
+    attempt, models = _models(stages, shop, sources, shots)
+    georeference = stages.run(
+        "scene", [settings.gps, settings.pause_min],
+        lambda _: write_scene(out, models[0].folder, shots, settings.gps == "auto", 60 * settings.pause_min),
+    )  # fmt: skip
+    found = Found(shots, features, matching, partners, attempt, models, georeference)
+    figures = write_quality(out, found)
+    write_json(out / MARKER, _marker(source) | {"georeference": georeference})
+    return figures
+
+
+def _marker(source: Path) -> dict[str, Any]:
+    return {"version": _VERSION, "source": str(source.resolve())}
+
+
+def _open_output(source: Path, out: Path, overwrite: bool) -> None:
+    """Makes the folder ours, or says why it cannot be."""
+    if out.is_file():
+        raise UserError(f"{out} is a file; name a folder that does not exist yet.")
+    before = read_json(out / MARKER, "mark of a prepared scene") if (out / MARKER).is_file() else None
+    if before is None and out.is_dir() and any(out.iterdir()):
+        raise UserError(f"The folder {out} is not empty and was not made by `blocknerf prepare`. Choose another.")
+    if before is not None and overwrite:
+        for name in _OURS:
+            shutil.rmtree(out / name, ignore_errors=True)
+        (out / SIDECAR_NAME).unlink(missing_ok=True)
+    elif before is not None and before.get("source") != str(source.resolve()):
+        raise UserError(
+            f"{out} was prepared from {before.get('source')}, not from {source.resolve()}. Choose another folder, or "
+            "add --overwrite to begin anew there."
+        )
+    if before is None or overwrite:
+        write_json(out / MARKER, _marker(source))
+
+
+# --- stages that COLMAP works on --------------------------------------------------------------------------------------
+
+
+def _features(
+    stages: Stages, shop: colmap.Workshop, out: Path, shots: Sequence[Shot], settings: Settings
+) -> dict[str, int]:
+    masks = {shot.name: paths for shot in shots if (paths := mask_paths(out, shot.name, None))}
+    stamp = [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for paths in masks.values() for path in paths]
+
+    def work(resumed: bool) -> dict[str, int]:
+        if not resumed:
+            _forget(shop.folder, colmap.DATABASE + "*")
+        _write_masks(shop.folder / "masks", shots, masks)
+        return colmap.find_features(
+            shop, shots, set(masks), shop.folder / "masks", settings.long_side, settings.camera_model
+        )
+
+    features = stages.run("features", [stamp, settings.long_side, settings.camera_model], work)
+    bare = tuple((shot.name, "no features were found in it") for shot in shots if not features.get(shot.name))
+    if bare:
+        log.warning("%d of %d pictures cannot be placed: %s.", len(bare), len(shots), list_by_reason(bare))
+    return features
+
+
+def _forget(folder: Path, pattern: str) -> None:
+    for path in folder.glob(pattern):
+        path.unlink()
+
+
+def _write_masks(folder: Path, shots: Sequence[Shot], masks: dict[str, tuple[Path, ...]]) -> None:
+    """What COLMAP wants: one mask a picture, of its size, black where no feature may be."""
+    shutil.rmtree(folder, ignore_errors=True)
+    sizes = {shot.name: (shot.width, shot.height) for shot in shots}
+    for name, paths in masks.items():
+        kept = read_masks(paths, sizes[name])
+        assert kept is not None
+        picture = Image.fromarray(np.where(kept, 255, 0).astype(np.uint8))
+        write_atomically(folder / f"{name}.png", lambda to, picture=picture: picture.save(to, "PNG"))
+
+
+def _matches(
+    stages: Stages, shop: colmap.Workshop, sources: Sources, shots: Sequence[Shot], settings: Settings
+) -> tuple[str, dict[str, int]]:
+    """How pairs were chosen, and with how many others each picture matches."""
+
+    def work(resumed: bool) -> dict[str, Any]:
+        if not resumed:
+            colmap.forget_matches(shop)
+        places = places_of(shots)
+        horizontal_m = None if places is None else places.horizontal_m
+        plan = plan_pairs(shots, horizontal_m, settings.matching, settings.vocabulary is not None)
+        colmap.find_matches(shop, plan, settings.vocabulary)
+        return {"matching": plan.matching, "partners": colmap.partners(shop)}
+
+    vocabulary = None if settings.vocabulary is None else str(settings.vocabulary.resolve())
+    matched = stages.run("matches", [settings.matching, vocabulary], work)
+    if not any(matched["partners"].values()):
+        raise UserError(
+            f"None of the {len(shots)} pictures in {sources.root} matches another. Neighbours must show the same "
+            "things over at least half of the picture, and sharp enough; are these pictures of one place?"
+        )
+    return matched["matching"], matched["partners"]
+
+
+def _models(
+    stages: Stages, shop: colmap.Workshop, sources: Sources, shots: Sequence[Shot]
+) -> tuple[str, list[colmap.Model]]:
+    """How mapping succeeded, and the components, largest first."""
+
+    def work(resumed: bool) -> dict[str, Any]:
+        attempt, models = colmap.map_cameras(shop, len(shots))
+        listed = [{"folder": model.folder.relative_to(shop.folder).as_posix(), "names": model.names,
+                   "points": model.points} for model in models]  # fmt: skip
+        return {"attempt": attempt.name, "models": listed}
+
+    mapped = stages.run("mapping", [], work)
+    models = [colmap.Model(shop.folder / m["folder"], tuple(m["names"]), m["points"]) for m in mapped["models"]]
+    if not models or len(models[0].names) < _LEAST_PLACED:
+        raise UserError(
+            f"Some of the {len(shots)} pictures in {sources.root} match, but no three of them could be placed. Take "
+            "more pictures, closer together, while moving sideways."
+        )
+    _tell_components(models, len(shots))
+    return mapped["attempt"], models
+
+
+def _tell_components(models: Sequence[colmap.Model], count: int) -> None:
+    log.info("%d of %d pictures are placed, with %d points.", len(models[0].names), count, models[0].points)
+    kept = set(models[0].names)
+    for model in models[1:]:
+        apart = [name for name in model.names if name not in kept]
+        more = f" and {len(apart) - _MOST_NAMED} more" if len(apart) > _MOST_NAMED else ""
+        log.warning(
+            "%d pictures hang together but nothing joins them to the rest, so they are left out: %s%s.",
+            *(len(apart), ", ".join(apart[:_MOST_NAMED]), more),
+        )

@@ -1,0 +1,40 @@
+"""What was done already: each stage leaves one file behind, and is skipped while all before it stay the same."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from blocknerf.core.files import read_json, write_json
+from blocknerf.core.logging import log
+
+FOLDER = "prepare"
+_VERSION = 1
+
+
+class Stages:
+    """Runs stages in order. The key of a stage is a hash of its inputs and of the key of the stage before it."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self._key = f"version {_VERSION}"
+
+    def run(self, name: str, inputs: Any, work: Callable[[bool], Any]) -> Any:
+        """What `work` returns (JSON types), from the stage's file where its inputs are those of before.
+
+        `work` is told whether the same work was begun before and interrupted: then what it left may be gone on with.
+        """
+        text = json.dumps([self._key, name, inputs], sort_keys=True)
+        self._key = hashlib.sha256(text.encode()).hexdigest()[:16]
+        path = self.folder / f"{name}.json"
+        before = read_json(path, f"record of the stage {name}") if path.is_file() else {}
+        if not isinstance(before, dict) or before.get("key") != self._key:
+            before = {}
+        if "result" in before:
+            log.info("%s: done before.", name.capitalize())
+            return before["result"]
+        write_json(path, {"key": self._key})
+        result = work(bool(before))
+        write_json(path, {"key": self._key, "result": result})
+        return result
