@@ -99,5 +99,5 @@ def test_settings_that_no_run_can_use(tmp_path, settings, match):
 def test_a_vocabulary_that_is_none(tmp_path):
     (tmp_path / "tree.bin").write_bytes(b"no tree")
     settings = Settings(matching="vocabulary", vocabulary=tmp_path / "tree.bin")
-    with pytest.raises(UserError, match=r"COLMAP cannot use the vocabulary .*tree.bin"):
+    with pytest.raises(UserError, match=r"COLMAP .* cannot use the vocabulary .*tree.bin"):
         prepare(noise(tmp_path / "noise"), tmp_path / "out", settings)

@@ -149,7 +149,7 @@ def _reader_options(shot: Shot, camera_model: str) -> Any:
 def find_matches(shop: Workshop, plan: PairPlan, vocabulary: Path | None) -> None:
     """Compares the pairs and keeps those whose matches one geometry explains.
 
-    Pairs that stand in the database already are passed over. Raises UserError for a vocabulary that is none.
+    Pairs that stand in the database already are passed over. `vocabulary` finds more pairs where it is given.
     """
     options = pycolmap.FeatureMatchingOptions()
     options.num_threads, options.use_gpu = shop.threads, False
@@ -166,7 +166,7 @@ def find_matches(shop: Workshop, plan: PairPlan, vocabulary: Path | None) -> Non
                 )
             )
             progress.advance(len(some))
-    if plan.vocabulary:
+    if vocabulary is not None:
         _match_by_vocabulary(shop, options, geometry, vocabulary)
 
 
@@ -190,18 +190,23 @@ def partners(shop: Workshop) -> dict[str, int]:
     return counts
 
 
-def _match_by_vocabulary(shop: Workshop, options: Any, geometry: Any, vocabulary: Path | None) -> None:
+def _match_by_vocabulary(shop: Workshop, options: Any, geometry: Any, vocabulary: Path) -> None:
     tree = pycolmap.VocabTreePairingOptions()
     tree.vocab_tree_path, tree.num_threads = str(vocabulary), shop.threads
     log.info("Looking for pictures that show the same, by %s.", vocabulary)
+    interruptible(
+        lambda token: pycolmap.match_vocabtree(shop.database, options, tree, geometry, cancellation_token=token)
+    )
+
+
+def check_vocabulary(vocabulary: Path) -> None:
+    """Raises UserError for a file that is no vocabulary: COLMAP, given one later, would end the whole process."""
     try:
-        interruptible(
-            lambda token: pycolmap.match_vocabtree(shop.database, options, tree, geometry, cancellation_token=token)
-        )
+        pycolmap.VisualIndex.read(vocabulary)
     except (ValueError, RuntimeError) as error:
         raise UserError(
-            f"COLMAP cannot use the vocabulary {vocabulary} ({error}). It wants a tree of SIFT words in the format of "
-            f"its version {pycolmap.COLMAP_version}; or take another --matching."
+            f"COLMAP {pycolmap.COLMAP_version} cannot use the vocabulary {vocabulary}: it wants a tree of SIFT words "
+            "in its newer (faiss) format. Take another file, or another --matching."
         ) from error
 
 

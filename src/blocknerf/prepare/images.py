@@ -60,7 +60,7 @@ def _bring_photograph(path: Path, sources: Sources, out: Path) -> Shot:
         if not upright:
             turned = ImageOps.exif_transpose(image)
             target = out / IMAGE_FOLDER / name
-            kind = {"quality": _QUALITY} if image.format == "JPEG" else {}
+            kind = {"quality": _QUALITY, "subsampling": 0} if image.format == "JPEG" else {}
             write_atomically(target, lambda to: turned.save(to, image.format, exif=turned.getexif(), **kind))
     if upright:
         _link(path, out / IMAGE_FOLDER / name)

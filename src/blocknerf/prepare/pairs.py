@@ -26,11 +26,10 @@ _CHUNK = 2048
 
 @dataclass(frozen=True, slots=True)
 class PairPlan:
-    """Pairs of names, and how they were chosen. `vocabulary`: pycolmap asks its tree for more."""
+    """Pairs of names, and how they were chosen; with `vocabulary` a tree of visual words will find more."""
 
     matching: Matching
     pairs: tuple[tuple[str, str], ...]
-    vocabulary: bool = False
 
 
 def plan_pairs(
@@ -54,7 +53,7 @@ def plan_pairs(
     named = tuple((names[a], names[b]) for a, b in sorted(pairs))
     log.info("Comparing %d pairs of %d pictures (%s%s).", len(named), len(names), chosen,
              ", chosen by --matching auto" if matching == "auto" else "")  # fmt: skip
-    return PairPlan(chosen, named, chosen == "vocabulary")
+    return PairPlan(chosen, named)
 
 
 def _choose(shots: Sequence[Shot], places_m: np.ndarray | None, has_vocabulary: bool) -> Matching:

@@ -59,6 +59,8 @@ class Settings:
             raise UserError(f"--pause-min {self.pause_min:g} must be more than 0 minutes.")
         if self.vocabulary is not None and not self.vocabulary.is_file():
             raise UserError(f"There is no file {self.vocabulary} to take as the vocabulary.")
+        if self.vocabulary is not None:
+            colmap.check_vocabulary(self.vocabulary)
         try:
             pycolmap.Camera.create_from_model_name(1, self.camera_model, 1.0, 2, 2)
         except ValueError as error:
@@ -175,7 +177,7 @@ def _matches(
         places = places_of(shots)
         horizontal_m = None if places is None else places.horizontal_m
         plan = plan_pairs(shots, horizontal_m, settings.matching, settings.vocabulary is not None)
-        colmap.find_matches(shop, plan, settings.vocabulary)
+        colmap.find_matches(shop, plan, settings.vocabulary if plan.matching == "vocabulary" else None)
         return {"matching": plan.matching, "partners": colmap.partners(shop)}
 
     vocabulary = None if settings.vocabulary is None else str(settings.vocabulary.resolve())
