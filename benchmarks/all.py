@@ -50,6 +50,7 @@ def main() -> None:
     run([sys.executable, "-m", "benchmarks.mesh", str(street), str(out / "demo")])
     run([sys.executable, "-m", "benchmarks.kernels"])
     run([sys.executable, "-m", "benchmarks.block_scenes", str(out / "demo"), str(out / "block_scenes")])
+    run([sys.executable, "-m", "benchmarks.splats", str(out / "demo"), str(out / "demo_splats")])
     run([sys.executable, "-m", "benchmarks.jobs", str(street), str(out / "jobs")])
     for name in ("planning", "ram_budget", "many_blocks"):
         run([sys.executable, "-m", f"benchmarks.{name}", str(out / name)])
@@ -60,6 +61,7 @@ def main() -> None:
         return
     for name, options in CAPTURES.items():
         capture(Path(data) / name, out / name, options)
+    run([sys.executable, "-m", "benchmarks.splats", str(out / "fox"), str(out / "fox_splats")])
     fox = str(Path(data) / "fox")
     run([sys.executable, "-m", "benchmarks.speed", fox, str(out / "speed"), "--config", "configs/object.yaml"])
     run([sys.executable, "-m", "benchmarks.backbones", fox, str(out / "backbones")])

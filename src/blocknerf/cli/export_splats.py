@@ -21,7 +21,7 @@ def export_splats(
     splats: int = 150_000,
     degree: Literal[0, 1, 2, 3] = 2,
     steps: int = 2000,
-    views: int = 180,
+    views: int = 320,
     longest_side: int = 480,
     data_root: Path | None = None,
 ) -> None:
@@ -40,7 +40,7 @@ def export_splats(
         splats: The most splats there may be.
         degree: Of spherical harmonics: how finely colour may depend on where one looks from.
         steps: Each learns from one view.
-        views: The most views to learn from, a third of them between cameras.
+        views: The most views to learn from, a third of them or more between cameras.
         longest_side: Longer side of a view in pixels at most; the photographs' own size, if that is less.
         data_root: Where the scene lies now, if it has moved since training.
     """

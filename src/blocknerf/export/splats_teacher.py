@@ -11,10 +11,10 @@ from torch import Tensor
 
 from blocknerf.city.city import City, composite
 from blocknerf.city.look import Look
-from blocknerf.export.paths import View, view_rays
+from blocknerf.export.paths import View
 from blocknerf.geometry import se3
 from blocknerf.rendering.splatting import SplatLens
-from blocknerf.scene.rays import focal_lengths
+from blocknerf.scene.rays import camera_rays, focal_lengths
 from blocknerf.scene.scene import Camera, ImageRecord
 
 _DISTORTIONS = {
@@ -85,7 +85,7 @@ def lessons(city: City, views: Sequence[View], look: Look, only: str | None = No
     """Each view rendered by the city, or by its block `only` alone. Cameras must be of `splat_camera`."""
     for view in views:
         center = torch.from_numpy(np.array(view.world_from_cam[:, 3], dtype=np.float64))
-        rays = view_rays(view)
+        rays = camera_rays(view.camera, view.world_from_cam, view.width, view.height)
         blocks = city.weights(center) if only is None else [only]
         picture = composite(city.layers(rays, center, only=only, codes=look.codes(city, blocks)))
         shape = (view.height, view.width)
@@ -113,7 +113,7 @@ def lesson_views(
     longest_px: int,
     generator: torch.Generator,
 ) -> list[View]:
-    """At most `most` views: two thirds from where images were taken, evenly over them, and a third between those.
+    """At most `most` views: two thirds from where images were taken, evenly over them, the others between those.
 
     Of 1 / `downsample` of the photographs' size, and no side above `longest_px`.
     """
@@ -123,6 +123,6 @@ def lesson_views(
     for image in (images[row] for row in rows):
         camera = splat_camera(cameras[image.camera_key])
         shrink = max(downsample, max(camera.width, camera.height) / longest_px)
-        size = (max(1, int(camera.width / shrink)), max(1, int(camera.height / shrink)))
+        size = (max(1, round(camera.width / shrink)), max(1, round(camera.height / shrink)))
         views.append(View(camera, image.world_from_cam, *size, image.drive))
-    return views + views_between(views, len(views) // 2, generator)
+    return views + views_between(views, min(most - taken, round(1.5 * taken)), generator)
