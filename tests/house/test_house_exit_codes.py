@@ -1,5 +1,8 @@
 """What the shell sees: 0, 2 with one clear sentence, 130 for Ctrl-C; a defect keeps its traceback."""
 
+import subprocess
+import sys
+
 import pytest
 
 from blocknerf.cli.main import main, run
@@ -42,6 +45,22 @@ def test_control_c_is_exit_code_130(capsys):
         run(raising(KeyboardInterrupt()))
     assert exit.value.code == 130
     assert "Stopped." in capsys.readouterr().err
+
+
+def test_a_program_that_is_told_to_end_says_so_and_prints_no_stack():
+    code = """
+import os, signal, time
+from blocknerf.cli.main import run
+def command():
+    from blocknerf.scene.colmap_module import pycolmap  # whose logging would print one
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(30)
+run(command)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 130
+    assert done.stderr.startswith("Stopped.")
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_a_defect_keeps_its_traceback():

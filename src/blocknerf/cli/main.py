@@ -1,5 +1,6 @@
 """`blocknerf COMMAND ...`: each command is a function with typed arguments in a file of its own."""
 
+import signal
 import sys
 
 import tyro
@@ -40,8 +41,9 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def run(command) -> None:
-    """Runs a command; what a user can mend becomes one sentence and exit code 2, Ctrl-C becomes 130."""
+    """Runs a command; what a user can mend becomes one sentence and exit code 2, Ctrl-C and SIGTERM become 130."""
     start_logging()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         command()
     except UserError as error:
