@@ -28,8 +28,8 @@ help: ## this list
 	@touch $@
 
 .venv/.installed-dev: pyproject.toml | .venv/bin/python
-	@echo "Installing blocknerf with [demo,view,export,docs,dev] into .venv (some minutes and some GB the first time: torch)"
-	@$(PIP) -e '.[demo,view,export,docs,dev]'
+	@echo "Installing blocknerf with [demo,view,export,docs,ray,dev] into .venv (some minutes and some GB the first time: torch)"
+	@$(PIP) -e '.[demo,view,export,docs,ray,dev]'
 	@touch .venv/.installed-demo $@
 
 test: .venv/.installed-dev ## style, import rules, types and tests; no data, network or GPU

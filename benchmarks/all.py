@@ -42,6 +42,7 @@ def main() -> None:
     run([sys.executable, "-m", "benchmarks.formats", str(out / "formats")])
     run(blocknerf("synth", out / "tiny", "--preset", "tiny"))
     run([sys.executable, "-m", "benchmarks.kills", str(out / "tiny"), str(out / "kills")])
+    run([sys.executable, "-m", "benchmarks.ray_nodes", str(out / "tiny"), str(out / "ray_nodes")])
     hours = [str(out / "appearance" / "scene"), str(out / "poses"), "training.max_steps=6000", LONG]
     for each in ([], ["--per-image"]):
         run([sys.executable, "-m", "benchmarks.poses", *hours, *each])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from made_scenes import aerial, look_at, moved, scene_of, streets, with_tests
 
-from blocknerf.blocks.cost import estimate, parameters, store_bytes
+from blocknerf.blocks.cost import cuda_devices, estimate, parameters, store_bytes
 from blocknerf.blocks.extent import content_cube
 from blocknerf.blocks.plan import BlockSpec, Plan, read_plan, write_plan
 from blocknerf.blocks.planner import make_plan, planning_hash
@@ -208,6 +208,22 @@ def test_costs_follow_their_formulas():
     assert store_bytes(dataclasses.replace(scene, images=tuple(own)), config) == int(
         (48 * 3 + 6 * 24) * 32 * 24 * 1.3125
     )
+
+
+def test_memory_counts_no_more_pixels_than_may_be_in_it():
+    scene = aerial()
+    block = make_plan(scene, config_of("block_manager.max_blocks=1")).blocks[0]
+    mapped, small, large = (
+        estimate(block, scene, config_of(*budget)).memory_gb
+        for budget in ((), ("training.ram_budget_gb=1e-5",), ("training.ram_budget_gb=10",))
+    )
+    assert mapped == large
+    assert mapped - small == pytest.approx(3e-9 * 48 * 64 * 48 * 1.3125 - 1e-5)
+
+
+def test_devices_are_counted_once():
+    assert cuda_devices(config_of()) == 0
+    assert cuda_devices(config_of("distributed.device_map={encoder: 0, nerf_mlp: 0, decoder: 'cuda:1'}")) == 2
 
 
 @pytest.mark.parametrize("codes", [True, False])

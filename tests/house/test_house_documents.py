@@ -1,10 +1,14 @@
 """The documents keep their word: links lead somewhere, named keys and commands exist."""
 
+import functools
+import importlib
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 
+from blocknerf.cli.main import main
 from blocknerf.core.config import load_config
 
 ROOT = Path(__file__).parents[2]
@@ -44,3 +48,44 @@ def test_the_readme_shows_the_commands_of_the_makefile():
     for command in re.findall(r"^blocknerf (?:synth|train|render|evaluate) demo.*$", readme, re.MULTILINE):
         words = command.replace("demo/city/renders/city.mp4", "$(DEMO_VIDEO)").replace("demo/city", "$(DEMO_CITY)")
         assert words in makefile.replace(" \\\n\t\t", " ").replace("$(BIN)/", "")
+
+
+def commands_of(document: Path) -> list[str]:
+    """Lines of code blocks that begin with `blocknerf`, joined where they are continued, without what a shell takes."""
+    code = "\n".join(re.findall(r"^```\w*\n(.*?)^```", document.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL))
+    found = re.findall(r"^ *(?:exec )?(blocknerf .*)$", code.replace("\\\n", " "), re.MULTILINE)
+    return [re.sub(r"\s+(&|#.*|> .*)$", "", command) for command in found]
+
+
+COMMANDS = sorted({command for document in DOCUMENTS for command in commands_of(document)})
+
+
+@pytest.fixture
+def parsed(monkeypatch) -> list[str]:
+    """Commands that have been parsed; none does anything."""
+    found = []
+    for path in (ROOT / "src" / "blocknerf" / "cli").glob("*.py"):
+        module = importlib.import_module(f"blocknerf.cli.{path.stem}")
+        command = getattr(module, path.stem, None)
+        if not callable(command) or path.stem == "main":
+            continue
+
+        @functools.wraps(command)
+        def only_parsed(*values, command=path.stem, **named):
+            load_config(None, named.get("overrides", ()))
+            found.append(command)
+
+        monkeypatch.setattr(module, path.stem, only_parsed)
+    return found
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_commands_that_are_shown_can_be_given(command, parsed):
+    _, name, *_ = words = shlex.split(command)
+    main(words[1:])
+    assert parsed == [name]
+
+
+def test_commands_are_found():
+    assert len(COMMANDS) > 10
+    assert any("--launcher ray" in command and "--address" in command for command in COMMANDS)

@@ -29,7 +29,8 @@ from blocknerf.scene.readers.read import read_scene
 from blocknerf.scene.store import ImageStore
 from blocknerf.training import pose_setup
 from blocknerf.training.metrics import TrainingMetrics
-from blocknerf.training.run import Run, open_store, train_blocks
+from blocknerf.training.one_block import Run, open_store
+from blocknerf.training.run import train_blocks
 from blocknerf.training.trainer import BlockNeRFTrainer
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))

@@ -13,7 +13,8 @@ from blocknerf.city.block_file import read_block
 from blocknerf.core import files
 from blocknerf.core.config import load_config
 from blocknerf.scene.store import ImageStore
-from blocknerf.training.run import Run, train_blocks
+from blocknerf.training.one_block import Run
+from blocknerf.training.run import train_blocks
 from blocknerf.training.trainer import BlockNeRFTrainer
 
 TINY = (

@@ -20,7 +20,9 @@ from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.runtime.signals import StopSignal
 from blocknerf.scene.readers.read import read_scene
 from blocknerf.scene.store import ImageStore
-from blocknerf.training.run import Run, _send_progress, train_blocks
+from blocknerf.training.launchers.processes import _send_progress
+from blocknerf.training.one_block import Run
+from blocknerf.training.run import train_blocks
 from blocknerf.training.trainer import BlockNeRFTrainer, Progress
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
@@ -254,7 +256,7 @@ def test_a_worker_whose_parent_was_killed_stops():
     listens, said = multiprocessing.Pipe(duplex=False)
     stop, progress = StopSignal(), Progress(0.5, 1, 1.0, 20.0, 1.0)
     _send_progress(said, stop, progress)
-    assert listens.recv() == ("progress", progress)
+    assert listens.recv() == progress
     assert not stop.requested
     listens.close()
     _send_progress(said, stop, progress)

@@ -26,7 +26,8 @@ import os, signal, sys
 from pathlib import Path
 from blocknerf.blocks.output import plan_scene
 from blocknerf.core.config import load_config
-from blocknerf.training.run import Run, train_blocks
+from blocknerf.training.one_block import Run
+from blocknerf.training.run import train_blocks
 from blocknerf.training.trainer import BlockNeRFTrainer
 
 room, out, *overrides = sys.argv[1:]

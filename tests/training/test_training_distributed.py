@@ -21,7 +21,8 @@ from blocknerf.runtime.process_group import ALONE, ENVIRONMENT, ProcessGroup
 from blocknerf.scene.store import ImageStore
 from blocknerf.training.distributed import DistributedBlockNeRFTrainer
 from blocknerf.training.exchange import GradientExchange
-from blocknerf.training.run import Run, longest_first, train_blocks
+from blocknerf.training.one_block import Run
+from blocknerf.training.run import longest_first, train_blocks
 from blocknerf.training.trainer import BlockNeRFTrainer
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))

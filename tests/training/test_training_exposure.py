@@ -13,7 +13,8 @@ from blocknerf.cli.render import render
 from blocknerf.core.config import load_config
 from blocknerf.core.errors import UserError
 from blocknerf.scene.readers.read import read_scene
-from blocknerf.training.run import Run, train_blocks
+from blocknerf.training.one_block import Run
+from blocknerf.training.run import train_blocks
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 from room import write_room

@@ -16,7 +16,8 @@ from blocknerf.core.config import load_config
 from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.scene.splits import split_images
 from blocknerf.scene.store import ImageStore
-from blocknerf.training.run import Run, train_blocks
+from blocknerf.training.one_block import Run
+from blocknerf.training.run import train_blocks
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 from room import write_room

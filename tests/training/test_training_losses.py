@@ -20,8 +20,9 @@ from blocknerf.rendering.volume import expected_distance
 from blocknerf.scene.sampler import PixelBatch
 from blocknerf.scene.store import ImageStore
 from blocknerf.training.losses import BlockNeRFLoss, SharedRays
+from blocknerf.training.one_block import Run
 from blocknerf.training.regularization import STENCIL_STEP, density_stencils
-from blocknerf.training.run import Run, train_blocks
+from blocknerf.training.run import train_blocks
 from blocknerf.training.terms import consistency_loss
 from blocknerf.training.trainer import BlockNeRFTrainer
 

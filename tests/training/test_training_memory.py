@@ -16,7 +16,7 @@ from blocknerf.runtime.memory import held_gb, is_out_of_memory
 from blocknerf.runtime.precision import INTERVAL, START, LossScale, half_precision
 from blocknerf.scene.store import ImageStore
 from blocknerf.training.memory import LEAST_RAYS, AdaptiveBatchSize
-from blocknerf.training.run import Run
+from blocknerf.training.one_block import Run
 from blocknerf.training.trainer import BlockNeRFTrainer
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))

@@ -12,7 +12,7 @@ from blocknerf.cli.evaluate import evaluate
 from blocknerf.cli.train import train
 from blocknerf.core.config import load_config
 from blocknerf.scene.store import ImageStore
-from blocknerf.training.run import Run
+from blocknerf.training.one_block import Run
 from blocknerf.training.trainer import BlockNeRFTrainer
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))

@@ -23,7 +23,8 @@ from blocknerf.scene.store import ImageStore
 from blocknerf.training.checkpoint import CHECKPOINT, SIDE_BY_SIDE, ModelCheckpoint
 from blocknerf.training.losses import BlockNeRFLoss
 from blocknerf.training.neighbours import Border, Exchange, Shown, borders_of, own_slots, shown_by
-from blocknerf.training.run import Run, train_blocks
+from blocknerf.training.one_block import Run
+from blocknerf.training.run import train_blocks
 from blocknerf.training.terms import consistency_loss
 from blocknerf.training.trainer import BlockNeRFTrainer
 

@@ -11,7 +11,7 @@ from blocknerf.blocks.output import plan_scene
 from blocknerf.core.config import StageConfig, TrainingConfig, load_config
 from blocknerf.core.errors import UserError
 from blocknerf.scene.store import ImageStore, level_of_stage
-from blocknerf.training.run import Run
+from blocknerf.training.one_block import Run
 from blocknerf.training.stages import ProgressiveTrainer
 from blocknerf.training.trainer import BlockNeRFTrainer
 

@@ -14,7 +14,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from blocknerf.blocks.output import plan_scene
 from blocknerf.core.config import Config, load_config
 from blocknerf.training.metrics import CLOCK
-from blocknerf.training.run import Run, train_blocks
+from blocknerf.training.one_block import Run
+from blocknerf.training.run import train_blocks
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 from room import write_room

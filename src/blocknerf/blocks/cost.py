@@ -42,7 +42,8 @@ def estimates(blocks: Sequence[BlockSpec], scene: Scene, config: Config, cores: 
     """Costs of each block on this machine (`cores`: how many train; none: all of them).
 
     memory: four copies of the parameters (values, gradients, two moments of Adam), activations of one batch, the
-    block's pixels (3 bytes each, memory-mapped, so they give way when memory is short), and the program itself.
+    block's pixels (3 bytes each, memory-mapped, so they give way when memory is short; at most
+    training.ram_budget_gb), and the program itself.
     minutes: pixels x num_epochs, or the rays of max_steps where these are fewer, / rays per second, stage by stage; or
     max_minutes where that is less; validation not counted.
     disk: while it is trained, the latest file, the best, and the checkpoint with its two moments: five copies of the
@@ -68,11 +69,18 @@ def _estimate(images: int, cameras: Counter[str], scene: Scene, config: Config, 
     field = config.block_nerf
     parameter_bytes = 4 * parameters(config)
     activation_bytes = config.dataset.batch_size * _bytes_per_ray(field)
-    memory_bytes = 4 * parameter_bytes + activation_bytes + 3 * pixels * PYRAMID + BASE_MEMORY_BYTES
+    pixel_bytes, budget_gb = 3 * pixels * PYRAMID, config.training.ram_budget_gb
+    held_bytes = pixel_bytes if budget_gb is None else min(pixel_bytes, 1e9 * budget_gb)
+    memory_bytes = 4 * parameter_bytes + activation_bytes + held_bytes + BASE_MEMORY_BYTES
     minutes = _seconds(pixels, largest, config, cores or available_cores()) / 60
     if config.training.max_minutes is not None:
         minutes = min(minutes, config.training.max_minutes)
     return BlockCost(images, pixels, memory_bytes / 1e9, minutes, 5 * parameter_bytes)
+
+
+def cuda_devices(config: Config) -> int:
+    """How many CUDA devices a block in training takes."""
+    return len({device for device in config.distributed.device_map.values() if device.startswith("cuda")})
 
 
 def store_bytes(scene: Scene, config: Config) -> int:

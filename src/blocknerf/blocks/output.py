@@ -5,6 +5,7 @@ OUT/plan.json     the plan             OUT/map.png      the plan as a picture
 """
 
 from collections.abc import Sequence
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,11 @@ from blocknerf.core.config import Config, config_to_json, load_config
 from blocknerf.core.errors import UserError
 from blocknerf.core.files import read_json, write_json
 from blocknerf.core.logging import log
+from blocknerf.core.shared_folder import SharedFolder
 from blocknerf.scene.readers.read import read_scene
 from blocknerf.scene.scene import Scene, scene_hash
+
+PLAN_FILES = ("config.json", "scene.json", "plan.json", "map.png")
 
 FREE_KEYS = (
     "training.max_minutes",
@@ -42,13 +46,14 @@ FREE_KEYS = (
 """Keys (or beginnings of keys) that may change between runs: none decides the plan or the shape of what is learned."""
 
 
-def plan_scene(config: Config, data_root: Path, output_dir: Path) -> tuple[Config, Scene, Plan]:
+def plan_scene(config: Config, data_root: str | Path, output_dir: Path) -> tuple[Config, Scene, Plan]:
     """Reads the scene, opens or creates the output folder, and reads its plan or makes one (with the map).
 
-    Another configuration makes another plan as long as nothing in the folder has been trained.
+    `data_root` may be a URL (see SharedFolder); all of it is then copied to this machine. Another configuration makes
+    another plan as long as nothing in the folder has been trained.
     Raises UserError when the scene cannot be read or planned, or the folder belongs to another scene or configuration.
     """
-    scene = read_scene(data_root, config.dataset)
+    scene = _read(SharedFolder.at(data_root), config)
     hash_of_scene = scene_hash(scene)
     check_output(output_dir, hash_of_scene, config)
     plan = _existing_plan(output_dir, hash_of_scene, config)
@@ -66,7 +71,7 @@ def plan_scene(config: Config, data_root: Path, output_dir: Path) -> tuple[Confi
 
 
 def update_scene(
-    config: Config, data_root: Path, output_dir: Path, block_ids: Sequence[str]
+    config: Config, data_root: str | Path, output_dir: Path, block_ids: Sequence[str]
 ) -> tuple[Config, Scene, Plan]:
     """As `plan_scene`, for a scene that may have new images: its plan gives them to the blocks `block_ids` alone.
 
@@ -74,7 +79,7 @@ def update_scene(
     """
     _, plan = load_output(output_dir)
     _require_configuration(output_dir, config)
-    scene = read_scene(data_root, config.dataset)
+    scene = _read(SharedFolder.at(data_root), config)
     grown = grow_plan(plan, scene, config, block_ids)
     for before, after in zip(plan.blocks, grown.blocks, strict=True):
         train, test = (
@@ -96,6 +101,20 @@ def _draw_map(path: Path, plan: Plan, scene: Scene) -> None:
     from blocknerf.blocks.map import draw_map  # late: who goes on with a plan need not wait for matplotlib
 
     draw_map(path, plan, scene)
+
+
+def pull_plan(folder: SharedFolder) -> None:
+    """Brings what an output folder on a URL says of its blocks, without their weights."""
+    folder.pull(wanted=_says_of_blocks)
+
+
+def pull_city(folder: SharedFolder) -> None:
+    """Brings a city on a URL: what `pull_plan` does, and the weights that render."""
+    folder.pull(wanted=lambda name: _says_of_blocks(name) or fnmatch(name, "blocks/*/latest-*.safetensors"))
+
+
+def _says_of_blocks(name: str) -> bool:
+    return "/" not in name or (name.endswith(".json") and not name.startswith("store/"))
 
 
 def check_output(output_dir: Path, hash_of_scene: str, config: Config) -> None:
@@ -145,27 +164,33 @@ def load_output(output_dir: Path) -> tuple[Config, Plan]:
     return load_config(output_dir / "config.json"), read_plan(output_dir / "plan.json")
 
 
-def open_scene(output_dir: Path, config: Config, data_root: Path | None = None) -> Scene:
+def open_scene(output_dir: Path, config: Config, data_root: str | Path | None = None) -> Scene:
     """The scene of an output folder, from where it was or, when it has moved, from `data_root`.
 
     Raises UserError when it is not there, or is not the scene that the folder was made from.
     """
     known_root, known_hash = _read_scene_json(output_dir)
-    root = data_root or known_root
-    if not root.is_dir():
-        raise UserError(f"The scene of {output_dir} is no longer at {root}. Say where it is now with --data-root.")
-    scene = read_scene(root, config.dataset)
+    folder = SharedFolder.at(data_root or known_root)
+    if folder.url is None and not folder.local.is_dir():
+        where = "Say where it is now with --data-root."
+        raise UserError(f"The scene of {output_dir} is no longer at {folder.local}. {where}")
+    scene = _read(folder, config)
     if scene_hash(scene) != known_hash:
         raise UserError(
-            f"The scene in {root} is not the one that {output_dir} was made from: images, cameras or poses differ. "
-            "Give the original with --data-root, or train into another output folder."
+            f"The scene in {folder.place} is not the one that {output_dir} was made from: images, cameras or poses "
+            "differ. Give the original with --data-root, or train into another output folder."
         )
     return scene
 
 
-def _write_origin(output_dir: Path, hash_of_scene: str, config: Config, data_root: Path) -> None:
+def _read(folder: SharedFolder, config: Config) -> Scene:
+    folder.pull()
+    return read_scene(folder.local, config.dataset)
+
+
+def _write_origin(output_dir: Path, hash_of_scene: str, config: Config, data_root: str | Path) -> None:
     write_json(output_dir / "config.json", config_to_json(config))
-    write_json(output_dir / "scene.json", {"data_root": str(data_root.resolve()), "scene_hash": hash_of_scene})
+    write_json(output_dir / "scene.json", {"data_root": SharedFolder.at(data_root).place, "scene_hash": hash_of_scene})
 
 
 def _existing_plan(output_dir: Path, hash_of_scene: str, config: Config) -> Plan | None:
@@ -182,12 +207,12 @@ def _has_learned(output_dir: Path) -> bool:
     return any(output_dir.glob("blocks/*/*.json"))
 
 
-def _read_scene_json(output_dir: Path) -> tuple[Path, str]:
+def _read_scene_json(output_dir: Path) -> tuple[str, str]:
     path = output_dir / "scene.json"
     tree = read_json(path, "scene reference")
     if not isinstance(tree, dict) or not all(isinstance(tree.get(key), str) for key in ("data_root", "scene_hash")):
         raise UserError(f"The scene reference {path} is damaged. Run `blocknerf plan` into this folder again.")
-    return Path(tree["data_root"]), tree["scene_hash"]
+    return tree["data_root"], tree["scene_hash"]
 
 
 def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

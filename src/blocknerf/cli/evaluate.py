@@ -1,16 +1,17 @@
 """`blocknerf evaluate`: test images against the city, and a report."""
 
-from pathlib import Path
 from typing import Any
 
 import tyro
 from rich import box
 from rich.table import Table
 
+from blocknerf.cli.place import Place
 from blocknerf.core.logging import console
+from blocknerf.core.shared_folder import SharedFolder
 
 
-def evaluate(out: tyro.conf.Positional[Path], data_root: Path | None = None, protocols: str | None = None) -> None:
+def evaluate(out: tyro.conf.Positional[Place], data_root: Place | None = None, protocols: str | None = None) -> None:
     """Renders every test image from the city and from its nearest block alone, and writes a report.
 
     Writes report/metrics.json, report/index.html and the pictures into the output folder. In them a test image has
@@ -20,22 +21,26 @@ def evaluate(out: tyro.conf.Positional[Path], data_root: Path | None = None, pro
     Example: blocknerf evaluate out --protocols plain,half_image
 
     Args:
-        out: Output folder of `blocknerf train`.
+        out: Output folder of `blocknerf train`; a city on a URL is copied to this machine, and gets the report.
         data_root: Where the scene lies now, if it has moved since training.
         protocols: Names separated by commas (plain, masked, half_image, colour_corrected, learned_poses,
             refined_poses); without them, all that can differ for this city and this scene. docs/evaluation.md says what
             each means.
     """
-    from blocknerf.blocks.output import load_output
+    from blocknerf.blocks.output import load_output, pull_city
     from blocknerf.evaluation.evaluate import evaluate as run_evaluation
     from blocknerf.evaluation.protocols import parse_protocols
     from blocknerf.evaluation.report import JUDGES
     from blocknerf.runtime.threads import available_cores, use_threads
 
     chosen = None if protocols is None else parse_protocols(protocols)
+    folder = SharedFolder.at(out)
+    pull_city(folder)
+    out = folder.local
     config, _ = load_output(out)
     use_threads(available_cores(), config.block_nerf.worker)
     metrics = run_evaluation(out, data_root, chosen)
+    folder.push("report")
     console.print(figures_table(metrics))
     console.print(protocols_table(metrics))
     for judge, why in metrics["not_measured"].items():

@@ -9,8 +9,10 @@ from rich import box
 from rich.table import Table
 
 from blocknerf.blocks.plan import Plan
+from blocknerf.cli.place import Place
 from blocknerf.core.config import Config, load_config
 from blocknerf.core.logging import console, log
+from blocknerf.core.shared_folder import SharedFolder
 from blocknerf.scene.scene import Scene
 
 if TYPE_CHECKING:
@@ -21,8 +23,8 @@ MOST_ROWS = 100
 
 
 def plan(
-    data_root: Path,
-    output_dir: Path = Path("outputs"),
+    data_root: Place,
+    output_dir: Place = "outputs",
     config: Path | None = None,
     overrides: tyro.conf.Positional[tuple[str, ...]] = (),
 ) -> None:
@@ -34,16 +36,19 @@ def plan(
     Example: blocknerf plan --data-root my_street --output-dir out block_manager.block_size=25
 
     Args:
-        data_root: Folder of the scene: a COLMAP model or transforms.json with its images.
-        output_dir: Folder of the run; made when it is not there.
+        data_root: Folder or URL of the scene: a COLMAP model or transforms.json with its images.
+        output_dir: Folder or URL of the run; made when it is not there.
         config: YAML or JSON file; none: the defaults.
         overrides: Single values, as section.key=value.
     """
-    from blocknerf.blocks.output import plan_scene  # late: it brings the readers and the map's drawing along
+    from blocknerf.blocks.output import PLAN_FILES, plan_scene, pull_plan  # late: it brings the readers along
 
-    settings, scene, planned = plan_scene(load_config(config, overrides), data_root, output_dir)
+    folder = SharedFolder.at(output_dir)
+    pull_plan(folder)
+    settings, scene, planned = plan_scene(load_config(config, overrides), data_root, folder.local)
+    folder.push(*PLAN_FILES)
     print_plan(planned, scene, settings)
-    log.info(f"The plan is in {output_dir / 'plan.json'}, the map in {output_dir / 'map.png'}.")
+    log.info(f"The plan is in {folder.place}/plan.json, the map in {folder.place}/map.png.")
 
 
 def print_plan(planned: Plan, scene: Scene, settings: Config) -> None:

@@ -7,14 +7,16 @@ from typing import Annotated
 
 import tyro
 
+from blocknerf.cli.place import Place
 from blocknerf.core.errors import UserError
 from blocknerf.core.logging import console, log
+from blocknerf.core.shared_folder import SharedFolder
 
 DEFAULT_FPS = 24
 
 
 def render(
-    out: tyro.conf.Positional[Path],
+    out: tyro.conf.Positional[Place],
     path: Annotated[str, tyro.conf.arg(metavar="test|interpolate|FILE.json")] = "interpolate",
     video: Annotated[Path | None, tyro.conf.arg(name="out", metavar="VIDEO.mp4")] = None,
     fps: int | None = None,
@@ -25,7 +27,7 @@ def render(
     appearance: Annotated[str | None, tyro.conf.arg(metavar="NAME_A:NAME_B")] = None,
     share: Annotated[float | None, tyro.conf.arg(metavar="0..1")] = None,
     exposure: Annotated[float, tyro.conf.arg(metavar="STOPS")] = 0.0,
-    data_root: Path | None = None,
+    data_root: Place | None = None,
 ) -> None:
     """Renders a camera path through the city: PNG frames, and a video of them.
 
@@ -35,11 +37,11 @@ def render(
     Example: blocknerf render out --path interpolate --out flight.mp4 --frames 240
 
     Args:
-        out: Output folder of `blocknerf train`.
+        out: Output folder of `blocknerf train`; a city on a URL is copied to this machine.
         path: Where the camera goes: test renders the test images' poses; interpolate follows the training images of
             one drive smoothly; FILE.json is a camera path of nerfstudio's viewer, or
             {"width", "height", "fov_deg", "frames": [{"world_from_cam": 3 x 4, OpenCV axes}]}.
-        video: The video to write; none: renders/PATH.mp4 in the output folder.
+        video: The video to write; none: renders/PATH.mp4 in the output folder, on a URL as well.
         fps: Frames a second; none: what FILE.json says, else 24.
         frames: Length of an interpolated path in frames.
         size: Size of the frames, as in 960x540; none: that of the training images, or of FILE.json.
@@ -55,12 +57,17 @@ def render(
     """
     from rich.progress import track
 
+    from blocknerf.blocks.output import pull_city
     from blocknerf.city.city import City
     from blocknerf.city.look import Look
     from blocknerf.export.render import render_views
     from blocknerf.export.video import check_video, write_frames
     from blocknerf.runtime.threads import available_cores, use_threads
 
+    folder = SharedFolder.at(out)
+    pull_city(folder)
+    out = folder.local
+    is_part_of_output = video is None
     video = video or out / "renders" / f"{Path(path).stem}.mp4"
     fps = _frames_per_second(path) if fps is None else fps
     check_video(video, fps)
@@ -76,6 +83,9 @@ def render(
     use_threads(available_cores(), city.worker)
     shown = track(render_views(city, views, look), "Rendering", len(views), console=console, transient=True)
     pictures = write_frames(video, shown, fps)
+    if folder.url is not None and is_part_of_output:
+        folder.push(folder.relative(video), folder.relative(pictures[0].parent))
+        log.info("Frames and video are in %s/renders, and in a copy here.", folder.url)
     for line in (f"Frames: {pictures[0].parent} ({len(pictures)} pictures)", f"Video: {video}"):
         console.print(line, soft_wrap=True, highlight=False, markup=False)
 

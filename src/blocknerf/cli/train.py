@@ -1,22 +1,25 @@
 """`blocknerf train`: every block of the plan, or some of them."""
 
 import logging
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
+from blocknerf.cli.place import Place
 from blocknerf.core.config import Config, load_config
 from blocknerf.core.errors import UserError
 from blocknerf.core.logging import console, log, start_logging
+from blocknerf.core.shared_folder import SharedFolder
 
 
 def train(
-    data_root: Path,
-    output_dir: Path = Path("outputs"),
+    data_root: Place,
+    output_dir: Place = "outputs",
     config: Path | None = None,
     overrides: tyro.conf.Positional[tuple[str, ...]] = (),
     blocks: str | None = None,
@@ -28,6 +31,9 @@ def train(
     side_by_side: bool = False,
     debug: bool = False,
     distributed: bool = False,
+    launcher: Literal["local", "ray"] = "local",
+    address: Annotated[str | None, tyro.conf.arg(metavar="HOST:PORT")] = None,
+    cores: Annotated[int | None, tyro.conf.arg(metavar="N")] = None,
 ) -> None:
     """Trains every block of a scene; each is a field of its own with files of its own.
 
@@ -36,8 +42,9 @@ def train(
     Example: blocknerf train --data-root my_street --output-dir out --config configs/street.yaml training.max_minutes=5
 
     Args:
-        data_root: Folder of the scene: a COLMAP model or transforms.json with its images.
-        output_dir: Folder of the run; made when it is not there.
+        data_root: Folder of the scene: a COLMAP model or transforms.json with its images. What lies on a URL, as
+            s3://bucket/scene, is copied to this machine.
+        output_dir: Folder of the run; made when it is not there. A URL is written at every save.
         config: YAML or JSON file; none: the defaults, or with --resume what the folder was begun with.
         overrides: Single values, as section.key=value.
         blocks: Only these, as in 000,003; none: all.
@@ -55,15 +62,27 @@ def train(
             then train a few small images at tiny sizes, log every detail, and stop where a gradient first becomes NaN.
         distributed: Every block by several processes, each on its share of the rays; start them with
             `torchrun --nproc-per-node 2 -m blocknerf train --distributed ...`.
+        launcher: Where blocks are trained: local on this machine, ray on all machines of a Ray cluster, each block as
+            a task with the cores, GPUs and memory that it needs. Blocks whose machine dies go on elsewhere. Folders are
+            URLs, or lie on a file system that all machines share.
+        address: Of the Ray cluster's head; none: the cluster that this machine is part of, or this machine alone.
+        cores: Of each block with --launcher ray; none: the cluster's, shared among the blocks, 8 at most.
     """
-    from blocknerf.blocks.output import plan_scene, update_scene
+    from blocknerf.blocks.output import plan_scene, pull_plan, update_scene
     from blocknerf.cli.align import align_updated
     from blocknerf.cli.plan import print_plan
     from blocknerf.training.distributed import DistributedBlockNeRFTrainer
-    from blocknerf.training.run import Run, train_blocks
+    from blocknerf.training.one_block import Run
+    from blocknerf.training.run import train_blocks
     from blocknerf.training.take_up import state_path, take_up
 
     block_ids = _block_ids(blocks)
+    ray = _cluster(launcher, address, cores)
+    captured, output = SharedFolder.at(data_root), SharedFolder.at(output_dir)
+    if captured.url or output.url:
+        _check_url(resume_from is not None or update or side_by_side or debug or distributed)
+    pull_plan(output)
+    output_dir = output.local
     if resume_from is not None:
         _check_alone_with_a_state(overwrite or side_by_side or update)
         resume, resume_from = True, state_path(resume_from)
@@ -75,36 +94,47 @@ def train(
         if not group.is_first:
             group.wait()  # until the first has planned
         if debug:
-            settings = _debug_settings(settings, data_root, update, jobs)
+            settings = _debug_settings(settings, captured.local, update, jobs)
         if update:
             _check_update(output_dir, block_ids, resume or overwrite, side_by_side)
             settings, scene, planned = update_scene(settings, data_root, output_dir, block_ids)
         else:
             settings, scene, planned = plan_scene(settings, data_root, output_dir)
-        name = "train.log" if group.is_first else f"train_{group.rank}.log"
-        start_logging(output_dir / settings.output.log_dir / name, to_console=group.is_first)
-        run = Run(settings, scene, planned, output_dir, update)
-        if group.is_first:
-            print_plan(planned, scene, settings)
-            if debug:
-                _inspect_start(settings, scene, planned, output_dir)
-            if resume_from is not None:
-                take_up(run, resume_from, block_ids)
-            group.wait()
-        with _anomalies_found(debug), _progress_bars(shown=group.is_first) as bars:
-            report = _reporter(bars)
-            if distributed:
-                results = DistributedBlockNeRFTrainer(run, group).train(block_ids, resume, overwrite, report)
-            else:
-                beside = group if side_by_side else None
-                results = train_blocks(run, block_ids, jobs, resume, overwrite, report, side_by_side=beside)
+        run = Run(settings, scene, planned, output_dir, update, captured.url, output.url)
+        with _logged(run, group):
+            if group.is_first:
+                print_plan(planned, scene, settings)
+                if debug:
+                    _inspect_start(settings, scene, planned, output_dir)
+                if resume_from is not None:
+                    take_up(run, resume_from, block_ids)
+                group.wait()
+            with _anomalies_found(debug), _progress_bars(shown=group.is_first) as bars:
+                report = _reporter(bars)
+                if distributed:
+                    results = DistributedBlockNeRFTrainer(run, group).train(block_ids, resume, overwrite, report)
+                else:
+                    told = (run, block_ids, jobs, resume, overwrite, report)
+                    results = train_blocks(*told, side_by_side=group if side_by_side else None, ray=ray)
     finally:
         group.leave()
     if side_by_side or group.is_first:  # side by side every process has blocks of its own
         console.print(_results_table(results) if results else "Every block is trained already.")
     if update:
         align_updated(output_dir, scene, planned, settings, block_ids)
-    log.info("The city is in %s. Look at it with `blocknerf evaluate %s`.", output_dir, output_dir)
+    log.info("The city is in %s. Look at it with `blocknerf evaluate %s`.", output.place, output.place)
+
+
+@contextmanager
+def _logged(run, group) -> Iterator[None]:
+    """Messages go to a file of the output folder as well; on a URL, to that of before."""
+    log_file = run.log_file("train" if group.is_first else f"train_{group.rank}")
+    run.pull(log_file)
+    start_logging(log_file, to_console=group.is_first)
+    try:
+        yield
+    finally:
+        run.push(log_file)
 
 
 def _join(settings: Config, distributed: bool, side_by_side: bool):
@@ -124,6 +154,26 @@ def _check_alone(update: bool, debug: bool, jobs: int) -> None:
         )
 
 
+def _check_url(otherwise: bool) -> None:
+    if otherwise:
+        raise UserError(
+            "Scenes and output folders on URLs go with none of --distributed, --side-by-side, --update, --resume-from "
+            "and --debug. Copy them to this machine for that."
+        )
+
+
+def _cluster(launcher: str, address: str | None, cores: int | None):
+    from blocknerf.training.launchers.launcher import RayCluster
+
+    if launcher == "ray":
+        if cores is not None and cores < 1:
+            raise UserError(f"--cores {cores}: a block needs at least one.")
+        return RayCluster(address, cores)
+    if address is not None or cores is not None:
+        raise UserError("--address and --cores are of --launcher ray; give that as well, or leave them out.")
+    return None
+
+
 def _check_alone_with_a_state(otherwise: bool) -> None:
     if otherwise:
         raise UserError(
@@ -138,7 +188,9 @@ def _reporter(bars: Progress):
 
     def report(block_id, progress):
         if block_id not in tasks:
-            tasks[block_id] = bars.add_task(block_id, total=1.0, rays="", psnr="", left="")
+            tasks[block_id] = bars.add_task(block_id, total=1.0, rays="waits", psnr="", left="")
+        if progress is None:
+            return
         bars.update(
             tasks[block_id],
             completed=progress.fraction,

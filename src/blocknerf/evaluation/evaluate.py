@@ -45,7 +45,7 @@ PROTOCOL = {
 
 
 def evaluate(
-    out: Path, data_root: Path | None = None, protocols: Sequence[EvaluationProtocol] | None = None
+    out: Path, data_root: str | Path | None = None, protocols: Sequence[EvaluationProtocol] | None = None
 ) -> dict[str, Any]:
     """Evaluates the city in `out` on the test images of its scene (at `data_root`, when it has moved).
 

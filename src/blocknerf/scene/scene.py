@@ -70,6 +70,11 @@ def poses_of(images: Sequence[ImageRecord]) -> np.ndarray:
     return np.concatenate([image.world_from_cam for image in images]).reshape(-1, 3, 4)
 
 
+def image_id(name: str, content_sha256: str) -> str:
+    """16 hex digits that tell an image by its name and the hash of its file."""
+    return hashlib.sha256(f"{name}\0{content_sha256}".encode()).hexdigest()[:16]
+
+
 def scene_hash(scene: Scene) -> str:
     """16 hex digits over the images' ids, poses and cameras: what was learned belongs to this scene.
 

@@ -4,7 +4,9 @@ import os
 
 from blocknerf.core.errors import UserError
 from blocknerf.runtime.process_group import ProcessGroup
-from blocknerf.training.run import Report, Run, train_blocks
+from blocknerf.training.launchers.launcher import Report
+from blocknerf.training.one_block import Run
+from blocknerf.training.run import train_blocks
 from blocknerf.training.trainer import BlockResult
 
 

@@ -1,63 +1,29 @@
-"""Training many blocks of a plan, one after the other or several at once, each a process of its own."""
+"""Training many blocks of a plan: one after the other, several at once, side by side, or on many machines."""
 
-import multiprocessing
-import os
-import signal
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import partial
-from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
-from pathlib import Path
 from typing import Any
 
 from blocknerf.blocks.cost import estimates
-from blocknerf.blocks.plan import BlockSpec, Plan, planned_split
-from blocknerf.blocks.surface import tiles_of_block
-from blocknerf.city.block_file import delete_block, has_block, read_block
-from blocknerf.city.manifest import block_folder, manifest_of, write_manifest
-from blocknerf.core.config import Config
+from blocknerf.blocks.plan import BlockSpec
+from blocknerf.city.block_file import delete_block, has_block, read_block, read_block_meta
+from blocknerf.city.manifest import manifest_of, write_manifest
 from blocknerf.core.errors import UserError
-from blocknerf.core.logging import log, start_logging
-from blocknerf.core.types import Exposures
-from blocknerf.models.block_nerf import BlockNeRF, exposures_from_json
+from blocknerf.core.logging import log
+from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.runtime.process_group import ALONE, ProcessGroup
-from blocknerf.runtime.signals import StopSignal, leave_interrupts_to_parent
+from blocknerf.runtime.signals import StopSignal
 from blocknerf.runtime.threads import available_cores, use_threads
-from blocknerf.scene.exposures import scene_exposures
 from blocknerf.scene.sampler import PixelSampler
-from blocknerf.scene.scene import Scene
 from blocknerf.scene.store import ImageStore
-from blocknerf.training.checkpoint import Origin, delete_checkpoints, read_checkpoint_meta
+from blocknerf.training.checkpoint import delete_checkpoints
+from blocknerf.training.launchers.launcher import RayCluster, Report, raise_failures, train_with
+from blocknerf.training.launchers.processes import Processes
 from blocknerf.training.neighbours import Exchange, Shown, borders_of
+from blocknerf.training.one_block import Run, make_trainer, open_store, said, train_one
 from blocknerf.training.side_by_side import SideBySide
-from blocknerf.training.trainer import BlockNeRFTrainer, BlockResult, Progress, usable_images
-from blocknerf.training.update import grown_block
+from blocknerf.training.trainer import BlockResult
 from blocknerf.training.warm_up import warm_up
-
-Report = Callable[[str, Progress], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """Everything a worker needs besides the block."""
-
-    config: Config
-    scene: Scene
-    plan: Plan
-    output_dir: Path
-    update: bool = False
-    """Blocks go on from their weights of before, with whatever images were added to them."""
-
-    def block_folder(self, block_id: str) -> Path:
-        return block_folder(self.output_dir, block_id)
-
-    def checkpoint_folder(self, block_id: str) -> Path:
-        elsewhere = self.config.output.checkpoint_dir
-        return self.block_folder(block_id) if elsewhere is None else self.output_dir / elsewhere / block_id
-
-    def log_file(self, block_id: str) -> Path:
-        return self.output_dir / self.config.output.log_dir / f"{block_id}.log"
 
 
 def train_blocks(
@@ -69,6 +35,7 @@ def train_blocks(
     report: Report,
     group: ProcessGroup = ALONE,
     side_by_side: ProcessGroup | None = None,
+    ray: RayCluster | None = None,
 ) -> list[BlockResult]:
     """Trains `block_ids` (empty: every block of the plan) and writes city.json.
 
@@ -76,23 +43,19 @@ def train_blocks(
     was learned before is given up. Raises UserError when blocks would be overwritten unasked, or when any fails;
     the others are then trained all the same. Processes of a `group` train every block together, one after the other;
     otherwise `jobs` blocks are trained at a time, the longest first. With `side_by_side`, blocks learn at the same time
-    and from each other, spread over the processes of that group; each process returns the results of its own.
+    and from each other, spread over the processes of that group; each process returns the results of its own. With
+    `ray`, they are trained on the machines of that cluster.
     """
-    if group.size > 1 and jobs > 1:
-        raise UserError("--distributed trains one block at a time with all processes; it does not go with --jobs.")
-    if jobs < 1:
-        raise UserError(f"--jobs {jobs}: at least one block must be trained at a time.")
-    if side_by_side is not None and jobs > 1:
-        raise UserError(
-            f"--jobs {jobs} trains blocks that know nothing of each other. With --side-by-side leave it out; to use "
-            "several processes, run `torchrun --nproc-per-node N -m blocknerf train --side-by-side ...`."
-        )
+    _require_one_way(run, jobs, group, side_by_side, ray)
     wanted = [run.plan.block(block_id) for block_id in dict.fromkeys(block_ids)] or list(run.plan.blocks)
     together = group if side_by_side is None else side_by_side
     if together.is_first:
         todo = _to_update(run, wanted) if run.update else _still_to_do(run, wanted, resume, overwrite)
-        store = open_store(run, progress=True)
         write_manifest(run.output_dir, manifest_of(run.plan, run.config.block_manager, run.config.city))
+        run.push_plan()
+        if ray is not None:
+            return _train_on_ray(run, todo, ray, report)
+        store = open_store(run, progress=True)
         together.wait()
     else:
         together.wait()  # until the first has tidied up and decoded all photographs
@@ -105,90 +68,55 @@ def train_blocks(
     if jobs <= 1 or len(todo) <= 1:
         use_threads(available_cores(), run.config.block_nerf.worker)
         return _train_in_order(run, todo, store, report, group)
-    costs = zip(todo, estimates(todo, run.scene, run.config), strict=True)
+    todo = _longest_first_of(run, todo)
+    return train_with(Processes(run, todo, min(jobs, len(todo))), run, [block.id for block in todo], report)
+
+
+def _require_one_way(
+    run: Run, jobs: int, group: ProcessGroup, side_by_side: ProcessGroup | None, ray: RayCluster | None
+) -> None:
+    """Raises UserError where two ways to train several blocks are asked for at once."""
+    if group.size > 1 and jobs > 1:
+        raise UserError("--distributed trains one block at a time with all processes; it does not go with --jobs.")
+    if ray is not None and (jobs > 1 or group.size > 1 or side_by_side is not None or run.update):
+        raise UserError(
+            "--launcher ray trains blocks apart, as many at a time as the cluster has room for; it goes with neither "
+            "--jobs, --distributed, --side-by-side nor --update."
+        )
+    if jobs < 1:
+        raise UserError(f"--jobs {jobs}: at least one block must be trained at a time.")
+    if side_by_side is not None and jobs > 1:
+        raise UserError(
+            f"--jobs {jobs} trains blocks that know nothing of each other. With --side-by-side leave it out; to use "
+            "several processes, run `torchrun --nproc-per-node N -m blocknerf train --side-by-side ...`."
+        )
+
+
+def _train_on_ray(run: Run, blocks: list[BlockSpec], cluster: RayCluster, report: Report) -> list[BlockResult]:
+    if not blocks:
+        return []
+    try:
+        from blocknerf.training.launchers.ray_tasks import ray_tasks
+    except ImportError as error:
+        raise UserError(
+            f"--launcher ray needs Ray, which cannot be imported ({error}): pip install 'blocknerf[ray]'"
+        ) from error
+    blocks = _longest_first_of(run, blocks)
+    with ray_tasks(run, blocks, cluster) as launcher:
+        if not run.is_on_urls:  # all machines map one store; where there are URLs, each decodes what it needs
+            open_store(run, progress=True)
+        return train_with(launcher, run, [block.id for block in blocks], report)
+
+
+def _longest_first_of(run: Run, blocks: list[BlockSpec]) -> list[BlockSpec]:
+    costs = zip(blocks, estimates(blocks, run.scene, run.config), strict=True)
     minutes = {block.id: cost.minutes for block, cost in costs}
-    todo = longest_first(todo, lambda block: minutes[block.id])
-    return _train_in_processes(run, todo, min(jobs, len(todo)), report)
+    return longest_first(blocks, lambda block: minutes[block.id])
 
 
 def longest_first(blocks: list[BlockSpec], minutes: Callable[[BlockSpec], float]) -> list[BlockSpec]:
     """The order in which idle workers take blocks: all end at most a third later than they could (Graham 1969)."""
     return sorted(blocks, key=lambda block: -minutes(block))
-
-
-def train_one(
-    run: Run,
-    block: BlockSpec,
-    store: ImageStore,
-    stop: StopSignal,
-    report: Callable[[Progress], None],
-    group: ProcessGroup = ALONE,
-) -> BlockResult:
-    """Trains one block from its checkpoint, where it has one, to its end; KeyboardInterrupt when asked to `stop`."""
-    trainer = make_trainer(run, block, store, report, group)
-    warm_up(PixelSampler(store, trainer.image_ids, batch_size=8, seed=0), run.config)
-    if trainer.resume():
-        log.info("Block %s goes on at step %d.", block.id, trainer.step)
-    log.info("Training block %s on %d images.", block.id, len(trainer.image_ids))
-    return _said(trainer.train(lambda: stop.requested))
-
-
-def make_trainer(
-    run: Run,
-    block: BlockSpec,
-    store: ImageStore,
-    report: Callable[[Progress], None],
-    group: ProcessGroup = ALONE,
-    shown: Shown | None = None,
-) -> BlockNeRFTrainer:
-    """Of a block as it begins: from nothing or, in an update, from what it has learned."""
-    config, plan = run.config, run.plan
-    tensorboard_dir = run.output_dir / config.logging.tensorboard_dir / block.id
-    folder = run.block_folder(block.id)
-    learned = grown_block(folder, block, store) if run.update else None
-    tiles = None
-    if run.config.block_manager.divide_by == "surface":
-        tiles = tiles_of_block(run.scene, run.plan, block, run.config.block_manager.block_size / 2)
-    trainer = BlockNeRFTrainer(
-        *(config, block, store, plan.scene_hash, folder),
-        tensorboard_dir=tensorboard_dir if config.logging.use_tensorboard and group.is_first else None,
-        report=report,
-        exposures=_exposures(run, block, store, learned),
-        tiles=tiles,
-        checkpoint_dir=run.checkpoint_folder(block.id),
-        render_dir=run.output_dir / config.output.render_dir / block.id,
-        earlier_scene_hashes=plan.earlier_scene_hashes,
-        shown=shown,
-        group=group,
-    )
-    if learned is not None:
-        trainer.model.load_state_dict(learned.state_dict(), strict=True)
-    return trainer
-
-
-def origin_of(run: Run, block: BlockSpec, store: ImageStore) -> Origin:
-    """What a state of this block must have been made from."""
-    hashes = (run.plan.scene_hash, *run.plan.earlier_scene_hashes)
-    return Origin(block.id, hashes, run.config, usable_images(block, store))
-
-
-def _said(result: BlockResult) -> BlockResult:
-    psnr = "not validated" if result.val_psnr is None else f"validation PSNR {result.val_psnr:.2f} dB"
-    log.info(
-        "Block %s: %d steps in %.0f s, %.0f rays/s, %s.",
-        result.block_id, result.steps, result.train_s, result.rays_per_s, psnr,
-    )  # fmt: skip
-    return result
-
-
-def _exposures(run: Run, block: BlockSpec, store: ImageStore, learned: BlockNeRF | None) -> Exposures | None:
-    """Those that a block was begun with, where it was begun: 0 stops stay what they were when the scene grows."""
-    if learned is not None:
-        return None if learned.exposure is None else learned.exposure.exposures
-    meta = read_checkpoint_meta(run.checkpoint_folder(block.id), origin_of(run, block, store))
-    if meta is not None:
-        return exposures_from_json(meta["model"]["exposures"])
-    return scene_exposures(planned_split(run.plan, run.scene)[0])
 
 
 def _to_update(run: Run, blocks: list[BlockSpec]) -> list[BlockSpec]:
@@ -210,6 +138,7 @@ def _still_to_do(run: Run, blocks: list[BlockSpec], resume: bool, overwrite: boo
         for block in begun:
             delete_block(run.block_folder(block.id), "latest")
             delete_checkpoints(run.checkpoint_folder(block.id))
+            run.push_block(block.id)
         return blocks
     return [block for block in blocks if not _is_finished(run, block.id)]
 
@@ -226,7 +155,7 @@ def _is_finished(run: Run, block_id: str) -> bool:
     if not has_block(run.block_folder(block_id), "latest"):
         return False
     try:
-        meta = read_block(run.block_folder(block_id), "latest").meta
+        meta = _whole_meta(run, block_id)
     except UserError as error:
         log.warning("Block %s is trained again. %s", block_id, error)
         return False
@@ -243,6 +172,18 @@ def _is_finished(run: Run, block_id: str) -> bool:
     return False
 
 
+def _whole_meta(run: Run, block_id: str) -> dict[str, Any]:
+    """The JSON of what a block learned. Raises UserError where its weights are damaged; on a URL, where they lack."""
+    folder, output = run.block_folder(block_id), run.output
+    if output.url is None:
+        return read_block(folder, "latest").meta
+    meta = read_block_meta(folder, "latest")
+    weights = output.relative(folder / meta["weights"]["file"])
+    if not output.holds(weights, meta["weights"]["bytes"]):
+        raise UserError(f"{output.url}/{weights} is missing or has another size than latest.json says.")
+    return meta
+
+
 def _train_in_order(
     run: Run, blocks: list[BlockSpec], store: ImageStore, report: Report, group: ProcessGroup
 ) -> list[BlockResult]:
@@ -251,13 +192,14 @@ def _train_in_order(
     with StopSignal() as stop:
         for block in blocks:
             try:
-                results.append(train_one(run, block, store, stop, partial(report, block.id), group))
+                run.pull_block(block.id)
+                results.append(train_one(run, block, store, lambda: stop.requested, partial(report, block.id), group))
             except UserError as error:
                 if group.size > 1 or len(blocks) == 1:
                     raise
                 log.error("Block %s failed. %s", block.id, error)
                 failed[block.id] = str(error)
-    _raise_failures(run, failed, len(blocks))
+    raise_failures(run, failed, len(blocks))
     return results
 
 
@@ -286,114 +228,9 @@ def _train_side_by_side(
     fixed = [block.id for block in learned] if group.is_first else []
     with StopSignal() as stop:
         together = SideBySide(run.config, trainers, exchange, fixed, partial(_read_learned, run))
-        return [_said(result) for result in together.train(lambda: stop.requested)]
+        return [said(result) for result in together.train(lambda: stop.requested)]
 
 
 def _read_learned(run: Run, block_id: str) -> BlockNeRF:
     saved = read_block(run.block_folder(block_id), "latest")
     return BlockNeRF.from_state(saved.meta["model"], saved.tensors)
-
-
-@dataclass(frozen=True, slots=True)
-class _Worker:
-    """A process that trains one block, and what it says: a pipe of its own, so that one killed silences no other."""
-
-    process: BaseProcess
-    messages: Connection
-
-    @classmethod
-    def start(cls, run: Run, block: BlockSpec, threads: int) -> "_Worker":
-        context = multiprocessing.get_context("spawn")
-        messages, said = context.Pipe(duplex=False)
-        process = context.Process(target=_work, args=(run, block, threads, said), name=block.id)
-        process.start()
-        said.close()  # the process alone holds that end, so that its death ends the pipe
-        return cls(process, messages)
-
-    def read(self) -> Iterator[tuple[str, Any]]:
-        """What has been said since; half a message of one that died is none."""
-        try:
-            while self.messages.poll():
-                yield self.messages.recv()
-        except (EOFError, OSError):
-            return
-
-
-def _train_in_processes(run: Run, blocks: list[BlockSpec], jobs: int, report: Report) -> list[BlockResult]:
-    threads = max(1, available_cores() // jobs)
-    waiting, running = list(blocks), {}
-    results: list[BlockResult] = []
-    failed: dict[str, str] = {}
-    with StopSignal() as stop:
-        while waiting or running:
-            if stop.requested:
-                _stop([worker.process for worker in running.values()])
-                raise KeyboardInterrupt
-            while waiting and len(running) < jobs:
-                block = waiting.pop(0)
-                running[block.id] = _Worker.start(run, block, threads)
-            wait([worker.process.sentinel for worker in running.values()], timeout=0.5)
-            for block_id, worker in list(running.items()):
-                has_ended = not worker.process.is_alive()  # asked before its last words are read
-                for kind, content in worker.read():
-                    if kind == "progress":
-                        report(block_id, content)
-                    elif kind == "result":
-                        results.append(content)
-                    else:
-                        failed[block_id] = content
-                if has_ended:
-                    worker.process.join()
-                    worker.messages.close()
-                    del running[block_id]
-                    if worker.process.exitcode != 0:
-                        failed.setdefault(block_id, f"its process ended with code {worker.process.exitcode}.")
-    _raise_failures(run, failed, len(blocks))
-    return results
-
-
-def _raise_failures(run: Run, failed: dict[str, str], total: int) -> None:
-    if failed:
-        what = " ".join(f"{block_id}: {why}" for block_id, why in failed.items())
-        raise UserError(
-            f"{len(failed)} of {total} blocks failed, none of the others was stopped by it. {what} "
-            f"The logs are in {run.output_dir / run.config.output.log_dir}; run again with --resume for the rest."
-        )
-
-
-def _work(run: Run, block: BlockSpec, threads: int, said: Connection) -> None:
-    start_logging(run.log_file(block.id), to_console=False)
-    use_threads(threads, run.config.block_nerf.worker)
-    try:
-        with leave_interrupts_to_parent() as stop:
-            store = open_store(run, progress=False)
-            said.send(("result", train_one(run, block, store, stop, partial(_send_progress, said, stop))))
-    except UserError as error:
-        log.error("Block %s failed. %s", block.id, error)
-        said.send(("failed", str(error)))
-    except KeyboardInterrupt:
-        log.info("Block %s was stopped.", block.id)
-
-
-def _send_progress(said: Connection, stop: StopSignal, progress: Progress) -> None:
-    """Where nobody listens any more, the parent was killed: the block is to save and stop."""
-    try:
-        said.send(("progress", progress))
-    except BrokenPipeError:
-        stop.requested = True
-
-
-def open_store(run: Run, progress: bool) -> ImageStore:
-    """The scene's decoded pixels; decodes them where that has not been done."""
-    dataset = run.config.dataset
-    folder = run.output_dir / "store"
-    return ImageStore.open(run.scene, dataset.image_downsample, folder, progress, dataset.num_workers)
-
-
-def _stop(processes: list[BaseProcess]) -> None:
-    """Asks workers to save and stop, and waits until they have."""
-    for process in processes:
-        if process.pid is not None and process.is_alive():
-            os.kill(process.pid, signal.SIGTERM)
-    for process in processes:
-        process.join()

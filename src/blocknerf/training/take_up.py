@@ -10,7 +10,7 @@ from blocknerf.core.logging import log
 from blocknerf.training.checkpoint import CHECKPOINT, kept_name
 from blocknerf.training.metrics import FILE
 from blocknerf.training.neighbours import NEIGHBOURS
-from blocknerf.training.run import Run, open_store, origin_of
+from blocknerf.training.one_block import Run, open_store, origin_of
 
 
 def state_path(named: Path) -> Path:

@@ -88,16 +88,18 @@ class BlockNeRFTrainer:
         earlier_scene_hashes: tuple[str, ...] = (),
         group: ProcessGroup = ALONE,
         shown: Shown | None = None,
+        saved: Callable[[], None] = lambda: None,
     ):
         """`tiles`: which parts of its images the block is to learn first; none: all alike (see PixelSampler).
 
         Checkpoints go to `checkpoint_dir`, none: `folder`; pictures of validations to `render_dir`, none: there are
         none. A checkpoint of a scene that this one has grown from may be gone on with. All processes of a `group` train
         this block together, each on `batch_size` rays of every step; the first of them writes. `shown` is what
-        neighbours show, where blocks learn side by side.
+        neighbours show, where blocks learn side by side. `saved` is called when there is a new state to go on from.
         """
         self.config, self.spec, self.store = config, spec, store
         self.scene_hash, self.folder, self.report, self.group = scene_hash, folder, report, group
+        self.saved = saved
         self.image_ids = usable_images(spec, store)
         if not self.image_ids:
             raise UserError(f"Block {spec.id} has no training image that can be decoded. Plan again.")
@@ -198,6 +200,7 @@ class BlockNeRFTrainer:
         self._gather()
         if self.group.is_first:
             self.checkpoint.save()
+            self.saved()
 
     def _gather(self) -> None:
         """Brings together what processes of a group have of their own."""

@@ -17,7 +17,7 @@ from blocknerf.scene.photographs import DECODE_ERRORS, exposure_of
 from blocknerf.scene.rays import focal_lengths, rescale_camera
 from blocknerf.scene.readers.masks import mask_paths
 from blocknerf.scene.readers.sidecar import Sidecar
-from blocknerf.scene.scene import Camera, ImageRecord, Scene
+from blocknerf.scene.scene import Camera, ImageRecord, Scene, image_id
 
 _ROTATION_TOLERANCE = 2e-3
 _MAX_NAMED = 12
@@ -175,7 +175,7 @@ def _record(root: Path, candidate: Candidate, sidecar: Sidecar, use_masks: bool)
     extra = sidecar.images.get(candidate.name, {})
     masks = _masks(root, candidate, extra.get("mask"), size) if use_masks else ()
     record = ImageRecord(
-        id=hashlib.sha256(f"{candidate.name}\0{digest}".encode()).hexdigest()[:16],
+        id=image_id(candidate.name, digest),
         name=candidate.name,
         path=candidate.path,
         camera_key=candidate.camera_key + (f"@{size[0]}x{size[1]}" if resized else ""),

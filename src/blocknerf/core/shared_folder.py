@@ -1,0 +1,203 @@
+"""A folder on a URL, and the copy of it on this machine that everything works with.
+
+Only here is it known that scenes and output folders may lie on s3://, gs:// or whatever else fsspec reaches: what is
+needed of them is pulled into a plain folder, and what was written there is pushed.
+"""
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from blocknerf.core.errors import UserError
+from blocknerf.core.files import read_json, write_json
+from blocknerf.core.logging import log
+
+CACHE_VARIABLE = "BLOCKNERF_CACHE_DIR"
+"""Names the folder of this machine that copies lie in; without it, ~/.cache/blocknerf."""
+_THREADS = 16
+_INDEX = ".shared.json"
+_MANY = 100
+
+Files = dict[str, dict[str, Any]]
+"""What fsspec knows of files, by name relative to the folder."""
+
+
+@dataclass(frozen=True, slots=True)
+class SharedFolder:
+    """What lies at `url` and, as far as it was pulled, in `local`; without a URL, a plain folder that nothing is
+    copied of.
+
+    Files are named relative to the folder, with forward slashes. The URL is the truth: `pull` replaces what is here,
+    `push` what is there.
+    """
+
+    local: Path
+    url: str | None = None
+
+    @classmethod
+    def at(cls, place: str | Path) -> "SharedFolder":
+        """Raises UserError when `place` is a URL of a protocol that nothing installed knows."""
+        if "://" not in str(place):
+            return cls(Path(place))
+        url = str(place).rstrip("/")
+        folder = cls(cache_folder() / hashlib.sha256(url.encode()).hexdigest()[:16], url)
+        with folder._reached():
+            return folder
+
+    @property
+    def place(self) -> str:
+        """Where any machine finds it."""
+        return self.url or str(self.local.resolve())
+
+    def pull(self, *names: str, wanted: Callable[[str], bool] = lambda name: True) -> None:
+        """Makes files and folders `names` (none: all) here what they are there, as far as they are `wanted`.
+
+        Copied is what has changed. Raises UserError when the URL cannot be read.
+        """
+        if self.url is None:
+            return
+        with self._reached() as (system, root):
+            listed = _listed(system, root, names)
+            there = {name: info for name, info in listed.items() if wanted(name) and not _is_unfinished(name)}
+            here = self._here(names)
+            for name in here:
+                if wanted(name) and name not in there:
+                    (self.local / name).unlink()
+            equal = self._read_index()
+            stale = [name for name, info in there.items() if _is_other(name, here, info, equal)]
+            if len(stale) > _MANY:
+                log.info("Copying %d files of %s to %s.", len(stale), self.url, self.local)
+            with ThreadPoolExecutor(_THREADS) as pool:
+                list(pool.map(lambda name: self._download(system, root, name), stale))
+            here = self._here(names)
+            write_json(self.local / _INDEX, equal | {name: _mark(here[name], there[name]) for name in stale})
+
+    def push(self, *names: str) -> None:
+        """Makes files and folders `names` there what they are here; what is gone here is removed there.
+
+        Each file is copied beside its place and moved there. JSON comes last, in the order of `names`, and is removed
+        first: a reader never finds half a file, nor JSON that names weights which are not there. Copied is what has
+        changed. Raises UserError when the URL cannot be written; files that were not moved by then are those of before.
+        """
+        if self.url is None:
+            return
+        with self._reached() as (system, root):
+            here, there, equal = self._here(names), _listed(system, root, names), self._read_index()
+            stale = [name for name in here if name not in there or _is_other(name, here, there[name], equal)]
+            for name in sorted(stale, key=_is_json):
+                self._upload(system, root, name)
+            for name in sorted(there.keys() - here.keys(), key=lambda name: (not _is_json(name), name)):
+                system.rm(f"{root}/{name}")
+            system.invalidate_cache()
+            there = _listed(system, root, names)
+            write_json(self.local / _INDEX, equal | {name: _mark(here[name], there[name]) for name in stale})
+
+    def holds(self, name: str, num_bytes: int) -> bool:
+        """Whether the URL has a file of that name and size."""
+        with self._reached() as (system, root):
+            path = f"{root}/{name}"
+            return system.exists(path) and system.info(path)["size"] == num_bytes
+
+    def relative(self, path: Path) -> str:
+        """The name of a path of `local`. Raises UserError for one that lies elsewhere."""
+        if not path.is_relative_to(self.local):
+            raise UserError(f"{path} does not lie in {self.place}, where all that is shared must be.")
+        return path.relative_to(self.local).as_posix()
+
+    @contextmanager
+    def _reached(self) -> Iterator[tuple[Any, str]]:
+        """The file system and the folder's path on it."""
+        import fsspec.core  # late: plain folders need none of it
+
+        assert self.url is not None
+        try:
+            system, root = fsspec.core.url_to_fs(self.url)
+        except (ImportError, ValueError) as error:
+            raise UserError(
+                f"{self.url} cannot be reached: {error}. URLs are those of fsspec, as s3://bucket/folder (needs "
+                "`pip install s3fs`) or gs://bucket/folder (`pip install gcsfs`)."
+            ) from error
+        try:
+            system.invalidate_cache()  # others write there as well
+            yield system, str(root).rstrip("/")
+        except UserError:
+            raise
+        except Exception as error:  # every protocol raises errors of its own
+            raise UserError(
+                f"Copying from or to {self.url} failed ({type(error).__name__}: {error}). Check the address, the "
+                "credentials and the room on either side, then run again."
+            ) from error
+
+    def _here(self, names: Sequence[str]) -> dict[str, os.stat_result]:
+        """Files of `local` in the order of `names`, each folder's by name; what is being written is none."""
+        found: dict[str, os.stat_result] = {}
+        for place in [self.local / name for name in names] or [self.local]:
+            for path in [place] if place.is_file() else sorted(place.rglob("*")):
+                if path.is_file() and path.name != _INDEX and not _is_unfinished(path.name):
+                    found[path.relative_to(self.local).as_posix()] = path.stat()
+        return found
+
+    def _download(self, system: Any, root: str, name: str) -> None:
+        """A copy can be made again: it is whole or absent, and not forced to the disk."""
+        target = self.local / name
+        beside = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            system.get_file(f"{root}/{name}", str(beside))
+            os.replace(beside, target)
+        finally:
+            beside.unlink(missing_ok=True)
+
+    def _upload(self, system: Any, root: str, name: str) -> None:
+        parent, _, last = f"{root}/{name}".rpartition("/")
+        beside = f"{parent}/.{last}.{os.getpid()}.tmp"
+        system.makedirs(parent, exist_ok=True)
+        try:
+            system.put_file(str(self.local / name), beside)
+            system.mv(beside, f"{parent}/{last}")
+        except BaseException:
+            with suppress(Exception):  # the first error says more
+                system.rm(beside)
+            raise
+
+    def _read_index(self) -> dict[str, str]:
+        """Marks of files as they were when they were equal here and there, by name."""
+        path = self.local / _INDEX
+        with suppress(UserError):  # damaged: everything is copied again
+            tree = read_json(path, "index of copies") if path.is_file() else {}
+            return tree if isinstance(tree, dict) else {}
+        return {}
+
+
+def cache_folder() -> Path:
+    """Where this machine keeps copies of what lies on URLs."""
+    return Path(os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache" / "blocknerf")
+
+
+def _listed(system: Any, root: str, names: Iterable[str]) -> Files:
+    paths = [f"{root}/{name}" for name in names] or [root]
+    found = {path: info for top in paths for path, info in system.find(top, detail=True).items()}
+    return {path[len(root) + 1 :]: info for path, info in found.items() if path != root}
+
+
+def _is_other(name: str, here: dict[str, os.stat_result], there: dict[str, Any], equal: dict[str, str]) -> bool:
+    """Whether a file is missing here, or either side may have changed since both were equal."""
+    return name not in here or equal.get(name) != _mark(here[name], there)
+
+
+def _mark(here: os.stat_result, there: dict[str, Any]) -> str:
+    """Tells this state of a file here and there from every other."""
+    return hashlib.sha256(f"{there} {here.st_mtime_ns} {here.st_size}".encode()).hexdigest()
+
+
+def _is_unfinished(name: str) -> bool:
+    return name.rpartition("/")[2].startswith(".") and name.endswith(".tmp")
+
+
+def _is_json(name: str) -> bool:
+    return name.endswith(".json")

@@ -1,0 +1,67 @@
+"""The part of a scene that one block needs, on a machine that does not have the rest."""
+
+import hashlib
+from collections.abc import Collection
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from blocknerf.core.errors import UserError
+from blocknerf.scene.scene import ImageRecord, Scene, image_id
+
+
+def part_of(scene: Scene, image_ids: Collection[str]) -> Scene:
+    """The scene with these images alone, and of its cameras and points those that belong to them."""
+    wanted = set(image_ids)
+    images = [image for image in scene.images if image.id in wanted]
+    keys = {image.camera_key for image in images}
+    seen = np.unique(np.concatenate([np.zeros(0, np.int64), *(image.point_rows for image in images)]))
+    return replace(
+        scene,
+        cameras={key: camera for key, camera in scene.cameras.items() if key in keys},
+        images=tuple(replace(image, point_rows=np.searchsorted(seen, image.point_rows)) for image in images),
+        points_world=scene.points_world[seen],
+        points_rgb=scene.points_rgb[seen],
+        skipped=(),
+    )
+
+
+def moved(scene: Scene, root: Path) -> Scene:
+    """The same scene where its folder lies at `root`; files outside of the folder stay where they are."""
+
+    def there(path: Path) -> Path:
+        return root / path.relative_to(scene.root) if path.is_relative_to(scene.root) else path
+
+    images = tuple(
+        replace(
+            image,
+            path=there(image.path),
+            mask_paths=tuple(there(path) for path in image.mask_paths),
+            depth_path=None if image.depth_path is None else there(image.depth_path),
+            rays_path=None if image.rays_path is None else there(image.rays_path),
+        )
+        for image in scene.images
+    )
+    return replace(scene, root=root, images=images)
+
+
+def files_of(scene: Scene) -> list[Path]:
+    """Photographs, masks, depth maps and tables of rays."""
+    paths = (
+        path
+        for image in scene.images
+        for path in (image.path, *image.mask_paths, image.depth_path, image.rays_path)
+        if path is not None
+    )
+    return list(dict.fromkeys(paths))
+
+
+def require_unchanged(image: ImageRecord) -> None:
+    """Raises UserError when the photograph is not the one that the scene was read with."""
+    digest = hashlib.sha256(image.path.read_bytes()).hexdigest()
+    if image_id(image.name, digest) != image.id:
+        raise UserError(
+            f"The photograph {image.name} is another than when the blocks were planned. Put the old one back, or plan "
+            "again into another output folder."
+        )

@@ -1,0 +1,220 @@
+"""Blocks as tasks of Ray, on all machines of its cluster. No other module imports ray.
+
+A task whose process or machine dies is begun again by Ray, where there is room, and goes on from its last checkpoint.
+A board beside the command hears how blocks get on, and tells them to stop.
+"""
+
+import asyncio
+import logging
+import signal
+import socket
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import ray
+from ray.exceptions import RayError, RayTaskError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from blocknerf.blocks.cost import BlockCost, cuda_devices, estimates
+from blocknerf.blocks.plan import BlockSpec
+from blocknerf.core.errors import UserError
+from blocknerf.core.logging import log
+from blocknerf.scene.part import moved
+from blocknerf.training.elsewhere import brought_here, part_for
+from blocknerf.training.launchers.launcher import WAIT_S, Failure, RayCluster
+from blocknerf.training.launchers.worker import work
+from blocknerf.training.one_block import Run
+from blocknerf.training.trainer import BlockResult, Progress
+
+DEATHS = 20
+"""Of a block's machines or processes, until it counts as failed."""
+QUEUED = 4
+"""Tasks that wait for room at a time: few, for Ray begins them in any order; several, for one may need more memory than
+is free."""
+MOST_CORES = 8
+"""For one block, where the user does not say; more are of little use to one."""
+ANSWER_S = 10.0
+
+
+@contextmanager
+def ray_tasks(run: Run, blocks: list[BlockSpec], cluster: RayCluster) -> Iterator["RayTasks"]:
+    """Connects to the cluster for as long as blocks are trained. Raises UserError when there is none at its address."""
+    is_ours = not ray.is_initialized()
+    if is_ours:
+        _connect(cluster.address)
+    try:
+        yield RayTasks(run, blocks, cluster.cores)
+    finally:
+        if is_ours:
+            ray.shutdown()
+
+
+def _connect(address: str | None) -> None:
+    try:
+        if address is not None and address not in ("auto", "local"):
+            _require_listener(address)
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    except (OSError, RuntimeError, ValueError, RayError) as error:
+        where = "here" if address is None else f"at {address}"
+        raise UserError(
+            f"There is no Ray cluster {where} ({error}). Start one with `ray start --head`, and give --address "
+            "HOST:PORT of its head, on a machine that is part of it."
+        ) from error
+
+
+def _require_listener(address: str) -> None:
+    """Ray itself would try for minutes. Raises OSError or ValueError."""
+    host, _, port = address.rpartition(":")
+    socket.create_connection((host, int(port)), timeout=ANSWER_S).close()
+
+
+class RayTasks:
+    """A `Launcher`: blocks are handed to Ray in their order, each with what it needs; Ray finds the room."""
+
+    def __init__(self, run: Run, blocks: list[BlockSpec], cores: int | None):
+        self._run = _at_absolute_paths(run)
+        self._cores = cores or cores_of_block(_machines(), len(blocks))
+        self._sent_to_all = None if run.is_on_urls else ray.put(self._run)
+        self._waiting = list(zip(blocks, estimates(blocks, run.scene, run.config), strict=True))
+        self._queued: set[str] = set()
+        self._tasks: dict[Any, str] = {}
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        options = {"num_cpus": 0, "max_concurrency": len(blocks) + 100, "scheduling_strategy": here}
+        self._board: Any = ray.remote(_Board).options(**options).remote()
+
+    def is_busy(self) -> bool:
+        return bool(self._waiting or self._tasks)
+
+    def listen(self) -> Iterator[tuple[str, Progress | BlockResult | Failure]]:
+        while self._waiting and len(self._queued) < QUEUED:
+            self._hand_over(*self._waiting.pop(0))
+        ended, _ = ray.wait(list(self._tasks), num_returns=len(self._tasks), timeout=WAIT_S)
+        starts, news = ray.get(self._board.news.remote())
+        for block_id, where, times in starts:
+            self._queued.discard(block_id)
+            log.info("Block %s begins %son %s.", block_id, "again " if times > 1 else "", where)
+        yield from news.items()
+        for task in ended:
+            block_id = self._tasks.pop(task)
+            self._queued.discard(block_id)
+            said = _result(task)
+            if said is not None:
+                yield block_id, said
+
+    def stop(self) -> None:
+        """Blocks that wait for room never begin; those that did begin are waited for."""
+        begun = ray.get(self._board.stop.remote())
+        running = [task for task, block_id in self._tasks.items() if block_id in begun]
+        if running:
+            ray.wait(running, num_returns=len(running))
+
+    def _hand_over(self, block: BlockSpec, cost: BlockCost) -> None:
+        needs = {
+            "num_cpus": self._cores,
+            "num_gpus": cuda_devices(self._run.config),
+            "memory": int(1e9 * cost.memory_gb),
+        }
+        sent = self._sent_to_all or ray.put(part_for(self._run, block))
+        task = ray.remote(max_calls=1)(_work).options(name=f"block {block.id}", max_retries=DEATHS, **needs)
+        self._tasks[task.remote(sent, block, self._cores, self._board)] = block.id
+        if have_room(_machines(), needs):
+            self._queued.add(block.id)
+        else:  # it must not stand in the way of others
+            log.warning(
+                "Block %s needs %d cores, %d GPUs and %.1f GB of memory, and no machine of the cluster has them: it "
+                "waits for one that does.",
+                *(block.id, needs["num_cpus"], needs["num_gpus"], cost.memory_gb),
+            )
+
+
+def cores_of_block(machines: Sequence[dict[str, float]], blocks: int) -> int:
+    """The cluster's cores shared among the blocks: 1 at least, as many as the largest machine has at most."""
+    cores = [int(machine.get("CPU", 0)) for machine in machines]
+    return max(1, min(sum(cores) // blocks, max(cores, default=1), MOST_CORES))
+
+
+def have_room(machines: Sequence[dict[str, float]], needs: dict[str, int]) -> bool:
+    """Whether any machine, when it has nothing else to do, has what a task needs."""
+    wanted = {"CPU": needs["num_cpus"], "GPU": needs["num_gpus"], "memory": needs["memory"]}
+    return any(all(machine.get(kind, 0) >= number for kind, number in wanted.items()) for machine in machines)
+
+
+def _machines() -> list[dict[str, float]]:
+    """What each machine of the cluster has, as Ray counts it."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def _at_absolute_paths(run: Run) -> Run:
+    """Workers stand in another folder."""
+    return replace(run, scene=moved(run.scene, run.scene.root.resolve()), output_dir=run.output_dir.resolve())
+
+
+def _result(task: Any) -> BlockResult | Failure | None:
+    """None: it was stopped."""
+    try:
+        return ray.get(task)
+    except RayTaskError as error:  # a fault of the program: its traceback is all there is to say
+        return Failure(str(error))
+    except RayError as error:
+        return Failure(f"its process or its machine died {DEATHS + 1} times, or Ray gave it up ({error}).")
+
+
+class _Board:
+    """Hears of every block, and tells all to stop; an actor on the command's own machine."""
+
+    def __init__(self) -> None:
+        self._begun: dict[str, int] = {}
+        self._starts: list[tuple[str, str, int]] = []
+        self._news: dict[str, Progress] = {}
+        self._stopped = asyncio.Event()
+
+    async def begin(self, block_id: str, where: str) -> bool:
+        """Whether the block is to be trained at all."""
+        if not self._stopped.is_set():
+            self._begun[block_id] = self._begun.get(block_id, 0) + 1
+            self._starts.append((block_id, where, self._begun[block_id]))
+        return not self._stopped.is_set()
+
+    async def tell(self, block_id: str, progress: Progress) -> None:
+        self._news[block_id] = progress
+
+    async def news(self) -> tuple[list[tuple[str, str, int]], dict[str, Progress]]:
+        """Since the last call: (block, machine, how often it has begun), and progress by block."""
+        starts, news, self._starts, self._news = self._starts, self._news, [], {}
+        return starts, news
+
+    async def stop(self) -> list[str]:
+        """The blocks that have begun."""
+        self._stopped.set()
+        return list(self._begun)
+
+    async def stopped(self) -> None:
+        """Returns when all are to stop."""
+        await self._stopped.wait()
+
+
+def _work(run: Run, block: BlockSpec, threads: int, board: Any) -> BlockResult | Failure | None:
+    """A task. None: it was stopped."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the command's, which tells the board
+    if not ray.get(board.begin.remote(block.id, socket.gethostname())):
+        return None
+    asked = _Asked(board.stopped.remote())
+    return work(brought_here(run), block, threads, asked, partial(board.tell.remote, block.id))
+
+
+@dataclass
+class _Asked:
+    """Whether the board said stop, or is gone; asked between steps, so seldom that it costs nothing."""
+
+    stopped: Any
+    next_s: float = 0.0
+
+    def __call__(self) -> bool:
+        if time.monotonic() < self.next_s:
+            return False
+        self.next_s = time.monotonic() + WAIT_S
+        return bool(ray.wait([self.stopped], timeout=0)[0])

@@ -1,0 +1,50 @@
+"""What a process does that was started to train one block, whichever launcher started it."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+from blocknerf.blocks.plan import BlockSpec
+from blocknerf.city.block_file import has_block, read_block_meta
+from blocknerf.core.errors import UserError
+from blocknerf.core.logging import log, start_logging
+from blocknerf.runtime.threads import use_threads
+from blocknerf.training.launchers.launcher import Failure
+from blocknerf.training.one_block import Run, open_store, train_one
+from blocknerf.training.trainer import BlockResult, Progress
+
+
+def work(
+    brought: AbstractContextManager[Run],
+    block: BlockSpec,
+    threads: int,
+    should_stop: Callable[[], bool],
+    report: Callable[[Progress], None],
+) -> BlockResult | Failure | None:
+    """Trains `block` of the run that is `brought` to this machine, with `threads`; None: it was stopped, and saved."""
+    try:
+        with brought as run:
+            use_threads(threads, run.config.block_nerf.worker)
+            run.pull_block(block.id)
+            start_logging(run.log_file(block.id), to_console=False)
+            learned = None if run.update else _learned_already(run, block)
+            return learned or train_one(run, block, open_store(run, progress=False), should_stop, report)
+    except UserError as error:
+        log.error("Block %s failed. %s", block.id, error)
+        return Failure(str(error))
+    except KeyboardInterrupt:
+        log.info("Block %s was stopped.", block.id)
+        return None
+    finally:
+        start_logging(to_console=False)  # closes the log file
+
+
+def _learned_already(run: Run, block: BlockSpec) -> BlockResult | None:
+    """Of a block whose machine died when all was written; blocks that were finished before are not launched."""
+    folder = run.block_folder(block.id)
+    if not has_block(folder, "latest"):
+        return None
+    meta = read_block_meta(folder, "latest")
+    if not meta.get("finished"):
+        return None
+    steps, train_s = meta["step"], meta["spent_s"]
+    return BlockResult(block.id, steps, train_s, steps * run.config.dataset.batch_size / train_s, meta["best_psnr"])

@@ -1,0 +1,192 @@
+"""One block of a run: what it is made from, and its training from wherever it stands to its end."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from blocknerf.blocks.output import PLAN_FILES
+from blocknerf.blocks.plan import BlockSpec, Plan, planned_split
+from blocknerf.blocks.surface import tiles_of_block
+from blocknerf.city.manifest import block_folder
+from blocknerf.core.config import Config
+from blocknerf.core.logging import log
+from blocknerf.core.shared_folder import SharedFolder
+from blocknerf.core.types import Exposures
+from blocknerf.models.block_nerf import BlockNeRF, exposures_from_json
+from blocknerf.runtime.process_group import ALONE, ProcessGroup
+from blocknerf.scene.exposures import scene_exposures
+from blocknerf.scene.sampler import PixelSampler
+from blocknerf.scene.scene import Scene
+from blocknerf.scene.store import ImageStore
+from blocknerf.training.checkpoint import Origin, read_checkpoint_meta
+from blocknerf.training.neighbours import Shown
+from blocknerf.training.trainer import BlockNeRFTrainer, BlockResult, Progress, usable_images
+from blocknerf.training.update import grown_block
+from blocknerf.training.warm_up import warm_up
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Everything a worker needs besides the block."""
+
+    config: Config
+    scene: Scene
+    plan: Plan
+    output_dir: Path
+    update: bool = False
+    """Blocks go on from their weights of before, with whatever images were added to them."""
+
+    scene_url: str | None = None
+    """What `scene.root` is a copy of; none: of nothing."""
+    output_url: str | None = None
+    """What `output_dir` is a copy of; none: of nothing."""
+    store_dir: Path | None = None
+    """Of decoded pixels; none: in the output folder."""
+    exposures: Exposures | None = None
+    """Those of the whole scene, where `scene` is a part of it; none: as `scene` tells."""
+
+    @property
+    def is_on_urls(self) -> bool:
+        """Whether the scene or the output folder lies on a URL."""
+        return self.scene_url is not None or self.output_url is not None
+
+    @property
+    def photographs(self) -> SharedFolder:
+        return SharedFolder(self.scene.root, self.scene_url)
+
+    @property
+    def output(self) -> SharedFolder:
+        return SharedFolder(self.output_dir, self.output_url)
+
+    def block_folder(self, block_id: str) -> Path:
+        return block_folder(self.output_dir, block_id)
+
+    def checkpoint_folder(self, block_id: str) -> Path:
+        elsewhere = self.config.output.checkpoint_dir
+        return self.block_folder(block_id) if elsewhere is None else self.output_dir / elsewhere / block_id
+
+    def log_file(self, block_id: str) -> Path:
+        return self.output_dir / self.config.output.log_dir / f"{block_id}.log"
+
+    def tensorboard_folder(self, block_id: str) -> Path:
+        return self.output_dir / self.config.logging.tensorboard_dir / block_id
+
+    def render_folder(self, block_id: str) -> Path:
+        return self.output_dir / self.config.output.render_dir / block_id
+
+    def pull(self, *paths: Path) -> None:
+        """Brings files and folders of the output folder here from its URL, where it has one."""
+        if self.output_url is not None:
+            self.output.pull(*(self.output.relative(path) for path in paths))
+
+    def push(self, *paths: Path) -> None:
+        """Takes files and folders of the output folder to its URL, where it has one."""
+        if self.output_url is not None:
+            self.output.push(*(self.output.relative(path) for path in paths))
+
+    def push_plan(self) -> None:
+        """Takes what the output folder says of all blocks to its URL."""
+        self.output.push(*PLAN_FILES, "city.json")
+
+    def pull_block(self, block_id: str) -> None:
+        """Brings all that was written of a block here from the output folder's URL."""
+        self.pull(*self._paths_of(block_id))
+
+    def push_block(self, block_id: str) -> None:
+        """Takes all that was written of a block to the output folder's URL, checkpoint before weights."""
+        self.push(*self._paths_of(block_id))
+
+    def _paths_of(self, block_id: str) -> list[Path]:
+        paths = (
+            self.checkpoint_folder(block_id),
+            self.block_folder(block_id),
+            self.tensorboard_folder(block_id),
+            self.render_folder(block_id),
+            self.log_file(block_id),
+        )
+        return list(dict.fromkeys(paths))
+
+
+def train_one(
+    run: Run,
+    block: BlockSpec,
+    store: ImageStore,
+    should_stop: Callable[[], bool],
+    report: Callable[[Progress], None],
+    group: ProcessGroup = ALONE,
+) -> BlockResult:
+    """Trains one block from its checkpoint, where it has one, to its end; KeyboardInterrupt when it `should_stop`."""
+    trainer = make_trainer(run, block, store, report, group)
+    warm_up(PixelSampler(store, trainer.image_ids, batch_size=8, seed=0), run.config)
+    if trainer.resume():
+        log.info("Block %s goes on at step %d.", block.id, trainer.step)
+    log.info("Training block %s on %d images.", block.id, len(trainer.image_ids))
+    result = said(trainer.train(should_stop))
+    run.push_block(block.id)
+    return result
+
+
+def make_trainer(
+    run: Run,
+    block: BlockSpec,
+    store: ImageStore,
+    report: Callable[[Progress], None],
+    group: ProcessGroup = ALONE,
+    shown: Shown | None = None,
+) -> BlockNeRFTrainer:
+    """Of a block as it begins: from nothing or, in an update, from what it has learned."""
+    config, plan = run.config, run.plan
+    tensorboard_dir = run.tensorboard_folder(block.id)
+    folder = run.block_folder(block.id)
+    learned = grown_block(folder, block, store) if run.update else None
+    tiles = None
+    if run.config.block_manager.divide_by == "surface":
+        tiles = tiles_of_block(run.scene, run.plan, block, run.config.block_manager.block_size / 2)
+    trainer = BlockNeRFTrainer(
+        *(config, block, store, plan.scene_hash, folder),
+        tensorboard_dir=tensorboard_dir if config.logging.use_tensorboard and group.is_first else None,
+        report=report,
+        exposures=_exposures(run, block, store, learned),
+        tiles=tiles,
+        checkpoint_dir=run.checkpoint_folder(block.id),
+        render_dir=run.render_folder(block.id),
+        earlier_scene_hashes=plan.earlier_scene_hashes,
+        shown=shown,
+        group=group,
+        saved=lambda: run.push_block(block.id),
+    )
+    if learned is not None:
+        trainer.model.load_state_dict(learned.state_dict(), strict=True)
+    return trainer
+
+
+def origin_of(run: Run, block: BlockSpec, store: ImageStore) -> Origin:
+    """What a state of this block must have been made from."""
+    hashes = (run.plan.scene_hash, *run.plan.earlier_scene_hashes)
+    return Origin(block.id, hashes, run.config, usable_images(block, store))
+
+
+def said(result: BlockResult) -> BlockResult:
+    psnr = "not validated" if result.val_psnr is None else f"validation PSNR {result.val_psnr:.2f} dB"
+    log.info(
+        "Block %s: %d steps in %.0f s, %.0f rays/s, %s.",
+        result.block_id, result.steps, result.train_s, result.rays_per_s, psnr,
+    )  # fmt: skip
+    return result
+
+
+def _exposures(run: Run, block: BlockSpec, store: ImageStore, learned: BlockNeRF | None) -> Exposures | None:
+    """Those that a block was begun with, where it was begun: 0 stops stay what they were when the scene grows."""
+    if learned is not None:
+        return None if learned.exposure is None else learned.exposure.exposures
+    meta = read_checkpoint_meta(run.checkpoint_folder(block.id), origin_of(run, block, store))
+    if meta is not None:
+        return exposures_from_json(meta["model"]["exposures"])
+    return run.exposures or scene_exposures(planned_split(run.plan, run.scene)[0])
+
+
+def open_store(run: Run, progress: bool) -> ImageStore:
+    """The scene's decoded pixels; decodes them where that has not been done."""
+    dataset = run.config.dataset
+    folder = run.store_dir or run.output_dir / "store"
+    return ImageStore.open(run.scene, dataset.image_downsample, folder, progress, dataset.num_workers)

@@ -1,0 +1,233 @@
+"""Folders on URLs: what is pulled and pushed is whole and the same on both sides, in an order readers can trust."""
+
+import json
+from pathlib import Path
+from uuid import uuid4
+
+import fsspec
+import pytest
+from fsspec.implementations.memory import MemoryFileSystem
+
+from blocknerf.core.errors import UserError
+from blocknerf.core.shared_folder import CACHE_VARIABLE, SharedFolder
+
+FILES = {"plan.json": b"{}", "blocks/000/latest.json": b'{"weights": "a"}', "blocks/000/a.safetensors": b"aaaa"}
+
+
+@pytest.fixture(params=["memory", "file"])
+def url(request, tmp_path, monkeypatch) -> str:
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
+    return f"memory://{uuid4()}/city" if request.param == "memory" else f"file://{tmp_path}/there/city"
+
+
+def write(folder: Path, files: dict[str, bytes]) -> None:
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+
+
+def there(url: str) -> dict[str, bytes]:
+    system, root = fsspec.core.url_to_fs(url)
+    return {path[len(root) + 1 :]: system.cat(path) for path in system.find(root)}
+
+
+def here(folder: Path) -> dict[str, bytes]:
+    paths = [path for path in folder.rglob("*") if path.is_file() and path.name != ".shared.json"]
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
+
+
+def test_what_is_pushed_is_pulled(url, tmp_path):
+    one, other = SharedFolder(tmp_path / "one", url), SharedFolder(tmp_path / "other", url)
+    write(one.local, FILES)
+    one.push("plan.json", "blocks/000")
+    other.pull()
+    assert there(url) == here(other.local) == FILES
+
+
+def test_either_side_is_made_what_the_other_is(url, tmp_path):
+    one, other = SharedFolder(tmp_path / "one", url), SharedFolder(tmp_path / "other", url)
+    write(one.local, FILES)
+    one.push("plan.json", "blocks/000")
+    other.pull()
+    (one.local / "blocks/000/a.safetensors").unlink()
+    write(one.local, {"blocks/000/latest.json": b'{"weights": "b"}', "blocks/000/b.safetensors": b"bbbbb"})
+    one.push("blocks/000")
+    write(other.local, {"blocks/000/mine": b"not shared", "store/level": b"not asked for"})
+    other.pull("blocks/000")
+    assert there(url) == here(one.local)
+    assert here(other.local) == here(one.local) | {"store/level": b"not asked for"}
+
+
+def test_only_what_is_named_and_wanted_is_copied(url, tmp_path):
+    one, other = SharedFolder(tmp_path / "one", url), SharedFolder(tmp_path / "other", url)
+    write(one.local, {**FILES, "store/level_0.rgb": b"pixels"})
+    one.push("plan.json", "blocks/000")
+    assert there(url) == FILES
+    other.pull(wanted=lambda name: name.endswith(".json"))
+    assert here(other.local).keys() == {"plan.json", "blocks/000/latest.json"}
+    assert other.holds("blocks/000/a.safetensors", 4)
+    assert not other.holds("blocks/000/a.safetensors", 5)
+    assert not other.holds("blocks/000/c.safetensors", 4)
+
+
+def test_a_second_pull_copies_what_has_changed_alone(url, tmp_path, monkeypatch):
+    one, other = SharedFolder(tmp_path / "one", url), SharedFolder(tmp_path / "other", url)
+    write(one.local, FILES)
+    one.push("plan.json", "blocks/000")
+    other.pull()
+    copied = []
+    download = SharedFolder._download
+    monkeypatch.setattr(SharedFolder, "_download", lambda *given: (copied.append(given[-1]), download(*given)))
+    other.pull()
+    assert copied == []
+    write(one.local, {"plan.json": b"[]"})  # of the same size
+    one.push("plan.json")
+    write(other.local, {"blocks/000/a.safetensors": b"spoiled"})
+    other.pull()
+    assert sorted(copied) == ["blocks/000/a.safetensors", "plan.json"]
+    assert here(other.local) == FILES | {"plan.json": b"[]"}
+
+
+def test_a_push_copies_what_has_changed_alone(url, tmp_path, monkeypatch):
+    folder = SharedFolder(tmp_path / "one", url)
+    copied = []
+    upload = SharedFolder._upload
+    monkeypatch.setattr(SharedFolder, "_upload", lambda *given: (copied.append(given[-1]), upload(*given)))
+    write(folder.local, {**FILES, "blocks/000/log": b"10 steps"})
+    for changed in (["blocks/000/log", *FILES], []):
+        folder.push("plan.json", "blocks/000")
+        assert sorted(copied) == sorted(changed)
+        copied.clear()
+    write(folder.local, {"blocks/000/log": b"20 steps"})  # of the same size
+    folder.push("plan.json", "blocks/000")
+    assert copied == ["blocks/000/log"]
+    system, root = fsspec.core.url_to_fs(url)
+    system.pipe_file(f"{root}/blocks/000/log", b"another's")
+    folder.push("plan.json", "blocks/000")
+    assert there(url) == here(folder.local)
+    copied.clear()
+    other = SharedFolder(tmp_path / "other", url)
+    other.pull()
+    other.push("plan.json", "blocks/000")
+    assert copied == []
+
+
+class CutOff(OSError):
+    pass
+
+
+@pytest.mark.parametrize("step", ["put_file", "mv"])
+def test_a_push_that_is_cut_off_leaves_what_was_there(url, tmp_path, monkeypatch, step):
+    folder = SharedFolder(tmp_path / "one", url)
+    write(folder.local, FILES)
+    folder.push("plan.json", "blocks/000")
+    (folder.local / "blocks/000/a.safetensors").unlink()
+    write(folder.local, {"blocks/000/latest.json": b'{"weights": "b"}', "blocks/000/b.safetensors": b"b" * 100})
+    system = type(fsspec.core.url_to_fs(url)[0])
+    whole = getattr(system, step)
+
+    def half(self, source, target, **options):
+        if "latest" not in source:
+            return whole(self, source, target, **options)
+        if step == "put_file":
+            self.pipe_file(target, Path(source).read_bytes()[:3])
+        raise CutOff("the line is dead")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(system, step, half)
+        with pytest.raises(UserError, match=f"{url} failed .CutOff: the line is dead"):
+            folder.push("blocks/000")
+    found = there(url)
+    assert found.items() >= FILES.items()
+    assert found.keys() - FILES.keys() <= {"blocks/000/b.safetensors"}
+    folder.push("blocks/000")
+    assert there(url) == here(folder.local)
+
+
+def test_json_comes_after_what_it_names_and_goes_before_it(tmp_path, monkeypatch):
+    done = []
+    for name in ("mv", "rm"):
+        whole = getattr(MemoryFileSystem, name)
+
+        def noted(self, *paths, name=name, whole=whole, **options):
+            done.append((name, paths[-1].rpartition("/")[2]))
+            return whole(self, *paths, **options)
+
+        monkeypatch.setattr(MemoryFileSystem, name, noted)
+    folder = SharedFolder(tmp_path / "one", f"memory://{uuid4()}/city")
+    write(folder.local, {"points/checkpoint.json": b"{}", "points/c.safetensors": b"c", **FILES})
+    folder.push("points", "blocks/000")
+    moved = [name for kind, name in done if kind == "mv"]
+    assert moved == ["c.safetensors", "a.safetensors", "checkpoint.json", "latest.json"]
+    done.clear()
+    for name in ("points/checkpoint.json", "points/c.safetensors"):
+        (folder.local / name).unlink()
+    write(folder.local, {"blocks/000/latest.json": b'{"weights": "b"}'})
+    folder.push("blocks/000", "points")
+    assert [name for kind, name in done if kind == "rm" and not name.endswith(".tmp")] == [
+        "checkpoint.json",
+        "c.safetensors",
+    ]
+    assert done.index(("mv", "latest.json")) < done.index(("rm", "checkpoint.json"))
+
+
+def test_half_an_upload_of_another_is_not_pulled(url, tmp_path):
+    folder = SharedFolder(tmp_path / "one", url)
+    write(folder.local, FILES)
+    folder.push("plan.json", "blocks/000")
+    system, root = fsspec.core.url_to_fs(url)
+    system.pipe_file(f"{root}/blocks/000/.latest.json.17.tmp", b"{")
+    other = SharedFolder(tmp_path / "other", url)
+    other.pull()
+    assert here(other.local) == FILES
+    folder.push("blocks/000")
+    assert there(url) == FILES
+
+
+def test_a_plain_folder_is_worked_in_where_it_is(tmp_path):
+    folder = SharedFolder.at(tmp_path / "city")
+    assert (folder.local, folder.url, folder.place) == (tmp_path / "city", None, str(tmp_path / "city"))
+    folder.pull()
+    folder.push("blocks")
+    assert not folder.local.exists()
+    assert SharedFolder.at("city").local == Path("city")
+
+
+def test_a_url_has_one_copy_on_a_machine(url, tmp_path):
+    one, same, other = SharedFolder.at(url), SharedFolder.at(f"{url}/"), SharedFolder.at(f"{url}2")
+    assert one == same
+    assert one.local.parent == other.local.parent == tmp_path / "cache"
+    assert one.local != other.local
+    assert one.place == url
+
+
+def test_a_damaged_index_costs_only_copies(url, tmp_path):
+    folder = SharedFolder(tmp_path / "one", url)
+    write(folder.local, FILES)
+    folder.push("plan.json", "blocks/000")
+    other = SharedFolder(tmp_path / "other", url)
+    for content in ("{", json.dumps([1])):
+        write(other.local, {".shared.json": content.encode()})
+        other.pull()
+        assert here(other.local) == FILES
+
+
+def test_a_protocol_that_nothing_installed_knows_is_named():
+    with pytest.raises(UserError, match=r"^foo://x/y cannot be reached: Protocol not known: foo"):
+        SharedFolder.at("foo://x/y")
+
+
+def test_a_protocol_whose_package_is_missing_says_what_to_install(monkeypatch):
+    def missing(url):
+        raise ImportError("Install s3fs to access S3")
+
+    monkeypatch.setattr("fsspec.core.url_to_fs", missing)
+    with pytest.raises(UserError, match=r"s3://bucket/x cannot be reached: Install s3fs.*pip install s3fs"):
+        SharedFolder.at("s3://bucket/x")
+
+
+def test_what_lies_elsewhere_cannot_be_shared(url, tmp_path):
+    folder = SharedFolder(tmp_path / "one", url)
+    assert folder.relative(tmp_path / "one" / "a" / "b") == "a/b"
+    with pytest.raises(UserError, match=f"elsewhere does not lie in {url}"):
+        folder.relative(tmp_path / "elsewhere")
