@@ -63,6 +63,9 @@ def main() -> None:
     for name, options in CAPTURES.items():
         capture(Path(data) / name, out / name, options)
     run([sys.executable, "-m", "benchmarks.splats", str(out / "fox"), str(out / "fox_splats")])
+    prepare = [sys.executable, "-m", "benchmarks.prepare", str(out / "prepared")]
+    run([*prepare, str(Path(data) / "lund_street"), "--minutes", "5", "--overrides", "block_manager.max_blocks=1"])
+    run([*prepare, str(Path(data) / "caliterra_aerial")])
     fox = str(Path(data) / "fox")
     run([sys.executable, "-m", "benchmarks.speed", fox, str(out / "speed"), "--config", "configs/object.yaml"])
     run([sys.executable, "-m", "benchmarks.backbones", fox, str(out / "backbones")])

@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 from typing import Any, TypeVar
 
 from blocknerf.core.errors import UserError
@@ -52,24 +52,28 @@ def log_to(path: Path) -> None:
 
 
 def interruptible(call: Callable[[Any], T]) -> T:
-    """Runs `call(token)` so that Ctrl-C ends it: at the next moment at which COLMAP looks at the token."""
-    token, outcome = pycolmap.CancellationToken(), {}
+    """Runs `call(token)` so that Ctrl-C ends it: at the next moment at which COLMAP looks at the token.
+
+    An event is waited for, not the thread: Python 3.11 takes a thread for ended when Ctrl-C interrupts `join`.
+    """
+    token, ended, outcome = pycolmap.CancellationToken(), Event(), {}
 
     def work() -> None:
         try:
             outcome["result"] = call(token)
         except Exception as error:  # noqa: BLE001 (handed on below)
             outcome["error"] = error
+        finally:
+            ended.set()
 
-    thread = Thread(target=work, daemon=True)
-    thread.start()
+    Thread(target=work, daemon=True).start()
     try:
-        while thread.is_alive():
-            thread.join(_LISTEN_S)
+        while not ended.wait(_LISTEN_S):
+            pass
     except KeyboardInterrupt:
         log.info("Stopping as soon as COLMAP can.")
         token.cancel()
-        thread.join()
+        ended.wait()
         raise
     if "error" in outcome:
         raise outcome["error"]

@@ -109,7 +109,7 @@ def _described(
         "East, north and up in metres by %d GPS positions, which are typically %.1f m off.",
         *(int(np.isfinite(fit.residuals_m).sum()), fit.typical_m),
     )
-    if fit.altitude_residual_m is not None and fit.altitude_residual_m > max(COARSE_M, 3 * fit.typical_m):
+    if fit.altitude_residual_m is not None and fit.altitude_residual_m > max(COARSE_M, 2 * fit.typical_m):
         log.warning("GPS altitudes are typically %.0f m off; only their median is used.", fit.altitude_residual_m)
     residuals = zip(cameras.names, fit.residuals_m, enu_m, strict=True)
     return {
