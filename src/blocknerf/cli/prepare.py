@@ -30,9 +30,13 @@ def prepare(
     goes on. Other options do again only what depends on them. Then look at OUT/quality/index.html.
 
     Photographs of a walk or a flight:      blocknerf prepare photographs scene
+
     A folder for each drive or camera:      blocknerf prepare captures scene
+
     A video, a frame a second:              blocknerf prepare drive.mp4 scene --interval-s 1
+
     Photographs of many people's cameras:   blocknerf prepare collected scene --intrinsics each
+
     Poses without what moves:               blocknerf masks scene; blocknerf prepare photographs scene
 
     Args:
