@@ -7,7 +7,7 @@ DEMO_SCENE := demo/scene/blocknerf_scene.json
 DEMO_CITY := demo/city
 DEMO_VIDEO := $(DEMO_CITY)/renders/city.mp4
 
-.PHONY: help .venv test demo bench bench-all format clean
+.PHONY: help .venv test demo bench bench-all docs format clean
 .DELETE_ON_ERROR:
 
 help: ## this list
@@ -56,9 +56,12 @@ bench-all: .venv/.installed-dev ## hours: slow tests, real captures (BLOCKNERF_D
 	$(BIN)/pytest -m 'slow or real_data' || test $$? -eq 5
 	$(BIN)/python -m benchmarks.all
 
+docs: .venv/.installed-dev ## the documentation as a site, in site/
+	$(BIN)/mkdocs build --strict --quiet
+
 format: .venv/.installed-dev ## put the code into the house style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean: ## remove .venv, demo/ and caches; your own scenes and outputs stay
-	rm -rf .venv demo build dist .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf .venv demo build dist site .pytest_cache .ruff_cache .import_linter_cache

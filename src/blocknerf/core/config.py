@@ -25,7 +25,7 @@ Component = Literal["nerf", "appearance", "pose", "visibility"]
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
     @field_validator("*", mode="before")
     @classmethod
@@ -62,6 +62,7 @@ class DatasetConfig(Section):
     max_images: Annotated[int, Field(ge=2)] | None = None
     """At most so many images of a capture, spread evenly over their names; none: all."""
     use_masks: bool = True
+    """Leaves out pixels that the masks of the scene hide."""
     use_depth: bool = False
     """Reads the depth maps that the scene names; training.depth_loss_weight says how much they count."""
     patch_size: Annotated[int, Field(ge=11, le=256)] = 11
@@ -90,6 +91,7 @@ class BlockManagerConfig(Section):
     """Where blocks stand and which images they are given."""
 
     placement: Literal["grid", "drives"] = "grid"
+    """Blocks on a square grid, or along the drives one after the other."""
     block_size: Positive = 50.0
     """Edge of a grid cell, or spacing along the drives, in metres."""
     overlap_ratio: Annotated[float, Field(ge=0, le=1)] = 0.5
@@ -120,8 +122,11 @@ class HashGridConfig(Section):
     """The multiresolution hash grid of the `hash` backbone (Mueller et al. 2022)."""
 
     num_levels: Annotated[int, Field(ge=1, le=24)] = 8
+    """Grids of rising resolution, each with a table of its own."""
     log2_table_rows: Annotated[int, Field(ge=8, le=24)] = 17
+    """A table has two to this power rows."""
     base_resolution: Annotated[int, Field(ge=2)] = 16
+    """Cells across the contracted cube on the coarsest level."""
     finest_resolution: Annotated[int, Field(ge=4)] = 2048
     """Cells across the contracted cube, whose inner half is the block."""
 
@@ -157,6 +162,7 @@ class FieldConfig(Section):
     use_hierarchical_sampling: bool = True
     """mlp: false takes the first samples only."""
     perturb_samples: bool = True
+    """Samples are drawn at random within their strata while training; else they lie in the middle."""
     density_activation: DensityActivation = "exp"
     """How density is made positive."""
     rgb_activation: RgbActivation = "sigmoid"
@@ -208,6 +214,7 @@ class AppearanceConfig(Section):
     """Codes of images: what of a picture's look is neither geometry nor exposure."""
 
     embedding_dim: Annotated[int, Field(ge=1, le=256)] = 32
+    """Numbers in the code of an image (32 in the paper)."""
     num_images: Count = 256
     """Rows that a block's table begins with, so that images can join it without a new table; never a limit."""
     use_global_appearance: bool = True
@@ -244,6 +251,7 @@ class PoseRefinementConfig(Section):
     regularization_start: NotNegative = 10.0
     """Weight of the squared offsets, each as a share of its bound, while the first geometry is learned."""
     regularization_end: NotNegative = 1e-5
+    """Weight of the squared offsets when it has fallen."""
     regularization_share: Annotated[float, Field(ge=0, le=1)] = 0.1
     """Share of the run over which that weight falls from start to end."""
     coarse_to_fine_share: Annotated[float, Field(ge=0, le=1)] = 0.2
@@ -273,6 +281,7 @@ class StageConfig(Section):
     """One of the stages that a block learns in."""
 
     name: Annotated[str, Field(min_length=1)]
+    """What logs and plots call the stage."""
     epochs: Positive
     """Passes over the training pixels as large as this stage sees them."""
     resolution: Count | None = None
@@ -288,7 +297,9 @@ class StageTraining(Section):
     """Training in stages, from coarse to fine."""
 
     enable: bool = False
+    """Trains in stages, in place of one run of training.num_epochs."""
     stages: tuple[StageConfig, ...] = ()
+    """In the order in which they are trained."""
 
     @model_validator(mode="after")
     def _there_is_a_stage(self) -> "StageTraining":
@@ -305,13 +316,17 @@ class TrainingConfig(Section):
     max_minutes: Positive | None = None
     """Training time of a block by the clock, evaluation not counted; ends the block when it comes before num_epochs."""
     seed: Annotated[int, Field(ge=0)] = 42
+    """Everything random follows from it: the same seed gives the same bytes on the same machine."""
     nerf_lr: Positive = 2e-2
+    """Learning rate of the field: tables and networks."""
     appearance_lr: Positive = 1e-3
     """Lower than nerf_lr: codes that learn as fast as colours explain what every image shows instead of its light."""
     pose_lr: Positive = 6e-3
     """Of offsets as shares of their bounds."""
     visibility_lr: Positive = 2e-3
+    """Learning rate of the visibility network."""
     lr_warmup_steps: Annotated[int, Field(ge=0)] = 100
+    """Steps in which the rate of the field rises from nothing."""
     lr_final_ratio: Annotated[float, Field(gt=0, le=1)] = 0.05
     """The rates fall exponentially to this share of their start over the run, where lr_decay_steps is empty."""
     lr_decay_steps: tuple[Positive, ...] = ()
@@ -323,7 +338,9 @@ class TrainingConfig(Section):
     weight_decay: NotNegative = 1e-6
     """Pulls the networks' weights (not the tables) towards zero."""
     gradient_clip_norm: Positive = 10.0
+    """The networks' gradient is shortened to this length where it is longer."""
     rgb_loss_weight: NotNegative = 1.0
+    """Of the difference in colour."""
     rgb_l1_share: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Share of the absolute error in the rgb term. What the two shares leave is the squared error, that of PSNR."""
     rgb_ssim_share: Annotated[float, Field(ge=0, le=1)] = 0.0
@@ -340,15 +357,19 @@ class TrainingConfig(Section):
     coarse_loss_weight: NotNegative = 0.1
     """mlp: the colour of the first samples alone, beside that of the fine ones (mip-NeRF)."""
     distortion_loss_weight: NotNegative = 3e-4
+    """Of the term that keeps a ray's weights together (Barron et al. 2022, equation 15)."""
     appearance_loss_weight: NotNegative = 1e-4
     """Pulls codes towards their drive's global one, or without those to zero, so that their mean stays meaningful."""
     visibility_loss_weight: NotNegative = 1e-6
     """The paper's. Adam does not mind how small a gradient is, and this one reaches the visibility network alone."""
     use_appearance_embedding: bool = True
+    """Colour is told a learned code of each photograph: its hour, weather and white balance."""
     use_exposure_encoding: bool = True
     """Colour is told each photograph's exposure, where the scene knows it; `--exposure` then moves it."""
     use_pose_refinement: bool = False
+    """Poses are learned as well, within the bounds of pose_refinement."""
     use_visibility_network: bool = True
+    """Each block learns what it has seen; selection and blending ask it."""
     use_mixed_precision: bool = False
     """Networks multiply in half precision: float16 with a scaled loss on CUDA; bfloat16 on a processor that has it,
     which the kernels of the hash backbone have no use for."""
@@ -437,6 +458,7 @@ class LoggingConfig(Section):
     image_log_freq: Count | None = None
     """Steps between pictures and histograms of gradients in TensorBoard; none: at validations only."""
     use_tensorboard: bool = True
+    """Writes curves and pictures for TensorBoard, beside the plain file of figures."""
     tensorboard_dir: Folder = "tensorboard"
     """A relative folder is inside the output folder."""
 

@@ -1,0 +1,69 @@
+"""Prints the page of every configuration key, from the schema: python docs/configuration.py > docs/configuration.md"""
+
+import sys
+from typing import Any
+
+from blocknerf.core.config import Config
+
+HEAD = """# Configuration
+
+Every key, its default, what it may be, and what it does. A file is YAML or JSON with these sections; single values are
+given on the command line as `section.key=value`. A misspelt key is an error that names the nearest one.
+`blocknerf config show` prints what a run would have, `blocknerf config check --config FILE` says what is wrong,
+`blocknerf config schema` prints the JSON schema of this page for editors.
+
+This page is printed by `python docs/configuration.py`.
+"""
+
+
+def page() -> str:
+    schema = Config.model_json_schema()
+    return HEAD + "".join(_section(name, tree, schema["$defs"]) for name, tree in schema["properties"].items())
+
+
+def _section(path: str, tree: dict[str, Any], defined: dict[str, Any]) -> str:
+    """The table of a section, and then those of the sections within."""
+    kind = _kind(tree)
+    keys = defined[kind]["properties"]
+    plain = {key: value for key, value in keys.items() if "properties" not in defined.get(_kind(value), {})}
+    text = (
+        f"\n## `{path}`\n\n{defined[kind].get('description', '')}\n\n| key | default | may be | |\n|---|---|---|---|\n"
+    )
+    for key, value in plain.items():
+        told = " ".join(value.get("description", "").split()).replace("|", "\\|")
+        text += f"| `{key}` | {_default(value)} | {_allowed(value, defined)} | {told} |\n"
+    within = {key: value for key, value in keys.items() if key not in plain}
+    within |= {f"{key}[]": value["items"] for key, value in plain.items() if "$ref" in value.get("items", {})}
+    return text + "".join(_section(f"{path}.{key}", value, defined) for key, value in within.items())
+
+
+def _kind(tree: dict[str, Any]) -> str:
+    return tree.get("$ref", "").rpartition("/")[2]
+
+
+def _default(tree: dict[str, Any]) -> str:
+    if "default" not in tree:
+        return "*required*"
+    value = tree["default"]
+    return "none" if value is None else f"`{str(value).lower() if isinstance(value, bool) else value}`"
+
+
+def _allowed(tree: dict[str, Any], defined: dict[str, Any]) -> str:
+    if "anyOf" in tree:
+        return " or ".join(_allowed(choice, defined) for choice in tree["anyOf"])
+    if "enum" in tree or "const" in tree:
+        return ", ".join(f"`{value}`" for value in tree.get("enum", [tree.get("const")]))
+    if tree.get("type") == "array":
+        inner = tree.get("items") or {"type": f"{len(tree.get('prefixItems', ()))} values"}
+        return f"list of {_kind(inner) or _allowed(inner, defined)}"
+    bounds = [
+        f"{sign} {tree[bound]:g}"
+        for bound, sign in (("minimum", ">="), ("exclusiveMinimum", ">"), ("maximum", "<="), ("exclusiveMaximum", "<"))
+        if bound in tree
+    ]
+    name = {"null": "none", "boolean": "`true`, `false`", "string": "text"}.get(tree.get("type", ""), tree.get("type"))
+    return " ".join([str(name), ", ".join(bounds)]).strip()
+
+
+if __name__ == "__main__":
+    sys.stdout.write(page())
