@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from blocknerf.core.errors import UserError
-from blocknerf.export.ply import write_ply
 from blocknerf.export.points import Agreement, extract_points
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
@@ -52,18 +51,3 @@ def test_unsure_rays_give_no_points(tmp_path):
     maps.spreads_m[:] = 0.5
     with pytest.raises(UserError, match="No point was confirmed by 2 other pictures"):
         extract_points(maps, regions_of((0, 0)), Agreement())
-
-
-def test_plyfile_and_trimesh_read_what_is_written(tmp_path):
-    plyfile = pytest.importorskip("plyfile")
-    trimesh = pytest.importorskip("trimesh")
-    rng = np.random.default_rng(0)
-    places, normals = rng.normal(size=(50, 3)), rng.normal(size=(50, 3))
-    colours = rng.integers(0, 256, (50, 3), np.uint8)
-    write_ply(tmp_path / "points.ply", places, colours, normals)
-    vertices = plyfile.PlyData.read(tmp_path / "points.ply")["vertex"]
-    for names, values in (("x y z", places), ("nx ny nz", normals), ("red green blue", colours)):
-        np.testing.assert_allclose(np.stack([vertices[name] for name in names.split()], -1), values, rtol=1e-6)
-    again = trimesh.load(tmp_path / "points.ply")
-    np.testing.assert_allclose(again.vertices, places, rtol=1e-6)
-    np.testing.assert_array_equal(again.colors[:, :3], colours)

@@ -157,11 +157,11 @@ def test_what_is_no_splat_file_is_said(tmp_path):
     write_splats(tmp_path / "a.ply", made_splats(9))
     content = (tmp_path / "a.ply").read_bytes()
     bad = {
-        "cut.ply": (content[:-40], "announces 9 splats and holds 8"),
-        "word.ply": (b"plx" + content[3:], "no PLY file"),
-        "head.ply": (content[:200], "header of .* is damaged"),
+        "cut.ply": (content[:-40], "announces 9 vertices and holds 8"),
+        "word.ply": (b"plx" + content[3:], "does not begin with 'ply'"),
+        "head.ply": (content[:200], "cannot be read as PLY"),
         "rest.ply": (content.replace(b"f_rest_44", b"g_rest_44"), "has 44 properties f_rest"),
-        "list.ply": (content.replace(b"float opacity", b"lists opacity"), "no number: lists opacity"),
+        "list.ply": (content.replace(b"float opacity", b"lists opacity"), "is no number: 'property lists opacity'"),
     }
     write_splats(tmp_path / "a.spz", made_splats(9))
     packed = gzip.decompress((tmp_path / "a.spz").read_bytes())

@@ -38,7 +38,7 @@ def export_points(
         data_root: Where the scene lies now, if it has moved since training.
     """
     from blocknerf.cli.export_maps import city_maps
-    from blocknerf.export.ply import write_ply
+    from blocknerf.core.ply import write_points
     from blocknerf.export.points import Agreement, extract_points
 
     path = to or out / "points.ply"
@@ -51,5 +51,5 @@ def export_points(
         )
     with city_maps(out, path, longest_side, views, data_root) as (maps, regions):
         cloud = extract_points(maps, regions, Agreement(spacing, least_views, tolerance))
-    write_ply(path, cloud.places, cloud.colours, cloud.normals)
+    write_points(path, cloud.places, cloud.colours, cloud.normals)
     console.print(f"Points: {path} ({len(cloud.places)})", soft_wrap=True, highlight=False, markup=False)

@@ -7,9 +7,9 @@ import numpy as np
 from blocknerf.blocks.ground import GroundFrame
 from blocknerf.core.errors import UserError
 from blocknerf.core.files import write_bytes
+from blocknerf.core.ply import write_points
 from blocknerf.export.extras import needed
 from blocknerf.export.mesh import TriangleMesh
-from blocknerf.export.ply import write_ply
 
 ENDINGS = (".ply", ".glb")
 
@@ -26,7 +26,7 @@ def check_mesh_path(path: Path) -> None:
 def write_mesh(path: Path, mesh: TriangleMesh, frame: GroundFrame) -> None:
     """PLY holds world coordinates. So does GLB, under a node that turns `frame`'s up to glTF's, +Y."""
     if path.suffix.lower() == ".ply":
-        write_ply(path, mesh.vertices, mesh.colours, faces=mesh.faces)
+        write_points(path, mesh.vertices, mesh.colours, faces=mesh.faces)
         return
     trimesh = needed("trimesh", "GLB")
     x, y, up = frame.ground_from_world

@@ -16,8 +16,8 @@ import numpy as np
 from blocknerf.core.errors import UserError
 from blocknerf.core.files import read_json
 from blocknerf.core.logging import log
+from blocknerf.core.ply import read_points
 from blocknerf.scene.readers.candidates import Candidate, Capture
-from blocknerf.scene.readers.ply import read_ply
 from blocknerf.scene.readers.poses import OPENCV_FROM_OPENGL
 from blocknerf.scene.scene import Camera
 
@@ -56,7 +56,7 @@ def _points(tree: dict, data_root: Path, path: Path) -> tuple[np.ndarray, np.nda
     """Positions and colours of `ply_file_path`, in the frame of the poses; none says which image saw which."""
     ply = _named_file(data_root, tree, "ply_file_path", str(path))
     if ply is not None and ply.is_file():
-        return read_ply(ply)
+        return read_points(ply)
     if ply is not None:
         log.warning("%s names the points %s, and there is no such file.", path, ply)
     return np.zeros((0, 3)), np.zeros((0, 3), np.uint8)
