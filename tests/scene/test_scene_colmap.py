@@ -213,6 +213,7 @@ def test_images_with_a_bad_pose_are_listed_and_left_out(tmp_path: Path, third: s
         ("2 PINHOLE 0 6 9 9 4 3", "0 x 6 pixels"),
         ("2 PINHOLE 16 6 9 9 4 3", "it is 8 x 6 pixels large, but its camera 16 x 6"),
         ("3 PINHOLE 8 6 9 9 4 3", "does not have the camera"),
+        ("2 EQUIRECTANGULAR 8 6 7 6", "panorama are not the picture's width and height"),
     ],
 )
 def test_images_with_a_bad_camera_are_listed_and_left_out(tmp_path: Path, camera: str, reason: str):
@@ -226,6 +227,7 @@ def test_images_with_a_bad_camera_are_listed_and_left_out(tmp_path: Path, camera
     ("cameras", "message"),
     [
         ("1 PINHOLE 8 6 9 9 4\n", "4 parameters, not 3"),
+        ("1 EQUIRECTANGULAR 8 6\n", "2 parameters, not 0"),
         ("1 HOLGA 8 6 9 9 4 3\n", "unknown camera model 'HOLGA'"),
         ("1 PINHOLE eight 6 9 9 4 3\n", "line 1: .*eight"),
         ("1 PIN\n", "truncated"),

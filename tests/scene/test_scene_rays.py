@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scene_builders import poses
 
+from blocknerf.core.errors import UserError
 from blocknerf.scene.colmap_module import pycolmap
 from blocknerf.scene.rays import camera_directions, camera_rays, directions_at, focal_lengths, rescale_camera
 from blocknerf.scene.scene import Camera
@@ -98,3 +99,15 @@ def test_focal_lengths_by_model():
     assert focal_lengths(bent_camera("SIMPLE_RADIAL")) == (55.0,)
     assert focal_lengths(bent_camera("OPENCV")) == (55.0, 55.0)
     assert focal_lengths(bent_camera("EQUIRECTANGULAR")) == ()
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_parameters_that_lack_are_a_sentence_and_never_reach_pycolmap(model: str):
+    for params in ((), bent_camera(model).params[:-1], (*bent_camera(model).params, 1.0)):
+        with pytest.raises(UserError, match=f"the model '{model}' and {len(params)} parameters; this model has"):
+            focal_lengths(Camera(model, 60, 44, params))
+
+
+def test_a_model_that_nobody_knows_is_a_sentence():
+    with pytest.raises(UserError, match="COLMAP knows no such model"):
+        focal_lengths(Camera("TELESCOPE", 60, 44, (1.0,)))

@@ -1,9 +1,12 @@
 """Cameras to rays: every COLMAP camera model becomes a table of unit directions, one per pixel."""
 
+from functools import cache
+
 import numpy as np
 import torch
 from jaxtyping import Float32, Float64
 
+from blocknerf.core.errors import UserError
 from blocknerf.core.types import RayBatch
 from blocknerf.scene.colmap_module import pycolmap
 from blocknerf.scene.radii_numba import picture_radii
@@ -14,7 +17,21 @@ _ROUND_TRIP_PX = 0.05
 OPTICAL_AXIS = np.array([0, 0, 1], np.float32)
 
 
+@cache
+def parameter_counts() -> dict[str, int]:
+    """How many parameters each of COLMAP's camera models has."""
+    models = (name for name in pycolmap.CameraModelId.__members__ if name != "INVALID")
+    return {name: len(pycolmap.Camera.create_from_model_name(1, name, 1.0, 2, 2).params) for name in models}
+
+
 def colmap_camera(camera: Camera) -> pycolmap.Camera:
+    """Raises UserError for parameters that are not the model's: pycolmap would end the process."""
+    expected = parameter_counts().get(camera.model)
+    if len(camera.params) != expected:
+        raise UserError(
+            f"A camera has the model {camera.model!r} and {len(camera.params)} parameters; "
+            + ("COLMAP knows no such model." if expected is None else f"this model has {expected}.")
+        )
     return pycolmap.Camera(model=camera.model, width=camera.width, height=camera.height, params=list(camera.params))
 
 

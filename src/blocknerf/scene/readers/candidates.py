@@ -223,6 +223,8 @@ def _checked_camera(camera: Camera | Callable[[int, int], Camera] | None, size: 
         raise _Unusable("its camera has a parameter that is not finite")
     if any(focal <= 0 for focal in focal_lengths(camera)):
         raise _Unusable("its camera has a focal length that is zero or negative")
+    if camera.model == "EQUIRECTANGULAR" and camera.params != (camera.width, camera.height):
+        raise _Unusable("the parameters of its panorama are not the picture's width and height")
     if size == (camera.width, camera.height):
         return camera
     expected = (camera.width, camera.height)

@@ -18,6 +18,7 @@ import numpy as np
 
 from blocknerf.core.errors import UserError
 from blocknerf.scene.colmap_module import pycolmap
+from blocknerf.scene.rays import parameter_counts
 from blocknerf.scene.scene import Camera
 
 _REMEDY = "Copy the file again, or export the model from COLMAP once more."
@@ -84,20 +85,14 @@ def _read(reader: Callable[[Path], Any], path: Path) -> Any:
 
 
 @cache
-def _parameter_counts() -> dict[str, int]:
-    models = (name for name in pycolmap.CameraModelId.__members__ if name != "INVALID")
-    return {name: len(pycolmap.Camera.create_from_model_name(1, name, 1.0, 2, 2).params) for name in models}
-
-
-@cache
 def _model_names() -> dict[int, str]:
     return {int(model): name for name, model in pycolmap.CameraModelId.__members__.items()}
 
 
 def _camera(model: str, width: int, height: int, params: tuple[float, ...], where: str) -> Camera:
-    expected = _parameter_counts().get(model)
+    expected = parameter_counts().get(model)
     if expected is None:
-        raise UserError(f"{where}: unknown camera model {model!r}; known are {', '.join(_parameter_counts())}.")
+        raise UserError(f"{where}: unknown camera model {model!r}; known are {', '.join(parameter_counts())}.")
     if len(params) != expected:
         raise UserError(f"{where}: a {model} camera has {expected} parameters, not {len(params)}. {_REMEDY}")
     return Camera(model, width, height, params)
@@ -158,7 +153,7 @@ def _cameras_bin(path: Path) -> dict[int, Camera]:
     for _ in cursor.records(_CAMERA.size):
         camera_id, model_id, width, height = cursor.take(_CAMERA)
         model = _model_names().get(model_id, f"number {model_id}")
-        params = cursor.take(struct.Struct(f"<{_parameter_counts().get(model, 0)}d"))
+        params = cursor.take(struct.Struct(f"<{parameter_counts().get(model, 0)}d"))
         cameras[camera_id] = _camera(model, width, height, params, f"{path}, camera {camera_id}")
     return cameras
 
