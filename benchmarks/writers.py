@@ -132,6 +132,19 @@ def write_llff(root: Path, capture: Capture) -> list[str]:
     return [shot.name for shot in capture.shots]
 
 
+def write_bundler(root: Path, capture: Capture) -> list[str]:
+    """https://www.cs.cornell.edu/~snavely/bundler/bundler-v0.4-manual.html: P = R X + t, looking along -z with y up."""
+    _photographs(root, capture)
+    lines = ["# Bundle file v0.3", f"{len(capture.shots)} 0"]
+    for shot in capture.shots:
+        cam_from_world = np.stack([shot.right, -shot.down, -shot.forward])
+        rows = [[capture.focal_px, 0, 0], *cam_from_world, -cam_from_world @ shot.center]
+        lines += [" ".join(f"{value:.17g}" for value in row) for row in rows]
+    (root / "bundle.out").write_text("\n".join([*lines, ""]))
+    (root / "list.txt").write_text("".join(f"images/{shot.name} 0 {capture.focal_px}\n" for shot in capture.shots))
+    return [shot.name for shot in capture.shots]
+
+
 # --- formats with names and folders of their own ---------------------------------------------------------------------
 
 
@@ -348,4 +361,5 @@ FORMATS: dict[str, Format] = {
     "kitti": Format(write_kitti),
     "nuscenes": Format(write_nuscenes),
     "llff": Format(write_llff),
+    "bundler": Format(write_bundler),
 }

@@ -38,7 +38,7 @@ class Section(BaseModel):
 class DatasetConfig(Section):
     """What is read from a capture, and how its pixels are drawn."""
 
-    type: Literal["auto", "colmap", "nerfstudio", "mega_nerf", "waymo", "kitti", "nuscenes", "llff"] = "auto"
+    type: Literal["auto", "colmap", "nerfstudio", "mega_nerf", "waymo", "kitti", "nuscenes", "llff", "bundler"] = "auto"
     """The format of the capture. `auto` takes the first that lies in the folder, in this order."""
     image_downsample: Annotated[int, Field(ge=1, le=64)] = 1
     """Images are trained and rendered at 1/N of their size."""

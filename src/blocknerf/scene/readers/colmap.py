@@ -7,6 +7,7 @@ import numpy as np
 from blocknerf.core.errors import UserError
 from blocknerf.scene.readers.candidates import Candidate, Capture
 from blocknerf.scene.readers.colmap_files import ColmapImage, find_model, read_model
+from blocknerf.scene.readers.found_files import named_photograph
 from blocknerf.scene.readers.poses import rotation_of
 
 
@@ -26,11 +27,10 @@ def read_colmap(data_root: Path) -> Capture:
     candidates = []
     for image in model.images:
         name = PurePosixPath(image.name.replace("\\", "/")).as_posix()
-        in_folder = data_root / "images" / name
         candidates.append(
             Candidate(
                 name=name,
-                path=in_folder if in_folder.is_file() or not (data_root / name).is_file() else data_root / name,
+                path=named_photograph(data_root, name),
                 camera=model.cameras.get(image.camera_id),
                 camera_key=str(image.camera_id),
                 world_from_cam=_world_from_cam(image),

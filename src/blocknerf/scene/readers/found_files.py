@@ -1,5 +1,6 @@
-"""Photographs that a format does not name: found by their folder."""
+"""Where photographs lie, by name or by folder; names that the scene gives them; text files of numbers."""
 
+import posixpath
 from pathlib import Path
 
 from blocknerf.core.errors import UserError
@@ -19,6 +20,19 @@ def photograph_in(folder: Path, stem: str) -> Path:
     """The photograph `stem`, whatever its ending; a path that does not exist where there is none."""
     found = (folder / f"{stem}{ending}" for ending in ENDINGS)
     return next((path for path in found if path.is_file()), folder / f"{stem}.jpg")
+
+
+def named_photograph(data_root: Path, name: str) -> Path:
+    """The photograph of that name in `images`, or else relative to the capture; its place in `images` if in neither."""
+    name = name.replace("\\", "/")
+    in_images, beside = data_root / "images" / name, data_root / name
+    return beside if beside.is_file() and not in_images.is_file() else in_images
+
+
+def name_in(data_root: Path, path: Path) -> str:
+    """The path relative to the image folder: `images/` in front is left away, as COLMAP's names do."""
+    relative = posixpath.relpath(path.as_posix(), data_root.as_posix())
+    return relative.removeprefix("images/")
 
 
 def rows_of_numbers(path: Path, columns: int) -> list[list[float]]:

@@ -9,6 +9,7 @@ import numpy as np
 from blocknerf.core.config import DatasetConfig
 from blocknerf.core.errors import UserError
 from blocknerf.core.logging import log
+from blocknerf.scene.readers.bundler import finds_bundler, read_bundler
 from blocknerf.scene.readers.candidates import Capture, make_scene
 from blocknerf.scene.readers.colmap import finds_colmap, read_colmap
 from blocknerf.scene.readers.kitti import finds_kitti, read_kitti
@@ -45,6 +46,7 @@ READERS = (
     Reader("kitti", finds_kitti, read_kitti, "calib.txt beside image_0 to image_3 of KITTI odometry"),
     Reader("nuscenes", finds_nuscenes, read_nuscenes, "v1.0-*/sample_data.json of nuScenes"),
     Reader("llff", finds_llff, read_llff, "poses_bounds.npy of LLFF"),
+    Reader("bundler", finds_bundler, read_bundler, "bundle.out of Bundler"),
 )
 """In the order in which `auto` looks for them."""
 

@@ -6,7 +6,6 @@ y up, z backward); intrinsics stand in the file once or in each frame. Poses are
 """
 
 import math
-import posixpath
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from blocknerf.core.files import read_json
 from blocknerf.core.logging import log
 from blocknerf.core.ply import read_points
 from blocknerf.scene.readers.candidates import Candidate, Capture
+from blocknerf.scene.readers.found_files import name_in
 from blocknerf.scene.readers.poses import OPENCV_FROM_OPENGL
 from blocknerf.scene.scene import Camera
 
@@ -75,7 +75,7 @@ def _candidate(
     if not isinstance(frame.get("file_path"), str):
         raise UserError(f"{where}: 'file_path' must name an image, not {frame.get('file_path')!r}.")
     image_path = _find_file(data_root, frame["file_path"])
-    name = _name(data_root, image_path)
+    name = name_in(data_root, image_path)
     values = {key: _number({**tree, **frame}, key, where) for key in _NUMBERS}
     model = _model_name(tree, frame, values, where)
     signature = (model, *values.values())
@@ -99,12 +99,6 @@ def _find_file(data_root: Path, file_path: str) -> Path:
         if path.is_file():
             return path
     return data_root / stem
-
-
-def _name(data_root: Path, path: Path) -> str:
-    """The path relative to the image folder: `images/` in front is left away, as COLMAP's names do."""
-    relative = posixpath.relpath(path.as_posix(), data_root.as_posix())
-    return relative.removeprefix("images/")
 
 
 def _named_file(data_root: Path, frame: dict, key: str, where: str) -> Path | None:
@@ -204,7 +198,7 @@ def _split(tree: dict, key: str, path: Path) -> frozenset[str] | None:
         return None
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise UserError(f"{path}: {key!r} must be a list of file names.")
-    return frozenset(_name(path.parent, _find_file(path.parent, name)) for name in names)
+    return frozenset(name_in(path.parent, _find_file(path.parent, name)) for name in names)
 
 
 def _test_names(splits: dict[str, frozenset[str] | None], names: list[str]) -> frozenset[str] | None:

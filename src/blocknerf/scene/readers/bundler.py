@@ -1,0 +1,154 @@
+"""bundle.out of Bundler (Snavely et al. 2006), with list.txt, which names its photographs line by line.
+
+https://www.cs.cornell.edu/~snavely/bundler/bundler-v0.4-manual.html: P = R X + t, p = -P / P_z, and the pixel, counted
+from the middle of the photograph to the right and up, is f (1 + k1 |p|^2 + k2 |p|^4) p. So cameras look along -z with y
+up, and their lens is COLMAP's RADIAL. Positions keep the file's own unit.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+
+import numpy as np
+
+from blocknerf.core.errors import UserError
+from blocknerf.scene.readers.candidates import Candidate, Capture
+from blocknerf.scene.readers.found_files import name_in, named_photograph
+from blocknerf.scene.readers.poses import OPENCV_FROM_OPENGL
+from blocknerf.scene.scene import Camera
+
+BUNDLE, LIST = "bundle.out", "list.txt"
+_FIRST_LINE = "# Bundle file v0.3"
+_NUMBERS_OF_A_CAMERA = 15
+_FOCAL_OF_EXIF = re.compile(r"\s+0\s+[0-9.eE+-]+\s*$")
+
+
+def finds_bundler(data_root: Path) -> bool:
+    return _bundle_of(data_root).is_file()
+
+
+def read_bundler(data_root: Path) -> Capture:
+    """Raises UserError where list.txt is missing or has another length, or the line at which bundle.out is damaged."""
+    path = _bundle_of(data_root)
+    photographs = _photographs(data_root, path)
+    with path.open(encoding="utf-8", errors="replace") as lines:
+        if lines.readline().strip() != _FIRST_LINE:
+            raise UserError(f"{path} does not begin with {_FIRST_LINE!r}; no other version of Bundler's file is read.")
+        bundle = _read_bundle(_Numbers(path, lines))
+    if len(bundle.cameras) != len(photographs):
+        raise UserError(
+            f"{path} has {len(bundle.cameras)} cameras, but its {LIST} names {len(photographs)} photographs; the lines "
+            "belong to each other. Put the list beside it that it was made from."
+        )
+    seen = _seen(bundle)
+    candidates = [
+        _candidate(data_root, photograph, camera, rows)
+        for photograph, camera, rows in zip(photographs, bundle.cameras, seen, strict=True)
+    ]
+    return Capture(candidates, bundle.points_world, bundle.points_rgb)
+
+
+@dataclass(frozen=True, slots=True)
+class _Bundle:
+    cameras: np.ndarray  # [cameras, 15]: f k1 k2, R row by row, t
+    points_world: np.ndarray  # [P, 3]
+    points_rgb: np.ndarray  # [P, 3] uint8
+    sights: np.ndarray  # [n, 2] int64: a camera and the point that it sees
+
+
+class _Numbers:
+    """The numbers of a file one after the other, whatever stands on one line; it knows the line for its messages."""
+
+    def __init__(self, path: Path, lines: TextIO) -> None:
+        self._path, self._lines = path, enumerate(lines, 2)
+        self._words: Iterator[str] = iter(())
+        self._number = 1
+
+    def take(self, count: int, of_what: str) -> list[float]:
+        return [self._next(of_what) for _ in range(count)]
+
+    def counts(self, count: int, of_what: str) -> list[int]:
+        numbers = self.take(count, of_what)
+        if not all(number >= 0 and number.is_integer() for number in numbers):
+            raise UserError(f"{self._path}, line {self._number}: {of_what} must be whole numbers, not {numbers}.")
+        return [int(number) for number in numbers]
+
+    def _next(self, of_what: str) -> float:
+        while (word := next(self._words, None)) is None:
+            self._number, line = next(self._lines, (self._number, ""))
+            if not line:
+                raise UserError(f"{self._path} is truncated: it ends in {of_what}. Copy it again.")
+            self._words = iter(line.split())
+        try:
+            return float(word)
+        except ValueError as error:
+            raise UserError(f"{self._path}, line {self._number}: {word!r} is no number, in {of_what}.") from error
+
+
+def _read_bundle(numbers: _Numbers) -> _Bundle:
+    """Points at no finite place are left out."""
+    num_cameras, num_points = numbers.counts(2, "the numbers of cameras and points")
+    cameras = [numbers.take(_NUMBERS_OF_A_CAMERA, f"camera {number}") for number in range(num_cameras)]
+    places, colours, sights = [], [], []
+    for number in range(num_points):
+        place = numbers.take(3, f"point {number}")
+        colour = numbers.counts(3, f"the colour of point {number}")
+        (views,) = numbers.counts(1, f"the number of views of point {number}")
+        seen_by = [_view(numbers, f"the views of point {number}") for _ in range(views)]
+        if np.isfinite(place).all():
+            sights += [(camera, len(places)) for camera in seen_by]
+            places.append(place)
+            colours.append([min(value, 255) for value in colour])
+    return _Bundle(
+        np.array(cameras, np.float64).reshape(-1, _NUMBERS_OF_A_CAMERA),
+        np.array(places, np.float64).reshape(-1, 3),
+        np.array(colours, np.uint8).reshape(-1, 3),
+        np.array(sights, np.int64).reshape(-1, 2),
+    )
+
+
+def _view(numbers: _Numbers, of_what: str) -> int:
+    """The camera; which of its features it was and where is not needed."""
+    (camera,) = numbers.counts(1, of_what)
+    numbers.take(3, of_what)
+    return camera
+
+
+def _seen(bundle: _Bundle) -> list[np.ndarray]:
+    """Rows of the points that each camera sees, ascending; a camera that is not there sees nothing."""
+    pairs = np.unique(bundle.sights, axis=0)
+    begins = np.searchsorted(pairs[:, 0], np.arange(len(bundle.cameras) + 1))
+    return [pairs[first:end, 1] for first, end in zip(begins, begins[1:], strict=False)]
+
+
+def _candidate(data_root: Path, path: Path, numbers: np.ndarray, point_rows: np.ndarray) -> Candidate:
+    focal_px, k1, k2 = map(float, numbers[:3])
+    rotation, translation = numbers[3:12].reshape(3, 3), numbers[12:]
+
+    def camera(width: int, height: int) -> Camera:
+        return Camera("RADIAL", width, height, (focal_px, width / 2, height / 2, k1, k2))
+
+    with np.errstate(invalid="ignore", over="ignore"):
+        center = -rotation.T @ translation
+    pose = np.concatenate([rotation.T, center[:, None]], axis=1) * OPENCV_FROM_OPENGL
+    problem = "Bundler could not place it (its focal length is 0)" if focal_px == 0 else None
+    name = name_in(data_root, path)
+    return Candidate(name, path, camera, f"{focal_px!r} {k1!r} {k2!r}", pose, point_rows=point_rows, problem=problem)
+
+
+def _bundle_of(data_root: Path) -> Path:
+    """Bundler writes into a folder of its own, others lay the file beside the list."""
+    own = data_root / "bundle" / BUNDLE
+    return own if own.is_file() else data_root / BUNDLE
+
+
+def _photographs(data_root: Path, bundle: Path) -> list[Path]:
+    """Relative to the folder of the capture, or to `images` in it; a line may end in "0 FOCAL"."""
+    path = next((path for path in (data_root / LIST, bundle.parent / LIST) if path.is_file()), None)
+    if path is None:
+        raise UserError(f"There is no {data_root / LIST}, which says whose cameras {bundle} holds.")
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    names = [_FOCAL_OF_EXIF.sub("", line).strip() for line in lines if line.strip()]
+    return [named_photograph(data_root, name) for name in names]
