@@ -18,6 +18,7 @@ from blocknerf.export.orthophoto import (
     rays_from_above,
     write_orthophoto,
 )
+from blocknerf.scene.scene import GeoOrigin
 
 rasterio = pytest.importorskip("rasterio", reason="needs: pip install 'blocknerf[export]'")
 LEVEL = GroundFrame(np.zeros(3), np.eye(3), (1.0, 1.0))
@@ -69,6 +70,7 @@ def test_a_level_world_keeps_its_axes_and_another_takes_its_grounds():
     np.testing.assert_array_equal(map_frame(_layout(TURNED)).ground_from_world, np.eye(3))
     np.testing.assert_array_equal(map_frame(_layout(TURNED)).origin_world, np.zeros(3))
     np.testing.assert_array_equal(map_frame(_layout(LYING)).ground_from_world, np.array(LYING))
+    np.testing.assert_array_equal(map_frame(_layout(LYING), is_enu=True).ground_from_world, np.eye(3))
 
 
 def test_without_bounds_all_cells_are_shown():
@@ -93,7 +95,7 @@ def test_rasters_that_cannot_be(pixel_m, bounds_m, message):
 def test_an_origin_gives_places_on_earth():
     """A metre north and a metre east of the origin are that far away on the ellipsoid."""
     warp = pytest.importorskip("rasterio.warp")
-    crs = map_crs(Raster(LEVEL, 0.0, 0.0, 1.0, 1, 1), (48.2, 16.37))
+    crs = map_crs(Raster(LEVEL, 0.0, 0.0, 1.0, 1, 1), GeoOrigin(48.2, 16.37))
     longitude, latitude = warp.transform(crs, "EPSG:4326", [0.0, 1000.0, 0.0], [0.0, 0.0, 1000.0])
     assert (longitude[0], latitude[0]) == pytest.approx((16.37, 48.2))
     east_m = (
@@ -104,7 +106,9 @@ def test_an_origin_gives_places_on_earth():
 
 
 def test_origins_that_cannot_be():
-    with pytest.raises(UserError, match="is no place"):
-        map_crs(Raster(LEVEL, 0.0, 0.0, 1.0, 1, 1), (91.0, 0.0))
+    with pytest.raises(UserError, match="are no place"):
+        GeoOrigin(91.0, 0.0)
     with pytest.raises(UserError, match="needs a world whose z points up"):
-        map_crs(Raster(GroundFrame(np.zeros(3), np.array(LYING), (1.0, 1.0)), 0.0, 0.0, 1.0, 1, 1), (48.0, 16.0))
+        map_crs(
+            Raster(GroundFrame(np.zeros(3), np.array(LYING), (1.0, 1.0)), 0.0, 0.0, 1.0, 1, 1), GeoOrigin(48.0, 16.0)
+        )

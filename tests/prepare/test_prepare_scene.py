@@ -20,7 +20,7 @@ from blocknerf.prepare.prepare import Settings, prepare
 from blocknerf.prepare.quality import Found, left_out
 from blocknerf.prepare.shots import Shot
 from blocknerf.scene.readers.read import read_scene
-from blocknerf.scene.scene import poses_of
+from blocknerf.scene.scene import GeoOrigin, poses_of
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 from photo_walk import METRES_PER_DEGREE_EAST, METRES_PER_DEGREE_NORTH, Walk, photograph_walk, write_photographs
@@ -73,6 +73,7 @@ def test_cameras_stand_where_they_stood(prepared, walk):
     assert [image.name for image in prepared.scene.images] == [f"there/{name}" for name in walk.names]
     poses, true = poses_of(prepared.scene.images), walk.world_from_cam
     origin = prepared.figures["georeference"]["origin"]
+    assert prepared.scene.geo_origin == GeoOrigin(*origin.values())
     east = (origin["longitude_deg"] - 16.37) * METRES_PER_DEGREE_EAST
     north = (origin["latitude_deg"] - 48.2) * METRES_PER_DEGREE_NORTH
     expected = true[:, :, 3] - (east, north, 0)

@@ -5,6 +5,7 @@ OUT/plan.json     the plan             OUT/map.png      the plan as a picture
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -56,13 +57,12 @@ def plan_scene(config: Config, data_root: str | Path, output_dir: Path) -> tuple
     scene = _read(SharedFolder.at(data_root), config)
     hash_of_scene = scene_hash(scene)
     check_output(output_dir, hash_of_scene, config)
-    plan = _existing_plan(output_dir, hash_of_scene, config)
-    is_new = plan is None
-    plan = plan or make_plan(scene, config)
+    existing = _existing_plan(output_dir, hash_of_scene, config)
+    plan = make_plan(scene, config) if existing is None else replace(existing, geo_origin=scene.geo_origin)
     _write_origin(output_dir, hash_of_scene, config, data_root)
-    if is_new:
+    if plan != existing:
         write_plan(output_dir / "plan.json", plan)
-    if is_new or not (output_dir / "map.png").is_file():
+    if existing is None or not (output_dir / "map.png").is_file():
         _draw_map(output_dir / "map.png", plan, scene)
     for given_up, taker, images in plan.merged:
         count = "1 training image" if images == 1 else f"{images} training images"

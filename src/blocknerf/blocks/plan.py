@@ -1,6 +1,6 @@
 """The plan: which blocks there are, where they stand, which images each is given. One arrow that crosses machines."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,7 +10,7 @@ from blocknerf.blocks.ground import GroundFrame
 from blocknerf.blocks.placement import Cells
 from blocknerf.core.errors import UserError
 from blocknerf.core.files import read_json, write_json
-from blocknerf.scene.scene import ImageRecord, Scene
+from blocknerf.scene.scene import GeoOrigin, ImageRecord, Scene
 
 PLAN_VERSION = 1
 
@@ -73,6 +73,7 @@ class Plan:
     layout: Layout | None = None  # only pictures and blocks divided by surface need it, and updates
     earlier_scene_hashes: tuple[str, ...] = ()  # of the scene before images came to it; its blocks are still good
     later_images: tuple[str, ...] = ()  # ids of the images that came since the plan was made, given to a block or not
+    geo_origin: GeoOrigin | None = None  # of the scene
 
     def block(self, block_id: str) -> BlockSpec:
         for block in self.blocks:
@@ -122,7 +123,8 @@ def read_plan(path: Path) -> Plan:
         merged = tuple((str(a), str(b), int(n)) for a, b, n in tree["merged"])
         layout = tree["layout"] and Layout.from_json(tree["layout"])
         earlier, later = (tuple(map(str, tree.get(key, ()))) for key in ("earlier_scene_hashes", "later_images"))
-        plan = Plan(tree["scene_hash"], tree["config_hash"], blocks, merged, layout, earlier, later)
+        origin = tree.get("geo_origin") and GeoOrigin.from_json(tree["geo_origin"])
+        plan = Plan(tree["scene_hash"], tree["config_hash"], blocks, merged, layout, earlier, later, origin)
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(
             f"The plan {path} is damaged ({error!r}). Delete it and plan again: the same scene and configuration give "
@@ -142,6 +144,7 @@ def _to_json(plan: Plan) -> dict[str, Any]:
         "layout": plan.layout and {name: getattr(plan.layout, name) for name in Layout.__slots__},
         "earlier_scene_hashes": plan.earlier_scene_hashes,
         "later_images": plan.later_images,
+        "geo_origin": plan.geo_origin and asdict(plan.geo_origin),
     }
 
 

@@ -8,6 +8,7 @@ from blocknerf.blocks.plan import Layout, Plan
 from blocknerf.core.config import BlockManagerConfig, CityConfig
 from blocknerf.core.errors import UserError
 from blocknerf.core.files import read_json, write_json
+from blocknerf.scene.scene import GeoOrigin
 
 MANIFEST_VERSION = 3
 DEFAULT_CITY = CityConfig()
@@ -40,6 +41,7 @@ class Manifest:
     layout: Layout | None = None  # needed where pictures are blended by what they show
     earlier_scene_hashes: tuple[str, ...] = ()  # of scenes that this one has grown from; their blocks are good here
     memory_budget_gb: float = DEFAULT_CITY.memory_budget_gb  # of loaded blocks
+    geo_origin: GeoOrigin | None = None  # of the scene; none: nobody said where on Earth it lies
 
 
 def manifest_of(plan: Plan, config: BlockManagerConfig, city: CityConfig = DEFAULT_CITY) -> Manifest:
@@ -55,6 +57,7 @@ def manifest_of(plan: Plan, config: BlockManagerConfig, city: CityConfig = DEFAU
         layout=plan.layout,
         earlier_scene_hashes=plan.earlier_scene_hashes,
         memory_budget_gb=city.memory_budget_gb,
+        geo_origin=plan.geo_origin,
     )
 
 
@@ -90,6 +93,7 @@ def read_manifest(out: Path) -> Manifest:
             layout=tree["layout"] and Layout.from_json(tree["layout"]),
             earlier_scene_hashes=tuple(str(old) for old in tree.get("earlier_scene_hashes", ())),
             memory_budget_gb=float(tree.get("memory_budget_gb", DEFAULT_CITY.memory_budget_gb)),
+            geo_origin=tree.get("geo_origin") and GeoOrigin.from_json(tree["geo_origin"]),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(

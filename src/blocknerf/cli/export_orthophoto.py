@@ -21,8 +21,8 @@ def export_orthophoto(
     """Writes a georeferenced orthophoto (GeoTIFF): parallel rays from above, blended from all blocks near a pixel.
 
     x and y are the world's where its z points up, else those of the ground that blocks are laid out on; the file's
-    tags ORIGIN_WORLD and AXES_WORLD say where that lies in the world. The city knows no place on Earth: the file has a
-    local coordinate system in metres, unless --origin says where the world's origin lies.
+    tags ORIGIN_WORLD and AXES_WORLD say where that lies in the world. A scene of `blocknerf prepare` with GPS says
+    where on Earth that is, and so can --origin; the file of another has a local coordinate system in metres.
 
     Example: blocknerf export orthophoto out --to site.tif --pixel 0.05 --origin 48.2083 16.3731
 
@@ -33,7 +33,8 @@ def export_orthophoto(
         bounds: What it shows, in metres of its coordinate system; none: the cells of all blocks.
         top: Height at which rays begin, along up from the origin of the coordinate system; none: above what was
             captured, but below cameras that fly.
-        origin: Latitude and longitude of the world's origin in degrees (WGS 84), where x is east, y north and z up.
+        origin: Latitude and longitude of the world's origin in degrees (WGS 84), where x is east, y north and z up;
+            none: what the scene said when the city was trained.
         drive: Drive whose mean appearance the picture takes; none: the drive with most images.
         data_root: Where the scene lies now, if it has moved since training.
     """
@@ -42,6 +43,7 @@ def export_orthophoto(
     from blocknerf.export import orthophoto
     from blocknerf.export.extras import needed
     from blocknerf.runtime.threads import available_cores, use_threads
+    from blocknerf.scene.scene import GeoOrigin
 
     needed("rasterio", "An orthophoto")
     path = to or out / "orthophoto.tif"
@@ -50,9 +52,9 @@ def export_orthophoto(
     city, layout = City.open(out), plan.ground()
     if drive is not None:
         city.require_drive(drive)
-    frame = orthophoto.map_frame(layout)
+    frame = orthophoto.map_frame(layout, is_enu=city.manifest.geo_origin is not None)
     raster = orthophoto.raster_over(frame, layout, city_cells(plan, city), pixel, bounds)
-    crs = orthophoto.map_crs(raster, origin)
+    crs = orthophoto.map_crs(raster, city.manifest.geo_origin if origin is None else GeoOrigin(*origin))
     top_z_m = orthophoto.default_top_m(frame, open_scene(out, config, data_root)) if top is None else top
     use_threads(available_cores(), city.worker)
     orthophoto.write_orthophoto(path, raster, orthophoto.orthophoto_tiles(city, layout, raster, top_z_m, drive), crs)

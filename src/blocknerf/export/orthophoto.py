@@ -17,10 +17,10 @@ from blocknerf.city.city import City, composite
 from blocknerf.city.pictures import to_bytes
 from blocknerf.core.errors import UserError
 from blocknerf.core.files import write_atomically
-from blocknerf.core.logging import console
+from blocknerf.core.logging import console, log
 from blocknerf.core.types import RayBatch
 from blocknerf.export.extras import needed
-from blocknerf.scene.scene import Scene
+from blocknerf.scene.scene import GeoOrigin, Scene
 
 TILE_PX = 256
 LARGEST_SIDE_PX = 65536
@@ -65,10 +65,13 @@ def default_top_m(frame: GroundFrame, scene: Scene) -> float:
     return max(points_m, (points_m + cameras_m) / 2)
 
 
-def map_frame(layout: Layout) -> GroundFrame:
-    """The world's own x and y where its z points up; else those of the ground that blocks are laid out on."""
+def map_frame(layout: Layout, is_enu: bool = False) -> GroundFrame:
+    """The world's own x and y where its z points up, as by definition in a world that `is_enu` (has a GeoOrigin).
+
+    Else those of the ground that blocks are laid out on.
+    """
     frame = layout.frame()
-    if frame.ground_from_world[2, 2] >= LEVEL:
+    if is_enu or frame.ground_from_world[2, 2] >= LEVEL:
         return GroundFrame(np.zeros(3), np.eye(3), frame.extent_m)
     return frame
 
@@ -148,20 +151,22 @@ def _near(city: City, layout: Layout, rays: RayBatch) -> list[str]:
     return [block.id for block, share in zip(city.blocks, shares.max(axis=1), strict=True) if share >= LEAST_SHARE]
 
 
-def map_crs(raster: Raster, origin_deg: tuple[float, float] | None) -> str:
-    """Of the picture: metres around `origin_deg` (latitude, longitude; WGS 84) where it is given, else a local one.
+def map_crs(raster: Raster, origin: GeoOrigin | None) -> str:
+    """Of the picture: metres around `origin` where it is given, else a local one.
 
     A transverse Mercator projection around the origin is its plane of east and north, to a centimetre within ten
     kilometres. Raises UserError for an origin of a world whose x, y and z are not east, north and up.
     """
-    if origin_deg is None:
+    if origin is None:
+        log.info(
+            "Nobody said where on Earth this city lies: the map has a local coordinate system in metres. With --origin "
+            "LATITUDE LONGITUDE of the world's origin it lies there."
+        )
         return LOCAL_CRS
-    latitude, longitude = origin_deg
-    if not (-90 <= latitude <= 90 and -180 <= longitude <= 180):
-        raise UserError(f"--origin {latitude:g} {longitude:g} is no place; give LATITUDE LONGITUDE in degrees.")
     if not np.array_equal(raster.frame.ground_from_world, np.eye(3)):
         raise UserError("--origin needs a world whose z points up, and that of this one does not.")
-    return f"+proj=tmerc +lat_0={latitude!r} +lon_0={longitude!r} +k=1 +x_0=0 +y_0=0 +datum=WGS84 +units=m +no_defs"
+    place = f"+lat_0={origin.latitude_deg!r} +lon_0={origin.longitude_deg!r}"
+    return f"+proj=tmerc {place} +k=1 +x_0=0 +y_0=0 +datum=WGS84 +units=m +no_defs"
 
 
 def write_orthophoto(

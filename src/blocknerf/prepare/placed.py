@@ -60,7 +60,8 @@ def write_scene(out: Path, model_folder: Path, shots: Sequence[Shot], use_gps: b
     _write_model(out / MODEL, model)
     drives = dict(zip((shot.name for shot in shots), drives_of(shots, pause_s), strict=True))
     images = {name: {"drive": drives[name]} for name in cameras.names}
-    write_json(out / SIDECAR_NAME, {"version": SIDECAR_VERSION, "images": images})
+    origin = {"geo_origin": georeference["origin"]} if georeference["is_metric"] else {}
+    write_json(out / SIDECAR_NAME, {"version": SIDECAR_VERSION, **origin, "images": images})
     return georeference
 
 

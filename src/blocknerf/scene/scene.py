@@ -5,8 +5,11 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+
+from blocknerf.core.errors import UserError
 
 _POSE_DIGITS = 7
 """As many as float32, in which rays are cast, can tell apart."""
@@ -48,6 +51,32 @@ class ImageRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class GeoOrigin:
+    """Where on Earth (WGS 84) the world's origin lies; x is east, y north and z up in metres.
+
+    Raises UserError for what is no place.
+    """
+
+    latitude_deg: float
+    longitude_deg: float
+    altitude_m: float | None = None
+
+    def __post_init__(self) -> None:
+        if not (-90 <= self.latitude_deg <= 90 and -180 <= self.longitude_deg <= 180):
+            raise UserError(
+                f"Latitude {self.latitude_deg:g} and longitude {self.longitude_deg:g} are no place: latitudes go from "
+                "-90 to 90 degrees, longitudes from -180 to 180."
+            )
+
+    @staticmethod
+    def from_json(tree: dict[str, Any]) -> "GeoOrigin":
+        """Raises KeyError, TypeError or ValueError for another kind of tree."""
+        altitude_m = tree.get("altitude_m")
+        latitude_deg, longitude_deg = float(tree["latitude_deg"]), float(tree["longitude_deg"])
+        return GeoOrigin(latitude_deg, longitude_deg, None if altitude_m is None else float(altitude_m))
+
+
+@dataclass(frozen=True, slots=True)
 class Scene:
     """A capture. `images` are sorted by name; `skipped` lists what could not be used as (name, reason)."""
 
@@ -58,6 +87,7 @@ class Scene:
     points_rgb: np.ndarray  # [P, 3] uint8
     test_names: frozenset[str] | None = None  # the scene's own split, where it has one
     skipped: tuple[tuple[str, str], ...] = ()
+    geo_origin: GeoOrigin | None = None  # none: axes and place of the world are not known
 
     @property
     def centers_world(self) -> np.ndarray:

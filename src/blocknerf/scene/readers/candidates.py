@@ -83,6 +83,7 @@ def make_scene(root: Path, capture: Capture, sidecar: Sidecar, use_masks: bool, 
         points_rgb=capture.points_rgb,
         test_names=test_names,
         skipped=skipped,
+        geo_origin=sidecar.geo_origin,
     )
     _check_positions(scene)
     return scene

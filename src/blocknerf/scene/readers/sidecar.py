@@ -1,7 +1,8 @@
 """`blocknerf_scene.json` beside a capture: what neither COLMAP nor transforms.json can say of an image.
 
-{"version": 1, "images": {NAME: {"drive", "exposure", "mask", "depth", "hour"}}, "test_names": [...]}, all optional but
-the version; paths are relative to the capture's folder.
+{"version": 1, "images": {NAME: {"drive", "exposure", "mask", "depth", "hour"}}, "test_names": [...],
+"geo_origin": {"latitude_deg", "longitude_deg", "altitude_m"}}, all optional but the version; paths are relative to the
+capture's folder.
 """
 
 import math
@@ -11,6 +12,7 @@ from typing import Any
 
 from blocknerf.core.errors import UserError
 from blocknerf.core.files import read_json
+from blocknerf.scene.scene import GeoOrigin
 
 SIDECAR_NAME = "blocknerf_scene.json"
 SIDECAR_VERSION = 1
@@ -21,6 +23,7 @@ _KINDS = {"drive": str, "exposure": (int, float), "mask": str, "depth": str, "ho
 class Sidecar:
     images: dict[str, dict[str, Any]] = field(default_factory=dict)
     test_names: frozenset[str] | None = None
+    geo_origin: GeoOrigin | None = None
 
 
 def read_sidecar(data_root: Path) -> Sidecar:
@@ -42,7 +45,19 @@ def read_sidecar(data_root: Path) -> Sidecar:
         _check(path, name, properties)
     if test_names is not None and not (isinstance(test_names, list) and all(isinstance(n, str) for n in test_names)):
         raise UserError(f"{path}: 'test_names' must be a list of image names.")
-    return Sidecar(images, None if test_names is None else frozenset(test_names))
+    return Sidecar(images, None if test_names is None else frozenset(test_names), _geo_origin(path, tree))
+
+
+def _geo_origin(path: Path, tree: dict[str, Any]) -> GeoOrigin | None:
+    try:
+        return None if tree.get("geo_origin") is None else GeoOrigin.from_json(tree["geo_origin"])
+    except UserError as error:
+        raise UserError(f"{path}, 'geo_origin': {error}") from error
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(
+            f"{path}: 'geo_origin' must have latitude_deg and longitude_deg and may have altitude_m, all "
+            f"of them numbers; it is {tree['geo_origin']!r}."
+        ) from error
 
 
 def _check(path: Path, name: str, properties: Any) -> None:
