@@ -5,6 +5,7 @@ From the demo's city, and the captures in the folder that BLOCKNERF_DATA names.
 python -m benchmarks.all [OUT]
 """
 
+import importlib.util
 import os
 import sys
 import tempfile
@@ -40,6 +41,8 @@ def main() -> None:
     run([sys.executable, "-m", "benchmarks.seams", str(out / "seams")])
     run([sys.executable, "-m", "benchmarks.distributed", str(street), str(out / "distributed")])
     run([sys.executable, "-m", "benchmarks.formats", str(out / "formats")])
+    if importlib.util.find_spec("nerfbaselines") is not None:
+        run([sys.executable, "-m", "benchmarks.nerfbaselines", str(out / "nerfbaselines"), "--repeats", "3"])
     run(blocknerf("synth", out / "tiny", "--preset", "tiny"))
     run([sys.executable, "-m", "benchmarks.kills", str(out / "tiny"), str(out / "kills")])
     run([sys.executable, "-m", "benchmarks.ray_nodes", str(out / "tiny"), str(out / "ray_nodes")])

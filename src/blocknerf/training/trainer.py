@@ -176,8 +176,11 @@ class BlockNeRFTrainer:
         finally:
             self.metrics.close()
 
-    def go_on(self) -> None:
-        """One step, and what is due after it: figures, validation, pictures, a state that is kept."""
+    def go_on(self) -> dict[str, Tensor]:
+        """One step, and what is due after it: figures, validation, pictures, a state that is kept.
+
+        Returns the terms of its loss by name, unweighted.
+        """
         begin = time.perf_counter()
         terms, norm = self._train_step()
         (self.spent_s,) = self.group.of_first(self.spent_s + time.perf_counter() - begin)
@@ -194,6 +197,7 @@ class BlockNeRFTrainer:
             self._gather()
             if self.group.is_first:
                 self._or_warn(lambda: self.checkpoint.keep(self.step))
+        return terms
 
     def save(self) -> None:
         """Writes what training goes on from and what renders."""
