@@ -112,7 +112,7 @@ def test_going_on_from_a_checkpoint_ends_in_the_same_weights(dataset, checkpoint
 
 
 def test_embeddings_change_the_look_and_can_be_fitted(dataset):
-    method = trained(made(dataset, **{"training.max_steps": 300, "training.appearance_lr": 0.02}))
+    method = trained(made(dataset, **{"training.max_steps": 150, "training.appearance_lr": 0.02}))
     darker = one_of(dataset, 0)
     darker["images"] = [(0.6 * darker["images"][0]).astype(np.uint8)]
     camera, truth = darker["cameras"].item(), darker["images"][0]
