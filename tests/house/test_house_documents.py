@@ -4,11 +4,13 @@ import functools
 import importlib
 import re
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import tyro
 
+from blocknerf.cli.main import ABOUT, commands, main
 from blocknerf.core.config import load_config
 
 ROOT = Path(__file__).parents[2]
@@ -51,36 +53,65 @@ def test_the_readme_shows_the_commands_of_the_makefile():
 
 
 def commands_of(document: Path) -> list[str]:
-    """Lines of code blocks that begin with `blocknerf`, joined where they are continued, without what a shell takes."""
+    """Lines of code blocks that begin with `blocknerf`, joined where they are continued."""
     code = "\n".join(re.findall(r"^```\w*\n(.*?)^```", document.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL))
-    found = re.findall(r"^ *(?:exec )?(blocknerf .*)$", code.replace("\\\n", " "), re.MULTILINE)
-    return [re.sub(r"\s+(&|#.*|> .*)$", "", command) for command in found]
+    return re.findall(r"^ *(?:exec )?(blocknerf .*)$", code.replace("\\\n", " "), re.MULTILINE)
 
 
-COMMANDS = sorted({command for document in DOCUMENTS for command in commands_of(document)})
+def commands_in_help(text: str | None) -> list[str]:
+    """What stands behind `$` and `Example:`."""
+    return re.findall(r"^ *(?:\$|Example:) (blocknerf .*?) *$", text or "", re.MULTILINE)
+
+
+def function_of(words: str) -> Callable[..., None]:
+    """The command that is called by words, as in "export mesh"."""
+    module = words.replace(" ", "_")
+    return getattr(importlib.import_module(f"blocknerf.cli.{module}"), module)
+
+
+MODULES = {path.stem: path.read_text(encoding="utf-8") for path in sorted((ROOT / "src/blocknerf/cli").glob("*.py"))}
+NAMES = [name for name, text in MODULES.items() if f"\ndef {name}(" in text and name != "main"]
+CALLED_BY = [name.replace("export_", "export ") for name in NAMES]
+SHOWN = [command for document in DOCUMENTS for command in commands_of(document)]
+SHOWN += [command for text in (ABOUT, *(function_of(words).__doc__ for words in CALLED_BY))
+          for command in commands_in_help(text)]  # fmt: skip
+COMMANDS = sorted({re.sub(r"\s+(&|#.*|> .*)$", "", command) for command in SHOWN})  # without what a shell takes
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_that_is_shown_can_be_given(command):
     """Parsed as the program does, its configuration checked; nothing is done."""
     _, *words = shlex.split(command)
-    module = words.pop(0)
-    if module == "export":
-        module = f"export_{words.pop(0)}"
-    takes = getattr(importlib.import_module(f"blocknerf.cli.{module}"), module)
+    takes = function_of(" ".join(words[:2] if words[0] == "export" else words[:1]))
     told = {}
 
     @functools.wraps(takes)
     def only_parsed(*_, **named):
         told.update(named)
 
-    tyro.cli(only_parsed, args=words)
+    tyro.cli(only_parsed, args=words[2 if words[0] == "export" else 1 :])
     load_config(told.get("config") and ROOT / told["config"], told.get("overrides", ()))
 
 
 def test_a_command_that_the_program_does_not_take_is_found():
     with pytest.raises(SystemExit):
         test_a_command_that_is_shown_can_be_given("blocknerf render out --paht test")
+
+
+@pytest.mark.parametrize("words", CALLED_BY)
+def test_help_teaches_by_example(capsys, monkeypatch, words):
+    monkeypatch.setenv("COLUMNS", "200")
+    with pytest.raises(SystemExit) as exit:
+        main([*words.split(), "--help"])
+    assert exit.value.code == 0
+    examples = commands_in_help(function_of(words).__doc__)
+    assert any(command.startswith(f"blocknerf {words} ") for command in examples)
+    assert set(examples) <= set(commands_in_help(capsys.readouterr().out))
+
+
+def test_the_commands_are_those_of_the_program():
+    assert {words for words in CALLED_BY if not words.startswith("export ")} == set(commands())
+    assert len(CALLED_BY) > len(commands()) + 5
 
 
 def test_commands_are_found_on_every_page_for_beginners():

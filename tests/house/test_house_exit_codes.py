@@ -68,14 +68,6 @@ def test_a_defect_keeps_its_traceback():
         run(raising(ZeroDivisionError()))
 
 
-@pytest.mark.parametrize("command", ["synth", "masks", "plan", "train", "render", "evaluate", "export", "config"])
-def test_every_command_has_help_with_an_example(capsys, command):
-    with pytest.raises(SystemExit) as exit:
-        main([command, "--help"])
-    assert exit.value.code == 0
-    assert f"blocknerf {command}" in capsys.readouterr().out
-
-
 def test_underscores_and_hyphens_are_the_same_and_a_missing_scene_is_named(capsys, tmp_path):
     for flag in ("--data-root", "--data_root"):
         with pytest.raises(SystemExit) as exit:

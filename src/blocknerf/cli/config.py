@@ -8,6 +8,7 @@ from typing import Literal
 import tyro
 import yaml
 
+from blocknerf.cli.overrides import Overrides
 from blocknerf.core.config import Config, config_to_json, load_config
 from blocknerf.core.errors import UserError
 from blocknerf.core.logging import console, log
@@ -15,13 +16,19 @@ from blocknerf.core.logging import console, log
 
 def config(
     action: tyro.conf.Positional[Literal["show", "check", "schema"]],
-    overrides: tyro.conf.Positional[tuple[str, ...]] = (),
+    overrides: Overrides = (),
     config: Path | None = None,
     plot: Path | None = None,
 ) -> None:
     """Shows the configuration that a run would have, checks a file, or prints the JSON schema of such files.
 
-    Example: blocknerf config show --config configs/street.yaml training.max_minutes=5 --plot rates.png
+    For example:
+      # What a run would be told, and a drawing of its learning rates
+      $ blocknerf config show --config configs/street.yaml training.max_minutes=5 --plot rates.png
+      # Whether a file is right
+      $ blocknerf config check --config configs/street.yaml
+      # What an editor needs to help with such files
+      $ blocknerf config schema > blocknerf.schema.json
 
     Args:
         action: `show` prints every key as YAML, `check` says what is wrong, `schema` prints JSON for editors.

@@ -18,7 +18,11 @@ def evaluate(out: tyro.conf.Positional[Place], data_root: Place | None = None, p
     the mean appearance of its drive; none of its pixels is looked at before it is measured. Figures under other
     protocols stand beside them, each with what it looks at.
 
-    Example: blocknerf evaluate out --protocols plain,half_image
+    For example:
+      # Every protocol that says something here
+      $ blocknerf evaluate out
+      # Two of them
+      $ blocknerf evaluate out --protocols plain,half_image
 
     Args:
         out: Output folder of `blocknerf train`; a city on a URL is copied to this machine, and gets the report.

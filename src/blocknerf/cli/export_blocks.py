@@ -19,7 +19,7 @@ def export_blocks(
 
     In FOLDER/BLOCK lie images, masks, sparse/0 (cameras, poses, the points that the block sees or that lie in its
     territory, with their tracks) and block.json with its bounds, borders and overlap. Nothing needs to be trained: a
-    plan is enough. Train each block, lay the splats into its folder, and join them: blocknerf merge FOLDER.
+    plan is enough. Train each block, lay the splats into its folder, and join them: `blocknerf merge FOLDER`.
 
     Example: blocknerf export blocks out my_blocks
 

@@ -2,16 +2,40 @@
 
 import signal
 import sys
+from collections.abc import Callable
 
 import tyro
 from rich.markup import escape
 
+from blocknerf.cli.help import flowing, in_short
 from blocknerf.core.errors import UserError
 from blocknerf.core.logging import console, start_logging
 
+ABOUT = """Radiance fields for scenes larger than one model: photographs in, a city out.
+
+For example:
+  $ blocknerf prepare photographs my_street
+  $ blocknerf train --data-root my_street --output-dir out --config configs/street.yaml
+  $ blocknerf view out
+
+`blocknerf COMMAND --help` tells of each command, with examples."""
+
 
 def main(arguments: list[str] | None = None) -> None:
+    run(lambda: parse(sys.argv[1:] if arguments is None else arguments))
+
+
+def parse(arguments: list[str]) -> None:
+    """Does what is asked for. Help on the whole program has a line for each command, a command's own help has all."""
+    told = in_short if arguments[:1] in (["-h"], ["--help"]) else flowing
+    named = {name: told(command) for name, command in commands().items()}
+    tyro.extras.subcommand_cli_from_dict(named, prog="blocknerf", args=arguments, description=ABOUT)
+
+
+def commands() -> dict[str, Callable[..., None]]:
+    """Every command by its name, in the order of help."""
     from blocknerf.cli.align import align
+    from blocknerf.cli.completion import completion
     from blocknerf.cli.config import config
     from blocknerf.cli.evaluate import evaluate
     from blocknerf.cli.export import export
@@ -25,19 +49,11 @@ def main(arguments: list[str] | None = None) -> None:
     from blocknerf.cli.train import train
     from blocknerf.cli.view import view
 
-    commands = {
+    return {
         "synth": synth, "prepare": prepare, "masks": masks, "plan": plan, "train": train, "align": align,
         "render": render, "view": view, "evaluate": evaluate, "inspect": inspect, "export": export, "merge": merge,
-        "config": config,
+        "config": config, "completion": completion,
     }  # fmt: skip
-    run(
-        lambda: tyro.extras.subcommand_cli_from_dict(
-            commands,
-            prog="blocknerf",
-            args=arguments,
-            description="Radiance fields for scenes larger than one model: photographs with poses in, a city out.",
-        )
-    )
 
 
 def run(command) -> None:

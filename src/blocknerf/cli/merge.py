@@ -21,7 +21,11 @@ def merge(
     no place is shown twice. A dataparser_transforms.json of nerfstudio beside a file is undone. Beside the result stand
     a report on what was dropped and on density and colour at every seam, as NAME.seams.json and NAME.seams.html.
 
-    Example: blocknerf merge my_blocks --out city.ply
+    For example:
+      # A folder of blocks, each with the splats that a trainer made of it
+      $ blocknerf merge my_blocks --out city.ply
+      # Splats from elsewhere, and which block they are of
+      $ blocknerf merge 000=left.ply 001=right.ply --plan out --out city.spz
 
     Args:
         sources: The folder of `blocknerf export blocks` with a splat file (.ply, .spz) in each block's folder or beside

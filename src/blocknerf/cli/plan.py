@@ -4,11 +4,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import tyro
 from rich import box
 from rich.table import Table
 
 from blocknerf.blocks.plan import Plan
+from blocknerf.cli.overrides import Overrides
 from blocknerf.cli.place import Place
 from blocknerf.core.config import Config, load_config
 from blocknerf.core.logging import console, log
@@ -26,14 +26,18 @@ def plan(
     data_root: Place,
     output_dir: Place = "outputs",
     config: Path | None = None,
-    overrides: tyro.conf.Positional[tuple[str, ...]] = (),
+    overrides: Overrides = (),
 ) -> None:
     """Cuts a scene into blocks and says what each will take, before anything is trained.
 
     Writes plan.json, map.png and config.json into the output folder, where `blocknerf train` goes on from them. As
     long as nothing has been trained there, planning again with other values replaces the plan.
 
-    Example: blocknerf plan --data-root my_street --output-dir out block_manager.block_size=25
+    For example:
+      # A street in smaller blocks
+      $ blocknerf plan --data-root my_street --output-dir out --config configs/street.yaml block_manager.block_size=25
+      # Photographs at half their size
+      $ blocknerf plan --data-root my_street --output-dir out dataset.image_downsample=2
 
     Args:
         data_root: Folder or URL of the scene: a COLMAP model or transforms.json with its images.

@@ -29,15 +29,18 @@ def prepare(
     Features, matches and poses are COLMAP's (pycolmap); no GPU is needed. Stop it and run the same command again: it
     goes on. Other options do again only what depends on them. Then look at OUT/quality/index.html.
 
-    Photographs of a walk or a flight:      blocknerf prepare photographs scene
-
-    A folder for each drive or camera:      blocknerf prepare captures scene
-
-    A video, a frame a second:              blocknerf prepare drive.mp4 scene --interval-s 1
-
-    Photographs of many people's cameras:   blocknerf prepare collected scene --intrinsics each
-
-    Poses without what moves:               blocknerf masks scene; blocknerf prepare photographs scene
+    For example:
+      # Photographs of a walk or a flight
+      $ blocknerf prepare photographs scene
+      # A folder for each drive or camera
+      $ blocknerf prepare captures scene
+      # A video, a frame a second
+      $ blocknerf prepare drive.mp4 scene --interval-s 1
+      # Photographs of many people's cameras
+      $ blocknerf prepare collected scene --intrinsics each
+      # Poses without what moves: masks first, then again
+      $ blocknerf masks scene
+      $ blocknerf prepare photographs scene
 
     Args:
         source: Folder of photographs, of videos, or of folders of them; or one video. It is only read.

@@ -34,7 +34,15 @@ def render(
     Up to three blocks make each frame, and none pops in or out. The frames lie in a folder beside the video that has
     its name without the ending.
 
-    Example: blocknerf render out --path interpolate --out flight.mp4 --frames 240
+    For example:
+      # A flight of ten seconds along a drive
+      $ blocknerf render out --path interpolate --out flight.mp4 --frames 240
+      # The same at the light of one photograph
+      $ blocknerf render out --image noon/0042.png --out noon.mp4
+      # From one light to another
+      $ blocknerf render out --appearance noon/0042.png:dusk/0007.png --out day.mp4
+      # A path recorded in `blocknerf view`, larger
+      $ blocknerf render out --path my_path.json --size 1920x1080 --out walk.mp4
 
     Args:
         out: Output folder of `blocknerf train`; a city on a URL is copied to this machine.

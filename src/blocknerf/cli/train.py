@@ -10,6 +10,7 @@ import tyro
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
+from blocknerf.cli.overrides import Overrides
 from blocknerf.cli.place import Place
 from blocknerf.core.config import Config, load_config
 from blocknerf.core.errors import UserError
@@ -21,7 +22,7 @@ def train(
     data_root: Place,
     output_dir: Place = "outputs",
     config: Path | None = None,
-    overrides: tyro.conf.Positional[tuple[str, ...]] = (),
+    overrides: Overrides = (),
     blocks: str | None = None,
     jobs: Annotated[int, tyro.conf.arg(metavar="N")] = 1,
     resume: bool = False,
@@ -39,7 +40,17 @@ def train(
 
     Plans first when the output folder has no plan yet. Ctrl-C saves; the same command with --resume goes on.
 
-    Example: blocknerf train --data-root my_street --output-dir out --config configs/street.yaml training.max_minutes=5
+    For example:
+      # A street, five minutes a block
+      $ blocknerf train --data-root my_street --output-dir out --config configs/street.yaml training.max_minutes=5
+      # Go on after Ctrl-C
+      $ blocknerf train --data-root my_street --output-dir out --resume
+      # Two blocks of the plan, both at once
+      $ blocknerf train --data-root my_street --output-dir out --blocks 000,003 --jobs 2
+      # Photographs were added near block 003
+      $ blocknerf train --data-root my_street --output-dir out --blocks 003 --update
+      # Something is wrong: look for it
+      $ blocknerf train --data-root my_street --output-dir tried --debug
 
     Args:
         data_root: Folder of the scene: a COLMAP model or transforms.json with its images. What lies on a URL, as

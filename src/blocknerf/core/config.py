@@ -680,7 +680,7 @@ def _explain(error: ValidationError, origin: str) -> str:
 
 
 def _nearest(location: tuple[int | str, ...]) -> str:
-    known = _known_keys(Config)
+    known = known_keys(Config)
     section, name = ".".join(str(part) for part in location[:-1]), str(location[-1])
     in_section = [key for key in known if key.rpartition(".")[0] == section]
     elsewhere = {key.rpartition(".")[2]: key for key in known}
@@ -692,11 +692,12 @@ def _nearest(location: tuple[int | str, ...]) -> str:
     return f" (allowed there: {', '.join(sorted(key.rpartition('.')[2] for key in in_section))})"
 
 
-def _known_keys(section: type[BaseModel], prefix: str = "") -> list[str]:
+def known_keys(section: type[BaseModel], prefix: str = "") -> list[str]:
+    """Every key of a section and of those within it, as section.key; the sections themselves are among them."""
     keys = []
     for name, field in section.model_fields.items():
         keys.append(prefix + name)
         inner = field.annotation
         if isinstance(inner, type) and issubclass(inner, BaseModel):
-            keys += _known_keys(inner, f"{prefix}{name}.")
+            keys += known_keys(inner, f"{prefix}{name}.")
     return keys
