@@ -7,7 +7,7 @@ import pytest
 from jaxtyping import install_import_hook
 
 SOURCES = Path(__file__).parents[1] / "src"
-COMPILED = ("njit", "triton.jit")
+COMPILED = ("njit", "threads_numba", "triton.jit")
 os.environ.setdefault(
     "TRITON_INTERPRET", "1"
 )  # read where a kernel is decorated: they run on a processor, step by step

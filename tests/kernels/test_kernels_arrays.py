@@ -1,6 +1,8 @@
 """Kernels give the same bytes in every process: one kind of array whatever a tensor's strides, one code for all."""
 
+import inspect
 import os
+import re
 import subprocess
 import sys
 
@@ -16,6 +18,7 @@ from blocknerf.kernels import (
     mlp_numba,
     proposal_numba,
     sparse_adam_numba,
+    splats_numba,
 )
 from blocknerf.kernels.arrays import array_of
 from blocknerf.kernels.compositing import accumulate, render_weights
@@ -27,7 +30,7 @@ from blocknerf.kernels.mlp import two_layers
 RAYS, SAMPLES = 6, 5
 MODULES = (
     *(compositing_numba, hash_grid_numba, intervals_numba, marching_numba),
-    *(mlp_numba, proposal_numba, sparse_adam_numba),
+    *(mlp_numba, proposal_numba, sparse_adam_numba, splats_numba),
 )
 BYTES_OF_A_GRADIENT = """
 import hashlib, torch
@@ -70,16 +73,26 @@ def test_kernels_are_compiled_for_one_order_of_memory():
     assert layouts == {"C"}
 
 
+def test_kernels_are_called_with_the_types_that_are_compiled_beforehand():
+    _call_everything()
+    kernels = [kernel for module in MODULES for kernel in vars(module).values() if hasattr(kernel, "called_with")]
+    called = [kernel for kernel in kernels if kernel.signatures]
+    assert len(called) > 10
+    for kernel in called:
+        assert kernel.signatures == [kernel.called_with], kernel
+
+
 def test_no_helper_is_a_symbol_that_kernels_share():
     helpers = {
-        name: kernel.targetoptions
+        (module, name): kernel.targetoptions
         for module in MODULES
         for name, kernel in vars(module).items()
         if hasattr(kernel, "targetoptions") and kernel.stats.cache_path is None
     }
     assert helpers
-    for name, options in helpers.items():
-        assert options.get("inline") == "always" or options.get("forceinline"), name
+    for (module, name), options in helpers.items():
+        is_part_of_one = re.findall(rf"\b{name}\b", inspect.getsource(module)) == [name, name]  # there, and shared out
+        assert is_part_of_one or options.get("inline") == "always" or options.get("forceinline"), name
 
 
 def test_a_process_that_compiles_computes_what_one_does_that_finds_kernels_compiled(tmp_path):

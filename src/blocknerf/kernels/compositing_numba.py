@@ -1,16 +1,15 @@
 """numba kernels of compositing, one ray at a time."""
 
 import numpy as np
-from numba import njit, prange
 
 from blocknerf.kernels.exp_numba import exp
+from blocknerf.kernels.threads_numba import F2, F3, kernel, part, share_out
 
 
-@njit(parallel=True, fastmath=True, cache=True, nogil=True)
-def weights(density, edges, out):
-    """Each is what is left of the transmittance before its interval, less what is left behind it."""
+@part
+def _weights(start, stop, density, edges, out):
     rays, samples = density.shape
-    for r in prange(rays):
+    for r in range(start, stop):
         depth = np.float32(0)
         for s in range(samples):
             depth += density[r, s] * (edges[r, s + 1] - edges[r, s])
@@ -24,11 +23,16 @@ def weights(density, edges, out):
             before = behind
 
 
-@njit(parallel=True, fastmath=True, cache=True, nogil=True)
-def weights_backward(density, edges, out, grad_out, grad_density):
-    """d weight_i / d depth_i = T_i exp(-depth_i); d weight_j / d depth_i = -weight_j for j > i."""
+@kernel(F2, F2, F2)
+def weights(density, edges, out):
+    """Each is what is left of the transmittance before its interval, less what is left behind it."""
+    share_out(_weights, len(density), (density, edges, out))
+
+
+@part
+def _weights_backward(start, stop, density, edges, out, grad_out, grad_density):
     rays, samples = density.shape
-    for r in prange(rays):
+    for r in range(start, stop):
         before = np.float32(0)
         for s in range(samples):  # forwards, so that a dense sample far away cannot blur the sums before it
             before += density[r, s] * (edges[r, s + 1] - edges[r, s])
@@ -42,11 +46,16 @@ def weights_backward(density, edges, out, grad_out, grad_density):
             behind += grad_out[r, s] * out[r, s]
 
 
-@njit(parallel=True, fastmath=True, cache=True, nogil=True)
-def accumulate(weight, values, out):
-    """values: [channels, rays, samples]."""
+@kernel(F2, F2, F2, F2, F2)
+def weights_backward(density, edges, out, grad_out, grad_density):
+    """d weight_i / d depth_i = T_i exp(-depth_i); d weight_j / d depth_i = -weight_j for j > i."""
+    share_out(_weights_backward, len(density), (density, edges, out, grad_out, grad_density))
+
+
+@part
+def _accumulate(start, stop, weight, values, out):
     channels, rays, samples = values.shape
-    for r in prange(rays):
+    for r in range(start, stop):
         for c in range(channels):
             total = np.float32(0)
             for s in range(samples):
@@ -54,10 +63,16 @@ def accumulate(weight, values, out):
             out[r, c] = total
 
 
-@njit(parallel=True, fastmath=True, cache=True, nogil=True)
-def accumulate_backward(weight, values, grad_out, grad_weight, grad_values):
+@kernel(F2, F3, F2)
+def accumulate(weight, values, out):
+    """values: [channels, rays, samples]."""
+    share_out(_accumulate, len(weight), (weight, values, out))
+
+
+@part
+def _accumulate_backward(start, stop, weight, values, grad_out, grad_weight, grad_values):
     channels, rays, samples = values.shape
-    for r in prange(rays):
+    for r in range(start, stop):
         for s in range(samples):
             grad_weight[r, s] = 0
         for c in range(channels):
@@ -65,3 +80,8 @@ def accumulate_backward(weight, values, grad_out, grad_weight, grad_values):
             for s in range(samples):
                 grad_weight[r, s] += g * values[c, r, s]
                 grad_values[c, r, s] = g * weight[r, s]
+
+
+@kernel(F2, F3, F2, F2, F3)
+def accumulate_backward(weight, values, grad_out, grad_weight, grad_values):
+    share_out(_accumulate_backward, len(weight), (weight, values, grad_out, grad_weight, grad_values))

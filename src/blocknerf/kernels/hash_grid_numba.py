@@ -5,8 +5,9 @@ it reads its lanes, which are points, side by side.
 """
 
 import numpy as np
-from numba import get_num_threads, njit, prange
+from numba import njit
 
+from blocknerf.kernels.threads_numba import F2, F3, I1, U2, kernel, num_threads, part, share_out
 from blocknerf.kernels.vectors_numba import GROUP, add_2, add_4, blend_2, blend_4, locate_dense, locate_hashed, weigh
 
 CHUNK = 65536  # points at most that a thread takes through all levels, so that a level is fetched once for all of them
@@ -40,19 +41,11 @@ def _fetch(table, level, begin, end, points, into):
         into[0, 0] = total
 
 
-def encode(points, table, resolutions, encoded):
-    """encoded: [levels features, points]."""
-    _encode(points, table, resolutions, encoded, get_num_threads())  # a kernel that asks for it could not be cached
-
-
-@njit(parallel=True, fastmath=True, cache=True, nogil=True)
-def _encode(points, table, resolutions, encoded, threads):
+@part
+def _encode(start, stop, chunks, at_once, points, table, resolutions, encoded):
     count = points.shape[1]
     levels, rows, features = table.shape
-    share = max(1, (count + threads - 1) // threads)
-    at_once = min(CHUNK, (share + GROUP - 1) // GROUP * GROUP)
-    chunks = (count + at_once - 1) // at_once
-    for chunk in prange(chunks):
+    for chunk in range(start, stop):
         group = np.zeros((3, GROUP), np.float32)
         corners = np.empty((8, GROUP), np.uint32)
         fractions = np.empty((3, GROUP), np.float32)
@@ -73,12 +66,21 @@ def _encode(points, table, resolutions, encoded, threads):
                         blend_4(table, level * rows, corners, weights, g, encoded, at + g, count)
 
 
-@njit(parallel=True, fastmath=True, cache=True, nogil=True)
-def encode_backward_table(points, resolutions, grad_encoded, values, seen):
-    """A row gets its points in their order, whatever the number of threads."""
+@kernel(F2, F3, I1, F2)
+def encode(points, table, resolutions, encoded):
+    """encoded: [levels features, points]."""
+    count, threads = points.shape[1], num_threads()
+    share = max(1, (count + threads - 1) // threads)
+    at_once = min(CHUNK, (share + GROUP - 1) // GROUP * GROUP)
+    chunks = (count + at_once - 1) // at_once
+    share_out(_encode, chunks, (chunks, at_once, points, table, resolutions, encoded))
+
+
+@part
+def _encode_backward_table(start, stop, points, resolutions, grad_encoded, values, seen):
     count = points.shape[1]
     levels, rows, features = values.shape
-    for level in prange(levels):
+    for level in range(start, stop):
         group = np.zeros((3, GROUP), np.float32)
         corners = np.empty((8, GROUP), np.uint32)
         fractions = np.empty((3, GROUP), np.float32)
@@ -100,11 +102,17 @@ def encode_backward_table(points, resolutions, grad_encoded, values, seen):
                     seen[level, corners[corner, g]] = 1
 
 
-@njit(parallel=True, fastmath=True, cache=True, nogil=True)
-def encode_backward_points(points, table, resolutions, grad_encoded, grad_points):
+@kernel(F2, I1, F2, F3, U2)
+def encode_backward_table(points, resolutions, grad_encoded, values, seen):
+    """A row gets its points in their order, whatever the number of threads."""
+    share_out(_encode_backward_table, len(values), (points, resolutions, grad_encoded, values, seen))
+
+
+@part
+def _encode_backward_points(start, stop, points, table, resolutions, grad_encoded, grad_points):
     count = points.shape[1]
     levels, rows, features = table.shape
-    for chunk in prange((count + GROUP - 1) // GROUP):
+    for chunk in range(start, stop):
         group = np.zeros((3, GROUP), np.float32)
         corners = np.empty((8, GROUP), np.uint32)
         fractions = np.empty((3, GROUP), np.float32)
@@ -133,3 +141,12 @@ def encode_backward_points(points, table, resolutions, grad_encoded, grad_points
             for g in range(size):
                 inside = 0 <= points[axis, begin + g] <= 1
                 grad_points[axis, begin + g] = total[axis, g] if inside else np.float32(0)
+
+
+@kernel(F2, F3, I1, F2, F2)
+def encode_backward_points(points, table, resolutions, grad_encoded, grad_points):
+    share_out(
+        _encode_backward_points,
+        (points.shape[1] + GROUP - 1) // GROUP,
+        (points, table, resolutions, grad_encoded, grad_points),
+    )

@@ -1,14 +1,15 @@
 """numba kernels of histograms along rays: one pass over a ray's sorted intervals each."""
 
 import numpy as np
-from numba import njit, prange
+
+from blocknerf.kernels.threads_numba import F1, F2, F8, kernel, part, share_out
 
 
-@njit(parallel=True, fastmath=True, cache=True, nogil=True)
-def resample(edges, weights, jitter, padding, out):
+@part
+def _resample(start, stop, edges, weights, jitter, padding, out):
     rays, bins = weights.shape
     wanted = out.shape[1]
-    for r in prange(rays):
+    for r in range(start, stop):
         floor = np.float32(padding / bins)
         total = np.float32(0)
         for b in range(bins):
@@ -26,11 +27,16 @@ def resample(edges, weights, jitter, padding, out):
             out[r, n] = edges[r, b] + fraction * (edges[r, b + 1] - edges[r, b])
 
 
-@njit(parallel=True, fastmath=True, cache=True, nogil=True)
-def interlevel(proposal_edges, proposal_weights, edges, weights, epsilon, losses, grad):
+@kernel(F2, F2, F1, F8, F2)
+def resample(edges, weights, jitter, padding, out):
+    share_out(_resample, len(weights), (edges, weights, jitter, padding, out))
+
+
+@part
+def _interlevel(start, stop, proposal_edges, proposal_weights, edges, weights, epsilon, losses, grad):
     rays, bins = proposal_weights.shape
     fine = weights.shape[1]
-    for r in prange(rays):
+    for r in range(start, stop):
         for b in range(bins):
             grad[r, b] = 0
         loss = np.float32(0)
@@ -52,11 +58,15 @@ def interlevel(proposal_edges, proposal_weights, edges, weights, epsilon, losses
         losses[r] = loss
 
 
-@njit(parallel=True, fastmath=True, cache=True, nogil=True)
-def distortion(edges, weights, losses, grad):
-    """sum_ij w_i w_j |m_i - m_j| by running sums: for sorted middles the pairs before i give w_i (m_i W - M)."""
+@kernel(F2, F2, F2, F2, F8, F1, F2)
+def interlevel(proposal_edges, proposal_weights, edges, weights, epsilon, losses, grad):
+    share_out(_interlevel, len(weights), (proposal_edges, proposal_weights, edges, weights, epsilon, losses, grad))
+
+
+@part
+def _distortion(start, stop, edges, weights, losses, grad):
     rays, bins = weights.shape
-    for r in prange(rays):
+    for r in range(start, stop):
         all_weight = np.float32(0)
         all_moment = np.float32(0)
         for b in range(bins):
@@ -78,3 +88,9 @@ def distortion(edges, weights, losses, grad):
             loss += w * pull + w * w * width / np.float32(3)
             grad[r, b] = 2 * pull + 2 * w * width / np.float32(3)
         losses[r] = loss
+
+
+@kernel(F2, F2, F1, F2)
+def distortion(edges, weights, losses, grad):
+    """sum_ij w_i w_j |m_i - m_j| by running sums: for sorted middles the pairs before i give w_i (m_i W - M)."""
+    share_out(_distortion, len(weights), (edges, weights, losses, grad))

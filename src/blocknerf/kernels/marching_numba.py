@@ -3,7 +3,9 @@
 import math
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
+
+from blocknerf.kernels.threads_numba import F2, F3, F4, kernel, part, share_out
 
 
 @njit(inline="always")
@@ -26,12 +28,11 @@ def _spacing(u, inner, impact):
     return math.copysign(min(abs(u), inner) + np.float32(outside), u)
 
 
-@njit(parallel=True, fastmath=True, cache=True, nogil=True)
-def distances(origins, directions, edges_s, near, far, smallest_impact, out):
-    """geometry.spacing.distance_from_spacing between the coordinates of `near` and `far`."""
+@part
+def _distances(start, stop, origins, directions, edges_s, near, far, smallest_impact, out):
     rays, edges = edges_s.shape
     one, zero = np.float32(1), np.float32(0)
-    for r in prange(rays):
+    for r in range(start, stop):
         x, y, z = origins[r, 0], origins[r, 1], origins[r, 2]
         a, b, c = directions[r, 0], directions[r, 1], directions[r, 2]
         foot = -(x * a + y * b + z * c)
@@ -49,10 +50,16 @@ def distances(origins, directions, edges_s, near, far, smallest_impact, out):
             out[r, e] = foot + math.copysign(size, g)
 
 
-@njit(parallel=True, fastmath=True, cache=True, nogil=True)
-def unit_cube_points(origins, directions, edges, out):
+@kernel(F2, F2, F2, F4, F4, F4, F2)
+def distances(origins, directions, edges_s, near, far, smallest_impact, out):
+    """geometry.spacing.distance_from_spacing between the coordinates of `near` and `far`."""
+    share_out(_distances, len(edges_s), (origins, directions, edges_s, near, far, smallest_impact, out))
+
+
+@part
+def _unit_cube_points(start, stop, origins, directions, edges, out):
     _, rays, samples = out.shape
-    for r in prange(rays):
+    for r in range(start, stop):
         for s in range(samples):
             t = np.float32(0.5) * (edges[r, s] + edges[r, s + 1])
             x, y, z = contracted_point(origins, directions, r, t)
@@ -61,12 +68,16 @@ def unit_cube_points(origins, directions, edges, out):
             out[2, r, s] = z
 
 
-@njit(parallel=True, fastmath=True, cache=True, nogil=True)
-def unit_cube_points_backward(origins, directions, edges, grad, grad_origins, grad_directions):
-    """Outside the cube x goes to s(n) x / 4 with n = |x|_max and s(n) = 2/n - 1/n^2, so n's axis gets s'(n) too."""
+@kernel(F2, F2, F2, F3)
+def unit_cube_points(origins, directions, edges, out):
+    share_out(_unit_cube_points, len(edges), (origins, directions, edges, out))
+
+
+@part
+def _unit_cube_points_backward(start, stop, origins, directions, edges, grad, grad_origins, grad_directions):
     _, rays, samples = grad.shape
     half, one, two, quarter = np.float32(0.5), np.float32(1), np.float32(2), np.float32(0.25)
-    for r in prange(rays):
+    for r in range(start, stop):
         ox = oy = oz = dx = dy = dz = np.float32(0)
         for s in range(samples):
             t = half * (edges[r, s] + edges[r, s + 1])
@@ -94,3 +105,9 @@ def unit_cube_points_backward(origins, directions, edges, grad, grad_origins, gr
             dz += t * gz
         grad_origins[r, 0], grad_origins[r, 1], grad_origins[r, 2] = ox, oy, oz
         grad_directions[r, 0], grad_directions[r, 1], grad_directions[r, 2] = dx, dy, dz
+
+
+@kernel(F2, F2, F2, F3, F2, F2)
+def unit_cube_points_backward(origins, directions, edges, grad, grad_origins, grad_directions):
+    """Outside the cube x goes to s(n) x / 4 with n = |x|_max and s(n) = 2/n - 1/n^2, so n's axis gets s'(n) too."""
+    share_out(_unit_cube_points_backward, len(edges), (origins, directions, edges, grad, grad_origins, grad_directions))

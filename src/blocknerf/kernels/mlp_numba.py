@@ -7,8 +7,9 @@ which kernel's copy runs, whose sums may be in another order, would depend on wh
 """
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
+from blocknerf.kernels.threads_numba import F1, F2, F3, kernel, part, share_out
 from blocknerf.kernels.vectors_numba import GROUP, add_outer_product, add_product
 
 
@@ -32,11 +33,11 @@ def _hidden_layer(x, weight, bias, hidden):
             hidden[j, p] = max(hidden[j, p], np.float32(0))
 
 
-@njit(parallel=True, fastmath=True, cache=True, nogil=True)
-def forward(values, weight1, bias1, weight2, bias2, out):
+@part
+def _forward(start, stop, values, weight1, bias1, weight2, bias2, out):
     inputs, count = values.shape
     outputs = weight2.shape[0]
-    for t in prange((count + GROUP - 1) // GROUP):
+    for t in range(start, stop):
         begin = t * GROUP
         size = min(GROUP, count - begin)
         x = np.empty((inputs, GROUP), np.float32)
@@ -53,16 +54,33 @@ def forward(values, weight1, bias1, weight2, bias2, out):
                 out[j, begin + p] = y[j, p]
 
 
-@njit(parallel=True, fastmath=True, cache=True, nogil=True)
-def backward(values, weight1, bias1, weight2, grad_out, grad_values, grad1, grad_bias1, grad2, grad_bias2):
-    """The hidden layer is computed again. grad1 ... hold one slab a worker, which the caller sums in order."""
+@kernel(F2, F2, F1, F2, F1, F2)
+def forward(values, weight1, bias1, weight2, bias2, out):
+    share_out(_forward, (values.shape[1] + GROUP - 1) // GROUP, (values, weight1, bias1, weight2, bias2, out))
+
+
+@part
+def _backward(
+    start,
+    stop,
+    values,
+    weight1,
+    bias1,
+    weight1_t,
+    weight2_t,
+    grad_out,
+    grad_values,
+    grad1,
+    grad_bias1,
+    grad2,
+    grad_bias2,
+):
     inputs, count = values.shape
-    width, outputs = weight1.shape[0], weight2.shape[0]
+    width, outputs = weight2_t.shape
     workers = grad1.shape[0]
-    weight1_t, weight2_t = weight1.T.copy(), weight2.T.copy()
     tiles = (count + GROUP - 1) // GROUP
     share = (tiles + workers - 1) // workers
-    for worker in prange(workers):
+    for worker in range(start, stop):
         x = np.empty((inputs, GROUP), np.float32)
         hidden = np.empty((width, GROUP), np.float32)
         gy = np.empty((outputs, GROUP), np.float32)
@@ -95,3 +113,10 @@ def backward(values, weight1, bias1, weight2, grad_out, grad_values, grad1, grad
             for i in range(inputs):
                 for p in range(size):
                     grad_values[i, begin + p] = gx[i, p]
+
+
+@kernel(F2, F2, F1, F2, F2, F2, F3, F2, F3, F2)
+def backward(values, weight1, bias1, weight2, grad_out, grad_values, grad1, grad_bias1, grad2, grad_bias2):
+    """The hidden layer is computed again. grad1 ... hold one slab a worker, which the caller sums in order."""
+    weights = (weight1, bias1, weight1.T.copy(), weight2.T.copy())
+    share_out(_backward, len(grad1), (values, *weights, grad_out, grad_values, grad1, grad_bias1, grad2, grad_bias2))

@@ -1,10 +1,11 @@
 """numba kernels of the proposal grid."""
 
 import numpy as np
-from numba import get_num_threads, njit, prange
+from numba import njit
 
 from blocknerf.kernels.exp_numba import exp
 from blocknerf.kernels.marching_numba import contracted_point
+from blocknerf.kernels.threads_numba import F1, F2, F3, I8, U1, kernel, num_threads, part, share_out
 
 MAX_LOG_DENSITY = np.float32(12)
 
@@ -19,12 +20,12 @@ def _place(origins, directions, r, t, corners):
     return i, j, k, u - np.float32(i), v - np.float32(j), w - np.float32(k)
 
 
-@njit(parallel=True, fastmath=True, cache=True, nogil=True)
-def density(origins, directions, edges, grid, out):
+@part
+def _density(start, stop, origins, directions, edges, grid, out):
     rays, samples = out.shape
     corners = grid.shape[0] - 1
     one = np.float32(1)
-    for r in prange(rays):
+    for r in range(start, stop):
         for s in range(samples):
             t = np.float32(0.5) * (edges[r, s] + edges[r, s + 1])
             i, j, k, a, b, c = _place(origins, directions, r, t, corners)
@@ -39,17 +40,17 @@ def density(origins, directions, edges, grid, out):
             out[r, s] = exp(min(out[r, s], MAX_LOG_DENSITY))
 
 
-def density_backward(origins, directions, edges, density, grad_density, side, values, seen):
-    _density_backward(origins, directions, edges, density, grad_density, side, values, seen, get_num_threads())
+@kernel(F2, F2, F2, F3, F2)
+def density(origins, directions, edges, grid, out):
+    share_out(_density, len(out), (origins, directions, edges, grid, out))
 
 
-@njit(parallel=True, fastmath=True, cache=True, nogil=True)
-def _density_backward(origins, directions, edges, density, grad_density, side, values, seen, threads):
-    """Thread t adds to every `threads`-th plane of the grid: a cell gets its samples in their order from one thread."""
+@part
+def _density_backward(start, stop, threads, origins, directions, edges, density, grad_density, side, values, seen):
     rays, samples = density.shape
     one = np.float32(1)
     ceiling = np.exp(MAX_LOG_DENSITY) * np.float32(0.99999)
-    for thread in prange(threads):
+    for thread in range(start, stop):
         for r in range(rays):
             for s in range(samples):
                 g = grad_density[r, s] * density[r, s]
@@ -67,3 +68,12 @@ def _density_backward(origins, directions, edges, density, grad_density, side, v
                     values[row + 1] += share * (one - b) * a
                     values[row + side] += share * b * (one - a)
                     values[row + side + 1] += share * b * a
+
+
+@kernel(F2, F2, F2, F2, F2, I8, F1, U1)
+def density_backward(origins, directions, edges, density, grad_density, side, values, seen):
+    """Thread t adds to every `threads`-th plane of the grid: a cell gets its samples in their order from one thread."""
+    threads = num_threads()
+    share_out(
+        _density_backward, threads, (threads, origins, directions, edges, density, grad_density, side, values, seen)
+    )

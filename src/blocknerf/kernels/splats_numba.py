@@ -8,10 +8,11 @@ threads; their number is fixed, and with it the order of all sums.
 import math
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
 from blocknerf.kernels.exp_numba import exp
 from blocknerf.kernels.splats import LEAST_ALPHA, LEAST_TRANSMITTANCE, MOST_ALPHA
+from blocknerf.kernels.threads_numba import F1, F2, F3, kernel, part, share_out
 
 _BANDS = 4
 _LEAST, _MOST, _DARK = np.float32(LEAST_ALPHA), np.float32(MOST_ALPHA), np.float32(LEAST_TRANSMITTANCE)
@@ -51,12 +52,11 @@ def _span(center_x, conics, reach, dy, i, width):
     return int(low), int(max(high, low))
 
 
-@njit(parallel=True, fastmath=True, cache=True, nogil=True)
-def forward(centers_xy, conics, rgb, opacities, out):
+@part
+def _forward(start, stop, left, centers_xy, conics, rgb, opacities, out):
     splats = len(centers_xy)
     _, height, width = out.shape
-    left = np.ones((height, width), np.float32)
-    for band in prange(_BANDS):
+    for band in range(start, stop):
         first, end = band * height // _BANDS, (band + 1) * height // _BANDS
         for i in range(splats):
             reach, rise = _reach(conics, opacities, i)
@@ -68,8 +68,8 @@ def forward(centers_xy, conics, rgb, opacities, out):
             low, high = _rows(cy, rise, first, end)
             for y in range(low, high):
                 dy = np.float32(y) + _HALF - cy
-                begin, stop = _span(cx, conics, reach, dy, i, width)
-                for x in range(begin, stop):
+                left_x, right_x = _span(cx, conics, reach, dy, i, width)
+                for x in range(left_x, right_x):
                     t = left[y, x]
                     dx = np.float32(x) + _HALF - cx
                     alpha = min(opacity * exp(-_HALF * (xx * dx * dx + yy * dy * dy) - xy * dx * dy), _MOST)
@@ -81,19 +81,17 @@ def forward(centers_xy, conics, rgb, opacities, out):
                     left[y, x] = t - weight
 
 
-@njit(parallel=True, fastmath=True, cache=True, nogil=True)
-def backward(centers_xy, conics, rgb, opacities, out, grad_out, grads):
-    """grads: [splats, 9], of centre, conic, colour, opacity.
+@kernel(F2, F2, F2, F1, F3)
+def forward(centers_xy, conics, rgb, opacities, out):
+    left = np.ones(out.shape[1:], np.float32)
+    share_out(_forward, _BANDS, (left, centers_xy, conics, rgb, opacities, out))
 
-    With g the pixel's gradient and c a splat's colour (and 1 for opacity), d / d alpha_i = T_i c_i . g less what lies
-    behind, (sum over j > i of w_j c_j . g) / (1 - alpha_i); that sum is the whole pixel's less what came before.
-    """
+
+@part
+def _backward(start, stop, left, behind, centers_xy, conics, rgb, opacities, out, grad_out, parts):
     splats = len(centers_xy)
     _, height, width = out.shape
-    left = np.ones((height, width), np.float32)
-    behind = np.empty((height, width), np.float32)
-    parts = np.zeros((_BANDS, splats, 9), np.float32)
-    for band in prange(_BANDS):
+    for band in range(start, stop):
         first, end = band * height // _BANDS, (band + 1) * height // _BANDS
         for y in range(first, end):
             for x in range(width):
@@ -112,8 +110,8 @@ def backward(centers_xy, conics, rgb, opacities, out, grad_out, grads):
             d_x = d_y = d_xx = d_xy = d_yy = d_red = d_green = d_blue = d_opacity = np.float32(0)
             for y in range(low, high):
                 dy = np.float32(y) + _HALF - cy
-                begin, stop = _span(cx, conics, reach, dy, i, width)
-                for x in range(begin, stop):
+                left_x, right_x = _span(cx, conics, reach, dy, i, width)
+                for x in range(left_x, right_x):
                     t = left[y, x]
                     dx = np.float32(x) + _HALF - cx
                     fall = exp(-_HALF * (xx * dx * dx + yy * dy * dy) - xy * dx * dy)
@@ -140,7 +138,18 @@ def backward(centers_xy, conics, rgb, opacities, out, grad_out, grads):
             parts[band, i, 2], parts[band, i, 3], parts[band, i, 4] = d_xx, d_xy, d_yy
             parts[band, i, 5], parts[band, i, 6], parts[band, i, 7] = d_red, d_green, d_blue
             parts[band, i, 8] = d_opacity
-    for i in prange(splats):
-        for band in range(_BANDS):
-            for k in range(9):
-                grads[i, k] += parts[band, i, k]
+
+
+@kernel(F2, F2, F2, F1, F3, F3, F2)
+def backward(centers_xy, conics, rgb, opacities, out, grad_out, grads):
+    """grads: [splats, 9], of centre, conic, colour, opacity.
+
+    With g the pixel's gradient and c a splat's colour (and 1 for opacity), d / d alpha_i = T_i c_i . g less what lies
+    behind, (sum over j > i of w_j c_j . g) / (1 - alpha_i); that sum is the whole pixel's less what came before.
+    """
+    left = np.ones(out.shape[1:], np.float32)
+    behind = np.empty(out.shape[1:], np.float32)
+    parts = np.zeros((_BANDS, *grads.shape), np.float32)
+    share_out(_backward, _BANDS, (left, behind, centers_xy, conics, rgb, opacities, out, grad_out, parts))
+    for band in range(_BANDS):
+        grads += parts[band]

@@ -4,9 +4,6 @@ import os
 import re
 from typing import Literal
 
-import numba
-import torch
-
 
 def available_cores() -> int:
     """Cores this process may run on; fewer where OMP_NUM_THREADS, the usual way to say so, asks for fewer.
@@ -24,6 +21,9 @@ def use_threads(count: int, worker: Literal["numba", "torch"] = "numba") -> None
     Two pools that spin while they wait take the cores from each other: on 2 cores a training step of the hash grid with
     2 threads in each took 1.2 to 2.7 times as long as with one in torch, whose part of such a step is small.
     """
+    import numba  # here, so that cores are counted before these are there
+    import torch
+
     most = numba.config.NUMBA_NUM_THREADS  # pyright: ignore[reportPrivateImportUsage, reportAttributeAccessIssue]
     count = max(1, min(count, most))
     torch.set_num_threads(count if worker == "torch" else 1)

@@ -16,6 +16,7 @@ from blocknerf.runtime.signals import StopSignal
 from blocknerf.runtime.threads import available_cores, use_threads
 from blocknerf.scene.sampler import PixelSampler
 from blocknerf.scene.store import ImageStore
+from blocknerf.training.ahead import finish_compiling
 from blocknerf.training.checkpoint import delete_checkpoints
 from blocknerf.training.launchers.launcher import RayCluster, Report, raise_failures, train_with
 from blocknerf.training.launchers.processes import Processes
@@ -69,6 +70,7 @@ def train_blocks(
         use_threads(available_cores(), run.config.block_nerf.worker)
         return _train_in_order(run, todo, store, report, group)
     todo = _longest_first_of(run, todo)
+    finish_compiling()
     return train_with(Processes(run, todo, min(jobs, len(todo))), run, [block.id for block in todo], report)
 
 

@@ -7,6 +7,7 @@ from blocknerf.core.logging import log
 from blocknerf.core.seeds import generator
 from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.scene.sampler import PixelSampler
+from blocknerf.training.ahead import finish_compiling
 from blocknerf.training.losses import BlockNeRFLoss
 from blocknerf.training.optimizer import BlockOptimizer
 
@@ -27,6 +28,7 @@ def warm_up(sampler: PixelSampler, config: Config) -> None:
     if config.needs_patches:
         sampler.next_patches(1, 1)
     batch = sampler.next()
+    finish_compiling()
     model = BlockNeRF(small, (0.0, 0.0, 0.0), 1.0, (), (), rng)
     optimizer = BlockOptimizer(model, small.training)
     if config.training.use_pose_refinement:

@@ -1,0 +1,62 @@
+"""Sharing out among threads: every part of a range once, whatever its size and however many threads there are."""
+
+import numba
+import numpy as np
+import pytest
+
+from blocknerf.kernels.threads_numba import I1, I8, is_compiled, kernel, num_threads, part, share_out
+
+
+@part
+def _count(start, stop, seen, begins):
+    begins[start] += 1
+    for i in range(start, stop):
+        seen[i] += 1
+
+
+@kernel(I8, I1, I1)
+def count(size, seen, begins):
+    share_out(_count, size, (seen, begins))
+    seen[-1] = num_threads()
+
+
+@part
+def _ask_for_too_much(start, stop, size, out):
+    for i in range(start, stop):
+        out[i] = len(np.empty(size, np.uint8))
+
+
+@kernel(I8, I1)
+def ask_for_too_much(size, out):
+    share_out(_ask_for_too_much, len(out), (size, out))
+
+
+@pytest.fixture(params=[1, 2])
+def threads(request):
+    if request.param > numba.config.NUMBA_NUM_THREADS:
+        pytest.skip("there are fewer cores")
+    before = numba.get_num_threads()
+    numba.set_num_threads(request.param)
+    yield request.param
+    numba.set_num_threads(before)
+
+
+@pytest.mark.parametrize("size", [0, 1, 2, 3, 7, 1000])
+def test_every_number_of_the_range_comes_once(threads, size):
+    seen, begins = np.zeros(size + 1, np.int64), np.zeros(size + 1, np.int64)
+    count(size, seen, begins)
+    assert seen[:-1].tolist() == [1] * size
+    assert seen[-1] == threads
+    assert begins.sum() == threads
+
+
+def test_what_goes_wrong_in_a_part_is_raised(threads):
+    with pytest.raises(MemoryError, match="no memory"):
+        ask_for_too_much(1 << 60, np.zeros(3, np.int64))
+
+
+def test_a_kernel_is_compiled_for_the_code_that_is_built_into_it(monkeypatch):
+    count(0, np.zeros(1, np.int64), np.zeros(1, np.int64))
+    assert is_compiled(count)
+    monkeypatch.setattr(count._cache._cache_file, "_source_stamp", "of other helpers")
+    assert not is_compiled(count)

@@ -1,0 +1,72 @@
+"""Kernels are compiled by processes of their own, into the cache that training reads."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from blocknerf.kernels import intervals_numba
+from blocknerf.training import ahead
+
+COMPILE = """
+from blocknerf.kernels.threads_numba import is_compiled
+from blocknerf.training import ahead
+wanted = [ahead._kernel(name) for name in {step} or ahead.STEP]
+ahead.is_compiled = lambda kernel: kernel not in wanted or is_compiled(kernel)
+assert not any(map(is_compiled, wanted))
+ahead.start_compiling(2)
+assert len(ahead._compilers) == 2
+ahead.finish_compiling()
+assert all(map(is_compiled, wanted))
+ahead.start_compiling(2)
+assert not ahead._compilers
+"""
+STEP = """
+import sys
+from pathlib import Path
+sys.path.insert(0, "{support}")
+from room import write_room
+from blocknerf.blocks.output import plan_scene
+from blocknerf.core.config import load_config
+from blocknerf.scene.sampler import PixelSampler
+from blocknerf.scene.store import ImageStore
+from blocknerf.training.ahead import STEP, _kernel
+from blocknerf.training.warm_up import warm_up
+folder = Path("{folder}")
+write_room(folder / "room")
+config, scene, plan = plan_scene(load_config(None, ["block_manager.max_blocks=1"]), folder / "room", folder / "out")
+store = ImageStore.open(scene, 1, folder / "store", progress=False)
+warm_up(PixelSampler(store, plan.blocks[0].train_images, batch_size=8, seed=0), config)
+called = [sys.modules[name] for name in sys.modules if name.startswith("blocknerf.kernels") and name.endswith("_numba")]
+called = [kernel for module in called for kernel in vars(module).values() if getattr(kernel, "signatures", ())]
+called = [kernel for kernel in called if hasattr(kernel, "called_with")]
+assert not [kernel for kernel in called if kernel.stats.cache_misses]
+assert set(called) == {{_kernel(name) for name in STEP}}
+"""
+
+
+def _run(code: str, cache: os.PathLike) -> None:
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(cache)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_processes_compile_what_is_not_in_the_cache(tmp_path):
+    _run(COMPILE.format(step=("intervals.distortion", "intervals.resample")), tmp_path)
+
+
+@pytest.mark.slow
+def test_a_step_finds_all_that_it_calls_and_nothing_is_compiled_in_vain(tmp_path):
+    _run(COMPILE.format(step=()), tmp_path / "cache")
+    support = os.path.join(os.path.dirname(__file__), "..", "support")
+    _run(STEP.format(support=support, folder=tmp_path), tmp_path / "cache")
+
+
+def test_nothing_is_started_where_all_is_compiled(monkeypatch):
+    values = np.zeros((1, 1), np.float32)
+    intervals_numba.distortion(np.array([[0, 1]], np.float32), values, values[0], values.copy())
+    monkeypatch.setattr(ahead, "STEP", ("intervals.distortion",))
+    ahead.start_compiling(2)
+    assert not ahead._compilers
