@@ -6,11 +6,13 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from blocknerf.blocks.cost import estimates
 from blocknerf.blocks.output import plan_scene
 from blocknerf.city.block_file import has_block, read_block, read_block_meta
 from blocknerf.cli.train import base_config
@@ -21,8 +23,8 @@ from blocknerf.runtime.signals import StopSignal
 from blocknerf.scene.readers.read import read_scene
 from blocknerf.scene.store import ImageStore
 from blocknerf.training.launchers.processes import _send_progress
-from blocknerf.training.one_block import Run
-from blocknerf.training.run import train_blocks
+from blocknerf.training.one_block import Run, make_trainer, open_store
+from blocknerf.training.run import jobs_that_fit, train_blocks
 from blocknerf.training.trainer import BlockNeRFTrainer, Progress
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
@@ -43,6 +45,7 @@ SMALL = (
     "validation.num_val_images=2",
     "logging.use_tensorboard=false",
 )
+FOUR_BLOCKS = ("block_manager.max_blocks=4", "block_manager.block_size=2", "block_manager.min_images_per_block=3")
 
 
 @pytest.fixture(scope="module")
@@ -183,8 +186,7 @@ def test_an_image_that_its_mask_hides_wholly_does_no_harm(tmp_path):
 
 def test_blocks_in_processes_are_the_blocks_of_one_process(room, tmp_path):
     """Independent of workers and order, as long as each has the same number of threads."""
-    overrides = ("block_manager.max_blocks=4", "block_manager.block_size=2", "block_manager.min_images_per_block=3")
-    overrides += ("training.num_epochs=1",)
+    overrides = (*FOUR_BLOCKS, "training.num_epochs=1")
     apart, together = _run(room, tmp_path / "apart", *overrides), _run(room, tmp_path / "together", *overrides)
     assert len(apart.plan.blocks) >= 2
     results = _train(together, jobs=2)
@@ -196,6 +198,24 @@ def test_blocks_in_processes_are_the_blocks_of_one_process(room, tmp_path):
     trainer.train()
     one, other = _weights(apart), _weights(together)
     assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_as_many_blocks_at_once_as_cores_and_memory_allow(room, tmp_path, monkeypatch):
+    run = _run(room, tmp_path, *FOUR_BLOCKS)
+    blocks = list(run.plan.blocks)
+    (most_gb,) = {max(cost.memory_gb for cost in estimates(blocks, run.scene, run.config))}
+    for cores, free, jobs in [(64, 1e3, len(blocks)), (2, 1e3, 2), (64, 2.6 * most_gb, 2), (64, 0.1, 1)]:
+        monkeypatch.setattr("blocknerf.training.run.available_cores", lambda cores=cores: cores)
+        monkeypatch.setattr("blocknerf.training.run.free_gb", lambda free=free: free)
+        assert jobs_that_fit(run, blocks) == jobs
+    assert jobs_that_fit(run, blocks[:1]) == 1
+
+
+def test_blocks_that_share_a_machine_take_as_much_longer(room, tmp_path):
+    run = _run(room, tmp_path, "training.max_minutes=2")
+    store = open_store(run, progress=False)
+    alone, of_three = (make_trainer(r, run.plan.blocks[0], store, print) for r in (run, replace(run, at_once=3)))
+    assert of_three.budget_s == 3 * alone.budget_s == 360
 
 
 def test_a_damaged_checkpoint_is_named(room, tmp_path):

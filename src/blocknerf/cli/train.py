@@ -24,7 +24,7 @@ def train(
     config: Path | None = None,
     overrides: Overrides = (),
     blocks: str | None = None,
-    jobs: Annotated[int, tyro.conf.arg(metavar="N")] = 1,
+    jobs: Annotated[int | None, tyro.conf.arg(metavar="N")] = None,
     resume: bool = False,
     resume_from: Path | None = None,
     overwrite: bool = False,
@@ -59,7 +59,8 @@ def train(
         config: YAML or JSON file; none: the defaults, or with --resume what the folder was begun with.
         overrides: Single values, as section.key=value.
         blocks: Only these, as in 000,003; none: all.
-        jobs: Blocks trained at once, each in a process with its share of the cores.
+        jobs: Blocks trained at once, each in a process with its share of the cores, and for so many times
+            training.max_minutes; none: one for each core, as long as memory lasts.
         resume: Leave finished blocks alone and go on with begun ones.
         resume_from: As --resume, but one block goes on from this state: checkpoint.json or a kept step_N.json, of this
             output folder or of another that was made from the same scene and configuration.
@@ -110,7 +111,7 @@ def train(
         if not group.is_first:
             group.wait()  # until the first has planned
         if debug:
-            settings = _debug_settings(settings, captured.local, update, jobs)
+            settings, jobs = _debug_settings(settings, captured.local, update, jobs), 1
         if update:
             _check_update(output_dir, block_ids, resume or overwrite, side_by_side)
             settings, scene, planned = update_scene(settings, data_root, output_dir, block_ids)
@@ -162,8 +163,8 @@ def _join(settings: Config, distributed: bool, side_by_side: bool):
     return ProcessGroup.join("gloo") if side_by_side and ProcessGroup.is_named() else ALONE
 
 
-def _check_alone(update: bool, debug: bool, jobs: int) -> None:
-    if update or debug or jobs > 1:
+def _check_alone(update: bool, debug: bool, jobs: int | None) -> None:
+    if update or debug or jobs not in (None, 1):
         raise UserError(
             "--distributed trains one block at a time with all processes; it goes with neither --update, "
             "--side-by-side, --debug nor --jobs."
@@ -224,12 +225,12 @@ def base_config(config: Path | None, output_dir: Path, resume: bool) -> Path | N
     return own if config is None and resume and own.is_file() else config
 
 
-def _debug_settings(settings: Config, data_root: Path, update: bool, jobs: int) -> Config:
+def _debug_settings(settings: Config, data_root: Path, update: bool, jobs: int | None) -> Config:
     """Tiny ones, and every detail in the log."""
     from blocknerf.diagnostics.tiny import tiny_config
     from blocknerf.scene.readers.read import read_scene
 
-    if update or jobs > 1:
+    if update or jobs not in (None, 1):
         raise UserError(
             "--debug trains tiny blocks one after the other in this process; it goes with neither --update nor --jobs."
         )

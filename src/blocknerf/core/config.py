@@ -314,7 +314,8 @@ class TrainingConfig(Section):
     max_steps: Count | None = None
     """Steps of a block; ends it when it comes before num_epochs."""
     max_minutes: Positive | None = None
-    """Training time of a block by the clock, evaluation not counted; ends the block when it comes before num_epochs."""
+    """Training time of a block by the clock, evaluation not counted; ends the block when it comes before num_epochs.
+    Where N blocks are trained at once and share the cores, each may take N times as long."""
     seed: Annotated[int, Field(ge=0)] = 42
     """Everything random follows from it: the same seed gives the same bytes on the same machine."""
     nerf_lr: Positive = 2e-2

@@ -42,6 +42,8 @@ class Run:
     """What `output_dir` is a copy of; none: of nothing."""
     store_dir: Path | None = None
     """Of decoded pixels; none: in the output folder."""
+    at_once: int = 1
+    """Blocks that share this machine: each may take so many times training.max_minutes."""
     exposures: Exposures | None = None
     """Those of the whole scene, where `scene` is a part of it; none: as `scene` tells."""
 
@@ -155,6 +157,7 @@ def make_trainer(
         group=group,
         saved=lambda: run.push_block(block.id),
     )
+    trainer.budget_s *= run.at_once
     if learned is not None:
         trainer.model.load_state_dict(learned.state_dict(), strict=True)
     return trainer

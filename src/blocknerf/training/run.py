@@ -1,6 +1,7 @@
 """Training many blocks of a plan: one after the other, several at once, side by side, or on many machines."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -11,6 +12,7 @@ from blocknerf.city.manifest import manifest_of, write_manifest
 from blocknerf.core.errors import UserError
 from blocknerf.core.logging import log
 from blocknerf.models.block_nerf import BlockNeRF
+from blocknerf.runtime.memory import free_gb
 from blocknerf.runtime.process_group import ALONE, ProcessGroup
 from blocknerf.runtime.signals import StopSignal
 from blocknerf.runtime.threads import available_cores, use_threads
@@ -26,11 +28,14 @@ from blocknerf.training.side_by_side import SideBySide
 from blocknerf.training.trainer import BlockResult
 from blocknerf.training.warm_up import warm_up
 
+MEMORY_SHARE = 0.8
+"""Of free memory, which blocks may take that nobody counted."""
+
 
 def train_blocks(
     run: Run,
     block_ids: tuple[str, ...],
-    jobs: int,
+    jobs: int | None,
     resume: bool,
     overwrite: bool,
     report: Report,
@@ -43,11 +48,11 @@ def train_blocks(
     With `resume`, finished blocks are left alone and begun ones go on from their checkpoint; with `overwrite`, what
     was learned before is given up. Raises UserError when blocks would be overwritten unasked, or when any fails;
     the others are then trained all the same. Processes of a `group` train every block together, one after the other;
-    otherwise `jobs` blocks are trained at a time, the longest first. With `side_by_side`, blocks learn at the same time
-    and from each other, spread over the processes of that group; each process returns the results of its own. With
-    `ray`, they are trained on the machines of that cluster.
+    otherwise `jobs` blocks are trained at a time, the longest first; None: as `jobs_that_fit` says. With
+    `side_by_side`, blocks learn at the same time and from each other, spread over the processes of that group; each
+    process returns the results of its own. With `ray`, they are trained on the machines of that cluster.
     """
-    _require_one_way(run, jobs, group, side_by_side, ray)
+    _require_one_way(run, 1 if jobs is None else jobs, group, side_by_side, ray)
     wanted = [run.plan.block(block_id) for block_id in dict.fromkeys(block_ids)] or list(run.plan.blocks)
     together = group if side_by_side is None else side_by_side
     if together.is_first:
@@ -66,12 +71,27 @@ def train_blocks(
         return _train_side_by_side(run, todo, store, report, side_by_side)
     if run.config.training.consistency_loss_weight > 0 and len(run.plan.blocks) > 1:
         log.info("training.consistency_loss_weight changes nothing here: only with --side-by-side do blocks compare.")
+    if jobs is None:
+        jobs = jobs_that_fit(run, todo) if group.size == 1 and not run.update else 1
     if jobs <= 1 or len(todo) <= 1:
         use_threads(available_cores(), run.config.block_nerf.worker)
         return _train_in_order(run, todo, store, report, group)
     todo = _longest_first_of(run, todo)
+    jobs = min(jobs, len(todo))
+    log.info("%d blocks at a time, each with %d of %d cores.", jobs, *(available_cores() // jobs, available_cores()))
     finish_compiling()
-    return train_with(Processes(run, todo, min(jobs, len(todo))), run, [block.id for block in todo], report)
+    return train_with(Processes(replace(run, at_once=jobs), todo, jobs), run, [block.id for block in todo], report)
+
+
+def jobs_that_fit(run: Run, blocks: list[BlockSpec]) -> int:
+    """One for each core, as long as memory lasts: a core to itself gets more out of a block than all together.
+
+    One alone where the blocks' networks are on other devices.
+    """
+    if run.config.distributed.device_map or len(blocks) < 2:
+        return 1
+    block_gb = max(cost.memory_gb for cost in estimates(blocks, run.scene, run.config))
+    return max(1, min(available_cores(), len(blocks), int(MEMORY_SHARE * free_gb() / block_gb)))
 
 
 def _require_one_way(
