@@ -98,7 +98,9 @@ def test_what_is_missing_is_said(monkeypatch, tmp_path):
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / "alexnet-owt-7be5be79.pth").touch()
     _, missing = perceptual_metrics(40)
-    assert "torchvision cannot be imported" in missing["lpips_alex"]
+    assert (
+        "LPIPS needs torchvision, which is not installed; run: pip install 'blocknerf[lpips]'" in missing["lpips_alex"]
+    )
 
 
 def test_small_pictures_are_not_judged():

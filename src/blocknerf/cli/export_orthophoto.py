@@ -41,11 +41,9 @@ def export_orthophoto(
     from blocknerf.blocks.output import load_output, open_scene
     from blocknerf.city.city import City
     from blocknerf.export import orthophoto
-    from blocknerf.export.extras import needed
     from blocknerf.runtime.threads import available_cores, use_threads
     from blocknerf.scene.scene import GeoOrigin
 
-    needed("rasterio", "An orthophoto")
     path = to or out / "orthophoto.tif"
     orthophoto.check_orthophoto_path(path)
     config, plan = load_output(out)

@@ -34,7 +34,9 @@ def view(
     if not 16 <= max_width <= 4096:
         raise UserError(f"--max-width {max_width}: give a number of pixels from 16 to 4096.")
     from blocknerf.viewer.viewer import LOCAL, Viewer
+    from blocknerf.viewer.viser_module import EXTRA
 
+    EXTRA.require()
     scene, absence = _scene_or_why_not(out, data_root)
     viewer = Viewer(out, scene, absence, host, port, max_width)
     try:

@@ -9,11 +9,12 @@ import torch
 from jaxtyping import Float32
 
 from blocknerf.city.city import City, composite
+from blocknerf.core.extras import Extra
 from blocknerf.core.files import write_atomically
-from blocknerf.export.extras import needed
 from blocknerf.export.paths import View, view_rays
 from blocknerf.export.surfaces import LEAST_OPACITY
 
+exr = Extra("OpenEXR", "export", "EXR")
 Kind = Literal["depth_z_m", "distance_m"]
 Format = Literal["exr", "npy"]
 
@@ -44,7 +45,7 @@ def depth_path(folder: Path, name: str, kind: Kind, form: Format) -> Path:
 def check_format(form: Format) -> None:
     """Raises UserError when what writes it is missing."""
     if form == "exr":
-        needed("OpenEXR", "EXR")
+        exr.require()
 
 
 def write_depth(
@@ -54,7 +55,6 @@ def write_depth(
     if form == "npy":
         write_atomically(path, lambda temporary: _save(temporary, depth))
         return
-    exr = needed("OpenEXR", "EXR")
     channels = {"Z" if kind == "depth_z_m" else kind: np.ascontiguousarray(depth), "A": np.ascontiguousarray(opacity)}
     header = {
         "compression": exr.ZIP_COMPRESSION,

@@ -13,11 +13,14 @@ from jaxtyping import Bool, Float, Float32, Int, UInt8
 from rich.progress import track
 
 from blocknerf.core.errors import UserError
+from blocknerf.core.extras import Extra
 from blocknerf.core.logging import console
-from blocknerf.export.extras import needed
 from blocknerf.export.maps import InnerRegions, Maps
 from blocknerf.runtime.threads import available_cores
 
+measure = Extra("skimage.measure", "export", "A mesh")
+sparse = Extra("scipy.sparse", "export", "A mesh")
+csgraph = Extra("scipy.sparse.csgraph", "export", "A mesh")
 BRICK = 32
 """Lattice steps along the edge of a brick; it has one point more, which its neighbour has as well."""
 
@@ -46,12 +49,17 @@ class Fusing:
     most_spread_voxels: float = 10.0
 
 
+def require_mesh_tools() -> None:
+    """Raises UserError when a package is missing that `extract_mesh` or `without_specks` needs."""
+    measure.require()
+    csgraph.require()
+
+
 def extract_mesh(maps: Maps, regions: InnerRegions, fusing: Fusing) -> TriangleMesh:
     """The surface that the maps agree on. Bricks are fused one after the other; memory is that of the mesh.
 
-    Raises UserError where no ray is sure enough, or scikit-image is missing.
+    Raises UserError where no ray is sure enough.
     """
-    measure = needed("skimage.measure", "A mesh")
     bricks = wanted_bricks(maps, regions, fusing)
     if len(bricks) == 0:
         raise UserError(
@@ -170,13 +178,10 @@ def _welded(parts: list[_Part], bricks: Int[np.ndarray, "bricks 3"], voxel_m: fl
 
 def without_specks(mesh: TriangleMesh, least_m2: float) -> TriangleMesh:
     """Without the connected pieces whose area is below `least_m2`, and without points that no triangle has."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
     edges = np.concatenate([mesh.faces[:, :2], mesh.faces[:, 1:]])
     count = len(mesh.vertices)
-    links = coo_array((np.ones(len(edges), bool), (edges[:, 0], edges[:, 1])), (count, count))
-    piece_of_face = connected_components(links, directed=False)[1][mesh.faces[:, 0]]
+    links = sparse.coo_array((np.ones(len(edges), bool), (edges[:, 0], edges[:, 1])), (count, count))
+    piece_of_face = csgraph.connected_components(links, directed=False)[1][mesh.faces[:, 0]]
     areas = np.bincount(piece_of_face, face_areas_m2(mesh))
     faces = mesh.faces[areas[piece_of_face] >= least_m2]
     kept, rows = np.unique(faces, return_inverse=True)

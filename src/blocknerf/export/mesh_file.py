@@ -6,21 +6,22 @@ import numpy as np
 
 from blocknerf.blocks.ground import GroundFrame
 from blocknerf.core.errors import UserError
+from blocknerf.core.extras import Extra
 from blocknerf.core.files import write_bytes
 from blocknerf.core.ply import write_points
-from blocknerf.export.extras import needed
-from blocknerf.export.mesh import TriangleMesh
+from blocknerf.export.mesh import TriangleMesh, require_mesh_tools
 
 ENDINGS = (".ply", ".glb")
+trimesh = Extra("trimesh", "export", "GLB")
 
 
 def check_mesh_path(path: Path) -> None:
     """Raises UserError for another ending, or when what makes it is missing; before anything is rendered."""
     if path.suffix.lower() not in ENDINGS:
         raise UserError(f"The mesh {path} must end in .ply or .glb.")
-    needed("skimage.measure", "A mesh")
+    require_mesh_tools()
     if path.suffix.lower() == ".glb":
-        needed("trimesh", "GLB")
+        trimesh.require()
 
 
 def write_mesh(path: Path, mesh: TriangleMesh, frame: GroundFrame) -> None:
@@ -28,7 +29,6 @@ def write_mesh(path: Path, mesh: TriangleMesh, frame: GroundFrame) -> None:
     if path.suffix.lower() == ".ply":
         write_points(path, mesh.vertices, mesh.colours, faces=mesh.faces)
         return
-    trimesh = needed("trimesh", "GLB")
     x, y, up = frame.ground_from_world
     upright = np.eye(4)
     upright[:3, :3] = np.stack([x, up, -y])

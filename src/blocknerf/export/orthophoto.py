@@ -16,12 +16,14 @@ from blocknerf.blocks.plan import Layout
 from blocknerf.city.city import City, composite
 from blocknerf.city.pictures import to_bytes
 from blocknerf.core.errors import UserError
+from blocknerf.core.extras import Extra
 from blocknerf.core.files import write_atomically
 from blocknerf.core.logging import console, log
 from blocknerf.core.types import RayBatch
-from blocknerf.export.extras import needed
 from blocknerf.scene.scene import GeoOrigin, Scene
 
+rasterio = Extra("rasterio", "export", "An orthophoto")
+windows = Extra("rasterio.windows", "export", "An orthophoto")
 TILE_PX = 256
 LARGEST_SIDE_PX = 65536
 LEVEL = 0.999
@@ -48,7 +50,8 @@ class Raster:
 
 
 def check_orthophoto_path(path: Path) -> None:
-    """Raises UserError for another ending than that of a GeoTIFF; before anything is rendered."""
+    """Raises UserError for another ending than that of a GeoTIFF, or without rasterio; before anything is rendered."""
+    rasterio.require()
     if path.suffix.lower() not in (".tif", ".tiff"):
         raise UserError(f"The orthophoto {path} must end in .tif.")
 
@@ -176,8 +179,6 @@ def write_orthophoto(
     crs: str,
 ) -> None:
     """A tiled GeoTIFF of 8 bits, with opacity; tile by tile, so that memory does not grow with the picture."""
-    rasterio = needed("rasterio", "An orthophoto")
-    windows = needed("rasterio.windows", "An orthophoto")
     transform = rasterio.Affine(raster.pixel_m, 0, raster.left_m, 0, -raster.pixel_m, raster.top_m)
     profile: dict[str, Any] = {
         "driver": "GTiff", "width": raster.width, "height": raster.height, "count": 4, "dtype": "uint8",

@@ -10,8 +10,10 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from blocknerf.core.errors import UserError
+from blocknerf.core.extras import Extra
 from blocknerf.core.logging import log
 
+torchvision_models = Extra("torchvision.models", "features", "pose_refinement.mode=features")
 FeatureExtractor = Callable[[Float[Tensor, "3 height width"]], Float[Tensor, " features"]]
 """Colours in [0, 1] of one image to numbers."""
 EDGE_PX = 224
@@ -24,14 +26,7 @@ def resnet18(weights: Path | None, rng: torch.Generator) -> FeatureExtractor:
     `weights`: a safetensors file under torchvision's names; none: random weights from `rng`, with a warning. Raises
     UserError without torchvision, or when the file does not hold these weights.
     """
-    try:
-        from torchvision.models import resnet18 as build  # pyright: ignore[reportMissingImports]
-    except ImportError as error:
-        raise UserError(
-            "pose_refinement.mode=features needs torchvision, which cannot be imported. "
-            "Run: pip install 'blocknerf[features]', or choose pose_refinement.mode=drive or image."
-        ) from error
-    network = build(weights=None)
+    network = torchvision_models.resnet18(weights=None)
     network.fc = nn.Identity()
     if weights is None:
         log.warning("No pose_refinement.feature_weights: image features come from a network with random weights.")

@@ -4,7 +4,6 @@ Both see a picture whole: pixels that do not count are those of the photograph i
 """
 
 from collections.abc import Callable, Container, Mapping
-from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -12,8 +11,11 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from blocknerf.core.errors import UserError
+from blocknerf.core.extras import Extra
 from blocknerf.rendering.shift_tolerant import SMALLEST_SIDE_PX, ShiftTolerantLpips
 
+torchvision = Extra("torchvision", "lpips", "LPIPS")
 Metric = Callable[[Float[Tensor, "h w 3"], Float[Tensor, "h w 3"], Bool[Tensor, "h w"]], float]
 LPIPS_BACKBONES = {"alex": "alexnet-owt-7be5be79.pth", "vgg": "vgg16-397923af.pth"}
 """ImageNet weights as torchvision names them in torch's cache; the layers above them are part of torchmetrics."""
@@ -52,9 +54,9 @@ def _lpips(backbone: str) -> Callable[[Tensor, Tensor], float]:
     if not weights.is_file():
         raise MetricUnavailable(f"{weights.name} is not in torch's cache of weights ({weights.parent})")
     try:
-        import_module("torchvision")
-    except (ImportError, RuntimeError) as error:  # RuntimeError: built for another torch
-        raise MetricUnavailable(f"torchvision cannot be imported ({error})") from error
+        torchvision.require()
+    except (UserError, RuntimeError) as error:  # RuntimeError: built for another torch
+        raise MetricUnavailable(str(error)) from error
     from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
 
     metric = LearnedPerceptualImagePatchSimilarity(net_type=backbone, normalize=True)  # pyright: ignore[reportArgumentType]

@@ -1,7 +1,7 @@
 """Finds things that move with a semantic segmentation network of transformers, SegFormer (Xie et al. 2021).
 
-transformers is the extra `masks`, imported when a network is loaded. A network takes pictures about as high as those
-that it learned from, Cityscapes' 1024 pixels, so a photograph is scaled to that and cut into overlapping tiles.
+A network takes pictures about as high as those that it learned from, Cityscapes' 1024 pixels, so a photograph is scaled
+to that and cut into overlapping tiles.
 """
 
 import difflib
@@ -18,7 +18,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from blocknerf.core.errors import UserError
+from blocknerf.core.extras import Extra
 
+transformers = Extra("transformers", "masks", "Making masks")
 CITYSCAPES_MODEL = "nvidia/segformer-b0-finetuned-cityscapes-1024-1024"
 _TILE, _OVERLAP = 1024, 128
 _STEP = 32  # a tile's corner and size are multiples of the network's coarsest stride
@@ -99,18 +101,11 @@ def _whole_steps(length: float | int) -> int:
 
 
 def _load(model: str) -> Any:
-    try:
-        from transformers import SegformerForSemanticSegmentation  # pyright: ignore[reportMissingImports]
-        from transformers.utils import logging as transformers_logging  # pyright: ignore[reportMissingImports]
-    except ImportError as error:
-        raise UserError(
-            "Making masks needs transformers, which is not installed. Install it: pip install 'blocknerf[masks]'."
-        ) from error
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # its retries; what comes of them is said below
     try:
-        network, report = SegformerForSemanticSegmentation.from_pretrained(model, output_loading_info=True)
+        network, report = transformers.SegformerForSemanticSegmentation.from_pretrained(model, output_loading_info=True)
     except _LOAD_ERRORS as error:
         first_line = next(iter(str(error).splitlines()), type(error).__name__)
         raise UserError(

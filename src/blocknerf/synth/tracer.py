@@ -1,16 +1,17 @@
 """One picture: rays through pixels, what they hit, the light that arrives there."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-from blocknerf.core.errors import UserError
+from blocknerf.core.extras import Extra
 from blocknerf.scene.scene import Camera
 from blocknerf.synth.geometry import Material, Mesh
 from blocknerf.synth.lighting import Lighting, sky
 from blocknerf.synth.materials import albedo, surface_at, window_glow
 
+mesh_construction = Extra("embreex.mesh_construction", "demo", "The synthetic city")
+rtcore_scene = Extra("embreex.rtcore_scene", "demo", "The synthetic city")
 SUN_RADIUS_RAD = 0.012  # a little larger than the real one: shadows soften with distance
 HAZE_M = 900.0
 _SURFACE_OFFSET_M = 2e-3
@@ -29,11 +30,10 @@ class Tracer:
     """A mesh in Embree's hands. Triangles from `first_moving` on belong to moving things."""
 
     def __init__(self, mesh: Mesh, first_moving: int):
-        new_scene, new_triangles = _embree()
         self.mesh = mesh
         self.first_moving = first_moving
-        self._scene = new_scene()
-        self._triangles = new_triangles(self._scene, mesh.triangles)
+        self._scene = rtcore_scene.EmbreeScene()
+        self._triangles = mesh_construction.TriangleMesh(self._scene, mesh.triangles)
 
     def first_hits(self, origins: np.ndarray, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Triangle [N] (-1: none) and distance [N] in metres along unit directions [N, 3]."""
@@ -44,17 +44,6 @@ class Tracer:
         """Whether nothing stands between points [N, 3] and infinity along one direction."""
         directions = np.ascontiguousarray(np.broadcast_to(direction.astype(np.float32), origins.shape))
         return self._scene.run(origins, directions, query="OCCLUDED") < 0
-
-
-def _embree() -> tuple[Callable, Callable]:
-    try:
-        from embreex.mesh_construction import TriangleMesh
-        from embreex.rtcore_scene import EmbreeScene
-    except ImportError as error:
-        raise UserError(
-            "The synthetic city is ray-traced with Embree, which is not installed; run: pip install 'blocknerf[demo]'"
-        ) from error
-    return EmbreeScene, TriangleMesh
 
 
 def take_picture(

@@ -22,6 +22,7 @@ from blocknerf.training.ahead import finish_compiling
 from blocknerf.training.checkpoint import delete_checkpoints
 from blocknerf.training.launchers.launcher import RayCluster, Report, raise_failures, train_with
 from blocknerf.training.launchers.processes import Processes
+from blocknerf.training.launchers.ray_tasks import ray_tasks
 from blocknerf.training.neighbours import Exchange, Shown, borders_of
 from blocknerf.training.one_block import Run, make_trainer, open_store, said, train_one
 from blocknerf.training.side_by_side import SideBySide
@@ -117,12 +118,6 @@ def _require_one_way(
 def _train_on_ray(run: Run, blocks: list[BlockSpec], cluster: RayCluster, report: Report) -> list[BlockResult]:
     if not blocks:
         return []
-    try:
-        from blocknerf.training.launchers.ray_tasks import ray_tasks
-    except ImportError as error:
-        raise UserError(
-            f"--launcher ray needs Ray, which cannot be imported ({error}): pip install 'blocknerf[ray]'"
-        ) from error
     blocks = _longest_first_of(run, blocks)
     with ray_tasks(run, blocks, cluster) as launcher:
         if not run.is_on_urls:  # all machines map one store; where there are URLs, each decodes what it needs

@@ -24,7 +24,7 @@ _UNIT_DISC = np.stack([np.cos(_DISC), np.sin(_DISC)], axis=1)
 _UNIT_SQUARE = np.array([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0], [-1.0, -1.0]])
 
 
-def draw_blocks(scene_api: viser.SceneApi, frame: PageFrame, city: City) -> None:
+def draw_blocks(scene_api: "viser.SceneApi", frame: PageFrame, city: City) -> None:
     """Every block of the plan as the outlines of its cells on the ground, its cube, its name; gray while untrained."""
     layout = city.manifest.layout
     blocks = city.manifest.blocks
@@ -42,7 +42,7 @@ def draw_blocks(scene_api: viser.SceneApi, frame: PageFrame, city: City) -> None
         scene_api.add_label(f"/blocks/{block.id}/name", text, position=where, anchor="center-center")
 
 
-def draw_points(scene_api: viser.SceneApi, frame: PageFrame, scene: Scene) -> None:
+def draw_points(scene_api: "viser.SceneApi", frame: PageFrame, scene: Scene) -> None:
     """The sparse points of the capture, thinned out."""
     every = len(scene.points_world) // MOST_POINTS + 1
     if len(scene.points_world):
@@ -52,7 +52,7 @@ def draw_points(scene_api: viser.SceneApi, frame: PageFrame, scene: Scene) -> No
         )  # fmt: skip
 
 
-def draw_cameras(scene_api: viser.SceneApi, frame: PageFrame, scene: Scene, on_click: Callable[[str], None]) -> None:
+def draw_cameras(scene_api: "viser.SceneApi", frame: PageFrame, scene: Scene, on_click: Callable[[str], None]) -> None:
     """Photographs as frustums in the colours of their drives, thinned out evenly; a click tells the name."""
     drives = sorted({image.drive for image in scene.images})
     colours = dict(zip(drives, drive_colours(len(drives)), strict=True))
@@ -68,7 +68,7 @@ def draw_cameras(scene_api: viser.SceneApi, frame: PageFrame, scene: Scene, on_c
         frustum.on_click(lambda _, name=image.name: on_click(name))
 
 
-def draw_way(scene_api: viser.SceneApi, frame: PageFrame, poses: Float[np.ndarray, "n 3 4"]) -> None:
+def draw_way(scene_api: "viser.SceneApi", frame: PageFrame, poses: Float[np.ndarray, "n 3 4"]) -> None:
     """The way that a recorded path takes."""
     points = frame.points(poses[:, :, 3])
     _lines(scene_api, "/way", np.stack([points[:-1], points[1:]], axis=1), (230, 60, 40), 3)
@@ -96,7 +96,7 @@ def first_view(city: City, scene: Scene | None, aspect: float) -> Viewpoint:
 
 
 def _lines(
-    scene_api: viser.SceneApi, name: str, ends: Float[np.ndarray, "n 2 3"], rgb: tuple[int, int, int], width_px: int
+    scene_api: "viser.SceneApi", name: str, ends: Float[np.ndarray, "n 2 3"], rgb: tuple[int, int, int], width_px: int
 ) -> None:
     scene_api.add_line_segments(name, ends.astype(np.float32), rgb, thickness=width_px, thickness_units="screen")
 

@@ -37,7 +37,7 @@ class Page:
 
     def __init__(
         self,
-        client: viser.ClientHandle,
+        client: "viser.ClientHandle",
         out: Path,
         city: City,
         scene: Scene | None,

@@ -93,7 +93,7 @@ class Viewer:
     def _take_threads(self) -> None:
         use_threads(available_cores(), self._newest.city.worker)
 
-    def _arrived(self, client: viser.ClientHandle) -> None:
+    def _arrived(self, client: "viser.ClientHandle") -> None:
         key = client.client_id
 
         def wants(wish: Wish | None) -> None:
@@ -104,12 +104,12 @@ class Viewer:
 
         self._pages[key] = Page(client, self._out, self._newest.city, self._scene, self._absence, wants)
 
-    def _left(self, client: viser.ClientHandle) -> None:
+    def _left(self, client: "viser.ClientHandle") -> None:
         self._pages.pop(client.client_id, None)
         self._loop.forget(client.client_id)
 
 
-def _serve(host: str, port: int) -> viser.ViserServer:
+def _serve(host: str, port: int) -> "viser.ViserServer":
     """viser takes the next port where one is in use, and says where it listens in its own words."""
     with contextlib.redirect_stdout(io.StringIO()):
         server = viser.ViserServer(host, port, label="blocknerf", verbose=False)

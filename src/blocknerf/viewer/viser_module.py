@@ -1,8 +1,12 @@
-"""viser, the page in the browser, is an extra: this is the one module that imports it."""
+"""viser, the page in the browser, is an extra: here stands its name, with its types for who checks them."""
 
-from blocknerf.core.errors import UserError
+from typing import TYPE_CHECKING
 
-try:
+from blocknerf.core.extras import Extra
+
+EXTRA = Extra("viser", "view", "The viewer")
+
+if TYPE_CHECKING:
     import viser as viser
-except ImportError as error:
-    raise UserError("The viewer needs viser. Install it with: pip install 'blocknerf[view]'") from error
+else:
+    viser = EXTRA

@@ -1,4 +1,4 @@
-"""Blocks as tasks of Ray, on all machines of its cluster. No other module imports ray.
+"""Blocks as tasks of Ray, on all machines of its cluster. No other module names ray.
 
 A task whose process or machine dies is begun again by Ray, where there is room, and goes on from its last checkpoint.
 A board beside the command hears how blocks get on, and tells them to stop.
@@ -13,15 +13,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
-
-import ray
-from ray.exceptions import RayError, RayTaskError
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+from typing import TYPE_CHECKING, Any
 
 from blocknerf.blocks.cost import BlockCost, cuda_devices, estimates
 from blocknerf.blocks.plan import BlockSpec
 from blocknerf.core.errors import UserError
+from blocknerf.core.extras import Extra
 from blocknerf.core.logging import log
 from blocknerf.scene.part import moved
 from blocknerf.training.elsewhere import brought_here, part_for
@@ -29,6 +26,14 @@ from blocknerf.training.launchers.launcher import WAIT_S, Failure, RayCluster
 from blocknerf.training.launchers.worker import work
 from blocknerf.training.one_block import Run
 from blocknerf.training.trainer import BlockResult, Progress
+
+if TYPE_CHECKING:
+    import ray
+    import ray.exceptions
+    from ray.util import scheduling_strategies
+else:
+    ray = Extra("ray", "ray", "--launcher ray")
+    scheduling_strategies = Extra("ray.util.scheduling_strategies", "ray", "--launcher ray")
 
 DEATHS = 20
 """Of a block's machines or processes, until it counts as failed."""
@@ -58,7 +63,7 @@ def _connect(address: str | None) -> None:
         if address is not None and address not in ("auto", "local"):
             _require_listener(address)
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-    except (OSError, RuntimeError, ValueError, RayError) as error:
+    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         where = "here" if address is None else f"at {address}"
         raise UserError(
             f"There is no Ray cluster {where} ({error}). Start one with `ray start --head`, and give --address "
@@ -82,7 +87,7 @@ class RayTasks:
         self._waiting = list(zip(blocks, estimates(blocks, run.scene, run.config), strict=True))
         self._queued: set[str] = set()
         self._tasks: dict[Any, str] = {}
-        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        here = scheduling_strategies.NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         options = {"num_cpus": 0, "max_concurrency": len(blocks) + 100, "scheduling_strategy": here}
         self._board: Any = ray.remote(_Board).options(**options).remote()
 
@@ -157,9 +162,9 @@ def _result(task: Any) -> BlockResult | Failure | None:
     """None: it was stopped."""
     try:
         return ray.get(task)
-    except RayTaskError as error:  # a fault of the program: its traceback is all there is to say
+    except ray.exceptions.RayTaskError as error:  # a fault of the program: its traceback is all there is to say
         return Failure(str(error))
-    except RayError as error:
+    except ray.exceptions.RayError as error:
         return Failure(f"its process or its machine died {DEATHS + 1} times, or Ray gave it up ({error}).")
 
 
