@@ -20,11 +20,12 @@ from blocknerf.core.errors import UserError
 from blocknerf.core.files import write_json
 from blocknerf.export.merge import find_plan, find_splats, merge_splats, read_transforms
 from blocknerf.export.merge_seams import seam_report
-from blocknerf.export.splats import Similarity, Splats, moved
+from blocknerf.export.splats import Splats, moved
 from blocknerf.export.splats_file import read_splats, write_splats
 from blocknerf.export.territories import Territories
 from blocknerf.geometry import so3
 from blocknerf.geometry.harmonics import BAND_0
+from blocknerf.geometry.similarity import Similarity
 from blocknerf.scene.colmap_module import pycolmap
 from blocknerf.scene.colmap_writer import ModelImage, ModelPoints, write_colmap
 from blocknerf.scene.readers.read import read_scene

@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from blocknerf.core.errors import UserError
-from blocknerf.export.splats import Similarity, Splats, moved
+from blocknerf.export.splats import Splats, moved
 from blocknerf.export.splats_file import read_splats, write_splats
 from blocknerf.geometry import so3
 from blocknerf.geometry.harmonics import harmonics
+from blocknerf.geometry.similarity import Similarity
 
 sys.path.insert(0, str(Path(__file__).parent))
 from splats_made import made_splats

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from blocknerf.geometry.similarity import Similarity
 from blocknerf.prepare.georegister import (
-    Similarity,
     fit_plane,
     georegister,
     level,

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from blocknerf.export.splats import Similarity, Splats, moved
+from blocknerf.export.splats import Splats, moved
 from blocknerf.geometry import se3, so3
+from blocknerf.geometry.similarity import Similarity
 from blocknerf.kernels.registry import use_backend
 from blocknerf.rendering.splatting import DILATION_PX2, Gaussians, SplatLens, project, render_splats
 from blocknerf.scene.rays import pixels_of

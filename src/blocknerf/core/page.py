@@ -34,6 +34,11 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     )
 
 
+def picture(name: str, label: str) -> str:
+    """A picture beside the page that leads to its file."""
+    return f'<p class="map"><a href="{escape(name)}"><img src="{escape(name)}" alt="{escape(label)}"></a></p>\n'
+
+
 def text(value: str) -> str:
     return f'<td class="text name">{escape(value)}</td>'
 

@@ -2,7 +2,7 @@
 
 from html import escape
 
-from blocknerf.core.page import MISSING, number, page, section, table, text
+from blocknerf.core.page import MISSING, number, page, picture, section, table, text
 from blocknerf.diagnostics.findings import worst_first
 from blocknerf.diagnostics.gradients import TOO_LARGE, TOO_SMALL
 from blocknerf.diagnostics.inspection import Inspection
@@ -17,12 +17,12 @@ def inspection_page(inspection: Inspection) -> str:
         _heading(inspection),
         section("Findings", _findings(inspection)),
         section(
-            "One ray", _picture(inspection.ray_png, "Density, colours, weights and samples of one ray") + _ray_notes()
+            "One ray", picture(inspection.ray_png, "Density, colours, weights and samples of one ray") + _ray_notes()
         ),
         section("Gradients", _gradients(inspection)),
         section("Memory of one step", _memory(inspection)),
         section("Seam", _seam(inspection)) if inspection.seam is not None else "",
-        section("Coverage", _picture(inspection.coverage_png, "Where cameras look")),
+        section("Coverage", picture(inspection.coverage_png, "Where cameras look")),
     ]
     return page(f"blocknerf: inspection of block {inspection.block_id}", sections)
 
@@ -105,8 +105,4 @@ def _seam(inspection: Inspection) -> str:
         [text(name.replace("_", " ")), MISSING if value is None else number(value, ".4f")]
         for name, value in figures.items()
     ]
-    return _picture(inspection.seam_png, "One view from two blocks") + table(["!mean over the view", "value"], rows)
-
-
-def _picture(name: str, label: str) -> str:
-    return f'<p class="map"><a href="{escape(name)}"><img src="{escape(name)}" alt="{escape(label)}"></a></p>\n'
+    return picture(inspection.seam_png, "One view from two blocks") + table(["!mean over the view", "value"], rows)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from blocknerf.core.files import write_bytes
-from blocknerf.core.page import MISSING, number, page, section, table, text
+from blocknerf.core.page import MISSING, number, page, picture, section, table, text
 from blocknerf.rendering.colours import LARGEST_ERROR
 
 VIEWS = {
@@ -41,7 +41,7 @@ def report_page(metrics: dict[str, Any], has_map: bool) -> str:
     """The page as text. The same metrics give the same page."""
     sections = [
         _heading(metrics),
-        section("Map", '<p class="map"><img src="map.png" alt="Blocks, cameras and overlaps"></p>') if has_map else "",
+        section("Map", picture("map.png", "Blocks, cameras and overlaps")) if has_map else "",
         section("Protocols", _protocol_table(metrics)),
         section("Blocks", _block_table(metrics["blocks"])),
         section("Images", _image_table(metrics["images"])),

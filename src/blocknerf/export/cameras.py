@@ -15,6 +15,7 @@ from blocknerf.core.errors import UserError
 from blocknerf.core.files import write_json
 from blocknerf.core.logging import log
 from blocknerf.geometry import se3
+from blocknerf.geometry.se3 import OPENCV_FROM_OPENGL
 from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.scene.colmap_writer import ModelImage, ModelPoints, write_colmap
 from blocknerf.scene.scene import Camera, ImageRecord, Scene
@@ -104,7 +105,7 @@ def _merged(image: ImageRecord, said: list[_Said], power: float) -> np.ndarray:
 
 def _frame(folder: Path, scene: Scene, image: ImageRecord, world_from_cam: np.ndarray) -> dict[str, Any]:
     """Poses in OpenGL axes; photographs relative to the folder."""
-    matrix = np.concatenate([world_from_cam * [1, -1, -1, 1], [[0, 0, 0, 1]]])
+    matrix = np.concatenate([world_from_cam * OPENCV_FROM_OPENGL, [[0, 0, 0, 1]]])
     return {
         "file_path": os.path.relpath(image.path, folder).replace(os.sep, "/"),
         **_intrinsics(scene.cameras[image.camera_key], image),

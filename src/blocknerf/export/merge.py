@@ -12,14 +12,15 @@ from blocknerf.core.errors import UserError
 from blocknerf.core.files import read_json
 from blocknerf.core.logging import log
 from blocknerf.export.merge_seams import Side, side_of
-from blocknerf.export.splats import Similarity, Splats, moved
+from blocknerf.export.splats import Splats, moved
 from blocknerf.export.splats_file import READERS, read_splats
 from blocknerf.export.splats_ply import is_splats_ply
 from blocknerf.export.territories import Territories
+from blocknerf.geometry.similarity import Similarity
+from blocknerf.geometry.so3 import is_rotation
 
 TRANSFORMS_NAME = "dataparser_transforms.json"
 _FEW = 0.05
-_RIGID = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +124,12 @@ def read_transforms(path: Path) -> Similarity:
         matrix = np.array(tree["transform"], np.float64)[:3]
         scale = float(tree["scale"])
         rotation, shift = matrix[:, :3], matrix[:, 3]
-        rigid = np.abs(rotation @ rotation.T - np.eye(3)).max() < _RIGID and np.linalg.det(rotation) > 0
-        if matrix.shape != (3, 4) or not rigid or not 0 < scale < np.inf or not np.isfinite(shift).all():
+        if (
+            matrix.shape != (3, 4)
+            or not is_rotation(rotation)
+            or not 0 < scale < np.inf
+            or not np.isfinite(shift).all()
+        ):
             raise ValueError("it is no rotation, shift and scale")
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise UserError(

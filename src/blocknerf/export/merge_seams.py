@@ -1,6 +1,5 @@
 """What shows at the seams of merged splats: how dense and how coloured they are on either side of each border."""
 
-import html
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from blocknerf.core.files import write_bytes, write_json
+from blocknerf.core.page import MISSING, number, page, section, table, text
 from blocknerf.export.splats import Splats
 from blocknerf.export.territories import Territories
 
@@ -69,36 +69,28 @@ def seam_report(blocks: dict[str, dict[str, int]], sides: list[Side]) -> dict[st
 def write_seams(path: Path, report: dict[str, Any]) -> Path:
     """The report as JSON, and as a page beside it, whose path is returned."""
     write_json(path, report)
-    page = path.with_suffix(".html")
-    write_bytes(page, _page(report).encode())
-    return page
+    html = path.with_suffix(".html")
+    write_bytes(html, _page(report).encode())
+    return html
 
 
 def _page(report: dict[str, Any]) -> str:
     blocks = [
-        [block_id, entry["splats"], entry["kept"], entry["dropped"], entry["not_finite"]]
+        [text(block_id), *(number(entry[name], "d") for name in ("splats", "kept", "dropped", "not_finite"))]
         for block_id, entry in report["blocks"].items()
     ]
     seams = [
         [
-            " | ".join(seam["blocks"]), f"{seam['strip_m']:.2f}", " | ".join(map(str, seam["splats"])),
-            _number(seam["density_ratio"]), _number(seam["colour_jump"]),
+            text(" | ".join(seam["blocks"])), number(seam["strip_m"], ".2f"),
+            text(" | ".join(map(str, seam["splats"]))), _cell(seam["density_ratio"]), _cell(seam["colour_jump"]),
         ]
         for seam in report["seams"]
     ]  # fmt: skip
-    style = "body{font:15px sans-serif;margin:2em}td,th{padding:.2em .8em;text-align:right}"
-    return (
-        f"<!doctype html><meta charset=utf-8><title>Seams</title><style>{style}</style><h1>Seams of merged splats</h1>"
-        + _table("Block, Splats, Kept, Dropped as a neighbour's, Not finite", blocks)
-        + _table("Seam, Strip on each side (m), Splats, Density ratio, Colour jump", seams)
-    )
+    of_blocks = ("!block", "splats", "kept", "dropped as a neighbour's", "not finite")
+    of_seams = ("!seam", "strip on each side, m", "!splats", "density ratio", "colour jump")
+    sections = [section("Blocks", table(of_blocks, blocks)), section("Seams", table(of_seams, seams))]
+    return page("Seams of merged splats", ["<h1>Seams of merged splats</h1>\n", *sections])
 
 
-def _table(titles: str, rows: list[list[Any]]) -> str:
-    head = "".join(f"<th>{html.escape(title)}" for title in titles.split(", "))
-    body = "".join("<tr>" + "".join(f"<td>{html.escape(str(cell))}" for cell in row) for row in rows)
-    return f"<table><tr>{head}{body}</table>"
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3g}"
+def _cell(value: float | None) -> str:
+    return MISSING if value is None else number(value, ".3g")

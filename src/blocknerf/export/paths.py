@@ -14,15 +14,15 @@ from blocknerf.core.errors import UserError
 from blocknerf.core.files import read_json
 from blocknerf.core.names import natural_order
 from blocknerf.core.types import RayBatch
+from blocknerf.geometry.se3 import OPENCV_FROM_OPENGL
+from blocknerf.geometry.so3 import is_rotation
 from blocknerf.geometry.spline import interpolate_poses
 from blocknerf.scene.rays import camera_rays
 from blocknerf.scene.scene import Camera, ImageRecord
 
 FRAMES_PER_KEY = 3
-ROTATION_TOLERANCE = 2e-3
 LARGEST_SIDE_PX = 16384
 LARGEST_FPS = 1000
-OPENCV_FROM_OPENGL = np.diag([1.0, -1.0, -1.0])
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,9 +157,9 @@ def _read_frame(
         )
     pose = _pose(path, number, frame[form.pose])
     if form.is_opengl:
-        pose[:, :3] = pose[:, :3] @ OPENCV_FROM_OPENGL
+        pose = pose * OPENCV_FROM_OPENGL
     focal_px = height / 2 / math.tan(math.radians(fov_deg) / 2)
-    camera = Camera("PINHOLE", width, height, (focal_px, focal_px, width / 2, height / 2))
+    camera = Camera.pinhole(width, height, focal_px)
     drive = frame.get("drive")
     return View(camera, pose, width, height, None if drive is None else str(drive))
 
@@ -173,8 +173,7 @@ def _pose(path: Path, number: int, value: Any) -> np.ndarray:
     if numbers.size not in (12, 16) or not np.isfinite(numbers).all():
         raise UserError(f"Frame {number} of the camera path {path} has no pose of 3 x 4 or 4 x 4 finite numbers.")
     pose = numbers.reshape(-1, 4)[:3].copy()
-    rotation = pose[:, :3]
-    if np.abs(rotation @ rotation.T - np.eye(3)).max() > ROTATION_TOLERANCE or np.linalg.det(rotation) < 0:
+    if not is_rotation(pose[:, :3]):
         raise UserError(f"Frame {number} of the camera path {path} has a pose whose left 3 x 3 part is no rotation.")
     return pose
 

@@ -5,9 +5,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float32, Int
+from jaxtyping import Bool, Float32, Int
 
 from blocknerf.geometry.harmonics import BAND_0, harmonics_turn, num_harmonics
+from blocknerf.geometry.similarity import Similarity
 from blocknerf.geometry.so3 import to_quaternion
 
 
@@ -60,22 +61,12 @@ class Splats:
         return Splats(*(np.concatenate([getattr(part, name) for part in same]) for name in Splats.__slots__))
 
 
-@dataclass(frozen=True, slots=True)
-class Similarity:
-    """world = scale * rotation @ file + translation."""
-
-    scale: float
-    rotation: Float[np.ndarray, "3 3"]
-    translation: Float[np.ndarray, "3"]
-
-
 def moved(splats: Splats, motion: Similarity) -> Splats:
     """The splats as seen in the world after `motion`: places, sizes, axes, and colours that turn along."""
     rotation = torch.from_numpy(np.array(motion.rotation, np.float64))
     turn = harmonics_turn(rotation, splats.degree).numpy()
-    places = motion.scale * (splats.places.astype(np.float64) @ motion.rotation.T) + motion.translation
     return Splats(
-        places.astype(np.float32),
+        motion.points(splats.places.astype(np.float64)).astype(np.float32),
         splats.log_scales + np.float32(np.log(motion.scale)),
         _product(to_quaternion(rotation).numpy(), splats.quaternions).astype(np.float32),
         splats.opacity_logits,

@@ -13,8 +13,9 @@ import numpy as np
 
 from blocknerf.core.errors import UserError
 from blocknerf.core.files import write_bytes
-from blocknerf.export.splats import Similarity, Splats, moved
+from blocknerf.export.splats import Splats, moved
 from blocknerf.geometry.harmonics import MOST_DEGREE, num_harmonics
+from blocknerf.geometry.similarity import Similarity
 
 _HEADER = struct.Struct("<4sIIBBBB")
 _MAGIC = b"NGSP"

@@ -64,7 +64,7 @@ def pinhole_of(camera: Camera, longest_px: int) -> Camera:
     width, height = max(2, round(scale * camera.width)), max(2, round(scale * camera.height))
     lengths = focal_lengths(camera) or (max(camera.width, camera.height) / math.pi,)
     focal_px = float(np.mean(lengths)) * width / camera.width
-    return Camera("PINHOLE", width, height, (focal_px, focal_px, width / 2, height / 2))
+    return Camera.pinhole(width, height, focal_px)
 
 
 @torch.no_grad()

@@ -1,10 +1,14 @@
 """Rigid motions as [3, 4] matrices: rotation, then translation. A twist is (translation part, rotation vector)."""
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from blocknerf.geometry import so3
+
+OPENCV_FROM_OPENGL = np.array([1.0, -1.0, -1.0, 1.0])
+"""Times the columns of world_from_cam [3, 4]: the axes y and z turn around. It is its own inverse."""
 
 
 def exp(twists: Float[Tensor, "*n 6"]) -> Float[Tensor, "*n 3 4"]:

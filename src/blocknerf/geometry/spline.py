@@ -1,9 +1,11 @@
 """A smooth way through camera poses, travelled at constant speed."""
 
 import numpy as np
+import torch
 from jaxtyping import Float64
 
 from blocknerf.core.errors import UserError
+from blocknerf.geometry import so3
 
 SAMPLES_PER_SEGMENT = 32
 
@@ -31,31 +33,13 @@ def interpolate_poses(poses: Float64[np.ndarray, "keys 3 4"], count: int) -> Flo
 
 
 def quaternions_of(rotations: Float64[np.ndarray, "n 3 3"]) -> Float64[np.ndarray, "n 4"]:
-    """Unit quaternions (w, x, y, z) of rotation matrices, of either sign: Bar-Itzhack (2000), which has no special
-    cases and takes the nearest rotation of a matrix with rounding errors."""
-    (xx, xy, xz), (yx, yy, yz), (zx, zy, zz) = rotations.transpose(1, 2, 0)
-    symmetric = np.array(
-        [
-            [xx + yy + zz, zy - yz, xz - zx, yx - xy],
-            [zy - yz, xx - yy - zz, xy + yx, xz + zx],
-            [xz - zx, xy + yx, yy - xx - zz, yz + zy],
-            [yx - xy, xz + zx, yz + zy, zz - xx - yy],
-        ]
-    )
-    return np.linalg.eigh(symmetric.transpose(2, 0, 1)).eigenvectors[:, :, -1]
+    """`so3.to_quaternion` of arrays."""
+    return so3.to_quaternion(torch.from_numpy(np.ascontiguousarray(rotations))).numpy()
 
 
 def rotations_of(quaternions: Float64[np.ndarray, "n 4"]) -> Float64[np.ndarray, "n 3 3"]:
-    """Rotation matrices of quaternions (w, x, y, z) of any length but zero."""
-    w, x, y, z = (quaternions / np.linalg.norm(quaternions, axis=1, keepdims=True)).T
-    matrices = np.array(
-        [
-            [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
-            [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
-            [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
-        ]
-    )
-    return matrices.transpose(2, 0, 1)
+    """`so3.from_quaternion` of arrays."""
+    return so3.from_quaternion(torch.from_numpy(np.ascontiguousarray(quaternions))).numpy()
 
 
 def _aligned(quaternions: Float64[np.ndarray, "n 4"]) -> Float64[np.ndarray, "n 4"]:

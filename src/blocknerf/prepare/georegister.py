@@ -5,13 +5,14 @@ positions; altitudes give the height of the whole and nothing else.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Complex, Float
 
 from blocknerf.blocks.ground import estimate_up
 from blocknerf.core.seeds import derive_seed
+from blocknerf.geometry.similarity import Similarity
 from blocknerf.prepare.shots import Shot
 from blocknerf.scene.colmap_module import pycolmap
 
@@ -25,18 +26,6 @@ _SHUFFLES = 20
 _ROUNDS = 30
 _GAUSS = 1.4826  # standard deviation over median of absolute values, of a normal distribution
 _TUKEY = 4.685
-
-
-@dataclass(frozen=True, slots=True)
-class Similarity:
-    """x -> scale * rotation @ x + translation."""
-
-    scale: float = 1.0
-    rotation: Float[np.ndarray, "3 3"] = field(default_factory=lambda: np.eye(3))
-    translation: Float[np.ndarray, "3"] = field(default_factory=lambda: np.zeros(3))
-
-    def points(self, points: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 3"]:
-        return self.scale * points @ self.rotation.T + self.translation
 
 
 @dataclass(frozen=True, slots=True)

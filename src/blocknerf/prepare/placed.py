@@ -13,12 +13,12 @@ from jaxtyping import Float
 from blocknerf.core.errors import UserError
 from blocknerf.core.files import write_json
 from blocknerf.core.logging import log
+from blocknerf.geometry.similarity import Similarity
 from blocknerf.prepare.drives import drives_of
 from blocknerf.prepare.georegister import (
     COARSE_M,
     LEAST_POSITIONS,
     Fit,
-    Similarity,
     georegister,
     level,
     places_of,

@@ -3,15 +3,15 @@
 from html import escape
 from typing import Any
 
-from blocknerf.core.page import MISSING, number, page, section, table, text
+from blocknerf.core.page import MISSING, number, page, picture, section, table, text
 
 
 def quality_page(figures: dict[str, Any]) -> str:
     """The page as text. The same figures give the same page."""
     sections = [
         _heading(figures),
-        section("From above", _picture("map.png", "Cameras, their GPS positions, and points, seen from above")),
-        section("Where pictures have points", _picture("coverage.png", "Points by their place in the picture")),
+        section("From above", picture("map.png", "Cameras, their GPS positions, and points, seen from above")),
+        section("Where pictures have points", picture("coverage.png", "Points by their place in the picture")),
         section("Pictures", _images(figures["images"])),
         section("Left out", _left_out(figures["left_out"])) if figures["left_out"] else "",
         section("Components", _components(figures["components"])) if len(figures["components"]) > 1 else "",
@@ -102,7 +102,3 @@ def _meanings(figures: dict[str, Any]) -> str:
             + f"Positions in random order would be {reference['residual_by_chance_m']:.1f} m off."
         )  # fmt: skip
     return "".join(f"<p>{sentence}</p>\n" for sentence in sentences)
-
-
-def _picture(name: str, label: str) -> str:
-    return f'<p class="map"><a href="{name}"><img src="{name}" alt="{label}"></a></p>\n'

@@ -31,6 +31,11 @@ class Camera:
     height: int
     params: tuple[float, ...]
 
+    @staticmethod
+    def pinhole(width: int, height: int, focal_px: float) -> "Camera":
+        """Square pixels, the principal point in the middle."""
+        return Camera("PINHOLE", width, height, (focal_px, focal_px, width / 2, height / 2))
+
 
 @dataclass(frozen=True, slots=True)
 class ImageRecord:

@@ -31,8 +31,7 @@ def rig_cameras(width: int, height: int) -> dict[str, Camera]:
     focal = 0.5 * width / np.tan(np.deg2rad(FOV_DEG) / 2)
     cameras = {}
     for number, place in enumerate(RIG_YAW_DEG):
-        f = round(float(focal) * (1 + 0.004 * number), 3)
-        cameras[place] = Camera("PINHOLE", width, height, (f, f, width / 2, height / 2))
+        cameras[place] = Camera.pinhole(width, height, round(float(focal) * (1 + 0.004 * number), 3))
     return cameras
 
 

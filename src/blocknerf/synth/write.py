@@ -8,10 +8,9 @@ from PIL import Image
 from blocknerf.core.files import write_json
 from blocknerf.scene import colmap_writer
 from blocknerf.scene.colmap_writer import ModelImage, ModelPoints
+from blocknerf.scene.readers.sidecar import SIDECAR_NAME, SIDECAR_VERSION
 from blocknerf.scene.scene import Camera
 from blocknerf.synth.sparse import Shot, SparsePoints
-
-SIDECAR = "blocknerf_scene.json"
 
 
 def mask_file(name: str) -> str:
@@ -46,7 +45,7 @@ def write_sidecar(root: Path, shots: list[Shot]) -> None:
                              "depth": depth_file(shot.name)}  # fmt: skip
         if shot.moving.any():
             images[shot.name]["mask"] = mask_file(shot.name)
-    write_json(root / SIDECAR, {"version": 1, "images": images})
+    write_json(root / SIDECAR_NAME, {"version": SIDECAR_VERSION, "images": images})
 
 
 def write_colmap(root: Path, cameras: dict[str, Camera], shots: list[Shot], points: SparsePoints) -> None:

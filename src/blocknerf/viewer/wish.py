@@ -28,7 +28,7 @@ class Viewpoint:
         """Of a picture so many pixels wide."""
         height = max(1, round(width / self.aspect))
         focal_px = height / 2 / math.tan(self.fov_y_rad / 2)
-        return Camera("PINHOLE", width, height, (focal_px, focal_px, width / 2, height / 2))
+        return Camera.pinhole(width, height, focal_px)
 
     def half(self) -> "Viewpoint":
         """Sees as much from left to right on half the width: one of two pictures that stand side by side."""

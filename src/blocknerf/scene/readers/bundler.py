@@ -14,9 +14,9 @@ from typing import TextIO
 import numpy as np
 
 from blocknerf.core.errors import UserError
+from blocknerf.geometry.se3 import OPENCV_FROM_OPENGL
 from blocknerf.scene.readers.candidates import Candidate, Capture
 from blocknerf.scene.readers.found_files import name_in, named_photograph
-from blocknerf.scene.readers.poses import OPENCV_FROM_OPENGL
 from blocknerf.scene.scene import Camera
 
 BUNDLE, LIST = "bundle.out", "list.txt"

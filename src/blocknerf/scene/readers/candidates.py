@@ -13,13 +13,13 @@ from PIL import Image
 
 from blocknerf.core.errors import UserError
 from blocknerf.core.logging import log
+from blocknerf.geometry.so3 import is_rotation
 from blocknerf.scene.photographs import DECODE_ERRORS, exposure_of
 from blocknerf.scene.rays import focal_lengths, rescale_camera
 from blocknerf.scene.readers.masks import mask_paths
 from blocknerf.scene.readers.sidecar import Sidecar
 from blocknerf.scene.scene import Camera, ImageRecord, Scene, image_id
 
-_ROTATION_TOLERANCE = 2e-3
 _MAX_NAMED = 12
 _MAX_SIDE = 1_000_000
 _THREADS = 4
@@ -202,12 +202,7 @@ def _checked_pose(world_from_cam: np.ndarray) -> np.ndarray:
     if not np.isfinite(world_from_cam).all():
         raise _Unusable("its pose holds a value that is not finite")
     rotation = world_from_cam[:, :3]
-    largest = np.abs(rotation).max()
-    if (
-        largest > 2
-        or np.abs(rotation @ rotation.T - np.eye(3)).max() > _ROTATION_TOLERANCE
-        or np.linalg.det(rotation) <= 0
-    ):
+    if not is_rotation(rotation):
         raise _Unusable("its pose is no rotation (a scaled, mirrored or skewed matrix)")
     left, _, right = np.linalg.svd(rotation)
     return np.concatenate([left @ right, world_from_cam[:, 3:]], axis=1).astype(np.float64)

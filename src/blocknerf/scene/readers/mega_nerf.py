@@ -14,9 +14,9 @@ import numpy as np
 import torch
 
 from blocknerf.core.errors import UserError
+from blocknerf.geometry.se3 import OPENCV_FROM_OPENGL
 from blocknerf.scene.readers.candidates import Candidate, Capture, folder_of
 from blocknerf.scene.readers.found_files import photograph_in
-from blocknerf.scene.readers.poses import OPENCV_FROM_OPENGL
 from blocknerf.scene.scene import Camera
 
 _DAMAGED = (OSError, RuntimeError, EOFError, ValueError, KeyError, AttributeError, TypeError)

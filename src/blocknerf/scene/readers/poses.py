@@ -4,9 +4,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-OPENCV_FROM_OPENGL = np.array([1.0, -1.0, -1.0, 1.0])
-"""Times the columns of world_from_cam [3, 4]: the axes y and z turn around."""
-
 CENTRE_PX = 0.5
 """From pixel centres at whole numbers, as OpenCV counts, to ours at half integers."""
 

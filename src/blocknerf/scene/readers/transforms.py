@@ -16,13 +16,12 @@ from blocknerf.core.errors import UserError
 from blocknerf.core.files import read_json
 from blocknerf.core.logging import log
 from blocknerf.core.ply import read_points
+from blocknerf.geometry.se3 import OPENCV_FROM_OPENGL
 from blocknerf.scene.readers.candidates import Candidate, Capture
-from blocknerf.scene.readers.found_files import name_in
-from blocknerf.scene.readers.poses import OPENCV_FROM_OPENGL
+from blocknerf.scene.readers.found_files import ENDINGS, name_in
 from blocknerf.scene.scene import Camera
 
 TRANSFORMS = "transforms.json"
-_ENDINGS = ("", ".png", ".jpg", ".jpeg", ".PNG", ".JPG", ".JPEG")
 _PERSPECTIVE = ("PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV", "FULL_OPENCV")
 _FISHEYE = ("OPENCV_FISHEYE", "SIMPLE_RADIAL_FISHEYE", "RADIAL_FISHEYE")
 _PANORAMA = "EQUIRECTANGULAR"
@@ -94,7 +93,7 @@ def _candidate(
 
 def _find_file(data_root: Path, file_path: str) -> Path:
     stem = file_path.replace("\\", "/")
-    for ending in _ENDINGS:
+    for ending in ("", *ENDINGS):
         path = data_root / (stem + ending)
         if path.is_file():
             return path
