@@ -19,6 +19,8 @@ PACKAGES = (
     *("embreex", "OpenEXR", "plyfile", "rasterio", "ray", "scipy", "skimage", "stlpips_pytorch", "torchvision"),
     *("transformers", "trimesh", "viser"),
 )
+NOT_OURS_TO_IMPORT = ("__main__", "_triton", "blocknerf_spec")
+"""A program, kernels that ask whether there is triton before, and what nerfbaselines alone imports."""
 WITHOUT = f"""
 import importlib, json, pkgutil, sys
 for name in {PACKAGES!r}:
@@ -29,7 +31,7 @@ from blocknerf.core.extras import Extra
 
 said = {{}}
 for found in pkgutil.walk_packages(blocknerf.__path__, "blocknerf."):
-    if not found.name.endswith(("__main__", "_triton")):
+    if not found.name.endswith({NOT_OURS_TO_IMPORT!r}):
         module = importlib.import_module(found.name)
         for extra in (value for value in vars(module).values() if isinstance(value, Extra)):
             try:
