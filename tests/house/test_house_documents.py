@@ -2,6 +2,7 @@
 
 import functools
 import importlib
+import json
 import re
 import shlex
 from collections.abc import Callable
@@ -14,16 +15,27 @@ from blocknerf.cli.main import ABOUT, commands, main
 from blocknerf.core.config import load_config
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+DOCUMENTS = [
+    *(ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))),
+    *sorted((ROOT / "notebooks").glob("*.ipynb")),
+]
 
 
 def name(path: Path) -> str:
     return path.name
 
 
+def text_of(document: Path) -> str:
+    """Of a notebook, what stands between its code."""
+    text = document.read_text(encoding="utf-8")
+    if document.suffix == ".md":
+        return text
+    return "\n\n".join("".join(cell["source"]) for cell in json.loads(text)["cells"] if cell["cell_type"] == "markdown")
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=name)
 def test_links_and_pictures_lead_somewhere(document):
-    targets = re.findall(r"\]\(([^)\s]+)\)", document.read_text(encoding="utf-8"))
+    targets = re.findall(r"\]\(([^)\s]+)\)", text_of(document))
     missing = [
         target for target in targets if "://" not in target and not (document.parent / target.split("#")[0]).exists()
     ]
@@ -36,7 +48,7 @@ def test_keys_that_are_named_exist(document):
         "dataset|block_manager|block_nerf|appearance_embedding|pose_refinement|visibility_network|training|validation|"
         "logging"
     )
-    keys = set(re.findall(rf"\b((?:{sections})\.[a-z_]+(?:\.[a-z_]+)*)\b", document.read_text(encoding="utf-8")))
+    keys = set(re.findall(rf"\b((?:{sections})\.[a-z_]+(?:\.[a-z_]+)*)\b", text_of(document)))
     config = load_config(None)
     for key in keys - {key for key in keys if key.endswith((".py", ".md"))}:
         value = config
@@ -54,7 +66,7 @@ def test_the_readme_shows_the_commands_of_the_makefile():
 
 def commands_of(document: Path) -> list[str]:
     """Lines of code blocks that begin with `blocknerf`, joined where they are continued."""
-    code = "\n".join(re.findall(r"^```\w*\n(.*?)^```", document.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL))
+    code = "\n".join(re.findall(r"^```\w*\n(.*?)^```", text_of(document), re.MULTILINE | re.DOTALL))
     return re.findall(r"^ *(?:exec )?(blocknerf .*)$", code.replace("\\\n", " "), re.MULTILINE)
 
 

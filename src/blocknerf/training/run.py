@@ -35,11 +35,11 @@ MEMORY_SHARE = 0.8
 
 def train_blocks(
     run: Run,
-    block_ids: tuple[str, ...],
-    jobs: int | None,
-    resume: bool,
-    overwrite: bool,
-    report: Report,
+    block_ids: tuple[str, ...] = (),
+    jobs: int | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    report: Report = lambda block_id, progress: None,
     group: ProcessGroup = ALONE,
     side_by_side: ProcessGroup | None = None,
     ray: RayCluster | None = None,
