@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 from blocknerf.core.errors import UserError
 from blocknerf.core.files import write_bytes
 from blocknerf.core.logging import log
+from blocknerf.core.progress import bar
 from blocknerf.prepare.pairs import PairPlan
-from blocknerf.prepare.progress import bar
 from blocknerf.prepare.shots import Shot
 from blocknerf.scene.colmap_module import pycolmap
 

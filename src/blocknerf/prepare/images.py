@@ -12,8 +12,8 @@ from PIL import ExifTags, Image, ImageOps
 from blocknerf.core.errors import UserError
 from blocknerf.core.files import write_atomically
 from blocknerf.core.logging import log
+from blocknerf.core.progress import bar
 from blocknerf.prepare.gather import Sources
-from blocknerf.prepare.progress import bar
 from blocknerf.prepare.shots import Shot, is_upright, shot_of
 from blocknerf.prepare.video import duration_of, save_jpeg, sharpest_frames
 from blocknerf.scene.photographs import DECODE_ERRORS

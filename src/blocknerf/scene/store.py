@@ -18,12 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import Progress
 
 from blocknerf.core.config import StageConfig
 from blocknerf.core.errors import UserError
 from blocknerf.core.files import fingerprint, read_json, write_json
-from blocknerf.core.logging import console, log
+from blocknerf.core.logging import log
+from blocknerf.core.progress import bars
 from blocknerf.core.types import RayBatch
 from blocknerf.scene.depth import DEPTH_ERRORS, read_depth_z_m, reduced_depth
 from blocknerf.scene.photographs import DECODE_ERRORS, area_mean, read_masks, read_rgb, whole_blocks
@@ -351,9 +352,9 @@ def _fill(parts: _Parts, scene: Scene, layouts: list[_Layout], progress: bool, t
         if with_offsets:
             parts.create(f"level_{number}.offsets", layout.num_directions * 12)  # zeros: in the centre
     unseen: dict[tuple[str, int], np.ndarray] = {}
-    with Progress(*_COLUMNS, console=console, disable=not progress, transient=True) as bars:
+    with bars(progress) as shown:
         tasks = [partial(_store_directions, parts, table, layouts) for table in _tables(scene)]
-        for found in _in_parallel(tasks, threads, bars, "Cameras"):
+        for found in _in_parallel(tasks, threads, shown, "Cameras"):
             unseen.update(found)
         any_invalid = bool(unseen) or any(image.mask_paths for image in scene.images)
         for number, layout in enumerate(layouts):
@@ -361,12 +362,12 @@ def _fill(parts: _Parts, scene: Scene, layouts: list[_Layout], progress: bool, t
             if any_invalid:
                 parts.create(f"level_{number}.valid", layout.num_pixels)
         tasks = [partial(_store_image, parts, image, layouts, unseen, any_invalid) for image in scene.images]
-        problems = _in_parallel(tasks, threads, bars, "Photographs")
-        _fill_depth(parts, scene, layouts, threads, bars)
+        problems = _in_parallel(tasks, threads, shown, "Photographs")
+        _fill_depth(parts, scene, layouts, threads, shown)
         return [(image.name, why) for image, why in zip(scene.images, problems, strict=True) if why is not None]
 
 
-def _fill_depth(parts: _Parts, scene: Scene, layouts: list[_Layout], threads: int, bars: Progress) -> None:
+def _fill_depth(parts: _Parts, scene: Scene, layouts: list[_Layout], threads: int, shown: Progress) -> None:
     """Raises UserError where images name depth maps and none can be used; one alone is only named."""
     images = [image for image in scene.images if image.depth_path is not None]
     if not images:
@@ -374,7 +375,7 @@ def _fill_depth(parts: _Parts, scene: Scene, layouts: list[_Layout], threads: in
     for number, layout in enumerate(layouts):
         parts.create(f"level_{number}.depth_z", layout.num_pixels * 4)  # zeros: unknown
     tasks = [partial(_store_depth, parts, image, scene.cameras[image.camera_key], layouts) for image in images]
-    problems = [problem for problem in _in_parallel(tasks, threads, bars, "Depth maps") if problem is not None]
+    problems = [problem for problem in _in_parallel(tasks, threads, shown, "Depth maps") if problem is not None]
     if len(problems) == len(images):
         raise UserError(
             f"dataset.use_depth is true, but no depth map of {scene.root} can be used: {problems[0]}. "
@@ -384,13 +385,10 @@ def _fill_depth(parts: _Parts, scene: Scene, layouts: list[_Layout], threads: in
         log.warning("An image is learned without its depth: %s.", problem)
 
 
-_COLUMNS = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-
-
-def _in_parallel(tasks: list[Callable[[], Any]], threads: int, bars: Progress, title: str) -> Iterable[Any]:
+def _in_parallel(tasks: list[Callable[[], Any]], threads: int, shown: Progress, title: str) -> Iterable[Any]:
     """Results in the order of the tasks. A task keeps its pixels to itself, so memory holds one image a thread."""
     with ThreadPoolExecutor(threads) as pool:
-        yield from bars.track(pool.map(lambda task: task(), tasks), len(tasks), description=title)
+        yield from shown.track(pool.map(lambda task: task(), tasks), len(tasks), description=title)
 
 
 def _store_directions(

@@ -7,11 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from blocknerf.core.errors import UserError
 from blocknerf.core.files import read_json, write_json
-from blocknerf.core.logging import console
+from blocknerf.core.progress import bar
 from blocknerf.core.seeds import derive_seed
 from blocknerf.synth import write
 from blocknerf.synth.develop import auto_exposure, develop
@@ -104,16 +103,14 @@ def _fill(root: Path, preset: Preset, seed: int, workers: int, jitter_stops: flo
     town = build_town(preset.plan, _rng(seed, "town"))
     jobs = [(drive, frame, poses) for drive in preset.drives
             for frame, poses in enumerate(stations(drive, _rng(seed, drive.name, "sway")))]  # fmt: skip
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     shots: list[Shot] = []
     pool = ThreadPoolExecutor(workers)  # Embree and numpy let go of the interpreter's lock
     try:
-        with Progress(*columns, console=console, transient=True) as progress:
-            bar = progress.add_task("photographing the city", total=len(jobs))
+        with bar("photographing the city", len(jobs)) as progress:
             futures = [pool.submit(_photograph, root, town, preset, seed, jitter_stops, *job) for job in jobs]
             for future in as_completed(futures):
                 shots += future.result()
-                progress.advance(bar)
+                progress.advance()
     finally:
         pool.shutdown(cancel_futures=True)
     shots.sort(key=lambda shot: shot.name)

@@ -67,9 +67,11 @@ class _Numbers:
         self._number = 1
 
     def take(self, count: int, of_what: str) -> list[float]:
+        """The next so many. Raises UserError that names the line, at a word that is no number, and at the end."""
         return [self._next(of_what) for _ in range(count)]
 
     def counts(self, count: int, of_what: str) -> list[int]:
+        """`take`, of whole numbers that are not negative."""
         numbers = self.take(count, of_what)
         if not all(number >= 0 and number.is_integer() for number in numbers):
             raise UserError(f"{self._path}, line {self._number}: {of_what} must be whole numbers, not {numbers}.")

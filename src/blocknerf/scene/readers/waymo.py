@@ -16,11 +16,11 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from blocknerf.core.errors import UserError
 from blocknerf.core.files import fingerprint, read_json, write_bytes, write_json
-from blocknerf.core.logging import console, log
+from blocknerf.core.logging import log
+from blocknerf.core.progress import bars
 from blocknerf.scene.photographs import DECODE_ERRORS
 from blocknerf.scene.ray_tables import write_ray_table
 from blocknerf.scene.readers.candidates import Candidate, Capture
@@ -32,7 +32,6 @@ UNIT_M = 100.0
 UNPACKED, INDEX = "unpacked", "index.json"
 VERSION = 1
 _TEST_SHARDS = "validation"
-_COLUMNS = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
 
 
 def finds_waymo(data_root: Path) -> bool:
@@ -46,8 +45,8 @@ def read_waymo(data_root: Path) -> Capture:
     """
     candidates, test_names = [], []
     shards = _shards(data_root)
-    with Progress(*_COLUMNS, console=console, transient=True) as bars:
-        for shard in bars.track(shards, description="Shards"):
+    with bars() as progress:
+        for shard in progress.track(shards, description="Shards"):
             folder = data_root / UNPACKED / shard.name
             of_shard = [_candidate(folder, entry) for entry in _unpacked(shard, folder)]
             candidates += of_shard
