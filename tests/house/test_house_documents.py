@@ -2,9 +2,9 @@
 
 import functools
 import importlib
-import json
 import re
 import shlex
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +13,9 @@ import tyro
 
 from blocknerf.cli.main import ABOUT, commands, main
 from blocknerf.core.config import load_config
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
+from shown import commands_of, text_of
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [
@@ -23,14 +26,6 @@ DOCUMENTS = [
 
 def name(path: Path) -> str:
     return path.name
-
-
-def text_of(document: Path) -> str:
-    """Of a notebook, what stands between its code."""
-    text = document.read_text(encoding="utf-8")
-    if document.suffix == ".md":
-        return text
-    return "\n\n".join("".join(cell["source"]) for cell in json.loads(text)["cells"] if cell["cell_type"] == "markdown")
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=name)
@@ -62,12 +57,6 @@ def test_the_readme_shows_the_commands_of_the_makefile():
     for command in re.findall(r"^blocknerf (?:synth|train|render|evaluate) demo.*$", readme, re.MULTILINE):
         words = command.replace("demo/city/renders/city.mp4", "$(DEMO_VIDEO)").replace("demo/city", "$(DEMO_CITY)")
         assert words in makefile.replace(" \\\n\t\t", " ").replace("$(BIN)/", "")
-
-
-def commands_of(document: Path) -> list[str]:
-    """Lines of code blocks that begin with `blocknerf`, joined where they are continued."""
-    code = "\n".join(re.findall(r"^```\w*\n(.*?)^```", text_of(document), re.MULTILINE | re.DOTALL))
-    return re.findall(r"^ *(?:exec )?(blocknerf .*)$", code.replace("\\\n", " "), re.MULTILINE)
 
 
 def commands_in_help(text: str | None) -> list[str]:

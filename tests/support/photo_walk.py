@@ -46,27 +46,32 @@ def photograph_walk(count: int = 10, step_m: float = 1.8, start_m: float = -12.0
 
 
 def write_photographs(
-    folder: Path, walk: Walk, altitudes_m: np.ndarray | None = None, gps_m: np.ndarray | None = None, gap_at: int = -1
+    folder: Path,
+    walk: Walk,
+    altitudes_m: np.ndarray | None = None,
+    gps_m: np.ndarray | None = None,
+    gap_at: int = -1,
+    exposures_s: tuple[float, ...] = (0.01,),
 ) -> None:
     """Writes the walk as JPEG; GPS says `gps_m` [n, 2] (the truth where None) and `altitudes_m` (none where None).
 
-    Five seconds lie between two pictures, and an hour before picture `gap_at`.
+    Five seconds lie between two pictures, and an hour before picture `gap_at`. `exposures_s` take turns.
     """
     folder.mkdir(parents=True, exist_ok=True)
     places = walk.world_from_cam[:, :2, 3] if gps_m is None else gps_m
     for n, (name, pixels) in enumerate(zip(walk.names, walk.pictures, strict=True)):
         altitude = None if altitudes_m is None else float(altitudes_m[n])
         seconds = 5 * n + (3600 if 0 <= gap_at <= n else 0)
-        exif = exif_of(places[n], altitude, seconds)
+        exif = exif_of(places[n], altitude, seconds, exposures_s[n % len(exposures_s)])
         Image.fromarray(pixels).save(folder / name, quality=95, subsampling=0, exif=exif.tobytes())
 
 
-def exif_of(place_m: np.ndarray, altitude_m: float | None, seconds: int) -> Image.Exif:
+def exif_of(place_m: np.ndarray, altitude_m: float | None, seconds: int, exposure_s: float = 0.01) -> Image.Exif:
     exif = Image.Exif()
     exif[ExifTags.Base.Make], exif[ExifTags.Base.Model] = "Made", "Up"
     tags = exif.get_ifd(ExifTags.IFD.Exif)
     tags[ExifTags.Base.FocalLengthIn35mmFilm] = round(FOCAL / np.hypot(WIDTH, HEIGHT) * np.hypot(36, 24))
-    tags[ExifTags.Base.ExposureTime], tags[ExifTags.Base.FNumber] = 0.01, 4.0
+    tags[ExifTags.Base.ExposureTime], tags[ExifTags.Base.FNumber] = exposure_s, 4.0
     tags[ExifTags.Base.ISOSpeedRatings] = 100
     hours, minutes, rest = 10 + seconds // 3600, seconds // 60 % 60, seconds % 60
     tags[ExifTags.Base.DateTimeOriginal] = f"2026:05:01 {hours:02d}:{minutes:02d}:{rest:02d}"
