@@ -41,7 +41,7 @@ def main() -> None:
         path, cost = arguments.mesh, {}
         if path is None:
             path = Path(folder) / "mesh.ply"
-            exported = run(blocknerf("export", "mesh", arguments.city, "--to", path, *options))
+            exported = run(blocknerf("export", "mesh", arguments.city, "--out", path, *options))
             cost = {"wall_s": round(exported.seconds), "peak_gb": round(exported.peak_gb, 2)}
         mesh = trimesh.load(path, process=False)
     scene = read_scene(arguments.scene, DatasetConfig())

@@ -45,7 +45,7 @@ def test_points_lie_on_the_walls(city, tmp_path, exact):
             "export",
             "points",
             str(city),
-            "--to",
+            "--out",
             str(tmp_path / "a" / "p.ply"),
             "--tolerance",
             "0.05",
@@ -63,7 +63,7 @@ def test_points_lie_on_the_walls(city, tmp_path, exact):
 def test_mesh_lies_on_the_walls(city, tmp_path, exact):
     trimesh = pytest.importorskip("trimesh")
     pytest.importorskip("skimage")
-    main(["export", "mesh", str(city), "--to", str(tmp_path / "m.ply"), "--voxel", "0.25"])
+    main(["export", "mesh", str(city), "--out", str(tmp_path / "m.ply"), "--voxel", "0.25"])
     mesh = trimesh.load(tmp_path / "m.ply", process=False)
     assert mesh.area > 20
     off_m = np.abs(np.abs(mesh.vertices).max(axis=1) - HALF_ROOM_M)
@@ -76,7 +76,7 @@ def test_mesh_lies_on_the_walls(city, tmp_path, exact):
 @pytest.mark.parametrize("form", ["exr", "npy"])
 def test_depth_maps_are_what_the_city_shows_and_are_opened_by_others(city, tmp_path, kind, form):
     pytest.importorskip("OpenEXR")
-    main(["export", "depth", str(city), "--to", str(tmp_path), "--format", form, "--kind", kind])
+    main(["export", "depth", str(city), "--out", str(tmp_path), "--format", form, "--kind", kind])
     config, plan = load_output(city)
     scene = open_scene(city, config)
     test = planned_split(plan, scene)[1]
@@ -105,13 +105,13 @@ def _read(path: Path, channel: str) -> np.ndarray:
 
 def test_an_orthophoto_shows_the_floor_of_the_cells(city, tmp_path):
     rasterio = pytest.importorskip("rasterio")
-    main(["export", "orthophoto", str(city), "--to", str(tmp_path / "o.tif"), "--pixel", "0.25", "--top", "1"])
+    main(["export", "orthophoto", str(city), "--out", str(tmp_path / "o.tif"), "--pixel", "0.25", "--top", "1"])
     with rasterio.open(tmp_path / "o.tif") as file:
         assert file.count == 4
         assert file.transform.a == 0.25
         assert file.read(4).max() > 0
     with pytest.raises(SystemExit):
-        main(["export", "orthophoto", str(city), "--to", str(tmp_path / "o.png")])
+        main(["export", "orthophoto", str(city), "--out", str(tmp_path / "o.png")])
 
 
 @pytest.mark.parametrize("what", KINDS)
@@ -126,7 +126,7 @@ def test_an_untrained_city_says_so(tmp_path, capsys, what):
 
 @pytest.mark.parametrize(
     ("what", "package", "arguments"),
-    [("mesh", "skimage", []), ("mesh", "trimesh", ["--to", "m.glb"]), ("depth", "OpenEXR", []),
+    [("mesh", "skimage", []), ("mesh", "trimesh", ["--out", "m.glb"]), ("depth", "OpenEXR", []),
      ("orthophoto", "rasterio", [])],
 )  # fmt: skip
 def test_a_missing_package_is_named_before_anything_is_rendered(city, monkeypatch, capsys, what, package, arguments):
@@ -143,8 +143,8 @@ def test_a_missing_package_is_named_before_anything_is_rendered(city, monkeypatc
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [(["mesh", "--to", "m.obj"], "must end in .ply or .glb"), (["mesh", "--voxel", "0"], "must be above 0"),
-     (["points", "--to", "p.las"], "must end in .ply"), (["points", "--tolerance", "2"], "between 0 and 1"),
+    [(["mesh", "--out", "m.obj"], "must end in .ply or .glb"), (["mesh", "--voxel", "0"], "must be above 0"),
+     (["points", "--out", "p.las"], "must end in .ply"), (["points", "--tolerance", "2"], "between 0 and 1"),
      (["points", "--views", "0"], "--views 0 at least 1"), (["depth", "--path", "nowhere"], "is unknown"),
      (["depth", "--drive", "night"], "not trained on a drive 'night'")],
 )  # fmt: skip

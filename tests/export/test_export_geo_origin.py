@@ -42,7 +42,7 @@ def placed(path: Path, *told: str) -> tuple[float, float] | None:
     """Longitude and latitude of the origin of the map."""
     rasterio = pytest.importorskip("rasterio")
     warp = pytest.importorskip("rasterio.warp")
-    main(["export", "orthophoto", str(path.parent), "--to", str(path), "--pixel", "1", "--top", "1", *told])
+    main(["export", "orthophoto", str(path.parent), "--out", str(path), "--pixel", "1", "--top", "1", *told])
     with rasterio.open(path) as file:
         if not file.crs.is_projected:
             return None

@@ -98,7 +98,7 @@ def test_the_commands_of_a_page_do_what_they_say(page, tmp_path):
             check=False,
         )
         assert done.returncode == 0, f"{command}\n{done.stdout[-1000:]}\n{done.stderr[-3000:]}"
-        written = [tmp_path / words[n + 1] for n, word in enumerate(words) if word in ("--out", "--to")]
+        written = [tmp_path / words[n + 1] for n, word in enumerate(words) if word == "--out"]
         assert [path for path in written if not path.exists()] == [], command
 
 

@@ -10,7 +10,15 @@ import pytest
 from blocknerf.prepare.colmap import interruptible
 
 
-def test_the_call_has_ended_before_the_interrupt_leaves():
+@pytest.fixture
+def interrupts():
+    """SIGINT raises here even where it is ignored, as it is in jobs that a shell starts in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_the_call_has_ended_before_the_interrupt_leaves(interrupts):
     steps = []
 
     def call(token):

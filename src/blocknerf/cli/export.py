@@ -30,7 +30,7 @@ def export(what: Annotated[What, tyro.conf.arg(name="")]) -> None:
 
     For example:
       # The surface for a 3D program
-      $ blocknerf export mesh out --to street.glb
+      $ blocknerf export mesh out --out street.glb
       # Splats for a splat viewer
       $ blocknerf export splats out --out city.spz
       # Refined poses for another trainer

@@ -1,7 +1,7 @@
 """`blocknerf export cameras`: the poses of the cameras, for other programs."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import tyro
 
@@ -11,7 +11,7 @@ from blocknerf.core.logging import console
 def export_cameras(
     out: tyro.conf.Positional[Path],
     format: Literal["colmap", "transforms"] = "colmap",
-    to: Path | None = None,
+    folder: Annotated[Path | None, tyro.conf.arg(name="out", metavar="FOLDER")] = None,
     block: str | None = None,
     data_root: Path | None = None,
 ) -> None:
@@ -25,7 +25,7 @@ def export_cameras(
     Args:
         out: Output folder of `blocknerf train` with training.use_pose_refinement.
         format: colmap writes sparse/0, transforms writes transforms.json.
-        to: Folder to write into; none: cameras in the output folder.
+        folder: Folder to write into; none: cameras in the output folder.
         block: Id of a block whose poses are wanted alone.
         data_root: Where the scene lies now, if it has moved since training.
     """
@@ -36,5 +36,5 @@ def export_cameras(
     config, _ = load_output(out)
     scene = open_scene(out, config, data_root)
     poses = refined_poses(City.open(out), scene, block)
-    path = write_cameras(to or out / "cameras", scene, poses, format)
+    path = write_cameras(folder or out / "cameras", scene, poses, format)
     console.print(f"Cameras: {path} ({len(poses)} images)", soft_wrap=True, highlight=False, markup=False)

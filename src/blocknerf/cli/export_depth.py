@@ -12,7 +12,7 @@ from blocknerf.core.logging import console
 def export_depth(
     out: tyro.conf.Positional[Path],
     path: Annotated[str, tyro.conf.arg(metavar="test|train|interpolate|FILE.json")] = "test",
-    to: Path | None = None,
+    folder: Annotated[Path | None, tyro.conf.arg(name="out", metavar="FOLDER")] = None,
     format: Literal["exr", "npy"] = "exr",
     kind: Literal["depth_z_m", "distance_m"] = "depth_z_m",
     size: Annotated[str | None, tyro.conf.arg(metavar="WIDTHxHEIGHT")] = None,
@@ -28,7 +28,7 @@ def export_depth(
         out: Output folder of `blocknerf train`.
         path: Which cameras: those of the test images, of the training images, a smooth way along a drive, or a camera
             path as `blocknerf render` takes it.
-        to: Folder to write into; none: depth in the output folder.
+        folder: Folder to write into; none: depth in the output folder.
         format: exr has opacity as well; npy is read by this program as the depth of a capture.
         kind: depth_z_m runs along the optical axis, distance_m along the ray of each pixel. File names say which.
         size: Size of the pictures, as in 960x540; none: that of the training images, or of FILE.json.
@@ -44,7 +44,7 @@ def export_depth(
     from blocknerf.runtime.threads import available_cores, use_threads
 
     check_format(format)
-    folder, pixels = to or out / "depth", parse_size(size)
+    folder, pixels = folder or out / "depth", parse_size(size)
     city = City.open(out)
     if drive is not None:
         city.require_drive(drive)

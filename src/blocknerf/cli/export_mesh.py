@@ -11,7 +11,7 @@ from blocknerf.core.logging import console
 
 def export_mesh(
     out: tyro.conf.Positional[Path],
-    to: Annotated[Path | None, tyro.conf.arg(metavar="FILE.ply|FILE.glb")] = None,
+    file: Annotated[Path | None, tyro.conf.arg(name="out", metavar="FILE.ply|FILE.glb")] = None,
     voxel: Annotated[float, tyro.conf.arg(metavar="METRES")] = 0.1,
     least_weight: float = 0.01,
     smallest_piece: Annotated[float, tyro.conf.arg(metavar="M2")] = 1.0,
@@ -24,11 +24,11 @@ def export_mesh(
     Every block's depth is rendered from its training cameras, its signed distances are fused, and marching cubes find
     where they are zero. Each block speaks for its own inner region alone; borders lie half-way between blocks.
 
-    Example: blocknerf export mesh out --to street.glb --voxel 0.1
+    Example: blocknerf export mesh out --out street.glb --voxel 0.1
 
     Args:
         out: Output folder of `blocknerf train`.
-        to: The mesh to write, .ply or .glb; none: mesh.ply in the output folder.
+        file: The mesh to write, .ply or .glb; none: mesh.ply in the output folder.
         voxel: Edge of a cube of the lattice in metres; about the size of a pixel on the surface.
         least_weight: How well a place must be known. A picture that is sure of a surface which it sees squarely and
             from near counts 1. Less gives more surface, which is less accurate.
@@ -41,7 +41,7 @@ def export_mesh(
     from blocknerf.export.mesh import Fusing, extract_mesh, without_specks
     from blocknerf.export.mesh_file import check_mesh_path, write_mesh
 
-    path = to or out / "mesh.ply"
+    path = file or out / "mesh.ply"
     check_mesh_path(path)
     if not (0 < voxel < float("inf") and 0 < least_weight < float("inf")):
         raise UserError(f"--voxel {voxel:g} and --least-weight {least_weight:g} must be above 0.")

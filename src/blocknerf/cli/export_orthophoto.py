@@ -10,7 +10,7 @@ from blocknerf.core.logging import console
 
 def export_orthophoto(
     out: tyro.conf.Positional[Path],
-    to: Annotated[Path | None, tyro.conf.arg(metavar="FILE.tif")] = None,
+    file: Annotated[Path | None, tyro.conf.arg(name="out", metavar="FILE.tif")] = None,
     pixel: Annotated[float, tyro.conf.arg(metavar="METRES")] = 0.1,
     bounds: Annotated[tuple[float, float, float, float] | None, tyro.conf.arg(metavar="LEFT BOTTOM RIGHT TOP")] = None,
     top: Annotated[float | None, tyro.conf.arg(metavar="METRES")] = None,
@@ -24,11 +24,11 @@ def export_orthophoto(
     tags ORIGIN_WORLD and AXES_WORLD say where that lies in the world. A scene of `blocknerf prepare` with GPS says
     where on Earth that is, and so can --origin; the file of another has a local coordinate system in metres.
 
-    Example: blocknerf export orthophoto out --to site.tif --pixel 0.05 --origin 48.2083 16.3731
+    Example: blocknerf export orthophoto out --out site.tif --pixel 0.05 --origin 48.2083 16.3731
 
     Args:
         out: Output folder of `blocknerf train`.
-        to: The picture to write, .tif; none: orthophoto.tif in the output folder.
+        file: The picture to write, .tif; none: orthophoto.tif in the output folder.
         pixel: Edge of a pixel on the ground in metres.
         bounds: What it shows, in metres of its coordinate system; none: the cells of all blocks.
         top: Height at which rays begin, along up from the origin of the coordinate system; none: above what was
@@ -44,7 +44,7 @@ def export_orthophoto(
     from blocknerf.runtime.threads import available_cores, use_threads
     from blocknerf.scene.scene import GeoOrigin
 
-    path = to or out / "orthophoto.tif"
+    path = file or out / "orthophoto.tif"
     orthophoto.check_orthophoto_path(path)
     config, plan = load_output(out)
     city, layout = City.open(out), plan.ground()

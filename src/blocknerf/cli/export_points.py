@@ -11,7 +11,7 @@ from blocknerf.core.logging import console
 
 def export_points(
     out: tyro.conf.Positional[Path],
-    to: Annotated[Path | None, tyro.conf.arg(metavar="FILE.ply")] = None,
+    file: Annotated[Path | None, tyro.conf.arg(name="out", metavar="FILE.ply")] = None,
     spacing: Annotated[float, tyro.conf.arg(metavar="METRES")] = 0.05,
     least_views: int = 2,
     tolerance: Annotated[float, tyro.conf.arg(metavar="SHARE")] = 0.02,
@@ -25,11 +25,11 @@ def export_points(
     it and other pictures of the block see it at the same place. Each block speaks for its own inner region alone;
     borders lie half-way between blocks.
 
-    Example: blocknerf export points out --to street.ply --spacing 0.05
+    Example: blocknerf export points out --out street.ply --spacing 0.05
 
     Args:
         out: Output folder of `blocknerf train`.
-        to: The point cloud to write; none: points.ply in the output folder.
+        file: The point cloud to write; none: points.ply in the output folder.
         spacing: Points in a cube of this edge, in metres, become one.
         least_views: Other pictures that must see a point.
         tolerance: How far their depths may differ, as a share of the depth.
@@ -41,7 +41,7 @@ def export_points(
     from blocknerf.core.ply import write_points
     from blocknerf.export.points import Agreement, extract_points
 
-    path = to or out / "points.ply"
+    path = file or out / "points.ply"
     if path.suffix.lower() != ".ply":
         raise UserError(f"The point cloud {path} must end in .ply.")
     if not (0 < spacing < float("inf") and least_views >= 0 and 0 < tolerance < 1):
