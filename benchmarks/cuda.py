@@ -117,20 +117,20 @@ def encoding(device: torch.device, points: int, name: str, levels: int, features
     places, table = torch.rand(3, points, device=device), torch.rand(levels, rows, features, device=device)
     resolutions = level_resolutions(levels, 16, 2048).to(device)
     encoded = torch.rand(levels * features, points, device=device)
-    values, seen = torch.zeros_like(table), torch.zeros(levels, rows, dtype=torch.uint8, device=device)
+    gradient = torch.zeros_like(table)
     first, second, grad_points = torch.zeros_like(table), torch.zeros_like(table), torch.empty_like(places)
     kernels, adam = (kernels_for(f"blocknerf.kernels.{module}", table) for module in ("hash_grid", "sparse_adam"))
     gathered = 8 * levels * points * max(SECTOR, 4 * features)
     ends = places.nbytes + encoded.nbytes
 
     def update() -> None:
-        seen.fill_(1)  # every row, which is the most that it can be asked
-        adam.step(table, values, seen, first, second, 1e-2, 0.9, 0.99, 1e-15)
+        gradient.fill_(1)  # every row, which is the most that it can be asked
+        adam.step(table, gradient, first, second, 1e-2, 0.9, 0.99, 1e-15)
 
     yield Case(f"encode {name}", lambda: kernels.encode(places, table, resolutions, encoded), gathered + ends)
     yield Case(
         f"encode to table {name}",
-        lambda: kernels.encode_backward_table(places, resolutions, encoded, values, seen),
+        lambda: kernels.encode_backward_table(places, resolutions, encoded, gradient),
         2 * gathered + ends,
     )
     yield Case(
@@ -138,7 +138,7 @@ def encoding(device: torch.device, points: int, name: str, levels: int, features
         lambda: kernels.encode_backward_points(places, table, resolutions, encoded, grad_points),
         gathered + ends + grad_points.nbytes,
     )
-    yield Case(f"sparse adam {name}", update, 8 * table.nbytes + 3 * seen.nbytes)
+    yield Case(f"sparse adam {name}", update, 9 * table.nbytes)
 
 
 def along_rays(device: torch.device, rays: int) -> Iterator[Case]:
@@ -151,7 +151,7 @@ def along_rays(device: torch.device, rays: int) -> Iterator[Case]:
     density, weights, grad = random(rays, SAMPLES), random(rays, SAMPLES), random(rays, SAMPLES)
     points, features, total = random(3, rays, SAMPLES), random(CHANNELS, rays, SAMPLES), random(rays, CHANNELS)
     grid, histogram, losses = random(129, 129, 129), random(rays, COARSE), random(rays)
-    grid_rows, seen = torch.zeros(grid.numel(), device=device), torch.zeros_like(grid, dtype=torch.uint8).view(-1)
+    grad_grid = torch.zeros(grid.numel(), device=device)
     names = ("marching", "compositing", "intervals", "proposal")
     marching, compositing, intervals, proposal = (kernels_for(f"blocknerf.kernels.{name}", grid) for name in names)
     bundle, looked_up = origins.nbytes + ways.nbytes, 4 * rays * COARSE * SECTOR
@@ -174,7 +174,7 @@ def along_rays(device: torch.device, rays: int) -> Iterator[Case]:
     )
     yield Case(
         "proposal to grid",
-        lambda: proposal.density_backward(origins, ways, coarse, histogram, histogram, 129, grid_rows, seen),
+        lambda: proposal.density_backward(origins, ways, coarse, histogram, histogram, 129, grad_grid),
         bundle + coarse.nbytes + 2 * looked_up + 2 * histogram.nbytes,
     )
     yield Case(

@@ -29,7 +29,7 @@ from blocknerf.kernels.intervals import distortion_loss, interlevel_loss, resamp
 from blocknerf.kernels.marching import distances, unit_cube_points
 from blocknerf.kernels.mlp import two_layers
 from blocknerf.kernels.proposal import proposal_density
-from blocknerf.kernels.row_gradient import RowGradient
+from blocknerf.kernels.row_gradient import touched_rows
 from blocknerf.kernels.sparse_adam import sparse_adam_step
 from blocknerf.runtime.threads import available_cores, use_threads
 
@@ -171,7 +171,7 @@ def measure_ceilings(repeats: int) -> Ceilings:
 
 
 def backward_of(output: Tensor, rng: torch.Generator) -> Callable[[], object]:
-    """Rows of tables get theirs in a RowGradient, and values lie as the kernels leave them, as in training."""
+    """Rows of tables get theirs in a tensor of their own, and values lie as the kernels leave them, as in training."""
     cotangent = torch.empty_like(output).normal_(generator=rng)
     return lambda: output.backward(cotangent, retain_graph=True)
 
@@ -196,7 +196,7 @@ def _encoding(points: Tensor, levels: int, features: int, log2_rows: int) -> lis
     rng, rows = generator(0, "kernels"), 2**log2_rows
     table = torch.rand(levels, rows, features, generator=rng).requires_grad_()
     resolutions = level_resolutions(levels, 16, 2048)
-    gradient = RowGradient(torch.zeros_like(table))
+    gradient = torch.zeros_like(table)
     lines, level_bytes = lines_of(points, resolutions, rows, features), rows * features * 4
     moved = len(points) * levels * features * 4
     encoded = hash_encode(points, table, resolutions, gradient)
@@ -215,7 +215,7 @@ def step_parts(rays: int, samples: int, log2_rows: int) -> list[Part]:
     grid = torch.randn(side, side, side, generator=rng).requires_grad_()
     edges_s = torch.linspace(0, 1, bins + 1).expand(rays, -1).contiguous()
     edges = distances(origins, directions, edges_s, 0.01, 100.0)
-    coarse = proposal_density(origins, directions, edges, grid, RowGradient(torch.zeros(1, grid.numel(), 1)))
+    coarse = proposal_density(origins, directions, edges, grid, torch.zeros(1, grid.numel(), 1))
     coarse_weights = render_weights(coarse, edges)
     fine_s = resample(edges_s, coarse_weights, samples, None)
     fine = distances(origins, directions, fine_s, 0.01, 100.0)
@@ -260,18 +260,19 @@ def step_parts(rays: int, samples: int, log2_rows: int) -> list[Part]:
 
 
 def adam_part(points: Tensor, levels: int, log2_rows: int) -> Part:
-    """On the rows that `points` touch; marking them again is counted in."""
+    """On the rows that `points` touch; giving them their gradient again is counted in."""
     table = torch.zeros(levels, 2**log2_rows, hash_grid.FEATURES)
-    gradient, moments = RowGradient(torch.zeros_like(table)), (torch.zeros_like(table), torch.zeros_like(table))
+    gradient, first, second = (torch.zeros_like(table) for _ in range(3))
     encoded = hash_encode(points, table.requires_grad_(), level_resolutions(levels, 16, 2048), gradient)
     encoded.sum().backward()
-    marks = gradient.seen.clone()
+    arrived = gradient.clone()
 
     def run() -> None:
-        gradient.seen.copy_(marks)
-        sparse_adam_step(table, gradient, *moments, step=1, learning_rate=1e-2)
+        gradient.copy_(arrived)
+        sparse_adam_step(table, gradient, first, second, step=1, learning_rate=1e-2)
 
-    return Part("Adam of the table", run, 8 * int(marks.sum()) * hash_grid.FEATURES * 4)
+    touched = int(touched_rows(arrived).sum())
+    return Part("Adam of the table", run, 8 * touched * hash_grid.FEATURES * 4)
 
 
 if __name__ == "__main__":

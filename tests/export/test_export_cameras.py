@@ -159,7 +159,7 @@ def test_the_command(city, capsys):
     out, _ = city
     main(["export", "cameras", str(out)])
     assert (out / "cameras" / "sparse" / "0" / "images.txt").is_file()
-    export_cameras(out, format="transforms", to=out / "elsewhere")
+    export_cameras(out, format="transforms", folder=out / "elsewhere")
     assert (out / "elsewhere" / "transforms.json").is_file()
     with pytest.raises(UserError, match="no trained block '999'"):
         export_cameras(out, block="999")

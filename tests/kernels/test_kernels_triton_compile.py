@@ -28,7 +28,6 @@ from blocknerf.kernels.marching import distances, unit_cube_points
 from blocknerf.kernels.mlp import two_layers
 from blocknerf.kernels.proposal import proposal_density
 from blocknerf.kernels.registry import use_backend
-from blocknerf.kernels.row_gradient import RowGradient
 from blocknerf.kernels.sparse_adam import sparse_adam_step
 
 KINDS = {torch.float32: "*fp32", torch.float16: "*fp16", torch.int64: "*i64", torch.uint8: "*u8"}
@@ -66,7 +65,7 @@ with use_backend("triton"):
         table = torch.zeros(2, 16, features, dtype=dtype, requires_grad=True)
         hash_encode(like(rays, 3), table, torch.tensor([2, 4])).sum().backward()
         moments = torch.zeros(2, 16, features), torch.zeros(2, 16, features)
-        sparse_adam_step(table, RowGradient(torch.zeros(2, 16, features)), *moments, 1, 0.1)
+        sparse_adam_step(table, torch.zeros(2, 16, features), *moments, 1, 0.1)
     two_layers(like(rays, 32), like(64, 32), like(64), like(16, 64), like(16)).sum().backward()
 assert Counter(module for module, _ in done) == MODULES, done
 """

@@ -12,7 +12,6 @@ from blocknerf.kernels.intervals import distortion_loss, interlevel_loss, resamp
 from blocknerf.kernels.marching import distances, unit_cube_points
 from blocknerf.kernels.proposal import proposal_density
 from blocknerf.kernels.registry import use_backend
-from blocknerf.kernels.row_gradient import RowGradient
 
 pytest.importorskip("triton", reason="triton is made for Linux alone")
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
@@ -65,7 +64,7 @@ def test_points_and_gradients_of_rays_agree(far):
     compare(call, "triton", 1e-4)
 
 
-def test_the_proposal_agrees_and_marks_its_cells():
+def test_the_proposal_agrees_and_adds_to_a_gradient_of_its_own():
     origins, directions, edges = _rays()
     grid = (3 * random(9, 9, 9)).requires_grad_()
 
@@ -74,11 +73,10 @@ def test_the_proposal_agrees_and_marks_its_cells():
         return density, torch.autograd.grad(density.log1p().sum(), grid)[0]
 
     compare(call, "triton", 1e-4)
-    gradient = RowGradient(torch.zeros(1, 729, 1))
+    gradient = torch.zeros(1, 729, 1)
     with use_backend("triton"):
         proposal_density(origins, directions, edges, grid, gradient).log1p().sum().backward()
-    assert torch.allclose(gradient.values.view_as(grid), call()[1], atol=1e-4)
-    assert torch.equal(gradient.seen.bool(), gradient.values[..., 0] != 0)
+    assert torch.allclose(gradient.view_as(grid), call()[1], atol=1e-4)
 
 
 def test_a_ceiling_of_density_has_no_gradient():

@@ -88,5 +88,4 @@ def _clear_gradients(model: BlockNeRF) -> None:
     model.zero_grad(set_to_none=True)
     for table in model.field.row_tables().values():
         if table.gradient is not None:
-            table.gradient.values.zero_()
-            table.gradient.seen.zero_()
+            table.gradient.zero_()

@@ -100,7 +100,7 @@ def _components(model: BlockNeRF) -> Iterator[tuple[str, Gradients]]:
 def _table_gradient(table: RowTable) -> Tensor | None:
     """Where the sparse optimiser has told the table to collect it, else where torch puts it."""
     if table.gradient is not None:
-        return table.gradient.values
+        return table.gradient
     assert isinstance(table, nn.Module)
     (parameter,) = table.parameters()
     return parameter.grad

@@ -11,7 +11,6 @@ from torch import Tensor
 from blocknerf.export.splats import Splats
 from blocknerf.export.splats_begin import SurfaceSamples, discs, first_splats
 from blocknerf.export.splats_teacher import Lesson, pixel_m
-from blocknerf.kernels.row_gradient import RowGradient
 from blocknerf.kernels.sparse_adam import sparse_adam_step
 from blocknerf.rendering.splatting import Gaussians, in_sight, show_splats
 
@@ -75,7 +74,7 @@ class _Learner:
         self.rates = torch.cat([torch.full((w,), rate) for w, rate in zip(widths, _RATES.values(), strict=True)])
         self.base, self.sizes, self.table = self._rows(splats)
         self.moments = torch.zeros_like(self.table), torch.zeros_like(self.table)
-        self.gradient = RowGradient(torch.zeros_like(self.table)[None])
+        self.gradient = torch.zeros_like(self.table)[None]
         self.count = 0
 
     def __len__(self) -> int:
@@ -95,7 +94,7 @@ class _Learner:
         difference = picture[:3].permute(1, 2, 0) - lesson.rgb.float() / 255
         difference.square().mean().backward()
         if leaf.grad is not None:
-            self.gradient.values[0, rows], self.gradient.seen[0, rows] = leaf.grad, 1
+            self.gradient[0, rows] = leaf.grad
             first, second = self.moments
             sparse_adam_step(self.table[None], self.gradient, first[None], second[None], self.count, rate)
         return difference.detach()
@@ -104,14 +103,14 @@ class _Learner:
         rows = wanted.nonzero()[:, 0]
         self.base, self.sizes, self.table = self.base[rows], self.sizes[rows], self.table[rows]
         self.moments = self.moments[0][rows], self.moments[1][rows]
-        self.gradient = RowGradient(torch.zeros_like(self.table)[None])
+        self.gradient = torch.zeros_like(self.table)[None]
 
     def add(self, splats: Gaussians) -> None:
         base, sizes, table = self._rows(splats)
         self.base, self.sizes = torch.cat([self.base, base]), torch.cat([self.sizes, sizes])
         self.table = torch.cat([self.table, table])
         self.moments = torch.cat([self.moments[0], 0 * table]), torch.cat([self.moments[1], 0 * table])
-        self.gradient = RowGradient(torch.zeros_like(self.table)[None])
+        self.gradient = torch.zeros_like(self.table)[None]
 
     def _rows(self, splats: Gaussians) -> tuple[Tensor, Tensor, Tensor]:
         parts = [torch.zeros_like(splats.places), splats.log_scales, splats.quaternions, splats.opacity_logits[:, None],

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from blocknerf.kernels.registry import backend_for, kernels_for
-from blocknerf.kernels.row_gradient import RowGradient
+from blocknerf.kernels.row_gradient import collect
 
 FEATURES = 4  # per level: one row is one 16-byte vector, four rows one cache line
 KERNEL_FEATURES = (2, 4)
@@ -29,7 +29,7 @@ def hash_encode(
     points: Float[Tensor, "points 3"],
     table: Float[Tensor, "levels rows features"],
     resolutions: Int[Tensor, " levels"],
-    gradient: RowGradient | None = None,
+    gradient: Float[Tensor, "levels rows features"] | None = None,
 ) -> Float[Tensor, "points encoding"]:
     """Features of `points` in [0, 1]^3, level after level.
 
@@ -40,7 +40,7 @@ def hash_encode(
     row, and a number of rows that is a power of two.
     """
     if backend_for(table) == "torch":
-        return hash_encode_torch(points, table if gradient is None else gradient.collect(table), resolutions)
+        return hash_encode_torch(points, table if gradient is None else collect(table, gradient), resolutions)
     _, rows, features = table.shape
     if features not in KERNEL_FEATURES or rows & (rows - 1):
         raise ValueError(f"The kernel wants 2^n rows of 2 or 4 features; the table has {rows} of {features}.")
@@ -95,7 +95,7 @@ class _HashEncode(torch.autograd.Function):
             ctx.kernels.encode_backward_points(points.t(), table, resolutions, grad_encoded.t(), grad_points)
             grad_points = grad_points.t()
         if ctx.needs_input_grad[1]:
-            into = ctx.gradient or RowGradient(points.new_zeros(table.shape))
-            ctx.kernels.encode_backward_table(points.t(), resolutions, grad_encoded.t(), into.values, into.seen)
-            grad_table = into.values if ctx.gradient is None else None
+            into = points.new_zeros(table.shape) if ctx.gradient is None else ctx.gradient
+            ctx.kernels.encode_backward_table(points.t(), resolutions, grad_encoded.t(), into)
+            grad_table = into if ctx.gradient is None else None
         return grad_points, grad_table, None, None

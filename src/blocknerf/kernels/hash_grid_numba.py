@@ -7,7 +7,7 @@ it reads its lanes, which are points, side by side.
 import numpy as np
 from numba import njit
 
-from blocknerf.kernels.threads_numba import F2, F3, I1, U2, kernel, num_threads, part, share_out
+from blocknerf.kernels.threads_numba import F2, F3, I1, kernel, num_threads, part, share_out
 from blocknerf.kernels.vectors_numba import GROUP, add_2, add_4, blend_2, blend_4, locate_dense, locate_hashed, weigh
 
 CHUNK = 65536  # points at most that a thread takes through all levels, so that a level is fetched once for all of them
@@ -77,15 +77,15 @@ def encode(points, table, resolutions, encoded):
 
 
 @part
-def _encode_backward_table(start, stop, points, resolutions, grad_encoded, values, seen):
+def _encode_backward_table(start, stop, points, resolutions, grad_encoded, grad_table):
     count = points.shape[1]
-    levels, rows, features = values.shape
+    levels, rows, features = grad_table.shape
     for level in range(start, stop):
         group = np.zeros((3, GROUP), np.float32)
         corners = np.empty((8, GROUP), np.uint32)
         fractions = np.empty((3, GROUP), np.float32)
         weights = np.empty((8, GROUP), np.float32)
-        _fetch(values, level, 0, rows, count, weights)
+        _fetch(grad_table, level, 0, rows, count, weights)
         for begin in range(0, count, GROUP):
             size = min(GROUP, count - begin)
             _locate(points, begin, size, resolutions[level], rows, group, corners, fractions)
@@ -93,19 +93,16 @@ def _encode_backward_table(start, stop, points, resolutions, grad_encoded, value
             at = level * features * count + begin
             if features == 2:
                 for g in range(size):
-                    add_2(values, level * rows, corners, weights, g, grad_encoded, at + g, count)
+                    add_2(grad_table, level * rows, corners, weights, g, grad_encoded, at + g, count)
             else:
                 for g in range(size):
-                    add_4(values, level * rows, corners, weights, g, grad_encoded, at + g, count)
-            for corner in range(8):
-                for g in range(size):
-                    seen[level, corners[corner, g]] = 1
+                    add_4(grad_table, level * rows, corners, weights, g, grad_encoded, at + g, count)
 
 
-@kernel(F2, I1, F2, F3, U2)
-def encode_backward_table(points, resolutions, grad_encoded, values, seen):
+@kernel(F2, I1, F2, F3)
+def encode_backward_table(points, resolutions, grad_encoded, grad_table):
     """A row gets its points in their order, whatever the number of threads."""
-    share_out(_encode_backward_table, len(values), (points, resolutions, grad_encoded, values, seen))
+    share_out(_encode_backward_table, len(grad_table), (points, resolutions, grad_encoded, grad_table))
 
 
 @part

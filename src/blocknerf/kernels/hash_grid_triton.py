@@ -29,13 +29,11 @@ def encode(points: Tensor, table: Tensor, resolutions: Tensor, encoded: Tensor) 
     )
 
 
-def encode_backward_table(
-    points: Tensor, resolutions: Tensor, grad_encoded: Tensor, values: Tensor, seen: Tensor
-) -> None:
-    levels, rows, features = values.shape
+def encode_backward_table(points: Tensor, resolutions: Tensor, grad_encoded: Tensor, grad_table: Tensor) -> None:
+    levels, rows, features = grad_table.shape
     launch(
         *(_encode_backward_table, (blocks(points.shape[1], POINTS), levels)),
-        *(points, resolutions, grad_encoded, values, seen),
+        *(points, resolutions, grad_encoded, grad_table),
         *(points.shape[1], rows, *points.stride(), *grad_encoded.stride()),
         FEATURES=features,
         POINTS=POINTS,
@@ -108,7 +106,7 @@ def _encode(
 
 @triton.jit
 def _encode_backward_table(
-    points, resolutions, grad_encoded, values, seen, count, rows, axis_stride, point_stride, grad_feature, grad_point,
+    points, resolutions, grad_encoded, grad_table, count, rows, axis_stride, point_stride, grad_feature, grad_point,
     FEATURES: tl.constexpr, POINTS: tl.constexpr,
 ):  # fmt: skip
     index = tl.program_id(0) * POINTS + tl.arange(0, POINTS)
@@ -123,13 +121,12 @@ def _encode_backward_table(
     _, x, fx = _cell(places, axis_stride, 0, valid, resolution)
     _, y, fy = _cell(places, axis_stride, 1, valid, resolution)
     _, z, fz = _cell(places, axis_stride, 2, valid, resolution)
-    base = values + level * rows * FEATURES
+    base = grad_table + level * rows * FEATURES
     for corner in tl.static_range(8):
         row = _corner_row(x, y, z, resolution, rows, corner)
         weight = _share(fx, corner & 1) * _share(fy, corner & 2) * _share(fz, corner & 4)
         here = base + row[:, None] * FEATURES + feature
         tl.atomic_add(here, weight[:, None] * grad, mask=touches[:, None], sem="relaxed")
-        tl.store(seen + level * rows + row, 1, mask=touches)
 
 
 @triton.jit

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from blocknerf.kernels.marching import unit_cube_points_torch
 from blocknerf.kernels.registry import backend_for, kernels_for
-from blocknerf.kernels.row_gradient import RowGradient
+from blocknerf.kernels.row_gradient import collect
 
 MAX_LOG_DENSITY = 12.0
 
@@ -19,7 +19,7 @@ def proposal_density(
     directions: Float[Tensor, "rays 3"],
     edges: Float[Tensor, "rays edges"],
     grid: Float[Tensor, "z y x"],
-    gradient: RowGradient | None = None,
+    gradient: Float[Tensor, "1 cells 1"] | None = None,
 ) -> Float[Tensor, "rays samples"]:
     """Density (per block radius) at the middle of every interval, rays in block units. Differentiable in the grid.
 
@@ -27,7 +27,7 @@ def proposal_density(
     there instead of to `grid.grad`.
     """
     if backend_for(grid) == "torch":
-        collected = grid if gradient is None else gradient.collect(grid)
+        collected = grid if gradient is None else collect(grid, gradient)
         return proposal_density_torch(origins, directions, edges, collected)
     return _ProposalDensity.apply(origins, directions, edges, grid, gradient)  # pyright: ignore[reportReturnType]
 
@@ -65,9 +65,6 @@ class _ProposalDensity(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad_density):  # pyright: ignore[reportIncompatibleMethodOverride]
         origins, directions, edges, grid, density = ctx.saved_tensors
-        into = ctx.gradient or RowGradient(grid.new_zeros(1, grid.numel(), 1))
-        ctx.kernels.density_backward(
-            *(origins, directions, edges, density, grad_density, grid.shape[0]),
-            *(into.values.view(-1), into.seen.view(-1)),
-        )
-        return None, None, None, into.values.view_as(grid) if ctx.gradient is None else None, None
+        into = grid.new_zeros(1, grid.numel(), 1) if ctx.gradient is None else ctx.gradient
+        ctx.kernels.density_backward(origins, directions, edges, density, grad_density, grid.shape[0], into.view(-1))
+        return None, None, None, into.view_as(grid) if ctx.gradient is None else None, None

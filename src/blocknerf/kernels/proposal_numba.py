@@ -5,7 +5,7 @@ from numba import njit
 
 from blocknerf.kernels.exp_numba import exp
 from blocknerf.kernels.marching_numba import contracted_point
-from blocknerf.kernels.threads_numba import F1, F2, F3, I8, U1, kernel, num_threads, part, share_out
+from blocknerf.kernels.threads_numba import F1, F2, F3, I8, kernel, num_threads, part, share_out
 
 MAX_LOG_DENSITY = np.float32(12)
 
@@ -46,7 +46,7 @@ def density(origins, directions, edges, grid, out):
 
 
 @part
-def _density_backward(start, stop, threads, origins, directions, edges, density, grad_density, side, values, seen):
+def _density_backward(start, stop, threads, origins, directions, edges, density, grad_density, side, grad_grid):
     rays, samples = density.shape
     one = np.float32(1)
     ceiling = np.exp(MAX_LOG_DENSITY) * np.float32(0.99999)
@@ -63,17 +63,14 @@ def _density_backward(start, stop, threads, origins, directions, edges, density,
                         continue
                     share = g * (c if plane == 1 else one - c)
                     row = ((k + plane) * side + j) * side + i
-                    seen[row] = seen[row + 1] = seen[row + side] = seen[row + side + 1] = 1
-                    values[row] += share * (one - b) * (one - a)
-                    values[row + 1] += share * (one - b) * a
-                    values[row + side] += share * b * (one - a)
-                    values[row + side + 1] += share * b * a
+                    grad_grid[row] += share * (one - b) * (one - a)
+                    grad_grid[row + 1] += share * (one - b) * a
+                    grad_grid[row + side] += share * b * (one - a)
+                    grad_grid[row + side + 1] += share * b * a
 
 
-@kernel(F2, F2, F2, F2, F2, I8, F1, U1)
-def density_backward(origins, directions, edges, density, grad_density, side, values, seen):
+@kernel(F2, F2, F2, F2, F2, I8, F1)
+def density_backward(origins, directions, edges, density, grad_density, side, grad_grid):
     """Thread t adds to every `threads`-th plane of the grid: a cell gets its samples in their order from one thread."""
     threads = num_threads()
-    share_out(
-        _density_backward, threads, (threads, origins, directions, edges, density, grad_density, side, values, seen)
-    )
+    share_out(_density_backward, threads, (threads, origins, directions, edges, density, grad_density, side, grad_grid))

@@ -20,12 +20,12 @@ def density(origins: Tensor, directions: Tensor, edges: Tensor, grid: Tensor, ou
 
 def density_backward(
     origins: Tensor, directions: Tensor, edges: Tensor, density: Tensor, grad_density: Tensor,
-    side: int, values: Tensor, seen: Tensor,
+    side: int, grad_grid: Tensor,
 ) -> None:  # fmt: skip
     rays, samples = density.shape
     programs, tile = ray_tiles(rays, samples)
     tensors = (origins.contiguous(), directions.contiguous(), edges.contiguous(), density, grad_density.contiguous())
-    launch(_density_backward, programs, *tensors, values, seen, rays, samples, side, **tile)
+    launch(_density_backward, programs, *tensors, grad_grid, rays, samples, side, **tile)
 
 
 @triton.jit
@@ -65,7 +65,7 @@ def _density(origins, directions, edges, grid, out, rays, samples, side, ROWS: t
 
 @triton.jit
 def _density_backward(
-    origins, directions, edges, density, grad_density, values, seen, rays, samples, side,
+    origins, directions, edges, density, grad_density, grad_grid, rays, samples, side,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
     ray = (tl.program_id(0) * ROWS + tl.arange(0, ROWS)).to(tl.int64)[:, None]
@@ -82,5 +82,4 @@ def _density_backward(
     k, c = _cell(z, scale, side)
     for corner in tl.static_range(8):
         row, share = _corner(i, j, k, a, b, c, side, corner)
-        tl.atomic_add(values + row, share * grad, mask=touches, sem="relaxed")
-        tl.store(seen + row, 1, mask=touches)
+        tl.atomic_add(grad_grid + row, share * grad, mask=touches, sem="relaxed")

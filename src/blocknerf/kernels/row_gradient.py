@@ -1,25 +1,17 @@
-"""A table's gradient that knows which rows it touched."""
-
-from dataclasses import dataclass, field
+"""A table's gradient, to which backward passes add in place. A row was touched where it is not 0."""
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 
-@dataclass(eq=False)
-class RowGradient:
-    """`seen` is 1 for touched rows; `values` is zero in all others."""
+def touched_rows(gradient: Float[Tensor, "levels rows features"]) -> Bool[Tensor, "levels rows"]:
+    return (gradient != 0).any(-1)
 
-    values: Float[Tensor, "levels rows features"]
-    seen: UInt8[Tensor, "levels rows"] = field(init=False)
 
-    def __post_init__(self) -> None:
-        self.seen = torch.zeros(self.values.shape[:2], dtype=torch.uint8, device=self.values.device)
-
-    def collect(self, table: Tensor) -> Tensor:
-        """The table, for what has no kernel: its gradient is added here instead of to `table.grad`."""
-        return _Collect.apply(table, self)  # pyright: ignore[reportReturnType]
+def collect(table: Tensor, gradient: Float[Tensor, "levels rows features"]) -> Tensor:
+    """The table, for what has no kernel: its gradient is added to `gradient` instead of to `table.grad`."""
+    return _Collect.apply(table, gradient)  # pyright: ignore[reportReturnType]
 
 
 class _Collect(torch.autograd.Function):
@@ -30,7 +22,5 @@ class _Collect(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad_table):  # pyright: ignore[reportIncompatibleMethodOverride]
-        grad = grad_table.reshape(ctx.gradient.values.shape)
-        ctx.gradient.values += grad
-        ctx.gradient.seen |= (grad != 0).any(-1)
+        ctx.gradient += grad_table.reshape(ctx.gradient.shape)
         return None, None

@@ -10,12 +10,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from blocknerf.kernels.registry import backend_for, kernels_for
-from blocknerf.kernels.row_gradient import RowGradient
+from blocknerf.kernels.row_gradient import touched_rows
 
 
 def sparse_adam_step(
     table: Float[Tensor, "levels rows features"],
-    gradient: RowGradient,
+    gradient: Float[Tensor, "levels rows features"],
     first_moment: Float[Tensor, "levels rows features"],
     second_moment: Float[Tensor, "levels rows features"],
     step: int,
@@ -30,18 +30,16 @@ def sparse_adam_step(
             _step_torch(table, gradient, first_moment, second_moment, rate, betas, epsilon)
         else:
             kernels_for(__name__, table).step(
-                *(table, gradient.values, gradient.seen, first_moment, second_moment),
-                *(rate, betas[0], betas[1], epsilon),
+                *(table, gradient, first_moment, second_moment, rate, betas[0], betas[1], epsilon)
             )
 
 
 def _step_torch(table, gradient, first_moment, second_moment, rate, betas, epsilon) -> None:
-    rows = gradient.seen.bool()
-    grad = gradient.values[rows]
+    rows = touched_rows(gradient)
+    grad = gradient[rows]
     first = torch.lerp(first_moment[rows], grad, 1 - betas[0])
     second = torch.lerp(second_moment[rows], grad.square(), 1 - betas[1])
     first_moment[rows] = first
     second_moment[rows] = second
     table[rows] -= rate * first / (second.sqrt() + epsilon)
-    gradient.values[rows] = 0
-    gradient.seen.zero_()
+    gradient.zero_()

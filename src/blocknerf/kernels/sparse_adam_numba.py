@@ -2,44 +2,54 @@
 
 import numpy as np
 
-from blocknerf.kernels.threads_numba import F3, F8, U2, kernel, part, share_out
-
-CHUNK = 4096
-GLANCE = 64  # rows whose marks are looked at together: most rows of a large table are not touched
+from blocknerf.kernels.threads_numba import F3, F8, kernel, part, share_out
+from blocknerf.kernels.vectors_numba import LANES, adam_1, adam_2, adam_4
 
 
 @part
-def _step(start, stop, table, values, seen, first, second, rate, beta1, beta2, epsilon):
+def _lines(start, stop, table, gradient, first, second, rate, keep1, take1, keep2, take2, epsilon):
+    """Rows of 1, 2 or 4 features, LANES numbers at a time."""
+    features = table.shape[1]
+    for line in range(start, stop):
+        at = np.int64(line) * LANES
+        if features == 4:
+            adam_4(table, gradient, first, second, at, rate, keep1, take1, keep2, take2, epsilon)
+        elif features == 2:
+            adam_2(table, gradient, first, second, at, rate, keep1, take1, keep2, take2, epsilon)
+        else:
+            adam_1(table, gradient, first, second, at, rate, keep1, take1, keep2, take2, epsilon)
+
+
+@part
+def _rows(start, stop, skipped, table, gradient, first, second, rate, keep1, take1, keep2, take2, epsilon):
+    """Rows of any width, from row `skipped` on."""
+    features = table.shape[1]
+    bits, number = gradient.view(np.uint32), np.uint32(0x7FFFFFFF)  # a zero may have either sign
+    for row in range(skipped + start, skipped + stop):
+        touched = np.uint32(0)
+        for f in range(features):
+            touched |= bits[row, f] & number
+        if touched == 0:
+            continue
+        for f in range(features):
+            slope = gradient[row, f]
+            m = keep1 * first[row, f] + take1 * slope
+            v = keep2 * second[row, f] + take2 * slope * slope
+            first[row, f] = m
+            second[row, f] = v
+            table[row, f] -= rate * m / (np.sqrt(v) + epsilon)
+            gradient[row, f] = 0
+
+
+@kernel(F3, F3, F3, F3, F8, F8, F8, F8)
+def step(table, gradient, first, second, rate, beta1, beta2, epsilon):
     levels, rows, features = table.shape
-    keep1, keep2 = np.float32(beta1), np.float32(beta2)
-    take1, take2 = np.float32(1 - beta1), np.float32(1 - beta2)
-    rate32, epsilon32 = np.float32(rate), np.float32(epsilon)
-    chunks = (rows + CHUNK - 1) // CHUNK
-    for task in range(start, stop):
-        level, chunk = task // chunks, task % chunks
-        for begin in range(chunk * CHUNK, min(rows, (chunk + 1) * CHUNK), GLANCE):
-            end = min(rows, begin + GLANCE)
-            any_seen = np.uint8(0)
-            for row in range(begin, end):
-                any_seen |= seen[level, row]
-            if any_seen == 0:
-                continue
-            for row in range(begin, end):
-                if seen[level, row] == 0:
-                    continue
-                seen[level, row] = 0
-                for f in range(features):
-                    g = values[level, row, f]
-                    m = keep1 * first[level, row, f] + take1 * g
-                    v = keep2 * second[level, row, f] + take2 * g * g
-                    first[level, row, f] = m
-                    second[level, row, f] = v
-                    table[level, row, f] -= rate32 * m / (np.sqrt(v) + epsilon32)
-                    values[level, row, f] = 0
-
-
-@kernel(F3, F3, U2, F3, F3, F8, F8, F8, F8)
-def step(table, values, seen, first, second, rate, beta1, beta2, epsilon):
-    levels, rows, _ = table.shape
-    chunks = (rows + CHUNK - 1) // CHUNK
-    share_out(_step, levels * chunks, (table, values, seen, first, second, rate, beta1, beta2, epsilon))
+    count, shape = levels * rows, (levels * rows, features)
+    flat = table.reshape(shape), gradient.reshape(shape), first.reshape(shape), second.reshape(shape)
+    betas = np.float32(beta1), np.float32(1 - beta1), np.float32(beta2), np.float32(1 - beta2)
+    numbers = (np.float32(rate), *betas, np.float32(epsilon))
+    lines = count * features // LANES if features in (1, 2, 4) else 0
+    share_out(_lines, lines, (*flat, *numbers))
+    done = lines * LANES // features
+    if done < count:
+        share_out(_rows, count - done, (done, *flat, *numbers))

@@ -1,4 +1,4 @@
-"""triton kernel of Adam on touched rows. A block of rows that no gradient reached costs the reading of its marks."""
+"""triton kernel of Adam on touched rows. Of rows that no gradient reached only that is read."""
 
 # pyright: reportOperatorIssue=false
 # (a kernel's language looks like Python and has other types)
@@ -13,13 +13,13 @@ ROWS = 256
 
 
 def step(
-    table: Tensor, values: Tensor, seen: Tensor, first: Tensor, second: Tensor,
+    table: Tensor, gradient: Tensor, first: Tensor, second: Tensor,
     rate: float, beta1: float, beta2: float, epsilon: float,
 ) -> None:  # fmt: skip
     levels, rows, features = table.shape
     launch(
         *(_step, (blocks(levels * rows, ROWS),)),
-        *(table, values, seen, first, second, levels * rows),
+        *(table, gradient, first, second, levels * rows),
         *(rate, beta1, 1 - beta1, beta2, 1 - beta2, epsilon),
         FEATURES=features,
         ROWS=ROWS,
@@ -28,20 +28,19 @@ def step(
 
 @triton.jit
 def _step(
-    table, values, seen, first, second, rows, rate, keep1, take1, keep2, take2, epsilon,
+    table, gradient, first, second, rows, rate, keep1, take1, keep2, take2, epsilon,
     FEATURES: tl.constexpr, ROWS: tl.constexpr,
 ):  # fmt: skip
     row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
-    touched = tl.load(seen + row, mask=row < rows, other=0) != 0
+    place = row[:, None] * FEATURES + tl.arange(0, FEATURES)[None, :]
+    grad = tl.load(gradient + place, mask=(row < rows)[:, None], other=0.0)
+    touched = tl.max((grad != 0).to(tl.int32), axis=1) > 0
     if tl.max(touched.to(tl.int32), axis=0) > 0:
-        tl.store(seen + row, 0, mask=touched)
-        place = row[:, None] * FEATURES + tl.arange(0, FEATURES)[None, :]
         wanted = touched[:, None]
-        grad = tl.load(values + place, mask=wanted, other=0.0)
         moment = keep1 * tl.load(first + place, mask=wanted, other=0.0) + take1 * grad
         square = keep2 * tl.load(second + place, mask=wanted, other=0.0) + take2 * grad * grad
         tl.store(first + place, moment, mask=wanted)
         tl.store(second + place, square, mask=wanted)
         old = tl.load(table + place, mask=wanted, other=0.0).to(tl.float32)
         tl.store(table + place, old - rate * moment / (tl.sqrt(square) + epsilon), mask=wanted)
-        tl.store(values + place, 0.0, mask=wanted)
+        tl.store(gradient + place, 0.0, mask=wanted)

@@ -18,7 +18,7 @@ from numba.extending import intrinsic
 from numba.np.ufunc.parallel import _launch_threads
 
 F1, F2, F3 = types.float32[::1], types.float32[:, ::1], types.float32[:, :, ::1]
-I1, U1, U2 = types.int64[::1], types.uint8[::1], types.uint8[:, ::1]
+I1 = types.int64[::1]
 F4, F8, I8 = types.float32, types.float64, types.int64
 
 _SOURCES = sorted(Path(__file__).parent.glob("*_numba.py"))

@@ -67,12 +67,17 @@ class _Code:
         first = self.builder.insert_element(nothing, value, ir.Constant(_INT32, 0))
         return self.builder.shuffle_vector(first, nothing, ir.Constant(ir.VectorType(_INT32, lanes), [0] * lanes))
 
-    def constant(self, value: float, lanes: int, kind: Any = _FLOAT) -> Any:
+    def constant(self, value: float | int, lanes: int, kind: Any = _FLOAT) -> Any:
         return ir.Constant(ir.VectorType(kind, lanes), [value] * lanes)
 
     def multiply_add(self, one: Any, other: Any, total: Any) -> Any:
         product = self.builder.fmul(one, other, flags=("contract",))
         return self.builder.fadd(total, product, flags=("contract",))
+
+    def root(self, value: Any) -> Any:
+        kind = ir.FunctionType(value.type, [value.type])
+        name = f"llvm.sqrt.v{value.type.count}f32"
+        return self.builder.call(cgutils.get_or_insert_function(self.builder.module, kind, name), [value])
 
     def variable(self, lanes: int) -> Any:
         return cgutils.alloca_once(self.builder, ir.VectorType(_FLOAT, lanes))
@@ -214,6 +219,59 @@ def _add(code: _Code, features: int) -> None:
         vector = code.builder.insert_element(vector, value, ir.Constant(_INT32, f))
     for row, weight in _corners(code, features):
         code.store(code.multiply_add(weight, vector, code.load(table, row, features)), table, row)
+
+
+@built_in
+def adam_1(typing_context, table, gradient, first, second, at, rate, keep1, take1, keep2, take2, epsilon):
+    """Adam on LANES numbers from `at` (int64) on, in those rows of 1 feature whose gradient is not 0; empties it.
+
+    first, second: the moments; keep1, keep2: betas; take1, take2: 1 - beta. All float32, without bias correction, which
+    is in `rate`.
+    """
+    given = (table, gradient, first, second, at, rate, keep1, take1, keep2, take2, epsilon)
+    return _built_in(lambda code: _adam(code, 1), *given)
+
+
+@built_in
+def adam_2(typing_context, table, gradient, first, second, at, rate, keep1, take1, keep2, take2, epsilon):
+    """As `adam_1`, rows of 2 features."""
+    given = (table, gradient, first, second, at, rate, keep1, take1, keep2, take2, epsilon)
+    return _built_in(lambda code: _adam(code, 2), *given)
+
+
+@built_in
+def adam_4(typing_context, table, gradient, first, second, at, rate, keep1, take1, keep2, take2, epsilon):
+    """As `adam_1`, rows of 4 features."""
+    given = (table, gradient, first, second, at, rate, keep1, take1, keep2, take2, epsilon)
+    return _built_in(lambda code: _adam(code, 4), *given)
+
+
+def _adam(code: _Code, features: int) -> None:
+    builder, (table, gradient, first, second), at = code.builder, map(code.pointer, range(4)), code.arguments[4]
+    slope = code.load(gradient, at, LANES)
+    some, touched = _touched(code, slope, features)
+    with builder.if_then(some):
+        rate, keep1, take1, keep2, take2, epsilon = (code.spread(value, LANES) for value in code.arguments[5:])
+        old = [code.load(array, at, LANES) for array in (table, first, second)]
+        m = code.multiply_add(take1, slope, builder.fmul(keep1, old[1]))
+        v = code.multiply_add(builder.fmul(take2, slope), slope, builder.fmul(keep2, old[2]))
+        move = builder.fdiv(builder.fmul(rate, m), builder.fadd(code.root(v), epsilon))
+        new = builder.fsub(old[0], move), m, v
+        for array, was, becomes in zip((table, first, second), old, new, strict=True):
+            code.store(builder.select(touched, becomes, was), array, at)
+        code.store(code.constant(0.0, LANES), gradient, at)
+
+
+def _touched(code: _Code, slope: Any, features: int) -> tuple[Any, Any]:
+    """Whether any lane is not 0, and for each lane whether any of its row is. A zero may have either sign."""
+    builder, kind, bits = code.builder, ir.VectorType(_INT32, LANES), ir.IntType(LANES)
+    numbers = builder.and_(builder.bitcast(slope, kind), code.constant(0x7FFFFFFF, LANES, _INT32))
+    step = 1
+    while step < features:  # with the neighbour, then with the neighbours' neighbours
+        numbers = builder.or_(numbers, _shuffled(code, numbers, numbers, [lane ^ step for lane in range(LANES)]))
+        step *= 2
+    touched = builder.icmp_unsigned("!=", numbers, code.constant(0, LANES, _INT32))
+    return builder.icmp_unsigned("!=", builder.bitcast(touched, bits), ir.Constant(bits, 0)), touched
 
 
 # --- matrix products ------------------------------------------------------------------------------------------------

@@ -7,7 +7,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from blocknerf.core.config import FieldPart
-from blocknerf.kernels.row_gradient import RowGradient
 from blocknerf.rendering.volume import CompositedRays, Spacing
 
 
@@ -15,7 +14,7 @@ from blocknerf.rendering.volume import CompositedRays, Spacing
 class RowTable(Protocol):
     """Parameters of which a step changes a few rows; `gradient` collects what the sparse optimiser consumes."""
 
-    gradient: RowGradient | None
+    gradient: Tensor | None
 
     @property
     def rows(self) -> Float[Tensor, "levels rows features"]:

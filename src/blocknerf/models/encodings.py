@@ -6,7 +6,6 @@ from torch import Tensor, nn
 
 from blocknerf.core.config import HashGridConfig
 from blocknerf.kernels.hash_grid import FEATURES, hash_encode, level_resolutions
-from blocknerf.kernels.row_gradient import RowGradient
 
 FIRST_LEVELS = 3  # of a grid or of octaves, where they are let in one after the other
 TABLE_INIT = 1e-4  # uniform within plus and minus this (Mueller et al. 2022, section 4)
@@ -26,7 +25,7 @@ class HashGrid(nn.Module):
         self.table = nn.Parameter(table)
         resolutions = level_resolutions(config.num_levels, config.base_resolution, config.finest_resolution)
         self.register_buffer("resolutions", resolutions, persistent=False)
-        self.gradient: RowGradient | None = None
+        self.gradient: Tensor | None = None
         self.shown_levels = float(config.num_levels)
         """Levels that count, coarsest first, the last one in part."""
 

@@ -5,7 +5,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from blocknerf.kernels.proposal import proposal_density
-from blocknerf.kernels.row_gradient import RowGradient
 
 
 class ProposalGrid(nn.Module):
@@ -14,7 +13,7 @@ class ProposalGrid(nn.Module):
     def __init__(self, resolution: int):
         super().__init__()
         self.log_density = nn.Parameter(torch.zeros(resolution + 1, resolution + 1, resolution + 1))
-        self.gradient: RowGradient | None = None
+        self.gradient: Tensor | None = None
 
     @property
     def rows(self) -> Float[Tensor, "1 cells 1"]:

@@ -33,8 +33,6 @@ class GradientExchange:
             if parameter.grad is None and parameter.requires_grad:
                 self._fill(parameter)
         self.group.add(list(self.optimizer.gradients_of_all()))
-        for gradient in self.optimizer.gradients.values():
-            self.group.unite(gradient.seen)
         sums = torch.stack([terms[name].to(torch.float64) for name in terms])
         self.group.add([sums])
         return dict(zip(terms, sums.float(), strict=True))

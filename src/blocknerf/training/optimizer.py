@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from blocknerf.core.config import TrainingConfig
 from blocknerf.kernels.dense_adam import AdamMoments, dense_adam_step
-from blocknerf.kernels.row_gradient import RowGradient
+from blocknerf.kernels.row_gradient import touched_rows
 from blocknerf.kernels.sparse_adam import sparse_adam_step
 from blocknerf.models.block_nerf import BlockNeRF
 
@@ -21,7 +21,7 @@ class BlockOptimizer:
         self.step_count = 0
         self.config = config
         self.tables = {name: table.rows for name, table in model.field.row_tables().items()}
-        self.gradients = {name: RowGradient(torch.zeros_like(values)) for name, values in self.tables.items()}
+        self.gradients = {name: torch.zeros_like(values) for name, values in self.tables.items()}
         self.moments = {
             name: (torch.zeros_like(values), torch.zeros_like(values)) for name, values in self.tables.items()
         }
@@ -57,15 +57,14 @@ class BlockOptimizer:
     def gradients_of_all(self) -> Iterator[Tensor]:
         """Of networks, codes and tables, as they lie there."""
         yield from (parameter.grad for parameter in self.parameters() if parameter.grad is not None)
-        yield from (gradient.values for gradient in self.gradients.values())
+        yield from self.gradients.values()
 
     def clear(self) -> None:
         """Gives up all gradients."""
         for parameter in self.parameters():
             parameter.grad = None
         for gradient in self.gradients.values():
-            gradient.values.zero_()
-            gradient.seen.zero_()
+            gradient.zero_()
 
     def follow_growth(self, model: BlockNeRF) -> None:
         """After `BlockNeRF.grow`: takes the longer tables; old rows keep their moments, new ones have 0."""
@@ -83,7 +82,7 @@ class BlockOptimizer:
     def gradients_by_name(self, model: BlockNeRF) -> Iterator[tuple[str, Tensor]]:
         """After `backward` and before `step`: of each parameter that has one; of tables the rows that were touched."""
         for name, gradient in self.gradients.items():
-            yield name, gradient.values[gradient.seen.bool()]
+            yield name, gradient[touched_rows(gradient)]
         for name, parameter in model.named_parameters():
             if parameter.grad is not None:
                 yield name, parameter.grad
