@@ -53,9 +53,11 @@ def test_a_code_is_the_global_one_plus_the_residual_and_either_may_be_missing():
     assert fixed.global_codes is not None
     assert torch.equal(fixed.codes, fixed.global_codes)
     assert list(fixed.parameters()) == []
-    assert float(fixed.penalty()) == 0
+    slots = torch.tensor([0, 1, 2, 1])
+    assert float(fixed.penalty(slots)) == 0
     assert torch.allclose(both.codes, alone.codes + fixed.codes)
-    assert torch.allclose(both.penalty(), alone.codes.square().mean())
+    assert torch.allclose(both.penalty(slots), alone.codes[slots].square().mean())
+    assert torch.allclose(both.penalty(torch.tensor([2, -1])), 0.5 * alone.codes[2].square().mean())
 
 
 def test_global_codes_are_those_of_the_drive_in_every_block():

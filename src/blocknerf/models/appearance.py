@@ -35,8 +35,7 @@ class AppearanceEmbedding(nn.Module):
     ):
         """`drives` has one entry per image; `seed` is the run's."""
         super().__init__()
-        self.image_ids = image_ids
-        self.drives = drives
+        self._number(image_ids, drives)
         self.dim = config.embedding_dim
         self.seed = seed
         rows = max(config.num_images, len(image_ids))
@@ -46,30 +45,32 @@ class AppearanceEmbedding(nn.Module):
     @property
     def codes(self) -> Float[Tensor, "images code"]:
         """Global code plus residual of every image."""
+        return self._of(torch.arange(len(self.image_ids)))
+
+    def _of(self, image_slots: Int[Tensor, " rays"]) -> Float[Tensor, "rays code"]:
+        """Reads the rows that are asked for alone: a step costs the same for any number of images."""
         tables = [table for table in (self.global_codes, self.residuals) if table is not None]
-        return torch.stack([table[: len(self.image_ids)] for table in tables]).sum(0)
+        return torch.stack([table[image_slots] for table in tables]).sum(0)
 
     def forward(self, image_slots: Int[Tensor, " rays"]) -> Float[Tensor, "rays code"]:
         """Codes of slots; -1 gets the mean of all."""
-        table = self.codes
-        codes = table[image_slots.clamp(min=0)]
+        codes = self._of(image_slots.clamp(min=0))
         if bool((image_slots < 0).any()):
-            codes = torch.where(image_slots[:, None] < 0, table.mean(0), codes)
+            codes = torch.where(image_slots[:, None] < 0, self.codes.mean(0), codes)
         return codes
 
     def code_for(self, image_id: str | None, drive: str | None) -> Float[Tensor, " code"]:
         """The image's own code where it was trained, else the mean of its drive's, else the mean of all."""
-        codes = self.codes.detach()
-        if image_id in self.image_ids:
-            return codes[self.image_ids.index(image_id)]
-        of_drive = [slot for slot, name in enumerate(self.drives) if name == drive]
-        return codes[of_drive].mean(0) if of_drive else codes.mean(0)
+        if image_id in self.slots:
+            return self._of(torch.tensor([self.slots[image_id]]))[0].detach()
+        return self._of(self.slots_of.get(drive, torch.arange(len(self.image_ids)))).detach().mean(0)
 
-    def penalty(self) -> Float[Tensor, ""]:
-        """Mean square of the residuals: codes are drawn to their drive's global one, or without those to zero."""
+    def penalty(self, image_slots: Int[Tensor, " rays"]) -> Float[Tensor, ""]:
+        """Mean square of the rays' residuals: codes are drawn to their drive's global one, or without those to zero."""
         if self.residuals is None:
             return self.codes.new_zeros(())
-        return self.residuals[: len(self.image_ids)].square().mean()
+        known = (image_slots >= 0)[:, None]
+        return (self.residuals[image_slots.clamp(min=0)] * known).square().mean()
 
     def size(self) -> Float[Tensor, ""]:
         """Mean absolute value of the residuals."""
@@ -96,7 +97,15 @@ class AppearanceEmbedding(nn.Module):
             self.residuals[old:total] = new
         if self.global_codes is not None:
             self.global_codes = torch.cat([self.global_codes, self._global_codes(drives).to(self.global_codes)])
-        self.image_ids, self.drives = (*self.image_ids, *image_ids), (*self.drives, *drives)
+        self._number((*self.image_ids, *image_ids), (*self.drives, *drives))
+
+    def _number(self, image_ids: tuple[str, ...], drives: tuple[str, ...]) -> None:
+        self.image_ids, self.drives = image_ids, drives
+        self.slots = {name: slot for slot, name in enumerate(image_ids)}
+        of_drive: dict[str | None, list[int]] = {}
+        for slot, drive in enumerate(drives):
+            of_drive.setdefault(drive, []).append(slot)
+        self.slots_of = {drive: torch.tensor(slots) for drive, slots in of_drive.items()}
 
     def _global_codes(self, drives: Sequence[str]) -> Float[Tensor, "images code"]:
         drawn = {drive: _direction(self.dim, generator(self.seed, "appearance", drive)) for drive in set(drives)}
@@ -104,9 +113,7 @@ class AppearanceEmbedding(nn.Module):
 
     def _mean_residual(self, drive: str) -> Float[Tensor, " code"]:
         assert self.residuals is not None
-        of_drive = [slot for slot, name in enumerate(self.drives) if name == drive]
-        known = self.residuals[of_drive] if of_drive else self.residuals[: len(self.image_ids)]
-        return known.mean(0)
+        return self.residuals[self.slots_of.get(drive, slice(len(self.image_ids)))].mean(0)
 
 
 def _direction(dim: int, rng: torch.Generator) -> Float[Tensor, " code"]:

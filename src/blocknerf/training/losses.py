@@ -83,7 +83,7 @@ class BlockNeRFLoss:
                 composited.proposal_edges_s, composited.proposal_weights, composited.edges_s, composited.weights
             )
         if model.appearance is not None:
-            terms["appearance"] = model.appearance.penalty()
+            terms["appearance"] = model.appearance.penalty(rays.image_slots)
         if model.visibility is not None and bool(mse.isfinite()):  # what it counts must stay finite
             terms["visibility"] = visibility_loss(model, rays, composited, rng)
         if batch.distance_m is not None and self.weights["depth"] > 0:

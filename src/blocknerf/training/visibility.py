@@ -91,11 +91,8 @@ def _pairs(
     ways = origins[targets] + composited.distance[targets, None] * rays.directions[targets] - cameras
     distances = ways.norm(dim=-1).clamp(min=1e-6)
     directions = ways / distances[:, None]
-    looks = replace(
-        rays[picks], origins=model.to_world(cameras), directions=directions, image_slots=torch.full_like(picks, -1)
-    )
-    code = model.code_for(None, None)
-    _, seen = model.composite(looks, None if code is None else code.expand(PAIRS, -1), None)
+    looks = replace(rays[picks], origins=model.to_world(cameras), directions=directions)
+    _, seen = model.composite(looks, model.codes_of(looks.image_slots), None)
     sights = _along(cameras, directions, seen, slice(None), BEFORE_SURFACE * distances, rng)
     return replace(sights, transmittance=sights.transmittance * _known(model, sights))
 
