@@ -37,7 +37,7 @@ test: .venv/.installed-dev ## style, import rules, types and tests; no data, net
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 	$(BIN)/pyright
-	OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(BIN)/pytest -n 2 -m 'not slow and not real_data'
+	OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=2 $(BIN)/pytest -n 2 -m 'not slow and not real_data'
 
 demo: $(DEMO_SCENE) ## a synthetic street, its blocks trained, composited, measured and filmed, in demo/
 	$(BIN)/blocknerf train --config configs/quickstart.yaml --data-root demo/scene --output-dir $(DEMO_CITY) \

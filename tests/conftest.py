@@ -1,8 +1,10 @@
 """Checks of shapes and types in every module of the package, and fixtures that several areas share."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
+import numba
 import pytest
 from jaxtyping import install_import_hook
 
@@ -22,6 +24,23 @@ def modules_to_check() -> list[str]:
 
 
 install_import_hook(modules_to_check(), "beartype.beartype")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Workers of pytest share the cores; a test that is of several threads asks for `threads`."""
+    numba.set_num_threads(1)
+
+
+@pytest.fixture(params=[1, 2])
+def threads(request: pytest.FixtureRequest) -> Iterator[int]:
+    """So many threads numba has here."""
+    if request.param > numba.config.NUMBA_NUM_THREADS:  # pyright: ignore
+        pytest.skip(f"numba was started with {numba.config.NUMBA_NUM_THREADS} thread")  # pyright: ignore
+    before = numba.get_num_threads()
+    numba.set_num_threads(request.param)
+    yield request.param
+    numba.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

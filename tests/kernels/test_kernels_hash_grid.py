@@ -65,10 +65,11 @@ def test_a_point_is_encoded_alike_whatever_comes_before_it():
 def test_bytes_do_not_depend_on_the_number_of_threads():
     table, points = _table().requires_grad_(), _points(5000)
     before, results = numba.get_num_threads(), []
-    for threads in (1, before):
+    for threads in (1, numba.config.NUMBA_NUM_THREADS):  # pyright: ignore
         numba.set_num_threads(threads)
         encoded = hash_encode(points, table, RESOLUTIONS)
         results.append((encoded, *torch.autograd.grad(encoded.square().sum(), table)))
+    numba.set_num_threads(before)
     assert all(torch.equal(one, many) for one, many in zip(*results, strict=True))
 
 

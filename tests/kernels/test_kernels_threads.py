@@ -1,6 +1,5 @@
 """Sharing out among threads: every part of a range once, whatever its size and however many threads there are."""
 
-import numba
 import numpy as np
 import pytest
 
@@ -29,16 +28,6 @@ def _ask_for_too_much(start, stop, size, out):
 @kernel(I8, I1)
 def ask_for_too_much(size, out):
     share_out(_ask_for_too_much, len(out), (size, out))
-
-
-@pytest.fixture(params=[1, 2])
-def threads(request):
-    if request.param > numba.config.NUMBA_NUM_THREADS:
-        pytest.skip("there are fewer cores")
-    before = numba.get_num_threads()
-    numba.set_num_threads(request.param)
-    yield request.param
-    numba.set_num_threads(before)
 
 
 @pytest.mark.parametrize("size", [0, 1, 2, 3, 7, 1000])

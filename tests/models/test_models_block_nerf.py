@@ -59,6 +59,14 @@ def test_rendering_in_chunks_is_rendering_at_once():
     assert float(whole.rgb.max()) <= 1
 
 
+def test_chunks_on_several_cores_have_the_bytes_of_one_alone(threads):
+    model, rays = _model(_config()), _rays(9000)
+    shown, alone = model.render(rays), model.render(rays[4096:8192])
+    assert torch.equal(shown.rgb[4096:8192], alone.rgb)
+    assert torch.equal(shown.distance_m[4096:8192], alone.distance_m)
+    assert not shown.rgb.requires_grad
+
+
 def test_a_ray_alone_looks_the_same_as_among_others():
     model = _model(_config())
     rays = _rays()

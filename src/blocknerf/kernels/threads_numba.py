@@ -87,9 +87,14 @@ def _share_out(typing_context, part, count, arguments):
         # the pool cuts its range, the threads' numbers, as numpy cuts arrays: by an address and a step
         begin = cgutils.alloca_once_value(builder, ir.Constant(_BYTES, None))
         end, step = cgutils.alloca_once_value(builder, threads), cgutils.alloca_once_value(builder, _ONE)
-        pointers = (_share(context, builder.module, compiled, task.type), begin, end, step, task)
-        pointers = (builder.bitcast(pointer, _BYTES) for pointer in pointers)
-        _call(builder, _POOL, "numba_parallel_for", *pointers, ir.Constant(_INT64, 0), _ONE, threads)
+        share = _share(context, builder.module, compiled, task.type)
+        with builder.if_else(builder.icmp_signed("==", threads, _ONE)) as (alone, together):
+            with alone:  # without the pool, which not every threading layer lets several threads call
+                pointers = zip((begin, end, step, task), _PART_OF_POOL.args, strict=True)
+                builder.call(share, [builder.bitcast(pointer, kind) for pointer, kind in pointers])
+            with together:
+                pointers = (builder.bitcast(pointer, _BYTES) for pointer in (share, begin, end, step, task))
+                _call(builder, _POOL, "numba_parallel_for", *pointers, ir.Constant(_INT64, 0), _ONE, threads)
         failed = builder.load(cgutils.gep_inbounds(builder, task, 0, 2))
         with cgutils.if_unlikely(builder, cgutils.is_not_null(builder, failed)):
             context.call_conv.return_user_exc(builder, MemoryError, ("A kernel found no memory for its work.",))

@@ -21,6 +21,7 @@ from blocknerf.models.poses import PoseRefinementNetwork, moved_rays
 from blocknerf.models.visibility import BEFORE_SURFACE, VisibilityNetwork
 from blocknerf.rendering.volume import CompositedRays, Spacing
 from blocknerf.runtime.devices import made_on
+from blocknerf.runtime.threads import each_on_a_core
 
 LEAST_VISIBLE, LEAST_MET = 0.01, 1e-3
 """Added to what a block knows of a surface, so that one which no block knows is still shown by all."""
@@ -162,15 +163,18 @@ class BlockNeRF(nn.Module):
         """
         code = self.code_for(None, None) if code is None else code
         rays_at_once = rays_at_once or self.field.rays_at_once
-        parts = []
-        for start in range(0, len(rays), rays_at_once):
+
+        def show(start: int) -> RenderOutput:
             chunk = on_device(rays[start : start + rays_at_once], self.device)
             codes = None if code is None else code.to(self.device).expand(len(chunk), -1)
-            with made_on(self.device):
+            with torch.no_grad(), made_on(self.device):  # either is of a thread
                 rgb, composited = self.composite(chunk, codes, None)
             pixels = RenderOutput(rgb, composited.opacity, composited.distance * self.radius_m)
-            parts.append(on_device(pixels, rays.origins.device))
-        return RenderOutput.concatenate(parts)
+            return on_device(pixels, rays.origins.device)
+
+        starts = range(0, len(rays), rays_at_once)
+        is_here = self.device.type == "cpu"
+        return RenderOutput.concatenate(each_on_a_core(show, starts) if is_here else [show(start) for start in starts])
 
     @torch.no_grad()
     def code_for(

@@ -21,8 +21,8 @@ from blocknerf.scene.rays import camera_rays
 from blocknerf.viewer.photographs import Photographs
 from blocknerf.viewer.wish import Blending, Kind, Viewpoint, Wish
 
-RAYS_AT_ONCE = 4096
-"""Between so many rays somebody may say that the picture is no longer wanted: some 50 ms on one core."""
+RAYS_AT_ONCE = 16_384
+"""Between so many rays somebody may say that the picture is no longer wanted: some 50 ms on two cores."""
 BESIDE_PHOTOGRAPH = 0.15
 """Gray where a photograph does not reach."""
 
