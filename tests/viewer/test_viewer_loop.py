@@ -28,6 +28,7 @@ class Studio:
     def __init__(self, max_width: int = 400):
         self.pictures, self.failures, self.begun, self.given_up = [], [], [], []
         self.gate, self.news, self.fault = threading.Event(), threading.Event(), None
+        self.seconds = 0.0
         self.gate.set()
         self.loop = RenderLoop(self.draw, self.show, self.fail, self.refresh, lambda: None, max_width)
 
@@ -44,6 +45,7 @@ class Studio:
         if self.fault is not None:
             fault, self.fault = self.fault, None
             raise fault
+        time.sleep(self.seconds)
         while width > 160 and not self.gate.is_set():
             if not keep_going():
                 self.given_up.append((wish, width))
@@ -187,3 +189,19 @@ def test_widths_follow_the_machines_speed():
     assert in_time[-1] == 960
     assert in_time[0] ** 2 / 1.5 / 100_000 == pytest.approx(1.5, rel=0.01)
     assert later_widths(160, 100_000.0, 1.5, 170) == [170]
+    assert later_widths(160, 100_000.0, 1.5, 510) == [510]
+
+
+def test_larger_pictures_that_were_fast_are_tried_larger_the_next_time():
+    """Drawing a picture of any width takes as long: the larger, the more pixels a second."""
+    with Studio(max_width=4000) as studio:
+        studio.seconds = 0.1
+        studio.loop.wish("me", wish())
+        until(lambda: studio.pictures and studio.pictures[-1][2])
+        first = [width for _, width, _ in studio.pictures]
+        studio.pictures.clear()
+        studio.loop.wish("me", wish(1.01))
+        until(lambda: studio.pictures and studio.pictures[-1][2])
+    second = [width for _, width, _ in studio.pictures]
+    assert first[-1] == second[-1] == 4000
+    assert len(first) > len(second) == 2

@@ -16,8 +16,8 @@ from blocknerf.viewer.wish import Wish
 
 PREVIEW_PX, SMALLEST_PX = 160, 80
 PREVIEW_S, FULL_S = 0.2, 1.5
-LARGER = 1.25
-"""A next picture is worth its time where it is so much wider."""
+LARGER, AT_ONCE = 1.25, 1.1
+"""A next picture is worth its time where it is so much wider. The largest is drawn at once where it is hardly wider."""
 REST_S = 0.1
 """A camera rests when it has not moved for so long: then larger pictures begin."""
 REFRESH_S = 1.0
@@ -42,6 +42,7 @@ class _Pending:
     number: int
     widths: list[int] = field(default_factory=list)
     is_begun: bool = False
+    px_per_s: float = GUESSED_PX_PER_S
     since_s: float = field(default_factory=time.monotonic)
 
 
@@ -72,7 +73,8 @@ class RenderLoop:
         self._condition = threading.Condition()
         self._is_stopped = False
         self._numbers = 0
-        self._rate = GUESSED_PX_PER_S
+        self._px_per_s = GUESSED_PX_PER_S
+        self._gain = 1.0  # by how much larger pictures have more pixels a second than their previews
         self._refreshed_s = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="render", daemon=True)
 
@@ -131,7 +133,7 @@ class RenderLoop:
 
     def _draw_one(self, key: Hashable, pending: _Pending) -> None:
         aspect = pending.wish.viewpoint.aspect
-        width = pending.widths[0] if pending.is_begun else preview_width(self._rate, aspect, self._max_width)
+        width = pending.widths[0] if pending.is_begun else preview_width(self._px_per_s, aspect, self._max_width)
         was_preview, pending.is_begun = not pending.is_begun, True
         begin_s = time.perf_counter()
         try:
@@ -146,10 +148,12 @@ class RenderLoop:
         seconds = time.perf_counter() - begin_s
         if drawn is None:
             return
+        px_per_s = width * width / aspect / max(seconds, 1e-6)
         if was_preview:
-            self._rate = width * width / aspect / max(seconds, 1e-6)
-            pending.widths = later_widths(width, self._rate, aspect, self._max_width)
+            self._px_per_s = pending.px_per_s = px_per_s
+            pending.widths = later_widths(width, self._gain * px_per_s, aspect, self._max_width)
         else:
+            self._gain = px_per_s / pending.px_per_s
             pending.widths = pending.widths[1:]
         with self._condition:
             if not pending.widths and self._pending.get(key) is pending:
@@ -194,7 +198,9 @@ def preview_width(pixels_per_s: float, aspect: float, max_width: int) -> int:
 
 def later_widths(drawn: int, pixels_per_s: float, aspect: float, max_width: int) -> list[int]:
     """What follows a preview of width `drawn`: PREVIEW_PX, what takes FULL_S, `max_width`; those that are worth it."""
-    full = min(max(_width_in(FULL_S, pixels_per_s, aspect), PREVIEW_PX), max_width)
+    full = max(_width_in(FULL_S, pixels_per_s, aspect), PREVIEW_PX)
+    if AT_ONCE * full > max_width:
+        full = max_width
     widths = []
     for width in sorted({min(PREVIEW_PX, max_width), full, max_width}):
         if width >= LARGER * drawn or (width == max_width and width > drawn):
