@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from blocknerf.kernels.exp_numba import exp
+from blocknerf.kernels.elementary_numba import exp
 from blocknerf.kernels.threads_numba import F2, F3, kernel, part, share_out
 
 

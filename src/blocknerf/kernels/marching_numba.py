@@ -5,6 +5,7 @@ import math
 import numpy as np
 from numba import njit
 
+from blocknerf.kernels.elementary_numba import sine_and_cosine
 from blocknerf.kernels.threads_numba import F2, F3, F4, kernel, part, share_out
 
 
@@ -39,15 +40,15 @@ def _distances(start, stop, origins, directions, edges_s, near, far, smallest_im
         x, y, z = x + foot * a, y + foot * b, z + foot * c
         impact = max(np.float32(math.sqrt(x * x + y * y + z * z)), smallest_impact)
         inner = np.float32(math.sqrt(max(one - impact * impact, zero)))
+        steep = inner / impact
         low = _spacing(near - foot, inner, impact)
         span = _spacing(far - foot, inner, impact) - low
         for e in range(edges):
             g = low + span * edges_s[r, e]
             size = abs(g)
-            if size > inner:
-                slope = np.float32(math.tan(impact * (size - inner)))
-                size = (inner + impact * slope) / (one - inner * slope / impact)
-            out[r, e] = foot + math.copysign(size, g)
+            sine, cosine = sine_and_cosine(impact * max(size - inner, zero))
+            outside = (inner * cosine + impact * sine) / (cosine - steep * sine)
+            out[r, e] = foot + math.copysign(outside if size > inner else size, g)
 
 
 @kernel(F2, F2, F2, F4, F4, F4, F2)

@@ -3,7 +3,7 @@
 import numpy as np
 from numba import njit
 
-from blocknerf.kernels.exp_numba import exp
+from blocknerf.kernels.elementary_numba import exp
 from blocknerf.kernels.marching_numba import contracted_point
 from blocknerf.kernels.threads_numba import F1, F2, F3, I8, kernel, num_threads, part, share_out
 

@@ -10,7 +10,7 @@ import math
 import numpy as np
 from numba import njit
 
-from blocknerf.kernels.exp_numba import exp
+from blocknerf.kernels.elementary_numba import exp
 from blocknerf.kernels.splats import LEAST_ALPHA, LEAST_TRANSMITTANCE, MOST_ALPHA
 from blocknerf.kernels.threads_numba import F1, F2, F3, kernel, part, share_out
 

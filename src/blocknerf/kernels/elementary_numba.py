@@ -1,4 +1,4 @@
-"""The exponential function in plain arithmetic: a compiler turns a loop over it into vectors, one over np.exp not."""
+"""Elementary functions in plain arithmetic: a compiler turns a loop over them into vectors, one over numpy's not."""
 
 from typing import Any
 
@@ -38,3 +38,19 @@ def exp(x):
     series = float32(1 / 2) + r * series
     value = (float32(1) + (r + r * r * series)) * _as_float(int32((int32(n) + int32(127)) << int32(23)))
     return value if x >= LOWEST else float32(0)
+
+
+@njit(inline="always")
+def sine_and_cosine(x):
+    """In float32, errors below 2e-7, of 0 <= x <= pi / 2; by their series."""
+    square = x * x
+    sine = float32(1 / 362880) - square * float32(1 / 39916800)
+    sine = float32(-1 / 5040) + square * sine
+    sine = float32(1 / 120) + square * sine
+    sine = float32(-1 / 6) + square * sine
+    cosine = float32(-1 / 3628800) + square * float32(1 / 479001600)
+    cosine = float32(1 / 40320) + square * cosine
+    cosine = float32(-1 / 720) + square * cosine
+    cosine = float32(1 / 24) + square * cosine
+    cosine = float32(-1 / 2) + square * cosine
+    return x + x * square * sine, float32(1) + square * cosine
