@@ -115,6 +115,7 @@ def _share(context: Any, module: ir.Module, compiled: Any, task_type: ir.Pointer
     """What the pool calls with some of the threads' numbers, in one thread."""
     share = ir.Function(module, _PART_OF_POOL, module.get_unique_name("share"))
     share.linkage = "internal"
+    share.attributes.add("noinline")
     begin, size, _, data = share.args
     builder = ir.IRBuilder(share.append_basic_block())
     task = builder.bitcast(data, task_type)
