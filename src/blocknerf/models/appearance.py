@@ -48,7 +48,7 @@ class AppearanceEmbedding(nn.Module):
         return self._of(torch.arange(len(self.image_ids)))
 
     def _of(self, image_slots: Int[Tensor, " rays"]) -> Float[Tensor, "rays code"]:
-        """Reads the rows that are asked for alone: a step costs the same for any number of images."""
+        """Reads the rows that are asked for alone, of however many images."""
         tables = [table for table in (self.global_codes, self.residuals) if table is not None]
         return torch.stack([table[image_slots] for table in tables]).sum(0)
 
