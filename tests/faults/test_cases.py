@@ -1,0 +1,32 @@
+"""Small captures that once failed, each read right or refused with the true reason (BLOCKNERF_CASES=folder of cases).
+
+The captures are not part of the project: where the folder is missing, the tests say so and are skipped.
+"""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif("BLOCKNERF_CASES" not in os.environ, reason="BLOCKNERF_CASES names no folder of cases"),
+]
+
+
+@pytest.fixture
+def case(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    """A copy of the case that the test's marker or parameter names, free to be written to."""
+    folder = Path(os.environ["BLOCKNERF_CASES"]) / request.param
+    return Path(shutil.copytree(folder, tmp_path / request.param))
+
+
+@pytest.mark.parametrize("case", ["colmap-txt-one-line"], indirect=True)
+def test_a_text_model_without_observations_is_refused(case: Path) -> None:
+    from blocknerf.core.config import DatasetConfig
+    from blocknerf.core.errors import UserError
+    from blocknerf.scene.readers.read import read_scene
+
+    with pytest.raises(UserError, match="images.txt"):
+        read_scene(case, DatasetConfig())
