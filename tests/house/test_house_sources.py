@@ -50,3 +50,16 @@ def test_no_pickle_no_print_no_loose_end(path):
 def test_every_module_says_what_it_is(path):
     text = path.read_text(encoding="utf-8")
     assert text == "" or ast.get_docstring(ast.parse(text))
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=relative)
+def test_what_numba_keeps_goes_through_one_door(path):
+    """Its cache looks at a function's own file alone; `kernels/cached_numba.py` sees to the others."""
+    text = path.read_text(encoding="utf-8")
+    calls = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call)]
+    keeps = [call for call in calls if any(keyword.arg == "cache" for keyword in call.keywords)]
+    assert not keeps or path.name == "cached_numba.py"
+    assert (
+        path.name.endswith("_numba.py")
+        or re.search(r"\b(from numba import|cached_numba import cached)\b", text) is None
+    )

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from blocknerf.kernels.threads_numba import I1, I8, is_compiled, kernel, num_threads, part, share_out
+from blocknerf.kernels.threads_numba import I1, I8, kernel, num_threads, part, share_out
 
 
 @part
@@ -42,10 +42,3 @@ def test_every_number_of_the_range_comes_once(threads, size):
 def test_what_goes_wrong_in_a_part_is_raised(threads):
     with pytest.raises(MemoryError, match="no memory"):
         ask_for_too_much(1 << 60, np.zeros(3, np.int64))
-
-
-def test_a_kernel_is_compiled_for_the_code_that_is_built_into_it(monkeypatch):
-    count(0, np.zeros(1, np.int64), np.zeros(1, np.int64))
-    assert is_compiled(count)
-    monkeypatch.setattr(count._cache._cache_file, "_source_stamp", "of other helpers")
-    assert not is_compiled(count)

@@ -11,7 +11,7 @@ from blocknerf.kernels import intervals_numba
 from blocknerf.training import ahead
 
 COMPILE = """
-from blocknerf.kernels.threads_numba import is_compiled
+from blocknerf.kernels.cached_numba import is_compiled
 from blocknerf.training import ahead
 wanted = [ahead._kernel(name) for name in {step} or ahead.STEP]
 ahead.is_compiled = lambda kernel: kernel not in wanted or is_compiled(kernel)

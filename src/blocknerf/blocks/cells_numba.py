@@ -5,24 +5,25 @@ at least as wide as a cell and as its reach.
 """
 
 import numpy as np
-from numba import njit
+
+from blocknerf.kernels.cached_numba import cached
 
 _SLACK = 1 + 1e-9  # a cell exactly as far as one looks must not be lost to rounding
 
 
-@njit(cache=True, nogil=True)
+@cached(nogil=True)
 def bin_of(value, low, width_m, count):
     """The bin that holds a coordinate; the first or last one for what lies outside of the table."""
     return np.int64(min(max((value - low) / width_m, 0.0), count - 1.0))
 
 
-@njit(cache=True, nogil=True)
+@cached(nogil=True)
 def apart_m(x, y, center, is_square):
     across_m, along_m = abs(x - center[0]), abs(y - center[1])
     return max(across_m, along_m) if is_square else np.sqrt(across_m * across_m + along_m * along_m)
 
 
-@njit(cache=True, nogil=True)
+@cached(nogil=True)
 def nearest_cell(x, y, limit_m, centers_xy, is_square, low_xy, width_m, counts, begin, members):
     """The nearest cell and how far its centre is; on a border the first has it. (-1, infinity) beyond `limit_m`.
 
@@ -52,7 +53,7 @@ def nearest_cell(x, y, limit_m, centers_xy, is_square, low_xy, width_m, counts, 
     return (found, found_m) if found_m <= limit_m else (np.int64(-1), np.inf)
 
 
-@njit(cache=True, nogil=True)
+@cached(nogil=True)
 def nearest_cells(xy, limit_m, centers_xy, is_square, low_xy, width_m, counts, begin, members, cells, distances_m):
     for place in range(len(xy)):
         cells[place], distances_m[place] = nearest_cell(
@@ -60,7 +61,7 @@ def nearest_cells(xy, limit_m, centers_xy, is_square, low_xy, width_m, counts, b
         )
 
 
-@njit(cache=True, nogil=True)
+@cached(nogil=True)
 def cells_within(xy, reach_m, centers_xy, is_square, low_xy, width_m, counts, begin, members, points, cells):
     """All (point, cell) at most `reach_m` apart, in the order of points. Fills as many as there is room for.
 
@@ -81,7 +82,7 @@ def cells_within(xy, reach_m, centers_xy, is_square, low_xy, width_m, counts, be
     return number
 
 
-@njit(cache=True, nogil=True)
+@cached(nogil=True)
 def tally(cells, begin, rows, kept, numbers):
     """How often each cell occurs among those of row i, cells[begin[i] : begin[i + 1]]; -1 is none.
 
@@ -103,7 +104,7 @@ def tally(cells, begin, rows, kept, numbers):
     return number
 
 
-@njit(cache=True, nogil=True)
+@cached(nogil=True)
 def frustum_places(
     images, camera, directions, directions_begin, poses, depths_m, ground_from_world, origin_world, low, high, places
 ):

@@ -1,10 +1,11 @@
 """The hot loop of comparing views: does another picture see a point where this one does?"""
 
 import numpy as np
-from numba import njit
+
+from blocknerf.kernels.cached_numba import cached
 
 
-@njit(cache=True, nogil=True)
+@cached(nogil=True)
 def count_agreeing(
     places, views, cam_from_world, focal_px, sizes, first_rows, inverse_depths, tolerance_share, agreeing, beyond
 ):

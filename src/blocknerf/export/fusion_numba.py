@@ -3,7 +3,8 @@
 import math
 
 import numpy as np
-from numba import njit
+
+from blocknerf.kernels.cached_numba import cached
 
 _GRAZING = 0.05
 """Cosine below which a picture is not asked."""
@@ -13,7 +14,7 @@ _STEP = 1.15
 """Ratio of neighbouring depths from which they belong to two surfaces."""
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@cached(nogil=True, fastmath=False)
 def fuse(
     low_world, voxel_m, truncation_m, owners, views, cam_from_world, focal_px, sizes, first_rows, view_blocks,
     inverse_depths, spreads_m, cosines, colours, values, weights, colour_sums, colour_weights,
@@ -64,7 +65,7 @@ def fuse(
                             colour_sums[i, j, k, channel] += weight * colours[near, channel]
 
 
-@njit(cache=True, nogil=True, inline="always")
+@cached(nogil=True, inline="always")
 def _between(inverse_depths, spreads_m, first, width, u, v):
     """1 / depth between four pixels, linear as it is on planes, and the largest spread of the four.
 

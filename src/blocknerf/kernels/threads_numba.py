@@ -4,9 +4,7 @@ numba's own `prange` does the same, but compiles the loop three times over in wr
 run on a machine waited for. What is called here is the pool of threads behind it.
 """
 
-import hashlib
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 from llvmlite import ir
@@ -17,13 +15,11 @@ from numba.core.cpu_options import FastMathOptions
 from numba.extending import intrinsic
 from numba.np.ufunc.parallel import _launch_threads
 
+from blocknerf.kernels.cached_numba import cached
+
 F1, F2, F3 = types.float32[::1], types.float32[:, ::1], types.float32[:, :, ::1]
 I1 = types.int64[::1]
 F4, F8, I8 = types.float32, types.float64, types.int64
-
-_SOURCES = sorted(Path(__file__).parent.glob("*_numba.py"))
-_STAMP = hashlib.sha256(b"".join(path.read_bytes() for path in _SOURCES)).hexdigest()
-"""What compiled kernels are valid for: numba looks at a kernel's own file, though code of others is built into it."""
 
 part: Any = njit
 """A function of `start`, `stop` and more, for one kernel: it does that part of the kernel's range."""
@@ -33,18 +29,11 @@ def kernel(*called_with: Any) -> Callable[[Callable[..., None]], Any]:
     """A function that shares out its work, and the types that it is called with: what can be compiled beforehand."""
 
     def compiled(function: Callable[..., None]) -> Any:
-        options: Any = {"cache": True, "nogil": True, "no_cfunc_wrapper": True}
-        dispatcher: Any = njit(**options)(function)
+        dispatcher = cached(function, nogil=True, no_cfunc_wrapper=True)
         dispatcher.called_with = called_with
-        dispatcher._cache._cache_file._source_stamp = _STAMP
         return dispatcher
 
     return compiled
-
-
-def is_compiled(kernel: Any) -> bool:
-    """Whether numba's cache has the kernel as it stands here."""
-    return bool(kernel._cache._cache_file._load_index())
 
 
 _NOTHING, _BYTES, _INT64 = ir.VoidType(), ir.IntType(8).as_pointer(), ir.IntType(64)

@@ -1,7 +1,8 @@
 """CRC-32C (Castagnoli, RFC 3720 appendix B.4), with which TFRecords are checked: eight bytes at a time."""
 
 import numpy as np
-from numba import njit
+
+from blocknerf.kernels.cached_numba import cached
 
 _REVERSED_POLYNOMIAL = 0x82F63B78
 
@@ -32,7 +33,7 @@ def masked_crc32c(content: bytes | memoryview) -> int:
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
-@njit(cache=True)
+@cached
 def _crc32c(content, tables):
     crc = np.uint32(0xFFFFFFFF)
     eights = len(content) // 8 * 8

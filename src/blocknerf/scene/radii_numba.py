@@ -1,10 +1,11 @@
 """How wide a pixel's cone is, from the directions of its neighbours."""
 
 import numpy as np
-from numba import njit
+
+from blocknerf.kernels.cached_numba import cached
 
 
-@njit(cache=True)
+@cached
 def pixel_radius(directions, begin, width, height, pixel):
     """Radius at distance 1 of pixel number `pixel` of a picture whose row-major directions start at row `begin`.
 
@@ -23,7 +24,7 @@ def pixel_radius(directions, begin, width, height, pixel):
     return np.float32(np.sqrt((wide + high) / 6)) if wide >= 0 else np.float32(0)
 
 
-@njit(cache=True)
+@cached
 def picture_radii(directions, width, height):
     """`pixel_radius` of every pixel of one picture; `directions` are [height * width, 3]."""
     radii = np.empty(width * height, np.float32)
@@ -32,7 +33,7 @@ def picture_radii(directions, width, height):
     return radii
 
 
-@njit(cache=True)
+@cached
 def _step(directions, here, before, has_before, after, has_after):
     """Squared distance to the nearer of two neighbours; -1 where there is none."""
     nearest = -1.0
@@ -44,7 +45,7 @@ def _step(directions, here, before, has_before, after, has_after):
     return nearest
 
 
-@njit(cache=True)
+@cached
 def _squared_distance(directions, one, other):
     total = 0.0
     for axis in range(3):

@@ -1,8 +1,8 @@
 """The sampler's hot loops: permute, look up the image, gather colour and direction, turn into the world."""
 
 import numpy as np
-from numba import njit
 
+from blocknerf.kernels.cached_numba import cached
 from blocknerf.scene.radii_numba import pixel_radius
 
 PATCH_TRIES = 64
@@ -13,7 +13,7 @@ LEAST_COSINE = np.float32(1e-2)
 """Nearer to 90 degrees from the optical axis, depth along it says nothing of the distance."""
 
 
-@njit(cache=True)
+@cached
 def mix(x):
     """splitmix64's finaliser: every input bit moves every output bit."""
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -21,7 +21,7 @@ def mix(x):
     return x ^ (x >> np.uint64(31))
 
 
-@njit(cache=True)
+@cached
 def num_bits(size):
     bits = 2
     while (1 << bits) < size:
@@ -29,7 +29,7 @@ def num_bits(size):
     return bits
 
 
-@njit(cache=True)
+@cached
 def permute(position, keys, size, bits):
     """The bijection of 0 ... size - 1 that `keys` name; 2^bits >= size.
 
@@ -52,7 +52,7 @@ def permute(position, keys, size, bits):
             return np.int64(x)
 
 
-@njit(cache=True)
+@cached
 def row_of(begin, value):
     """The row whose span begin[row] ... begin[row + 1] holds `value`."""
     low, high = 0, len(begin) - 1
@@ -65,7 +65,7 @@ def row_of(begin, value):
     return low
 
 
-@njit(cache=True)
+@cached
 def _is_due(pixel, epoch, width, height, tiles):
     size = tiles.shape[0]
     if tiles[pixel // width * size // height, pixel % width * size // width]:
@@ -73,14 +73,14 @@ def _is_due(pixel, epoch, width, height, tiles):
     return mix(np.uint64(pixel)) % np.uint64(CONTEXT_EVERY) == np.uint64(epoch % CONTEXT_EVERY)
 
 
-@njit(cache=True)
+@cached
 def _is_central(pixel, width, height, central):
     """Whether the pixel lies in the middle `central` of the width and of the height."""
     x, y = pixel % width + 0.5, pixel // width + 0.5
     return abs(2 * x / width - 1) <= central and abs(2 * y / height - 1) <= central
 
 
-@njit(cache=True)
+@cached
 def may_be_drawn(within, place, row, epoch, width, height, valid, tiles, central):
     """Pixel `within` of image `row`, `place` of all: neither masked, nor of another pass, nor off centre."""
     if len(valid) > 0 and valid[place] == 0:
@@ -90,7 +90,7 @@ def may_be_drawn(within, place, row, epoch, width, height, valid, tiles, central
     return central >= 1 or _is_central(within, width[row], height[row], central)
 
 
-@njit(cache=True)
+@cached
 def draw(counter, keys, epoch, filled, begin, rgb_begin, width, height, valid, tiles, central, slots, flat):
     """Fills `slots` (rows of the table) and `flat` (rows of the level's rgb) from place `filled` on.
 
@@ -112,7 +112,7 @@ def draw(counter, keys, epoch, filled, begin, rgb_begin, width, height, valid, t
     return filled, counter
 
 
-@njit(cache=True)
+@cached
 def draw_by_image(
     counter, keys, epoch, filled, begin, rgb_begin, width, height, valid, tiles, central, slots, flat, chunks, num_rays
 ):
@@ -140,7 +140,7 @@ def draw_by_image(
     return filled, counter
 
 
-@njit(cache=True)
+@cached
 def draw_patches(key, first_patch, size, corners, rgb_begin, width, valid, slots, flat, patch_valid):
     area = size * size
     for patch in range(len(slots) // area):
@@ -168,7 +168,7 @@ def draw_patches(key, first_patch, size, corners, rgb_begin, width, valid, slots
             patch_valid[patch * area + index] = len(valid) == 0 or valid[place] != 0
 
 
-@njit(cache=True)
+@cached
 def gather_pixels(
     slots, flat, places, directions_begin, width, height, world_from_cam, all_rgb, all_directions, all_offsets_m,
     all_depth_z_m, rgb_begin,

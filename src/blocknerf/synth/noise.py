@@ -1,44 +1,16 @@
 """Procedural patterns with their own antialiasing: each takes the footprint of a sample and blurs itself by it."""
 
-import numba
 import numpy as np
 
-_SIDE = 256
-_LATTICE = np.random.default_rng(20220607).uniform(-1.0, 1.0, (_SIDE, _SIDE)).astype(np.float32)
+from blocknerf.synth import noise_numba
 
-
-@numba.njit(cache=True, nogil=True)
-def _value_noise(x: float, y: float, lattice: np.ndarray) -> float:
-    """Smooth noise in [-1, 1] with features of size 1, from a random lattice."""
-    column, row = np.floor(x), np.floor(y)
-    fx, fy = x - column, y - row
-    fx, fy = fx * fx * (3 - 2 * fx), fy * fy * (3 - 2 * fy)
-    x0, y0 = int(column) & (_SIDE - 1), int(row) & (_SIDE - 1)
-    x1, y1 = (x0 + 1) & (_SIDE - 1), (y0 + 1) & (_SIDE - 1)
-    low = lattice[y0, x0] * (1 - fx) + lattice[y0, x1] * fx
-    high = lattice[y1, x0] * (1 - fx) + lattice[y1, x1] * fx
-    return low * (1 - fy) + high * fy
-
-
-@numba.njit(cache=True, nogil=True)
-def _fractal_noise(x, y, coarsest_m, octaves, footprint, lattice):
-    total = np.zeros(x.shape, np.float32)
-    for i in range(x.size):
-        strength, cell_m = 1.0, coarsest_m
-        for octave in range(octaves):
-            visible = min(1.5 - 2.0 * footprint[i] / cell_m, 1.0)
-            if visible <= 0.0:
-                break
-            value = _value_noise(x[i] / cell_m + 17.3 * octave, y[i] / cell_m + 41.7 * octave, lattice)
-            total[i] += strength * visible * value
-            strength, cell_m = strength * 0.6, cell_m / 2
-    return total
+_LATTICE = np.random.default_rng(20220607).uniform(-1.0, 1.0, (noise_numba.SIDE, noise_numba.SIDE)).astype(np.float32)
 
 
 def fractal_noise(x: np.ndarray, y: np.ndarray, coarsest_m: float, octaves: int, footprint: np.ndarray) -> np.ndarray:
     """Octaves [N] from `coarsest_m` down, each half as large and 0.6 as strong; those under the footprint fade out."""
     x, y, footprint = (np.ascontiguousarray(column, np.float32) for column in (x, y, footprint))
-    return _fractal_noise(x, y, coarsest_m, octaves, footprint, _LATTICE)
+    return noise_numba.fractal_noise(x, y, coarsest_m, octaves, footprint, _LATTICE)
 
 
 def stripes(x: np.ndarray, period: float, width: float, footprint: np.ndarray) -> np.ndarray:

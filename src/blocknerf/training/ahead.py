@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import Any
 
 from blocknerf.core.logging import log
-from blocknerf.kernels.threads_numba import is_compiled
+from blocknerf.kernels.cached_numba import is_compiled
 
 STEP = (
     *("mlp.backward", "hash_grid.encode", "mlp.forward", "hash_grid.encode_backward_table"),

@@ -1,0 +1,48 @@
+"""The one door into numba's cache: compiled code is kept for the next process, and for as long as it is valid."""
+
+import hashlib
+import re
+from pathlib import Path
+from typing import Any
+
+import llvmlite
+import numba
+from numba import njit
+
+PACKAGE = Path(__file__).parents[1]
+
+
+def stamp_of(package: Path) -> str:
+    """What compiled code is valid for: all that is compiled and what it imports, who compiles it, and how.
+
+    numba looks at a function's own file alone, though code and constants of others are built into it. What kind of
+    processor it is for stands in numba's index.
+    """
+    compiled = sorted(package.rglob("*_numba.py"))
+    imported = re.findall(r"^from blocknerf\.([\w.]+) import", "".join(map(_text, compiled)), re.MULTILINE)
+    constants = {package / f"{module.replace('.', '/')}.py" for module in imported} - set(compiled)
+    sources = "".join(map(_text, [*compiled, *sorted(constants)]))
+    flags: Any = numba.config
+    made_by = (numba.__version__, llvmlite.__version__, flags.BOUNDSCHECK, flags.OPT, flags.DISABLE_INTEL_SVML)
+    return hashlib.sha256(f"{made_by}{sources}".encode()).hexdigest()
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
+_STAMP = stamp_of(PACKAGE)
+
+
+def cached(function: Any = None, **options: Any) -> Any:
+    """`njit`, with these options, whose code is kept."""
+    if function is None:
+        return lambda decorated: cached(decorated, **options)
+    dispatcher: Any = njit(cache=True, **options)(function)
+    dispatcher._cache._cache_file._source_stamp = _STAMP
+    return dispatcher
+
+
+def is_compiled(dispatcher: Any) -> bool:
+    """Whether numba's cache has the function as it stands here."""
+    return bool(dispatcher._cache._cache_file._load_index())
