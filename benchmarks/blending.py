@@ -25,7 +25,7 @@ from benchmarks.town import parser, trace_town, train
 from blocknerf.blocks.output import load_output, open_scene
 from blocknerf.blocks.plan import planned_split
 from blocknerf.city.city import City, Layer, composite
-from blocknerf.core.files import read_json
+from blocknerf.core.reading import read_json
 from blocknerf.export.paths import View, interpolated_views, view_rays
 from blocknerf.scene.rays import camera_directions, pixels_of
 from blocknerf.synth.develop import develop

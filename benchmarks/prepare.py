@@ -12,7 +12,7 @@ from pathlib import Path
 
 from benchmarks.capture import row
 from benchmarks.measure import blocknerf, run, where
-from blocknerf.core.files import read_json
+from blocknerf.core.reading import read_json
 
 
 def main() -> None:

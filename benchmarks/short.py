@@ -16,7 +16,8 @@ from pathlib import Path
 from benchmarks.capture import row
 from benchmarks.kernels import encoding_parts, measure_ceilings, step_parts, timed
 from benchmarks.measure import blocknerf, markdown, processor, run, where
-from blocknerf.core.files import read_json, write_json
+from blocknerf.core.files import write_json
+from blocknerf.core.reading import read_json
 from blocknerf.runtime.threads import available_cores, use_threads
 
 STORED = Path(__file__).with_name("stored.json")

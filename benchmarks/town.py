@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.measure import blocknerf, run
-from blocknerf.core.files import read_json
+from blocknerf.core.reading import read_json
 from blocknerf.core.seeds import derive_seed
 from blocknerf.synth.presets import PRESETS, Preset
 from blocknerf.synth.town import build_town

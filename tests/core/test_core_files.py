@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from blocknerf.core.errors import UserError
-from blocknerf.core.files import read_json, write_atomically, write_bytes, write_json
+from blocknerf.core.files import write_atomically, write_bytes, write_json
+from blocknerf.core.reading import read_json
 
 
 def names(folder: Path) -> list[str]:

@@ -28,7 +28,7 @@ def test_a_command_that_works_returns():
         "There is no plan at out/plan.json.",
         "The scene lies in /data/[2024] street [noon], which is no folder.",
         "Allowed: [/colmap], [nerfstudio].",
-        "A long sentence " + "that must not be broken " * 20 + "into lines.",
+        "A long sentence " + "that must not be broken " * 19 + "into lines.",
     ],
 )
 def test_what_a_user_can_mend_is_one_whole_sentence_and_exit_code_2(capsys, message):

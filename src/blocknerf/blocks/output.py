@@ -15,8 +15,9 @@ from blocknerf.blocks.plan import Plan, read_plan, write_plan
 from blocknerf.blocks.planner import make_plan, planning_hash
 from blocknerf.core.config import Config, config_to_json, load_config
 from blocknerf.core.errors import UserError
-from blocknerf.core.files import read_json, write_json
+from blocknerf.core.files import write_json
 from blocknerf.core.logging import log
+from blocknerf.core.reading import read_json
 from blocknerf.core.shared_folder import SharedFolder
 from blocknerf.scene.readers.read import read_scene
 from blocknerf.scene.scene import Scene, scene_hash

@@ -9,7 +9,8 @@ import numpy as np
 from blocknerf.blocks.ground import GroundFrame
 from blocknerf.blocks.placement import Cells
 from blocknerf.core.errors import UserError
-from blocknerf.core.files import read_json, write_json
+from blocknerf.core.files import write_json
+from blocknerf.core.reading import read_json
 from blocknerf.scene.scene import GeoOrigin, ImageRecord, Scene
 
 PLAN_VERSION = 1

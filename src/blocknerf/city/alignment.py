@@ -14,7 +14,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from blocknerf.core.errors import UserError
-from blocknerf.core.files import read_json, write_json
+from blocknerf.core.files import write_json
+from blocknerf.core.reading import read_json
 
 ALIGNMENT_VERSION = 1
 

@@ -7,7 +7,8 @@ from typing import Literal
 from blocknerf.blocks.plan import Layout, Plan
 from blocknerf.core.config import BlockManagerConfig, CityConfig
 from blocknerf.core.errors import UserError
-from blocknerf.core.files import read_json, write_json
+from blocknerf.core.files import write_json
+from blocknerf.core.reading import read_json
 from blocknerf.scene.scene import GeoOrigin
 
 MANIFEST_VERSION = 3

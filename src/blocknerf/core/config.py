@@ -1,15 +1,13 @@
 """Strict configuration: every key is known, typed, bounded and has an effect; a misspelt one names its nearest."""
 
 import difflib
-from collections.abc import Hashable
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from blocknerf.core.errors import UserError
-from blocknerf.core.files import read_json
+from blocknerf.core.errors import UserError, shown
+from blocknerf.core.reading import Damaged, parse_yaml, read_json, read_yaml
 
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
@@ -592,23 +590,6 @@ class Config(Section):
         return tree | {name: MLP_DEFAULTS[name] | section for name, section in given.items()}
 
 
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """YAML in which a key given twice is an error instead of the last one winning."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        seen = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if not isinstance(key, Hashable):
-                continue
-            if key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key!r} stands there twice", key_node.start_mark
-                )
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
 def load_config(path: Path | None, overrides: list[str] | tuple[str, ...] = ()) -> Config:
     """Reads a YAML or JSON file (none: the defaults) and applies `section.key=value` overrides.
 
@@ -618,7 +599,7 @@ def load_config(path: Path | None, overrides: list[str] | tuple[str, ...] = ()) 
     origin = "the command line"
     if path is not None:
         origin = str(path)
-        tree = read_json(path, "configuration") if path.suffix == ".json" else _read_yaml(path)
+        tree = read_json(path, "configuration") if path.suffix == ".json" else read_yaml(path, "configuration")
         tree = {} if tree is None else tree
         if not isinstance(tree, dict):
             raise UserError(f"{path} holds a {type(tree).__name__}; a configuration is a mapping of sections.")
@@ -639,25 +620,14 @@ def config_to_json(config: Config) -> dict[str, Any]:
     return config.model_dump(mode="json")
 
 
-def _read_yaml(path: Path) -> Any:
-    try:
-        return yaml.load(path.read_text(encoding="utf-8"), _UniqueKeyLoader)
-    except FileNotFoundError as error:
-        raise UserError(f"There is no configuration at {path}.") from error
-    except OSError as error:
-        raise UserError(f"The configuration {path} cannot be read: {error.strerror}.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not YAML: {error}") from error
-
-
 def _apply_override(tree: dict, override: str) -> None:
     dotted, equals, text = override.partition("=")
     if not equals or not dotted.strip():
         raise UserError(f"{override!r} is no override; write section.key=value, as in training.max_minutes=5.")
     try:
-        value = yaml.safe_load(text) if text else None
-    except yaml.YAMLError as error:
-        raise UserError(f"The value in {override!r} cannot be read: {error}") from error
+        value = parse_yaml(text) if text else None
+    except Damaged as error:
+        raise UserError(f"The value in {shown(override)} cannot be read: {error}.") from error
     *sections, key = dotted.strip().replace("-", "_").split(".")
     for section in sections:
         tree = tree.setdefault(section, {})

@@ -74,21 +74,6 @@ def _json_pieces(value: Any, newline: str) -> Iterator[str]:
         yield json.dumps(value, allow_nan=False)
 
 
-def read_json(path: Path, what: str) -> Any:
-    """Reads a JSON file; `what` names it in the message ("plan", "transforms file").
-
-    Raises UserError when it is missing or is not JSON.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UserError(f"There is no {what} at {path}.") from error
-    except OSError as error:
-        raise UserError(f"The {what} {path} cannot be read: {error.strerror}.") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"The {what} {path} is damaged ({error}). Make it again or restore a copy.") from error
-
-
 def fingerprint(path: Path) -> dict[str, Any] | None:
     """The file's size and a hash of pieces spread evenly over it, both ends included: cheap for any size.
 

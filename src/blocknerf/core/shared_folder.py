@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from blocknerf.core.errors import UserError
-from blocknerf.core.files import read_json, write_json
+from blocknerf.core.files import write_json
 from blocknerf.core.logging import log
+from blocknerf.core.reading import read_json
 
 CACHE_VARIABLE = "BLOCKNERF_CACHE_DIR"
 """Names the folder of this machine that copies lie in; without it, ~/.cache/blocknerf."""

@@ -9,8 +9,8 @@ import numpy as np
 
 from blocknerf.blocks.plan import Plan, read_plan
 from blocknerf.core.errors import UserError
-from blocknerf.core.files import read_json
 from blocknerf.core.logging import log
+from blocknerf.core.reading import read_json
 from blocknerf.export.merge_seams import Side, side_of
 from blocknerf.export.splats import Splats, moved
 from blocknerf.export.splats_file import READERS, read_splats

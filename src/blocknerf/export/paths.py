@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 from blocknerf.core.errors import UserError
-from blocknerf.core.files import read_json
 from blocknerf.core.names import natural_order
+from blocknerf.core.reading import read_json
 from blocknerf.core.types import RayBatch
 from blocknerf.geometry.se3 import OPENCV_FROM_OPENGL
 from blocknerf.geometry.so3 import is_rotation
@@ -102,7 +102,7 @@ def read_camera_path(path: Path, size: tuple[int, int] | None = None) -> list[Vi
     `height`, `fov_deg`, and per frame if wanted `fov_deg` and `drive`). `size` (width, height) wins over the file's.
     Raises UserError that names the file and the frame.
     """
-    tree = read_json(path, "camera path")
+    tree = read_json(path, "camera path", allow_nan=True)
     form = next((form for form in _FORMS if isinstance(tree, dict) and isinstance(tree.get(form.frames), list)), None)
     if form is None:
         raise UserError(f"The camera path {path} has neither a list `camera_path` (nerfstudio's form) nor `frames`.")
@@ -117,7 +117,7 @@ def read_camera_path(path: Path, size: tuple[int, int] | None = None) -> list[Vi
 
 def camera_path_fps(path: Path) -> int | None:
     """`fps` of a camera-path file, a whole number; None where it says none. Raises UserError for others."""
-    tree = read_json(path, "camera path")
+    tree = read_json(path, "camera path", allow_nan=True)
     fps = tree.get("fps") if isinstance(tree, dict) else None
     if fps is None:
         return None

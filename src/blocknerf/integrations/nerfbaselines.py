@@ -23,8 +23,9 @@ from blocknerf.blocks.planner import make_plan
 from blocknerf.city.city import City, composite
 from blocknerf.core.config import Config, config_to_json, load_config
 from blocknerf.core.errors import UserError
-from blocknerf.core.files import read_json, write_json
+from blocknerf.core.files import write_json
 from blocknerf.core.logging import log
+from blocknerf.core.reading import read_json
 from blocknerf.core.seeds import generator
 from blocknerf.evaluation.views import CODE_STEPS, SEED
 from blocknerf.integrations.nerfbaselines_scene import (

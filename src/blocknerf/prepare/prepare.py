@@ -10,8 +10,9 @@ import numpy as np
 from PIL import Image
 
 from blocknerf.core.errors import UserError
-from blocknerf.core.files import read_json, write_atomically, write_json
+from blocknerf.core.files import write_atomically, write_json
 from blocknerf.core.logging import log
+from blocknerf.core.reading import read_json
 from blocknerf.prepare import colmap
 from blocknerf.prepare.gather import Sources, find_sources
 from blocknerf.prepare.georegister import places_of

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from blocknerf.core.files import read_json, write_json
+from blocknerf.core.files import write_json
 from blocknerf.core.logging import log
+from blocknerf.core.reading import read_json
 
 FOLDER = "prepare"
 _VERSION = 1

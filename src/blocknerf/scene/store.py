@@ -22,9 +22,10 @@ from rich.progress import Progress
 
 from blocknerf.core.config import StageConfig
 from blocknerf.core.errors import UserError
-from blocknerf.core.files import fingerprint, read_json, write_json
+from blocknerf.core.files import fingerprint, write_json
 from blocknerf.core.logging import log
 from blocknerf.core.progress import bars
+from blocknerf.core.reading import read_json
 from blocknerf.core.types import RayBatch
 from blocknerf.scene.depth import DEPTH_ERRORS, read_depth_z_m, reduced_depth
 from blocknerf.scene.photographs import DECODE_ERRORS, area_mean, read_masks, read_rgb, whole_blocks

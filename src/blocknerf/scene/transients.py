@@ -13,8 +13,9 @@ from torch.nn import functional
 
 from blocknerf.core.config import DatasetConfig
 from blocknerf.core.errors import UserError
-from blocknerf.core.files import read_json, write_atomically, write_json
+from blocknerf.core.files import write_atomically, write_json
 from blocknerf.core.logging import console, log
+from blocknerf.core.reading import read_json
 from blocknerf.scene.photographs import DECODE_ERRORS, read_masks, read_rgb
 from blocknerf.scene.readers.masks import MASK_FOLDER, TRANSIENT_FOLDER, transient_mask
 from blocknerf.scene.readers.read import read_scene

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from blocknerf.core.errors import UserError
-from blocknerf.core.files import read_json, write_json
+from blocknerf.core.files import write_json
 from blocknerf.core.progress import bar
+from blocknerf.core.reading import read_json
 from blocknerf.core.seeds import derive_seed
 from blocknerf.synth import write
 from blocknerf.synth.develop import auto_exposure, develop

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from blocknerf.core.errors import UserError
-from blocknerf.core.files import read_json
+from blocknerf.core.reading import read_json
 from blocknerf.scene.readers.candidates import Candidate, Capture
 from blocknerf.scene.readers.poses import CENTRE_PX, rotation_of
 from blocknerf.scene.scene import Camera

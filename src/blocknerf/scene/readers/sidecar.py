@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from blocknerf.core.errors import UserError
-from blocknerf.core.files import read_json
+from blocknerf.core.reading import read_json
 from blocknerf.scene.scene import GeoOrigin
 
 SIDECAR_NAME = "blocknerf_scene.json"

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from blocknerf.core.errors import UserError
-from blocknerf.core.files import read_json
 from blocknerf.core.logging import log
 from blocknerf.core.ply import read_points
+from blocknerf.core.reading import read_json
 from blocknerf.geometry.se3 import OPENCV_FROM_OPENGL
 from blocknerf.scene.readers.candidates import Candidate, Capture
 from blocknerf.scene.readers.found_files import ENDINGS, name_in
@@ -38,7 +38,7 @@ def finds_transforms(data_root: Path) -> bool:
 def read_transforms(data_root: Path) -> Capture:
     """Raises UserError when the file is missing, damaged, or without frames or intrinsics that can be used."""
     path = data_root / TRANSFORMS
-    tree = read_json(path, "transforms file")
+    tree = read_json(path, "transforms file", allow_nan=True)
     frames = tree.get("frames") if isinstance(tree, dict) else None
     if not isinstance(frames, list) or not all(isinstance(frame, dict) for frame in frames):
         raise UserError(f"{path} has no list of frames. Is it a transforms.json of instant-ngp or nerfstudio?")

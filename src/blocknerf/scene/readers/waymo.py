@@ -18,9 +18,10 @@ import numpy as np
 from PIL import Image
 
 from blocknerf.core.errors import UserError
-from blocknerf.core.files import fingerprint, read_json, write_bytes, write_json
+from blocknerf.core.files import fingerprint, write_bytes, write_json
 from blocknerf.core.logging import log
 from blocknerf.core.progress import bars
+from blocknerf.core.reading import read_json
 from blocknerf.scene.photographs import DECODE_ERRORS
 from blocknerf.scene.ray_tables import write_ray_table
 from blocknerf.scene.readers.candidates import Candidate, Capture
