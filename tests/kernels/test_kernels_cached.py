@@ -35,7 +35,7 @@ def test_what_is_compiled_is_for_all_that_is_built_into_it(package, name):
 
 @pytest.mark.parametrize(
     ("owner", "name", "value"),
-    [(numba, "__version__", "0.0"), (llvmlite, "__version__", "0.0"), (numba.config, "BOUNDSCHECK", 1)],
+    [(numba, "__version__", "0.0"), (llvmlite, "__version__", "0.0"), (numba.config, "BOUNDSCHECK", 1)],  # pyright: ignore[reportPrivateImportUsage]
 )
 def test_and_for_who_compiles_it_and_how(monkeypatch, owner, name, value):
     monkeypatch.setattr(owner, name, value)

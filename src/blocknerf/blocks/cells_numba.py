@@ -7,6 +7,7 @@ at least as wide as a cell and as its reach.
 import numpy as np
 
 from blocknerf.kernels.cached_numba import cached
+from blocknerf.kernels.elementary_numba import whole_between
 
 _SLACK = 1 + 1e-9  # a cell exactly as far as one looks must not be lost to rounding
 
@@ -14,7 +15,7 @@ _SLACK = 1 + 1e-9  # a cell exactly as far as one looks must not be lost to roun
 @cached(nogil=True)
 def bin_of(value, low, width_m, count):
     """The bin that holds a coordinate; the first or last one for what lies outside of the table."""
-    return np.int64(min(max((value - low) / width_m, 0.0), count - 1.0))
+    return whole_between(min(max((value - low) / width_m, 0.0), count - 1.0), 0, count - 1)
 
 
 @cached(nogil=True)

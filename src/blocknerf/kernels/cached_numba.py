@@ -10,6 +10,9 @@ import numba
 from numba import njit
 
 PACKAGE = Path(__file__).parents[1]
+_FLAGS: Any = numba.config  # pyright: ignore[reportPrivateImportUsage]
+CHECKS_INDICES = bool(_FLAGS.BOUNDSCHECK)
+"""Whether NUMBA_BOUNDSCHECK asks for it; slow, for tests."""
 
 
 def stamp_of(package: Path) -> str:
@@ -22,8 +25,7 @@ def stamp_of(package: Path) -> str:
     imported = re.findall(r"^from blocknerf\.([\w.]+) import", "".join(map(_text, compiled)), re.MULTILINE)
     constants = {package / f"{module.replace('.', '/')}.py" for module in imported} - set(compiled)
     sources = "".join(map(_text, [*compiled, *sorted(constants)]))
-    flags: Any = numba.config
-    made_by = (numba.__version__, llvmlite.__version__, flags.BOUNDSCHECK, flags.OPT, flags.DISABLE_INTEL_SVML)
+    made_by = (numba.__version__, llvmlite.__version__, _FLAGS.BOUNDSCHECK, _FLAGS.OPT, _FLAGS.DISABLE_INTEL_SVML)
     return hashlib.sha256(f"{made_by}{sources}".encode()).hexdigest()
 
 

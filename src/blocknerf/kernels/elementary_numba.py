@@ -22,6 +22,30 @@ def _typed(typing_context, bits):
 _as_float: Any = intrinsic(_typed)
 
 
+def frozen(builder: ir.IRBuilder, value: Any) -> Any:
+    """The value, which is some number even where it came from one that the compiler may take for impossible.
+
+    What a cast makes of NaN is any number at all, and another each time it is looked at: a border would not hold it.
+    """
+    held = ir.Instruction(builder.block, value.type, "freeze", [value])
+    builder._insert(held)
+    return held
+
+
+def _whole_between(typing_context, x, low, high):
+    def code(context, builder, signature, arguments):
+        value, low, high = arguments
+        whole = frozen(builder, builder.fptosi(value, ir.IntType(64)))
+        whole = builder.select(builder.icmp_signed("<", whole, high), whole, high)
+        return builder.select(builder.icmp_signed(">", whole, low), whole, low)
+
+    return types.int64(x, types.int64, types.int64), code
+
+
+whole_between: Any = intrinsic(_whole_between)
+"""x without its fraction, an index from `low` to `high` whatever x is: NaN, infinite, beyond all integers."""
+
+
 @njit(inline="always")
 def exp(x):
     """e^x in float32, relative error below 4e-7 from LOWEST to HIGHEST; 0 below, and above the value there.

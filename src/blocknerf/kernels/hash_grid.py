@@ -59,7 +59,7 @@ def hash_encode_torch(
         scaled = points.clamp(0, 1) * resolution
         cell = scaled.detach().floor().clamp(max=resolution - 1)
         fraction = scaled - cell
-        low = cell.long()
+        low = cell.long().clamp(0, resolution - 1)  # of NaN, too
         total = torch.zeros_like(table[level, 0]).expand(points.shape[0], -1)
         for corner in range(8):
             bits = low.new_tensor([corner & 1, corner >> 1 & 1, corner >> 2 & 1])

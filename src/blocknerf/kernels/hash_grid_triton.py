@@ -58,7 +58,7 @@ def _cell(places, axis_stride, axis: tl.constexpr, valid, resolution):
     """Cell and fraction along one axis; what is outside the cube is moved to its border."""
     value = tl.load(places + axis * axis_stride, mask=valid, other=0.0)
     scaled = tl.minimum(tl.maximum(value, 0.0), 1.0) * resolution.to(tl.float32)
-    cell = tl.minimum(scaled.to(tl.int32), (resolution - 1).to(tl.int32))
+    cell = tl.maximum(tl.minimum(scaled.to(tl.int32), (resolution - 1).to(tl.int32)), 0)  # of NaN, too
     return value, cell, scaled - cell.to(tl.float32)
 
 

@@ -43,7 +43,7 @@ def proposal_density_torch(
     scaled = points.clamp(0, 1) * corners
     low = scaled.floor().clamp(max=corners - 1)
     fraction = scaled - low
-    x, y, z = low.long().unbind(-1)
+    x, y, z = low.long().clamp(0, corners - 1).unbind(-1)  # of NaN, too
     value = torch.zeros_like(points[..., 0])
     for corner in range(8):
         bits = x.new_tensor([corner & 1, corner >> 1 & 1, corner >> 2 & 1])

@@ -3,7 +3,7 @@
 import numpy as np
 from numba import njit
 
-from blocknerf.kernels.elementary_numba import exp
+from blocknerf.kernels.elementary_numba import exp, whole_between
 from blocknerf.kernels.marching_numba import contracted_point
 from blocknerf.kernels.threads_numba import F1, F2, F3, I8, kernel, num_threads, part, share_out
 
@@ -16,7 +16,8 @@ def _place(origins, directions, r, t, corners):
     x, y, z = contracted_point(origins, directions, r, t)
     zero, one, scale = np.float32(0), np.float32(1), np.float32(corners)
     u, v, w = min(max(x, zero), one) * scale, min(max(y, zero), one) * scale, min(max(z, zero), one) * scale
-    i, j, k = min(int(u), corners - 1), min(int(v), corners - 1), min(int(w), corners - 1)
+    last = corners - 1
+    i, j, k = whole_between(u, 0, last), whole_between(v, 0, last), whole_between(w, 0, last)
     return i, j, k, u - np.float32(i), v - np.float32(j), w - np.float32(k)
 
 

@@ -32,7 +32,7 @@ def density_backward(
 def _cell(value, scale, side):
     """Of a contracted coordinate: its cell and where in it."""
     scaled = tl.minimum(tl.maximum(value * scale + 0.5, 0.0), 1.0) * (side - 1)
-    cell = tl.minimum(scaled.to(tl.int32), side - 2)
+    cell = tl.maximum(tl.minimum(scaled.to(tl.int32), side - 2), 0)  # of NaN, too
     return cell, scaled - cell.to(tl.float32)
 
 

@@ -10,7 +10,7 @@ import math
 import numpy as np
 from numba import njit
 
-from blocknerf.kernels.elementary_numba import exp
+from blocknerf.kernels.elementary_numba import exp, whole_between
 from blocknerf.kernels.splats import LEAST_ALPHA, LEAST_TRANSMITTANCE, MOST_ALPHA
 from blocknerf.kernels.threads_numba import F1, F2, F3, kernel, part, share_out
 
@@ -33,9 +33,9 @@ def _reach(conics, opacities, i):
 @njit(inline="always")
 def _rows(center_y, rise, first, end):
     """Rows from `first` to `end` whose middles lie within `rise` of the centre."""
-    low = max(np.float64(first), math.ceil(np.float64(center_y - rise) - 0.5))
-    high = min(np.float64(end), math.floor(np.float64(center_y + rise) - 0.5) + 1.0)
-    return int(low), int(max(high, low))
+    low = whole_between(np.ceil(np.float64(center_y - rise) - 0.5), first, end)
+    high = whole_between(np.floor(np.float64(center_y + rise) - 0.5) + 1.0, low, end)
+    return low, high
 
 
 @njit(inline="always")
@@ -44,12 +44,12 @@ def _span(center_x, conics, reach, dy, i, width):
     xx, xy, yy = np.float64(conics[i, 0]), np.float64(conics[i, 1]), np.float64(conics[i, 2])
     root = xy * xy * dy * dy - xx * (yy * dy * dy - reach)
     if root < 0:
-        return 0, 0
+        return np.int64(0), np.int64(0)
     half = math.sqrt(root) / xx
     middle = center_x - xy * dy / xx
-    low = max(0.0, math.ceil(middle - half - 0.5))
-    high = min(float(width), math.floor(middle + half - 0.5) + 1.0)
-    return int(low), int(max(high, low))
+    low = whole_between(np.ceil(middle - half - 0.5), 0, width)
+    high = whole_between(np.floor(middle + half - 0.5) + 1.0, low, width)
+    return low, high
 
 
 @part

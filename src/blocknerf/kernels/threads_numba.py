@@ -15,7 +15,7 @@ from numba.core.cpu_options import FastMathOptions
 from numba.extending import intrinsic
 from numba.np.ufunc.parallel import _launch_threads
 
-from blocknerf.kernels.cached_numba import cached
+from blocknerf.kernels.cached_numba import CHECKS_INDICES, cached
 
 F1, F2, F3 = types.float32[::1], types.float32[:, ::1], types.float32[:, :, ::1]
 I1 = types.int64[::1]
@@ -44,11 +44,20 @@ _POOL = ir.FunctionType(_NOTHING, [_BYTES] * 5 + [_INT64] * 3)
 _launch_threads()  # a kernel that is loaded from the cache finds the pool by its name
 
 
+_FAULT = (
+    (IndexError, ("A kernel read or wrote outside of an array.",))
+    if CHECKS_INDICES
+    else (MemoryError, ("A kernel found no memory for its work.",))
+)
+"""What can go wrong in a part."""
+
+
 def _flags() -> Any:
     """How a part is compiled: without what Python would need to call it."""
     flags: Any = Flags()
     flags.nrt, flags.fastmath, flags.error_model = True, FastMathOptions(True), "numpy"
     flags.noalias = True  # no array of a kernel overlaps another
+    flags.boundscheck = CHECKS_INDICES
     flags.no_compile = flags.no_cpython_wrapper = flags.no_cfunc_wrapper = True
     return flags
 
@@ -86,7 +95,7 @@ def _share_out(typing_context, part, count, arguments):
                 _call(builder, _POOL, "numba_parallel_for", *pointers, ir.Constant(_INT64, 0), _ONE, threads)
         failed = builder.load(cgutils.gep_inbounds(builder, task, 0, 2))
         with cgutils.if_unlikely(builder, cgutils.is_not_null(builder, failed)):
-            context.call_conv.return_user_exc(builder, MemoryError, ("A kernel found no memory for its work.",))
+            context.call_conv.return_user_exc(builder, *_FAULT)
         return context.get_dummy_value()
 
     return types.void(part, count, arguments), generate

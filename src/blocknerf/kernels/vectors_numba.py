@@ -13,6 +13,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from blocknerf.kernels.elementary_numba import frozen
+
 GROUP = 64
 LANES = 16
 PRIME_Y, PRIME_Z = 2654435761, 805459861  # as in hash_grid.py
@@ -102,8 +104,8 @@ built_in: Any = intrinsic
 def locate_hashed(typing_context, points, resolution, mask, corners, fractions):
     """Rows (int32 [8, GROUP]) of the corners of each point's cell, and where in it the point is ([3, GROUP]).
 
-    points: [3, GROUP] in [0, 1]; resolution: cells an edge, int32; mask: rows of the level - 1, int32. Bit 0 of a
-    corner steps along x, bit 1 along y, bit 2 along z.
+    points: [3, GROUP] in [0, 1]; what is not lies in some cell all the same. resolution: cells an edge, int32; mask:
+    rows of the level - 1, int32. Bit 0 of a corner steps along x, bit 1 along y, bit 2 along z.
     """
     return _built_in(lambda code: _locate(code, hashed=True), points, resolution, mask, corners, fractions)
 
@@ -119,6 +121,7 @@ def _locate(code: _Code, hashed: bool) -> None:
     points, corners, fractions = code.pointer(0), code.pointer(3), code.pointer(4)
     scale = code.spread(builder.sitofp(resolution, _FLOAT), LANES)
     last = code.spread(builder.sub(resolution, ir.Constant(_INT32, 1)), LANES)
+    first = code.constant(0, LANES, _INT32)
     side = builder.add(resolution, ir.Constant(_INT32, 1))
     one = ir.Constant(_INT32, 1)
     steps = (one, side, builder.mul(side, side))
@@ -130,8 +133,9 @@ def _locate(code: _Code, hashed: bool) -> None:
         low = []
         for axis in range(3):
             scaled = builder.fmul(code.load(points, code.index(axis * GROUP + begin), LANES), scale)
-            cell = builder.fptosi(scaled, ir.VectorType(_INT32, LANES))
+            cell = frozen(builder, builder.fptosi(scaled, ir.VectorType(_INT32, LANES)))
             cell = builder.select(builder.icmp_signed("<", cell, last), cell, last)
+            cell = builder.select(builder.icmp_signed(">", cell, first), cell, first)
             fraction = builder.fsub(scaled, builder.sitofp(cell, ir.VectorType(_FLOAT, LANES)))
             code.store(fraction, fractions, code.index(axis * GROUP + begin))
             low.append(builder.mul(cell, steps[axis]))
