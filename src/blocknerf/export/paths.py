@@ -18,7 +18,7 @@ from blocknerf.geometry.se3 import OPENCV_FROM_OPENGL
 from blocknerf.geometry.so3 import is_rotation
 from blocknerf.geometry.spline import interpolate_poses
 from blocknerf.scene.rays import camera_rays
-from blocknerf.scene.scene import Camera, ImageRecord
+from blocknerf.scene.scene import FARTHEST_M, Camera, ImageRecord
 
 FRAMES_PER_KEY = 3
 LARGEST_SIDE_PX = 16384
@@ -173,6 +173,11 @@ def _pose(path: Path, number: int, value: Any) -> np.ndarray:
     if numbers.size not in (12, 16) or not np.isfinite(numbers).all():
         raise UserError(f"Frame {number} of the camera path {path} has no pose of 3 x 4 or 4 x 4 finite numbers.")
     pose = numbers.reshape(-1, 4)[:3].copy()
+    if np.abs(pose[:, 3]).max() > FARTHEST_M:
+        raise UserError(
+            f"Frame {number} of the camera path {path} stands more than {FARTHEST_M:g} from the origin. Is the path in "
+            "the scene's own unit?"
+        )
     if not is_rotation(pose[:, :3]):
         raise UserError(f"Frame {number} of the camera path {path} has a pose whose left 3 x 3 part is no rotation.")
     return pose

@@ -11,9 +11,12 @@ import numpy as np
 
 from blocknerf.core.errors import UserError
 
+FARTHEST_M = 1e12
+"""From the origin. Rays are float32 and reach a hundred radii: their squares stay far below its largest number."""
 _POSE_DIGITS = 7
 """As many as float32, in which rays are cast, can tell apart."""
 
+_HIGHEST_M = 1e6
 _HASHED = 4096
 """Images whose poses are rounded at a time."""
 _NO_ROWS = np.zeros(0, np.int64)
@@ -72,6 +75,8 @@ class GeoOrigin:
                 f"Latitude {self.latitude_deg:g} and longitude {self.longitude_deg:g} are no place: latitudes go from "
                 "-90 to 90 degrees, longitudes from -180 to 180."
             )
+        if self.altitude_m is not None and not abs(self.altitude_m) <= _HIGHEST_M:
+            raise UserError(f"An altitude of {self.altitude_m:g} m is no place on Earth; leave 'altitude_m' out.")
 
     @staticmethod
     def from_json(tree: dict[str, Any]) -> "GeoOrigin":

@@ -18,11 +18,15 @@ from blocknerf.scene.photographs import DECODE_ERRORS, exposure_of
 from blocknerf.scene.rays import focal_lengths, rescale_camera
 from blocknerf.scene.readers.masks import mask_paths
 from blocknerf.scene.readers.sidecar import Sidecar
-from blocknerf.scene.scene import Camera, ImageRecord, Scene, image_id
+from blocknerf.scene.scene import FARTHEST_M, Camera, ImageRecord, Scene, image_id
 
 _MAX_NAMED = 12
 _MAX_SIDE = 1_000_000
 _THREADS = 4
+_FOCAL_SIDES = (1e-3, 1e4)
+"""Focal length over the picture's longer side; a telescope has 1e3."""
+_LARGEST_PARAMETER = 1e9
+"""Of a camera's parameters: principal points in pixels, and distortion."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +66,15 @@ def make_scene(root: Path, capture: Capture, sidecar: Sidecar, use_masks: bool, 
     """Checks every candidate and puts the usable ones into a Scene, sorted by name.
 
     Raises UserError when two images share a name, fewer than two are usable, the split names an image that is not
-    listed, depth is to be used and no image has any, or the positions are too large for rays in float32.
+    listed, depth is to be used and no image has any, or the positions are too large for rays in float32. Points that
+    are not finite, or as far away as no camera may be, are left out.
     """
     candidates = sorted(capture.candidates, key=lambda candidate: candidate.name)
     for one, other in zip(candidates, candidates[1:], strict=False):
         if one.name == other.name:
             raise UserError(f"{root} lists two images of the name {one.name!r}. Rename or remove one of them.")
+    _check_extent(root, candidates)
+    points_world, points_rgb, row_of = _near_points(root, capture)
     with ThreadPoolExecutor(_THREADS) as pool:
         results = list(pool.map(lambda candidate: _check(root, candidate, sidecar, use_masks), candidates))
     usable = [result for result in results if not isinstance(result, str)]
@@ -78,9 +85,9 @@ def make_scene(root: Path, capture: Capture, sidecar: Sidecar, use_masks: bool, 
     scene = Scene(
         root=root,
         cameras={record.camera_key: camera for record, camera in usable},
-        images=_with_depth(root, [record for record, _ in usable], use_depth),
-        points_world=capture.points_world,
-        points_rgb=capture.points_rgb,
+        images=_with_depth(root, [_seeing(record, row_of) for record, _ in usable], use_depth),
+        points_world=points_world,
+        points_rgb=points_rgb,
         test_names=test_names,
         skipped=skipped,
         geo_origin=sidecar.geo_origin,
@@ -127,6 +134,36 @@ def _with_depth(root: Path, records: list[ImageRecord], use_depth: bool) -> tupl
             "('depth') or transforms.json ('depth_file_path'), or set dataset.use_depth=false."
         )
     return found
+
+
+def _check_extent(root: Path, candidates: list[Candidate]) -> None:
+    """A camera that stands astray is left out; where most do, the capture has a unit that cannot be worked with."""
+    places = np.array([candidate.world_from_cam[:, 3] for candidate in candidates]).reshape(-1, 3)
+    farthest = np.abs(places[np.isfinite(places).all(axis=1)]).max(axis=1)
+    if 2 * (farthest > FARTHEST_M).sum() > len(farthest):
+        raise UserError(
+            f"The cameras of {root} stand up to {farthest.max():.3g} from the origin, and {FARTHEST_M:g} is the most "
+            f"that can be worked with. Divide all positions (cameras and points) by one number, as "
+            f"{farthest.max() / 1e3:.0e}, or export the capture in a larger unit, as metres."
+        )
+
+
+def _near_points(root: Path, capture: Capture) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Places and colours of points that rays can reach, and by row of the capture's points the row of these, -1 for
+    what is left out; None where nothing is."""
+    points = np.asarray(capture.points_world, np.float64)
+    near = (np.abs(points) <= FARTHEST_M).all(axis=1)
+    if near.all():
+        return points, capture.points_rgb, None
+    log.warning("%d of %d points of %s are at no place that can be worked with.", (~near).sum(), len(near), root)
+    return points[near], capture.points_rgb[near], np.where(near, np.cumsum(near) - 1, -1)
+
+
+def _seeing(record: ImageRecord, row_of: np.ndarray | None) -> ImageRecord:
+    if row_of is None:
+        return record
+    rows = row_of[record.point_rows]
+    return replace(record, point_rows=rows[rows >= 0])
 
 
 def _check_positions(scene: Scene) -> None:
@@ -201,6 +238,8 @@ def _checked_pose(world_from_cam: np.ndarray) -> np.ndarray:
     """The pose with its rotation made exact; readers' files carry few digits."""
     if not np.isfinite(world_from_cam).all():
         raise _Unusable("its pose holds a value that is not finite")
+    if np.abs(world_from_cam[:, 3]).max() > FARTHEST_M:
+        raise _Unusable(f"it stands more than {FARTHEST_M:g} from the origin")
     rotation = world_from_cam[:, :3]
     if not is_rotation(rotation):
         raise _Unusable("its pose is no rotation (a scaled, mirrored or skewed matrix)")
@@ -217,8 +256,13 @@ def _checked_camera(camera: Camera | Callable[[int, int], Camera] | None, size: 
         raise _Unusable(f"its camera is {camera.width} x {camera.height} pixels large")
     if not all(map(math.isfinite, camera.params)):
         raise _Unusable("its camera has a parameter that is not finite")
-    if any(focal <= 0 for focal in focal_lengths(camera)):
+    focals, side = focal_lengths(camera), max(camera.width, camera.height)
+    if any(focal <= 0 for focal in focals):
         raise _Unusable("its camera has a focal length that is zero or negative")
+    if not all(_FOCAL_SIDES[0] * side <= focal <= _FOCAL_SIDES[1] * side for focal in focals):
+        raise _Unusable(f"its camera has a focal length of {max(focals):.3g} pixels, and its picture {side}")
+    if max(map(abs, camera.params)) > _LARGEST_PARAMETER:
+        raise _Unusable(f"its camera has a parameter above {_LARGEST_PARAMETER:g}")
     if camera.model == "EQUIRECTANGULAR" and camera.params != (camera.width, camera.height):
         raise _Unusable("the parameters of its panorama are not the picture's width and height")
     if size == (camera.width, camera.height):
