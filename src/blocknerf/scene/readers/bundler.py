@@ -16,7 +16,7 @@ import numpy as np
 from blocknerf.core.errors import UserError
 from blocknerf.geometry.se3 import OPENCV_FROM_OPENGL
 from blocknerf.scene.readers.candidates import Candidate, Capture
-from blocknerf.scene.readers.found_files import name_in, named_photograph
+from blocknerf.scene.readers.found_files import IMAGE_FOLDER, FileFinder, Found, name_in_images
 from blocknerf.scene.scene import Camera
 
 BUNDLE, LIST = "bundle.out", "list.txt"
@@ -44,7 +44,7 @@ def read_bundler(data_root: Path) -> Capture:
         )
     seen = _seen(bundle)
     candidates = [
-        _candidate(data_root, photograph, camera, rows)
+        _candidate(photograph, camera, rows)
         for photograph, camera, rows in zip(photographs, bundle.cameras, seen, strict=True)
     ]
     return Capture(candidates, bundle.points_world, bundle.points_rgb)
@@ -125,7 +125,7 @@ def _seen(bundle: _Bundle) -> list[np.ndarray]:
     return [pairs[first:end, 1] for first, end in zip(begins, begins[1:], strict=False)]
 
 
-def _candidate(data_root: Path, path: Path, numbers: np.ndarray, point_rows: np.ndarray) -> Candidate:
+def _candidate(photograph: Found, numbers: np.ndarray, point_rows: np.ndarray) -> Candidate:
     focal_px, k1, k2 = map(float, numbers[:3])
     rotation, translation = numbers[3:12].reshape(3, 3), numbers[12:]
 
@@ -135,9 +135,9 @@ def _candidate(data_root: Path, path: Path, numbers: np.ndarray, point_rows: np.
     with np.errstate(invalid="ignore", over="ignore"):
         center = -rotation.T @ translation
     pose = np.concatenate([rotation.T, center[:, None]], axis=1) * OPENCV_FROM_OPENGL
-    problem = "Bundler could not place it (its focal length is 0)" if focal_px == 0 else None
-    name = name_in(data_root, path)
-    return Candidate(name, path, camera, f"{focal_px!r} {k1!r} {k2!r}", pose, point_rows=point_rows, problem=problem)
+    problem = "Bundler could not place it (its focal length is 0)" if focal_px == 0 else photograph.problem
+    name, key = name_in_images(photograph.name), f"{focal_px!r} {k1!r} {k2!r}"
+    return Candidate(name, photograph.path, camera, key, pose, point_rows=point_rows, problem=problem)
 
 
 def _bundle_of(data_root: Path) -> Path:
@@ -146,11 +146,12 @@ def _bundle_of(data_root: Path) -> Path:
     return own if own.is_file() else data_root / BUNDLE
 
 
-def _photographs(data_root: Path, bundle: Path) -> list[Path]:
+def _photographs(data_root: Path, bundle: Path) -> list[Found]:
     """Relative to the folder of the capture, or to `images` in it; a line may end in "0 FOCAL"."""
     path = next((path for path in (data_root / LIST, bundle.parent / LIST) if path.is_file()), None)
     if path is None:
         raise UserError(f"There is no {data_root / LIST}, which says whose cameras {bundle} holds.")
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     names = [_FOCAL_OF_EXIF.sub("", line).strip() for line in lines if line.strip()]
-    return [named_photograph(data_root, name) for name in names]
+    found = FileFinder(data_root).find(names, folders=(IMAGE_FOLDER, ""))
+    return [found[name] for name in names]

@@ -7,7 +7,7 @@ import numpy as np
 from blocknerf.core.errors import UserError
 from blocknerf.scene.readers.candidates import Candidate, Capture
 from blocknerf.scene.readers.colmap_files import ColmapImage, find_model, read_model
-from blocknerf.scene.readers.found_files import named_photograph
+from blocknerf.scene.readers.found_files import IMAGE_FOLDER, FileFinder
 from blocknerf.scene.readers.poses import rotation_of
 
 
@@ -24,17 +24,19 @@ def read_colmap(data_root: Path) -> Capture:
     if model_folder is None:
         raise UserError(f"{data_root} holds no COLMAP model.")
     model = read_model(model_folder)
+    names = [PurePosixPath(image.name.replace("\\", "/")).as_posix() for image in model.images]
+    photographs = FileFinder(data_root).find(names, folders=(IMAGE_FOLDER, ""))
     candidates = []
-    for image in model.images:
-        name = PurePosixPath(image.name.replace("\\", "/")).as_posix()
+    for name, image in zip(names, model.images, strict=True):
         candidates.append(
             Candidate(
                 name=name,
-                path=named_photograph(data_root, name),
+                path=photographs[name].path,
                 camera=model.cameras.get(image.camera_id),
                 camera_key=str(image.camera_id),
                 world_from_cam=_world_from_cam(image),
                 point_rows=_rows(image.point_ids, model.point_ids),
+                problem=photographs[name].problem,
             )
         )
     return Capture(candidates, model.points_world, model.points_rgb)

@@ -12,7 +12,7 @@ import numpy as np
 from blocknerf.core.errors import UserError
 from blocknerf.core.logging import log
 from blocknerf.scene.readers.candidates import Candidate, Capture
-from blocknerf.scene.readers.found_files import photographs_of, rows_of_numbers
+from blocknerf.scene.readers.found_files import FileFinder, rows_of_numbers
 from blocknerf.scene.readers.poses import CENTRE_PX
 from blocknerf.scene.scene import Camera
 
@@ -32,9 +32,9 @@ def read_kitti(data_root: Path) -> Capture:
     times = data_root / "times.txt"
     if times.is_file():
         _same_length(len(rows_of_numbers(times, 1)), times, len(poses), poses_path)
-    candidates = []
+    candidates, files = [], FileFinder(data_root)
     for folder in _folders(data_root):
-        photographs = photographs_of(data_root / folder)
+        photographs = files.photographs(folder)
         _same_length(len(photographs), data_root / folder, len(poses), poses_path)
         if _FOLDERS[folder] >= len(projections):
             raise UserError(f"{data_root / 'calib.txt'} has no P{_FOLDERS[folder]}, the camera of {folder}.")

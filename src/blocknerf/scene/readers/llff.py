@@ -10,7 +10,7 @@ import numpy as np
 
 from blocknerf.core.errors import UserError
 from blocknerf.scene.readers.candidates import Candidate, Capture
-from blocknerf.scene.readers.found_files import photographs_of
+from blocknerf.scene.readers.found_files import IMAGE_FOLDER, FileFinder
 from blocknerf.scene.scene import Camera
 
 POSES_BOUNDS = "poses_bounds.npy"
@@ -31,10 +31,10 @@ def read_llff(data_root: Path) -> Capture:
         ) from error
     if rows.ndim != 2 or rows.shape[1] != 17 or rows.dtype.kind not in "fiu":
         raise UserError(f"{path} must hold numbers of the shape (images, 17), not {rows.dtype} of {rows.shape}.")
-    photographs = photographs_of(data_root / "images")
+    photographs = FileFinder(data_root).photographs(IMAGE_FOLDER)
     if len(photographs) != len(rows):
         raise UserError(
-            f"{path} has {len(rows)} rows, but {data_root / 'images'} holds {len(photographs)} photographs; the rows "
+            f"{path} has {len(rows)} rows, but {photographs[0].parent} holds {len(photographs)} photographs; the rows "
             "belong to them by name. Put back what is missing, or remove what is too many."
         )
     return Capture([_candidate(*pair) for pair in zip(photographs, rows.astype(np.float64), strict=True)])

@@ -16,7 +16,7 @@ import torch
 from blocknerf.core.errors import UserError
 from blocknerf.geometry.se3 import OPENCV_FROM_OPENGL
 from blocknerf.scene.readers.candidates import Candidate, Capture, folder_of
-from blocknerf.scene.readers.found_files import photograph_in
+from blocknerf.scene.readers.found_files import FileFinder, Found, Way
 from blocknerf.scene.scene import Camera
 
 _DAMAGED = (OSError, RuntimeError, EOFError, ValueError, KeyError, AttributeError, TypeError)
@@ -30,24 +30,35 @@ def read_mega_nerf(data_root: Path) -> Capture:
     """Raises UserError that names the file and field where something is missing, damaged, or holds code."""
     scale_m = _scale_m(data_root / "coordinates.pt")
     names = _original_names(data_root / "mappings.txt")
-    by_split = {split: sorted((data_root / split / "metadata").glob("*.pt")) for split in ("train", "val")}
+    by_split = {split: sorted((data_root / split / "metadata").glob("[!.]*.pt")) for split in ("train", "val")}
     if not by_split["train"]:
         raise UserError(f"{data_root / 'train' / 'metadata'} holds no .pt file. Is {data_root} a Mega-NeRF data set?")
-    candidates = {split: [_candidate(path, names, scale_m) for path in paths] for split, paths in by_split.items()}
+    wanted = [_photograph_of(path) for paths in by_split.values() for path in paths]
+    photographs = FileFinder(data_root).find(wanted, usual=frozenset({Way.ENDING}))
+    candidates = {
+        split: [_candidate(path, photographs[_photograph_of(path)], names, scale_m) for path in paths]
+        for split, paths in by_split.items()
+    }
     test_names = frozenset(candidate.name for candidate in candidates["val"])
     return Capture(candidates["train"] + candidates["val"], test_names=test_names or None)
 
 
-def _candidate(path: Path, names: dict[str, str], scale_m: float) -> Candidate:
+def _photograph_of(path: Path) -> str:
+    """Of a file of metadata; the ending may be another."""
+    return f"{path.parents[1].name}/rgbs/{path.stem}.jpg"
+
+
+def _candidate(path: Path, photograph: Found, names: dict[str, str], scale_m: float) -> Candidate:
     fields = _load(path)
     width, height = (int(_numbers(fields, key, (), path)) for key in "WH")
     intrinsics = _numbers(fields, "intrinsics", (4,), path)
     pose = _numbers(fields, "c2w", (3, 4), path) * OPENCV_FROM_OPENGL
     pose[:, 3] *= scale_m
-    photograph = photograph_in(path.parents[1] / "rgbs", path.stem)
-    name = names.get(path.name, photograph.name)
+    name = names.get(path.name, photograph.path.name)
     camera = Camera("PINHOLE", width, height, tuple(map(float, intrinsics)))
-    return Candidate(name, photograph, camera, repr(camera), pose, drive=folder_of(name))
+    return Candidate(
+        name, photograph.path, camera, repr(camera), pose, drive=folder_of(name), problem=photograph.problem
+    )
 
 
 def _scale_m(path: Path) -> float:

@@ -13,6 +13,7 @@ import numpy as np
 from blocknerf.core.errors import UserError
 from blocknerf.core.reading import read_json
 from blocknerf.scene.readers.candidates import Candidate, Capture
+from blocknerf.scene.readers.found_files import FileFinder, Found
 from blocknerf.scene.readers.poses import CENTRE_PX, rotation_of
 from blocknerf.scene.scene import Camera
 
@@ -34,10 +35,12 @@ def read_nuscenes(data_root: Path) -> Capture:
         )
     tables = {name: _table(versions[0] / f"{name}.json") for name in _TABLES}
     rows = [row for row in tables["sample_data"].values() if _sensor(tables, row)["modality"] == "camera"]
-    return Capture([_candidate(data_root, tables, row) for row in rows])
+    names = [str(_cell(row, "filename", "sample_data")) for row in rows]
+    found = FileFinder(data_root).find(names, folders=("",))
+    return Capture([_candidate(found[name], name, tables, row) for name, row in zip(names, rows, strict=True)])
 
 
-def _candidate(data_root: Path, tables: dict[str, dict[str, Row]], row: Row) -> Candidate:
+def _candidate(photograph: Found, name: str, tables: dict[str, dict[str, Row]], row: Row) -> Candidate:
     mounted = _get(tables, "calibrated_sensor", row)
     ego = _get(tables, "ego_pose", row)
     scene = _get(tables, "scene", _get(tables, "sample", row))
@@ -48,8 +51,8 @@ def _candidate(data_root: Path, tables: dict[str, dict[str, Row]], row: Row) -> 
     camera = Camera(
         "PINHOLE", int(_cell(row, "width", "sample_data")), int(_cell(row, "height", "sample_data")), params
     )
-    name = str(_cell(row, "filename", "sample_data"))
-    return Candidate(name, data_root / name, camera, repr(camera), pose[:3], drive=str(_cell(scene, "name", "scene")))
+    drive = str(_cell(scene, "name", "scene"))
+    return Candidate(name, photograph.path, camera, repr(camera), pose[:3], drive=drive, problem=photograph.problem)
 
 
 def _versions(data_root: Path) -> list[Path]:

@@ -7,6 +7,7 @@ y up, z backward); intrinsics stand in the file once or in each frame. Poses are
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from blocknerf.core.ply import read_points
 from blocknerf.core.reading import read_json
 from blocknerf.geometry.se3 import OPENCV_FROM_OPENGL
 from blocknerf.scene.readers.candidates import Candidate, Capture
-from blocknerf.scene.readers.found_files import ENDINGS, name_in
+from blocknerf.scene.readers.found_files import DEPTH_ENDINGS, FileFinder, Found, name_in_images
 from blocknerf.scene.scene import Camera
 
 TRANSFORMS = "transforms.json"
@@ -29,6 +30,15 @@ _NUMBERS = (
     *("w", "h", "fl_x", "fl_y", "cx", "cy", "camera_angle_x", "camera_angle_y"),
     *("k1", "k2", "k3", "k4", "k5", "k6", "p1", "p2"),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class _Files:
+    """What frames and splits name, found."""
+
+    photographs: dict[str, Found]
+    masks: dict[str, Found]
+    depth: dict[str, Found]
 
 
 def finds_transforms(data_root: Path) -> bool:
@@ -44,19 +54,22 @@ def read_transforms(data_root: Path) -> Capture:
         raise UserError(f"{path} has no list of frames. Is it a transforms.json of instant-ngp or nerfstudio?")
     if "fisheye_crop_radius" in tree:
         log.warning("%s: 'fisheye_crop_radius' is passed over; hide what lies outside of it with masks.", path)
-    splits = {key: _split(tree, key, path) for key in ("train_filenames", "val_filenames", "test_filenames")}
+    listed = {key: _listed(tree, key, path) for key in ("train_filenames", "val_filenames", "test_filenames")}
+    files = _files_of(frames, listed, data_root, path)
+    splits = {key: None if names is None else _names(names, files) for key, names in listed.items()}
     keys: dict[tuple, str] = {}
-    candidates = [_candidate(tree, frame, number, data_root, path, keys, splits) for number, frame in enumerate(frames)]
+    candidates = [_candidate(tree, frame, number, files, path, keys, splits) for number, frame in enumerate(frames)]
     test_names = _test_names(splits, [candidate.name for candidate in candidates])
     return Capture(candidates, *_points(tree, data_root, path), test_names=test_names)
 
 
 def _points(tree: dict, data_root: Path, path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Positions and colours of `ply_file_path`, in the frame of the poses; none says which image saw which."""
-    ply = _named_file(data_root, tree, "ply_file_path", str(path))
-    if ply is not None and ply.is_file():
-        return read_points(ply)
-    if ply is not None:
+    named = _file_name(tree, "ply_file_path", str(path))
+    if named is not None:
+        ply = FileFinder(data_root).find([named], folders=("",), endings=(".ply",))[named].path
+        if ply.is_file():
+            return read_points(ply)
         log.warning("%s names the points %s, and there is no such file.", path, ply)
     return np.zeros((0, 3)), np.zeros((0, 3), np.uint8)
 
@@ -65,48 +78,53 @@ def _candidate(
     tree: dict,
     frame: dict,
     number: int,
-    data_root: Path,
+    files: _Files,
     path: Path,
     keys: dict[tuple, str],
     splits: dict[str, frozenset[str] | None],
 ) -> Candidate:
     where = f"{path}, frame {number}"
-    if not isinstance(frame.get("file_path"), str):
-        raise UserError(f"{where}: 'file_path' must name an image, not {frame.get('file_path')!r}.")
-    image_path = _find_file(data_root, frame["file_path"])
-    name = name_in(data_root, image_path)
+    photograph = files.photographs[frame["file_path"]]
+    name = name_in_images(photograph.name)
     values = {key: _number({**tree, **frame}, key, where) for key in _NUMBERS}
     model = _model_name(tree, frame, values, where)
     signature = (model, *values.values())
     return Candidate(
         name=name,
-        path=image_path,
+        path=photograph.path,
         camera=_camera(model, values, where),
         camera_key=keys.setdefault(signature, str(len(keys))),
         world_from_cam=_world_from_cam(frame.get("transform_matrix"), where),
-        mask_path=_named_file(data_root, frame, "mask_path", where),
-        depth_path=_named_file(data_root, frame, "depth_file_path", where),
+        mask_path=None if frame.get("mask_path") is None else files.masks[frame["mask_path"]].path,
+        depth_path=None if frame.get("depth_file_path") is None else files.depth[frame["depth_file_path"]].path,
         exposure=_exposure(frame, where),
-        problem=_outside_splits(name, splits),
+        problem=photograph.problem or _outside_splits(name, splits),
     )
 
 
-def _find_file(data_root: Path, file_path: str) -> Path:
-    stem = file_path.replace("\\", "/")
-    for ending in ("", *ENDINGS):
-        path = data_root / (stem + ending)
-        if path.is_file():
-            return path
-    return data_root / stem
+def _files_of(frames: list[dict], splits: dict[str, list[str] | None], data_root: Path, path: Path) -> _Files:
+    def named(key: str) -> list[str]:
+        values = (_file_name(frame, key, f"{path}, frame {number}") for number, frame in enumerate(frames))
+        return [value for value in values if value is not None]
+
+    for number, frame in enumerate(frames):
+        if frame.get("file_path") is None:
+            raise UserError(f"{path}, frame {number}: 'file_path' must name an image, and is missing.")
+
+    finder = FileFinder(data_root)
+    listed = [name for names in splits.values() for name in names or ()]
+    return _Files(
+        finder.find([*named("file_path"), *listed]),
+        finder.find(named("mask_path"), folders=("",), shortest_tail=2),
+        finder.find(named("depth_file_path"), folders=("",), endings=DEPTH_ENDINGS, shortest_tail=2),
+    )
 
 
-def _named_file(data_root: Path, frame: dict, key: str, where: str) -> Path | None:
-    value = frame.get(key)
-    if value is None:
-        return None
-    if not isinstance(value, str):
+def _file_name(tree: dict, key: str, where: str) -> str | None:
+    value = tree.get(key)
+    if value is not None and not isinstance(value, str):
         raise UserError(f"{where}: {key!r} must name a file, not {value!r}.")
-    return data_root / value.replace("\\", "/")
+    return value
 
 
 def _number(values: dict, key: str, where: str) -> float | None:
@@ -191,13 +209,17 @@ def _world_from_cam(matrix: Any, where: str) -> np.ndarray:
     return pose[:3] * OPENCV_FROM_OPENGL
 
 
-def _split(tree: dict, key: str, path: Path) -> frozenset[str] | None:
+def _listed(tree: dict, key: str, path: Path) -> list[str] | None:
     names = tree.get(key)
     if names is None:
         return None
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise UserError(f"{path}: {key!r} must be a list of file names.")
-    return frozenset(name_in(path.parent, _find_file(path.parent, name)) for name in names)
+    return names
+
+
+def _names(listed: list[str], files: _Files) -> frozenset[str]:
+    return frozenset(name_in_images(files.photographs[name].name) for name in listed)
 
 
 def _test_names(splits: dict[str, frozenset[str] | None], names: list[str]) -> frozenset[str] | None:

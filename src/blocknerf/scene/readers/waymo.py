@@ -56,7 +56,7 @@ def read_waymo(data_root: Path) -> Capture:
 
 
 def _shards(data_root: Path) -> list[Path]:
-    return sorted(path for path in data_root.glob("*.tfrecord*") if path.is_file())
+    return sorted(path for path in data_root.glob("[!.]*.tfrecord*") if path.is_file())
 
 
 def _candidate(folder: Path, entry: dict[str, Any]) -> Candidate:
