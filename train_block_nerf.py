@@ -7,8 +7,7 @@ import argparse
 import os
 from pathlib import Path
 
-from blocknerf.cli.main import run
-from blocknerf.cli.train import train
+from blocknerf.cli.main import as_program
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -31,6 +30,8 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def train_as_told(told: argparse.Namespace) -> None:
+    from blocknerf.cli.train import train
+
     if told.local_rank is not None:
         os.environ.setdefault("LOCAL_RANK", str(told.local_rank))
     train(
@@ -47,4 +48,4 @@ def train_as_told(told: argparse.Namespace) -> None:
 
 if __name__ == "__main__":
     parsed = parse_arguments()
-    run(lambda: train_as_told(parsed))
+    as_program(lambda: train_as_told(parsed))

@@ -20,7 +20,7 @@ def script():
 def calls(script, monkeypatch):
     """What the script hands to `blocknerf train`, without training."""
     seen = []
-    monkeypatch.setattr(script, "train", lambda **told: seen.append(told))
+    monkeypatch.setattr("blocknerf.cli.train.train", lambda **told: seen.append(told))
     return seen
 
 

@@ -1,15 +1,14 @@
-"""`blocknerf COMMAND ...`: each command is a function with typed arguments in a file of its own."""
+"""`blocknerf COMMAND ...`: each command is a function with typed arguments in a file of its own.
 
+What takes time or memory to import is imported in functions, so that Ctrl-C and a lack of memory end in a sentence then
+as well.
+"""
+
+import _thread
+import os
 import signal
 import sys
 from collections.abc import Callable
-
-import tyro
-from rich.markup import escape
-
-from blocknerf.cli.help import flowing, in_short
-from blocknerf.core.errors import UserError
-from blocknerf.core.logging import console, start_logging
 
 ABOUT = """Radiance fields for scenes larger than one model: photographs in, a city out.
 
@@ -20,13 +19,75 @@ For example:
 
 `blocknerf COMMAND --help` tells of each command, with examples."""
 
+STOPPED = "Stopped. Run the same command again to go on; `train` wants --resume with it."
+_ASKED_TO_STOP = (signal.SIGINT, signal.SIGTERM)
+
 
 def main(arguments: list[str] | None = None) -> None:
-    run(lambda: parse(sys.argv[1:] if arguments is None else arguments))
+    if arguments is None:
+        as_program(lambda: parse(sys.argv[1:]))
+    else:
+        run(lambda: parse(arguments))
+
+
+def as_program(command: Callable[[], None]) -> None:
+    """`run` in a process that does nothing else: once it is over, Ctrl-C only ends the process."""
+    sys.unraisablehook = _interrupt_again
+    try:
+        run(command)
+    finally:
+        for number in _ASKED_TO_STOP:
+            if signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, signal.SIG_DFL)
+
+
+def run(command: Callable[[], None]) -> None:
+    """Runs a command; what a user can mend becomes one sentence and exit code 2, Ctrl-C and SIGTERM become 130."""
+    asked_to_stop = is_over = False
+
+    def interrupt(number: int, frame: object) -> None:
+        nonlocal asked_to_stop
+        if not is_over:
+            asked_to_stop = True
+            raise KeyboardInterrupt
+
+    try:
+        for number in _ASKED_TO_STOP:
+            if signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, interrupt)
+        from blocknerf.cli.streams import use_streams
+
+        use_streams()
+        from blocknerf.cli import ending  # noqa: F401 (now, while there is memory for it)
+        from blocknerf.core.logging import start_logging
+
+        start_logging()
+        try:
+            command()
+        finally:
+            sys.stdout.flush()
+    except BaseException as error:
+        is_over = True
+        if asked_to_stop or isinstance(error, KeyboardInterrupt):  # an import that is interrupted may raise anything
+            _say(STOPPED)
+            sys.exit(130)
+        from blocknerf.cli.ending import what_to_do
+
+        sentence = what_to_do(error)
+        if sentence is None:
+            raise
+        _say(f"{_error_mark()} {sentence}")
+        sys.exit(2)
 
 
 def parse(arguments: list[str]) -> None:
     """Does what is asked for. Help on the whole program has a line for each command, a command's own help has all."""
+    import tyro
+
+    from blocknerf.cli.ending import require_room
+    from blocknerf.cli.help import flowing, in_short
+
+    require_room(arguments)
     told = in_short if arguments[:1] in (["-h"], ["--help"]) else flowing
     named = {name: told(command) for name, command in commands().items()}
     tyro.extras.subcommand_cli_from_dict(named, prog="blocknerf", args=arguments, description=ABOUT)
@@ -56,19 +117,19 @@ def commands() -> dict[str, Callable[..., None]]:
     }  # fmt: skip
 
 
-def run(command) -> None:
-    """Runs a command; what a user can mend becomes one sentence and exit code 2, Ctrl-C and SIGTERM become 130."""
-    start_logging()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        command()
-    except UserError as error:
-        console.print(f"[bold red]blocknerf:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
-        sys.exit(2)
-    except OSError as error:
-        name = error.filename or "a file"
-        console.print(f"[bold red]blocknerf:[/] {escape(f'{name}: {error.strerror or error}')}.", soft_wrap=True)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        console.print("Stopped. Run the same command again to go on; `train` wants --resume with it.")
-        sys.exit(130)
+def _error_mark() -> str:
+    return "\x1b[1;31mblocknerf:\x1b[0m" if sys.stderr.isatty() and not os.environ.get("NO_COLOR") else "blocknerf:"
+
+
+def _say(line: str) -> None:
+    """Without rich, which may be what there was no memory for."""
+    sys.stderr.write(line + "\n")
+    sys.stderr.flush()
+
+
+def _interrupt_again(unraisable: "sys.UnraisableHookArgs") -> None:
+    """Python drops what is raised while an object is deleted: Ctrl-C is heard a moment later instead."""
+    if isinstance(unraisable.exc_value, KeyboardInterrupt):
+        _thread.interrupt_main()
+    else:
+        sys.__unraisablehook__(unraisable)

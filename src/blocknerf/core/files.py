@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from blocknerf.core.errors import UserError
+from blocknerf.core.system_errors import reason, remedy
 
 _SAMPLED_PIECES = 64
 _PIECE_BYTES = 4096
@@ -34,8 +35,8 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
             os.close(folder)
     except OSError as error:
         raise UserError(
-            f"Cannot write {path}: {error.strerror or error}. What was there before is untouched; "
-            "free some space or choose another output folder, then run the same command again."
+            f"Cannot write {path}: {reason(error)}. What was there before is untouched; {remedy(error)}, then run the "
+            "same command again."
         ) from error
     finally:
         with contextlib.suppress(OSError):  # the error above says more than a second one about the same folder

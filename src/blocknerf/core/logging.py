@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from blocknerf.core.errors import UserError
+from blocknerf.core.system_errors import reason, remedy
 
 console = Console(stderr=True)
 log = logging.getLogger("blocknerf")
@@ -30,6 +31,6 @@ def start_logging(log_file: Path | None = None, to_console: bool = True) -> None
             log_file.parent.mkdir(parents=True, exist_ok=True)
             file_handler = logging.FileHandler(log_file, encoding="utf-8")
         except OSError as error:
-            raise UserError(f"Cannot write the log {log_file}: {error.strerror or error}.") from error
+            raise UserError(f"Cannot write the log {log_file}: {reason(error)}; {remedy(error)}.") from error
         file_handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         log.addHandler(file_handler)

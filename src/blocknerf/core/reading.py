@@ -24,6 +24,7 @@ import yaml
 from jaxtyping import Shaped
 
 from blocknerf.core.errors import UserError, shown
+from blocknerf.core.system_errors import reason, remedy
 
 MOST_JSON_BYTES = 4 << 30
 """The largest table of nuScenes has 1.3 GB, a transforms.json of 100,000 frames 0.1."""
@@ -83,7 +84,7 @@ def opened(path: Path, what: str) -> Iterator[BinaryIO]:
     except FileNotFoundError as error:
         raise UserError(f"There is no {what} at {path}.") from error
     except OSError as error:
-        raise UserError(f"The {what} {path} cannot be read: {error.strerror or error}.") from error
+        raise UserError(f"The {what} {path} cannot be read: {reason(error)}; {remedy(error)}.") from error
     except UserError:
         raise
     except Damaged as error:

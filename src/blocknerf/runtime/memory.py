@@ -1,18 +1,28 @@
 """How much memory the process holds, and what running out of it looks like."""
 
+import errno
+import math
 import os
+import resource
 from pathlib import Path
-
-import torch
 
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _CONTAINER = Path("/sys/fs/cgroup")
-_SAID_BY_ALLOCATOR = "can't allocate memory"
+_SAID_BY_ALLOCATORS = (
+    "can't allocate memory",  # torch, of a processor
+    "not enough memory",  # torch, of a processor
+    "out of memory",  # torch, of CUDA
+    "cannot allocate memory",  # a library that is loaded
+    "failed to map segment",  # a library that is loaded
+    "bad_alloc",  # C++
+)
 
 
 def held_gb(device_type: str = "cpu") -> float:
     """Resident memory of this process, or what its tensors take on all CUDA devices, in GB (1e9 bytes)."""
     if device_type == "cuda":
+        import torch  # here, so that nothing else of this page waits for it
+
         return sum(torch.cuda.memory_allocated(number) for number in range(torch.cuda.device_count())) / 1e9
     resident_pages = int(Path("/proc/self/statm").read_text().split()[1])
     return resident_pages * _PAGE_BYTES / 1e9
@@ -28,8 +38,16 @@ def free_gb() -> float:
     return max(free, 0) / 1e9
 
 
+def address_space_gb() -> float:
+    """What `ulimit -v` allows this process, in GB; infinity where it allows all."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    return math.inf if limit == resource.RLIM_INFINITY else limit / 1e9
+
+
 def is_out_of_memory(error: BaseException) -> bool:
-    """Torch says it of a processor with a RuntimeError, which says many other things too."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+    """Torch says it with a RuntimeError, which says many other things too, and a library that finds no room with an
+    ImportError or OSError."""
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
         return True
-    return isinstance(error, RuntimeError) and _SAID_BY_ALLOCATOR in str(error)
+    said = str(error).lower()
+    return isinstance(error, RuntimeError | ImportError | OSError) and any(mark in said for mark in _SAID_BY_ALLOCATORS)

@@ -3,19 +3,17 @@
 pycolmap's wheel carries its own zlib. Where it is loaded before Python's `zlib` and Pillow's `_imaging`, the next
 PNG or `zlib.compress` crashes or hangs; loaded after them, all is well. Hence the order below, and no other import.
 
-Its logging takes SIGTERM for itself, to print a stack trace: that signal is given back to who had it.
+Its logging (glog) takes SIGSEGV, SIGABRT, SIGTERM and others for itself, to print a stack. A process that crashes in
+its allocator then waits in that handler for ever, and SIGTERM no longer ends it. Hence every signal is given back.
 """
 
-import signal
-import threading
 import zlib  # noqa: F401, I001
 
 import PIL._imaging  # noqa: F401
 
-_terminate = signal.getsignal(signal.SIGTERM)
-import pycolmap  # noqa: E402
+from blocknerf.core.signal_handlers import kept_handlers
 
-if threading.current_thread() is threading.main_thread():
-    signal.signal(signal.SIGTERM, _terminate)
+with kept_handlers():
+    import pycolmap
 
 __all__ = ["pycolmap"]

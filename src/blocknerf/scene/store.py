@@ -26,6 +26,7 @@ from blocknerf.core.files import fingerprint, write_json
 from blocknerf.core.logging import log
 from blocknerf.core.progress import bars
 from blocknerf.core.reading import read_json
+from blocknerf.core.system_errors import reason, remedy
 from blocknerf.core.types import RayBatch
 from blocknerf.scene.depth import DEPTH_ERRORS, read_depth_z_m, reduced_depth
 from blocknerf.scene.photographs import DECODE_ERRORS, area_mean, read_masks, read_rgb, whole_blocks
@@ -334,13 +335,13 @@ def _build(folder: Path, scene: Scene, layouts: list[_Layout], content_hash: str
         parts.finish()
     except OSError as error:
         raise UserError(
-            f"Cannot write the image store in {folder}: {error.strerror or error}. "
-            "Free some space, choose another output folder or a larger dataset.image_downsample, then run again."
+            f"Cannot write the image store in {folder}: {reason(error)}. {remedy(error).capitalize()}, then run the "
+            "same command again; a larger dataset.image_downsample makes the store smaller."
         ) from error
     finally:
         parts.close()
-    for name, reason in skipped:
-        log.warning("The image %s is left out: %s.", name, reason)
+    for name, why in skipped:
+        log.warning("The image %s is left out: %s.", name, why)
     files = {path.name: fingerprint(path) for path in sorted(folder.glob("level_*.*"))}
     manifest = {"version": STORE_VERSION, "content_hash": content_hash, "skipped": skipped, "files": files}
     write_json(folder / "manifest.json", manifest)

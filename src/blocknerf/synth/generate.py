@@ -13,6 +13,7 @@ from blocknerf.core.files import write_json
 from blocknerf.core.progress import bar
 from blocknerf.core.reading import read_json
 from blocknerf.core.seeds import derive_seed
+from blocknerf.core.system_errors import reason, remedy
 from blocknerf.synth import write
 from blocknerf.synth.develop import auto_exposure, develop
 from blocknerf.synth.drives import STATION_S, Drive, draw_traffic, rig_cameras, stations, traffic_at
@@ -63,8 +64,8 @@ def make_scene(
         _put_in_place(temporary, out)
     except OSError as error:
         raise UserError(
-            f"Cannot write the synthetic city to {out}: {error.strerror or error}. "
-            "Free some space or choose another folder, then run the same command again."
+            f"Cannot write the synthetic city to {out}: {reason(error)}; {remedy(error)}, then run the same command "
+            "again."
         ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from blocknerf.core.errors import UserError
+from blocknerf.core.system_errors import reason, remedy
 from blocknerf.scene.colmap_module import pycolmap
 from blocknerf.scene.rays import parameter_counts
 from blocknerf.scene.scene import Camera
@@ -81,7 +82,7 @@ def _read(reader: Callable[[Path], Any], path: Path) -> Any:
     try:
         return reader(path)
     except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror or error}. Check its permissions.") from error
+        raise UserError(f"{path} cannot be read: {reason(error)}; {remedy(error)}.") from error
 
 
 @cache

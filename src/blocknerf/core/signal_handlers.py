@@ -1,0 +1,35 @@
+"""Handlers of signals as the system knows them, those of C libraries included, which Python's `signal` does not see."""
+
+import ctypes
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_ROOM_BYTES = 512  # struct sigaction takes 152 bytes on Linux, fewer elsewhere
+
+
+@contextmanager
+def kept_handlers() -> Iterator[None]:
+    """Whatever is imported or called in this context, every signal has the handler afterwards that it had before.
+
+    SIGTERM waits until then, so that it meets the handler that it is meant for.
+    """
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    before = {number: _handler(number) for number in map(int, signal.valid_signals())}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            if handler is not None:
+                _sigaction(number, handler, None)
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+
+
+def _sigaction(number: int, new: ctypes.Array | None, old: ctypes.Array | None) -> bool:
+    return ctypes.CDLL(None).sigaction(number, new, old) == 0
+
+
+def _handler(number: int) -> ctypes.Array | None:
+    """struct sigaction as bytes; None for a signal that the system keeps to itself."""
+    handler = ctypes.create_string_buffer(_ROOM_BYTES)
+    return handler if _sigaction(number, None, handler) else None
