@@ -3,6 +3,7 @@
 The captures are not part of the project: where the folder is missing, the tests say so and are skipped.
 """
 
+import logging
 import os
 import shutil
 from pathlib import Path
@@ -30,3 +31,28 @@ def test_a_text_model_without_observations_is_refused(case: Path) -> None:
 
     with pytest.raises(UserError, match="images.txt"):
         read_scene(case, DatasetConfig())
+
+
+@pytest.mark.parametrize(
+    ("case", "images", "said"),
+    [
+        ("colmap-two-submodels", 20, "dataset.colmap_model=sparse/0"),
+        ("colmap-txt-hand-edited", 10, "a comment in it says 128"),
+        ("ns-folder-small-first-model", 12, "dataset.colmap_model=colmap/sparse/0"),
+        ("ns-folder-with-colmap", 12, "it names masks and a split"),
+    ],
+    indirect=["case"],
+)
+def test_of_several_captures_the_best_is_read_and_said(
+    case: Path, images: int, said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    from blocknerf.core.config import DatasetConfig
+    from blocknerf.scene.readers.read import read_scene
+
+    caplog.set_level(logging.INFO)
+    scene = read_scene(case, DatasetConfig())
+    assert len(scene.images) == images
+    assert said in caplog.text
+    if case.name == "ns-folder-with-colmap":
+        assert len(scene.test_names or ()) == 3
+        assert all(image.mask_paths for image in scene.images)

@@ -228,6 +228,7 @@ def staged(**changed: str) -> str:
 
 KEYS: dict[str, Changed | Elsewhere] = {
     "dataset.type": Changed("colmap", captured, refused=True),
+    "dataset.colmap_model": Changed("sparse/1", captured, refused=True),
     "dataset.image_downsample": Changed("2", captured),
     "dataset.num_workers": Changed("5", decoding_threads),
     "dataset.batch_size": Changed("48", learned, HASH),

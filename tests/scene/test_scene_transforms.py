@@ -186,7 +186,7 @@ def test_splits_of_the_file(tmp_path: Path):
 
 def test_colmap_goes_before_transforms_unless_told_otherwise(tmp_path: Path):
     transforms_capture(tmp_path)
-    colmap_capture(tmp_path, names=["x/0.png", "x/1.png"])
+    colmap_capture(tmp_path, names=[f"x/{number}.png" for number in range(4)])
     assert {image.drive for image in read_scene(tmp_path, CONFIG).images} == {"x"}
     assert len(read_scene(tmp_path, DatasetConfig(type="nerfstudio")).images) == 4
 

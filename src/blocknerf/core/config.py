@@ -1,7 +1,7 @@
 """Strict configuration: every key is known, typed, bounded and has an effect; a misspelt one names its nearest."""
 
 import difflib
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -37,7 +37,10 @@ class DatasetConfig(Section):
     """What is read from a capture, and how its pixels are drawn."""
 
     type: Literal["auto", "colmap", "nerfstudio", "mega_nerf", "waymo", "kitti", "nuscenes", "llff", "bundler"] = "auto"
-    """The format of the capture. `auto` takes the first that lies in the folder, in this order."""
+    """The format of the capture. `auto` takes the best in the folder, and of equals the first in this order."""
+    colmap_model: str | None = None
+    """The model of COLMAP to read where there are several, as `sparse/1` or, where both forms of it are there,
+    `sparse/1/images.txt`; none: the best."""
     image_downsample: Annotated[int, Field(ge=1, le=64)] = 1
     """Images are trained and rendered at 1/N of their size."""
     num_workers: Annotated[int, Field(ge=1, le=256)] = 2
@@ -74,6 +77,16 @@ class DatasetConfig(Section):
     def _an_image_fits_into_a_batch(self) -> "DatasetConfig":
         if self.num_rays_per_image is not None and self.num_rays_per_image > self.batch_size:
             raise ValueError(f"num_rays_per_image {self.num_rays_per_image} is more than batch_size {self.batch_size}")
+        return self
+
+    @model_validator(mode="after")
+    def _the_model_is_of_the_capture(self) -> "DatasetConfig":
+        if self.colmap_model is not None:
+            path = PurePosixPath(self.colmap_model)
+            if path.is_absolute() or ".." in path.parts:
+                raise ValueError(f"colmap_model {self.colmap_model!r} must be a path inside of the capture's folder")
+            if self.type not in ("auto", "colmap"):
+                raise ValueError(f"colmap_model is given, so type must be colmap and not {self.type}")
         return self
 
     @model_validator(mode="after")

@@ -6,37 +6,39 @@ import numpy as np
 
 from blocknerf.core.errors import UserError
 from blocknerf.scene.readers.candidates import Candidate, Capture
-from blocknerf.scene.readers.colmap_files import ColmapImage, find_model, read_model
-from blocknerf.scene.readers.found_files import IMAGE_FOLDER, FileFinder
+from blocknerf.scene.readers.colmap_files import ColmapImage, find_models, read_model
+from blocknerf.scene.readers.found_files import IMAGE_FOLDER, FileFinder, name_in_images
 from blocknerf.scene.readers.poses import rotation_of
 
 
 def finds_colmap(data_root: Path) -> bool:
-    return find_model(data_root) is not None
+    return bool(find_models(data_root))
 
 
-def read_colmap(data_root: Path) -> Capture:
+def read_colmap(data_root: Path, model_path: str | None = None) -> Capture:
     """Photographs lie in `data_root/images`, or at their names relative to `data_root`.
 
-    Raises UserError that names a missing or damaged file of the model.
+    `model_path` is one of `find_models` (none: the first). Raises UserError that names a missing or damaged file.
     """
-    model_folder = find_model(data_root)
-    if model_folder is None:
+    if model_path is None:
+        model_path = next(iter(find_models(data_root)), None)
+    if model_path is None:
         raise UserError(f"{data_root} holds no COLMAP model.")
-    model = read_model(model_folder)
+    model = read_model(data_root / model_path)
     names = [PurePosixPath(image.name.replace("\\", "/")).as_posix() for image in model.images]
     photographs = FileFinder(data_root).find(names, folders=(IMAGE_FOLDER, ""))
     candidates = []
     for name, image in zip(names, model.images, strict=True):
+        found = photographs[name]
         candidates.append(
             Candidate(
-                name=name,
-                path=photographs[name].path,
+                name=name_in_images(name) if found.name == name else name,
+                path=found.path,
                 camera=model.cameras.get(image.camera_id),
                 camera_key=str(image.camera_id),
                 world_from_cam=_world_from_cam(image),
                 point_rows=_rows(image.point_ids, model.point_ids),
-                problem=photographs[name].problem,
+                problem=found.problem,
             )
         )
     return Capture(candidates, model.points_world, model.points_rgb)

@@ -5,6 +5,7 @@ is seen as it stands in the file. Poses stand in `images` with and without the f
 """
 
 import mmap
+import posixpath
 import re
 import struct
 from collections.abc import Callable, Iterator
@@ -17,6 +18,8 @@ from typing import Any
 import numpy as np
 
 from blocknerf.core.errors import UserError
+from blocknerf.core.logging import log
+from blocknerf.core.names import natural_order
 from blocknerf.core.system_errors import reason, remedy
 from blocknerf.scene.colmap_module import pycolmap
 from blocknerf.scene.rays import parameter_counts
@@ -46,20 +49,40 @@ class ColmapModel:
     points_rgb: np.ndarray  # [P, 3] uint8
 
 
-def find_model(folder: Path) -> Path | None:
-    """The folder of the COLMAP model that belongs to a capture, if it has one."""
-    for place in ("sparse/0", "sparse", "colmap/sparse/0", "."):
-        if any((folder / place / f"{part}.{kind}").is_file() for part in ("cameras", "images") for kind in _READERS):
-            return folder / place
-    return None
+def find_models(data_root: Path) -> list[str]:
+    """The COLMAP models that belong to a capture, as paths in it: "sparse/0", "sparse/1", "colmap/sparse/0", ...
+
+    A folder that holds both the binary and the text form of a model is two: "sparse/0/images.bin" and
+    "sparse/0/images.txt".
+    """
+    places = [place for top in ("sparse", "colmap/sparse") for place in _with_subfolders(data_root, top)]
+    return [model for place in (*places, "colmap", ".") for model in _models_in(data_root, place)]
 
 
-def read_model(folder: Path) -> ColmapModel:
-    """Reads cameras, images and points3D (.bin, else .txt).
+def _with_subfolders(data_root: Path, place: str) -> list[str]:
+    """COLMAP's mapper numbers its models: those come first, in the order of their numbers."""
+    inside = [path.name for path in (data_root / place).glob("[!.]*") if path.is_dir()]
+    return [*(f"{place}/{name}" for name in sorted(inside, key=natural_order)), place]
+
+
+def _models_in(data_root: Path, place: str) -> list[str]:
+    folder = data_root / place
+    parts = {kind: [(folder / f"{part}.{kind}").is_file() for part in ("cameras", "images")] for kind in _READERS}
+    if all(all(found) for found in parts.values()):
+        return [posixpath.join(place, f"images.{kind}") for kind in _READERS]
+    return [place] if any(any(found) for found in parts.values()) else []
+
+
+def read_model(model: Path) -> ColmapModel:
+    """Reads cameras, images and points3D of a folder (.bin, else .txt); given one of its files, those of that kind.
 
     Raises UserError that names a missing, unreadable or damaged file.
     """
-    kind = "bin" if any((folder / f"{part}.bin").is_file() for part in ("cameras", "images")) else "txt"
+    if model.suffix[1:] in _READERS and not model.is_dir():
+        folder, kind = model.parent, model.suffix[1:]
+    else:
+        folder = model
+        kind = "bin" if any((folder / f"{part}.bin").is_file() for part in ("cameras", "images")) else "txt"
     for part in ("cameras", "images"):
         if not (folder / f"{part}.{kind}").is_file():
             raise UserError(f"The COLMAP model in {folder} has no {part}.{kind}. {_REMEDY}")
@@ -197,14 +220,19 @@ def _lines(path: Path) -> Iterator[tuple[str, str]]:
                 yield f"{path}, line {number}", line.strip()
 
 
-def _check_count(path: Path, num_read: int) -> None:
-    """COLMAP writes above the records how many there are: `# Number of images: 5, mean observations ...`."""
+def _compare_count(path: Path, num_read: int) -> None:
+    """COLMAP writes above the records how many there are: `# Number of images: 5, mean observations ...`.
+
+    A comment decides nothing: it is old where records were taken out by hand. It may also be all that tells of a
+    truncated file, so it is mentioned.
+    """
     with path.open(encoding="utf-8", errors="replace") as handle:
         comments = takewhile(lambda line: line.startswith("#"), handle)
         promised = next((match for match in map(_PROMISE.match, comments) if match), None)
     if promised and int(promised[1]) != num_read:
-        raise UserError(
-            f"{path} is truncated or damaged: it announces {promised[1]} records and holds {num_read}. {_REMEDY}"
+        log.warning(
+            "%s holds %d records, which are read; a comment in it says %s. Was it edited, or is it truncated?",
+            *(path, num_read, promised[1]),
         )
 
 
@@ -237,7 +265,7 @@ def _cameras_txt(path: Path) -> dict[int, Camera]:
             camera_id, width, height = _numbers([camera_id, *size], int, where)
             params = tuple(_numbers(line.split()[4:], float, where))
             cameras[camera_id] = _camera(model, width, height, params, where)
-    _check_count(path, len(cameras))
+    _compare_count(path, len(cameras))
     return cameras
 
 
@@ -252,10 +280,13 @@ def _images_txt(path: Path) -> list[ColmapImage]:
         where, observations = next(lines, (where, ""))  # an empty line at the very end is easily lost
         values = observations.split()
         if len(values) % 3:
-            raise UserError(f"{where}: observations come in threes, but here are {len(values)} values. {_REMEDY}")
+            raise UserError(
+                f"{where}: observations come in threes, but here are {len(values)} values. Behind each image "
+                f"stands a line of them, which may be empty. {_REMEDY}"
+            )
         observed = np.array(_numbers(values[2::3], np.int64, where), np.int64)
         images.append(ColmapImage(words[9], camera_id, tuple(pose[:4]), tuple(pose[4:]), _observed(observed)))
-    _check_count(path, len(images))
+    _compare_count(path, len(images))
     return images
 
 
@@ -267,7 +298,7 @@ def _points_txt(path: Path) -> tuple[list, list, list]:
             ids += _numbers(words[:1], np.int64, where)
             positions.append(_numbers(words[1:4], float, where))
             colours.append([min(max(c, 0), 255) for c in _numbers(words[4:7], int, where)])
-    _check_count(path, len(ids))
+    _compare_count(path, len(ids))
     return ids, positions, colours
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,9 @@ from blocknerf.core.errors import UserError
 from blocknerf.core.logging import log
 from blocknerf.scene.readers.bundler import finds_bundler, read_bundler
 from blocknerf.scene.readers.candidates import Capture, make_scene
+from blocknerf.scene.readers.choice import Option, choose
 from blocknerf.scene.readers.colmap import finds_colmap, read_colmap
+from blocknerf.scene.readers.colmap_files import find_models
 from blocknerf.scene.readers.kitti import finds_kitti, read_kitti
 from blocknerf.scene.readers.llff import finds_llff, read_llff
 from blocknerf.scene.readers.mega_nerf import finds_mega_nerf, read_mega_nerf
@@ -38,7 +41,7 @@ READERS = (
         "colmap",
         finds_colmap,
         read_colmap,
-        "COLMAP model (cameras.bin or .txt in sparse/0, sparse, colmap/sparse/0)",
+        "COLMAP model (cameras.bin or .txt in sparse, colmap/sparse or a folder in these)",
     ),
     Reader("nerfstudio", finds_transforms, read_transforms, "transforms.json"),
     Reader("mega_nerf", finds_mega_nerf, read_mega_nerf, "coordinates.pt of Mega-NeRF"),
@@ -48,7 +51,7 @@ READERS = (
     Reader("llff", finds_llff, read_llff, "poses_bounds.npy of LLFF"),
     Reader("bundler", finds_bundler, read_bundler, "bundle.out of Bundler"),
 )
-"""In the order in which `auto` looks for them."""
+"""Of captures that are equally good, `auto` takes the first in this order (see `choice.py`)."""
 
 
 def read_scene(data_root: Path, config: DatasetConfig) -> Scene:
@@ -62,18 +65,30 @@ def read_scene(data_root: Path, config: DatasetConfig) -> Scene:
     if not data_root.is_dir():
         raise UserError(f"There is no folder {data_root}. Give the folder of a capture as the data root.")
     sidecar = read_sidecar(data_root)
-    reader = _reader_of(data_root, config.type)
-    scene = make_scene(data_root, reader.read(data_root), sidecar, config.use_masks, config.use_depth)
+    capture = choose(data_root, _options(data_root, config))
+    scene = make_scene(data_root, capture, sidecar, config.use_masks, config.use_depth)
     return _thinned(_within(scene, config.scene_bounds), config.max_images)
 
 
-def _reader_of(data_root: Path, wanted_type: str) -> Reader:
-    wanted = [reader for reader in READERS if wanted_type in ("auto", reader.type)]
+def _options(data_root: Path, config: DatasetConfig) -> list[Option]:
+    """Everything in the folder that can be read and was asked for."""
+    if config.colmap_model is not None:
+        return [_colmap_option(data_root, config.colmap_model)]
+    wanted = [reader for reader in READERS if config.type in ("auto", reader.type)]
+    options = []
     for reader in wanted:
-        if reader.finds(data_root):
-            return reader
-    missing = ", ".join(f"no {reader.wanted}" for reader in wanted)
-    raise UserError(f"{data_root} holds {missing}. Point --data-root at the folder of a capture.")
+        if reader.type == "colmap" and len(models := find_models(data_root)) > 1:
+            options += [_colmap_option(data_root, model) for model in models]
+        elif reader.finds(data_root):
+            options.append(Option(reader.type, f"dataset.type={reader.type}", partial(reader.read, data_root)))
+    if not options:
+        missing = ", ".join(f"no {reader.wanted}" for reader in wanted)
+        raise UserError(f"{data_root} holds {missing}. Point --data-root at the folder of a capture.")
+    return options
+
+
+def _colmap_option(data_root: Path, model: str) -> Option:
+    return Option(model, f"dataset.colmap_model={model}", partial(read_colmap, data_root, model))
 
 
 def _within(scene: Scene, bounds: tuple[float, float, float, float, float, float] | None) -> Scene:

@@ -1,0 +1,86 @@
+"""Which capture of a folder is read, where it holds several: other formats, or several models of COLMAP.
+
+The one with the most images that can be used; but one that its owner added to (masks, a split, depth, exposures) comes
+before what it was made from, unless it has less than half of the images.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from blocknerf.core.errors import UserError
+from blocknerf.core.logging import log
+from blocknerf.scene.readers.candidates import Capture
+
+_ENOUGH = 0.5
+_MOST_NAMED = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """A capture that could be read: what it is called, the key that asks for it, and its reader."""
+
+    name: str
+    key: str
+    read: Callable[[], Capture]
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    option: Option
+    capture: Capture
+    count: int
+    additions: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.option.name} ({self.count} images, {self.option.key})"
+
+
+def choose(data_root: Path, options: Sequence[Option]) -> Capture:
+    """Of several captures the best, with a line that says which, why, and how to ask for another.
+
+    Options that are equally good are taken in their order. Raises the error of the first where none can be read.
+    """
+    if len(options) == 1:
+        return options[0].read()
+    known: list[_Known] = []
+    errors: list[UserError] = []
+    for option in options:
+        try:
+            known.append(_know(option))
+        except UserError as error:
+            errors.append(error)
+            log.warning("%s is passed over, for it cannot be read: %s", option.name, error)
+    if not known:
+        raise errors[0]
+    most = max(one.count for one in known)
+    enough = [one for one in known if one.count >= _ENOUGH * most]
+    best = max(enough, key=lambda one: (bool(one.additions), one.count))  # the first of equals
+    others = [one for one in known if one is not best]
+    if others:
+        named = ", ".join(map(str, others[:_MOST_NAMED]))
+        more = f" and {len(others) - _MOST_NAMED} more" if len(others) > _MOST_NAMED else ""
+        log.info("%s holds several captures. Read is %s, %s. Ask for another by its key: %s%s.",
+                 data_root, best, _why(best, others), named, more)  # fmt: skip
+    return best.capture
+
+
+def _know(option: Option) -> _Known:
+    capture = option.read()
+    candidates = capture.candidates
+    count = sum(candidate.problem is None and candidate.path.is_file() for candidate in candidates)
+    additions = {
+        "masks": any(candidate.mask_path is not None for candidate in candidates),
+        "a split": capture.test_names is not None,
+        "depth": any(candidate.depth_path is not None for candidate in candidates),
+        "exposures": any(candidate.exposure is not None for candidate in candidates),
+    }
+    return _Known(option, capture, count, tuple(name for name, there in additions.items() if there))
+
+
+def _why(best: _Known, others: Sequence[_Known]) -> str:
+    if best.additions and not all(other.additions for other in others):
+        return f"for it names {' and '.join(best.additions)}"
+    if all(best.count > other.count for other in others):
+        return "for it has the most images"
+    return "the first of those with the most images"
