@@ -122,6 +122,28 @@ def test_cameras_all_in_one_place_still_make_a_block():
     np.testing.assert_allclose(block.center_world, [1, 2, 3], atol=block.radius_m)
 
 
+@pytest.mark.parametrize("with_points", [True, False])
+def test_a_drone_that_climbs_on_the_spot_gets_a_block_of_its_climb(with_points):
+    rng = np.random.default_rng(3)
+    spots = np.column_stack([rng.uniform(-0.3, 0.3, (40, 2)), np.linspace(2, 60, 40)])
+    ahead = [(30 * np.cos(a), 30 * np.sin(a), -12) for a in np.linspace(0, 5, 40)]
+    poses = [look_at(spot, spot + way) for spot, way in zip(spots, ahead, strict=True)]
+    ground = np.column_stack([rng.uniform(-80, 80, (3000, 2)), rng.uniform(0, 9, 3000)])
+    (block,) = make_plan(scene_of(poses, ground if with_points else None), config_of()).blocks
+    assert 10 < block.radius_m < 90
+
+
+def test_cameras_that_hardly_move_get_a_block_of_what_they_see():
+    rng = np.random.default_rng(4)
+    heads = rng.uniform(-0.01, 0.01, (30, 3)) + (0, 0, 1.6)
+    ways = [(np.cos(a), np.sin(a), 0) for a in np.linspace(0, 6, 30)]
+    poses = [look_at(head, head + way) for head, way in zip(heads, ways, strict=True)]
+    around = rng.normal(size=(4000, 3))
+    walls = 40 * around / np.linalg.norm(around[:, :2], axis=1, keepdims=True)
+    (block,) = make_plan(scene_of(poses, walls), config_of()).blocks
+    assert block.radius_m > 1
+
+
 def test_too_few_images_for_two_blocks_leave_one():
     scene = scene_of([look_at((x, 0, 1), (x + 1, 3, 1)) for x in (0.0, 50.0, 100.0)])
     plan = make_plan(scene, config_of("block_manager.block_size=40"))

@@ -103,6 +103,16 @@ def test_a_path_that_cannot_be_is_said(drive, count, message):
         interpolated_views([image("a", 0.0), image("b", 1.0)], CAMERAS, count, 1, drive)
 
 
+@pytest.mark.parametrize("images", [2, 3, 7, 40])
+@pytest.mark.parametrize("count", [2, 3, 5, 11])
+def test_two_images_and_two_frames_are_enough_for_a_path_from_end_to_end(images, count):
+    records = [image(f"{k:04d}", float(k)) for k in range(images)]
+    views = interpolated_views(records, CAMERAS, count, 1)
+    assert len(views) == count
+    assert views[0].world_from_cam[0, 3] == 0
+    assert views[-1].world_from_cam[0, 3] > (images - 1) / 2
+
+
 def test_one_image_makes_no_path():
     with pytest.raises(UserError, match="'noon' has too few images"):
         interpolated_views([image("a", 0.0)], CAMERAS, 10, 1)

@@ -1,6 +1,8 @@
 """Spherical harmonics by their laws: orthonormal, and turned as the sphere is turned."""
 
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -48,3 +50,15 @@ def test_turns_compose_and_are_orthogonal():
     both = harmonics_turn(one, 3) @ harmonics_turn(other, 3)
     torch.testing.assert_close(harmonics_turn(one @ other, 3), both, atol=1e-11, rtol=0)
     torch.testing.assert_close(both @ both.T, torch.eye(16).double(), atol=1e-11, rtol=0)
+
+
+@pytest.mark.slow
+def test_a_turn_has_the_same_bytes_in_every_process():
+    code = """
+import torch
+from blocknerf.geometry import so3
+from blocknerf.geometry.harmonics import harmonics_turn
+print(harmonics_turn(so3.exp(torch.tensor([0.7, -1.9, 0.4], dtype=torch.float64)), 3).numpy().tobytes().hex())
+"""
+    said = {subprocess.check_output([sys.executable, "-c", code], timeout=120) for _ in range(6)}
+    assert len(said) == 1

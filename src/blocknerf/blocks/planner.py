@@ -25,6 +25,8 @@ _PLANNING_KEYS = {
     "block_manager": ("placement", "block_size", "overlap_ratio", "min_images_per_block", "max_blocks", "divide_by"),
 }
 
+_LEAST_SHARE = 0.1
+"""Of the distance to what is seen, that a block alone has as its radius: rays end at a hundred radii."""
 _MOST_LOOKED_THROUGH = 20_000
 """Images of a block whose sights its cube is made from; of more, one in so many."""
 
@@ -117,15 +119,22 @@ def _cubes(
             around = orbit_cube(in_ground)
             if around is not None:
                 return [around]
-        half_m = np.array(frame.extent_m) / 2 + max(max(frame.extent_m), 1e-3 * cells.half_edge_m) / 2
+        climb_m = float(np.ptp(cameras[:, 2]))  # of a drone that goes straight up it is all there is
+        half_m = np.array(frame.extent_m) / 2 + max(*frame.extent_m, climb_m, 1e-3 * cells.half_edge_m) / 2
         places = sights.of(_enough(np.arange(len(cameras))), -half_m, half_m)
-        return [content_cube(cameras, places, -half_m, half_m)]
+        cube = content_cube(cameras, places, -half_m, half_m)
+        return [Cube(cube.center, max(cube.radius_m, _LEAST_SHARE * _seen_m(sights)))]
     cubes = []
     for block, members in enumerate(assignment.cells_of_block):
         centers_xy, belongs = cells.centers_xy[list(members)], assignment.images_of_block[block]
         low, high = centers_xy.min(axis=0) - cells.reach_m, centers_xy.max(axis=0) + cells.reach_m
         cubes.append(content_cube(cameras[belongs], sights.of(_enough(belongs), low, high), low, high))
     return cubes
+
+
+def _seen_m(sights: Sights) -> float:
+    """How far away is what images see, as a rule."""
+    return 0.0 if sights.frusta is None else float(np.median(sights.frusta.depths_m))
 
 
 def _enough(images: np.ndarray) -> np.ndarray:

@@ -125,12 +125,13 @@ def typical_distances_m(
     """How far from each camera surfaces stand, as a rule.
 
     The median distance of all sparse points from the cameras that see them; without points, the distance to the point
-    that the optical axes surround; where they surround none, `open_m` or half the footprint's diagonal, whichever is
-    smaller.
+    that the optical axes surround; where they surround none, half the footprint's diagonal or half the range of the
+    cameras' heights, whichever is larger, but never more than `open_m`.
     """
     with_points = [i for i, image in enumerate(images) if len(image.point_rows) >= FEWEST_POINTS]
     if not with_points:
-        return _distances_without_points(poses, min(open_m, np.hypot(*frame.extent_m) / 2))
+        size_m = max(np.hypot(*frame.extent_m), np.ptp(frame.to_ground(poses[:, :, 3])[:, 2]))
+        return _distances_without_points(poses, min(open_m, size_m / 2))
     seen = [scene.points_world[images[i].point_rows] - poses[i, :, 3] for i in with_points]
     return np.full(len(images), np.median(np.linalg.norm(np.concatenate(seen), axis=1)))
 

@@ -85,9 +85,12 @@ def interpolated_views(
     if drive not in drives:
         raise UserError(f"No training image belongs to a drive {drive!r}. The drives are {', '.join(sorted(drives))}.")
     keys = _one_camera([image for image in images if image.drive == drive])
-    keys = keys[:: max(1, math.ceil(FRAMES_PER_KEY * len(keys) / count))]
     if len(keys) < 2:
-        raise UserError(f"The drive {drive!r} has too few images for a path of {count} frames. Choose another --drive.")
+        raise UserError(
+            f"The drive {drive!r} has too few images for a path: one training image of one camera, and it needs two. "
+            "Choose another --drive, --path test, or a camera path in a file (--path FILE.json)."
+        )
+    keys = keys[:: min(max(1, math.ceil(FRAMES_PER_KEY * len(keys) / count)), len(keys) - 1)]
     poses = interpolate_poses(np.stack([image.world_from_cam for image in keys]).astype(np.float64), count)
     camera = cameras[keys[0].camera_key]
     size = size or _downsampled(camera, downsample)

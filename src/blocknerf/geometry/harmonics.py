@@ -5,6 +5,7 @@ Band l has 2 l + 1 functions, m from -l to l, orthonormal on the sphere, with th
 
 import math
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -14,8 +15,7 @@ BAND_0 = math.sqrt(1 / (4 * math.pi))
 BAND_1 = math.sqrt(3 / (4 * math.pi))
 BAND_2 = tuple(math.sqrt(square / math.pi) for square in (15 / 4, 5 / 16, 15 / 16))
 BAND_3 = tuple(math.sqrt(square / math.pi) for square in (35 / 32, 105 / 4, 21 / 32, 7 / 16, 105 / 16))
-_DIRECTIONS = 64
-_GOLDEN_ANGLE = math.pi * (3 - math.sqrt(5))
+_ANGLES = 8
 
 
 def num_harmonics(degree: int) -> int:
@@ -46,17 +46,18 @@ def harmonics(directions: Float[Tensor, "*n 3"], degree: int) -> Float[Tensor, "
 def harmonics_turn(rotation: Float[Tensor, "3 3"], degree: int) -> Float[Tensor, "functions functions"]:
     """The matrix D for which coefficients D c say in direction R d what c says in d: Wigner's, band by band.
 
-    It is found from the law itself, D^T h(R d) = h(d), at directions spread over the sphere: bands do not mix, and each
-    is spanned by its values there.
+    It is the integral of h(R d) h(d)^T over the sphere, which a quadrature has exactly: products of two functions are
+    polynomials of degree 6, and MOST_DEGREE + 1 Gauss-Legendre heights times 8 angles integrate degree 7. A sum of
+    products in a fixed order has the same bytes in every process, which least squares of a BLAS library have not.
     """
-    step = torch.arange(_DIRECTIONS, dtype=torch.float64)
-    z, angle = 1 - (2 * step + 1) / _DIRECTIONS, _GOLDEN_ANGLE * step
+    heights, weights = np.polynomial.legendre.leggauss(MOST_DEGREE + 1)
+    z = torch.from_numpy(heights).repeat_interleave(_ANGLES)
+    angle = (2 * math.pi / _ANGLES * torch.arange(_ANGLES, dtype=torch.float64)).repeat(MOST_DEGREE + 1)
     flat = (1 - z * z).sqrt()
     directions = torch.stack([flat * angle.cos(), flat * angle.sin(), z], -1)
-    before = harmonics(directions, degree)
-    after = harmonics(directions @ rotation.double().T, degree)
-    blocks = []
-    for band in range(degree + 1):
-        own = slice(band * band, (band + 1) ** 2)
-        blocks.append(torch.linalg.lstsq(after[:, own], before[:, own]).solution)
-    return torch.block_diag(*blocks).to(rotation)
+    turned = (directions[:, None, :] * rotation.double()).sum(-1)
+    areas = torch.from_numpy(weights).repeat_interleave(_ANGLES) * (2 * math.pi / _ANGLES)
+    before, after = harmonics(directions, degree), harmonics(turned, degree)
+    products = areas[:, None, None] * after[:, :, None] * before[:, None, :]
+    bands = torch.tensor([band for band in range(degree + 1) for _ in range(2 * band + 1)])
+    return torch.where(bands[:, None] == bands, products.sum(0), 0.0).to(rotation)
