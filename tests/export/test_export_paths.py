@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from blocknerf.export.paths import (
     read_camera_path,
     view_rays,
 )
+from blocknerf.scene.orientation import Orientation
 from blocknerf.scene.rays import camera_rays
 from blocknerf.scene.scene import Camera, ImageRecord
 
@@ -37,6 +39,19 @@ def test_the_test_path_is_the_images_own_poses_at_the_size_of_training():
     assert [view.world_from_cam[0, 3] for view in views] == [1.0, 5.0]
     with pytest.raises(UserError, match="no test image whose pose"):
         captured_views([], CAMERAS, 4)
+
+
+def test_a_path_along_pictures_that_lie_on_their_side_is_held_upright():
+    images = []
+    for number in range(8):
+        one = image(f"{number}", float(number))
+        lying = one.world_from_cam @ np.array([[0, -1.0, 0, 0], [1.0, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+        images.append(replace(one, world_from_cam=lying, orientation=Orientation(6)) if number % 2 == 0 else one)
+    for some in (images, images[::2]):
+        for view in interpolated_views(some, {"wide": WIDE}, 20, 1):
+            assert np.allclose(view.world_from_cam[:, :3], np.eye(3), atol=1e-6)
+            assert (view.width, view.height) == (20, 40)
+            assert view.camera.width == 20
 
 
 def test_a_frame_of_the_cameras_proportions_has_the_cameras_rays():

@@ -56,3 +56,29 @@ def test_of_several_captures_the_best_is_read_and_said(
     if case.name == "ns-folder-with-colmap":
         assert len(scene.test_names or ()) == 3
         assert all(image.mask_paths for image in scene.images)
+
+
+@pytest.mark.parametrize("case", ["exif-orientation-display-poses"], indirect=True)
+def test_poses_of_upright_pictures_are_read_upright(case: Path, caplog: pytest.LogCaptureFixture) -> None:
+    from blocknerf.core.config import DatasetConfig
+    from blocknerf.scene.readers.read import read_scene
+
+    caplog.set_level(logging.INFO)
+    scene = read_scene(case, DatasetConfig())
+    assert len(scene.images) == 12
+    assert all(image.orientation.is_turned for image in scene.images)
+    assert "12 photographs" in caplog.text
+
+
+@pytest.mark.parametrize("case", ["colmap-portrait-sideways"], indirect=True)
+def test_up_is_a_persons_up_where_pixels_lie_on_their_side(case: Path) -> None:
+    import numpy as np
+
+    from blocknerf.blocks.ground import ground_frame
+    from blocknerf.core.config import DatasetConfig
+    from blocknerf.scene.readers.read import read_scene
+    from blocknerf.scene.scene import upright_poses_of
+
+    frame = ground_frame(upright_poses_of(read_scene(case, DatasetConfig()).images))
+    assert np.degrees(np.arccos(frame.ground_from_world[2] @ [-0.01266, -0.96310, 0.26884])) < 1
+    assert frame.extent_m == pytest.approx((8.83, 6.13), abs=0.02)

@@ -71,13 +71,14 @@ def photograph(path: Path, orientation: int = 1, seed: int = 0) -> np.ndarray:
     return np.asarray(turned)
 
 
-def test_a_portrait_photograph_comes_upright_with_its_mask_and_exif(tmp_path):
+@pytest.mark.parametrize("mask_is_upright", [False, True])
+def test_a_portrait_photograph_comes_upright_with_its_mask_and_exif(tmp_path, mask_is_upright):
     seen = photograph(tmp_path / "card/images/a.jpg", orientation=6)
     photograph(tmp_path / "card/images/b.jpg", seed=1)
     hidden = np.full((48, 64), 255, np.uint8)
     hidden[:, :10] = 0  # the left of what is stored is the top of what is seen
     (tmp_path / "card/masks").mkdir()
-    Image.fromarray(hidden).save(tmp_path / "card/masks/a.png")
+    Image.fromarray(np.rot90(hidden, -1) if mask_is_upright else hidden).save(tmp_path / "card/masks/a.png")
     sources = find_sources(tmp_path / "card", tmp_path / "out", None)
     upright, other = bring_images(sources, tmp_path / "out", 1.0, each_its_camera=False)
     assert (upright.width, upright.height) == (48, 64)

@@ -17,7 +17,7 @@ from blocknerf.blocks.sights import Sights, gather_sights
 from blocknerf.blocks.surface import claim_surfaces, shown_ground
 from blocknerf.core.config import BlockManagerConfig, Config
 from blocknerf.core.errors import UserError
-from blocknerf.scene.scene import ImageRecord, Scene, poses_of, scene_hash
+from blocknerf.scene.scene import ImageRecord, Scene, poses_of, scene_hash, upright_poses_of
 from blocknerf.scene.splits import split_images
 
 _PLANNING_KEYS = {
@@ -42,7 +42,7 @@ def make_plan(scene: Scene, config: Config) -> Plan:
     images = sorted(scene.images, key=lambda image: image.name)
     is_train = _training_rows(scene, images, config)
     poses = poses_of(images)
-    frame = ground_frame(poses)
+    frame = ground_frame(upright_poses_of(images))
     cameras = frame.to_ground(poses[:, :, 3])
     settings = config.block_manager
     train = np.flatnonzero(is_train).tolist()

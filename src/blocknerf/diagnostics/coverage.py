@@ -13,7 +13,7 @@ from matplotlib.colors import BoundaryNorm, ListedColormap
 from blocknerf.blocks.ground import GroundFrame, ground_frame
 from blocknerf.blocks.map import nice_length
 from blocknerf.core.plots import new_figure, quiet, save_figure
-from blocknerf.scene.scene import ImageRecord, Scene
+from blocknerf.scene.scene import ImageRecord, Scene, upright_poses_of
 from blocknerf.scene.store import ImageStore
 
 CELLS_ACROSS = 100
@@ -25,7 +25,7 @@ COUNTS = (0, 1, 2, 3, 5, 10, 20, 50)
 def draw_coverage(path: Path, scene: Scene, store: ImageStore) -> Path:
     """Writes a PNG: the ground from above, coloured by the number of images that look over it within `reach_of`."""
     images = list(store.records.values())
-    frame = ground_frame(np.stack([image.world_from_cam for image in images]))
+    frame = ground_frame(upright_poses_of(images))
     reach_m = reach_of(scene, images)
     centers = frame.to_ground(np.stack([image.world_from_cam[:, 3] for image in images]))[:, :2]
     low, high = centers.min(0) - reach_m, centers.max(0) + reach_m

@@ -22,7 +22,7 @@ from blocknerf.core.files import write_atomically, write_json
 from blocknerf.core.logging import log
 from blocknerf.export.territories import Territories
 from blocknerf.scene.colmap_writer import ModelImage, ModelPoints, write_colmap
-from blocknerf.scene.photographs import read_masks
+from blocknerf.scene.photographs import read_masks, read_rgb
 from blocknerf.scene.rays import pixels_of
 from blocknerf.scene.scene import ImageRecord, Scene
 
@@ -124,10 +124,15 @@ def _projections(scene: Scene, image: ImageRecord) -> np.ndarray:
 def _write_photographs(folder: Path, images: list[ImageRecord], how: Literal["copy", "link"]) -> None:
     """The photographs, and one mask for each that has any (0: leave this pixel out)."""
     for image in images:
-        _put(image.path, folder / "images" / image.name, how)
+        target = folder / "images" / image.name
+        if image.orientation.is_turned:  # not every trainer turns what EXIF asks to be turned
+            _write_upright(image, target)
+        else:
+            _put(image.path, target, how)
         if image.mask_paths:
             with Image.open(image.path) as photograph:
-                kept = read_masks(image.mask_paths, photograph.size)
+                size = image.orientation.picture_size(photograph.size)
+            kept = read_masks(image.mask_paths, size, image.orientation)
             pixels = Image.fromarray(np.asarray(kept).astype(np.uint8) * 255)
             mask = folder / "masks" / f"{image.name}.png"
             write_atomically(mask, lambda temporary, pixels=pixels: pixels.save(temporary, format="PNG"))
@@ -144,6 +149,14 @@ def _put(source: Path, target: Path, how: Literal["copy", "link"]) -> None:
         return
     target.parent.mkdir(parents=True, exist_ok=True)
     os.symlink(source.resolve(), target)
+
+
+def _write_upright(image: ImageRecord, target: Path) -> None:
+    """The picture that the camera belongs to, without EXIF."""
+    picture = read_rgb(image.path, image.orientation)
+    kind = Image.registered_extensions().get(target.suffix.lower(), "PNG")
+    options = {"quality": 97, "subsampling": 0} if kind == "JPEG" else {}
+    write_atomically(target, lambda to: picture.save(to, kind, **options))
 
 
 def _copy(source: Path, target: Path) -> None:

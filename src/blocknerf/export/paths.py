@@ -17,8 +17,8 @@ from blocknerf.core.types import RayBatch
 from blocknerf.geometry.se3 import OPENCV_FROM_OPENGL
 from blocknerf.geometry.so3 import is_rotation
 from blocknerf.geometry.spline import interpolate_poses
-from blocknerf.scene.rays import camera_rays
-from blocknerf.scene.scene import FARTHEST_M, Camera, ImageRecord
+from blocknerf.scene.rays import camera_rays, focal_lengths
+from blocknerf.scene.scene import FARTHEST_M, Camera, ImageRecord, upright_poses_of
 
 FRAMES_PER_KEY = 3
 LARGEST_SIDE_PX = 16384
@@ -91,8 +91,8 @@ def interpolated_views(
             "Choose another --drive, --path test, or a camera path in a file (--path FILE.json)."
         )
     keys = keys[:: min(max(1, math.ceil(FRAMES_PER_KEY * len(keys) / count)), len(keys) - 1)]
-    poses = interpolate_poses(np.stack([image.world_from_cam for image in keys]).astype(np.float64), count)
-    camera = cameras[keys[0].camera_key]
+    poses = interpolate_poses(upright_poses_of(keys).astype(np.float64), count)
+    camera = _held_upright(keys[0], cameras[keys[0].camera_key])
     size = size or _downsampled(camera, downsample)
     return [View(camera, pose, *size, drive) for pose in poses]
 
@@ -202,6 +202,14 @@ def _one_camera(images: Sequence[ImageRecord]) -> list[ImageRecord]:
     key = max(sorted(counts), key=counts.__getitem__)
     ordered = sorted(images, key=lambda image: natural_order(image.name))
     return [image for image in ordered if image.camera_key == key] if counts[key] >= 4 else ordered
+
+
+def _held_upright(image: ImageRecord, camera: Camera) -> Camera:
+    """The image's camera; where its pixels lie on their side, a plain one of the picture as a person sees it."""
+    if image.orientation.is_turned or image.orientation.exif == 1:
+        return camera
+    width, height = image.orientation.upright_size((camera.width, camera.height))
+    return Camera.pinhole(width, height, max(focal_lengths(camera), default=max(width, height)))
 
 
 def _downsampled(camera: Camera, downsample: int) -> tuple[int, int]:

@@ -7,15 +7,17 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from PIL import ExifTags, Image, ImageOps
+import numpy as np
+from PIL import Image, ImageOps
 
 from blocknerf.core.errors import UserError
 from blocknerf.core.files import write_atomically
 from blocknerf.core.logging import log
 from blocknerf.core.progress import bar
 from blocknerf.prepare.gather import Sources
-from blocknerf.prepare.shots import Shot, is_upright, shot_of
+from blocknerf.prepare.shots import Shot, is_upright, shot_of, size_upright
 from blocknerf.prepare.video import duration_of, save_jpeg, sharpest_frames
+from blocknerf.scene.orientation import Orientation, exif_orientation
 from blocknerf.scene.photographs import DECODE_ERRORS
 from blocknerf.scene.readers.candidates import list_by_reason
 from blocknerf.scene.readers.masks import MASK_FOLDER
@@ -69,7 +71,7 @@ def _bring_photograph(path: Path, sources: Sources, out: Path) -> Shot:
 
 
 def _bring_mask(path: Path, sources: Sources, out: Path, name: str) -> None:
-    """Links the mask of a photograph, turned like it, to where the reader of scenes looks for it."""
+    """Links the mask of a photograph, upright like it, to where the reader of scenes looks for it."""
     mask = _mask_of(path, sources)
     if mask is None:
         return
@@ -77,15 +79,16 @@ def _bring_mask(path: Path, sources: Sources, out: Path, name: str) -> None:
     if mask.resolve() == target.resolve():
         return
     with Image.open(path) as image:
-        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-        upright = is_upright(image)
-    if upright:
-        _link(mask, target)
-        return
-    with Image.open(mask) as pixels:
-        pixels.getexif()[ExifTags.Base.Orientation] = orientation
-        turned = ImageOps.exif_transpose(pixels)
-    write_atomically(target, lambda to: turned.save(to, "PNG"))
+        orientation, size = Orientation(exif_orientation(image), is_turned=True), size_upright(image)
+    if orientation.exif != 1:
+        with Image.open(mask) as image:
+            pixels = np.asarray(image.convert("RGB") if image.mode == "P" else image)
+        fitted = orientation.fitted(pixels, size)
+        if fitted is not pixels:  # else it was made for the picture upright
+            turned = Image.fromarray(fitted)
+            write_atomically(target, lambda to: turned.save(to, "PNG"))
+            return
+    _link(mask, target)
 
 
 def _mask_of(path: Path, sources: Sources) -> Path | None:

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from PIL import ExifTags, Image
 
+from blocknerf.scene.orientation import Orientation, exif_orientation
 from blocknerf.scene.photographs import DECODE_ERRORS
 
 _WIDTH_OF_35MM, _HEIGHT_OF_35MM = 36.0, 24.0
 _MM_OF_UNIT = {2: 25.4, 3: 10.0, 4: 1.0}
 """Of FocalPlaneResolutionUnit: inch, centimetre, millimetre."""
-_TURNED = {5, 6, 7, 8}
 _LEAST_FOCAL, _LARGEST_FOCAL = 0.2, 20.0
 """In units of the picture's longer side."""
 
@@ -68,13 +68,12 @@ def shot_of(image: Image.Image, name: str, folder: str) -> Shot:
 
 def is_upright(image: Image.Image) -> bool:
     """Whether EXIF asks for no turn or mirroring before the picture is shown."""
-    return image.getexif().get(ExifTags.Base.Orientation, 1) in (1, 0)
+    return exif_orientation(image) == 1
 
 
 def size_upright(image: Image.Image) -> tuple[int, int]:
     """(width, height) after the turn that EXIF asks for."""
-    turned = image.getexif().get(ExifTags.Base.Orientation, 1) in _TURNED
-    return (image.height, image.width) if turned else (image.width, image.height)
+    return Orientation(exif_orientation(image), is_turned=True).picture_size(image.size)
 
 
 def position_of(gps: dict[int, Any]) -> tuple[float | None, float | None, float | None]:

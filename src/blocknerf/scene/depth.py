@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float32
 from PIL import Image
 
+from blocknerf.scene.orientation import AS_STORED, Orientation
 from blocknerf.scene.photographs import DECODE_ERRORS
 
 DEPTH_ERRORS = (*DECODE_ERRORS, EOFError)
@@ -16,7 +17,9 @@ _ONE_HEADER_AT_A_TIME = Lock()
 """numpy parses headers with `ast`, which in Python 3.11 fails in threads ("recursion depth mismatch")."""
 
 
-def read_depth_z_m(path: Path, size: tuple[int, int]) -> Float32[np.ndarray, "h w"]:
+def read_depth_z_m(
+    path: Path, size: tuple[int, int], orientation: Orientation = AS_STORED
+) -> Float32[np.ndarray, "h w"]:
     """Metres along the optical axis for a picture of `size` (width, height), 0 where unknown.
 
     `.npy` holds metres, a picture of 16 or 32 bits millimetres (as nerfstudio's). One of another size but the same
@@ -25,6 +28,7 @@ def read_depth_z_m(path: Path, size: tuple[int, int]) -> Float32[np.ndarray, "h 
     depth = _array_m(path) if path.suffix == ".npy" else _picture_m(path)
     if depth.ndim != 2 or depth.dtype.kind not in "fiu" or 0 in depth.shape:
         raise ValueError(f"it holds {depth.dtype} of the shape {depth.shape}, not one number per pixel")
+    depth = orientation.fitted(depth, size)
     height, width = depth.shape
     if abs(width * size[1] / size[0] - height) > _LARGEST_DIFFERENCE_PX:
         raise ValueError(f"it is {width} x {height} pixels large, but the image {size[0]} x {size[1]}")

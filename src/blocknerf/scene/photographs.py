@@ -7,6 +7,8 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 from PIL import ExifTags, Image
 
+from blocknerf.scene.orientation import AS_STORED, Orientation
+
 DECODE_ERRORS = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 
 
@@ -24,11 +26,16 @@ def exposure_of(image: Image.Image) -> float | None:
     return shutter_s * iso / 100 / f_number**2 if plausible else None
 
 
-def read_rgb(path: Path) -> Image.Image:
-    """The pixels as they are stored (poses refer to those: EXIF orientation is not applied), as 8-bit RGB.
+def read_rgb(path: Path, orientation: Orientation = AS_STORED) -> Image.Image:
+    """The pixels that the camera belongs to, as 8-bit RGB: as they are stored, or turned upright.
 
     16-bit gray keeps its high byte; transparent pixels stand before black. Raises one of DECODE_ERRORS.
     """
+    image = _stored_rgb(path)
+    return Image.fromarray(orientation.picture(np.asarray(image))) if orientation.is_turned else image
+
+
+def _stored_rgb(path: Path) -> Image.Image:
     with Image.open(path) as image:
         image.load()
         if image.mode.startswith("I"):
@@ -42,9 +49,11 @@ def read_rgb(path: Path) -> Image.Image:
         return image.convert("RGB")
 
 
-def read_masks(paths: Sequence[Path], size: tuple[int, int]) -> Bool[np.ndarray, "h w"] | None:
+def read_masks(
+    paths: Sequence[Path], size: tuple[int, int], orientation: Orientation = AS_STORED
+) -> Bool[np.ndarray, "h w"] | None:
     """True where every mask keeps the pixel, for a picture of `size` (width, height); None without masks."""
-    masks = [_resized(read_mask(path), size) for path in paths]
+    masks = [_resized(orientation.fitted(read_mask(path), size), size) for path in paths]
     return np.asarray(np.all(masks, axis=0)) if masks else None
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from blocknerf.core.errors import UserError
+from blocknerf.scene.orientation import AS_STORED, Orientation
 
 FARTHEST_M = 1e12
 """From the origin. Rays are float32 and reach a hundred radii: their squares stay far below its largest number."""
@@ -56,6 +57,8 @@ class ImageRecord:
     point_rows: np.ndarray = field(default_factory=lambda: _NO_ROWS)  # rows of Scene.points_world seen
     rays_path: Path | None = None
     """Its own rays, where camera and pose say them only nearly (see scene/ray_tables.py)."""
+    orientation: Orientation = AS_STORED
+    """Of the file's pixels; `world_from_cam` and the camera belong to the picture as `Orientation.picture` gives it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +111,11 @@ class Scene:
 def poses_of(images: Sequence[ImageRecord]) -> np.ndarray:
     """world_from_cam of all of them, [N, 3, 4] float64."""
     return np.concatenate([image.world_from_cam for image in images]).reshape(-1, 3, 4)
+
+
+def upright_poses_of(images: Sequence[ImageRecord]) -> np.ndarray:
+    """`poses_of` as a person held the camera: where stored pixels lie on their side, x and y of the camera do not."""
+    return np.stack([image.orientation.upright_pose(image.world_from_cam) for image in images])
 
 
 def image_id(name: str, content_sha256: str) -> str:

@@ -426,8 +426,8 @@ def _store_image(
 ) -> str | None:
     """Writes one photograph at every level; returns why it cannot be used, if so."""
     try:
-        photograph = read_rgb(image.path)
-        mask = read_masks(image.mask_paths, photograph.size)
+        photograph = read_rgb(image.path, image.orientation)
+        mask = read_masks(image.mask_paths, photograph.size, image.orientation)
     except DECODE_ERRORS as error:
         return f"{image.path} or its mask cannot be decoded ({error})"
     for number, layout in enumerate(layouts):
@@ -447,7 +447,7 @@ def _store_depth(parts: _Parts, image: ImageRecord, camera: Camera, layouts: lis
     """Writes one depth map at every level; returns why it cannot be used, if so."""
     assert image.depth_path is not None
     try:
-        depth_z_m = read_depth_z_m(image.depth_path, (camera.width, camera.height))
+        depth_z_m = read_depth_z_m(image.depth_path, (camera.width, camera.height), image.orientation)
     except DEPTH_ERRORS as error:
         return f"{image.depth_path} cannot be read as depth ({error})"
     for number, layout in enumerate(layouts):

@@ -79,12 +79,12 @@ def _clear_way(root: Path, made_with: dict[str, Any], overwrite: bool) -> None:
 
 def _make_mask(root: Path, image: ImageRecord, finder: Finder, dilate: float) -> None:
     try:
-        rgb = np.asarray(read_rgb(image.path))
+        rgb = np.asarray(read_rgb(image.path, image.orientation))
     except DECODE_ERRORS as error:
         log.warning("%s gets no mask, it cannot be decoded (%s).", image.path, error)
         return
     hidden = dilated(finder(rgb) >= _PROBABLE, round(dilate * max(rgb.shape[:2])))
-    mask = Image.fromarray(np.where(hidden, 0, 255).astype(np.uint8))
+    mask = Image.fromarray(image.orientation.stored(np.where(hidden, 0, 255).astype(np.uint8)))
     write_atomically(transient_mask(root, image.name), lambda path: mask.save(path, "PNG"))
 
 
@@ -109,8 +109,8 @@ def _look_at(root: Path, images: Sequence[ImageRecord]) -> dict[str, float]:
             continue
         by_hand = tuple(path for path in image.mask_paths if path != made)
         with Image.open(image.path) as header:
-            size = header.size
-        kept = read_masks((*by_hand, made), size)
+            size = image.orientation.picture_size(header.size)
+        kept = read_masks((*by_hand, made), size, image.orientation)
         assert kept is not None
         shares[image.name] = round(1 - float(kept.mean()), 6)
         if image.id in shown:
@@ -123,7 +123,7 @@ def _look_at(root: Path, images: Sequence[ImageRecord]) -> dict[str, float]:
 
 def _cell(image: ImageRecord, kept: Bool[np.ndarray, "h w"], share: float) -> Image.Image:
     """A small picture, what is hidden tinted, with name and share below."""
-    photograph = read_rgb(image.path)
+    photograph = read_rgb(image.path, image.orientation)
     photograph.thumbnail(_CELL_WH)
     hidden = np.asarray(Image.fromarray(~kept).convert("F").resize(photograph.size, Image.Resampling.BOX))[..., None]
     tinted = np.asarray(photograph) * (1 - 0.6 * hidden / 255) + _HIDDEN_COLOUR * (0.6 * hidden / 255)

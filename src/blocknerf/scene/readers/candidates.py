@@ -14,6 +14,7 @@ from PIL import Image
 from blocknerf.core.errors import UserError
 from blocknerf.core.logging import log
 from blocknerf.geometry.so3 import is_rotation
+from blocknerf.scene.orientation import Orientation, exif_orientation, is_told_by_size, orientations, same_proportions
 from blocknerf.scene.photographs import DECODE_ERRORS, exposure_of
 from blocknerf.scene.rays import focal_lengths, rescale_camera
 from blocknerf.scene.readers.masks import mask_paths
@@ -76,7 +77,8 @@ def make_scene(root: Path, capture: Capture, sidecar: Sidecar, use_masks: bool, 
     _check_extent(root, candidates)
     points_world, points_rgb, row_of = _near_points(root, capture)
     with ThreadPoolExecutor(_THREADS) as pool:
-        results = list(pool.map(lambda candidate: _check(root, candidate, sidecar, use_masks), candidates))
+        headers = _orient(root, candidates, list(pool.map(_header, candidates)))
+        results = list(pool.map(lambda one, its: _check(root, one, its, sidecar, use_masks), candidates, headers))
     usable = [result for result in results if not isinstance(result, str)]
     skipped = tuple((c.name, r) for c, r in zip(candidates, results, strict=True) if isinstance(r, str))
     _report(root, len(candidates), len(usable), skipped)
@@ -196,34 +198,81 @@ def list_by_reason(skipped: tuple[tuple[str, str], ...]) -> str:
     return text + (f", and {len(skipped) - _MAX_NAMED} more" if len(skipped) > _MAX_NAMED else "")
 
 
-def _check(root: Path, candidate: Candidate, sidecar: Sidecar, use_masks: bool) -> tuple[ImageRecord, Camera] | str:
+@dataclass(frozen=True, slots=True)
+class _Header:
+    """What a photograph's file says without a pixel being decoded. `size` is (width, height) as stored."""
+
+    content_sha256: str
+    size: tuple[int, int]
+    exposure: float | None
+    orientation: Orientation
+
+
+def _orient(root: Path, candidates: list[Candidate], headers: list[_Header | str]) -> list[_Header | str]:
+    """The headers, with what the rule of scene/orientation.py says of the capture as a whole."""
+    found = {row: header for row, header in enumerate(headers) if isinstance(header, _Header)}
+    rows = {row: header for row, header in found.items() if header.orientation.exif != 1}
+    lying = [(header.orientation.exif, header.size, _size_of(candidates[row].camera)) for row, header in rows.items()]
+    if not lying:
+        return headers
+    decided = orientations(*zip(*lying, strict=True))
+    oriented = list(headers)
+    for (row, header), orientation in zip(rows.items(), decided, strict=True):
+        oriented[row] = replace(header, orientation=orientation)
+    num_turned = sum(orientation.is_turned for orientation in decided)
+    if num_turned:
+        log.info(
+            "%d photographs of %s are turned upright, as EXIF says: their cameras are of that size.", num_turned, root
+        )
+    untold = sum(not is_told_by_size(*one) for one in lying)
+    if untold and num_turned < len(decided):
+        log.info(
+            "%d photographs of %s are taken as they are stored, for their size does not tell whether their cameras are "
+            "of the picture as EXIF turns it.",
+            *(untold, root),
+        )
+    return oriented
+
+
+def _size_of(camera: Camera | Callable[[int, int], Camera] | None) -> tuple[int, int] | None:
+    return (camera.width, camera.height) if isinstance(camera, Camera) else None
+
+
+def _check(
+    root: Path, candidate: Candidate, header: _Header | str, sidecar: Sidecar, use_masks: bool
+) -> tuple[ImageRecord, Camera] | str:
     try:
-        return _record(root, candidate, sidecar, use_masks)
+        return _record(root, candidate, header, sidecar, use_masks)
     except _Unusable as problem:
         return str(problem)
 
 
-def _record(root: Path, candidate: Candidate, sidecar: Sidecar, use_masks: bool) -> tuple[ImageRecord, Camera]:
+def _record(
+    root: Path, candidate: Candidate, header: _Header | str, sidecar: Sidecar, use_masks: bool
+) -> tuple[ImageRecord, Camera]:
     if candidate.problem is not None:
         raise _Unusable(candidate.problem)
     world_from_cam = _checked_pose(candidate.world_from_cam)
-    digest, size, exif_exposure = _photograph(candidate.path)
+    if isinstance(header, str):
+        raise _Unusable(header)
+    orientation, size = header.orientation, header.orientation.picture_size(header.size)
     camera = _checked_camera(candidate.camera, size)
     resized = candidate.camera != camera
     extra = sidecar.images.get(candidate.name, {})
-    masks = _masks(root, candidate, extra.get("mask"), size) if use_masks else ()
+    masks = _masks(root, candidate, extra.get("mask"), size, orientation) if use_masks else ()
     record = ImageRecord(
-        id=image_id(candidate.name, digest),
+        id=image_id(candidate.name, header.content_sha256),
         name=candidate.name,
         path=candidate.path,
         camera_key=candidate.camera_key + (f"@{size[0]}x{size[1]}" if resized else ""),
         world_from_cam=world_from_cam,
         drive=extra.get("drive", candidate.drive or folder_of(candidate.name)),
         mask_paths=masks,
-        exposure=float(extra["exposure"]) if "exposure" in extra else candidate.exposure or exif_exposure,
+        exposure=float(extra["exposure"]) if "exposure" in extra else candidate.exposure or header.exposure,
         depth_path=root / extra["depth"] if "depth" in extra else candidate.depth_path,
         point_rows=candidate.point_rows,
         rays_path=candidate.rays_path,
+        orientation=orientation,
     )
     return record, camera
 
@@ -268,24 +317,30 @@ def _checked_camera(camera: Camera | Callable[[int, int], Camera] | None, size: 
     if size == (camera.width, camera.height):
         return camera
     expected = (camera.width, camera.height)
-    if not _same_proportions(size, expected):
+    if not same_proportions(size, expected):
         raise _Unusable(f"it is {_times(size)} pixels large, but its camera {_times(expected)}")
     return rescale_camera(camera, *size)
 
 
-def _photograph(path: Path) -> tuple[str, tuple[int, int], float | None]:
-    """Hash of the bytes, (width, height) and relative exposure, without decoding a pixel."""
+def _header(candidate: Candidate) -> _Header | str:
+    """The header of the photograph, or why there is none."""
+    path = candidate.path
+    if candidate.problem is not None:
+        return candidate.problem
     if not path.is_file():
-        raise _Unusable(f"there is no such file in {path.parent}")
+        return f"there is no such file in {path.parent}"
     try:
         content = path.read_bytes()
         with Image.open(io.BytesIO(content)) as image:
-            return hashlib.sha256(content).hexdigest(), image.size, exposure_of(image)
-    except DECODE_ERRORS as error:
-        raise _Unusable(f"{path} cannot be read as an image") from error
+            orientation = Orientation(exif_orientation(image))
+            return _Header(hashlib.sha256(content).hexdigest(), image.size, exposure_of(image), orientation)
+    except DECODE_ERRORS:
+        return f"{path} cannot be read as an image"
 
 
-def _masks(root: Path, candidate: Candidate, from_sidecar: str | None, size: tuple[int, int]) -> tuple[Path, ...]:
+def _masks(
+    root: Path, candidate: Candidate, from_sidecar: str | None, size: tuple[int, int], orientation: Orientation
+) -> tuple[Path, ...]:
     """The image's masks; each must be a picture of the image's proportions."""
     paths = mask_paths(root, candidate.name, root / from_sidecar if from_sidecar is not None else candidate.mask_path)
     for path in paths:
@@ -296,15 +351,9 @@ def _masks(root: Path, candidate: Candidate, from_sidecar: str | None, size: tup
                 mask_size = mask.size
         except DECODE_ERRORS as error:
             raise _Unusable(f"the mask {path} cannot be read as an image") from error
-        if not _same_proportions(mask_size, size):
+        if not orientation.fits(mask_size, size):
             raise _Unusable(f"the mask {path} is {_times(mask_size)} pixels large, but the image {_times(size)}")
     return paths
-
-
-def _same_proportions(one: tuple[int, int], other: tuple[int, int]) -> bool:
-    """Whether one becomes the other by scaling, up to a pixel."""
-    (width, height), (w, h) = one, other
-    return min(abs(width * h / w - height), abs(height * w / h - width)) <= 1
 
 
 def _times(size: tuple[int, int]) -> str:
