@@ -63,3 +63,91 @@ def test_what_numba_keeps_goes_through_one_door(path):
         path.name.endswith("_numba.py")
         or re.search(r"\b(from numba import|cached_numba import cached)\b", text) is None
     )
+
+
+BY_NAME = {  # functions that change the disk, by their last name
+    "unlink", "rmtree", "mkdir", "makedirs", "rmdir", "removedirs", "touch", "write_text", "symlink_to", "hardlink_to",
+    "rename", "renames", "tofile", "savefig", "export", "fsync", "fdatasync", "ftruncate", "posix_fallocate", "pwrite",
+    "mkstemp", "mkdtemp", "TemporaryDirectory", "NamedTemporaryFile", "copyfile", "copytree", "copy2", "savez",
+    "save_file", "FileHandler", "SummaryWriter", "write_binary", "set_log_destination", "open_memmap",
+}  # fmt: skip
+BY_WHOLE_NAME = {
+    "os.replace", "os.remove", "os.link", "os.symlink", "os.write", "np.save", "np.savetxt", "shutil.copy",
+    "shutil.move",
+}  # fmt: skip
+ELSEWHERE = {  # what changes the disk without core.disk, and why it may
+    "cli/completion.py": "prints",
+    "core/disk.py": "is the layer",
+    "core/lock.py": "locks vanish with their process; a file that stays behind is no lock",
+    "core/plots.py: figure.savefig": "writes into memory",
+    "core/shared_folder.py: system.makedirs": "on a URL",
+    "core/logging.py: logging.FileHandler": "within disk.by_library; a line of a log that is lost is no loss",
+    "diagnostics/memory.py": "a trace in the system's temporary folder, read and removed at once; and /proc",
+    "export/mesh_file.py: scene.export": "writes into memory",
+    "integrations/nerfbaselines.py": "a folder of this process alone, removed with it",
+    "prepare/colmap.py: logging.set_log_destination": "COLMAP's own log",
+    "prepare/placed.py: model.write_binary": "within disk.by_library, into a folder that takes its place when whole",
+    "export/orthophoto.py: rasterio.open": "within write_by_library",
+    "export/video.py: av.open": "within write_by_library",
+    "training/ahead.py: os.write": "into a pipe",
+    "training/metrics.py: SummaryWriter": "within disk.by_library; curves are no state, and may end",
+}
+
+
+def changes_disk(call: ast.Call) -> bool:
+    name = ast.unparse(call.func)
+    if name.startswith("disk."):
+        return False
+    last = name.rpartition(".")[2]
+    if last == "open" and isinstance(call.func, ast.Attribute | ast.Name):
+        return any(is_mode_of_writing(value) for value in (*call.args, *(keyword.value for keyword in call.keywords)))
+    if last == "memmap" or last == "Path.open":
+        return any(is_mode_of_writing(value) for value in call.args)
+    if last == "replace" and isinstance(call.func, ast.Attribute) and name != "dataclasses.replace":
+        return name in BY_WHOLE_NAME or (len(call.args) == 1 and not call.keywords)
+    if last == "save" and isinstance(call.func, ast.Attribute):
+        into_memory = call.args and ast.unparse(call.args[0]) == "content"
+        return bool(call.args) and not into_memory and name != "safetensors.torch.save"
+    return (isinstance(call.func, ast.Attribute) or last in {"SummaryWriter"}) and (
+        last in BY_NAME or name in BY_WHOLE_NAME
+    )
+
+
+def is_mode_of_writing(value: ast.expr) -> bool:
+    return (
+        isinstance(value, ast.Constant)
+        and isinstance(value.value, str)
+        and value.value
+        in {f"{a}{b}{c}" for a in "wax" for b in ("", "b", "t") for c in ("", "+")} | {"r+", "r+b", "rb+"}
+    )
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=relative)
+def test_what_changes_the_disk_goes_through_one_layer(path):
+    name = path.relative_to(ROOT / "src" / "blocknerf").as_posix()
+    calls = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)]
+    found = {ast.unparse(call.func) for call in calls if changes_disk(call)}
+    assert name in ELSEWHERE or {call for call in found if f"{name}: {call}" not in ELSEWHERE} == set()
+
+
+@pytest.mark.parametrize(
+    ("code", "caught"),
+    [
+        ("path.unlink()", True),
+        ("shutil.rmtree(folder)", True),
+        ("os.replace(a, b)", True),
+        ("path.replace(target)", True),
+        ("path.open('wb')", True),
+        ("open(path, 'w')", True),
+        ("path.write_text('')", True),
+        ("image.save(path)", True),
+        ("np.memmap(path, dtype, 'w+')", True),
+        ("disk.unlink(path)", False),
+        ("name.replace('a', 'b')", False),
+        ("image.save(content, 'PNG')", False),
+        ("path.open('rb')", False),
+        ("trainer.save()", False),
+    ],
+)
+def test_the_look_for_such_calls_sees_them(code, caught):
+    assert changes_disk(ast.parse(code, mode="eval").body) == caught

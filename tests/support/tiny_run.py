@@ -2,7 +2,7 @@
 
 import errno
 import os
-from collections.abc import Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch
 
 from blocknerf.blocks.output import plan_scene
 from blocknerf.city.block_file import read_block
-from blocknerf.core import files
+from blocknerf.core import disk
 from blocknerf.core.config import load_config
 from blocknerf.scene.store import ImageStore
 from blocknerf.training.one_block import Run
@@ -72,14 +72,15 @@ def snapshot(folder: Path) -> dict[str, bytes]:
 
 
 class FullDisk:
-    """While `is_full`, files end in their middle, as on a disk without room."""
+    """While `is_full`, new files end in their middle, as on a disk without room."""
 
     def __init__(self, monkeypatch):
         self.is_full = False
-        monkeypatch.setattr(files, "_write", self._write)
+        monkeypatch.setattr(disk, "_fault", self._fault)
 
-    def _write(self, path: Path, pieces: Iterable[bytes]) -> None:
-        content = b"".join(pieces)
-        path.write_bytes(content[: len(content) // 2] if self.is_full else content)
-        if self.is_full:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    def _fault(self, kind: str, path: str, do: Callable[[], Any], half: Callable[[], Any] | None) -> Any:
+        if not (self.is_full and kind == "write" and disk.is_unfinished(Path(path).name)):
+            return do()
+        assert half is not None
+        half()
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

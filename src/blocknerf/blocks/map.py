@@ -19,7 +19,7 @@ from mpl_toolkits.axes_grid1.anchored_artists import AnchoredSizeBar
 
 from blocknerf.blocks.ground import GroundFrame
 from blocknerf.blocks.plan import BlockSpec, Layout, Plan
-from blocknerf.core.files import write_atomically
+from blocknerf.core.plots import save_figure
 from blocknerf.scene.scene import Scene, poses_of
 
 _LONG_SIDE_INCHES = 9.0
@@ -53,8 +53,7 @@ def draw_map(path: Path, plan: Plan, scene: Scene) -> None:
     _draw_blocks(axes, plan, layout)
     drives = _draw_cameras(axes, frame, plan, scene, 0.018 * float(max(width, height)))
     _decorate(axes, plan, layout, drives, float(width), len(scene.images))
-    save = {"format": "png", "metadata": {"Software": None}, "bbox_inches": "tight", "pad_inches": 0.1}
-    write_atomically(path, lambda temporary: figure.savefig(temporary, **save))
+    save_figure(figure, path, bbox_inches="tight", pad_inches=0.1)
 
 
 def block_colours(blocks: int) -> np.ndarray:

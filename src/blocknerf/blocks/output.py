@@ -4,7 +4,8 @@ OUT/config.json   the configuration    OUT/scene.json   where the scene lies, an
 OUT/plan.json     the plan             OUT/map.png      the plan as a picture
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from fnmatch import fnmatch
 from pathlib import Path
@@ -16,6 +17,7 @@ from blocknerf.blocks.planner import make_plan, planning_hash
 from blocknerf.core.config import Config, config_to_json, load_config
 from blocknerf.core.errors import UserError
 from blocknerf.core.files import write_json
+from blocknerf.core.lock import holder, is_locked, locked_file
 from blocknerf.core.logging import log
 from blocknerf.core.reading import read_json
 from blocknerf.core.shared_folder import SharedFolder
@@ -23,6 +25,9 @@ from blocknerf.scene.readers.read import read_scene
 from blocknerf.scene.scene import Scene, scene_hash
 
 PLAN_FILES = ("config.json", "scene.json", "plan.json", "map.png")
+
+PLANNING_S = 60.0
+"""How long a command waits for another that plans."""
 
 FREE_KEYS = (
     "training.max_minutes",
@@ -58,13 +63,17 @@ def plan_scene(config: Config, data_root: str | Path, output_dir: Path) -> tuple
     scene = _read(SharedFolder.at(data_root), config)
     hash_of_scene = scene_hash(scene)
     check_output(output_dir, hash_of_scene, config)
-    existing = _existing_plan(output_dir, hash_of_scene, config)
-    plan = make_plan(scene, config) if existing is None else replace(existing, geo_origin=scene.geo_origin)
-    _write_origin(output_dir, hash_of_scene, config, data_root)
-    if plan != existing:
-        write_plan(output_dir / "plan.json", plan)
-    if existing is None or not (output_dir / "map.png").is_file():
-        _draw_map(output_dir / "map.png", plan, scene)
+    with planning(output_dir):
+        check_output(output_dir, hash_of_scene, config)
+        existing = _existing_plan(output_dir, hash_of_scene, config)
+        if existing is None:
+            _require_untrained(output_dir)
+        plan = make_plan(scene, config) if existing is None else replace(existing, geo_origin=scene.geo_origin)
+        _write_origin(output_dir, hash_of_scene, config, data_root)
+        if plan != existing:
+            write_plan(output_dir / "plan.json", plan)
+        if existing is None or not (output_dir / "map.png").is_file():
+            _draw_map(output_dir / "map.png", plan, scene)
     for given_up, taker, images in plan.merged:
         count = "1 training image" if images == 1 else f"{images} training images"
         log.info(f"Block {given_up} has {count}, too few: merged into block {taker}.")
@@ -78,10 +87,37 @@ def update_scene(
 
     Raises UserError when there is no plan, when the configuration is another, or when old images were changed.
     """
-    _, plan = load_output(output_dir)
-    _require_configuration(output_dir, config)
     scene = _read(SharedFolder.at(data_root), config)
-    grown = grow_plan(plan, scene, config, block_ids)
+    with planning(output_dir):
+        _, plan = load_output(output_dir)
+        _require_configuration(output_dir, config)
+        grown = grow_plan(plan, scene, config, block_ids)
+        _tell_growth(plan, grown, block_ids)
+        _write_origin(output_dir, grown.scene_hash, config, data_root)
+        write_plan(output_dir / "plan.json", grown)
+        _draw_map(output_dir / "map.png", grown, scene)
+    return config, scene, grown
+
+
+@contextmanager
+def planning(output_dir: Path) -> Iterator[None]:
+    """Nobody else changes what the folder says of all its blocks; short, so that others wait for it."""
+    with locked_file(output_dir / "plan.json", f"The plan in {output_dir} is being changed", PLANNING_S) as held:
+        for name in (*PLAN_FILES, "city.json"):
+            held.sweep(output_dir, name)
+        yield
+
+
+def _require_untrained(output_dir: Path) -> None:
+    """Blocks that are being trained are those of the plan as it is."""
+    if is_locked(output_dir / "blocks"):
+        raise UserError(
+            f"Blocks of {output_dir} are being trained by {holder(output_dir / 'blocks')}, and another plan would take "
+            "them away. Wait until that has ended, or give another --output-dir."
+        )
+
+
+def _tell_growth(plan: Plan, grown: Plan, block_ids: Sequence[str]) -> None:
     for before, after in zip(plan.blocks, grown.blocks, strict=True):
         train, test = (
             len(getattr(after, kind)) - len(getattr(before, kind)) for kind in ("train_images", "test_images")
@@ -92,10 +128,6 @@ def update_scene(
     left = len([name for name in grown.later_images if name not in given])
     if left:
         log.info("%d new images belong to other blocks; update those as well to have them learned.", left)
-    _write_origin(output_dir, grown.scene_hash, config, data_root)
-    write_plan(output_dir / "plan.json", grown)
-    _draw_map(output_dir / "map.png", grown, scene)
-    return config, scene, grown
 
 
 def _draw_map(path: Path, plan: Plan, scene: Scene) -> None:

@@ -15,10 +15,13 @@ import safetensors.torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from blocknerf.core import disk
 from blocknerf.core.errors import UserError
 from blocknerf.core.files import write_bytes, write_json
 
 BLOCK_VERSION = 1
+_TRIES = 20
+"""At a pair that is replaced while it is read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +53,7 @@ def write_block(folder: Path, name: str, block: BlockFile) -> Path:
         write_json(path, {**block.meta, "version": BLOCK_VERSION, "weights": weights})
     except UserError:
         if not path.is_file() or weights["file"] not in path.read_text(encoding="utf-8", errors="replace"):
-            (folder / weights["file"]).unlink(missing_ok=True)  # nobody names them, and the disk needs the room
+            disk.unlink(folder / weights["file"], missing_ok=True)  # nobody names them, and the disk needs the room
         raise
     _remove_stale(folder, name, keep=weights["file"])
     return path
@@ -62,13 +65,15 @@ def read_block(folder: Path, name: str) -> BlockFile:
     Raises UserError that names the file when one is missing, damaged, of another version, or the two do not match.
     """
     meta = read_block_meta(folder, name)
-    try:
-        return BlockFile(meta, _read_weights(folder, name, meta["weights"]))
-    except UserError:
-        newer = read_block_meta(folder, name)  # the pair may have been replaced between our two reads
-        if newer["weights"] == meta["weights"]:
-            raise
-        return BlockFile(newer, _read_weights(folder, name, newer["weights"]))
+    for _ in range(_TRIES):
+        try:
+            return BlockFile(meta, _read_weights(folder, name, meta["weights"]))
+        except UserError:
+            newer = read_block_meta(folder, name)  # the pair may have been replaced between our two reads
+            if newer["weights"] == meta["weights"]:
+                raise
+            meta = newer
+    return BlockFile(meta, _read_weights(folder, name, meta["weights"]))
 
 
 def read_block_meta(folder: Path, name: str) -> dict[str, Any]:
@@ -98,26 +103,27 @@ def has_block(folder: Path, name: str) -> bool:
 
 def delete_block(folder: Path, name: str) -> None:
     """Removes the pair `name` where there is one: the JSON first, so that what is left is never half a pair."""
-    (folder / f"{name}.json").unlink(missing_ok=True)
+    disk.unlink(folder / f"{name}.json", missing_ok=True)
     _remove_stale(folder, name)
 
 
 def _read_weights(folder: Path, name: str, weights: dict[str, Any]) -> dict[str, Tensor]:
+    """What is used are the bytes whose hash was checked, whatever becomes of the file meanwhile."""
     path = folder / weights["file"]
     try:
-        size = path.stat().st_size
-        if size != weights["bytes"]:
-            raise UserError(
-                f"The weights {path} are {size} bytes long, but {name}.json was written for {weights['bytes']}. "
-                f"{_remedy(folder)}"
-            )
         with path.open("rb") as handle:
-            digest = hashlib.file_digest(handle, "sha256").hexdigest()
-        if digest != weights["sha256"]:
+            size = os.fstat(handle.fileno()).st_size
+            if size != weights["bytes"]:
+                raise UserError(
+                    f"The weights {path} are {size} bytes long, but {name}.json was written for {weights['bytes']}. "
+                    f"{_remedy(folder)}"
+                )
+            content = handle.read()
+        if hashlib.sha256(content).hexdigest() != weights["sha256"]:
             raise UserError(
                 f"The weights {path} are damaged: their hash is not the one {name}.json names. {_remedy(folder)}"
             )
-        return safetensors.torch.load_file(path)
+        return safetensors.torch.load(content)
     except FileNotFoundError as error:
         raise UserError(f"The weights {path}, which {name}.json names, are missing. {_remedy(folder)}") from error
     except (OSError, SafetensorError) as error:
@@ -131,13 +137,13 @@ def _names_weights(weights: Any) -> bool:
 
 
 def _remove_stale(folder: Path, name: str, keep: str | None = None) -> None:
-    """Removes weights that no JSON names any more and what a killed writer left."""
+    """Removes weights that no JSON names any more and what a killed writer left; who writes here is alone."""
     for path in folder.glob(f"{name}-*.safetensors"):
         if path.name != keep:
-            path.unlink(missing_ok=True)
+            disk.unlink(path, missing_ok=True)
     for pattern in (f".{name}-*.safetensors.*.tmp", f".{name}.json.*.tmp"):
         for path in folder.glob(pattern):
-            path.unlink(missing_ok=True)
+            disk.unlink(path, missing_ok=True)
 
 
 def _remedy(folder: Path) -> str:

@@ -1,6 +1,5 @@
 """Where floats become bytes: pictures leave the program here, and only here."""
 
-import io
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +8,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
-from blocknerf.core.files import write_bytes
+from blocknerf.core.files import write_picture
 
 
 def to_bytes(rgb: Float[Tensor, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:
@@ -18,6 +17,4 @@ def to_bytes(rgb: Float[Tensor, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:
 
 
 def write_png(path: Path, pixels: UInt8[np.ndarray, "h w 3"]) -> None:
-    content = io.BytesIO()
-    Image.fromarray(pixels).save(content, "png")
-    write_bytes(path, content.getvalue())
+    write_picture(path, Image.fromarray(pixels), "PNG")

@@ -1,5 +1,6 @@
 """`blocknerf align`: one look across blocks that were trained apart."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -8,6 +9,7 @@ import tyro
 from rich import box
 from rich.table import Table
 
+from blocknerf.core.lock import locked_file
 from blocknerf.core.logging import console, log
 
 
@@ -36,11 +38,11 @@ def align(
     from blocknerf.runtime.threads import available_cores, use_threads
 
     config, plan = load_output(out)
-    city, scene = City.open(out), open_scene(out, config, data_root)
+    scene = open_scene(out, config, data_root)
     use_threads(available_cores())
-    with console.status("Aligning blocks"):
-        alignment, differences = align_city(city, plan.links, scene, config.training.seed, root)
-    path = write_alignment(out, alignment)
+    with _aligning(out), console.status("Aligning blocks"):
+        alignment, differences = align_city(City.open(out), plan.links, scene, config.training.seed, root)
+        path = write_alignment(out, alignment)
     console.print(differences_table(differences))
     console.print(f"Alignment: {path}", soft_wrap=True, highlight=False, markup=False)
 
@@ -51,13 +53,18 @@ def align_updated(out: Path, scene, plan, config, block_ids: Sequence[str]) -> N
     from blocknerf.city.city import City
     from blocknerf.city.matching import align_blocks
 
-    city = City.open(out)
-    if len(city.ids) < 2 or not config.training.use_appearance_embedding:
-        log.info("There is nothing to align: one block, or blocks without appearance codes.")
-        return
-    alignment, differences = align_blocks(city, plan.links, scene, config.training.seed, block_ids)
-    write_alignment(out, alignment)
+    with _aligning(out, wait_s=math.inf):
+        city = City.open(out)
+        if len(city.ids) < 2 or not config.training.use_appearance_embedding:
+            log.info("There is nothing to align: one block, or blocks without appearance codes.")
+            return
+        alignment, differences = align_blocks(city, plan.links, scene, config.training.seed, block_ids)
+        write_alignment(out, alignment)
     console.print(differences_table(differences))
+
+
+def _aligning(out: Path, wait_s: float = 0.0):
+    return locked_file(out / "alignment.json", f"The blocks of {out} are being aligned", wait_s)
 
 
 def differences_table(differences: Sequence) -> Table:

@@ -5,6 +5,7 @@ from typing import Literal
 
 import tyro
 
+from blocknerf.core.lock import locked_folder
 from blocknerf.core.logging import console
 
 
@@ -38,6 +39,8 @@ def export_blocks(
     config, plan = load_output(out)
     plan = read_plan(source) if source.is_file() else plan
     scene = open_scene(out, config, data_root)
-    for block in write_block_scenes(folder, scene, plan, photographs, test_images):
-        line = f"Block {block.id}: {block.folder} ({block.images} images, {block.points} points, {block.own} its own)"
-        console.print(line, soft_wrap=True, highlight=False, markup=False)
+    with locked_folder(folder, f"Blocks are being written to {folder}"):
+        for block in write_block_scenes(folder, scene, plan, photographs, test_images):
+            counts = f"{block.images} images, {block.points} points, {block.own} its own"
+            line = f"Block {block.id}: {block.folder} ({counts})"
+            console.print(line, soft_wrap=True, highlight=False, markup=False)

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from blocknerf.core.lock import locked_folder
 from blocknerf.core.logging import console
 
 
@@ -36,5 +37,7 @@ def export_cameras(
     config, _ = load_output(out)
     scene = open_scene(out, config, data_root)
     poses = refined_poses(City.open(out), scene, block)
-    path = write_cameras(folder or out / "cameras", scene, poses, format)
+    folder = folder or out / "cameras"
+    with locked_folder(folder, f"Cameras are being written to {folder}"):
+        path = write_cameras(folder, scene, poses, format)
     console.print(f"Cameras: {path} ({len(poses)} images)", soft_wrap=True, highlight=False, markup=False)

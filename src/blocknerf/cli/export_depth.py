@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import tyro
 
 from blocknerf.core.errors import UserError
+from blocknerf.core.lock import locked_folder
 from blocknerf.core.logging import console
 
 
@@ -51,8 +52,9 @@ def export_depth(
     names, views = _named_views(out, path, frames, pixels, drive, data_root)
     use_threads(available_cores(), city.worker)
     maps = track(depth_maps(city, views, kind), "Rendering", len(views), console=console, transient=True)
-    for name, (depth, opacity) in zip(names, maps, strict=True):
-        write_depth(depth_path(folder, name, kind, format), depth, opacity, kind, format)
+    with locked_folder(folder, f"Depth is being written to {folder}"):
+        for name, (depth, opacity) in zip(names, maps, strict=True):
+            write_depth(depth_path(folder, name, kind, format), depth, opacity, kind, format)
     console.print(f"Depth: {folder} ({len(views)} maps)", soft_wrap=True, highlight=False, markup=False)
 
 

@@ -1,11 +1,12 @@
 """What `export mesh` and `export points` begin with: the surfaces of a trained city from its training cameras."""
 
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from blocknerf.core import disk
 from blocknerf.core.errors import UserError
+from blocknerf.core.lock import locked_file
 
 
 @contextmanager
@@ -23,6 +24,10 @@ def city_maps(out: Path, beside: Path, longest_px: int, most_views: int, data_ro
     scene = open_scene(out, config, data_root)
     use_threads(available_cores(), city.worker)
     regions = InnerRegions.of(plan)
-    beside.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".maps.", dir=beside.parent) as folder:
-        yield render_maps(city, plan, scene, regions, Path(folder), longest_px, most_views), regions
+    with locked_file(beside, f"{beside} is being written"):
+        folder = disk.temporary(beside.with_name(f"{beside.name}.maps"))
+        try:
+            disk.make_folder(folder)
+            yield render_maps(city, plan, scene, regions, folder, longest_px, most_views), regions
+        finally:
+            disk.remove_tree(folder)

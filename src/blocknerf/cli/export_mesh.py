@@ -47,9 +47,11 @@ def export_mesh(
         raise UserError(f"--voxel {voxel:g} and --least-weight {least_weight:g} must be above 0.")
     with city_maps(out, path, longest_side, views, data_root) as (maps, regions):
         fused = extract_mesh(maps, regions, Fusing(voxel, least_weight=least_weight))
-    mesh = without_specks(fused, smallest_piece)
-    if len(mesh.faces) == 0:
-        raise UserError(f"No piece of the surface is as large as {smallest_piece:g} square metres (--smallest-piece).")
-    write_mesh(path, mesh, regions.territories.frame)
+        mesh = without_specks(fused, smallest_piece)
+        if len(mesh.faces) == 0:
+            raise UserError(
+                f"No piece of the surface is as large as {smallest_piece:g} square metres (--smallest-piece)."
+            )
+        write_mesh(path, mesh, regions.territories.frame)
     line = f"Mesh: {path} ({len(mesh.vertices)} points, {len(mesh.faces)} triangles)"
     console.print(line, soft_wrap=True, highlight=False, markup=False)

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import tyro
 
+from blocknerf.core.lock import locked_file
 from blocknerf.core.logging import console
 
 
@@ -55,7 +56,9 @@ def export_orthophoto(
     crs = orthophoto.map_crs(raster, city.manifest.geo_origin if origin is None else GeoOrigin(*origin))
     top_z_m = orthophoto.default_top_m(frame, open_scene(out, config, data_root)) if top is None else top
     use_threads(available_cores(), city.worker)
-    orthophoto.write_orthophoto(path, raster, orthophoto.orthophoto_tiles(city, layout, raster, top_z_m, drive), crs)
+    with locked_file(path, f"{path} is being written"):
+        tiles = orthophoto.orthophoto_tiles(city, layout, raster, top_z_m, drive)
+        orthophoto.write_orthophoto(path, raster, tiles, crs)
     line = f"Orthophoto: {path} ({raster.width} x {raster.height} pixels of {pixel:g} m, from {top_z_m:.4g} m)"
     console.print(line, soft_wrap=True, highlight=False, markup=False)
 

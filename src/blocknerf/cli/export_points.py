@@ -51,5 +51,5 @@ def export_points(
         )
     with city_maps(out, path, longest_side, views, data_root) as (maps, regions):
         cloud = extract_points(maps, regions, Agreement(spacing, least_views, tolerance))
-    write_points(path, cloud.places, cloud.colours, cloud.normals)
+        write_points(path, cloud.places, cloud.colours, cloud.normals)
     console.print(f"Points: {path} ({len(cloud.places)})", soft_wrap=True, highlight=False, markup=False)

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import tyro
 
 from blocknerf.core.errors import UserError
+from blocknerf.core.lock import locked_file
 from blocknerf.core.logging import console
 
 SEED = 0
@@ -84,7 +85,8 @@ def export_splats(
 
         rng = generator(SEED, "splats", "steps")
         learned = distil(taught, Distillation(splats, steps, degree), near_m, rng, report)
-    write_splats(file, to_splats(learned))
+    with locked_file(file, f"{file} is being written"):
+        write_splats(file, to_splats(learned))
     console.print(f"Splats: {file} ({len(learned.places)})", soft_wrap=True, highlight=False, markup=False)
 
 

@@ -7,6 +7,7 @@ import tyro
 from rich import box
 from rich.table import Table
 
+from blocknerf.core.lock import locked_file
 from blocknerf.core.logging import console
 
 
@@ -42,10 +43,11 @@ def merge(
         raise UserError("Nothing to merge was named. Give the folder of `blocknerf export blocks`, or splat files.")
     check_splats_name(merged)
     cut = find_plan(sources, plan)
-    city = merge_splats(find_splats(sources, cut), cut)
-    write_splats(merged, city.splats)
-    report = seam_report(city.blocks, city.sides)
-    page = write_seams(merged.with_suffix(".seams.json"), report)
+    with locked_file(merged, f"{merged} is being written"):
+        city = merge_splats(find_splats(sources, cut), cut)
+        write_splats(merged, city.splats)
+        report = seam_report(city.blocks, city.sides)
+        page = write_seams(merged.with_suffix(".seams.json"), report)
     for table in _tables(report):
         console.print(table)
     console.print(f"Splats: {merged} ({len(city.splats)})", soft_wrap=True, highlight=False, markup=False)

@@ -1,14 +1,17 @@
 """Files that are whole or absent: written beside, fsynced, renamed."""
 
-import contextlib
 import hashlib
+import io
 import itertools
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from blocknerf.core import disk
 from blocknerf.core.errors import UserError
 from blocknerf.core.system_errors import reason, remedy
 
@@ -16,46 +19,107 @@ _SAMPLED_PIECES = 64
 _PIECE_BYTES = 4096
 
 
-def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
     """Calls `write(temporary)` and puts the result in the place of `path`; `path` is never half written.
 
+    `write` goes through core.disk, or is a library that can only write to a path (`write_by_library`).
     Raises UserError when the disk is full or the folder cannot be written; the old file is then untouched.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary, state = disk.temporary(path), "What was there before is untouched"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        disk.make_folder(path.parent)
         write(temporary)
-        with temporary.open("rb") as handle:
-            os.fsync(handle.fileno())
-        os.replace(temporary, path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        disk.fsync_path(temporary)
+        disk.replace(temporary, path)
+        state = "The file is in its place, but a power failure may still undo that"
+        disk.fsync_path(path.parent)
     except OSError as error:
         raise UserError(
-            f"Cannot write {path}: {reason(error)}. What was there before is untouched; {remedy(error)}, then run the "
-            "same command again."
+            f"Cannot write {path}: {reason(error)}. {state}; {remedy(error)}, then run the same command again."
         ) from error
     finally:
-        with contextlib.suppress(OSError):  # the error above says more than a second one about the same folder
-            temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # the error above says more than a second one about the same folder
+            if temporary.exists():
+                disk.unlink(temporary)
+
+
+def write_pieces(path: Path, pieces: Iterable[Any]) -> None:
+    """Bytes, or anything with a buffer, one behind the other."""
+
+    def write(temporary: Path) -> None:
+        with disk.create(temporary) as file:
+            file.writelines(pieces)
+
+    write_atomically(path, write)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    write_atomically(path, lambda temporary: _write(temporary, (content,)))
+    write_pieces(path, (content,))
 
 
-def _write(path: Path, pieces: Iterable[bytes]) -> None:
-    with path.open("wb") as handle:
-        handle.writelines(pieces)
+def write_array(path: Path, array: np.ndarray) -> None:
+    """As .npy."""
+    header = io.BytesIO()
+    whole = np.ascontiguousarray(array)
+    np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(whole))
+    write_pieces(path, (header.getvalue(), whole.data))
+
+
+def write_picture(path: Path, picture: Any, kind: str, **options: Any) -> None:
+    """A picture of Pillow, encoded as `kind` ("PNG", "JPEG", ...)."""
+    content = io.BytesIO()
+    picture.save(content, kind, **options)
+    write_bytes(path, content.getvalue())
+
+
+def write_by_library(path: Path, write: Callable[[Path], Any]) -> None:
+    """As `write_atomically`, where `write` is a library that opens the file itself."""
+    write_atomically(path, lambda temporary: disk.by_library(temporary, lambda: write(temporary)))
+
+
+def copy_file(source: Path, target: Path) -> None:
+    write_atomically(target, lambda temporary: disk.copy(source, temporary))
+
+
+def put_folder(unfinished: Path, folder: Path) -> None:
+    """Puts a folder in its place, and removes the one that stood there.
+
+    In one moment where the disk can exchange names. Elsewhere the old one steps aside first, and a process that is
+    killed in between leaves it there: `recover_folder` brings it back.
+    """
+    aside = _aside(folder)
+    if not folder.exists():
+        disk.replace(unfinished, folder)
+    elif disk.exchange(unfinished, folder):
+        aside = unfinished
+    else:
+        disk.remove_tree(aside)
+        disk.replace(folder, aside)
+        disk.replace(unfinished, folder)
+    disk.fsync_path(folder.parent)
+    disk.remove_tree(aside)
+
+
+def recover_folder(folder: Path) -> None:
+    """Brings a folder back that stepped aside for one that never came."""
+    aside = _aside(folder)
+    if aside.exists() and not folder.exists():
+        disk.replace(aside, folder)
+    disk.remove_tree(aside)
+
+
+def is_empty(folder: Path) -> bool:
+    """Whether nothing lies in a folder but locks and what is being made."""
+    return all(disk.is_unfinished(path.name) for path in folder.iterdir())
+
+
+def _aside(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.old")
 
 
 def write_json(path: Path, value: Any) -> None:
     """Writes JSON in the order given, two-space indent, a flat list on one line, a final newline, piece by piece."""
-    content = itertools.chain((piece.encode() for piece in _json_pieces(value, "\n")), (b"\n",))
-    write_atomically(path, lambda temporary: _write(temporary, content))
+    write_pieces(path, itertools.chain((piece.encode() for piece in _json_pieces(value, "\n")), (b"\n",)))
 
 
 def _json_pieces(value: Any, newline: str) -> Iterator[str]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.logging import RichHandler
 
+from blocknerf.core import disk
 from blocknerf.core.errors import UserError
 from blocknerf.core.system_errors import reason, remedy
 
@@ -28,8 +29,8 @@ def start_logging(log_file: Path | None = None, to_console: bool = True) -> None
         log.addHandler(RichHandler(console=console, show_path=False, show_time=False, show_level=False, markup=False))
     if log_file is not None:
         try:
-            log_file.parent.mkdir(parents=True, exist_ok=True)
-            file_handler = logging.FileHandler(log_file, encoding="utf-8")
+            disk.make_folder(log_file.parent)
+            file_handler = disk.by_library(log_file, lambda: logging.FileHandler(log_file, encoding="utf-8"))
         except OSError as error:
             raise UserError(f"Cannot write the log {log_file}: {reason(error)}; {remedy(error)}.") from error
         file_handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))

@@ -1,12 +1,14 @@
 """Figures as PNG files, as the map of the plan is drawn."""
 
+import io
 from pathlib import Path
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from blocknerf.core.files import write_atomically
+from blocknerf.core.files import write_bytes
 
 
 def new_figure(width_inches: float, height_inches: float) -> Figure:
@@ -15,10 +17,11 @@ def new_figure(width_inches: float, height_inches: float) -> Figure:
     return figure
 
 
-def save_figure(figure: Figure, path: Path) -> Path:
-    """Raises UserError when the file cannot be written."""
-    save = {"format": "png", "metadata": {"Software": None}}
-    write_atomically(path, lambda temporary: figure.savefig(temporary, **save))
+def save_figure(figure: Figure, path: Path, **options: Any) -> Path:
+    """`options` are matplotlib's of savefig. Raises UserError when the file cannot be written."""
+    content = io.BytesIO()
+    figure.savefig(content, format="png", metadata={"Software": None}, **options)
+    write_bytes(path, content.getvalue())
     return path
 
 

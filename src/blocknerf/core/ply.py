@@ -1,6 +1,6 @@
 """PLY files (Turk 1994): vertices with whatever properties, and triangles. Clouds, meshes and splats are all these."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int, Shaped, UInt8
 
 from blocknerf.core.errors import UserError
-from blocknerf.core.files import write_atomically
+from blocknerf.core.files import write_pieces
 
 _TYPES = {
     **dict.fromkeys(("char", "int8"), "i1"),
@@ -102,18 +102,17 @@ def write_vertices(
     header += [] if faces is None else [f"element face {len(faces)}", "property list uchar int vertex_indices"]
     layout = np.dtype([(name, "u1" if byte else "<f4") for name, byte in kinds])
 
-    def write(temporary: Path) -> None:
-        with temporary.open("wb") as handle:
-            handle.write("\n".join([*header, "end_header", ""]).encode())
-            for start in range(0, count, _ROWS_AT_ONCE):
-                part = slice(start, start + _ROWS_AT_ONCE)
-                _records({names: values[part] for names, values in columns.items()}, layout).tofile(handle)
-            if faces is not None:
-                triangles = np.empty(len(faces), [("count", "u1"), ("corners", "<i4", 3)])
-                triangles["count"], triangles["corners"] = 3, faces
-                triangles.tofile(handle)
+    def pieces() -> Iterator[bytes]:
+        yield "\n".join([*header, "end_header", ""]).encode()
+        for start in range(0, count, _ROWS_AT_ONCE):
+            part = slice(start, start + _ROWS_AT_ONCE)
+            yield _records({names: values[part] for names, values in columns.items()}, layout).tobytes()
+        if faces is not None:
+            triangles = np.empty(len(faces), [("count", "u1"), ("corners", "<i4", 3)])
+            triangles["count"], triangles["corners"] = 3, faces
+            yield triangles.tobytes()
 
-    write_atomically(path, write)
+    write_pieces(path, pieces())
 
 
 def _records(columns: Mapping[str, np.ndarray], layout: np.dtype) -> np.ndarray:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from blocknerf.core import disk
 from blocknerf.core.errors import UserError
 from blocknerf.core.files import write_json
 from blocknerf.core.logging import log
@@ -68,7 +69,7 @@ class SharedFolder:
             here = self._here(names)
             for name in here:
                 if wanted(name) and name not in there:
-                    (self.local / name).unlink()
+                    disk.unlink(self.local / name)
             equal = self._read_index()
             stale = [name for name, info in there.items() if _is_other(name, here, info, equal)]
             if len(stale) > _MANY:
@@ -146,17 +147,18 @@ class SharedFolder:
     def _download(self, system: Any, root: str, name: str) -> None:
         """A copy can be made again: it is whole or absent, and not forced to the disk."""
         target = self.local / name
-        beside = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-        target.parent.mkdir(parents=True, exist_ok=True)
+        beside = disk.temporary(target)
+        disk.make_folder(target.parent)
         try:
-            system.get_file(f"{root}/{name}", str(beside))
-            os.replace(beside, target)
+            disk.by_library(beside, lambda: system.get_file(f"{root}/{name}", str(beside)))
+            disk.replace(beside, target)
         finally:
-            beside.unlink(missing_ok=True)
+            if beside.exists():
+                disk.unlink(beside)
 
     def _upload(self, system: Any, root: str, name: str) -> None:
         parent, _, last = f"{root}/{name}".rpartition("/")
-        beside = f"{parent}/.{last}.{os.getpid()}.tmp"
+        beside = f"{parent}/{disk.temporary(Path(last)).name}"
         system.makedirs(parent, exist_ok=True)
         try:
             system.put_file(str(self.local / name), beside)
@@ -197,7 +199,7 @@ def _mark(here: os.stat_result, there: dict[str, Any]) -> str:
 
 
 def _is_unfinished(name: str) -> bool:
-    return name.rpartition("/")[2].startswith(".") and name.endswith(".tmp")
+    return disk.is_unfinished(name.rpartition("/")[2])
 
 
 def _is_json(name: str) -> bool:

@@ -18,6 +18,7 @@ from blocknerf.city.manifest import block_folder
 from blocknerf.core.config import Config, load_config
 from blocknerf.core.errors import UserError
 from blocknerf.core.files import write_bytes, write_json
+from blocknerf.core.lock import locked_folder
 from blocknerf.core.seeds import generator
 from blocknerf.diagnostics.coverage import draw_coverage
 from blocknerf.diagnostics.debugger import BlockNeRFDebugger
@@ -85,7 +86,8 @@ def inspect_city(
     step = int(city.meta(block_id)["step"]) if "step" in city.meta(block_id) else 0
     code = city.code_for(block_id, image.id, image.drive, exposure=image.exposure)
     state = f"As trained, after {step:,} steps"
-    return _inspect(out / "inspect", config, block_id, model, state, scene, store, image, pixel_xy, code, view)
+    with _writing(out / "inspect"):
+        return _inspect(out / "inspect", config, block_id, model, state, scene, store, image, pixel_xy, code, view)
 
 
 def inspect_start(config: Config, scene: Scene, plan: Plan, output_dir: Path) -> Inspection:
@@ -98,7 +100,8 @@ def inspect_start(config: Config, scene: Scene, plan: Plan, output_dir: Path) ->
     image = _image(plan, scene, store, None, block.id)
     code = model.code_for(image.id, image.drive, exposure=image.exposure)
     state = "As training begins it"
-    return _inspect(output_dir / "inspect", config, block.id, model, state, scene, store, image, None, code, None)
+    with _writing(output_dir / "inspect"):
+        return _inspect(output_dir / "inspect", config, block.id, model, state, scene, store, image, None, code, None)
 
 
 def debug_training(
@@ -112,6 +115,10 @@ def debug_training(
     tiny = tiny_config(settings, read_scene(data_root, settings.dataset))
     settings, scene, plan = plan_scene(tiny, data_root, output_dir)
     return inspect_start(settings, scene, plan, output_dir)
+
+
+def _writing(folder: Path):
+    return locked_folder(folder, f"{folder} is being written")
 
 
 def _inspect(

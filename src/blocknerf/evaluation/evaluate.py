@@ -18,8 +18,10 @@ from blocknerf.blocks.output import load_output, open_scene
 from blocknerf.blocks.plan import planned_split
 from blocknerf.city.city import City
 from blocknerf.city.pictures import to_bytes, write_png
+from blocknerf.core import disk
 from blocknerf.core.errors import UserError
 from blocknerf.core.files import write_json
+from blocknerf.core.lock import locked_folder
 from blocknerf.core.logging import console
 from blocknerf.evaluation.colour_correction import correct_colours
 from blocknerf.evaluation.protocols import EvaluationProtocol, scored, sensible_protocols
@@ -64,16 +66,17 @@ def evaluate(
             f"There is no test image to evaluate on: the scene in {scene.root} has a test list of its own, and no "
             "image on it can be used. Add images to that list or mend them, and plan and train again."
         )
-    return evaluate_city(
-        city,
-        store,
-        images,
-        out / "report",
-        skipped=scene.skipped + store.skipped,
-        details={"image_downsample": config.dataset.image_downsample},
-        map_png=out / "map.png",
-        protocols=protocols,
-    )
+    with locked_folder(out / "report", f"The report in {out} is being written"):
+        return evaluate_city(
+            city,
+            store,
+            images,
+            out / "report",
+            skipped=scene.skipped + store.skipped,
+            details={"image_downsample": config.dataset.image_downsample},
+            map_png=out / "map.png",
+            protocols=protocols,
+        )
 
 
 def evaluate_city(
@@ -238,4 +241,4 @@ def _remove_old_pictures(folder: Path, measured: Sequence[dict[str, Any]]) -> No
     wanted = {name for image in measured for name in image["pictures"].values()}
     for path in folder.glob("*.png"):
         if path.name not in wanted:
-            path.unlink()
+            disk.unlink(path)

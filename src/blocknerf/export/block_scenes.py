@@ -5,8 +5,6 @@ FOLDER/plan.json   the plan         FOLDER/<id>/block.json        bounds, border
                                     FOLDER/<id>/sparse/0          cameras, poses, points with tracks, as text
 """
 
-import os
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +15,9 @@ from jaxtyping import Bool, Int
 from PIL import Image
 
 from blocknerf.blocks.plan import BlockSpec, Plan, read_plan, write_plan
+from blocknerf.core import disk
 from blocknerf.core.errors import UserError
-from blocknerf.core.files import write_atomically, write_json
+from blocknerf.core.files import copy_file, is_empty, write_json, write_picture
 from blocknerf.core.logging import log
 from blocknerf.export.territories import Territories
 from blocknerf.scene.colmap_writer import ModelImage, ModelPoints, write_colmap
@@ -73,7 +72,7 @@ def write_block_scenes(
 
 
 def _require_ours(folder: Path, plan: Plan) -> None:
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+    if not folder.exists() or (folder.is_dir() and is_empty(folder)):
         return
     if not (folder / "plan.json").is_file() or read_plan(folder / "plan.json").scene_hash != plan.scene_hash:
         raise UserError(f"{folder} holds something else than blocks of this scene. Give a new folder.")
@@ -135,7 +134,7 @@ def _write_photographs(folder: Path, images: list[ImageRecord], how: Literal["co
             kept = read_masks(image.mask_paths, size, image.orientation)
             pixels = Image.fromarray(np.asarray(kept).astype(np.uint8) * 255)
             mask = folder / "masks" / f"{image.name}.png"
-            write_atomically(mask, lambda temporary, pixels=pixels: pixels.save(temporary, format="PNG"))
+            write_picture(mask, pixels, "PNG")
 
 
 def _put(source: Path, target: Path, how: Literal["copy", "link"]) -> None:
@@ -143,24 +142,19 @@ def _put(source: Path, target: Path, how: Literal["copy", "link"]) -> None:
         same = target.is_symlink() == (how == "link") and target.stat().st_size == source.stat().st_size
         if same:
             return
-        target.unlink()
+        disk.unlink(target)
     if how == "copy":
-        write_atomically(target, lambda temporary: _copy(source, temporary))
+        copy_file(source, target)
         return
-    target.parent.mkdir(parents=True, exist_ok=True)
-    os.symlink(source.resolve(), target)
+    disk.make_folder(target.parent)
+    disk.symlink(source.resolve(), target)
 
 
 def _write_upright(image: ImageRecord, target: Path) -> None:
     """The picture that the camera belongs to, without EXIF."""
     picture = read_rgb(image.path, image.orientation)
     kind = Image.registered_extensions().get(target.suffix.lower(), "PNG")
-    options = {"quality": 97, "subsampling": 0} if kind == "JPEG" else {}
-    write_atomically(target, lambda to: picture.save(to, kind, **options))
-
-
-def _copy(source: Path, target: Path) -> None:
-    shutil.copyfile(source, target)
+    write_picture(target, picture, kind, **({"quality": 97, "subsampling": 0} if kind == "JPEG" else {}))
 
 
 def _description(

@@ -10,7 +10,7 @@ from jaxtyping import Float32
 
 from blocknerf.city.city import City, composite
 from blocknerf.core.extras import Extra
-from blocknerf.core.files import write_atomically
+from blocknerf.core.files import write_array, write_by_library
 from blocknerf.export.paths import View, view_rays
 from blocknerf.export.surfaces import LEAST_OPACITY
 
@@ -53,7 +53,7 @@ def write_depth(
 ) -> None:
     """NPY: depth alone, float32. EXR: 32-bit channels Z (EXR's name for depth along the axis) or distance_m, and A."""
     if form == "npy":
-        write_atomically(path, lambda temporary: _save(temporary, depth))
+        write_array(path, depth)
         return
     channels = {"Z" if kind == "depth_z_m" else kind: np.ascontiguousarray(depth), "A": np.ascontiguousarray(opacity)}
     header = {
@@ -66,9 +66,4 @@ def write_depth(
         with exr.File(header, channels) as file:
             file.write(str(temporary))
 
-    write_atomically(path, write)
-
-
-def _save(path: Path, depth: Float32[np.ndarray, "h w"]) -> None:
-    with path.open("wb") as handle:
-        np.save(handle, depth)
+    write_by_library(path, write)

@@ -10,6 +10,7 @@ from rich.progress import track
 
 from blocknerf.blocks.plan import BlockSpec, Plan
 from blocknerf.city.city import City
+from blocknerf.core import disk
 from blocknerf.core.errors import UserError
 from blocknerf.core.logging import console, log
 from blocknerf.core.names import natural_order
@@ -131,7 +132,7 @@ def new_maps(
         np.concatenate([rotations, -rotations @ poses[:, :, 3:]], axis=2),
         np.array([camera.params[0] for camera in cameras]),
         sizes, ends - sizes.prod(axis=1), blocks.astype(np.int16),
-        *(_on_disk(folder / name, dtype, (int(ends[-1]), *width)) for name, dtype, width in _ARRAYS),
+        *(disk.mapped(folder / name, dtype, (int(ends[-1]), *width)) for name, dtype, width in _ARRAYS),
     )  # fmt: skip
 
 
@@ -161,7 +162,3 @@ def _spread(block: BlockSpec, scene: Scene, most: int) -> Iterator[ImageRecord]:
     images = sorted((image for image in scene.images if image.id in own), key=lambda image: natural_order(image.name))
     rows = np.unique(np.linspace(0, len(images) - 1, min(most, len(images))).round().astype(int)) if images else []
     return (images[row] for row in rows)
-
-
-def _on_disk(path: Path, dtype: type, shape: tuple[int, ...]) -> np.ndarray:
-    return np.asarray(np.memmap(path, dtype, "w+", shape=shape))

@@ -17,7 +17,7 @@ from blocknerf.city.city import City, composite
 from blocknerf.city.pictures import to_bytes
 from blocknerf.core.errors import UserError
 from blocknerf.core.extras import Extra
-from blocknerf.core.files import write_atomically
+from blocknerf.core.files import write_by_library
 from blocknerf.core.logging import console, log
 from blocknerf.core.types import RayBatch
 from blocknerf.scene.scene import GeoOrigin, Scene
@@ -195,7 +195,7 @@ def write_orthophoto(
             for (column, row), rgba in track(tiles, "Rendering", count, console=console, transient=True):
                 file.write(rgba.transpose(2, 0, 1), window=windows.Window(column, row, rgba.shape[1], rgba.shape[0]))
 
-    write_atomically(path, write)
+    write_by_library(path, write)
 
 
 def _numbers(array: np.ndarray) -> str:

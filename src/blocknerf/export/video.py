@@ -12,8 +12,10 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from blocknerf.city.pictures import to_bytes, write_png
+from blocknerf.core import disk
 from blocknerf.core.errors import UserError
-from blocknerf.core.files import write_atomically
+from blocknerf.core.files import write_by_library
+from blocknerf.core.lock import locked_file
 
 BT709 = 1
 """FFmpeg's number for BT.709 as primaries and as transfer curve."""
@@ -43,9 +45,10 @@ def write_frames(video: Path, frames: Iterable[Float[Tensor, "h w 3"]], fps: int
             write_png(pictures[-1], pixels)
             yield pixels
 
-    write_atomically(video, lambda temporary: _encode(temporary, saved(), fps))
-    for old in set(folder.glob("frame_*.png")) - set(pictures):
-        old.unlink()
+    with locked_file(video, f"The video {video} is being rendered"):
+        write_by_library(video, lambda temporary: _encode(temporary, saved(), fps))
+        for old in set(folder.glob("frame_*.png")) - set(pictures):
+            disk.unlink(old)
     return pictures
 
 

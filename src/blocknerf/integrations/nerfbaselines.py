@@ -21,6 +21,7 @@ from blocknerf.blocks.output import differences
 from blocknerf.blocks.plan import Plan, read_plan, write_plan
 from blocknerf.blocks.planner import make_plan
 from blocknerf.city.city import City, composite
+from blocknerf.core import disk
 from blocknerf.core.config import Config, config_to_json, load_config
 from blocknerf.core.errors import UserError
 from blocknerf.core.files import write_json
@@ -118,7 +119,7 @@ class BlockNeRFMethod:
             _copy_city(Path(self._checkpoint), self._out)
         self.config = _config(self._out, dataset, overrides)
         photographs = work / "photographs"
-        photographs.mkdir()
+        disk.make_folder(photographs)
         scene = scene_of(dataset, photographs, self.config.dataset.use_masks)
         plan = _plan(self._out, scene, self.config)
         write_json(self._out / "config.json", config_to_json(self.config))
@@ -129,7 +130,7 @@ class BlockNeRFMethod:
         self._drives = [None if image is None else image.drive for image in images]
         settings = self.config.dataset
         store = ImageStore.open(scene, settings.image_downsample, work / "store", False, settings.num_workers)
-        shutil.rmtree(photographs)  # decoded now
+        disk.remove_tree(photographs)  # decoded now
         log.info("%d images, %d block(s).", len(scene.images), len(plan.blocks))
         self._training = StepByStep(Run(self.config, scene, plan, self._out), store)
         self.step, self._num_steps = self._training.step, self._training.total_steps
@@ -282,7 +283,7 @@ def _plan(out: Path, scene: Scene, config: Config) -> Plan:
 
 def _copy_city(source: Path, target: Path) -> None:
     """All of an output folder but what nerfbaselines puts beside it, in place of what lay there."""
-    shutil.rmtree(target / "blocks", ignore_errors=True)
+    disk.remove_tree(target / "blocks")
     shutil.copytree(source, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns("nb-info.json"))
 
 

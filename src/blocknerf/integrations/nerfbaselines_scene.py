@@ -14,6 +14,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from blocknerf.core.errors import UserError
+from blocknerf.core.files import write_picture
 from blocknerf.scene.readers.candidates import Candidate, Capture, make_scene
 from blocknerf.scene.readers.sidecar import Sidecar
 from blocknerf.scene.scene import Camera, Scene
@@ -76,10 +77,10 @@ def scene_of(dataset: Dataset, folder: Path, use_masks: bool = True) -> Scene:
     for index, name in enumerate(names):
         camera, world_from_cam = camera_of(cameras[index])
         path, mask_path = folder / f"{index:06d}.ppm", folder / f"{index:06d}_mask.png"
-        Image.fromarray(image_of(dataset, index)).save(path)
+        write_picture(path, Image.fromarray(image_of(dataset, index)), "PPM")
         mask = mask_of(dataset, index)
         if mask is not None:
-            Image.fromarray(np.where(mask, 255, 0).astype(np.uint8)).save(mask_path)
+            write_picture(mask_path, Image.fromarray(np.where(mask, 255, 0).astype(np.uint8)), "PNG")
         candidates.append(
             Candidate(
                 name=name,

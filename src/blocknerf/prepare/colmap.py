@@ -5,13 +5,13 @@ to a file.
 """
 
 import itertools
-import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any, TypeVar
 
+from blocknerf.core import disk
 from blocknerf.core.errors import UserError
 from blocknerf.core.files import write_bytes
 from blocknerf.core.logging import log
@@ -42,7 +42,7 @@ class Workshop:
 
 def log_to(path: Path) -> None:
     """From here on COLMAP's messages go to files that begin with `path` instead of the terminal."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    disk.make_folder(path.parent)
     logging = pycolmap.logging
     logging.logtostderr = logging.alsologtostderr = False
     logging.stderrthreshold = logging.Level.FATAL.value
@@ -125,8 +125,8 @@ def _begin_database(shop: Workshop, shots: Sequence[Shot], camera_model: str) ->
     for shot in shots:
         groups.setdefault(shot.camera, []).append(shot)
     unfinished = shop.folder / f"unfinished_{DATABASE}"
-    unfinished.unlink(missing_ok=True)
-    pycolmap.Database.open(unfinished).close()
+    disk.unlink(unfinished, missing_ok=True)
+    disk.by_library(unfinished, lambda: pycolmap.Database.open(unfinished).close())
     with bar("Cameras", len(shots)) as progress:
         for group in groups.values():
             pycolmap.import_images(
@@ -134,7 +134,7 @@ def _begin_database(shop: Workshop, shots: Sequence[Shot], camera_model: str) ->
                 image_names=[shot.name for shot in group], options=_reader_options(group[0], camera_model),
             )  # fmt: skip
             progress.advance(len(group))
-    unfinished.replace(shop.database)
+    disk.replace(unfinished, shop.database)
 
 
 def _reader_options(shot: Shot, camera_model: str) -> Any:
@@ -271,8 +271,8 @@ def _knows_focal(shop: Workshop) -> bool:
 
 
 def _map_once(shop: Workshop, attempt: Attempt, folder: Path, count: int) -> list[Model]:
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    disk.remove_tree(folder)
+    disk.make_folder(folder)
     with bar(f"Cameras are placed {attempt.name}", count) as progress:
         found = interruptible(
             lambda token: pycolmap.incremental_mapping(

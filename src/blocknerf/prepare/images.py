@@ -1,8 +1,6 @@
 """The first stage: pictures come into the scene's image folder, upright, and their headers are read."""
 
 import contextlib
-import os
-import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -10,13 +8,14 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from PIL import Image, ImageOps
 
+from blocknerf.core import disk
 from blocknerf.core.errors import UserError
-from blocknerf.core.files import write_atomically
+from blocknerf.core.files import write_atomically, write_picture
 from blocknerf.core.logging import log
 from blocknerf.core.progress import bar
 from blocknerf.prepare.gather import Sources
 from blocknerf.prepare.shots import Shot, is_upright, shot_of, size_upright
-from blocknerf.prepare.video import duration_of, save_jpeg, sharpest_frames
+from blocknerf.prepare.video import duration_of, sharpest_frames, write_jpeg
 from blocknerf.scene.orientation import Orientation, exif_orientation
 from blocknerf.scene.photographs import DECODE_ERRORS
 from blocknerf.scene.readers.candidates import list_by_reason
@@ -63,7 +62,7 @@ def _bring_photograph(path: Path, sources: Sources, out: Path) -> Shot:
             turned = ImageOps.exif_transpose(image)
             target = out / IMAGE_FOLDER / name
             kind = {"quality": _QUALITY, "subsampling": 0} if image.format == "JPEG" else {}
-            write_atomically(target, lambda to: turned.save(to, image.format, exif=turned.getexif(), **kind))
+            write_picture(target, turned, image.format or "PNG", exif=turned.getexif(), **kind)
     if upright:
         _link(path, out / IMAGE_FOLDER / name)
     _bring_mask(path, sources, out, name)
@@ -85,8 +84,7 @@ def _bring_mask(path: Path, sources: Sources, out: Path, name: str) -> None:
             pixels = np.asarray(image.convert("RGB") if image.mode == "P" else image)
         fitted = orientation.fitted(pixels, size)
         if fitted is not pixels:  # else it was made for the picture upright
-            turned = Image.fromarray(fitted)
-            write_atomically(target, lambda to: turned.save(to, "PNG"))
+            write_picture(target, Image.fromarray(fitted), "PNG")
             return
     _link(mask, target)
 
@@ -113,7 +111,7 @@ def _bring_video(path: Path, sources: Sources, out: Path, interval_s: float) -> 
         for frame in sharpest_frames(path, interval_s, _whole_seconds(progress.reach)):
             name = (PurePosixPath(folder) / f"frame_{frame.number:06d}.jpg").as_posix()
             pixels = frame.rgb
-            write_atomically(out / IMAGE_FOLDER / name, lambda to, pixels=pixels: save_jpeg(to, pixels))
+            write_jpeg(out / IMAGE_FOLDER / name, pixels)
             height, width = pixels.shape[:2]
             shots.append(Shot(name, width, height, f"{folder} {width}x{height}".strip(), folder))
     log.info("%s: %d frames, the sharpest of every %g s.", path.name, len(shots), interval_s)
@@ -136,9 +134,9 @@ def _link(path: Path, target: Path) -> None:
 
     def put(temporary: Path) -> None:
         try:
-            os.link(path.resolve(), temporary)
+            disk.link(path.resolve(), temporary)
         except OSError:  # another file system, or one without links
-            shutil.copyfile(path, temporary)
+            disk.copy(path, temporary)
 
     write_atomically(target, put)
 
@@ -148,6 +146,6 @@ def _remove_others(folder: Path, names: set[str]) -> None:
     for path in sorted(folder.rglob("*"), reverse=True):
         if path.is_dir():
             with contextlib.suppress(OSError):  # it is not empty
-                path.rmdir()
+                disk.rmdir(path)
         elif path.relative_to(folder).as_posix() not in names:
-            path.unlink()
+            disk.unlink(path)

@@ -1,7 +1,5 @@
 """The model that was found becomes the scene: in its final frame, with its drives."""
 
-import os
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +8,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from blocknerf.core import disk
 from blocknerf.core.errors import UserError
-from blocknerf.core.files import write_json
+from blocknerf.core.files import put_folder, recover_folder, write_json
 from blocknerf.core.logging import log
+from blocknerf.core.system_errors import reason, remedy
 from blocknerf.geometry.similarity import Similarity
 from blocknerf.prepare.drives import drives_of
 from blocknerf.prepare.georegister import (
@@ -132,11 +132,16 @@ def _rounded(enu_m: Float[np.ndarray, "3"], residual_m: float) -> dict[str, floa
 
 def _write_model(folder: Path, model: Any) -> None:
     """The folder appears with all its files; an older one makes way at the last moment."""
-    unfinished, aside = (folder.with_name(f".{folder.name}.{os.getpid()}.{kind}") for kind in ("tmp", "old"))
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
-    model.write_binary(str(unfinished))
-    if folder.exists():
-        os.replace(folder, aside)
-    os.replace(unfinished, folder)
-    shutil.rmtree(aside, ignore_errors=True)
+    unfinished = disk.temporary(folder)
+    disk.remove_tree(unfinished)
+    recover_folder(folder)
+    try:
+        disk.make_folder(unfinished)
+        disk.by_library(unfinished, lambda: model.write_binary(str(unfinished)))
+        for path in (*sorted(unfinished.iterdir()), unfinished):
+            disk.fsync_path(path)
+        put_folder(unfinished, folder)
+    except OSError as error:
+        raise UserError(f"Cannot write the model {folder}: {reason(error)}; {remedy(error)}.") from error
+    finally:
+        disk.remove_tree(unfinished)

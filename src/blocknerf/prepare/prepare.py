@@ -1,6 +1,5 @@
 """The whole way from pictures to a scene, stage by stage: see `prepare`."""
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,8 +8,10 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
+from blocknerf.core import disk
 from blocknerf.core.errors import UserError
-from blocknerf.core.files import write_atomically, write_json
+from blocknerf.core.files import is_empty, write_json, write_picture
+from blocknerf.core.lock import locked_folder
 from blocknerf.core.logging import log
 from blocknerf.core.reading import read_json
 from blocknerf.prepare import colmap
@@ -80,6 +81,13 @@ def prepare(source: Path, out: Path, settings: Settings, overwrite: bool = False
     """
     settings.check()
     sources = find_sources(source, out, settings.masks)
+    if out.is_file():
+        raise UserError(f"{out} is a file; name a folder that does not exist yet.")
+    with locked_folder(out, f"A scene is being prepared in {out}"):
+        return _prepare(source, sources, out, settings, overwrite)
+
+
+def _prepare(source: Path, sources: Sources, out: Path, settings: Settings, overwrite: bool) -> dict[str, Any]:
     _open_output(source, out, overwrite)
     colmap.log_to(out / FOLDER / "colmap.log")
     stages = Stages(out / FOLDER)
@@ -109,15 +117,13 @@ def _marker(source: Path) -> dict[str, Any]:
 
 def _open_output(source: Path, out: Path, overwrite: bool) -> None:
     """Makes the folder ours, or says why it cannot be."""
-    if out.is_file():
-        raise UserError(f"{out} is a file; name a folder that does not exist yet.")
     before = read_json(out / MARKER, "mark of a prepared scene") if (out / MARKER).is_file() else None
-    if before is None and out.is_dir() and any(out.iterdir()):
+    if before is None and out.is_dir() and not is_empty(out):
         raise UserError(f"The folder {out} is not empty and was not made by `blocknerf prepare`. Choose another.")
     if before is not None and overwrite:
         for name in _OURS:
-            shutil.rmtree(out / name, ignore_errors=True)
-        (out / SIDECAR_NAME).unlink(missing_ok=True)
+            disk.remove_tree(out / name)
+        disk.unlink(out / SIDECAR_NAME, missing_ok=True)
     elif before is not None and before.get("source") != str(source.resolve()):
         raise UserError(
             f"{out} was prepared from {before.get('source')}, not from {source.resolve()}. Choose another folder, or "
@@ -153,18 +159,18 @@ def _features(
 
 def _forget(folder: Path, pattern: str) -> None:
     for path in folder.glob(pattern):
-        path.unlink()
+        disk.unlink(path)
 
 
 def _write_masks(folder: Path, shots: Sequence[Shot], masks: dict[str, tuple[Path, ...]]) -> None:
     """What COLMAP wants: one mask a picture, of its size, black where no feature may be."""
-    shutil.rmtree(folder, ignore_errors=True)
+    disk.remove_tree(folder)
     sizes = {shot.name: (shot.width, shot.height) for shot in shots}
     for name, paths in masks.items():
         kept = read_masks(paths, sizes[name])
         assert kept is not None
         picture = Image.fromarray(np.where(kept, 255, 0).astype(np.uint8))
-        write_atomically(folder / f"{name}.png", lambda to, picture=picture: picture.save(to, "PNG"))
+        write_picture(folder / f"{name}.png", picture, "PNG")
 
 
 def _matches(

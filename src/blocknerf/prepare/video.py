@@ -12,6 +12,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from blocknerf.core.errors import UserError
+from blocknerf.core.files import write_picture
 from blocknerf.core.logging import log
 
 JUDGED_WIDTH = 480
@@ -105,5 +106,5 @@ def _upright(frame: av.VideoFrame) -> UInt8[np.ndarray, "h w 3"]:
     return np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), quarter_turns))
 
 
-def save_jpeg(path: Path, rgb: UInt8[np.ndarray, "h w 3"]) -> None:
-    Image.fromarray(rgb).save(path, "JPEG", quality=95, subsampling=0)
+def write_jpeg(path: Path, rgb: UInt8[np.ndarray, "h w 3"]) -> None:
+    write_picture(path, Image.fromarray(rgb), "JPEG", quality=95, subsampling=0)

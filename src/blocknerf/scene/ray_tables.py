@@ -11,15 +11,11 @@ import numpy as np
 from jaxtyping import Float32
 
 from blocknerf.core.errors import UserError
-from blocknerf.core.files import write_atomically
+from blocknerf.core.files import write_array
 
 
 def write_ray_table(path: Path, rays: Float32[np.ndarray, "h w channels"]) -> None:
-    def write(temporary: Path) -> None:
-        with temporary.open("wb") as handle:
-            np.save(handle, rays, allow_pickle=False)
-
-    write_atomically(path, write)
+    write_array(path, rays)
 
 
 def has_origins(path: Path) -> bool:

@@ -9,9 +9,11 @@ Nothing is ever read wholly into memory.
 """
 
 import hashlib
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -20,9 +22,11 @@ from typing import Any
 import numpy as np
 from rich.progress import Progress
 
+from blocknerf.core import disk
 from blocknerf.core.config import StageConfig
 from blocknerf.core.errors import UserError
 from blocknerf.core.files import fingerprint, write_json
+from blocknerf.core.lock import locked_folder
 from blocknerf.core.logging import log
 from blocknerf.core.progress import bars
 from blocknerf.core.reading import read_json
@@ -99,15 +103,16 @@ class ImageStore:
         layouts = _layouts(scene, downsample)
         content_hash = _content_hash(scene, downsample)
         manifest = folder / "manifest.json"
-        stale = _why_stale(folder, manifest, content_hash)
-        if stale is not None:
-            log.info("%s; decoding %d images into %s.", stale, len(scene.images), folder)
-            _build(folder, scene, layouts, content_hash, progress, threads)
-        skipped = [(name, reason) for name, reason in read_json(manifest, "image store")["skipped"]]
-        if len(scene.images) - len(skipped) < 2:
-            reasons = "; ".join(f"{name}: {reason}" for name, reason in skipped[:8])
-            raise UserError(f"Fewer than two photographs of {scene.root} can be decoded. Left out: {reasons}.")
-        return cls(folder, scene, layouts, skipped)
+        with _alone(folder):
+            stale = _why_stale(folder, manifest, content_hash)
+            if stale is not None:
+                log.info("%s; decoding %d images into %s.", stale, len(scene.images), folder)
+                _build(folder, scene, layouts, content_hash, progress, threads)
+            skipped = [(name, reason) for name, reason in read_json(manifest, "image store")["skipped"]]
+            if len(scene.images) - len(skipped) < 2:
+                reasons = "; ".join(f"{name}: {reason}" for name, reason in skipped[:8])
+                raise UserError(f"Fewer than two photographs of {scene.root} can be decoded. Left out: {reasons}.")
+            return cls(folder, scene, layouts, skipped)
 
     @property
     def num_levels(self) -> int:
@@ -258,6 +263,13 @@ def _map_level(folder: Path, number: int, layout: _Layout) -> Level:
     )
 
 
+def _alone(folder: Path) -> AbstractContextManager[object]:
+    """Who comes while another decodes waits for it, and finds it done; what nobody can write to needs no lock."""
+    if folder.is_dir() and not os.access(folder, os.W_OK):
+        return nullcontext()
+    return locked_folder(folder, f"The image store {folder} is being made", wait_s=math.inf)
+
+
 # --- is what lies there still right? --------------------------------------------------------------------------------
 
 
@@ -302,36 +314,32 @@ class _Parts:
 
     def create(self, name: str, num_bytes: int) -> None:
         """Reserves the space now, so that a full disk is an error here and not a crash later."""
-        path = self.folder / f".{name}.{os.getpid()}.tmp"
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)
-        self._open[name] = (path, handle)
-        os.posix_fallocate(handle, 0, num_bytes)
+        path = disk.temporary(self.folder / name)
+        self._open[name] = (path, disk.reserve(path, num_bytes))
 
     def write(self, name: str, array: np.ndarray, at_byte: int) -> None:
-        content = np.ascontiguousarray(array).data.cast("B")
-        while content:
-            written = os.pwrite(self._open[name][1], content, at_byte)
-            content, at_byte = content[written:], at_byte + written
+        disk.write_at(self._open[name][1], np.ascontiguousarray(array).data, at_byte)
 
     def finish(self) -> None:
         for name, (path, handle) in self._open.items():
-            os.fsync(handle)
-            os.replace(path, self.folder / name)
+            disk.fsync(handle)
+            disk.replace(path, self.folder / name)
 
     def close(self) -> None:
         for path, handle in self._open.values():
             os.close(handle)
-            path.unlink(missing_ok=True)
+            if path.exists():
+                disk.unlink(path)
 
 
 def _build(folder: Path, scene: Scene, layouts: list[_Layout], content_hash: str, progress: bool, threads: int) -> None:
     parts = _Parts(folder)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "manifest.json").unlink(missing_ok=True)
+        disk.make_folder(folder)
+        disk.unlink(folder / "manifest.json", missing_ok=True)
         skipped = _fill(parts, scene, layouts, progress, threads)
         for stale in folder.glob("level_*.*"):
-            stale.unlink()
+            disk.unlink(stale)
         parts.finish()
     except OSError as error:
         raise UserError(

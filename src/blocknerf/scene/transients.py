@@ -11,9 +11,11 @@ from PIL import Image, ImageDraw
 from rich.progress import track
 from torch.nn import functional
 
+from blocknerf.core import disk
 from blocknerf.core.config import DatasetConfig
 from blocknerf.core.errors import UserError
-from blocknerf.core.files import write_atomically, write_json
+from blocknerf.core.files import write_json, write_picture
+from blocknerf.core.lock import locked_folder
 from blocknerf.core.logging import console, log
 from blocknerf.core.reading import read_json
 from blocknerf.scene.photographs import DECODE_ERRORS, read_masks, read_rgb
@@ -45,6 +47,14 @@ def make_masks(
     Raises UserError when masks made before were made with other settings, or there is no scene in `root`.
     """
     made_with = {**made_with, "dilate": dilate}
+    with locked_folder(root / TRANSIENT_FOLDER, f"Masks of {root} are being made") as held:
+        held.sweep(root / MASK_FOLDER)
+        return _make_masks(root, finder, made_with, dilate, overwrite)
+
+
+def _make_masks(
+    root: Path, finder: Finder, made_with: dict[str, Any], dilate: float, overwrite: bool
+) -> dict[str, float]:
     _clear_way(root, made_with, overwrite)
     scene = read_scene(root, DatasetConfig())
     write_json(root / REPORT_NAME, {"version": 1, "made_with": made_with})
@@ -69,7 +79,7 @@ def _clear_way(root: Path, made_with: dict[str, Any], overwrite: bool) -> None:
         )
     if overwrite:
         for path in old:
-            path.unlink()
+            disk.unlink(path)
     elif report.is_file() and read_json(report, "report on masks").get("made_with") != made_with:
         raise UserError(
             f"The masks in {root / TRANSIENT_FOLDER} were made with other settings (see its report.json). "
@@ -85,7 +95,7 @@ def _make_mask(root: Path, image: ImageRecord, finder: Finder, dilate: float) ->
         return
     hidden = dilated(finder(rgb) >= _PROBABLE, round(dilate * max(rgb.shape[:2])))
     mask = Image.fromarray(image.orientation.stored(np.where(hidden, 0, 255).astype(np.uint8)))
-    write_atomically(transient_mask(root, image.name), lambda path: mask.save(path, "PNG"))
+    write_picture(transient_mask(root, image.name), mask, "PNG")
 
 
 def dilated(hidden: Bool[np.ndarray, "h w"], radius: int) -> Bool[np.ndarray, "h w"]:
@@ -116,8 +126,7 @@ def _look_at(root: Path, images: Sequence[ImageRecord]) -> dict[str, float]:
         if image.id in shown:
             cells.append(_cell(image, kept, shares[image.name]))
     if cells:
-        sheet = _sheet(cells)
-        write_atomically(root / OVERVIEW_NAME, lambda path: sheet.save(path, "PNG"))
+        write_picture(root / OVERVIEW_NAME, _sheet(cells), "PNG")
     return shares
 
 

@@ -1,15 +1,17 @@
 """Builds a synthetic city and photographs it: the work of `blocknerf synth`."""
 
 import os
-import shutil
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from blocknerf.core import disk
 from blocknerf.core.errors import UserError
-from blocknerf.core.files import write_json
+from blocknerf.core.files import is_empty, put_folder, recover_folder, write_json
+from blocknerf.core.lock import locked_file
 from blocknerf.core.progress import bar
 from blocknerf.core.reading import read_json
 from blocknerf.core.seeds import derive_seed
@@ -54,21 +56,27 @@ def make_scene(
         raise UserError(f"{moving_cars} moving cars were asked for; 0 or more are possible.")
     city = PRESETS[preset] if moving_cars is None else replace(PRESETS[preset], cars=moving_cars)
     out = Path(os.path.abspath(out))
+    made_with = {"preset": preset, "seed": seed, "jitter_stops": jitter_stops, "moving_cars": city.cars}
+    with locked_file(out, f"A synthetic city is being made in {out}"):
+        _make(out, city, made_with, overwrite, workers or os.cpu_count() or 1)
+
+
+def _make(out: Path, city: Preset, made_with: dict[str, Any], overwrite: bool, workers: int) -> None:
+    recover_folder(out)
     _refuse_foreign_folder(out, overwrite)
-    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    temporary = disk.temporary(out)
     try:
-        temporary.mkdir(parents=True)
-        _fill(temporary, city, seed, workers or os.cpu_count() or 1, jitter_stops)
-        made_with = {"preset": preset, "seed": seed, "jitter_stops": jitter_stops, "moving_cars": city.cars}
+        disk.make_folder(temporary)
+        _fill(temporary, city, made_with["seed"], workers, made_with["jitter_stops"])
         write_json(temporary / MARKER, made_with)
-        _put_in_place(temporary, out)
+        put_folder(temporary, out)
     except OSError as error:
         raise UserError(
             f"Cannot write the synthetic city to {out}: {reason(error)}; {remedy(error)}, then run the same command "
             "again."
         ) from error
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        disk.remove_tree(temporary)
 
 
 def _refuse_foreign_folder(out: Path, overwrite: bool) -> None:
@@ -76,7 +84,7 @@ def _refuse_foreign_folder(out: Path, overwrite: bool) -> None:
         return
     if not out.is_dir():
         raise UserError(f"{out} is a file; name a folder that does not exist yet.")
-    if not any(out.iterdir()):
+    if is_empty(out):
         return
     if not overwrite:
         raise UserError(f"The folder {out} is not empty. Choose another, or add --overwrite if it is an old synthetic "
@@ -85,16 +93,6 @@ def _refuse_foreign_folder(out: Path, overwrite: bool) -> None:
     if not isinstance(mark, dict) or "preset" not in mark:
         raise UserError(f"The folder {out} is not a synthetic city (it has no {MARKER}), so --overwrite leaves it "
                         "alone. Choose another folder.")  # fmt: skip
-
-
-def _put_in_place(temporary: Path, out: Path) -> None:
-    if not out.exists():
-        os.replace(temporary, out)
-        return
-    aside = out.with_name(f".{out.name}.{os.getpid()}.old")
-    os.replace(out, aside)
-    os.replace(temporary, out)
-    shutil.rmtree(aside)
 
 
 def _rng(seed: int, *names: str | int) -> np.random.Generator:

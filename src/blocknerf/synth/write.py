@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from blocknerf.core.files import write_json
+from blocknerf.core.files import write_array, write_json, write_picture
 from blocknerf.scene import colmap_writer
 from blocknerf.scene.colmap_writer import ModelImage, ModelPoints
 from blocknerf.scene.readers.sidecar import SIDECAR_NAME, SIDECAR_VERSION
@@ -24,18 +24,14 @@ def depth_file(name: str) -> str:
 def write_shot(root: Path, shot: Shot) -> None:
     """The picture, its depth in metres (float32, 0 is sky), and a mask (0 is a moving car) where a car is."""
     picture = root / "images" / shot.name
-    picture.parent.mkdir(parents=True, exist_ok=True)
     if picture.suffix == ".jpg":
-        Image.fromarray(shot.rgb).save(picture, quality=95, subsampling=0)
+        write_picture(picture, Image.fromarray(shot.rgb), "JPEG", quality=95, subsampling=0)
     else:
-        Image.fromarray(shot.rgb).save(picture)
-    depth = root / depth_file(shot.name)
-    depth.parent.mkdir(parents=True, exist_ok=True)
-    np.save(depth, shot.depth_z_m)
+        write_picture(picture, Image.fromarray(shot.rgb), "PNG")
+    write_array(root / depth_file(shot.name), shot.depth_z_m)
     if shot.moving.any():
         mask = root / mask_file(shot.name)
-        mask.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(np.where(shot.moving, 0, 255).astype(np.uint8)).save(mask)
+        write_picture(mask, Image.fromarray(np.where(shot.moving, 0, 255).astype(np.uint8)), "PNG")
 
 
 def write_sidecar(root: Path, shots: list[Shot]) -> None:

@@ -1,7 +1,6 @@
 """A run of one block on a machine that has nothing of it but what it is sent, and URLs."""
 
 import os
-import shutil
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from blocknerf.blocks.plan import BlockSpec, Plan, planned_split
+from blocknerf.core import disk
 from blocknerf.core.errors import UserError
 from blocknerf.core.shared_folder import cache_folder
 from blocknerf.scene.exposures import scene_exposures
@@ -61,13 +61,13 @@ def _own_folder() -> Iterator[Path]:
     prefix = f"task-{socket.gethostname()}-"
     folder = cache_folder() / f"{prefix}{os.getpid()}"
     for left in cache_folder().glob(f"{prefix}*"):
-        if left == folder or not Path("/proc", left.name.removeprefix(prefix)).exists():
-            shutil.rmtree(left, ignore_errors=True)
-    folder.mkdir(parents=True)
+        if left == folder or not disk.is_alive(int(left.name.removeprefix(prefix))):
+            disk.remove_tree(left)
+    disk.make_folder(folder)
     try:
         yield folder
     finally:
-        shutil.rmtree(folder)
+        disk.remove_tree(folder)
 
 
 def _require_here(run: Run) -> None:
@@ -88,6 +88,4 @@ def _decode_from_url(run: Run) -> None:
         require_unchanged(image)
     open_store(run, progress=False)
     for image in run.scene.images:
-        image.path.unlink(
-            missing_ok=True
-        )  # the largest files; by masks and depth the store knows whether it is still theirs
+        disk.unlink(image.path, missing_ok=True)  # the largest; by masks and depth the store knows its own

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
+from blocknerf.core import disk
 from blocknerf.core.config import Config, config_to_json
 from blocknerf.core.logging import log
 
@@ -77,7 +78,7 @@ class TrainingMetrics:
 
     def state(self) -> dict[str, Any]:
         """Where the file ends, which is on the disk by then, and the best figures."""
-        self._guarded("_file", lambda: self._file and os.fsync(self._file))
+        self._guarded("_file", lambda: self._file and disk.fsync(self._file))
         return {"num_bytes": self._num_bytes, "best": dict(self.best)}
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -90,15 +91,15 @@ class TrainingMetrics:
 
     def _open_file(self) -> None:
         """With what was written before the state that was restored, up to its last whole line."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        path = self._folder / FILE
-        path.touch()
-        self._file = path.open("r+b", buffering=0)
+        disk.make_folder(self._folder)
+        self._file = disk.reopen(self._folder / FILE)
         self._num_bytes = self._file.read(self._num_bytes).rfind(b"\n") + 1
-        self._file.truncate(self._num_bytes)
+        disk.truncate(self._file, self._num_bytes)
 
     def _open_writer(self, step: int) -> None:
-        self._writer = SummaryWriter(str(self._tensorboard_dir), purge_step=step + 1 if step else None)
+        purge_step = step + 1 if step else None
+        folder = str(self._tensorboard_dir)
+        self._writer = disk.by_library(Path(folder), lambda: SummaryWriter(folder, purge_step=purge_step))
         configuration = yaml.safe_dump(config_to_json(self._config), sort_keys=False)
         self._writer.add_text("configuration", f"```yaml\n{configuration}```", step)
 

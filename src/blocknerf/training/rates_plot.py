@@ -9,7 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from blocknerf.core.config import TrainingConfig
-from blocknerf.core.files import write_atomically
+from blocknerf.core.plots import save_figure
 from blocknerf.training.schedule import BlockNeRFScheduler
 
 POINTS = 2001
@@ -31,8 +31,7 @@ def draw_rates(path: Path, config: TrainingConfig) -> None:
     if config.stage_training.enable:
         _mark_stages(axes, config)
     axes.legend()
-    save = {"format": "png", "metadata": {"Software": None}}
-    write_atomically(path, lambda temporary: figure.savefig(temporary, **save))
+    save_figure(figure, path)
 
 
 def rate_curves(config: TrainingConfig) -> tuple[np.ndarray, dict[str, np.ndarray]]:

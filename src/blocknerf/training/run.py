@@ -1,11 +1,13 @@
 """Training many blocks of a plan: one after the other, several at once, side by side, or on many machines."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from blocknerf.blocks.cost import estimates
+from blocknerf.blocks.output import planning
 from blocknerf.blocks.plan import BlockSpec
 from blocknerf.city.block_file import delete_block, has_block, read_block, read_block_meta
 from blocknerf.city.manifest import manifest_of, write_manifest
@@ -26,6 +28,7 @@ from blocknerf.training.launchers.ray_tasks import ray_tasks
 from blocknerf.training.neighbours import Exchange, Shown, borders_of
 from blocknerf.training.one_block import Run, make_trainer, open_store, said, train_one
 from blocknerf.training.side_by_side import SideBySide
+from blocknerf.training.taken import taken
 from blocknerf.training.trainer import BlockResult
 from blocknerf.training.warm_up import warm_up
 
@@ -56,32 +59,40 @@ def train_blocks(
     _require_one_way(run, 1 if jobs is None else jobs, group, side_by_side, ray)
     wanted = [run.plan.block(block_id) for block_id in dict.fromkeys(block_ids)] or list(run.plan.blocks)
     together = group if side_by_side is None else side_by_side
-    if together.is_first:
-        todo = _to_update(run, wanted) if run.update else _still_to_do(run, wanted, resume, overwrite)
-        write_manifest(run.output_dir, manifest_of(run.plan, run.config.block_manager, run.config.city))
-        run.push_plan()
-        if ray is not None:
-            return _train_on_ray(run, todo, ray, report)
-        store = open_store(run, progress=True)
-        together.wait()
-    else:
-        together.wait()  # until the first has tidied up and decoded all photographs
-        todo = _still_to_do(run, wanted, resume=True, overwrite=False)
-        store = open_store(run, progress=False)
-    if side_by_side is not None:
-        return _train_side_by_side(run, todo, store, report, side_by_side)
-    if run.config.training.consistency_loss_weight > 0 and len(run.plan.blocks) > 1:
-        log.info("training.consistency_loss_weight changes nothing here: only with --side-by-side do blocks compare.")
-    if jobs is None:
-        jobs = jobs_that_fit(run, todo) if group.size == 1 and not run.update else 1
-    if jobs <= 1 or len(todo) <= 1:
-        use_threads(available_cores(), run.config.block_nerf.worker)
-        return _train_in_order(run, todo, store, report, group)
-    todo = _longest_first_of(run, todo)
-    jobs = min(jobs, len(todo))
-    log.info("%d blocks at a time, each with %d of %d cores.", jobs, *(available_cores() // jobs, available_cores()))
-    finish_compiling()
-    return train_with(Processes(replace(run, at_once=jobs), todo, jobs), run, [block.id for block in todo], report)
+    with taken(run, wanted) if together.is_first else nullcontext([]) as held:
+        if together.is_first:
+            todo = _to_update(run, wanted) if run.update else _still_to_do(run, wanted, resume, overwrite)
+            with planning(run.output_dir):
+                write_manifest(run.output_dir, manifest_of(run.plan, run.config.block_manager, run.config.city))
+            run.push_plan()
+            if ray is not None:
+                return _train_on_ray(run, todo, ray, report)
+            store = open_store(run, progress=True)
+            together.wait()
+        else:
+            together.wait()  # until the first has tidied up and decoded all photographs
+            todo = _still_to_do(run, wanted, resume=True, overwrite=False)
+            store = open_store(run, progress=False)
+        if side_by_side is not None:
+            return _train_side_by_side(run, todo, store, report, side_by_side)
+        if run.config.training.consistency_loss_weight > 0 and len(run.plan.blocks) > 1:
+            log.info(
+                "training.consistency_loss_weight changes nothing here: only with --side-by-side do blocks compare."
+            )
+        if jobs is None:
+            jobs = jobs_that_fit(run, todo) if group.size == 1 and not run.update else 1
+        if jobs <= 1 or len(todo) <= 1:
+            use_threads(available_cores(), run.config.block_nerf.worker)
+            return _train_in_order(run, todo, store, report, group)
+        todo = _longest_first_of(run, todo)
+        jobs = min(jobs, len(todo))
+        log.info(
+            "%d blocks at a time, each with %d of %d cores.", jobs, *(available_cores() // jobs, available_cores())
+        )
+        finish_compiling()
+        return train_with(
+            Processes(replace(run, at_once=jobs), todo, jobs, held), run, [block.id for block in todo], report
+        )
 
 
 def jobs_that_fit(run: Run, blocks: list[BlockSpec]) -> int:

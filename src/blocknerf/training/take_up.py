@@ -11,6 +11,7 @@ from blocknerf.training.checkpoint import CHECKPOINT, kept_name
 from blocknerf.training.metrics import FILE
 from blocknerf.training.neighbours import NEIGHBOURS
 from blocknerf.training.one_block import Run, open_store, origin_of
+from blocknerf.training.taken import taken
 
 
 def state_path(named: Path) -> Path:
@@ -55,10 +56,11 @@ def take_up(run: Run, path: Path, block_ids: tuple[str, ...] = ()) -> None:
             "new folder as the output folder to go on there."
         )
     checkpoints = run.checkpoint_folder(block.id)
-    _keep_present(checkpoints, block.id)
-    if path.parent.resolve() != checkpoints.resolve():
-        _bring_along(run, block.id, path.parent, state)
-    write_block(checkpoints, CHECKPOINT, state)
+    with taken(run, [block]):
+        _keep_present(checkpoints, block.id)
+        if path.parent.resolve() != checkpoints.resolve():
+            _bring_along(run, block.id, path.parent, state)
+        write_block(checkpoints, CHECKPOINT, state)
 
 
 def _is_newest(run: Run, path: Path) -> bool:

@@ -10,15 +10,15 @@ where pictures and rays are read as those of any other capture.
 """
 
 import io
-import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from blocknerf.core import disk
 from blocknerf.core.errors import UserError
-from blocknerf.core.files import fingerprint, write_bytes, write_json
+from blocknerf.core.files import fingerprint, write_bytes, write_json, write_picture
 from blocknerf.core.logging import log
 from blocknerf.core.progress import bars
 from blocknerf.core.reading import read_json
@@ -83,7 +83,7 @@ def _unpacked(shard: Path, folder: Path) -> list[dict[str, Any]]:
         index = read_json(folder / INDEX, "index of unpacked records")
         if isinstance(index, dict) and (index.get("version"), index.get("source")) == (VERSION, source):
             return index["images"]
-        shutil.rmtree(folder)
+        disk.remove_tree(folder)
     entries = []
     for number, example in enumerate(read_examples(shard)):
         entries.append(_unpack(example, folder, f"{shard}, record {number}"))
@@ -100,7 +100,7 @@ def _unpack(example: Example, folder: Path, where: str) -> dict[str, Any]:
     write_bytes(folder / f"{stem}.png", _picture(example, (width, height), where))
     if "mask" in example:
         moving = _numbers(example, "mask", "int64", height * width, where).reshape(height, width) != 0
-        write_bytes(folder / f"{stem}.mask.png", _mask_png(moving))
+        write_picture(folder / f"{stem}.mask.png", Image.fromarray(np.where(moving, 0, 255).astype(np.uint8)), "PNG")
     entry = {
         "image_hash": stem,
         "cam_idx": int(_numbers(example, "cam_idx", "int64", 1, where)[0]),
@@ -157,12 +157,6 @@ def _picture(example: Example, size: tuple[int, int], where: str) -> bytes:
     if found != size:
         raise UserError(f"{where}: 'image' has {found} pixels (width, height), but its fields say {size}.")
     return content
-
-
-def _mask_png(moving: np.ndarray) -> bytes:
-    content = io.BytesIO()
-    Image.fromarray(np.where(moving, 0, 255).astype(np.uint8)).save(content, "PNG")
-    return content.getvalue()
 
 
 def _numbers(example: Example, key: str, kind: Kind, count: int, where: str) -> np.ndarray:

@@ -3,7 +3,7 @@
 import multiprocessing
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -11,6 +11,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
 from blocknerf.blocks.plan import BlockSpec
+from blocknerf.core.lock import Held
 from blocknerf.runtime.signals import StopSignal, leave_interrupts_to_parent
 from blocknerf.runtime.threads import available_cores
 from blocknerf.training.launchers.launcher import WAIT_S, Failure
@@ -22,8 +23,9 @@ from blocknerf.training.trainer import BlockResult, Progress
 class Processes:
     """A `Launcher`: `jobs` processes at a time, each with its share of the cores; blocks begin in their order."""
 
-    def __init__(self, run: Run, blocks: list[BlockSpec], jobs: int):
-        self._run, self._jobs = run, jobs
+    def __init__(self, run: Run, blocks: list[BlockSpec], jobs: int, held: Sequence[Held] = ()):
+        """`held` are locks on the blocks: a process that outlives its parent holds them until it has saved."""
+        self._run, self._jobs, self._held = run, jobs, list(held)
         self._threads = max(1, available_cores() // jobs)
         self._waiting, self._running = list(blocks), dict[str, _Worker]()
 
@@ -33,7 +35,7 @@ class Processes:
     def listen(self) -> Iterator[tuple[str, Progress | BlockResult | Failure]]:
         while self._waiting and len(self._running) < self._jobs:
             block = self._waiting.pop(0)
-            self._running[block.id] = _Worker.start(self._run, block, self._threads)
+            self._running[block.id] = _Worker.start(self._run, block, self._threads, self._held)
         wait([worker.process.sentinel for worker in self._running.values()], WAIT_S)
         for block_id, worker in list(self._running.items()):
             has_ended = not worker.process.is_alive()  # asked before its last words are read
@@ -63,10 +65,10 @@ class _Worker:
     messages: Connection
 
     @classmethod
-    def start(cls, run: Run, block: BlockSpec, threads: int) -> "_Worker":
+    def start(cls, run: Run, block: BlockSpec, threads: int, held: list[Held]) -> "_Worker":
         context = multiprocessing.get_context("spawn")
         messages, said = context.Pipe(duplex=False)
-        process = context.Process(target=_work, args=(run, block, threads, said), name=block.id)
+        process = context.Process(target=_work, args=(run, block, threads, said, held), name=block.id)
         process.start()
         said.close()  # the process alone holds that end, so that its death ends the pipe
         return cls(process, messages)
@@ -80,7 +82,7 @@ class _Worker:
             return
 
 
-def _work(run: Run, block: BlockSpec, threads: int, said: Connection) -> None:
+def _work(run: Run, block: BlockSpec, threads: int, said: Connection, held: list[Held]) -> None:
     with leave_interrupts_to_parent() as stop:
         end = work(nullcontext(run), block, threads, lambda: stop.requested, partial(_send_progress, said, stop))
         if end is not None:
