@@ -7,7 +7,7 @@ DEMO_SCENE := demo/scene/blocknerf_scene.json
 DEMO_CITY := demo/city
 DEMO_VIDEO := $(DEMO_CITY)/renders/city.mp4
 
-.PHONY: help .venv test demo bench bench-all docs format clean
+.PHONY: help .venv test test-lowest test-newest demo bench bench-all docs format clean
 .DELETE_ON_ERROR:
 
 help: ## this list
@@ -39,6 +39,18 @@ test: .venv/.installed-dev ## style, import rules, types and tests; no data, net
 	$(BIN)/pyright
 	OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=2 $(BIN)/pytest -n 2 -m 'not slow and not real_data'
 
+# KEEP="torch torchvision" leaves the versions of these packages to pip, for machines that have them on their disk
+test-lowest: ## tests with the lowest version of each dependency that pyproject.toml allows, in .venv-lowest
+	$(PYTHON) -m venv .venv-lowest
+	$(PYTHON) tests/support/lowest_versions.py $(KEEP) > .venv-lowest/constraints.txt
+	.venv-lowest/bin/python -m pip install --quiet -c .venv-lowest/constraints.txt -e '.[demo,view,export,docs,ray,dev]'
+	OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=2 .venv-lowest/bin/pytest -n 2 -m 'not slow and not real_data'
+
+test-newest: ## tests with the newest versions that pyproject.toml allows, in .venv-newest
+	$(PYTHON) -m venv .venv-newest
+	.venv-newest/bin/python -m pip install --quiet --upgrade --upgrade-strategy eager -e '.[demo,view,export,docs,ray,dev]'
+	OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=2 .venv-newest/bin/pytest -n 2 -m 'not slow and not real_data'
+
 demo: $(DEMO_SCENE) ## a synthetic street, its blocks trained, composited, measured and filmed, in demo/
 	$(BIN)/blocknerf train --config configs/quickstart.yaml --data-root demo/scene --output-dir $(DEMO_CITY) \
 		$(if $(wildcard $(DEMO_CITY)/config.json),--resume)
@@ -64,4 +76,4 @@ format: .venv/.installed-dev ## put the code into the house style
 	$(BIN)/ruff format .
 
 clean: ## remove .venv, demo/ and caches; your own scenes and outputs stay
-	rm -rf .venv demo build dist site .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf .venv .venv-lowest .venv-newest demo build dist site .pytest_cache .ruff_cache .import_linter_cache

@@ -107,3 +107,44 @@ def test_one_video_needs_no_folder_and_a_longer_interval_leaves_nothing_behind(t
     shots = bring_images(sources, tmp_path / "out", 1.5, each_its_camera=False)
     assert [shot.name for shot in shots] == ["frame_000000.jpg", "frame_000001.jpg"]
     assert len(list((tmp_path / "out/images").iterdir())) == 2
+
+
+LUMA_WEIGHTS = {"ITU709": (0.2126, 0.0722), "ITU601": (0.299, 0.114)}  # of red and of blue
+PATCHES = ((200, 40, 40), (40, 180, 60), (50, 60, 210), (230, 220, 40), (128, 128, 128))
+
+
+def yuv_of(rgb: tuple[int, int, int], matrix: str, is_full_range: bool) -> tuple[int, int, int]:
+    """By the definition of ITU-R BT.709 or BT.601, 8 bits."""
+    red, green, blue = (value / 255 for value in rgb)
+    of_red, of_blue = LUMA_WEIGHTS[matrix]
+    luma = of_red * red + (1 - of_red - of_blue) * green + of_blue * blue
+    cb, cr = (blue - luma) / (2 * (1 - of_blue)), (red - luma) / (2 * (1 - of_red))
+    scale = (255, 255, 0) if is_full_range else (219, 224, 16)
+    return round(scale[0] * luma + scale[2]), round(scale[1] * cb + 128), round(scale[1] * cr + 128)
+
+
+def write_patches(path: Path, matrix: str, is_full_range: bool) -> None:
+    """Stripes of known colours, 32 pixels wide, whose file says which matrix and range they are in."""
+    planes = np.repeat(np.array([yuv_of(rgb, matrix, is_full_range) for rgb in PATCHES], np.uint8), 32, axis=0)
+    frame = av.VideoFrame(len(planes), 64, "yuv444p")
+    for plane, values in zip(frame.planes, planes.T, strict=True):
+        row = np.zeros(plane.line_size, np.uint8)
+        row[: len(values)] = values
+        plane.update(np.tile(row, 64).tobytes())
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1", rate=Fraction(FPS))
+        stream.width, stream.height, stream.pix_fmt = frame.width, frame.height, frame.format.name
+        colours, range_ = av.video.reformatter.Colorspace, av.video.reformatter.ColorRange
+        stream.codec_context.colorspace = frame.colorspace = colours[matrix].value
+        stream.codec_context.color_range = frame.color_range = (range_.JPEG if is_full_range else range_.MPEG).value
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+
+
+@pytest.mark.parametrize("is_full_range", [False, True])
+@pytest.mark.parametrize("matrix", LUMA_WEIGHTS)
+def test_colours_are_those_of_the_matrix_and_range_that_the_file_names(tmp_path, matrix, is_full_range):
+    write_patches(tmp_path / "patches.mkv", matrix, is_full_range)
+    (frame,) = taken(tmp_path / "patches.mkv")
+    middles = frame.rgb[32, 16::32].astype(int)
+    np.testing.assert_allclose(middles, PATCHES, atol=3)

@@ -127,7 +127,7 @@ def _say(line: str) -> None:
     sys.stderr.flush()
 
 
-def _interrupt_again(unraisable: "sys.UnraisableHookArgs") -> None:
+def _interrupt_again(unraisable) -> None:
     """Python drops what is raised while an object is deleted: Ctrl-C is heard a moment later instead."""
     if isinstance(unraisable.exc_value, KeyboardInterrupt):
         _thread.interrupt_main()
