@@ -82,3 +82,43 @@ def test_up_is_a_persons_up_where_pixels_lie_on_their_side(case: Path) -> None:
     frame = ground_frame(upright_poses_of(read_scene(case, DatasetConfig()).images))
     assert np.degrees(np.arccos(frame.ground_from_world[2] @ [-0.01266, -0.96310, 0.26884])) < 1
     assert frame.extent_m == pytest.approx((8.83, 6.13), abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("case", "camera", "said"),
+    [
+        ("blender-train-test", "PINHOLE", ""),
+        ("blender-scaled-camera", "OPENCV", "12 of 12 poses are scaled, by 0.5 to 0.5"),
+        ("ext-case-mismatch", "OPENCV", "other capital letters (12, "),
+        ("json-string-numbers", "OPENCV", ""),
+        ("json-bom", "OPENCV", ""),
+        ("llff-appledouble", "SIMPLE_PINHOLE", ""),
+        ("ngp-dynamic-mask", "OPENCV", ""),
+        ("ngp-ftheta", "OPENCV_FISHEYE", ""),
+        ("ngp-latlong", "EQUIRECTANGULAR", ""),
+        ("ngp-no-wh-small-images", "OPENCV", "8 times as large"),
+        ("ngp-x-fov", "PINHOLE", ""),
+        ("ns-k4-polynomial", "FULL_OPENCV", ""),
+        ("ns-windows-absolute", "OPENCV", "without the folders in front (12, "),
+        ("ns-duplicate-frames", "OPENCV", "1 of 13 images are listed again"),
+        ("only-images-8", "OPENCV", "a scaled copy of the folder (12, "),
+        ("unicode-nfd", "OPENCV", "another Unicode form (12, "),
+    ],
+    indirect=["case"],
+)
+def test_transforms_of_other_programs_and_machines(
+    case: Path, camera: str, said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    from blocknerf.core.config import DatasetConfig
+    from blocknerf.scene.readers.read import read_scene
+
+    scene = read_scene(case, DatasetConfig())
+    assert len(scene.images) == 12
+    assert {one.model for one in scene.cameras.values()} == {camera}
+    assert scene.skipped == ()
+    assert said in caplog.text
+    assert bool(scene.test_names) == (case.name == "blender-train-test")
+    assert all(len(image.mask_paths) == (case.name == "ngp-dynamic-mask") for image in scene.images)
+    if camera in ("PINHOLE", "OPENCV"):  # all are the fox at an eighth of its size
+        (of_all,) = scene.cameras.values()
+        assert of_all.params[:4] == pytest.approx((171.94, 171.81, of_all.params[2], of_all.params[3]), abs=0.2)

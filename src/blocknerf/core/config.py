@@ -36,7 +36,9 @@ class Section(BaseModel):
 class DatasetConfig(Section):
     """What is read from a capture, and how its pixels are drawn."""
 
-    type: Literal["auto", "colmap", "nerfstudio", "mega_nerf", "waymo", "kitti", "nuscenes", "llff", "bundler"] = "auto"
+    type: Literal[
+        "auto", "colmap", "nerfstudio", "blender", "mega_nerf", "waymo", "kitti", "nuscenes", "llff", "bundler"
+    ] = "auto"
     """The format of the capture. `auto` takes the best in the folder, and of equals the first in this order."""
     colmap_model: str | None = None
     """The model of COLMAP to read where there are several, as `sparse/1` or, where both forms of it are there,

@@ -11,6 +11,9 @@ from blocknerf.scene.orientation import AS_STORED, Orientation
 
 DECODE_ERRORS = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 
+DYNAMIC_MASK = "dynamic_mask_"
+"""Begins the names of instant-ngp's masks, whose polarity is the other one: they hide where they are not 0."""
+
 
 def exposure_of(image: Image.Image) -> float | None:
     """Shutter time in seconds x ISO / 100 / f-number^2 from EXIF, None where any of the three is missing or absurd."""
@@ -60,13 +63,15 @@ def read_masks(
 def read_mask(path: Path) -> Bool[np.ndarray, "h w"]:
     """True where a pixel may be used: where the mask is not 0 in every channel. Raises one of DECODE_ERRORS.
 
-    A JPEG has no exact 0 next to white and is cut in the middle.
+    A mask whose name begins with DYNAMIC_MASK is used where it is 0 in every channel. A JPEG has no exact 0 next to
+    white and is cut in the middle.
     """
     with Image.open(path) as mask:
         darkest_kept = 128 if mask.format == "JPEG" else 1
         image = mask.convert("RGB") if mask.mode in ("P", "PA", "LA", "RGBA", "CMYK") else mask
         pixels = np.asarray(image) >= darkest_kept
-    return pixels if pixels.ndim == 2 else np.asarray(pixels.any(axis=2))
+    marked = pixels if pixels.ndim == 2 else np.asarray(pixels.any(axis=2))
+    return ~marked if path.name.startswith(DYNAMIC_MASK) else marked
 
 
 def _resized(mask: Bool[np.ndarray, "H W"], size: tuple[int, int]) -> Bool[np.ndarray, "h w"]:

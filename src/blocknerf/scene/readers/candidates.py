@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from PIL import Image
 
-from blocknerf.core.errors import UserError
+from blocknerf.core.errors import UserError, shown
 from blocknerf.core.logging import log
 from blocknerf.geometry.so3 import is_rotation
 from blocknerf.scene.orientation import Orientation, exif_orientation, is_told_by_size, orientations, same_proportions
@@ -26,6 +26,8 @@ _MAX_SIDE = 1_000_000
 _THREADS = 4
 _FOCAL_SIDES = (1e-3, 1e4)
 """Focal length over the picture's longer side; a telescope has 1e3."""
+_SCALES = (1e-3, 1e3)
+"""Of a rotation, which a scaled camera object of Blender has, or a pose that was scaled as a whole."""
 _LARGEST_PARAMETER = 1e9
 """Of a camera's parameters: principal points in pixels, and distortion."""
 
@@ -43,7 +45,9 @@ class Candidate:
     camera_key: str
     world_from_cam: np.ndarray  # [3, 4] float64, OpenCV axes; the rotation is not checked yet
     mask_path: Path | None = None
+    dynamic_mask_path: Path | None = None  # one more mask, of the name and kind of photographs.DYNAMIC_MASK
     depth_path: Path | None = None
+    depth_unit_m: float | None = None  # see ImageRecord
     exposure: float | None = None
     drive: str | None = None  # none: the folder in the name
     rays_path: Path | None = None  # see ImageRecord
@@ -59,7 +63,7 @@ class Capture:
     test_names: frozenset[str] | None = None
 
 
-class _Unusable(Exception):
+class Unusable(Exception):
     """Why an image is left out."""
 
 
@@ -70,16 +74,14 @@ def make_scene(root: Path, capture: Capture, sidecar: Sidecar, use_masks: bool, 
     listed, depth is to be used and no image has any, or the positions are too large for rays in float32. Points that
     are not finite, or as far away as no camera may be, are left out.
     """
-    candidates = sorted(capture.candidates, key=lambda candidate: candidate.name)
-    for one, other in zip(candidates, candidates[1:], strict=False):
-        if one.name == other.name:
-            raise UserError(f"{root} lists two images of the name {one.name!r}. Rename or remove one of them.")
+    candidates = _each_once(root, sorted(capture.candidates, key=lambda candidate: candidate.name))
     _check_extent(root, candidates)
     points_world, points_rgb, row_of = _near_points(root, capture)
     with ThreadPoolExecutor(_THREADS) as pool:
         headers = _orient(root, candidates, list(pool.map(_header, candidates)))
         results = list(pool.map(lambda one, its: _check(root, one, its, sidecar, use_masks), candidates, headers))
     usable = [result for result in results if not isinstance(result, str)]
+    _say_scaled([c for c, r in zip(candidates, results, strict=True) if not isinstance(r, str)])
     skipped = tuple((c.name, r) for c, r in zip(candidates, results, strict=True) if isinstance(r, str))
     _report(root, len(candidates), len(usable), skipped)
     test_names = sidecar.test_names if sidecar.test_names is not None else capture.test_names
@@ -96,6 +98,31 @@ def make_scene(root: Path, capture: Capture, sidecar: Sidecar, use_masks: bool, 
     )
     _check_positions(scene)
     return scene
+
+
+def _each_once(root: Path, candidates: list[Candidate]) -> list[Candidate]:
+    """Of candidates by name, one of those that are listed twice with the same file, camera and pose.
+
+    Raises UserError where they differ.
+    """
+    once = candidates[:1]
+    for candidate in candidates[1:]:
+        last = once[-1]
+        if candidate.name != last.name:
+            once.append(candidate)
+        elif not (
+            candidate.path == last.path
+            and candidate.camera_key == last.camera_key
+            and np.allclose(candidate.world_from_cam, last.world_from_cam, rtol=1e-6, atol=1e-9, equal_nan=True)
+        ):
+            raise UserError(
+                f"{root} lists two images of the name {shown(last.name)}, and not with the same file, camera and pose. "
+                "Rename or remove one of them."
+            )
+    if len(once) < len(candidates):
+        twice = len(candidates) - len(once)
+        log.warning("%d of %d images are listed again with the same pose; each counts once.", twice, len(candidates))
+    return once
 
 
 def _report(root: Path, num_listed: int, num_usable: int, skipped: tuple[tuple[str, str], ...]) -> None:
@@ -243,7 +270,7 @@ def _check(
 ) -> tuple[ImageRecord, Camera] | str:
     try:
         return _record(root, candidate, header, sidecar, use_masks)
-    except _Unusable as problem:
+    except Unusable as problem:
         return str(problem)
 
 
@@ -251,10 +278,10 @@ def _record(
     root: Path, candidate: Candidate, header: _Header | str, sidecar: Sidecar, use_masks: bool
 ) -> tuple[ImageRecord, Camera]:
     if candidate.problem is not None:
-        raise _Unusable(candidate.problem)
+        raise Unusable(candidate.problem)
     world_from_cam = _checked_pose(candidate.world_from_cam)
     if isinstance(header, str):
-        raise _Unusable(header)
+        raise Unusable(header)
     orientation, size = header.orientation, header.orientation.picture_size(header.size)
     camera = _checked_camera(candidate.camera, size)
     resized = candidate.camera != camera
@@ -268,6 +295,7 @@ def _record(
         world_from_cam=world_from_cam,
         drive=extra.get("drive", candidate.drive or folder_of(candidate.name)),
         mask_paths=masks,
+        depth_unit_m=candidate.depth_unit_m,
         exposure=float(extra["exposure"]) if "exposure" in extra else candidate.exposure or header.exposure,
         depth_path=root / extra["depth"] if "depth" in extra else candidate.depth_path,
         point_rows=candidate.point_rows,
@@ -286,39 +314,57 @@ def folder_of(name: str) -> str:
 def _checked_pose(world_from_cam: np.ndarray) -> np.ndarray:
     """The pose with its rotation made exact; readers' files carry few digits."""
     if not np.isfinite(world_from_cam).all():
-        raise _Unusable("its pose holds a value that is not finite")
+        raise Unusable("its pose holds a value that is not finite")
     if np.abs(world_from_cam[:, 3]).max() > FARTHEST_M:
-        raise _Unusable(f"it stands more than {FARTHEST_M:g} from the origin")
-    rotation = world_from_cam[:, :3]
+        raise Unusable(f"it stands more than {FARTHEST_M:g} from the origin")
+    rotation = world_from_cam[:, :3] / _scale_of(world_from_cam)  # divided by 1 it keeps its last bits
     if not is_rotation(rotation):
-        raise _Unusable("its pose is no rotation (a scaled, mirrored or skewed matrix)")
+        raise Unusable("its pose is no rotation (a mirrored or skewed matrix)")
     left, _, right = np.linalg.svd(rotation)
     return np.concatenate([left @ right, world_from_cam[:, 3:]], axis=1).astype(np.float64)
 
 
+def _scale_of(world_from_cam: np.ndarray) -> float:
+    """How much longer than 1 the axes of a camera are; 1 for a rotation, and where no plausible scale makes it one."""
+    rotation = world_from_cam[:, :3]
+    if is_rotation(rotation) or not np.abs(rotation).max() <= _SCALES[1]:
+        return 1.0
+    scale = float(np.linalg.norm(rotation, axis=0).mean())
+    return scale if scale >= _SCALES[0] and is_rotation(rotation / scale) else 1.0
+
+
+def _say_scaled(used: list[Candidate]) -> None:
+    scales = [scale for one in used if (scale := _scale_of(one.world_from_cam)) != 1]
+    if scales:
+        log.warning(
+            "The rotations of %d of %d poses are scaled, by %.4g to %.4g: the scale was taken off, positions stay. Is "
+            "the camera scaled where they come from?", len(scales), len(used), min(scales), max(scales),
+        )  # fmt: skip
+
+
 def _checked_camera(camera: Camera | Callable[[int, int], Camera] | None, size: tuple[int, int]) -> Camera:
     if camera is None:
-        raise _Unusable("the capture does not have the camera that it names")
+        raise Unusable("the capture does not have the camera that it names")
     if callable(camera):
         camera = camera(*size)
     if not (0 < camera.width <= _MAX_SIDE and 0 < camera.height <= _MAX_SIDE):
-        raise _Unusable(f"its camera is {camera.width} x {camera.height} pixels large")
+        raise Unusable(f"its camera is {camera.width} x {camera.height} pixels large")
     if not all(map(math.isfinite, camera.params)):
-        raise _Unusable("its camera has a parameter that is not finite")
+        raise Unusable("its camera has a parameter that is not finite")
     focals, side = focal_lengths(camera), max(camera.width, camera.height)
     if any(focal <= 0 for focal in focals):
-        raise _Unusable("its camera has a focal length that is zero or negative")
+        raise Unusable("its camera has a focal length that is zero or negative")
     if not all(_FOCAL_SIDES[0] * side <= focal <= _FOCAL_SIDES[1] * side for focal in focals):
-        raise _Unusable(f"its camera has a focal length of {max(focals):.3g} pixels, and its picture {side}")
+        raise Unusable(f"its camera has a focal length of {max(focals):.3g} pixels, and its picture {side}")
     if max(map(abs, camera.params)) > _LARGEST_PARAMETER:
-        raise _Unusable(f"its camera has a parameter above {_LARGEST_PARAMETER:g}")
+        raise Unusable(f"its camera has a parameter above {_LARGEST_PARAMETER:g}")
     if camera.model == "EQUIRECTANGULAR" and camera.params != (camera.width, camera.height):
-        raise _Unusable("the parameters of its panorama are not the picture's width and height")
+        raise Unusable("the parameters of its panorama are not the picture's width and height")
     if size == (camera.width, camera.height):
         return camera
     expected = (camera.width, camera.height)
     if not same_proportions(size, expected):
-        raise _Unusable(f"it is {_times(size)} pixels large, but its camera {_times(expected)}")
+        raise Unusable(f"it is {_times(size)} pixels large, but its camera {_times(expected)}")
     return rescale_camera(camera, *size)
 
 
@@ -334,8 +380,8 @@ def _header(candidate: Candidate) -> _Header | str:
         with Image.open(io.BytesIO(content)) as image:
             orientation = Orientation(exif_orientation(image))
             return _Header(hashlib.sha256(content).hexdigest(), image.size, exposure_of(image), orientation)
-    except DECODE_ERRORS:
-        return f"{path} cannot be read as an image"
+    except DECODE_ERRORS as error:
+        return f"{path} cannot be read as an image ({error})"
 
 
 def _masks(
@@ -343,16 +389,18 @@ def _masks(
 ) -> tuple[Path, ...]:
     """The image's masks; each must be a picture of the image's proportions."""
     paths = mask_paths(root, candidate.name, root / from_sidecar if from_sidecar is not None else candidate.mask_path)
+    if candidate.dynamic_mask_path is not None:
+        paths += (candidate.dynamic_mask_path,)
     for path in paths:
         if not path.is_file():
-            raise _Unusable(f"there is no mask {path}")
+            raise Unusable(f"there is no mask {path}")
         try:
             with Image.open(path) as mask:
                 mask_size = mask.size
         except DECODE_ERRORS as error:
-            raise _Unusable(f"the mask {path} cannot be read as an image") from error
+            raise Unusable(f"the mask {path} cannot be read as an image") from error
         if not orientation.fits(mask_size, size):
-            raise _Unusable(f"the mask {path} is {_times(mask_size)} pixels large, but the image {_times(size)}")
+            raise Unusable(f"the mask {path} is {_times(mask_size)} pixels large, but the image {_times(size)}")
     return paths
 
 

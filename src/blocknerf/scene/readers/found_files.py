@@ -111,7 +111,7 @@ class FileFinder:
         elsewhere = parts != plain.split("/")
         for folder in folders:
             where = posixpath.normpath(posixpath.join(folder, plain))
-            if self._has(where):
+            if self.has(where):
                 return Found(self._root / where, _below(self._root, self._root / where))
         for first in range(max(len(parts) - shortest_tail, 0) + 1 if parts else 0):
             for folder in folders:
@@ -120,7 +120,7 @@ class FileFinder:
                     return _best(self._root, hits, frozenset({Way.TAIL} if first or elsewhere else ()))
         return Found(self._root / folders[0] / plain, plain)
 
-    def _has(self, where: str) -> bool:
+    def has(self, where: str) -> bool:
         """Whether exactly this file is there, inside the capture or not; the file system is not asked for each."""
         *folders, file = Path(where).parts or ("",)
         return file in self._listed(tuple(folders)).files

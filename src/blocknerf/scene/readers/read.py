@@ -10,6 +10,7 @@ import numpy as np
 from blocknerf.core.config import DatasetConfig
 from blocknerf.core.errors import UserError
 from blocknerf.core.logging import log
+from blocknerf.scene.readers.blender import finds_blender, read_blender
 from blocknerf.scene.readers.bundler import finds_bundler, read_bundler
 from blocknerf.scene.readers.candidates import Capture, make_scene
 from blocknerf.scene.readers.choice import Option, choose
@@ -44,6 +45,7 @@ READERS = (
         "COLMAP model (cameras.bin or .txt in sparse, colmap/sparse or a folder in these)",
     ),
     Reader("nerfstudio", finds_transforms, read_transforms, "transforms.json"),
+    Reader("blender", finds_blender, read_blender, "transforms_train.json of NeRF's synthetic scenes"),
     Reader("mega_nerf", finds_mega_nerf, read_mega_nerf, "coordinates.pt of Mega-NeRF"),
     Reader("waymo", finds_waymo, read_waymo, "*.tfrecord of the Waymo Block-NeRF data set"),
     Reader("kitti", finds_kitti, read_kitti, "calib.txt beside image_0 to image_3 of KITTI odometry"),

@@ -30,7 +30,14 @@ _WITHOUT_EFFECT = (
     *("aabb", "aabb_scale", "render_aabb", "scale", "offset", "up", "scene_scale", "scene_box", "orientation_override"),
     *("auto_scale_poses_override", "applied_transform", "applied_scale"),
     # what was done to poses or pictures before, or how another program is to learn
-    *("sharpness", "sharpness_discard_threshold", "colmap_im_id", "colmap_image_id", "rotation", "n_extra_learnable_dims"),
+    *(
+        "sharpness",
+        "sharpness_discard_threshold",
+        "colmap_im_id",
+        "colmap_image_id",
+        "rotation",
+        "n_extra_learnable_dims",
+    ),
     *("importance_sampling", "enable_depth_loading", "fps", "timestamp", "blur_score", "camera_label", "description"),
 )
 

@@ -35,32 +35,39 @@ class Lens:
     values: tuple[tuple[str, float | None], ...]
 
     def camera(self) -> Camera | Callable[[int, int], Camera]:
-        """Where the file does not tell its size, a function of the photograph's (width, height), which raises Unusable."""
+        """Where the file does not tell its size, or it is no lens, a function of the photograph's (width, height).
+
+        That raises Unusable.
+        """
         width, height = (dict(self.values)[key] for key in "wh")
         if width is None or height is None:
             return self.of_photograph
         size = (_pixels(width), _pixels(height))
-        if self.model != _POLYNOMIAL and self.model != _ANGLES and self._is_inside(size):
-            return self._of_size(size)
-        return lambda *_: self._checked(size)
+        try:
+            return self._checked(size)
+        except Unusable:
+            return lambda *_: self._checked(size)
 
     def of_photograph(self, width: int, height: int) -> Camera:
         scale = self.scale_of(width, height)
-        return self._checked((width * scale, height * scale))
+        return self._checked((round(width * scale), round(height * scale)))
 
-    def scale_of(self, width: int, height: int) -> int:
-        """How many times as large as the photograph is the picture that the principal point lies in the middle of.
+    def scale_of(self, width: int, height: int) -> float:
+        """How many times as large as the photograph the picture is that the principal point lies in the middle of.
 
-        1 where lengths are not in pixels, or the principal point may well be that of the photograph.
+        N or 1 / N; 1 where the principal point may well be that of the photograph.
         """
         values = dict(self.values)
-        center = [values["cx"], values["cy"]]
-        if values["w"] is not None or values["h"] is not None or None in center:
-            return 1
-        across, down = (2 * (value or 0.0) / side for value, side in zip(center, (width, height), strict=True))
-        scale = round(across) if math.isfinite(across) else 0
-        alike = scale > 1 and all(abs(times / scale - 1) <= _SAME_SIZE for times in (across, down))
-        return scale if alike else 1
+        cx, cy = values["cx"], values["cy"]
+        if (
+            values["w"] is not None
+            or values["h"] is not None
+            or not (cx and cy and 0 < cx < math.inf and 0 < cy < math.inf)
+        ):
+            return 1.0
+        across, down = 2 * cx / width, 2 * cy / height
+        scale = float(round(across)) if across > 1 else 1.0 / round(1 / across)
+        return scale if all(abs(times / scale - 1) <= _SAME_SIZE for times in (across, down)) else 1.0
 
     def _checked(self, size: tuple[int, int]) -> Camera:
         if not self._is_inside(size):
@@ -72,6 +79,8 @@ class Lens:
         return self._of_size(size)
 
     def _is_inside(self, size: tuple[int, int]) -> bool:
+        if self.model == _PANORAMA:
+            return True
         values = dict(self.values)
         centers = ((values["cx"], size[0]), (values["cy"], size[1]))
         return not any(value is not None and math.isfinite(value) and not 0 <= value <= side for value, side in centers)
@@ -81,14 +90,16 @@ class Lens:
         values = dict(self.values)
         if self.model == _PANORAMA:
             return Camera(self.model, width, height, (float(width), float(height)))
-        center = tuple(side / 2 if values[key] is None else values[key] for key, side in (("cx", width), ("cy", height)))
+        cx, cy = values["cx"], values["cy"]
+        center = (width / 2 if cx is None else cx, height / 2 if cy is None else cy)
         fl_x, fl_y = (_focal(values, axis, side) for axis, side in (("x", width), ("y", height)))
-        focal = (fl_x if fl_x is not None else fl_y or 0.0, fl_y if fl_y is not None else fl_x or 0.0)
+        focal = (fl_x or 0.0, (fl_x or 0.0) if fl_y is None else fl_y)
+        k1, k2, k3, k4, p1, p2 = (values[key] or 0.0 for key in _IN_DISTORTION_PARAMS)
+        finite = all(map(math.isfinite, (*focal, *center, k1, k2, k3, k4, p1, p2)))
         try:
             if self.model == _ANGLES:
                 return angle_lens(size, center, tuple(values[key] or 0.0 for key in _OF_ANGLES))
-            if self.model == _POLYNOMIAL and min(focal) > 0 and all(map(math.isfinite, (*focal, *center))):
-                k1, k2, k3, k4, p1, p2 = (values[key] or 0.0 for key in _IN_DISTORTION_PARAMS)
+            if self.model == _POLYNOMIAL and finite and min(focal) > 0:
                 return polynomial_lens(size, focal, center, (k1, k2, k3, k4), (p1, p2))
         except NoFit as problem:
             raise Unusable(str(problem)) from problem
@@ -103,8 +114,7 @@ def lens_of(tree: dict[str, Any], frame: dict[str, Any], where: str) -> Lens:
     values = {key: number(both, key, where) for key in NUMBERS}
     values |= _distortion_params(both, where)
     model = _model(both, values, where)
-    needs_focal = model not in (_PANORAMA, _ANGLES)
-    if needs_focal and all(values[key] is None for key in ("fl_x", "fl_y", "camera_angle_x", "camera_angle_y", "x_fov", "y_fov")):
+    if model not in (_PANORAMA, _ANGLES) and all(values[key] is None for key in ("fl_x", "camera_angle_x", "x_fov")):
         raise UserError(
             f"{where}: there is neither 'fl_x' nor 'camera_angle_x' nor 'x_fov', so the focal length is unknown."
         )
@@ -131,7 +141,7 @@ def _model(both: dict[str, Any], values: dict[str, float | None], where: str) ->
     if both.get("equirectangular"):
         raise UserError(
             f"{where}: 'equirectangular' of instant-ngp keeps areas and not angles, and is not read. For an ordinary "
-            "panorama, of twice the width of its height, write \"camera_model\": \"EQUIRECTANGULAR\" in its place."
+            'panorama, of twice the width of its height, write "camera_model": "EQUIRECTANGULAR" in its place.'
         )
     if named is not None and named not in (*_PERSPECTIVE, *_FISHEYE, _PANORAMA):
         known = ", ".join((*_PERSPECTIVE, *_FISHEYE, _PANORAMA))
