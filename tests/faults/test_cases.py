@@ -122,3 +122,47 @@ def test_transforms_of_other_programs_and_machines(
     if camera in ("PINHOLE", "OPENCV"):  # all are the fox at an eighth of its size
         (of_all,) = scene.cameras.values()
         assert of_all.params[:4] == pytest.approx((171.94, 171.81, of_all.params[2], of_all.params[3]), abs=0.2)
+
+
+@pytest.mark.parametrize(
+    ("case", "pictures"),
+    [("prepare-colour-kinds", 10), ("prepare-mpo-portrait", 8), ("prepare-spaced-names", 8), ("prepare-webp", 6),
+     ("prepare-image-pyramid", 6)],
+    indirect=["case"],
+)  # fmt: skip
+def test_every_photograph_is_prepared_once_and_as_it_is_meant_to_be_seen(case: Path, pictures: int, caplog) -> None:
+    import numpy as np
+    from PIL import Image, ImageOps
+
+    from blocknerf.core.config import DatasetConfig
+    from blocknerf.prepare.prepare import Settings, prepare
+    from blocknerf.scene.photographs import read_rgb
+    from blocknerf.scene.readers.read import read_scene
+
+    (source,) = (folder for folder in case.iterdir() if folder.is_dir())
+    figures = prepare(source, case / "out", Settings())
+    assert (figures["registered"], figures["pictures"]) == (pictures, pictures)
+    scene = read_scene(case / "out", DatasetConfig())
+    assert len({image.drive for image in scene.images}) == 1
+    assert ": ." not in caplog.text
+    for image in scene.images:
+        original = (source / "images" if (source / "images").is_dir() else source) / image.name
+        with Image.open(original) as photograph:
+            photograph.load()
+            if photograph.mode not in ("RGB", "L"):
+                continue
+            meant = np.asarray(ImageOps.exif_transpose(photograph).convert("RGB"), float)
+        squared = (np.asarray(read_rgb(image.path), float) - meant) ** 2
+        assert 10 * np.log10(255**2 / max(squared.mean(), 1e-9)) > 40
+
+
+@pytest.mark.parametrize("case", ["video-colours"], indirect=True)
+def test_videos_of_one_picture_have_one_colour_whatever_matrix_and_range_they_are_in(case: Path) -> None:
+    import numpy as np
+
+    from blocknerf.prepare.video import sharpest_frames
+
+    frames = {path.stem: next(sharpest_frames(path, 1.0, lambda _: None)).rgb for path in sorted(case.glob("bt*.mp4"))}
+    first, *others = (frame.astype(float) for frame in frames.values())
+    for other in others:
+        assert np.abs(first - other).mean() < 3, list(frames)

@@ -32,6 +32,14 @@ def test_pictures_that_do_not_match_at_all(tmp_path, capsys):
         assert "Traceback" not in said
 
 
+def test_pictures_in_which_there_is_nothing(tmp_path):
+    (tmp_path / "blank").mkdir()
+    for n in range(3):
+        Image.new("RGB", (120, 90), (90, 90, 90 + n)).save(tmp_path / f"blank/{n}.png")
+    with pytest.raises(UserError, match="No features were found in any of the 3 pictures"):
+        prepare(tmp_path / "blank", tmp_path / "out", Settings())
+
+
 def test_a_folder_without_pictures(tmp_path):
     for name in ("a.heic", "b.HEIC", "c.txt"):
         (tmp_path / name).write_bytes(b"x")

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from PIL import Image, features
 
 from blocknerf.core.config import DatasetConfig
 from blocknerf.core.errors import UserError
@@ -196,23 +197,50 @@ def test_masks_keep_features_away(walk, tmp_path):
     """What a mask hides in the source, or in OUT, gives no feature, and the scene has the mask."""
     few = replace(walk, names=walk.names[:3], world_from_cam=walk.world_from_cam[:3], pictures=walk.pictures[:3])
     write_photographs(tmp_path / "card" / "images", few)
-    from PIL import Image
-
     kept = np.full((240, 320), 255, np.uint8)
     kept[:, :160] = 0
     (tmp_path / "card" / "masks").mkdir()
     Image.fromarray(kept).save(tmp_path / "card/masks/01.jpg.png")
     prepare(tmp_path / "card", tmp_path / "scene", Settings())
     database = prepare_module.pycolmap.Database.open(tmp_path / "scene/prepare/database.db")
+    plain = json.loads((tmp_path / "scene/prepare/features.json").read_text())["result"]["plain"]
+    names = {inside: name for name, inside in plain.items()}
     left = {}
     for image in database.read_all_images():
-        left[image.name] = np.array(database.read_keypoints(image.image_id))[:, 0].min()
+        left[names[image.name]] = np.array(database.read_keypoints(image.image_id))[:, 0].min()
     database.close()
     assert left["01.jpg"] >= 159
     assert left["00.jpg"] < 60
     masks = {image.name: image.mask_paths for image in read_scene(tmp_path / "scene", DatasetConfig()).images}
     assert [path.name for path in masks["01.jpg"]] == ["01.jpg.png"]
     assert masks["00.jpg"] == ()
+
+
+def test_a_folder_of_oddities_becomes_a_scene(walk, tmp_path, caplog):
+    """Names that COLMAP's lists cannot hold, kinds that it does not read, endings that lie, and every size twice."""
+    card = tmp_path / "card #1"
+    card.mkdir()
+    oddities = {"IMG 01 (1).webp": "WEBP", "#2 'x' [b].jpg": "PNG", "-3.avif": "AVIF", "4%20.tif": "TIFF",
+                "5;\"q\".png": "PNG", "6\n.jpg": "JPEG"}  # fmt: skip
+    for (name, kind), pixels in zip(oddities.items(), walk.pictures, strict=False):
+        image = Image.fromarray(pixels)
+        image = image.convert("P", palette=Image.Palette.ADAPTIVE) if name.startswith("5") else image
+        image.save(card / name, kind if kind != "AVIF" or features.check("avif") else "WEBP", quality=95)
+    figures = prepare(card, tmp_path / "scene", Settings())
+    names = {name.replace("\n", "_") for name in oddities}
+    assert figures["registered"] == 6
+    assert {image.name for image in read_scene(tmp_path / "scene", DatasetConfig()).images} == names
+    assert {path.name for path in (tmp_path / "scene/images").iterdir()} == names
+    assert ": ." not in caplog.text
+    assert ", ." not in caplog.text
+
+
+def test_a_component_whose_pictures_are_all_placed_is_not_told_of(caplog):
+    models = [colmap.Model(Path(), ("a", "b", "c"), 9), colmap.Model(Path(), ("b", "c"), 3)]
+    prepare_module._tell_components(models, 3)
+    assert "hang together" not in caplog.text
+    prepare_module._tell_components([*models, colmap.Model(Path(), ("c", "d"), 3)], 4)
+    assert "1 pictures hang together but nothing joins them to the rest, so they are left out: d." in caplog.text
 
 
 def test_why_a_picture_is_left_out():

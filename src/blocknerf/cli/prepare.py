@@ -43,7 +43,8 @@ def prepare(
       $ blocknerf prepare photographs scene
 
     Args:
-        source: Folder of photographs, of videos, or of folders of them; or one video. It is only read.
+        source: Folder of photographs, of videos, or of folders of them; or one video. It is only read. Folders with the
+            same photographs at several sizes count once.
         out: Folder of the scene: images/ (links, where the disk allows), sparse/0, blocknerf_scene.json, quality/.
         matching: Which pictures are compared. auto: each with each up to 100 pictures; of more, neighbours by GPS;
             else by vocabulary where a file is given; else those before and after it and a few with all.

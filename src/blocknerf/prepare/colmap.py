@@ -5,7 +5,7 @@ to a file.
 """
 
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Thread
@@ -29,15 +29,24 @@ _LISTEN_S = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Workshop:
-    """Where COLMAP works: the pictures, a folder for its files, and how many cores it may take."""
+    """Where COLMAP works: its pictures, a folder for its files, and how many cores it may take.
+
+    `plain` has the names that pictures go by in here, by their names in the scene. Whatever comes out of this file has
+    the scene's.
+    """
 
     images: Path
     folder: Path
     threads: int
+    plain: Mapping[str, str]
 
     @property
     def database(self) -> Path:
         return self.folder / DATABASE
+
+    def named(self) -> dict[str, str]:
+        """Names in the scene, by those in here."""
+        return {plain: name for name, plain in self.plain.items()}
 
 
 def log_to(path: Path) -> None:
@@ -89,7 +98,7 @@ def find_features(
     """Features of every picture, by name; those that stand in the database already are kept.
 
     Pictures are looked at with at most `long_side` pixels; pictures named in `masks` only where
-    `mask_folder`/<name>.png is not black. A picture that COLMAP cannot read has none.
+    `mask_folder`/<plain name>.png is not black. A picture that COLMAP cannot read has none.
     """
     _begin_database(shop, shots, camera_model)
     options = pycolmap.FeatureExtractionOptions()
@@ -99,7 +108,7 @@ def find_features(
             reader = pycolmap.ImageReaderOptions()
             if masked:
                 reader.mask_path = str(mask_folder)
-            names = [shot.name for shot in shots if (shot.name in masks) == masked]
+            names = [shop.plain[shot.name] for shot in shots if (shot.name in masks) == masked]
             for some in _chunks(names, _IMAGES_AT_ONCE * shop.threads):
                 interruptible(
                     lambda token, some=some, reader=reader: pycolmap.extract_features(
@@ -113,8 +122,8 @@ def find_features(
                 )
                 progress.advance(len(some))
     with pycolmap.Database.open(shop.database) as database:
-        images = database.read_all_images()
-        return {image.name: database.num_keypoints_for_image(image.image_id) for image in images}
+        images, named = database.read_all_images(), shop.named()
+        return {named[image.name]: database.num_keypoints_for_image(image.image_id) for image in images}
 
 
 def _begin_database(shop: Workshop, shots: Sequence[Shot], camera_model: str) -> None:
@@ -131,7 +140,7 @@ def _begin_database(shop: Workshop, shots: Sequence[Shot], camera_model: str) ->
         for group in groups.values():
             pycolmap.import_images(
                 unfinished, shop.images, camera_mode=pycolmap.CameraMode.SINGLE,
-                image_names=[shot.name for shot in group], options=_reader_options(group[0], camera_model),
+                image_names=[shop.plain[shot.name] for shot in group], options=_reader_options(group[0], camera_model),
             )  # fmt: skip
             progress.advance(len(group))
     disk.replace(unfinished, shop.database)
@@ -163,7 +172,8 @@ def find_matches(shop: Workshop, plan: PairPlan, vocabulary: Path | None) -> Non
     listed.match_list_path = str(shop.folder / "pairs.txt")
     with bar("Matches", len(plan.pairs)) as progress:
         for some in _chunks(plan.pairs, _PAIRS_AT_ONCE * shop.threads):
-            write_bytes(shop.folder / "pairs.txt", "".join(f"{a} {b}\n" for a, b in some).encode())
+            lines = (f"{shop.plain[one]} {shop.plain[other]}\n" for one, other in some)
+            write_bytes(shop.folder / "pairs.txt", "".join(lines).encode())
             interruptible(
                 lambda token: pycolmap.match_image_pairs(
                     shop.database, options, listed, geometry, cancellation_token=token
@@ -184,7 +194,8 @@ def forget_matches(shop: Workshop) -> None:
 def partners(shop: Workshop) -> dict[str, int]:
     """With how many others each picture matches, geometry included."""
     with pycolmap.Database.open(shop.database) as database:
-        names = {image.image_id: image.name for image in database.read_all_images()}
+        named = shop.named()
+        names = {image.image_id: named[image.name] for image in database.read_all_images()}
         pairs, inliers = database.read_two_view_geometry_num_inliers()
     counts = dict.fromkeys(names.values(), 0)
     for pair, matches in zip(pairs, inliers, strict=True):
@@ -285,15 +296,18 @@ def _map_once(shop: Workshop, attempt: Attempt, folder: Path, count: int) -> lis
                 cancellation_token=token,
             )  # fmt: skip
         )
-    models = [
-        Model(
-            folder / str(number),
-            tuple(sorted(model.image(image).name for image in model.reg_image_ids())),
-            model.num_points3D(),
-        )
-        for number, model in found.items()
-    ]
+    models = [_named_model(shop, folder / str(number), model) for number, model in found.items()]
     return sorted(models, key=lambda model: (-len(model.names), -model.points))
+
+
+def _named_model(shop: Workshop, folder: Path, model: Any) -> Model:
+    """Writes the model into `folder` once more, with the names that pictures have in the scene."""
+    named = shop.named()
+    for image in model.images.values():
+        image.name = named[image.name]
+    disk.by_library(folder, lambda: model.write_binary(str(folder)))
+    names = tuple(sorted(model.image(number).name for number in model.reg_image_ids()))
+    return Model(folder, names, model.num_points3D())
 
 
 def mapping_options(attempt: Attempt, threads: int) -> Any:

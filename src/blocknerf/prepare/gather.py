@@ -1,31 +1,41 @@
 """What lies in the source folder: photographs and videos, and where their masks are."""
 
+import itertools
 import os
+import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from blocknerf.core.errors import UserError
+from blocknerf.core.logging import log
+from blocknerf.prepare.kinds import HEIC_ENDINGS, HOW_HEIC_IS_READ, reads_heic
+from blocknerf.prepare.sizes import at_their_largest
 from blocknerf.scene.readers.masks import MASK_FOLDER
 
-PHOTOGRAPHS = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp")
+PHOTOGRAPHS = (
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".tif", ".tiff", ".webp", ".avif", ".bmp", ".gif",
+    ".jp2", ".ppm", ".pgm",
+)  # fmt: skip
 VIDEOS = (".mp4", ".mov", ".m4v", ".mkv", ".avi", ".webm", ".mts", ".m2ts", ".mpg", ".mpeg", ".3gp")
+MARKER = "prepare.json"
+"""The file by which `prepare` knows a scene that it made."""
+_MASK_FOLDERS = re.compile(r"masks?(_[0-9]+)?", re.IGNORECASE)
+_NOT_IN_NAMES = re.compile(r"[\x00-\x1f\x7f\\\ud800-\udfff]")
 _MOST_KINDS_NAMED = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """Files by name. `root` is the folder that they have in common, and names are relative to it."""
+    """Files in order. `root` is the folder that they have in common; `names` are theirs in the scene, all different."""
 
     root: Path
     photographs: tuple[Path, ...]
     videos: tuple[Path, ...]
     mask_folder: Path | None
-
-    def name(self, path: Path) -> str:
-        return path.relative_to(self.root).as_posix()
+    names: Mapping[Path, str]
 
     def stamp(self) -> list[list[Any]]:
         """Name, size and time of change of every file: by these a stage knows that nothing changed."""
@@ -36,26 +46,32 @@ class Sources:
 def find_sources(source: Path, out: Path, mask_folder: Path | None) -> Sources:
     """Photographs and videos in `source`, a folder with whatever folders in it, or one video.
 
-    Hidden files, the folder `out`, and folders called masks are passed over. Masks are in `mask_folder`, or in a folder
-    of the name masks in `source`. Raises UserError where there is nothing to use, or the folder of masks is missing.
+    Hidden files, the folder `out`, other prepared scenes and folders called masks, masks_2, ... are passed over, and so
+    is a capture that lies there again at a smaller size. Masks are in `mask_folder`, or in a folder of the name masks
+    or mask in `source`. Raises UserError where there is nothing to use, or the folder of masks is missing.
     """
     if mask_folder is not None and not mask_folder.is_dir():
         raise UserError(f"There is no folder {mask_folder}. --masks wants a folder with one picture for each image.")
     if source.is_file():
         if source.suffix.lower() not in VIDEOS:
             raise UserError(f"{source} is no video that is known ({_list(VIDEOS)}). Give a folder, or one video.")
-        return Sources(source.parent, (), (source,), mask_folder)
+        return Sources(source.parent, (), (source,), mask_folder, scene_names(source.parent, (source,)))
     if not source.is_dir():
         raise UserError(f"There is no folder or video {source}. Give a folder of photographs or videos, or one video.")
     files = _files(source, out)
-    photographs = tuple(path for path in files if path.suffix.lower() in PHOTOGRAPHS)
+    known = PHOTOGRAPHS + (HEIC_ENDINGS if reads_heic() else ())
+    photographs = at_their_largest([path for path in files if path.suffix.lower() in known])
     videos = tuple(path for path in files if path.suffix.lower() in VIDEOS)
     if not photographs and not videos:
         raise UserError(_nothing(source, files))
+    unread = sum(path.suffix.lower() in HEIC_ENDINGS for path in files)
+    if unread and not reads_heic():
+        log.warning("%d HEIC pictures in %s are left out: %s.", unread, source, HOW_HEIC_IS_READ)
     used = [path.parent for path in (*photographs, *videos)]
-    beside = source / MASK_FOLDER
-    masks = mask_folder or (beside if beside.is_dir() else None)
-    return Sources(Path(os.path.commonpath(used)), photographs, videos, masks)
+    beside = (source / name for name in (MASK_FOLDER, "mask"))
+    masks = mask_folder or next((folder for folder in beside if folder.is_dir()), None)
+    root = Path(os.path.commonpath(used))
+    return Sources(root, photographs, videos, masks, scene_names(root, (*photographs, *videos)))
 
 
 def mask_files(folder: Path | None) -> list[Path]:
@@ -66,13 +82,40 @@ def _files(source: Path, out: Path) -> Sequence[Path]:
     found = []
     for folder, folders, names in os.walk(source):
         here = Path(folder)
-        folders[:] = sorted(
-            name
-            for name in folders
-            if not name.startswith(".") and name != MASK_FOLDER and (here / name).resolve() != out.resolve()
-        )
+        folders[:] = [name for name in sorted(folders) if _is_walked(here / name, out)]
         found += [here / name for name in sorted(names) if not name.startswith(".")]
-    return found
+    gone = [path for path in found if not path.is_file()]
+    if gone:
+        log.warning("%d names in %s lead to no file, as %s, and are left out.", len(gone), source, gone[0])
+    return [path for path in found if path not in set(gone)]
+
+
+def _is_walked(folder: Path, out: Path) -> bool:
+    if folder.name.startswith(".") or _MASK_FOLDERS.fullmatch(folder.name) or folder.resolve() == out.resolve():
+        return False
+    if (folder / MARKER).is_file():
+        log.warning("%s is a scene that `blocknerf prepare` made, and is passed over.", folder)
+        return False
+    return True
+
+
+def scene_names(root: Path, paths: Sequence[Path]) -> dict[Path, str]:
+    """Relative to `root`. What no file format can carry (control characters, bytes that are no text) becomes _."""
+    clean = {path: _NOT_IN_NAMES.sub("_", path.relative_to(root).as_posix()) for path in paths}
+    names = {path: name for path, name in clean.items() if name == path.relative_to(root).as_posix()}
+    taken = set(names.values())
+    for path in (path for path in paths if path not in names):
+        names[path] = free_name(clean[path], taken)
+        taken.add(names[path])
+        log.warning("%a is called %s in the scene: no format can carry its name.", str(path), names[path])
+    return names
+
+
+def free_name(name: str, taken: Set[str]) -> str:
+    """The name, or the first of name_2, name_3, ... (before the ending) that is not taken."""
+    path = PurePosixPath(name)
+    others = (path.with_stem(f"{path.stem}_{number}").as_posix() for number in itertools.count(2))
+    return next(other for other in itertools.chain((name,), others) if other not in taken)
 
 
 def _nothing(source: Path, files: Sequence[Path]) -> str:
@@ -80,7 +123,8 @@ def _nothing(source: Path, files: Sequence[Path]) -> str:
     there = ", ".join(f"{count} x {kind}" for kind, count in kinds.most_common(_MOST_KINDS_NAMED)) or "nothing"
     return (
         f"{source} holds no photographs ({_list(PHOTOGRAPHS)}) and no videos ({_list(VIDEOS)}), but {there}. "
-        "Give the folder of a capture; convert other kinds (.heic, raw files) to .jpg first, with their EXIF."
+        "Give the folder of a capture; convert raw files to .jpg first, with their EXIF. "
+        f"Of HEIC: {HOW_HEIC_IS_READ}."
     )
 
 

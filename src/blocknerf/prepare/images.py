@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -10,10 +10,13 @@ from PIL import Image, ImageOps
 
 from blocknerf.core import disk
 from blocknerf.core.errors import UserError
-from blocknerf.core.files import write_atomically, write_picture
+from blocknerf.core.files import write_picture
 from blocknerf.core.logging import log
 from blocknerf.core.progress import bar
-from blocknerf.prepare.gather import Sources
+from blocknerf.prepare.colours import UnreadableProfile, in_srgb, profile_name
+from blocknerf.prepare.gather import Sources, free_name
+from blocknerf.prepare.kinds import exif_anew, format_anew, is_read_everywhere, why_unreadable
+from blocknerf.prepare.pictures import link
 from blocknerf.prepare.shots import Shot, is_upright, shot_of, size_upright
 from blocknerf.prepare.video import duration_of, sharpest_frames, write_jpeg
 from blocknerf.scene.orientation import Orientation, exif_orientation
@@ -22,29 +25,51 @@ from blocknerf.scene.readers.candidates import list_by_reason
 from blocknerf.scene.readers.masks import MASK_FOLDER
 
 IMAGE_FOLDER = "images"
-_QUALITY = 97
+
+
+@dataclass(slots=True)
+class _Notes:
+    """What there is to say of photographs, by name: each is said once, of all of them."""
+
+    unusable: list[tuple[str, str]] = field(default_factory=list)
+    several: list[str] = field(default_factory=list)
+    recoloured: dict[str, str] = field(default_factory=dict)
+    unreadable_profile: list[str] = field(default_factory=list)
+
+    def say(self, count: int) -> None:
+        if self.unusable:
+            log.warning("%d of %d photographs are left out: %s.", len(self.unusable), count,
+                        list_by_reason(tuple(self.unusable)))  # fmt: skip
+        if self.several:
+            log.warning("The first picture is taken of each of %d files that hold several (animations, pages), as %s.",
+                        len(self.several), self.several[0])  # fmt: skip
+        if self.recoloured:
+            log.info("%d photographs are written anew in sRGB; they were in %s.", len(self.recoloured),
+                     ", ".join(sorted(set(self.recoloured.values()))[:3]))  # fmt: skip
+        if self.unreadable_profile:
+            log.warning("The colour profile of %d photographs cannot be read, as of %s: they are taken as sRGB.",
+                        len(self.unreadable_profile), self.unreadable_profile[0])  # fmt: skip
 
 
 def bring_images(sources: Sources, out: Path, interval_s: float, each_its_camera: bool) -> list[Shot]:
     """Fills OUT/images (and OUT/masks where there are masks) and returns what is known of each picture, by name.
 
-    Photographs are linked where the file system can, else copied; those that EXIF wants turned are written upright.
-    Of videos the sharpest frame of every `interval_s` is written. Pictures of an earlier run that are not wanted any
-    more are removed. Raises UserError when fewer than two pictures can be used.
+    Photographs are linked where the file system can, else copied. Written anew are those that EXIF wants turned, whose
+    colours are not sRGB, or which Pillow reads by a plugin alone. Of videos the sharpest frame of every `interval_s` is
+    written. Pictures of an earlier run that are not wanted any more are removed. Raises UserError when fewer than two
+    pictures can be used.
     """
-    shots, unusable = [], []
+    shots, notes, taken = [], _Notes(), set(sources.names.values())
     with bar("Looking at photographs", len(sources.photographs)) as progress:
         for path in sources.photographs:
             try:
-                shots.append(_bring_photograph(path, sources, out))
+                shots.append(_bring_photograph(path, sources, out, taken, notes))
             except DECODE_ERRORS as error:
-                unusable.append((sources.name(path), f"cannot be read as an image ({error})"))
+                notes.unusable.append((sources.names[path], why_unreadable(path, error)))
             progress.advance()
     for path in sources.videos:
         shots += _bring_video(path, sources, out, interval_s)
-    if unusable:
-        log.warning("%d of %d photographs are left out: %s.", len(unusable), len(sources.photographs),
-                    list_by_reason(tuple(unusable)))  # fmt: skip
+    notes.say(len(sources.photographs))
     if len(shots) < 2:
         raise UserError(f"{sources.root} gives {len(shots)} usable pictures; at least 2 are needed, and better 20.")
     _remove_others(out / IMAGE_FOLDER, {shot.name for shot in shots})
@@ -53,20 +78,43 @@ def bring_images(sources: Sources, out: Path, interval_s: float, each_its_camera
     return sorted(shots, key=lambda shot: shot.name)
 
 
-def _bring_photograph(path: Path, sources: Sources, out: Path) -> Shot:
-    name = sources.name(path)
+def _bring_photograph(path: Path, sources: Sources, out: Path, taken: set[str], notes: _Notes) -> Shot:
+    """Decodes it whole, so that one that is cut off is known at once."""
+    name = sources.names[path]
     with Image.open(path) as image:
+        upright, several = is_upright(image), image.format != "MPO" and getattr(image, "n_frames", 1) > 1
+        image.load()
+        if image.mode == "F":
+            raise ValueError("it holds floating point values, whose range nothing tells: save it with 8 or 16 bits")
+        recoloured = _in_srgb(image, name, notes)
+        anew = not (upright and recoloured is None and is_read_everywhere(image))
+        kind, ending, options = format_anew(image)
+        if anew and ending is not None and not name.lower().endswith(ending):
+            name = free_name(PurePosixPath(name).with_suffix(ending).as_posix(), taken)
+            taken.add(name)
         shot = shot_of(image, name, _folder(name))
-        upright = is_upright(image)
-        if not upright:
-            turned = ImageOps.exif_transpose(image)
+        if anew:
+            turned = ImageOps.exif_transpose(image if recoloured is None else recoloured)
+            exif, profile = exif_anew(image), turned.info.get("icc_profile")
             target = out / IMAGE_FOLDER / name
-            kind = {"quality": _QUALITY, "subsampling": 0} if image.format == "JPEG" else {}
-            write_picture(target, turned, image.format or "PNG", exif=turned.getexif(), **kind)
-    if upright:
-        _link(path, out / IMAGE_FOLDER / name)
+            write_picture(target, turned, kind, exif=exif, icc_profile=profile, **options)
+    if several:
+        notes.several.append(name)
+    if not anew:
+        link(path, out / IMAGE_FOLDER / name)
     _bring_mask(path, sources, out, name)
     return shot
+
+
+def _in_srgb(image: Image.Image, name: str, notes: _Notes) -> Image.Image | None:
+    try:
+        recoloured = in_srgb(image)
+        if recoloured is not None:
+            notes.recoloured[name] = profile_name(image)
+    except UnreadableProfile:
+        notes.unreadable_profile.append(name)
+        return None
+    return recoloured
 
 
 def _bring_mask(path: Path, sources: Sources, out: Path, name: str) -> None:
@@ -86,7 +134,7 @@ def _bring_mask(path: Path, sources: Sources, out: Path, name: str) -> None:
         if fitted is not pixels:  # else it was made for the picture upright
             write_picture(target, Image.fromarray(fitted), "PNG")
             return
-    _link(mask, target)
+    link(mask, target)
 
 
 def _mask_of(path: Path, sources: Sources) -> Path | None:
@@ -105,7 +153,7 @@ def _mask_of(path: Path, sources: Sources) -> Path | None:
 def _bring_video(path: Path, sources: Sources, out: Path, interval_s: float) -> list[Shot]:
     """Frames are named after their video and their number; one whose video stands alone has no folder."""
     alone = len(sources.videos) == 1 and not sources.photographs
-    folder = "" if alone else sources.name(path)
+    folder = "" if alone else sources.names[path]
     shots = []
     with bar(f"Sharpest frames of {path.name}", max(1.0, round(duration_of(path)))) as progress:
         for frame in sharpest_frames(path, interval_s, _whole_seconds(progress.reach)):
@@ -125,20 +173,6 @@ def _whole_seconds(reach: Callable[[float], None]) -> Callable[[float], None]:
 def _folder(name: str) -> str:
     folder = PurePosixPath(name).parent.as_posix()
     return "" if folder == "." else folder
-
-
-def _link(path: Path, target: Path) -> None:
-    """The same file at `target`: no bytes are copied where both are on one file system."""
-    if target.is_file() and path.samefile(target):
-        return
-
-    def put(temporary: Path) -> None:
-        try:
-            disk.link(path.resolve(), temporary)
-        except OSError:  # another file system, or one without links
-            disk.copy(path, temporary)
-
-    write_atomically(target, put)
 
 
 def _remove_others(folder: Path, names: set[str]) -> None:

@@ -15,10 +15,11 @@ from blocknerf.core.lock import locked_folder
 from blocknerf.core.logging import log
 from blocknerf.core.reading import read_json
 from blocknerf.prepare import colmap
-from blocknerf.prepare.gather import Sources, find_sources
+from blocknerf.prepare.gather import MARKER, Sources, find_sources
 from blocknerf.prepare.georegister import places_of
 from blocknerf.prepare.images import IMAGE_FOLDER, bring_images
 from blocknerf.prepare.pairs import Matching, plan_pairs
+from blocknerf.prepare.pictures import lay_out_pictures
 from blocknerf.prepare.placed import write_scene
 from blocknerf.prepare.quality import Found, write_quality
 from blocknerf.prepare.shots import Shot
@@ -30,7 +31,6 @@ from blocknerf.scene.readers.candidates import list_by_reason
 from blocknerf.scene.readers.masks import mask_paths
 from blocknerf.scene.readers.sidecar import SIDECAR_NAME
 
-MARKER = "prepare.json"
 _VERSION = 1
 _OURS = (IMAGE_FOLDER, "sparse", "quality", FOLDER)
 _LEAST_PLACED = 2
@@ -97,8 +97,7 @@ def _prepare(source: Path, sources: Sources, out: Path, settings: Settings, over
         lambda _: [shot.to_json() for shot in bring_images(sources, out, settings.interval_s, each)],
     )  # fmt: skip
     shots = [Shot(**entry) for entry in brought]
-    shop = colmap.Workshop(out / IMAGE_FOLDER, out / FOLDER, available_cores())
-    features = _features(stages, shop, out, shots, settings)
+    shop, features = _features(stages, out, shots, settings)
     matching, partners = _matches(stages, shop, sources, shots, settings)
     attempt, models = _models(stages, shop, sources, shots)
     georeference = stages.run(
@@ -137,24 +136,37 @@ def _open_output(source: Path, out: Path, overwrite: bool) -> None:
 
 
 def _features(
-    stages: Stages, shop: colmap.Workshop, out: Path, shots: Sequence[Shot], settings: Settings
-) -> dict[str, int]:
+    stages: Stages, out: Path, shots: Sequence[Shot], settings: Settings
+) -> tuple[colmap.Workshop, dict[str, int]]:
+    """COLMAP's workshop, and how many features each picture has."""
     masks = {shot.name: paths for shot in shots if (paths := mask_paths(out, shot.name, None))}
     stamp = [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for paths in masks.values() for path in paths]
+    folder = out / FOLDER
 
-    def work(resumed: bool) -> dict[str, int]:
+    def workshop(plain: dict[str, str]) -> colmap.Workshop:
+        return colmap.Workshop(folder / "pictures", folder, available_cores(), plain)
+
+    def work(resumed: bool) -> dict[str, Any]:
         if not resumed:
-            _forget(shop.folder, colmap.DATABASE + "*")
-        _write_masks(shop.folder / "masks", shots, masks)
-        return colmap.find_features(
-            shop, shots, set(masks), shop.folder / "masks", settings.long_side, settings.camera_model
+            _forget(folder, colmap.DATABASE + "*")
+        plain = lay_out_pictures(shots, out / IMAGE_FOLDER, folder / "pictures")
+        _write_masks(folder / "masks", shots, masks, plain)
+        found = colmap.find_features(
+            workshop(plain), shots, set(masks), folder / "masks", settings.long_side, settings.camera_model
         )
+        return {"plain": plain, "features": found}
 
-    features = stages.run("features", [stamp, settings.long_side, settings.camera_model], work)
+    done = stages.run("features", [stamp, settings.long_side, settings.camera_model], work)
+    features = done["features"]
     bare = tuple((shot.name, "no features were found in it") for shot in shots if not features.get(shot.name))
+    if len(bare) == len(shots):
+        raise UserError(
+            f"No features were found in any of the {len(shots)} pictures in {out / IMAGE_FOLDER}: they are blank, far "
+            "too blurred, or hidden by masks. Look at them there."
+        )
     if bare:
         log.warning("%d of %d pictures cannot be placed: %s.", len(bare), len(shots), list_by_reason(bare))
-    return features
+    return workshop(done["plain"]), features
 
 
 def _forget(folder: Path, pattern: str) -> None:
@@ -162,7 +174,9 @@ def _forget(folder: Path, pattern: str) -> None:
         disk.unlink(path)
 
 
-def _write_masks(folder: Path, shots: Sequence[Shot], masks: dict[str, tuple[Path, ...]]) -> None:
+def _write_masks(
+    folder: Path, shots: Sequence[Shot], masks: dict[str, tuple[Path, ...]], plain: dict[str, str]
+) -> None:
     """What COLMAP wants: one mask a picture, of its size, black where no feature may be."""
     disk.remove_tree(folder)
     sizes = {shot.name: (shot.width, shot.height) for shot in shots}
@@ -170,7 +184,7 @@ def _write_masks(folder: Path, shots: Sequence[Shot], masks: dict[str, tuple[Pat
         kept = read_masks(paths, sizes[name])
         assert kept is not None
         picture = Image.fromarray(np.where(kept, 255, 0).astype(np.uint8))
-        write_picture(folder / f"{name}.png", picture, "PNG")
+        write_picture(folder / f"{plain[name]}.png", picture, "PNG")
 
 
 def _matches(
@@ -224,6 +238,8 @@ def _tell_components(models: Sequence[colmap.Model], count: int) -> None:
     kept = set(models[0].names)
     for model in models[1:]:
         apart = [name for name in model.names if name not in kept]
+        if not apart:  # COLMAP may place a picture in several components
+            continue
         more = f" and {len(apart) - _MOST_NAMED} more" if len(apart) > _MOST_NAMED else ""
         log.warning(
             "%d pictures hang together but nothing joins them to the rest, so they are left out: %s%s.",

@@ -73,6 +73,8 @@ def is_upright(image: Image.Image) -> bool:
 
 def size_upright(image: Image.Image) -> tuple[int, int]:
     """(width, height) after the turn that EXIF asks for."""
+    if image.format == "TIFF":  # Pillow turns it while it decodes
+        image.load()
     return Orientation(exif_orientation(image), is_turned=True).picture_size(image.size)
 
 

@@ -11,7 +11,7 @@ from blocknerf.core.logging import log
 from blocknerf.core.reading import read_json
 
 FOLDER = "prepare"
-_VERSION = 1
+_VERSION = 2
 
 
 class Stages:

@@ -1,0 +1,78 @@
+"""What a photograph is, by its content and not by its ending: how it is opened, written anew, or why it cannot be."""
+
+import importlib
+import importlib.util
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from PIL import ExifTags, Image, UnidentifiedImageError
+
+_JPEG = {"quality": 97, "subsampling": 0}
+_ANEW: dict[str, tuple[str, dict[str, Any]]] = {
+    "JPEG": ("JPEG", _JPEG),
+    "MPO": ("JPEG", _JPEG),
+    "PNG": ("PNG", {}),
+    "TIFF": ("TIFF", {"compression": "tiff_adobe_deflate"}),
+    "WEBP": ("WEBP", {"lossless": True, "exact": True}),
+}
+"""How pixels are written that came in that format: at a quality that costs nothing to be seen, or without loss."""
+_NEEDS_A_PLUGIN = ("HEIF",)
+_LOSSY = ("AVIF", "HEIF")
+_HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+_HOW_STORED = (254, 256, 257, 258, 259, 262, 266, 273, 277, 278, 279, 284, 317, 320, 322, 323, 324, 325, 330, 338,
+               339, 347, 512, 513, 514, 529, 530, 531, 532, 34675)  # fmt: skip
+"""Tags of TIFF that describe its strips and samples, not the photograph."""
+HEIC_ENDINGS = (".heic", ".heif", ".hif")
+HOW_HEIC_IS_READ = "pip install pillow-heif reads it, or convert it to .jpg with its EXIF"
+
+
+@cache
+def reads_heic() -> bool:
+    """Whether pillow-heif is installed; Pillow opens HEIC from then on."""
+    if importlib.util.find_spec("pillow_heif") is None:
+        return False
+    importlib.import_module("pillow_heif").register_heif_opener()
+    return True
+
+
+def is_read_everywhere(image: Image.Image) -> bool:
+    """Whether whoever has Pillow alone can read the file."""
+    return image.format not in _NEEDS_A_PLUGIN
+
+
+def format_anew(image: Image.Image) -> tuple[str, str | None, dict[str, Any]]:
+    """The format in which its pixels are written, the ending that this needs (None: its own stays), and options."""
+    if image.format in _ANEW:
+        kind, options = _ANEW[image.format]
+        return kind, None, options
+    if image.format in _LOSSY and image.mode in ("RGB", "L"):
+        return "JPEG", ".jpg", _JPEG
+    return "PNG", ".png", {}
+
+
+def exif_anew(image: Image.Image) -> Image.Exif:
+    """What EXIF says, for pixels that are written upright: without what tells how they were stored."""
+    exif = image.getexif()
+    for tag in (*_HOW_STORED, ExifTags.Base.Orientation):
+        exif.pop(tag, None)
+    return exif
+
+
+def why_unreadable(path: Path, error: Exception) -> str:
+    """The reason behind an error of Pillow's, in words that are the same for all files of that reason."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(16)
+    except OSError as problem:
+        return f"cannot be read ({problem.strerror})"
+    if not head:
+        return "is empty"
+    if not isinstance(error, UnidentifiedImageError):
+        return f"cannot be read as an image ({error})"
+    if head[4:8] == b"ftyp":
+        if head[8:12] in _HEIC_BRANDS:
+            return f"is a HEIC picture: {HOW_HEIC_IS_READ}"
+        is_avif = head[8:12] in (b"avif", b"avis")
+        return "is AVIF, which this Pillow does not read" if is_avif else "is a video by its content"
+    return "cannot be read as an image (of no kind that is known)"

@@ -1,0 +1,60 @@
+"""What COLMAP looks at: every picture under a plain name, in a kind that it reads as Pillow does.
+
+COLMAP's lists part names at blanks and take # for a comment, and it knows fewer kinds of files than Pillow.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image
+
+from blocknerf.core import disk
+from blocknerf.core.files import write_atomically, write_picture
+from blocknerf.core.progress import bar
+from blocknerf.prepare.shots import Shot
+from blocknerf.scene.photographs import read_rgb
+
+_ENDINGS = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "BMP": ".bmp", "TIFF": ".tif"}
+_TIFF_COMPRESSIONS = ("raw", "tiff_lzw", "tiff_adobe_deflate")
+
+
+def lay_out_pictures(shots: Sequence[Shot], images: Path, folder: Path) -> dict[str, str]:
+    """Fills `folder` anew with links, and copies where a picture is of another kind; returns plain names by name."""
+    disk.remove_tree(folder)
+    plain = {}
+    with bar("Laying out pictures", len(shots)) as progress:
+        for number, shot in enumerate(shots):
+            plain[shot.name] = _lay_out(images / shot.name, folder / f"{number:06d}").name
+            progress.advance()
+    return plain
+
+
+def _lay_out(path: Path, stem: Path) -> Path:
+    with Image.open(path) as image:
+        ending = _ENDINGS.get(image.format or "") if _is_plain(image) else None
+    target = stem.with_suffix(ending or ".png")
+    if ending is None:
+        write_picture(target, read_rgb(path), "PNG", compress_level=1)
+    else:
+        link(path, target)
+    return target
+
+
+def _is_plain(image: Image.Image) -> bool:
+    if image.format == "TIFF" and image.info.get("compression") not in _TIFF_COMPRESSIONS:
+        return False
+    return image.mode in ("RGB", "L") and not image.has_transparency_data
+
+
+def link(path: Path, target: Path) -> None:
+    """The same file at `target`: no bytes are copied where both are on one file system."""
+    if target.is_file() and path.samefile(target):
+        return
+
+    def put(temporary: Path) -> None:
+        try:
+            disk.link(path.resolve(), temporary)
+        except OSError:  # another file system, or one without links
+            disk.copy(path, temporary)
+
+    write_atomically(target, put)
