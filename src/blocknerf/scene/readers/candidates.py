@@ -26,8 +26,6 @@ _MAX_SIDE = 1_000_000
 _THREADS = 4
 _FOCAL_SIDES = (1e-3, 1e4)
 """Focal length over the picture's longer side; a telescope has 1e3."""
-_SCALES = (1e-3, 1e3)
-"""Of a rotation, which a scaled camera object of Blender has, or a pose that was scaled as a whole."""
 _LARGEST_PARAMETER = 1e9
 """Of a camera's parameters: principal points in pixels, and distortion."""
 
@@ -81,7 +79,6 @@ def make_scene(root: Path, capture: Capture, sidecar: Sidecar, use_masks: bool, 
         headers = _orient(root, candidates, list(pool.map(_header, candidates)))
         results = list(pool.map(lambda one, its: _check(root, one, its, sidecar, use_masks), candidates, headers))
     usable = [result for result in results if not isinstance(result, str)]
-    _say_scaled([c for c, r in zip(candidates, results, strict=True) if not isinstance(r, str)])
     skipped = tuple((c.name, r) for c, r in zip(candidates, results, strict=True) if isinstance(r, str))
     _report(root, len(candidates), len(usable), skipped)
     test_names = sidecar.test_names if sidecar.test_names is not None else capture.test_names
@@ -317,29 +314,11 @@ def _checked_pose(world_from_cam: np.ndarray) -> np.ndarray:
         raise Unusable("its pose holds a value that is not finite")
     if np.abs(world_from_cam[:, 3]).max() > FARTHEST_M:
         raise Unusable(f"it stands more than {FARTHEST_M:g} from the origin")
-    rotation = world_from_cam[:, :3] / _scale_of(world_from_cam)  # divided by 1 it keeps its last bits
+    rotation = world_from_cam[:, :3]
     if not is_rotation(rotation):
-        raise Unusable("its pose is no rotation (a mirrored or skewed matrix)")
+        raise Unusable("its pose is no rotation (a scaled, mirrored or skewed matrix)")
     left, _, right = np.linalg.svd(rotation)
     return np.concatenate([left @ right, world_from_cam[:, 3:]], axis=1).astype(np.float64)
-
-
-def _scale_of(world_from_cam: np.ndarray) -> float:
-    """How much longer than 1 the axes of a camera are; 1 for a rotation, and where no plausible scale makes it one."""
-    rotation = world_from_cam[:, :3]
-    if is_rotation(rotation) or not np.abs(rotation).max() <= _SCALES[1]:
-        return 1.0
-    scale = float(np.linalg.norm(rotation, axis=0).mean())
-    return scale if scale >= _SCALES[0] and is_rotation(rotation / scale) else 1.0
-
-
-def _say_scaled(used: list[Candidate]) -> None:
-    scales = [scale for one in used if (scale := _scale_of(one.world_from_cam)) != 1]
-    if scales:
-        log.warning(
-            "The rotations of %d of %d poses are scaled, by %.4g to %.4g: the scale was taken off, positions stay. Is "
-            "the camera scaled where they come from?", len(scales), len(used), min(scales), max(scales),
-        )  # fmt: skip
 
 
 def _checked_camera(camera: Camera | Callable[[int, int], Camera] | None, size: tuple[int, int]) -> Camera:

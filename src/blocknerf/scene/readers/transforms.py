@@ -20,6 +20,7 @@ from blocknerf.core.logging import log
 from blocknerf.core.ply import read_points
 from blocknerf.core.reading import read_json
 from blocknerf.geometry.se3 import OPENCV_FROM_OPENGL
+from blocknerf.geometry.so3 import is_rotation
 from blocknerf.scene.photographs import DECODE_ERRORS, DYNAMIC_MASK
 from blocknerf.scene.readers.candidates import Candidate, Capture
 from blocknerf.scene.readers.found_files import DEPTH_ENDINGS, FileFinder, Found, name_in_images
@@ -30,6 +31,8 @@ TRANSFORMS = "transforms.json"
 _SPLITS = ("train_filenames", "val_filenames", "test_filenames")
 _DEPTH = ("depth_file_path", "depth_path")
 """nerfstudio's and instant-ngp's name of it."""
+_SCALES = (1e-3, 1e3)
+"""Of a rotation; a camera object of Blender may be scaled."""
 _MITSUBA = np.array([-1.0, 1.0, -1.0, 1.0])
 """Cameras of `normal_mts_args` (Mitsuba) look along z with x to the left, as instant-ngp reads them."""
 
@@ -104,18 +107,21 @@ def candidates_of(
     depth = finder.find(named, folders=("",), endings=DEPTH_ENDINGS, shortest_tail=2)
     lenses: dict[Lens, Path] = {}
     keys: dict[Lens, str] = {}
-    candidates = []
+    candidates, scales = [], []
     for frame in frames:
         photograph, lens = photographs[frame.photograph], lens_of(frame.top, frame.own, frame.where)
         lenses.setdefault(lens, photograph.path)
         mask, depth_name = frame.file_name("mask_path"), frame.depth
+        pose = _world_from_cam(frame)
+        scale = _scale_of(pose)
+        scales += [scale] if scale != 1 else []
         candidates.append(
             Candidate(
                 name=name_in_images(photograph.name),
                 path=photograph.path,
                 camera=lens.camera(),
                 camera_key=keys.setdefault(lens, str(len(keys))),
-                world_from_cam=_world_from_cam(frame),
+                world_from_cam=_unscaled(pose, scale),
                 mask_path=None if mask is None else masks[mask].path,
                 dynamic_mask_path=_dynamic_mask(finder, data_root, photograph.path, frame.where),
                 depth_path=None if depth_name is None else depth[depth_name].path,
@@ -124,7 +130,12 @@ def candidates_of(
                 problem=photograph.problem,
             )
         )
-    _say_scales(lenses)
+    _say_sizes(lenses)
+    if scales:
+        log.warning(
+            "The rotations of %d of %d poses are scaled, by %.4g to %.4g: the scale is taken off, positions stay. Is "
+            "the camera scaled where they come from?", len(scales), len(frames), min(scales), max(scales),
+        )  # fmt: skip
     return candidates, photographs
 
 
@@ -176,7 +187,7 @@ def _exposure(frame: Frame) -> float | None:
     return exposure
 
 
-def _say_scales(lenses: dict[Lens, Path]) -> None:
+def _say_sizes(lenses: dict[Lens, Path]) -> None:
     """Where 'w' and 'h' are missing and the principal point tells that the intrinsics are for another size."""
     for lens, photograph in lenses.items():
         try:
@@ -204,6 +215,19 @@ def _world_from_cam(frame: Frame) -> np.ndarray:
         raise UserError(f"{frame.where}: 'transform_matrix' must have 4 rows of 4 numbers, not the shape {pose.shape}.")
     axes = OPENCV_FROM_OPENGL * _MITSUBA if "normal_mts_args" in frame.top else OPENCV_FROM_OPENGL
     return pose[:3] * axes
+
+
+def _scale_of(pose: np.ndarray) -> float:
+    """How much longer than 1 the axes of a camera are; 1 for a rotation, and where no plausible scale makes it one."""
+    rotation = pose[:, :3]
+    if is_rotation(rotation) or not np.abs(rotation).max() <= _SCALES[1]:
+        return 1.0
+    scale = float(np.linalg.norm(rotation, axis=0).mean())
+    return scale if scale >= _SCALES[0] and is_rotation(rotation / scale) else 1.0
+
+
+def _unscaled(pose: np.ndarray, scale: float) -> np.ndarray:
+    return np.concatenate([pose[:, :3] / scale, pose[:, 3:]], axis=1)
 
 
 def _listed(tree: dict, key: str, path: Path) -> list[str] | None:
