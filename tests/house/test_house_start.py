@@ -7,6 +7,7 @@ import pytest
 
 INTERRUPTED = """
 import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell in the background has it ignored
 from blocknerf.cli.main import as_program
 
 class Interrupting:

@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -289,3 +291,28 @@ def test_the_manifest_carries_no_paths_of_this_machine(tmp_path: Path):
     text = (tmp_path / "store/manifest.json").read_text()
     assert str(tmp_path) not in text
     assert json.loads(text)["version"] == 1
+
+
+CUT = """
+import os, sys
+from pathlib import Path
+from blocknerf.core.config import DatasetConfig
+from blocknerf.scene.readers.read import read_scene
+from blocknerf.scene.store import ImageStore
+
+scene = read_scene(Path(sys.argv[1]), DatasetConfig())
+store = ImageStore.open(scene, 1, Path(sys.argv[1]) / "store", progress=False)
+os.truncate(Path(sys.argv[1]) / "store" / "level_0.rgb", 0)
+print(store.level(0).rgb.sum())
+"""
+
+
+def test_a_store_that_is_cut_while_it_is_mapped_ends_in_a_sentence_and_is_made_anew(tmp_path: Path):
+    colmap_capture(tmp_path, size=(160, 120))
+    done = subprocess.run(
+        [sys.executable, "-c", CUT, tmp_path], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"Does another program write to the image store {tmp_path / 'store'}?" in done.stderr.splitlines()[-1]
+    store = opened(read_scene(tmp_path, CONFIG), tmp_path / "store")
+    assert len(store.level(0).rgb) == len(store.image_ids) * 160 * 120

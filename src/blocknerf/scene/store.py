@@ -32,6 +32,7 @@ from blocknerf.core.progress import bars
 from blocknerf.core.reading import read_json
 from blocknerf.core.system_errors import reason, remedy
 from blocknerf.core.types import RayBatch
+from blocknerf.runtime.bus_error import on_bus_error
 from blocknerf.scene.depth import DEPTH_ERRORS, read_depth_z_m, reduced_depth
 from blocknerf.scene.photographs import DECODE_ERRORS, area_mean, read_masks, read_rgb, whole_blocks
 from blocknerf.scene.ray_tables import has_origins, reduced_rays
@@ -112,7 +113,11 @@ class ImageStore:
             if len(scene.images) - len(skipped) < 2:
                 reasons = "; ".join(f"{name}: {reason}" for name, reason in skipped[:8])
                 raise UserError(f"Fewer than two photographs of {scene.root} can be decoded. Left out: {reasons}.")
-            return cls(folder, scene, layouts, skipped)
+        on_bus_error(
+            "A file was cut short while it was read, or its disk failed (SIGBUS). Does another program write to the "
+            f"image store {folder}? Run the same command again: a store that is damaged is made anew."
+        )
+        return cls(folder, scene, layouts, skipped)
 
     @property
     def num_levels(self) -> int:

@@ -46,7 +46,7 @@ class Processes:
                 worker.messages.close()
                 del self._running[block_id]
                 if worker.process.exitcode != 0:
-                    yield block_id, Failure(f"its process ended with code {worker.process.exitcode}.")
+                    yield block_id, Failure(_why_it_ended(worker.process.exitcode))
 
     def stop(self) -> None:
         processes = [worker.process for worker in self._running.values()]
@@ -55,6 +55,16 @@ class Processes:
                 os.kill(process.pid, signal.SIGTERM)
         for process in processes:
             process.join()
+
+
+def _why_it_ended(code: int | None) -> str:
+    """Of a process that said nothing to its parent."""
+    said = f"its process ended with code {code}."
+    if code == -signal.SIGKILL:
+        return f"{said} The system ends a process so where memory runs out: try fewer blocks at once (--jobs)."
+    if code is not None and code < 0:
+        return f"{said} The signal {signal.Signals(-code).name} ended it: a fault of a library or of this machine."
+    return f"{said} What it said stands above."
 
 
 @dataclass(frozen=True, slots=True)
