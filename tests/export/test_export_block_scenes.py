@@ -18,8 +18,9 @@ from blocknerf.cli.merge import merge
 from blocknerf.core.config import DatasetConfig
 from blocknerf.core.errors import UserError
 from blocknerf.core.files import write_json
-from blocknerf.export.merge import find_plan, find_splats, merge_splats, read_transforms
+from blocknerf.export.merge import find_plan, find_splats, merge_splats
 from blocknerf.export.merge_seams import seam_report
+from blocknerf.export.nerfstudio_frame import read_transforms
 from blocknerf.export.splats import Splats, moved
 from blocknerf.export.splats_file import read_splats, write_splats
 from blocknerf.export.territories import Territories

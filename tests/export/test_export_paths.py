@@ -9,11 +9,14 @@ import numpy as np
 import pytest
 import torch
 
+from blocknerf.blocks.plan import Layout
+from blocknerf.city.manifest import CityBlock, Manifest
 from blocknerf.core.errors import UserError
 from blocknerf.export.paths import (
     View,
     camera_path_fps,
     captured_views,
+    in_city,
     interpolated_views,
     read_camera_path,
     view_rays,
@@ -150,6 +153,59 @@ def read(tmp_path, tree, size=None):
     path = tmp_path / "path.json"
     path.write_text(tree if isinstance(tree, str) else json.dumps(tree))
     return read_camera_path(path, size)
+
+
+def test_a_path_of_nerfstudios_viewer_is_brought_back_into_the_captures_frame(tmp_path, caplog):
+    """Against the definition: file = scale * (transform @ world)."""
+    turn = np.array([[0.6, -0.8, 0, 5], [0.8, 0.6, 0, -7], [0, 0, 1.0, 2]])
+    (tmp_path / "dataparser_transforms.json").write_text(json.dumps({"transform": turn.tolist(), "scale": 0.01}))
+    expected = read_camera_path_of(nerfstudio_path(), tmp_path / "plain")[0].world_from_cam
+    tree = nerfstudio_path()
+    for frame in tree["camera_path"][:1]:  # both are the same
+        pose = np.reshape(frame["camera_to_world"], (4, 4)).astype(float)
+        pose = np.vstack([turn, [0, 0, 0, 1]]) @ pose
+        pose[:3, 3] *= 0.01
+        frame["camera_to_world"] = pose.ravel().tolist()
+    np.testing.assert_allclose(read(tmp_path, tree)[0].world_from_cam, expected, atol=1e-9)
+    assert "dataparser_transforms.json" in caplog.text
+    np.testing.assert_allclose(read(tmp_path, own_path())[0].world_from_cam, POSE)  # this form is the city's own
+
+
+def read_camera_path_of(tree, folder):
+    folder.mkdir()
+    return read(folder, tree)
+
+
+def manifest(offset_m=(0.0, 0.0, 0.0)):
+    layout = Layout((0.0, 0.0, 0.0), ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)), "square", 20.0, 30.0)
+    blocks = tuple(CityBlock(f"{k:03d}", (40.0 * k, 0.0, 2.0), ((40.0 * k, 0.0),)) for k in range(3))
+    return Manifest("s", "camera", "distance", 4.0, 60.0, 3, 0.25, blocks, layout, world_offset_m=offset_m)
+
+
+@pytest.mark.parametrize(
+    ("places", "said"),
+    [
+        ([(0, 0, 2), (80, 0, 2)], None),
+        ([(40, 0, 90)], None),
+        ([(1000, 0, 2)], "from the nearest block"),
+        ([(0.1, 0.2, 0), (-0.9, 0.4, 0.1)], "within 1 of the origin"),
+    ],
+)
+def test_a_path_far_from_the_city_is_said(places, said, caplog):
+    views = [View(WIDE, np.column_stack([np.eye(3), place]), 20, 10) for place in places]
+    assert in_city(views, Path("path.json"), manifest()) == views
+    assert (said or "lies") in caplog.text if said else caplog.text == ""
+
+
+def test_a_path_in_the_captures_own_coordinates_is_shifted_as_the_capture_was(caplog):
+    offset_m = (460000.0, 5300000.0, 300.0)
+    here = [View(WIDE, np.column_stack([np.eye(3), (40.0, 1.0, 2.0)]), 20, 10)] * 2
+    there = [replace(view, world_from_cam=view.world_from_cam + np.pad(np.array(offset_m)[:, None], ((0, 0), (3, 0))))
+             for view in here]  # fmt: skip
+    for views in (here, there):
+        for view in in_city(views, Path("path.json"), manifest(offset_m)):
+            np.testing.assert_allclose(view.world_from_cam, here[0].world_from_cam, atol=1e-9)
+    assert caplog.text.count("own coordinates") == 1
 
 
 def test_both_forms_of_a_file_say_the_same(tmp_path):

@@ -166,3 +166,44 @@ def test_videos_of_one_picture_have_one_colour_whatever_matrix_and_range_they_ar
     first, *others = (frame.astype(float) for frame in frames.values())
     for other in others:
         assert np.abs(first - other).mean() < 3, list(frames)
+
+
+@pytest.mark.parametrize("case", ["colmap-utm-offset"], indirect=True)
+def test_a_model_in_utm_is_shifted_and_its_offset_kept(case: Path) -> None:
+    import numpy as np
+
+    from blocknerf.core.config import DatasetConfig
+    from blocknerf.scene.readers.read import read_scene
+
+    scene = read_scene(case, DatasetConfig())
+    assert len(scene.images) == 12
+    assert np.abs(scene.centers_world).max() < 100
+    assert np.allclose(np.median(scene.centers_world + scene.world_offset_m, axis=0), [460029, 5300010, 317], atol=20)
+
+
+@pytest.mark.parametrize("case", ["ns-depth-npy-mm"], indirect=True)
+def test_whole_numbers_of_depth_are_millimetres(case: Path) -> None:
+    from blocknerf.core.config import DatasetConfig
+    from blocknerf.scene.readers.read import read_scene
+    from blocknerf.scene.store import ImageStore
+
+    scene = read_scene(case, DatasetConfig(use_depth=True))
+    store = ImageStore.open(scene, 1, case / "store", progress=False)
+    for image in scene.images:
+        depth_z_m = store.depth_z_m(image.id)
+        assert depth_z_m is not None
+        assert depth_z_m.max() == pytest.approx(4.0, abs=1e-5)
+
+
+@pytest.mark.parametrize("case", ["ns-camera-path"], indirect=True)
+def test_a_path_in_nerfstudios_frame_is_brought_back(case: Path, caplog: pytest.LogCaptureFixture) -> None:
+    import numpy as np
+
+    from blocknerf.export.paths import read_camera_path
+
+    moved = [view.world_from_cam for view in read_camera_path(case / "camera_path.json")]
+    (case / "dataparser_transforms.json").unlink()
+    raw = [view.world_from_cam for view in read_camera_path(case / "camera_path.json")]
+    first, other = (np.ptp([pose[:, 3] for pose in poses], axis=0) for poses in (moved, raw))
+    assert np.allclose(0.01414309469031017 * first, other)
+    assert np.allclose(moved[0][:, 3], raw[0][:, 3] / 0.01414309469031017 + [5.205883, 9.296342, 2.001220], atol=1e-4)

@@ -49,6 +49,15 @@ def test_metres_and_millimetres_say_the_same(tmp_path: Path):
     assert np.array_equal(one, depth)
 
 
+@pytest.mark.parametrize("kind", [np.uint16, np.int32, np.int64, np.uint32])
+def test_whole_numbers_are_millimetres_in_arrays_as_in_pictures(tmp_path: Path, kind: type):
+    millimetres = np.round(1000 * random_depth())
+    np.save(tmp_path / "mm.npy", millimetres.astype(kind))
+    np.save(tmp_path / "m.npy", (millimetres / 1000).astype(np.float32))
+    one, other = (read_depth_z_m(tmp_path / name, (40, 30)) for name in ("mm.npy", "m.npy"))
+    assert np.allclose(one, other, atol=1e-6)
+
+
 def test_what_is_no_length_is_unknown(tmp_path: Path):
     np.save(tmp_path / "d.npy", np.array([[np.nan, np.inf], [-1, 2]]))
     assert read_depth_z_m(tmp_path / "d.npy", (2, 2)).tolist() == [[0, 0], [0, 2]]

@@ -40,7 +40,7 @@ def grow_plan(plan: Plan, scene: Scene, config: Config, block_ids: Sequence[str]
     earlier = tuple(dict.fromkeys((*plan.earlier_scene_hashes, plan.scene_hash)))
     earlier = tuple(old for old in earlier if old != now)
     grown = replace(plan, scene_hash=now, blocks=blocks, later_images=later, earlier_scene_hashes=earlier)
-    return replace(grown, geo_origin=scene.geo_origin)
+    return replace(grown, geo_origin=scene.geo_origin, world_offset_m=scene.world_offset_m)
 
 
 def _require_the_old_scene(plan: Plan, scene: Scene, known: set[str]) -> None:

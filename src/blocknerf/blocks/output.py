@@ -22,7 +22,7 @@ from blocknerf.core.logging import log
 from blocknerf.core.reading import read_json
 from blocknerf.core.shared_folder import SharedFolder
 from blocknerf.scene.readers.read import read_scene
-from blocknerf.scene.scene import Scene, scene_hash
+from blocknerf.scene.scene import Offset, Scene, scene_hash
 
 PLAN_FILES = ("config.json", "scene.json", "plan.json", "map.png")
 
@@ -60,7 +60,7 @@ def plan_scene(config: Config, data_root: str | Path, output_dir: Path) -> tuple
     another plan as long as nothing in the folder has been trained.
     Raises UserError when the scene cannot be read or planned, or the folder belongs to another scene or configuration.
     """
-    scene = _read(SharedFolder.at(data_root), config)
+    scene = _read(SharedFolder.at(data_root), config, _known_offset(output_dir))
     hash_of_scene = scene_hash(scene)
     check_output(output_dir, hash_of_scene, config)
     with planning(output_dir):
@@ -68,7 +68,7 @@ def plan_scene(config: Config, data_root: str | Path, output_dir: Path) -> tuple
         existing = _existing_plan(output_dir, hash_of_scene, config)
         if existing is None:
             _require_untrained(output_dir)
-        plan = make_plan(scene, config) if existing is None else replace(existing, geo_origin=scene.geo_origin)
+        plan = make_plan(scene, config) if existing is None else _placed(existing, scene)
         _write_origin(output_dir, hash_of_scene, config, data_root)
         if plan != existing:
             write_plan(output_dir / "plan.json", plan)
@@ -87,7 +87,7 @@ def update_scene(
 
     Raises UserError when there is no plan, when the configuration is another, or when old images were changed.
     """
-    scene = _read(SharedFolder.at(data_root), config)
+    scene = _read(SharedFolder.at(data_root), config, _known_offset(output_dir))
     with planning(output_dir):
         _, plan = load_output(output_dir)
         _require_configuration(output_dir, config)
@@ -207,7 +207,7 @@ def open_scene(output_dir: Path, config: Config, data_root: str | Path | None = 
     if folder.url is None and not folder.local.is_dir():
         where = "Say where it is now with --data-root."
         raise UserError(f"The scene of {output_dir} is no longer at {folder.local}. {where}")
-    scene = _read(folder, config)
+    scene = _read(folder, config, _known_offset(output_dir))
     if scene_hash(scene) != known_hash:
         raise UserError(
             f"The scene in {folder.place} is not the one that {output_dir} was made from: images, cameras or poses "
@@ -216,9 +216,18 @@ def open_scene(output_dir: Path, config: Config, data_root: str | Path | None = 
     return scene
 
 
-def _read(folder: SharedFolder, config: Config) -> Scene:
+def _read(folder: SharedFolder, config: Config, known_offset_m: Offset | None) -> Scene:
     folder.pull()
-    return read_scene(folder.local, config.dataset)
+    return read_scene(folder.local, config.dataset, known_offset_m)
+
+
+def _known_offset(output_dir: Path) -> Offset | None:
+    path = output_dir / "plan.json"
+    return read_plan(path).world_offset_m if path.is_file() else None
+
+
+def _placed(plan: Plan, scene: Scene) -> Plan:
+    return replace(plan, geo_origin=scene.geo_origin, world_offset_m=scene.world_offset_m)
 
 
 def _write_origin(output_dir: Path, hash_of_scene: str, config: Config, data_root: str | Path) -> None:

@@ -1,5 +1,6 @@
 """The plan: which blocks there are, where they stand, which images each is given. One arrow that crosses machines."""
 
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -11,7 +12,7 @@ from blocknerf.blocks.placement import Cells
 from blocknerf.core.errors import UserError
 from blocknerf.core.files import write_json
 from blocknerf.core.reading import read_json
-from blocknerf.scene.scene import GeoOrigin, ImageRecord, Scene
+from blocknerf.scene.scene import NO_OFFSET, GeoOrigin, ImageRecord, Offset, Scene
 
 PLAN_VERSION = 1
 
@@ -75,6 +76,7 @@ class Plan:
     earlier_scene_hashes: tuple[str, ...] = ()  # of the scene before images came to it; its blocks are still good
     later_images: tuple[str, ...] = ()  # ids of the images that came since the plan was made, given to a block or not
     geo_origin: GeoOrigin | None = None  # of the scene
+    world_offset_m: Offset = NO_OFFSET  # of the scene
 
     def block(self, block_id: str) -> BlockSpec:
         for block in self.blocks:
@@ -125,7 +127,8 @@ def read_plan(path: Path) -> Plan:
         layout = tree["layout"] and Layout.from_json(tree["layout"])
         earlier, later = (tuple(map(str, tree.get(key, ()))) for key in ("earlier_scene_hashes", "later_images"))
         origin = tree.get("geo_origin") and GeoOrigin.from_json(tree["geo_origin"])
-        plan = Plan(tree["scene_hash"], tree["config_hash"], blocks, merged, layout, earlier, later, origin)
+        offset_m = offset_from_json(tree)
+        plan = Plan(tree["scene_hash"], tree["config_hash"], blocks, merged, layout, earlier, later, origin, offset_m)
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(
             f"The plan {path} is damaged ({error!r}). Delete it and plan again: the same scene and configuration give "
@@ -134,6 +137,15 @@ def read_plan(path: Path) -> Plan:
     if not plan.blocks:
         raise UserError(f"The plan {path} holds no block. Delete it and plan again.")
     return plan
+
+
+def offset_from_json(tree: dict[str, Any]) -> Offset:
+    """Raises TypeError or ValueError for what is no place."""
+    x, y, z = tree.get("world_offset_m", NO_OFFSET)
+    offset_m = (float(x), float(y), float(z))
+    if not all(map(math.isfinite, offset_m)):
+        raise ValueError(f"world_offset_m is {offset_m}")
+    return offset_m
 
 
 def _to_json(plan: Plan) -> dict[str, Any]:
@@ -146,6 +158,7 @@ def _to_json(plan: Plan) -> dict[str, Any]:
         "earlier_scene_hashes": plan.earlier_scene_hashes,
         "later_images": plan.later_images,
         "geo_origin": plan.geo_origin and asdict(plan.geo_origin),
+        "world_offset_m": plan.world_offset_m,
     }
 
 

@@ -4,12 +4,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from blocknerf.blocks.plan import Layout, Plan
+from blocknerf.blocks.plan import Layout, Plan, offset_from_json
 from blocknerf.core.config import BlockManagerConfig, CityConfig
 from blocknerf.core.errors import UserError
 from blocknerf.core.files import write_json
 from blocknerf.core.reading import read_json
-from blocknerf.scene.scene import GeoOrigin
+from blocknerf.scene.scene import NO_OFFSET, GeoOrigin, Offset
 
 MANIFEST_VERSION = 3
 DEFAULT_CITY = CityConfig()
@@ -43,6 +43,7 @@ class Manifest:
     earlier_scene_hashes: tuple[str, ...] = ()  # of scenes that this one has grown from; their blocks are good here
     memory_budget_gb: float = DEFAULT_CITY.memory_budget_gb  # of loaded blocks
     geo_origin: GeoOrigin | None = None  # of the scene; none: nobody said where on Earth it lies
+    world_offset_m: Offset = NO_OFFSET  # of the scene
 
 
 def manifest_of(plan: Plan, config: BlockManagerConfig, city: CityConfig = DEFAULT_CITY) -> Manifest:
@@ -59,6 +60,7 @@ def manifest_of(plan: Plan, config: BlockManagerConfig, city: CityConfig = DEFAU
         earlier_scene_hashes=plan.earlier_scene_hashes,
         memory_budget_gb=city.memory_budget_gb,
         geo_origin=plan.geo_origin,
+        world_offset_m=plan.world_offset_m,
     )
 
 
@@ -95,6 +97,7 @@ def read_manifest(out: Path) -> Manifest:
             earlier_scene_hashes=tuple(str(old) for old in tree.get("earlier_scene_hashes", ())),
             memory_budget_gb=float(tree.get("memory_budget_gb", DEFAULT_CITY.memory_budget_gb)),
             geo_origin=tree.get("geo_origin") and GeoOrigin.from_json(tree["geo_origin"]),
+            world_offset_m=offset_from_json(tree),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(

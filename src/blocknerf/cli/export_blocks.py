@@ -34,6 +34,7 @@ def export_blocks(
     from blocknerf.blocks.output import load_output, open_scene
     from blocknerf.blocks.plan import read_plan
     from blocknerf.export.block_scenes import write_block_scenes
+    from blocknerf.export.world_offset import write_world_offset
 
     out = source.parent if source.is_file() else source
     config, plan = load_output(out)
@@ -44,3 +45,4 @@ def export_blocks(
             counts = f"{block.images} images, {block.points} points, {block.own} its own"
             line = f"Block {block.id}: {block.folder} ({counts})"
             console.print(line, soft_wrap=True, highlight=False, markup=False)
+        write_world_offset(folder, scene.world_offset_m)

@@ -33,6 +33,7 @@ def export_cameras(
     from blocknerf.blocks.output import load_output, open_scene
     from blocknerf.city.city import City
     from blocknerf.export.cameras import refined_poses, write_cameras
+    from blocknerf.export.world_offset import write_world_offset
 
     config, _ = load_output(out)
     scene = open_scene(out, config, data_root)
@@ -40,4 +41,5 @@ def export_cameras(
     folder = folder or out / "cameras"
     with locked_folder(folder, f"Cameras are being written to {folder}"):
         path = write_cameras(folder, scene, poses, format)
+        write_world_offset(folder, scene.world_offset_m)
     console.print(f"Cameras: {path} ({len(poses)} images)", soft_wrap=True, highlight=False, markup=False)

@@ -42,6 +42,7 @@ def export_depth(
     from blocknerf.city.city import City
     from blocknerf.cli.render import parse_size
     from blocknerf.export.depth_maps import check_format, depth_maps, depth_path, write_depth
+    from blocknerf.export.paths import in_city
     from blocknerf.runtime.threads import available_cores, use_threads
 
     check_format(format)
@@ -50,6 +51,8 @@ def export_depth(
     if drive is not None:
         city.require_drive(drive)
     names, views = _named_views(out, path, frames, pixels, drive, data_root)
+    if path.endswith(".json"):
+        views = in_city(views, Path(path), city.manifest)
     use_threads(available_cores(), city.worker)
     maps = track(depth_maps(city, views, kind), "Rendering", len(views), console=console, transient=True)
     with locked_folder(folder, f"Depth is being written to {folder}"):

@@ -37,9 +37,11 @@ def export_mesh(
         views: Training images of a block that its depth is rendered from, at most; evenly chosen.
         data_root: Where the scene lies now, if it has moved since training.
     """
+    from blocknerf.city.manifest import read_manifest
     from blocknerf.cli.export_maps import city_maps
     from blocknerf.export.mesh import Fusing, extract_mesh, without_specks
     from blocknerf.export.mesh_file import check_mesh_path, write_mesh
+    from blocknerf.export.world_offset import write_world_offset
 
     path = file or out / "mesh.ply"
     check_mesh_path(path)
@@ -53,5 +55,6 @@ def export_mesh(
                 f"No piece of the surface is as large as {smallest_piece:g} square metres (--smallest-piece)."
             )
         write_mesh(path, mesh, regions.territories.frame)
+        write_world_offset(path, read_manifest(out).world_offset_m)
     line = f"Mesh: {path} ({len(mesh.vertices)} points, {len(mesh.faces)} triangles)"
     console.print(line, soft_wrap=True, highlight=False, markup=False)

@@ -52,9 +52,12 @@ def export_orthophoto(
     if drive is not None:
         city.require_drive(drive)
     frame = orthophoto.map_frame(layout, is_enu=city.manifest.geo_origin is not None)
-    raster = orthophoto.raster_over(frame, layout, city_cells(plan, city), pixel, bounds)
+    raster = orthophoto.raster_over(frame, layout, city_cells(plan, city), pixel, bounds, city.manifest.world_offset_m)
     crs = orthophoto.map_crs(raster, city.manifest.geo_origin if origin is None else GeoOrigin(*origin))
-    top_z_m = orthophoto.default_top_m(frame, open_scene(out, config, data_root)) if top is None else top
+    if top is None:
+        top_z_m = orthophoto.default_top_m(frame, open_scene(out, config, data_root))
+    else:
+        top_z_m = top - (raster.offset_m[2] if raster.is_world else 0.0)
     use_threads(available_cores(), city.worker)
     with locked_file(path, f"{path} is being written"):
         tiles = orthophoto.orthophoto_tiles(city, layout, raster, top_z_m, drive)

@@ -37,9 +37,11 @@ def export_points(
         views: Training images of a block that its depth is rendered from, at most; evenly chosen.
         data_root: Where the scene lies now, if it has moved since training.
     """
+    from blocknerf.city.manifest import read_manifest
     from blocknerf.cli.export_maps import city_maps
     from blocknerf.core.ply import write_points
     from blocknerf.export.points import Agreement, extract_points
+    from blocknerf.export.world_offset import write_world_offset
 
     path = file or out / "points.ply"
     if path.suffix.lower() != ".ply":
@@ -52,4 +54,5 @@ def export_points(
     with city_maps(out, path, longest_side, views, data_root) as (maps, regions):
         cloud = extract_points(maps, regions, Agreement(spacing, least_views, tolerance))
         write_points(path, cloud.places, cloud.colours, cloud.normals)
+        write_world_offset(path, read_manifest(out).world_offset_m)
     console.print(f"Points: {path} ({len(cloud.places)})", soft_wrap=True, highlight=False, markup=False)

@@ -54,6 +54,7 @@ def export_splats(
     from blocknerf.export.splats_distil import Distillation, distil, to_splats
     from blocknerf.export.splats_file import check_splats_name, write_splats
     from blocknerf.export.splats_teacher import lesson_views, lessons
+    from blocknerf.export.world_offset import write_world_offset
     from blocknerf.runtime.threads import available_cores, use_threads
 
     file = file or out / "splats.ply"
@@ -87,6 +88,7 @@ def export_splats(
         learned = distil(taught, Distillation(splats, steps, degree), near_m, rng, report)
     with locked_file(file, f"{file} is being written"):
         write_splats(file, to_splats(learned))
+        write_world_offset(file, city.manifest.world_offset_m)
     console.print(f"Splats: {file} ({len(learned.places)})", soft_wrap=True, highlight=False, markup=False)
 
 

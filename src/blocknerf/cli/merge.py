@@ -38,6 +38,7 @@ def merge(
     from blocknerf.export.merge import find_plan, find_splats, merge_splats
     from blocknerf.export.merge_seams import seam_report, write_seams
     from blocknerf.export.splats_file import check_splats_name, write_splats
+    from blocknerf.export.world_offset import write_world_offset
 
     if not sources:
         raise UserError("Nothing to merge was named. Give the folder of `blocknerf export blocks`, or splat files.")
@@ -46,6 +47,7 @@ def merge(
     with locked_file(merged, f"{merged} is being written"):
         city = merge_splats(find_splats(sources, cut), cut)
         write_splats(merged, city.splats)
+        write_world_offset(merged, cut.world_offset_m)
         report = seam_report(city.blocks, city.sides)
         page = write_seams(merged.with_suffix(".seams.json"), report)
     for table in _tables(report):

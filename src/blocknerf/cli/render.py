@@ -68,6 +68,7 @@ def render(
     from blocknerf.blocks.output import pull_city
     from blocknerf.city.city import City
     from blocknerf.city.look import Look
+    from blocknerf.export.paths import in_city
     from blocknerf.export.render import render_views
     from blocknerf.export.video import check_video, write_frames
     from blocknerf.runtime.threads import available_cores, use_threads
@@ -85,6 +86,8 @@ def render(
         city.require_drive(drive)
     _check_look(city, image, appearance, share, exposure)
     views, shown_as = _views_and_images(out, path, frames, pixels, drive, image, appearance, data_root)
+    if path.endswith(".json"):
+        views = in_city(views, Path(path), city.manifest)
     image_id, drive = (shown_as[0].id, shown_as[0].drive) if shown_as else (None, drive)
     towards = (shown_as[1].id, shown_as[1].drive) if len(shown_as) == 2 else None
     look = Look(image_id, drive, towards, share, exposure)

@@ -58,8 +58,8 @@ class DatasetConfig(Section):
     precrop_frac: Annotated[float, Field(gt=0, le=1)] = 0.5
     """How much of the width and of the height that middle is."""
     scene_bounds: tuple[float, float, float, float, float, float] | None = None
-    """x_min, y_min, z_min, x_max, y_max, z_max in metres of the world; images whose camera stands outside are left
-    out; none: all are taken."""
+    """x_min, y_min, z_min, x_max, y_max, z_max in metres, in the capture's own coordinates; images whose camera stands
+    outside are left out; none: all are taken."""
     test_every: Annotated[int, Field(ge=0)] = 8
     """Every Nth image by name is a test image, unless the scene names its own; 0 keeps none."""
     max_images: Annotated[int, Field(ge=2)] | None = None

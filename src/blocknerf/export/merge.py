@@ -3,23 +3,19 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from blocknerf.blocks.plan import Plan, read_plan
 from blocknerf.core.errors import UserError
 from blocknerf.core.logging import log
-from blocknerf.core.reading import read_json
 from blocknerf.export.merge_seams import Side, side_of
+from blocknerf.export.nerfstudio_frame import TRANSFORMS_NAME, read_transforms, transforms_beside
 from blocknerf.export.splats import Splats, moved
 from blocknerf.export.splats_file import READERS, read_splats
 from blocknerf.export.splats_ply import is_splats_ply
 from blocknerf.export.territories import Territories
-from blocknerf.geometry.similarity import Similarity
-from blocknerf.geometry.so3 import is_rotation
 
-TRANSFORMS_NAME = "dataparser_transforms.json"
 _FEW = 0.05
 
 
@@ -32,8 +28,7 @@ class SplatFile:
 
     @property
     def transforms(self) -> Path | None:
-        path = self.path.parent / TRANSFORMS_NAME
-        return path if path.is_file() else None
+        return transforms_beside(self.path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,27 +110,6 @@ def merge_splats(files: Sequence[SplatFile], plan: Plan) -> Merged:
     if not any(len(part) for part in parts):
         raise UserError("Not one splat lies in the territory of its block: these files belong to another scene.")
     return Merged(Splats.concatenate(parts), blocks, sides)
-
-
-def read_transforms(path: Path) -> Similarity:
-    """world_from_file of nerfstudio's dataparser_transforms.json: file = scale * (rotation @ world + shift)."""
-    tree: Any = read_json(path, "transforms file")
-    try:
-        matrix = np.array(tree["transform"], np.float64)[:3]
-        scale = float(tree["scale"])
-        rotation, shift = matrix[:, :3], matrix[:, 3]
-        if (
-            matrix.shape != (3, 4)
-            or not is_rotation(rotation)
-            or not 0 < scale < np.inf
-            or not np.isfinite(shift).all()
-        ):
-            raise ValueError("it is no rotation, shift and scale")
-    except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise UserError(
-            f'{path} cannot be undone ({error}); "transform" must be a rotation with a shift, [3, 4], "scale" above 0.'
-        ) from error
-    return Similarity(1 / scale, rotation.T, -rotation.T @ shift)
 
 
 def _in_folder(folder: Path, ids: tuple[str, ...]) -> list[SplatFile]:

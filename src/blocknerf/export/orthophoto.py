@@ -20,7 +20,7 @@ from blocknerf.core.extras import Extra
 from blocknerf.core.files import write_by_library
 from blocknerf.core.logging import console, log
 from blocknerf.core.types import RayBatch
-from blocknerf.scene.scene import GeoOrigin, Scene
+from blocknerf.scene.scene import NO_OFFSET, GeoOrigin, Offset, Scene
 
 rasterio = Extra("rasterio", "export", "An orthophoto")
 windows = Extra("rasterio.windows", "export", "An orthophoto")
@@ -35,7 +35,10 @@ LOCAL_CRS = 'LOCAL_CS["blocknerf, metres",UNIT["metre",1],AXIS["Easting",EAST],A
 
 @dataclass(frozen=True, slots=True)
 class Raster:
-    """North-up pixels over `frame`'s x and y; the outer corner of the first pixel lies at `left_m`, `top_m`."""
+    """North-up pixels over `frame`'s x and y; the outer corner of the first pixel lies at `left_m`, `top_m`.
+
+    `offset_m` leads from the scene's coordinates to the capture's own (see scene/world_offset.py).
+    """
 
     frame: GroundFrame
     left_m: float
@@ -43,6 +46,16 @@ class Raster:
     pixel_m: float
     width: int
     height: int
+    offset_m: Offset = NO_OFFSET
+
+    def map_corner_m(self) -> tuple[float, float]:
+        """The corner in the coordinates of the map: the capture's own, where the frame is the world's."""
+        x, y = (self.frame.ground_from_world @ np.array(self.offset_m))[:2] if self.is_world else (0.0, 0.0)
+        return self.left_m + float(x), self.top_m + float(y)
+
+    @property
+    def is_world(self) -> bool:
+        return bool(np.array_equal(self.frame.ground_from_world, np.eye(3)))
 
     def xy_m(self, column: Float[np.ndarray, "*n"], row: Float[np.ndarray, "*n"]) -> Float[np.ndarray, "*n 2"]:
         """On the ground, of a point of the picture; pixel centres at half integers."""
@@ -81,9 +94,9 @@ def map_frame(layout: Layout, is_enu: bool = False) -> GroundFrame:
 
 def raster_over(
     frame: GroundFrame, layout: Layout, cells_xy: Float[np.ndarray, "n 2"], pixel_m: float,
-    bounds_m: tuple[float, float, float, float] | None = None,
+    bounds_m: tuple[float, float, float, float] | None = None, offset_m: Offset = NO_OFFSET,
 ) -> Raster:  # fmt: skip
-    """Over `bounds_m` (left, bottom, right, top), else over the cells of all blocks; edges at whole pixels.
+    """Over `bounds_m` (left, bottom, right, top of the map), else over the cells of all blocks; edges at whole pixels.
 
     Raises UserError for empty bounds, pixels that are no length, or more than LARGEST_SIDE_PX of them.
     """
@@ -94,6 +107,9 @@ def raster_over(
         corners = np.append(cells_xy, np.zeros((len(cells_xy), 1)), axis=1)[:, None] + steps
         xy = frame.to_ground(layout.frame().to_world(corners.reshape(-1, 3)))[:, :2]
         bounds_m = (*xy.min(axis=0).tolist(), *xy.max(axis=0).tolist())
+    elif np.array_equal(frame.ground_from_world, np.eye(3)):
+        east, north = offset_m[:2]
+        bounds_m = (bounds_m[0] - east, bounds_m[1] - north, bounds_m[2] - east, bounds_m[3] - north)
     left, bottom, right, top = bounds_m
     if not (left < right and bottom < top):
         raise UserError(f"--bounds {left:g} {bottom:g} {right:g} {top:g} hold nothing; give LEFT BOTTOM RIGHT TOP.")
@@ -105,7 +121,7 @@ def raster_over(
             f"An orthophoto of {width} x {height} pixels was asked for; neither side may have more than "
             f"{LARGEST_SIDE_PX}. Give a larger --pixel or smaller --bounds."
         )
-    return Raster(frame, low_x * pixel_m, high_y * pixel_m, pixel_m, width, height)
+    return Raster(frame, low_x * pixel_m, high_y * pixel_m, pixel_m, width, height, offset_m)
 
 
 def rays_from_above(raster: Raster, first: tuple[int, int], size: tuple[int, int], top_z_m: float) -> RayBatch:
@@ -179,7 +195,8 @@ def write_orthophoto(
     crs: str,
 ) -> None:
     """A tiled GeoTIFF of 8 bits, with opacity; tile by tile, so that memory does not grow with the picture."""
-    transform = rasterio.Affine(raster.pixel_m, 0, raster.left_m, 0, -raster.pixel_m, raster.top_m)
+    left_m, top_m = raster.map_corner_m()
+    transform = rasterio.Affine(raster.pixel_m, 0, left_m, 0, -raster.pixel_m, top_m)
     profile: dict[str, Any] = {
         "driver": "GTiff", "width": raster.width, "height": raster.height, "count": 4, "dtype": "uint8",
         "tiled": True, "blockxsize": TILE_PX, "blockysize": TILE_PX, "compress": "deflate",
@@ -190,7 +207,8 @@ def write_orthophoto(
     def write(temporary: Path) -> None:
         with rasterio.open(temporary, "w", **profile) as file:
             file.update_tags(
-                ORIGIN_WORLD=_numbers(raster.frame.origin_world), AXES_WORLD=_numbers(raster.frame.ground_from_world)
+                ORIGIN_WORLD=_numbers(raster.frame.origin_world + (NO_OFFSET if raster.is_world else raster.offset_m)),
+                AXES_WORLD=_numbers(raster.frame.ground_from_world),
             )
             for (column, row), rgba in track(tiles, "Rendering", count, console=console, transient=True):
                 file.write(rgba.transpose(2, 0, 1), window=windows.Window(column, row, rgba.shape[1], rgba.shape[0]))

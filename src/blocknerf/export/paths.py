@@ -3,24 +3,31 @@
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from blocknerf.city.manifest import Manifest
 from blocknerf.core.errors import UserError
+from blocknerf.core.logging import log
 from blocknerf.core.names import natural_order
 from blocknerf.core.reading import read_json
 from blocknerf.core.types import RayBatch
+from blocknerf.export.nerfstudio_frame import TRANSFORMS_NAME, read_transforms, transforms_beside
 from blocknerf.geometry.se3 import OPENCV_FROM_OPENGL
+from blocknerf.geometry.similarity import Similarity
 from blocknerf.geometry.so3 import is_rotation
 from blocknerf.geometry.spline import interpolate_poses
 from blocknerf.scene.rays import camera_rays, focal_lengths
 from blocknerf.scene.scene import FARTHEST_M, Camera, ImageRecord, upright_poses_of
 
 FRAMES_PER_KEY = 3
+_LARGEST_IN_NERFSTUDIO = 1.5
+_LARGE = 8
+_FAR = 4
 LARGEST_SIDE_PX = 16384
 LARGEST_FPS = 1000
 
@@ -103,7 +110,8 @@ def read_camera_path(path: Path, size: tuple[int, int] | None = None) -> list[Vi
     Two forms: nerfstudio's (`camera_path` with `camera_to_world` 4 x 4 in OpenGL axes and a vertical `fov` in degrees,
     `render_width`, `render_height`), and a plain one (`frames` with `world_from_cam` 3 x 4 in OpenCV axes, `width`,
     `height`, `fov_deg`, and per frame if wanted `fov_deg` and `drive`). `size` (width, height) wins over the file's.
-    Raises UserError that names the file and the frame.
+    A path of nerfstudio's viewer is in the frame that nerfstudio moved the scene to: its dataparser_transforms.json
+    beside the file is undone. Raises UserError that names the file and the frame.
     """
     tree = read_json(path, "camera path", allow_nan=True)
     form = next((form for form in _FORMS if isinstance(tree, dict) and isinstance(tree.get(form.frames), list)), None)
@@ -115,7 +123,56 @@ def read_camera_path(path: Path, size: tuple[int, int] | None = None) -> list[Vi
     if tree.get("camera_type", "perspective") != "perspective":
         raise UserError(f"The camera path {path} is {tree['camera_type']!r}; only perspective cameras can be rendered.")
     width, height = size or tuple(_side(path, tree, name) for name in (form.width, form.height))
-    return [_read_frame(path, number, frame, tree, form, width, height) for number, frame in enumerate(frames)]
+    views = [_read_frame(path, number, frame, tree, form, width, height) for number, frame in enumerate(frames)]
+    transforms = transforms_beside(path) if form.is_opengl else None
+    if transforms is None:
+        return views
+    world_from_path = read_transforms(transforms)
+    log.info("The camera path is brought back into the frame of the capture by %s.", transforms)
+    return [_moved(view, world_from_path) for view in views]
+
+
+def in_city(views: Sequence[View], path: Path, manifest: Manifest) -> list[View]:
+    """The views of a camera-path file in the coordinates of the city, and a warning where they lie far from it.
+
+    A path in the capture's own coordinates is shifted as the capture was (see scene/world_offset.py).
+    """
+    anchors = np.array([block.anchor_world for block in manifest.blocks])
+    places = np.stack([view.world_from_cam[:, 3] for view in views])
+    if any(manifest.world_offset_m):
+        shift = Similarity(translation=-np.array(manifest.world_offset_m))
+        if _distance(shift.points(places), anchors) < _distance(places, anchors):
+            log.info("The camera path is in the capture's own coordinates: %s is subtracted.", manifest.world_offset_m)
+            views, places = [_moved(view, shift) for view in views], shift.points(places)
+    _warn_where_astray(path, places, anchors, manifest)
+    return list(views)
+
+
+def _moved(view: View, motion: Similarity) -> View:
+    rotation, place = view.world_from_cam[:, :3], view.world_from_cam[:, 3]
+    moved = np.column_stack([motion.rotation @ rotation, motion.points(place[None])[0]])
+    return replace(view, world_from_cam=moved)
+
+
+def _distance(places: np.ndarray, anchors: np.ndarray) -> float:
+    """Of the path's typical place from the nearest block."""
+    return float(np.linalg.norm(anchors - np.median(places, axis=0), axis=1).min())
+
+
+def _warn_where_astray(path: Path, places: np.ndarray, anchors: np.ndarray, manifest: Manifest) -> None:
+    """nerfstudio's own frame holds all cameras within 1 of the origin."""
+    if manifest.layout is None:
+        return
+    reach_m, distance_m = manifest.layout.cell_reach_m, _distance(places, anchors)
+    city_m = float(np.abs(anchors).max()) + reach_m
+    is_shrunk = np.abs(places).max() <= _LARGEST_IN_NERFSTUDIO and city_m > _LARGE * _LARGEST_IN_NERFSTUDIO
+    if distance_m > _FAR * reach_m or is_shrunk:
+        log.warning(
+            "The camera path %s lies %s, and cells of blocks reach %.3g m. Is it in another frame? For a path of "
+            "nerfstudio's viewer, lay its %s beside the file.",
+            *(path, "within 1 of the origin" if is_shrunk else f"{distance_m:.3g} m from the nearest block", reach_m),
+            TRANSFORMS_NAME,
+        )
 
 
 def camera_path_fps(path: Path) -> int | None:

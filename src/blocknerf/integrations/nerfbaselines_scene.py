@@ -93,7 +93,13 @@ def scene_of(dataset: Dataset, folder: Path, use_masks: bool = True) -> Scene:
             )
         )
     capture = Capture(candidates, *_points(dataset), test_names=frozenset())
-    return make_scene(folder, capture, Sidecar(), use_masks, use_depth=False)
+    scene = make_scene(folder, capture, Sidecar(), use_masks, use_depth=False)
+    if any(scene.world_offset_m):  # cameras to render will come in the data set's coordinates, and in float32
+        raise UserError(
+            "The cameras of this data set stand too far from the origin for 32-bit numbers. Subtract "
+            f"{scene.world_offset_m} from all positions."
+        )
+    return scene
 
 
 def image_of(dataset: Dataset, index: int) -> UInt8[np.ndarray, "h w 3"]:

@@ -11,6 +11,8 @@ from blocknerf.scene.orientation import AS_STORED, Orientation
 from blocknerf.scene.photographs import DECODE_ERRORS
 
 DEPTH_ERRORS = (*DECODE_ERRORS, EOFError)
+DEPTH_VERSION = 2
+"""Of how files are understood: what was decoded by another is decoded again."""
 MILLIMETRE = 1e-3
 _LARGEST_DIFFERENCE_PX = 1
 _ONE_HEADER_AT_A_TIME = Lock()
@@ -22,17 +24,18 @@ def read_depth_z_m(
 ) -> Float32[np.ndarray, "h w"]:
     """Metres along the optical axis for a picture of `size` (width, height), 0 where unknown.
 
-    `.npy` holds metres, a picture of 16 or 32 bits millimetres (as nerfstudio's). One of another size but the same
-    proportions is fitted by repeating or leaving out pixels. Raises one of DEPTH_ERRORS.
+    `.npy` holds metres where its numbers are floats; whole numbers, there and in a picture of 16 or 32 bits, are
+    millimetres (as nerfstudio's). One of another size but the same proportions is fitted by repeating or leaving out
+    pixels. Raises one of DEPTH_ERRORS.
     """
-    depth = _array_m(path) if path.suffix == ".npy" else _picture_m(path)
+    depth = _array(path) if path.suffix == ".npy" else _picture(path)
     if depth.ndim != 2 or depth.dtype.kind not in "fiu" or 0 in depth.shape:
         raise ValueError(f"it holds {depth.dtype} of the shape {depth.shape}, not one number per pixel")
     depth = orientation.fitted(depth, size)
     height, width = depth.shape
     if abs(width * size[1] / size[0] - height) > _LARGEST_DIFFERENCE_PX:
         raise ValueError(f"it is {width} x {height} pixels large, but the image {size[0]} x {size[1]}")
-    depth = depth.astype(np.float32)
+    depth = depth.astype(np.float32) * np.float32(1.0 if depth.dtype.kind == "f" else MILLIMETRE)
     depth[~(np.isfinite(depth) & (depth > 0))] = 0
     return np.array(Image.fromarray(depth).resize(size, Image.Resampling.NEAREST))
 
@@ -48,13 +51,13 @@ def reduced_depth(depth_z_m: Float32[np.ndarray, "H W"], factor: int) -> Float32
     return np.where(ordered[..., 0] > 0, ordered[..., factor * factor // 2], np.float32(0))
 
 
-def _array_m(path: Path) -> np.ndarray:
+def _array(path: Path) -> np.ndarray:
     with _ONE_HEADER_AT_A_TIME:
         return np.load(path, mmap_mode="r", allow_pickle=False)
 
 
-def _picture_m(path: Path) -> np.ndarray:
+def _picture(path: Path) -> np.ndarray:
     with Image.open(path) as image:
         if not image.mode.startswith("I"):
             raise ValueError(f"it is a picture of the mode {image.mode}, not of 16 or 32 bits")
-        return np.asarray(image, np.float32) * np.float32(MILLIMETRE)
+        return np.asarray(image, np.int64)

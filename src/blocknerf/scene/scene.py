@@ -12,6 +12,8 @@ import numpy as np
 from blocknerf.core.errors import UserError
 from blocknerf.scene.orientation import AS_STORED, Orientation
 
+Offset = tuple[float, float, float]
+NO_OFFSET: Offset = (0.0, 0.0, 0.0)
 FARTHEST_M = 1e12
 """From the origin. Rays are float32 and reach a hundred radii: their squares stay far below its largest number."""
 _POSE_DIGITS = 7
@@ -102,6 +104,7 @@ class Scene:
     test_names: frozenset[str] | None = None  # the scene's own split, where it has one
     skipped: tuple[tuple[str, str], ...] = ()
     geo_origin: GeoOrigin | None = None  # none: axes and place of the world are not known
+    world_offset_m: Offset = NO_OFFSET  # capture's own coordinates = the scene's + this (see scene/world_offset.py)
 
     @property
     def centers_world(self) -> np.ndarray:

@@ -33,7 +33,7 @@ from blocknerf.core.reading import read_json
 from blocknerf.core.system_errors import reason, remedy
 from blocknerf.core.types import RayBatch
 from blocknerf.runtime.bus_error import on_bus_error
-from blocknerf.scene.depth import DEPTH_ERRORS, read_depth_z_m, reduced_depth
+from blocknerf.scene.depth import DEPTH_ERRORS, DEPTH_VERSION, read_depth_z_m, reduced_depth
 from blocknerf.scene.photographs import DECODE_ERRORS, area_mean, read_masks, read_rgb, whole_blocks
 from blocknerf.scene.ray_tables import has_origins, reduced_rays
 from blocknerf.scene.rays import OPTICAL_AXIS, camera_directions, rays_from_directions
@@ -289,6 +289,8 @@ def _content_hash(scene: Scene, downsample: int) -> str:
         for path in (image.depth_path, image.rays_path):
             if path is not None:
                 digest.update(f"{fingerprint(path)}".encode())
+    if any(image.depth_path is not None for image in scene.images):
+        digest.update(f"depth {DEPTH_VERSION}".encode())
     return digest.hexdigest()
 
 

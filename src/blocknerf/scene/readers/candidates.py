@@ -19,7 +19,8 @@ from blocknerf.scene.photographs import DECODE_ERRORS, exposure_of
 from blocknerf.scene.rays import focal_lengths, rescale_camera
 from blocknerf.scene.readers.masks import mask_paths
 from blocknerf.scene.readers.sidecar import Sidecar
-from blocknerf.scene.scene import FARTHEST_M, Camera, ImageRecord, Scene, image_id
+from blocknerf.scene.scene import FARTHEST_M, Camera, ImageRecord, Offset, Scene, image_id
+from blocknerf.scene.world_offset import near_origin
 
 _MAX_NAMED = 12
 _MAX_SIDE = 1_000_000
@@ -65,11 +66,18 @@ class Unusable(Exception):
     """Why an image is left out."""
 
 
-def make_scene(root: Path, capture: Capture, sidecar: Sidecar, use_masks: bool, use_depth: bool) -> Scene:
-    """Checks every candidate and puts the usable ones into a Scene, sorted by name.
+def make_scene(
+    root: Path,
+    capture: Capture,
+    sidecar: Sidecar,
+    use_masks: bool,
+    use_depth: bool,
+    known_offset_m: Offset | None = None,
+) -> Scene:
+    """Checks every candidate and puts the usable ones into a Scene, sorted by name and near the origin.
 
     Raises UserError when two images share a name, fewer than two are usable, the split names an image that is not
-    listed, depth is to be used and no image has any, or the positions are too large for rays in float32. Points that
+    listed, depth is to be used and no image has any, or the positions are too far apart for float32. Points that
     are not finite, or as far away as no camera may be, are left out.
     """
     candidates = _each_once(root, sorted(capture.candidates, key=lambda candidate: candidate.name))
@@ -93,8 +101,7 @@ def make_scene(root: Path, capture: Capture, sidecar: Sidecar, use_masks: bool, 
         skipped=skipped,
         geo_origin=sidecar.geo_origin,
     )
-    _check_positions(scene)
-    return scene
+    return near_origin(scene, known_offset_m)
 
 
 def _each_once(root: Path, candidates: list[Candidate]) -> list[Candidate]:
@@ -190,27 +197,6 @@ def _seeing(record: ImageRecord, row_of: np.ndarray | None) -> ImageRecord:
         return record
     rows = row_of[record.point_rows]
     return replace(record, point_rows=rows[rows >= 0])
-
-
-def _check_positions(scene: Scene) -> None:
-    """Rays begin at float32 positions, which far from the origin are coarser than the way between two cameras.
-
-    Refused is a centroid so far away that float32 rounds there by more than a thousandth of the cameras' typical
-    spacing, extent / sqrt(n). Cameras that all stand in one place have no spacing and pass.
-    """
-    centers = scene.centers_world
-    with np.errstate(over="ignore", invalid="ignore"):
-        centroid = centers.mean(axis=0)
-        offset = float(np.linalg.norm(centroid))
-        extent = float(np.linalg.norm(centers - centroid, axis=1).max())
-    rounding = offset * 2.0**-24
-    if extent > 1e-9 * offset and rounding > 1e-3 * extent / math.sqrt(len(centers)):
-        where = ", ".join(f"{value:.6g}" for value in centroid)
-        raise UserError(
-            f"The cameras of {scene.root} stand around ({where}), {offset:.3g} from the origin but only {extent:.3g} "
-            f"from each other's centre: 32-bit numbers there are wrong by up to {rounding:.2g}. Subtract that centre "
-            "from all positions (cameras and points), or export the capture in local east-north-up coordinates."
-        )
 
 
 def list_by_reason(skipped: tuple[tuple[str, str], ...]) -> str:

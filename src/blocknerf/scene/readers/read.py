@@ -23,7 +23,7 @@ from blocknerf.scene.readers.nuscenes import finds_nuscenes, read_nuscenes
 from blocknerf.scene.readers.sidecar import read_sidecar
 from blocknerf.scene.readers.transforms import finds_transforms, read_transforms
 from blocknerf.scene.readers.waymo import finds_waymo, read_waymo
-from blocknerf.scene.scene import Scene
+from blocknerf.scene.scene import Offset, Scene
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +56,10 @@ READERS = (
 """Of captures that are equally good, `auto` takes the first in this order (see `choice.py`)."""
 
 
-def read_scene(data_root: Path, config: DatasetConfig) -> Scene:
+def read_scene(data_root: Path, config: DatasetConfig, known_offset_m: Offset | None = None) -> Scene:
     """Reads the capture in `data_root`, whichever of READERS it is for, with our sidecar file where there is one.
+
+    `known_offset_m` is that of a plan that was made of it before (see scene/world_offset.py).
 
     Images that cannot be used, or stand outside of `scene_bounds`, are listed in `Scene.skipped` and logged. Raises
     UserError when there is no capture, a file of it is damaged, two images share a name, fewer than two images are
@@ -68,7 +70,7 @@ def read_scene(data_root: Path, config: DatasetConfig) -> Scene:
         raise UserError(f"There is no folder {data_root}. Give the folder of a capture as the data root.")
     sidecar = read_sidecar(data_root)
     capture = choose(data_root, _options(data_root, config))
-    scene = make_scene(data_root, capture, sidecar, config.use_masks, config.use_depth)
+    scene = make_scene(data_root, capture, sidecar, config.use_masks, config.use_depth, known_offset_m)
     return _thinned(_within(scene, config.scene_bounds), config.max_images)
 
 
@@ -97,7 +99,7 @@ def _within(scene: Scene, bounds: tuple[float, float, float, float, float, float
     """The scene without images whose camera stands outside of `bounds` (see dataset.scene_bounds)."""
     if bounds is None:
         return scene
-    centers = scene.centers_world
+    centers = scene.centers_world + scene.world_offset_m
     inside = np.all((centers >= bounds[:3]) & (centers <= bounds[3:]), axis=1)
     if inside.sum() < 2:
         low, high = centers.min(0), centers.max(0)

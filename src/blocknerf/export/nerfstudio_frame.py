@@ -1,0 +1,40 @@
+"""nerfstudio moves and scales a scene before it trains; dataparser_transforms.json says how, and is undone here."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from blocknerf.core.errors import UserError
+from blocknerf.core.reading import read_json
+from blocknerf.geometry.similarity import Similarity
+from blocknerf.geometry.so3 import is_rotation
+
+TRANSFORMS_NAME = "dataparser_transforms.json"
+
+
+def transforms_beside(path: Path) -> Path | None:
+    """The file that says where the scene of `path` was moved to, if one lies in its folder."""
+    transforms = path.parent / TRANSFORMS_NAME
+    return transforms if transforms.is_file() else None
+
+
+def read_transforms(path: Path) -> Similarity:
+    """world_from_file of nerfstudio's dataparser_transforms.json: file = scale * (rotation @ world + shift)."""
+    tree: Any = read_json(path, "transforms file")
+    try:
+        matrix = np.array(tree["transform"], np.float64)[:3]
+        scale = float(tree["scale"])
+        rotation, shift = matrix[:, :3], matrix[:, 3]
+        if (
+            matrix.shape != (3, 4)
+            or not is_rotation(rotation)
+            or not 0 < scale < np.inf
+            or not np.isfinite(shift).all()
+        ):
+            raise ValueError("it is no rotation, shift and scale")
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise UserError(
+            f'{path} cannot be undone ({error}); "transform" must be a rotation with a shift, [3, 4], "scale" above 0.'
+        ) from error
+    return Similarity(1 / scale, rotation.T, -rotation.T @ shift)
