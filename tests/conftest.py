@@ -4,7 +4,6 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-import numba
 import pytest
 from jaxtyping import install_import_hook
 
@@ -29,18 +28,20 @@ install_import_hook(modules_to_check(), "beartype.beartype")
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> None:
     """Workers of pytest share the cores; a test that is of several threads asks for `threads`."""
-    numba.set_num_threads(1)
+    from blocknerf.runtime.pool import set_num_threads
+
+    set_num_threads(1)
 
 
-@pytest.fixture(params=[1, 2])
+@pytest.fixture(params=[1, 2, 5])
 def threads(request: pytest.FixtureRequest) -> Iterator[int]:
-    """So many threads numba has here."""
-    if request.param > numba.config.NUMBA_NUM_THREADS:  # pyright: ignore
-        pytest.skip(f"numba was started with {numba.config.NUMBA_NUM_THREADS} thread")  # pyright: ignore
-    before = numba.get_num_threads()
-    numba.set_num_threads(request.param)
+    """So many threads kernels have here."""
+    from blocknerf.runtime.pool import num_threads, set_num_threads
+
+    before = num_threads()
+    set_num_threads(request.param)
     yield request.param
-    numba.set_num_threads(before)
+    set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

@@ -1,12 +1,12 @@
 """The hash encoding: laws of the twin, the kernel against the twin, gradients."""
 
-import numba
 import pytest
 import torch
 
 from blocknerf.kernels.hash_grid import FEATURES, hash_encode, hash_encode_torch, level_resolutions
 from blocknerf.kernels.registry import use_backend
 from blocknerf.kernels.row_gradient import touched_rows
+from blocknerf.runtime.pool import num_threads, set_num_threads
 
 RESOLUTIONS = torch.tensor([3, 8, 40])  # the first two fit into 1,024 rows, the last is hashed
 
@@ -64,13 +64,13 @@ def test_a_point_is_encoded_alike_whatever_comes_before_it():
 
 def test_bytes_do_not_depend_on_the_number_of_threads():
     table, points = _table().requires_grad_(), _points(5000)
-    before, results = numba.get_num_threads(), []
-    for threads in (1, numba.config.NUMBA_NUM_THREADS):  # pyright: ignore
-        numba.set_num_threads(threads)
+    before, results = num_threads(), []
+    for threads in (1, 2, 5):
+        set_num_threads(threads)
         encoded = hash_encode(points, table, RESOLUTIONS)
         results.append((encoded, *torch.autograd.grad(encoded.square().sum(), table)))
-    numba.set_num_threads(before)
-    assert all(torch.equal(one, many) for one, many in zip(*results, strict=True))
+    set_num_threads(before)
+    assert all(torch.equal(one, other) for one, *many in zip(*results, strict=True) for other in many)
 
 
 def test_twin_gradients_by_finite_differences():

@@ -9,6 +9,7 @@ import torch
 
 from blocknerf.kernels.registry import use_backend
 from blocknerf.kernels.splats import LEAST_ALPHA, MOST_ALPHA, rasterize, rasterize_torch
+from blocknerf.runtime.pool import num_threads, set_num_threads
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 from twins import compare
@@ -90,17 +91,15 @@ def test_splats_outside_and_unseen_ones_show_nothing():
 
 
 def test_the_number_of_threads_changes_no_bit():
-    import numba
-
     made = _made(300, seed=9)
 
     def run():
         picture = rasterize(*made, WIDTH, HEIGHT)
         return [picture.detach(), *torch.autograd.grad(picture.square().sum(), made)]
 
-    most = numba.get_num_threads()
+    most = num_threads()
     alone = run()
-    numba.set_num_threads(min(2, numba.config.NUMBA_NUM_THREADS))
+    set_num_threads(2)
     together = run()
-    numba.set_num_threads(most)
+    set_num_threads(most)
     assert all(torch.equal(one, other) for one, other in zip(alone, together, strict=True))

@@ -60,8 +60,10 @@ def run(command: Callable[[], None]) -> None:
         use_streams()
         from blocknerf.cli import ending  # noqa: F401 (now, while there is memory for it)
         from blocknerf.core.logging import start_logging
+        from blocknerf.runtime.threads import settle_threads
 
         start_logging()
+        settle_threads()
         try:
             command()
         finally:

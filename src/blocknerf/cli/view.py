@@ -1,6 +1,5 @@
 """`blocknerf view`: the city as a page in the browser."""
 
-import os
 import time
 from pathlib import Path
 
@@ -34,8 +33,6 @@ def view(
     """
     if not 16 <= max_width <= 4096:
         raise UserError(f"--max-width {max_width}: give a number of pixels from 16 to 4096.")
-    # before OpenMP is loaded: threads that spin while they wait take the cores from a browser on this machine
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     from blocknerf.viewer.viewer import LOCAL, Viewer
     from blocknerf.viewer.viser_module import EXTRA
 

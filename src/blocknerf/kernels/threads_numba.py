@@ -1,7 +1,10 @@
 """Kernels on all cores: a `kernel` shares out a range among threads, and each does its `part` of it.
 
-numba's own `prange` does the same, but compiles the loop three times over in wrappers of wrappers: half of what a first
-run on a machine waited for. What is called here is the pool of threads behind it.
+The range is cut into pieces, several for each thread, and whoever is free takes the next one: a thread that lost its
+core to another program holds up one piece. What a piece computes does not depend on who does it, nor on where it ends.
+
+numba's own `prange` compiles the loop three times over in wrappers of wrappers, half of what a first run on a machine
+waited for, and its threads have faults of their own (`runtime/pool.py`).
 """
 
 from collections.abc import Callable, Sequence
@@ -13,9 +16,9 @@ from numba.core import cgutils
 from numba.core.compiler import Flags, compile_internal
 from numba.core.cpu_options import FastMathOptions
 from numba.extending import intrinsic
-from numba.np.ufunc.parallel import _launch_threads
 
 from blocknerf.kernels.cached_numba import CHECKS_INDICES, cached
+from blocknerf.runtime.pool import BYTES, INT64, JOB, THREADS, TOGETHER, VOID
 
 F1, F2, F3 = types.float32[::1], types.float32[:, ::1], types.float32[:, :, ::1]
 I1 = types.int64[::1]
@@ -36,13 +39,10 @@ def kernel(*called_with: Any) -> Callable[[Callable[..., None]], Any]:
     return compiled
 
 
-_NOTHING, _BYTES, _INT64 = ir.VoidType(), ir.IntType(8).as_pointer(), ir.IntType(64)
-_ONE = ir.Constant(_INT64, 1)
-_PART_OF_POOL = ir.FunctionType(_NOTHING, [_BYTES.as_pointer(), _INT64.as_pointer(), _INT64.as_pointer(), _BYTES])
-_POOL = ir.FunctionType(_NOTHING, [_BYTES] * 5 + [_INT64] * 3)
+PIECES = 8
+"""Of a range for each thread: more would cost more to hand out than a late thread costs."""
 
-_launch_threads()  # a kernel that is loaded from the cache finds the pool by its name
-
+_ONE = ir.Constant(INT64, 1)
 
 _FAULT = (
     (IndexError, ("A kernel read or wrote outside of an array.",))
@@ -64,36 +64,38 @@ def _flags() -> Any:
 
 def _num_threads(typing_context):
     def generate(context, builder, signature, values):
-        return _call(builder, ir.FunctionType(_INT64, []), "get_num_threads")
+        return _threads(builder)
 
     return types.int64(), generate
 
 
 def _share_out(typing_context, part, count, arguments):
-    """Calls part(start, stop, *arguments) on every thread, for equal shares of range(count)."""
+    """Calls part(start, stop, *arguments) on every thread, for pieces of range(count)."""
     part_signature = types.void(types.uint64, types.uint64, *arguments.types)  # no index is below 0
 
     def generate(context, builder, signature, values):
         # into the kernel's own library, so that both are optimised together and once
         told = (context.active_code_library, part.dispatcher.py_func, part_signature.args, types.none, _flags(), {})
         compiled = compile_internal(typing_context, context, *told)
-        threads = _call(builder, ir.FunctionType(_INT64, []), "get_num_threads")
-        size = context.cast(builder, values[1], count, types.int64)
-        task = cgutils.alloca_once_value(
-            builder, cgutils.pack_struct(builder, [threads, size, ir.Constant(_INT64, 0), values[2]])
+        threads, size = _threads(builder), context.cast(builder, values[1], count, types.int64)
+        most = builder.select(
+            builder.icmp_signed("==", threads, _ONE), _ONE, builder.mul(threads, ir.Constant(INT64, PIECES))
         )
-        # the pool cuts its range, the threads' numbers, as numpy cuts arrays: by an address and a step
-        begin = cgutils.alloca_once_value(builder, ir.Constant(_BYTES, None))
-        end, step = cgutils.alloca_once_value(builder, threads), cgutils.alloca_once_value(builder, _ONE)
-        share = _share(context, builder.module, compiled, task.type)
-        with builder.if_else(builder.icmp_signed("==", threads, _ONE)) as (alone, together):
-            with alone:  # without the pool, which not every threading layer lets several threads call
-                pointers = zip((begin, end, step, task), _PART_OF_POOL.args, strict=True)
-                builder.call(share, [builder.bitcast(pointer, kind) for pointer, kind in pointers])
-            with together:
-                pointers = (builder.bitcast(pointer, _BYTES) for pointer in (share, begin, end, step, task))
-                _call(builder, _POOL, "numba_parallel_for", *pointers, ir.Constant(_INT64, 0), _ONE, threads)
-        failed = builder.load(cgutils.gep_inbounds(builder, task, 0, 2))
+        pieces = builder.select(builder.icmp_signed("<", size, most), size, most)
+        nothing = ir.Constant(INT64, 0)
+        task = cgutils.alloca_once_value(
+            builder, cgutils.pack_struct(builder, [pieces, size, nothing, nothing, values[2]])
+        )
+        job = _job(context, builder.module, compiled, task.type)
+        fewer = builder.select(builder.icmp_signed("<", pieces, threads), pieces, threads)
+        helpers = builder.sub(fewer, _ONE)
+        together = ir.FunctionType(VOID, [JOB.as_pointer(), BYTES, INT64])
+        with builder.if_else(builder.icmp_signed(">", helpers, nothing)) as (shared, alone):
+            with shared:
+                _call(builder, together, TOGETHER, job, builder.bitcast(task, BYTES), helpers)
+            with alone:
+                builder.call(job, [builder.bitcast(task, BYTES)])
+        failed = builder.load(cgutils.gep_inbounds(builder, task, 0, 3))
         with cgutils.if_unlikely(builder, cgutils.is_not_null(builder, failed)):
             context.call_conv.return_user_exc(builder, *_FAULT)
         return context.get_dummy_value()
@@ -105,32 +107,34 @@ num_threads: Any = intrinsic(_num_threads)
 share_out: Any = intrinsic(_share_out)
 
 
+def _threads(builder: Any) -> Any:
+    return _call(builder, ir.FunctionType(INT64, []), THREADS)
+
+
 def _call(builder: Any, kind: ir.FunctionType, name: str, *arguments: Any) -> Any:
     return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), arguments)
 
 
-def _share(context: Any, module: ir.Module, compiled: Any, task_type: ir.PointerType) -> ir.Function:
-    """What the pool calls with some of the threads' numbers, in one thread."""
-    share = ir.Function(module, _PART_OF_POOL, module.get_unique_name("share"))
-    share.linkage = "internal"
-    share.attributes.add("noinline")
-    begin, size, _, data = share.args
-    builder = ir.IRBuilder(share.append_basic_block())
-    task = builder.bitcast(data, task_type)
-    threads, count, _, values = cgutils.unpack_tuple(builder, builder.load(task), 4)
-    first = builder.ptrtoint(builder.load(begin), _INT64)
-    last = builder.add(first, builder.load(size))
-
-    def border(thread: Any) -> Any:
-        return builder.sdiv(builder.mul(count, thread), threads)
-
-    with cgutils.for_range_slice(builder, first, last, _ONE) as (thread, _):
-        arguments: Sequence[Any] = cgutils.unpack_tuple(builder, values, len(compiled.signature.args) - 2)
-        span = [border(thread), border(builder.add(thread, _ONE))]
-        status, _ = context.call_internal_no_propagate(
-            builder, compiled.fndesc, compiled.signature, [*span, *arguments]
-        )
-        with cgutils.if_unlikely(builder, status.is_error):
-            builder.store(_ONE, cgutils.gep_inbounds(builder, task, 0, 2))
+def _job(context: Any, module: ir.Module, compiled: Any, task_type: ir.PointerType) -> ir.Function:
+    """What each thread that comes does: it takes pieces until there are none."""
+    job = ir.Function(module, JOB, module.get_unique_name("job"))
+    job.linkage = "internal"
+    job.attributes.add("noinline")
+    builder = ir.IRBuilder(job.append_basic_block())
+    task = builder.bitcast(job.args[0], task_type)
+    pieces, count, _, _, values = cgutils.unpack_tuple(builder, builder.load(task), 5)
+    arguments: Sequence[Any] = cgutils.unpack_tuple(builder, values, len(compiled.signature.args) - 2)
+    take, work, end = (builder.append_basic_block(name) for name in ("take", "work", "end"))
+    builder.branch(take)
+    builder.position_at_end(take)
+    piece = builder.atomic_rmw("add", cgutils.gep_inbounds(builder, task, 0, 2), _ONE, "monotonic")
+    builder.cbranch(builder.icmp_signed("<", piece, pieces), work, end)
+    builder.position_at_end(work)
+    span = [builder.sdiv(builder.mul(count, number), pieces) for number in (piece, builder.add(piece, _ONE))]
+    status, _ = context.call_internal_no_propagate(builder, compiled.fndesc, compiled.signature, [*span, *arguments])
+    with cgutils.if_unlikely(builder, status.is_error):
+        builder.store(_ONE, cgutils.gep_inbounds(builder, task, 0, 3))
+    builder.branch(take)
+    builder.position_at_end(end)
     builder.ret_void()
-    return share
+    return job

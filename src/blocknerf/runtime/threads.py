@@ -1,49 +1,101 @@
-"""How many cores a process may use."""
+"""How many cores a process may use, and who uses them."""
 
+import math
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Literal, TypeVar
+
+from blocknerf.core.logging import log
+
+ASKED = ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def available_cores() -> int:
-    """Cores this process may run on; fewer where OMP_NUM_THREADS, the usual way to say so, asks for fewer.
+def available_cores(system: Path = Path("/")) -> int:
+    """Cores this process may use: those it may run on, and no more than what a container's quota of time amounts to.
 
-    Of a list, one number for each level of nesting, the first counts; what is no number asks for nothing.
+    Fewer where OMP_NUM_THREADS, the usual way to say so, or NUMBA_NUM_THREADS asks for fewer.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    wanted = re.match(r"\s*0*([1-9][0-9]*)\s*(,|$)", os.environ.get("OMP_NUM_THREADS", ""))
-    return min(cores, int(wanted[1])) if wanted else cores
+    wanted = [count for name in ASKED if (count := _asked_for(os.environ.get(name, ""))) is not None]
+    return max(1, min([cores, *wanted, *map(math.ceil, _quotas(system))]))
+
+
+def settle_threads() -> None:
+    """Before torch and numba are imported: what is no number of threads asks for nothing, and nobody spins.
+
+    OpenMP's threads, torch's, would take cores from other programs while they wait. numba does not import with 0.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    for name in ASKED:
+        value = os.environ.get(name, "")
+        if value and _asked_for(value) is None:
+            log.warning("%s=%.40s is passed over: give a number of threads from 1 up.", name, value)
+            del os.environ[name]
+
+
+def _asked_for(value: str) -> int | None:
+    """Of a list, one number for each level of nesting, the first counts; what is no number asks for nothing."""
+    number = re.match(r"\s*0*([1-9][0-9]{0,8})\s*(,|$)", value)
+    return int(number[1]) if number else None
+
+
+def _quotas(system: Path) -> Iterator[float]:
+    """Cores' worth of time that each control group around this process may use, of version 1 and 2.
+
+    A container may see its own group at the root, or where the machine has it.
+    """
+    for line in _read(system / "proc/self/cgroup").splitlines():
+        _, controllers, group = line.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        root = system / "sys/fs/cgroup" / ("cpu" if controllers else "")
+        here = root / group.lstrip("/")
+        for folder in {root, here, *here.parents} - {*root.parents}:
+            told = _read(folder / "cpu.max") or " ".join(
+                _read(folder / f"cpu.cfs_{name}_us").strip() for name in ("quota", "period")
+            )
+            if limit := re.fullmatch(r"([1-9][0-9]*) ([1-9][0-9]*)", told.strip()):
+                yield int(limit[1]) / int(limit[2])
+
+
+def _read(path: Path) -> str:
+    """What a file of the system says; nothing where it does not exist or may not be read."""
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
 
 
 def use_threads(count: int, worker: Literal["numba", "torch"] = "numba") -> None:
-    """Gives the one that does most of the work `count` threads (1 at least, all cores at most), the other one.
+    """Gives the one that does most of the work `count` threads (1 at least), the other one.
 
-    Two pools that spin while they wait take the cores from each other: on 2 cores a training step of the hash grid with
-    2 threads in each took 1.2 to 2.7 times as long as with one in torch, whose part of such a step is small.
+    Two pools take the cores from each other: on 2 cores a training step of the hash grid with 2 threads in each took
+    1.2 to 2.7 times as long as with one in torch, whose part of such a step is small.
     """
-    import numba  # here, so that cores are counted before these are there
     import torch
 
-    most = numba.config.NUMBA_NUM_THREADS  # pyright: ignore[reportPrivateImportUsage, reportAttributeAccessIssue]
-    count = max(1, min(count, most))
+    from blocknerf.runtime.pool import set_num_threads  # here, so that cores are counted before these are there
+
+    count = max(1, count)
     torch.set_num_threads(count if worker == "torch" else 1)
-    numba.set_num_threads(count if worker == "numba" else 1)
+    set_num_threads(count if worker == "numba" else 1)
 
 
 def each_on_a_core(call: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
-    """`call` of every item, in their order, as many at a time as numba has threads here, each with one of them.
+    """`call` of every item, in their order, as many at a time as kernels have threads here, each with one of them.
 
     That is a fifth faster than one item after the other on all cores: between kernels nobody waits for the others.
     """
-    import numba
+    from blocknerf.runtime.pool import num_threads, taken
 
-    count = min(numba.get_num_threads(), len(items))
+    count = min(num_threads(), len(items))
     if count < 2:
         return [call(item) for item in items]
-    with ThreadPoolExecutor(count, initializer=numba.set_num_threads, initargs=(1,)) as pool:
-        return list(pool.map(call, items))
+    with taken(), ThreadPoolExecutor(count) as threads:
+        return list(threads.map(call, items))
