@@ -8,8 +8,9 @@ import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
+from blocknerf.core.caches import CACHE_VARIABLE
 from blocknerf.core.errors import UserError
-from blocknerf.core.shared_folder import CACHE_VARIABLE, SharedFolder
+from blocknerf.core.shared_folder import SharedFolder
 
 FILES = {"plan.json": b"{}", "blocks/000/latest.json": b'{"weights": "a"}', "blocks/000/a.safetensors": b"aaaa"}
 

@@ -9,8 +9,6 @@ OUT_OF_MEMORY = (
     "There is not enough memory. End other programs, raise the limit (ulimit -v, or the container's), or ask for less: "
     "fewer blocks at once (--jobs 1), smaller images (dataset.image_downsample), a smaller dataset.batch_size."
 )
-_WITHOUT_TORCH = ("config", "completion")
-_HELP = ("-h", "--help")
 
 
 def what_to_do(error: BaseException) -> str | None:
@@ -24,14 +22,13 @@ def what_to_do(error: BaseException) -> str | None:
     return None
 
 
-def require_room(arguments: list[str]) -> None:
+def require_room(is_small: bool) -> None:
     """Raises UserError where `ulimit -v` leaves less than libraries take when they are loaded.
 
     Some of them do not fail there but end the process: measured were 0.15 GB for help and 1.1 GB for training on two
     cores, and something for the threads of each.
     """
     limit_gb, cores = address_space_gb(), available_cores()
-    is_small = not arguments or arguments[0] in _WITHOUT_TORCH or any(word in _HELP for word in arguments)
     needed_gb = (0.15 + 0.05 * cores) if is_small else (1.2 + 0.1 * cores)
     if limit_gb < needed_gb:
         raise UserError(

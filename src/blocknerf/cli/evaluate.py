@@ -34,7 +34,7 @@ def evaluate(out: tyro.conf.Positional[Place], data_root: Place | None = None, p
     from blocknerf.blocks.output import load_output, pull_city
     from blocknerf.evaluation.evaluate import evaluate as run_evaluation
     from blocknerf.evaluation.protocols import parse_protocols
-    from blocknerf.evaluation.report import JUDGES
+    from blocknerf.evaluation.report import not_measured
     from blocknerf.runtime.threads import available_cores, use_threads
 
     chosen = None if protocols is None else parse_protocols(protocols)
@@ -47,9 +47,8 @@ def evaluate(out: tyro.conf.Positional[Place], data_root: Place | None = None, p
     folder.push("report")
     console.print(figures_table(metrics))
     console.print(protocols_table(metrics))
-    for judge, why in metrics["not_measured"].items():
-        console.print(f"{JUDGES[judge]} is not measured: {why}.", soft_wrap=True, highlight=False, markup=False)
-    for line in (f"Report: {out / 'report' / 'index.html'}", f"Figures: {out / 'report' / 'metrics.json'}"):
+    places = (f"Report: {out / 'report' / 'index.html'}", f"Figures: {out / 'report' / 'metrics.json'}")
+    for line in (*not_measured(metrics), *places):
         console.print(line, soft_wrap=True, highlight=False, markup=False)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from blocknerf.core import disk
 from blocknerf.core.errors import UserError
 from blocknerf.core.lock import locked_file
+from blocknerf.core.system_errors import reason, remedy
 
 
 @contextmanager
@@ -27,7 +28,14 @@ def city_maps(out: Path, beside: Path, longest_px: int, most_views: int, data_ro
     with locked_file(beside, f"{beside} is being written"):
         folder = disk.temporary(beside.with_name(f"{beside.name}.maps"))
         try:
-            disk.make_folder(folder)
-            yield render_maps(city, plan, scene, regions, folder, longest_px, most_views), regions
+            try:
+                disk.make_folder(folder)
+                maps = render_maps(city, plan, scene, regions, folder, longest_px, most_views)
+            except OSError as error:
+                raise UserError(
+                    f"Cannot write {beside}, nor the depth maps beside it that it is made from: {reason(error)}; "
+                    f"{remedy(error)}, or ask for less with --views or --longest-side."
+                ) from error
+            yield maps, regions
         finally:
             disk.remove_tree(folder)

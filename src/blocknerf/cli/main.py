@@ -20,6 +20,8 @@ For example:
 `blocknerf COMMAND --help` tells of each command, with examples."""
 
 STOPPED = "Stopped. Run the same command again to go on; `train` wants --resume with it."
+_WITHOUT_TORCH = ("config", "completion")
+_HELP = ("-h", "--help")
 _ASKED_TO_STOP = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -88,8 +90,12 @@ def parse(arguments: list[str]) -> None:
 
     from blocknerf.cli.ending import require_room
     from blocknerf.cli.help import flowing, in_short
+    from blocknerf.core.caches import settle_fonts
 
-    require_room(arguments)
+    is_small = not arguments or arguments[0] in _WITHOUT_TORCH or any(word in _HELP for word in arguments)
+    require_room(is_small)
+    if not is_small:
+        settle_fonts()
     told = in_short if arguments[:1] in (["-h"], ["--help"]) else flowing
     named = {name: told(command) for name, command in commands().items()}
     tyro.extras.subcommand_cli_from_dict(named, prog="blocknerf", args=arguments, description=ABOUT)

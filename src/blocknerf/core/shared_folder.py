@@ -14,13 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from blocknerf.core import disk
+from blocknerf.core.caches import cache_folder
 from blocknerf.core.errors import UserError
 from blocknerf.core.files import write_json
 from blocknerf.core.logging import log
 from blocknerf.core.reading import read_json
 
-CACHE_VARIABLE = "BLOCKNERF_CACHE_DIR"
-"""Names the folder of this machine that copies lie in; without it, ~/.cache/blocknerf."""
 _THREADS = 16
 _INDEX = ".shared.json"
 _MANY = 100
@@ -175,11 +174,6 @@ class SharedFolder:
             tree = read_json(path, "index of copies") if path.is_file() else {}
             return tree if isinstance(tree, dict) else {}
         return {}
-
-
-def cache_folder() -> Path:
-    """Where this machine keeps copies of what lies on URLs."""
-    return Path(os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache" / "blocknerf")
 
 
 def _listed(system: Any, root: str, names: Iterable[str]) -> Files:

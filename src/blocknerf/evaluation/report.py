@@ -83,11 +83,19 @@ def _protocol_table(metrics: dict[str, Any]) -> str:
         gain = _gain(entry["gain_db"]) if "gain_db" in entry else MISSING
         rows.append([text(marked), text(entry["sees"]), number(entry["images"], "d"), *figures, gain])
     heads = [JUDGES[judge] for judge in judges]
-    missing = "".join(
-        f'<p class="faint">{escape(JUDGES[judge])} is not measured: {escape(why)}.</p>\n'
-        for judge, why in metrics["not_measured"].items()
-    )
+    missing = "".join(f'<p class="faint">{escape(line)}</p>\n' for line in not_measured(metrics))
     return table(["!protocol", "!sees of a test image", "images", *heads, "gain by looking"], rows) + missing
+
+
+def not_measured(metrics: dict[str, Any]) -> list[str]:
+    """A sentence for each reason why metrics are missing."""
+    judges_of: dict[str, list[str]] = {}
+    for judge, why in metrics["not_measured"].items():
+        judges_of.setdefault(why, []).append(JUDGES[judge])
+    return [
+        f"{', '.join(judges)} {'is' if len(judges) == 1 else 'are'} not measured: {why}."
+        for why, judges in judges_of.items()
+    ]
 
 
 def measured_by(metrics: dict[str, Any]) -> list[str]:

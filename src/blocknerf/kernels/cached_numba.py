@@ -1,6 +1,7 @@
 """The one door into numba's cache: compiled code is kept for the next process, and for as long as it is valid."""
 
 import hashlib
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,10 @@ import llvmlite
 import numba
 from numba import njit
 
+from blocknerf.core.caches import CACHE_VARIABLE, cache_folder
+from blocknerf.core.errors import UserError
+
+_NOWHERE = "no locator available"  # what numba says
 PACKAGE = Path(__file__).parents[1]
 _FLAGS: Any = numba.config  # pyright: ignore[reportPrivateImportUsage]
 CHECKS_INDICES = bool(_FLAGS.BOUNDSCHECK)
@@ -40,9 +45,28 @@ def cached(function: Any = None, **options: Any) -> Any:
     """`njit`, with these options, whose code is kept."""
     if function is None:
         return lambda decorated: cached(decorated, **options)
-    dispatcher: Any = njit(cache=True, **options)(function)
+    dispatcher: Any = _kept(function, options)
     dispatcher._cache._cache_file._source_stamp = _STAMP
     return dispatcher
+
+
+def _kept(function: Any, options: dict[str, Any]) -> Any:
+    """numba keeps code beside its source or at home; where neither can be written, in our own folder, as its workers
+    do."""
+    try:
+        return njit(cache=True, **options)(function)
+    except RuntimeError as error:
+        if _NOWHERE not in str(error):
+            raise
+    folder = cache_folder() / "numba"
+    _FLAGS.CACHE_DIR = os.environ["NUMBA_CACHE_DIR"] = str(folder)
+    try:
+        return njit(cache=True, **options)(function)
+    except RuntimeError as error:
+        raise UserError(
+            f"Compiled code can be kept neither beside the program, nor at home, nor in {folder}. Set {CACHE_VARIABLE} "
+            "to a folder that can be written to."
+        ) from error
 
 
 def is_compiled(dispatcher: Any) -> bool:

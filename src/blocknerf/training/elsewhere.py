@@ -9,8 +9,8 @@ from pathlib import Path
 
 from blocknerf.blocks.plan import BlockSpec, Plan, planned_split
 from blocknerf.core import disk
+from blocknerf.core.caches import cache_folder
 from blocknerf.core.errors import UserError
-from blocknerf.core.shared_folder import cache_folder
 from blocknerf.scene.exposures import scene_exposures
 from blocknerf.scene.part import files_of, moved, part_of, require_unchanged
 from blocknerf.training.one_block import Run, open_store
