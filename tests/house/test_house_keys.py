@@ -246,6 +246,7 @@ KEYS: dict[str, Changed | Elsewhere] = {
     "dataset.test_every": Changed("2", planned),
     "dataset.use_masks": Elsewhere("tests/scene/test_scene_colmap.py::test_masks_by_folder_and_of_the_wrong_size"),
     "dataset.white_background": Changed("true", learned, HASH),
+    "dataset.alpha": Elsewhere("tests/scene/test_scene_alpha.py::test_transparent_pixels_become_what_is_chosen"),
     "block_manager.placement": Changed("drives", planned, BLOCKS),
     "block_manager.block_size": Changed("2", planned, BLOCKS),
     "block_manager.overlap_ratio": Changed("0", planned, BLOCKS),

@@ -74,6 +74,14 @@ class DatasetConfig(Section):
     """Share of a batch that is drawn as such squares, at least one, where a term of the loss needs them."""
     white_background: bool = False
     """Rays that leave the scene end in white instead of black."""
+    alpha: Literal["white", "black", "mask"] | None = None
+    """What transparent pixels become. `white`: they are laid on white, and rays end in white; `black`: on black;
+    `mask`: they are left out; none: white where white_background is set, else an error where pictures have any."""
+
+    @property
+    def ground(self) -> Literal["white", "black", "mask"] | None:
+        """What is chosen for transparent pixels, if anything."""
+        return self.alpha or ("white" if self.white_background else None)
 
     @model_validator(mode="after")
     def _an_image_fits_into_a_batch(self) -> "DatasetConfig":
@@ -587,7 +595,13 @@ class Config(Section):
     @property
     def white_background(self) -> bool:
         """Whether rays that leave the scene end in white."""
-        return self.dataset.white_background or self.block_nerf.white_background
+        return self.dataset.white_background or self.block_nerf.white_background or self.dataset.alpha == "white"
+
+    @model_validator(mode="after")
+    def _rays_end_in_what_pictures_end_in(self) -> "Config":
+        if self.white_background and self.dataset.alpha == "black":
+            raise ValueError("dataset.alpha black lays pictures on black, and with white_background rays end in white")
+        return self
 
     @model_validator(mode="before")
     @classmethod

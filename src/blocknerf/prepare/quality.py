@@ -55,7 +55,7 @@ def write_quality(out: Path, found: Found) -> dict[str, Any]:
 
     Raises UserError when the scene in `out` cannot be read as any other.
     """
-    scene = read_scene(out, DatasetConfig())
+    scene = read_scene(out, DatasetConfig(alpha="black"))
     model = pycolmap.Reconstruction(str(out / MODEL))
     seen = seen_by_image(model)
     figures = quality_figures(found, model, seen) | {

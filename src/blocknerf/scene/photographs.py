@@ -1,15 +1,26 @@
 """Photographs from files: headers, exposure, pixels as 8-bit RGB, masks, and their reduction by area."""
 
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, UInt8
 from PIL import ExifTags, Image
 
+from blocknerf.core.errors import UserError
 from blocknerf.scene.orientation import AS_STORED, Orientation
 
 DECODE_ERRORS = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
+
+MOST_PIXELS = 1 << 29
+"""Of a picture that is decoded: 537 megapixels, in 1.6 GB as RGB. Telephones have 200, aerial cameras 150."""
+Image.MAX_IMAGE_PIXELS = 2 * MOST_PIXELS  # Pillow's own limit, which names no remedy
+
+_TOO_LARGE = f"At most {MOST_PIXELS} are decoded: make it smaller, or cut it into tiles"
+Alpha = Literal["opaque", "unchosen", "white", "black", "mask"]
+"""See ImageRecord.alpha."""
 
 DYNAMIC_MASK = "dynamic_mask_"
 """Begins the names of instant-ngp's masks, whose polarity is the other one: they hide where they are not 0."""
@@ -29,27 +40,66 @@ def exposure_of(image: Image.Image) -> float | None:
     return shutter_s * iso / 100 / f_number**2 if plausible else None
 
 
-def read_rgb(path: Path, orientation: Orientation = AS_STORED) -> Image.Image:
-    """The pixels that the camera belongs to, as 8-bit RGB: as they are stored, or turned upright.
+def opened_picture(source: Path | BytesIO) -> Image.Image:
+    """Its header. Raises one of DECODE_ERRORS, also for more than MOST_PIXELS, before any is decoded."""
+    try:
+        image = Image.open(source)
+    except Image.DecompressionBombError as error:
+        raise ValueError(f"it has more than {4 * MOST_PIXELS} pixels. {_TOO_LARGE}") from error
+    if image.width * image.height > MOST_PIXELS:
+        image.close()
+        raise ValueError(f"it has {image.width} x {image.height} pixels. {_TOO_LARGE}")
+    return image
 
-    16-bit gray keeps its high byte; transparent pixels stand before black. Raises one of DECODE_ERRORS.
+
+def read_rgb(path: Path, orientation: Orientation = AS_STORED, alpha: Alpha = "black") -> Image.Image:
+    """The first of `read_picture`."""
+    return read_picture(path, orientation, alpha)[0]
+
+
+def read_picture(
+    path: Path, orientation: Orientation, alpha: Alpha
+) -> tuple[Image.Image, Bool[np.ndarray, "h w"] | None]:
+    """The pixels that the camera belongs to, as 8-bit RGB, as they are stored or turned upright, and which are opaque.
+
+    16-bit gray keeps its high byte. Transparent pixels are laid on white or black; with `mask` they keep their colours,
+    and those that are more transparent than opaque are told (None: all are opaque). Raises one of DECODE_ERRORS, and
+    UserError for transparent pixels where nothing is chosen.
     """
-    image = _stored_rgb(path)
-    return Image.fromarray(orientation.picture(np.asarray(image))) if orientation.is_turned else image
+    image, opaque = _stored(path, alpha)
+    if not orientation.is_turned:
+        return image, opaque
+    turned = Image.fromarray(orientation.picture(np.asarray(image)))
+    return turned, None if opaque is None else orientation.picture(opaque)
 
 
-def _stored_rgb(path: Path) -> Image.Image:
-    with Image.open(path) as image:
+def _stored(path: Path, alpha: Alpha) -> tuple[Image.Image, Bool[np.ndarray, "h w"] | None]:
+    with opened_picture(path) as image:
         image.load()
-        if image.mode.startswith("I"):
-            gray = np.clip(np.asarray(image, np.int64), 0, 65535) / 257
-            return Image.fromarray(np.round(gray).astype(np.uint8)).convert("RGB")
-        if image.mode == "F":
-            raise ValueError("it holds floating point values, whose range nothing tells")
-        if image.has_transparency_data:
-            image = image.convert("RGBA")
-            return Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image).convert("RGB")
-        return image.convert("RGB")
+        if not image.has_transparency_data:
+            return _stored_rgb(image), None
+        rgba = image.convert("RGBA")
+    opacity = rgba.getchannel("A")
+    if opacity.getextrema()[0] == 255:
+        return rgba.convert("RGB"), None
+    if alpha == "mask":
+        return rgba.convert("RGB"), np.asarray(opacity) >= 128
+    if alpha in ("white", "black"):
+        ground = Image.new("RGBA", rgba.size, alpha)
+        return Image.alpha_composite(ground, rgba).convert("RGB"), None
+    raise UserError(
+        f"{path} has transparent pixels, and nothing says what they become. Set dataset.alpha=white (they are laid on "
+        "white, and rays end in white), dataset.alpha=black (on black), or dataset.alpha=mask (they are left out)."
+    )
+
+
+def _stored_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):
+        gray = np.clip(np.asarray(image, np.int64), 0, 65535) / 257
+        return Image.fromarray(np.round(gray).astype(np.uint8)).convert("RGB")
+    if image.mode == "F":
+        raise ValueError("it holds floating point values, whose range nothing tells")
+    return image.convert("RGB")
 
 
 def read_masks(
@@ -66,7 +116,7 @@ def read_mask(path: Path) -> Bool[np.ndarray, "h w"]:
     A mask whose name begins with DYNAMIC_MASK is used where it is 0 in every channel. A JPEG has no exact 0 next to
     white and is cut in the middle.
     """
-    with Image.open(path) as mask:
+    with opened_picture(path) as mask:
         darkest_kept = 128 if mask.format == "JPEG" else 1
         image = mask.convert("RGB") if mask.mode in ("P", "PA", "LA", "RGBA", "CMYK") else mask
         pixels = np.asarray(image) >= darkest_kept
@@ -85,8 +135,7 @@ def _resized(mask: Bool[np.ndarray, "H W"], size: tuple[int, int]) -> Bool[np.nd
 def area_mean(image: Image.Image, factor: int) -> UInt8[np.ndarray, "h w 3"]:
     """Every `factor` x `factor` pixels become their mean; what is left over at the right and below is cut off."""
     width, height = image.width // factor, image.height // factor
-    cut = image.crop((0, 0, width * factor, height * factor))
-    return np.asarray(cut.reduce(factor) if factor > 1 else cut)
+    return np.asarray(image.reduce(factor, (0, 0, width * factor, height * factor)) if factor > 1 else image)
 
 
 def whole_blocks(mask: Bool[np.ndarray, "H W"], factor: int) -> Bool[np.ndarray, "h w"]:

@@ -5,7 +5,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -56,6 +56,8 @@ class ImageRecord:
     mask_paths: tuple[Path, ...] = ()  # 0 = leave this pixel out; a pixel that any of them leaves out is left out
     exposure: float | None = None  # relative exposure (shutter s x ISO / 100 / f-number^2, or the data set's own)
     depth_path: Path | None = None  # depth along the optical axis (see scene/depth.py); None unless dataset.use_depth
+    alpha: Literal["opaque", "unchosen", "white", "black", "mask"] = "opaque"
+    """Whether its file has transparency, and what that becomes (see DatasetConfig.alpha)."""
     depth_unit_m: float | None = None  # metres of 1 in the depth file; None: by its kind
     point_rows: np.ndarray = field(default_factory=lambda: _NO_ROWS)  # rows of Scene.points_world seen
     rays_path: Path | None = None

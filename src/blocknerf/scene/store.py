@@ -17,6 +17,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -34,12 +35,15 @@ from blocknerf.core.system_errors import reason, remedy
 from blocknerf.core.types import RayBatch
 from blocknerf.runtime.bus_error import on_bus_error
 from blocknerf.scene.depth import DEPTH_ERRORS, DEPTH_VERSION, read_depth_z_m, reduced_depth
-from blocknerf.scene.photographs import DECODE_ERRORS, area_mean, read_masks, read_rgb, whole_blocks
+from blocknerf.scene.photographs import DECODE_ERRORS, area_mean, read_masks, read_picture, whole_blocks
 from blocknerf.scene.ray_tables import has_origins, reduced_rays
 from blocknerf.scene.rays import OPTICAL_AXIS, camera_directions, rays_from_directions
 from blocknerf.scene.scene import Camera, ImageRecord, Scene
 
 STORE_VERSION = 1
+_LARGE_PIXELS = 1 << 26
+_ONE_LARGE_AT_A_TIME = Lock()
+"""A photograph of 200 megapixels takes 0.6 GB while it is decoded, and more where it is not RGB."""
 _PYRAMID = (1, 2, 4)
 
 
@@ -284,6 +288,8 @@ def _content_hash(scene: Scene, downsample: int) -> str:
     cameras = {key: f"{key} {camera}" for key, camera in scene.cameras.items()}
     for image in scene.images:
         digest.update(f"{image.id} {cameras[image.camera_key]}".encode())
+        if image.alpha != "opaque":
+            digest.update(image.alpha.encode())
         for path in image.mask_paths:
             digest.update(hashlib.sha256(path.read_bytes()).digest())
         for path in (image.depth_path, image.rays_path):
@@ -373,7 +379,7 @@ def _fill(parts: _Parts, scene: Scene, layouts: list[_Layout], progress: bool, t
         tasks = [partial(_store_directions, parts, table, layouts) for table in _tables(scene)]
         for found in _in_parallel(tasks, threads, shown, "Cameras"):
             unseen.update(found)
-        any_invalid = bool(unseen) or any(image.mask_paths for image in scene.images)
+        any_invalid = bool(unseen) or any(image.mask_paths or image.alpha == "mask" for image in scene.images)
         for number, layout in enumerate(layouts):
             parts.create(f"level_{number}.rgb", layout.num_pixels * 3)
             if any_invalid:
@@ -440,9 +446,24 @@ def _store_image(
     any_invalid: bool,
 ) -> str | None:
     """Writes one photograph at every level; returns why it cannot be used, if so."""
+    height, width = layouts[0].sizes[image.id]
+    is_large = height * width * layouts[0].factor ** 2 > _LARGE_PIXELS
+    with _ONE_LARGE_AT_A_TIME if is_large else nullcontext():
+        return _write_image(parts, image, layouts, unseen, any_invalid)
+
+
+def _write_image(
+    parts: _Parts,
+    image: ImageRecord,
+    layouts: list[_Layout],
+    unseen: dict[tuple[str, int], np.ndarray],
+    any_invalid: bool,
+) -> str | None:
     try:
-        photograph = read_rgb(image.path, image.orientation)
+        photograph, opaque = read_picture(image.path, image.orientation, image.alpha)
         mask = read_masks(image.mask_paths, photograph.size, image.orientation)
+    except UserError:  # nothing is chosen for its transparent pixels, which no image alone is left out for
+        raise
     except DECODE_ERRORS as error:
         return f"{image.path} or its mask cannot be decoded ({error})"
     for number, layout in enumerate(layouts):
@@ -450,8 +471,9 @@ def _store_image(
         parts.write(f"level_{number}.rgb", area_mean(photograph, layout.factor), begin * 3)
         if any_invalid:
             valid = np.ones(layout.sizes[image.id], bool)
-            if mask is not None:
-                valid &= whole_blocks(mask, layout.factor)
+            for kept in (mask, opaque):
+                if kept is not None:
+                    valid &= whole_blocks(kept, layout.factor)
             if (_table_of(image), number) in unseen:
                 valid &= ~unseen[_table_of(image), number]
             parts.write(f"level_{number}.valid", valid.astype(np.uint8), begin)

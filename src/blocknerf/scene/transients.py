@@ -56,7 +56,7 @@ def _make_masks(
     root: Path, finder: Finder, made_with: dict[str, Any], dilate: float, overwrite: bool
 ) -> dict[str, float]:
     _clear_way(root, made_with, overwrite)
-    scene = read_scene(root, DatasetConfig())
+    scene = read_scene(root, DatasetConfig(alpha="black"))
     write_json(root / REPORT_NAME, {"version": 1, "made_with": made_with})
     missing = [image for image in scene.images if not transient_mask(root, image.name).is_file()]
     if len(missing) < len(scene.images):
@@ -89,7 +89,7 @@ def _clear_way(root: Path, made_with: dict[str, Any], overwrite: bool) -> None:
 
 def _make_mask(root: Path, image: ImageRecord, finder: Finder, dilate: float) -> None:
     try:
-        rgb = np.asarray(read_rgb(image.path, image.orientation))
+        rgb = np.asarray(read_rgb(image.path, image.orientation, image.alpha))
     except DECODE_ERRORS as error:
         log.warning("%s gets no mask, it cannot be decoded (%s).", image.path, error)
         return
@@ -132,7 +132,7 @@ def _look_at(root: Path, images: Sequence[ImageRecord]) -> dict[str, float]:
 
 def _cell(image: ImageRecord, kept: Bool[np.ndarray, "h w"], share: float) -> Image.Image:
     """A small picture, what is hidden tinted, with name and share below."""
-    photograph = read_rgb(image.path, image.orientation)
+    photograph = read_rgb(image.path, image.orientation, image.alpha)
     photograph.thumbnail(_CELL_WH)
     hidden = np.asarray(Image.fromarray(~kept).convert("F").resize(photograph.size, Image.Resampling.BOX))[..., None]
     tinted = np.asarray(photograph) * (1 - 0.6 * hidden / 255) + _HIDDEN_COLOUR * (0.6 * hidden / 255)

@@ -14,6 +14,7 @@ from blocknerf.core.shared_folder import SharedFolder
 from blocknerf.core.types import Exposures
 from blocknerf.models.block_nerf import BlockNeRF, exposures_from_json
 from blocknerf.runtime.process_group import ALONE, ProcessGroup
+from blocknerf.scene.background import say_other_ground
 from blocknerf.scene.exposures import scene_exposures
 from blocknerf.scene.sampler import PixelSampler
 from blocknerf.scene.scene import Scene
@@ -192,4 +193,7 @@ def open_store(run: Run, progress: bool) -> ImageStore:
     """The scene's decoded pixels; decodes them where that has not been done."""
     dataset = run.config.dataset
     folder = run.store_dir or run.output_dir / "store"
-    return ImageStore.open(run.scene, dataset.image_downsample, folder, progress, dataset.num_workers)
+    store = ImageStore.open(run.scene, dataset.image_downsample, folder, progress, dataset.num_workers)
+    if progress:
+        say_other_ground(store, run.config.white_background)
+    return store

@@ -50,7 +50,7 @@ class Photographs:
     def _pixels(self, image: ImageRecord) -> Float[Tensor, "1 3 h w"]:
         if image.path not in self._held:
             try:
-                rgb = read_rgb(image.path, image.orientation)
+                rgb = read_rgb(image.path, image.orientation, image.alpha)
             except DECODE_ERRORS as error:
                 raise UserError(f"The photograph {image.path} cannot be read ({error}).") from error
             rgb.thumbnail((LARGEST_SIDE_PX, LARGEST_SIDE_PX), Image.Resampling.BOX)

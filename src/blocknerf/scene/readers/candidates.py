@@ -9,13 +9,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
-from PIL import Image
 
 from blocknerf.core.errors import UserError, shown
 from blocknerf.core.logging import log
 from blocknerf.geometry.so3 import is_rotation
 from blocknerf.scene.orientation import Orientation, exif_orientation, is_told_by_size, orientations, same_proportions
-from blocknerf.scene.photographs import DECODE_ERRORS, exposure_of
+from blocknerf.scene.photographs import DECODE_ERRORS, exposure_of, opened_picture
 from blocknerf.scene.rays import focal_lengths, rescale_camera
 from blocknerf.scene.readers.masks import mask_paths
 from blocknerf.scene.readers.sidecar import Sidecar
@@ -216,6 +215,7 @@ class _Header:
     size: tuple[int, int]
     exposure: float | None
     orientation: Orientation
+    has_alpha: bool
 
 
 def _orient(root: Path, candidates: list[Candidate], headers: list[_Header | str]) -> list[_Header | str]:
@@ -278,6 +278,7 @@ def _record(
         world_from_cam=world_from_cam,
         drive=extra.get("drive", candidate.drive or folder_of(candidate.name)),
         mask_paths=masks,
+        alpha="unchosen" if header.has_alpha else "opaque",
         depth_unit_m=candidate.depth_unit_m,
         exposure=float(extra["exposure"]) if "exposure" in extra else candidate.exposure or header.exposure,
         depth_path=root / extra["depth"] if "depth" in extra else candidate.depth_path,
@@ -342,9 +343,14 @@ def _header(candidate: Candidate) -> _Header | str:
         return f"there is no such file in {path.parent}"
     try:
         content = path.read_bytes()
-        with Image.open(io.BytesIO(content)) as image:
-            orientation = Orientation(exif_orientation(image))
-            return _Header(hashlib.sha256(content).hexdigest(), image.size, exposure_of(image), orientation)
+        with opened_picture(io.BytesIO(content)) as image:
+            return _Header(
+                content_sha256=hashlib.sha256(content).hexdigest(),
+                size=image.size,
+                exposure=exposure_of(image),
+                orientation=Orientation(exif_orientation(image)),
+                has_alpha=image.has_transparency_data,
+            )
     except DECODE_ERRORS as error:
         return f"{path} cannot be read as an image ({error})"
 
@@ -360,10 +366,10 @@ def _masks(
         if not path.is_file():
             raise Unusable(f"there is no mask {path}")
         try:
-            with Image.open(path) as mask:
+            with opened_picture(path) as mask:
                 mask_size = mask.size
         except DECODE_ERRORS as error:
-            raise Unusable(f"the mask {path} cannot be read as an image") from error
+            raise Unusable(f"the mask {path} cannot be read as an image ({error})") from error
         if not orientation.fits(mask_size, size):
             raise Unusable(f"the mask {path} is {_times(mask_size)} pixels large, but the image {_times(size)}")
     return paths

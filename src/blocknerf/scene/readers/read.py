@@ -10,6 +10,7 @@ import numpy as np
 from blocknerf.core.config import DatasetConfig
 from blocknerf.core.errors import UserError
 from blocknerf.core.logging import log
+from blocknerf.scene.readers.alpha import with_alpha
 from blocknerf.scene.readers.blender import finds_blender, read_blender
 from blocknerf.scene.readers.bundler import finds_bundler, read_bundler
 from blocknerf.scene.readers.candidates import Capture, make_scene
@@ -63,7 +64,7 @@ def read_scene(data_root: Path, config: DatasetConfig, known_offset_m: Offset | 
 
     Images that cannot be used, or stand outside of `scene_bounds`, are listed in `Scene.skipped` and logged. Raises
     UserError when there is no capture, a file of it is damaged, two images share a name, fewer than two images are
-    usable, or depth is wanted and none has any.
+    usable, depth is wanted and none has any, or pictures are transparent and nothing is chosen for that.
     """
     data_root = Path(data_root)
     if not data_root.is_dir():
@@ -71,6 +72,7 @@ def read_scene(data_root: Path, config: DatasetConfig, known_offset_m: Offset | 
     sidecar = read_sidecar(data_root)
     capture = choose(data_root, _options(data_root, config))
     scene = make_scene(data_root, capture, sidecar, config.use_masks, config.use_depth, known_offset_m)
+    scene = replace(scene, images=with_alpha(scene.images, config.ground))
     return _thinned(_within(scene, config.scene_bounds), config.max_images)
 
 
