@@ -21,8 +21,9 @@ from blocknerf.core.lock import holder, is_locked, locked_file
 from blocknerf.core.logging import log
 from blocknerf.core.reading import read_json
 from blocknerf.core.shared_folder import SharedFolder
+from blocknerf.scene.copies import without_copies
 from blocknerf.scene.readers.read import read_scene
-from blocknerf.scene.scene import Offset, Scene, scene_hash
+from blocknerf.scene.scene import Scene, scene_hash
 
 PLAN_FILES = ("config.json", "scene.json", "plan.json", "map.png")
 
@@ -60,7 +61,7 @@ def plan_scene(config: Config, data_root: str | Path, output_dir: Path) -> tuple
     another plan as long as nothing in the folder has been trained.
     Raises UserError when the scene cannot be read or planned, or the folder belongs to another scene or configuration.
     """
-    scene = _read(SharedFolder.at(data_root), config, _known_offset(output_dir))
+    scene = _read(SharedFolder.at(data_root), config, _known_plan(output_dir))
     hash_of_scene = scene_hash(scene)
     check_output(output_dir, hash_of_scene, config)
     with planning(output_dir):
@@ -87,7 +88,7 @@ def update_scene(
 
     Raises UserError when there is no plan, when the configuration is another, or when old images were changed.
     """
-    scene = _read(SharedFolder.at(data_root), config, _known_offset(output_dir))
+    scene = _read(SharedFolder.at(data_root), config, _known_plan(output_dir))
     with planning(output_dir):
         _, plan = load_output(output_dir)
         _require_configuration(output_dir, config)
@@ -207,7 +208,7 @@ def open_scene(output_dir: Path, config: Config, data_root: str | Path | None = 
     if folder.url is None and not folder.local.is_dir():
         where = "Say where it is now with --data-root."
         raise UserError(f"The scene of {output_dir} is no longer at {folder.local}. {where}")
-    scene = _read(folder, config, _known_offset(output_dir))
+    scene = _read(folder, config, _known_plan(output_dir))
     if scene_hash(scene) != known_hash:
         raise UserError(
             f"The scene in {folder.place} is not the one that {output_dir} was made from: images, cameras or poses "
@@ -216,14 +217,19 @@ def open_scene(output_dir: Path, config: Config, data_root: str | Path | None = 
     return scene
 
 
-def _read(folder: SharedFolder, config: Config, known_offset_m: Offset | None) -> Scene:
+def _read(folder: SharedFolder, config: Config, plan: Plan | None) -> Scene:
+    """The scene as it is learned from and judged by; as `plan` knows it, where one was made of it before."""
     folder.pull()
-    return read_scene(folder.local, config.dataset, known_offset_m)
+    if plan is None:
+        return without_copies(read_scene(folder.local, config.dataset), config.dataset.test_every)
+    scene = read_scene(folder.local, config.dataset, plan.world_offset_m)
+    given = {name for block in plan.blocks for name in (*block.train_images, *block.test_images)}
+    return without_copies(scene, config.dataset.test_every, given | {*plan.later_images})
 
 
-def _known_offset(output_dir: Path) -> Offset | None:
+def _known_plan(output_dir: Path) -> Plan | None:
     path = output_dir / "plan.json"
-    return read_plan(path).world_offset_m if path.is_file() else None
+    return read_plan(path) if path.is_file() else None
 
 
 def _placed(plan: Plan, scene: Scene) -> Plan:

@@ -11,10 +11,7 @@ def split_images(scene: Scene, test_every: int) -> tuple[tuple[ImageRecord, ...]
     first; 0 keeps none. Raises UserError when nothing is left to train on.
     """
     images = sorted(scene.images, key=lambda image: image.name)
-    if scene.test_names is not None:
-        test_names = scene.test_names
-    else:
-        test_names = frozenset(image.name for image in images[::test_every]) if test_every else frozenset()
+    test_names = test_names_of(scene, test_every)
     train = tuple(image for image in images if image.name not in test_names)
     test = tuple(image for image in images if image.name in test_names)
     if not train:
@@ -23,3 +20,11 @@ def split_images(scene: Scene, test_every: int) -> tuple[tuple[ImageRecord, ...]
             "Set dataset.test_every to 0 or to 2 and more, or shorten the scene's own test list."
         )
     return train, test
+
+
+def test_names_of(scene: Scene, test_every: int) -> frozenset[str]:
+    """Names of the test images; those of the scene's own list may name images that are left out."""
+    if scene.test_names is not None:
+        return scene.test_names
+    names = sorted(image.name for image in scene.images)
+    return frozenset(names[::test_every]) if test_every else frozenset()

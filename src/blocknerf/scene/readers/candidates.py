@@ -17,6 +17,7 @@ from blocknerf.scene.orientation import Orientation, exif_orientation, is_told_b
 from blocknerf.scene.photographs import DECODE_ERRORS, exposure_of, opened_picture
 from blocknerf.scene.rays import focal_lengths, rescale_camera
 from blocknerf.scene.readers.masks import mask_paths
+from blocknerf.scene.readers.points_check import check_cameras, check_depth
 from blocknerf.scene.readers.sidecar import Sidecar
 from blocknerf.scene.scene import FARTHEST_M, Camera, ImageRecord, Offset, Scene, image_id
 from blocknerf.scene.world_offset import near_origin
@@ -50,6 +51,8 @@ class Candidate:
     drive: str | None = None  # none: the folder in the name
     rays_path: Path | None = None  # see ImageRecord
     point_rows: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    keypoints: np.ndarray = field(default_factory=lambda: np.zeros((0, 3)))
+    """[k, 3] of some points: its row, and its pixel in a picture of the camera's size."""
     problem: str | None = None
 
 
@@ -100,7 +103,23 @@ def make_scene(
         skipped=skipped,
         geo_origin=sidecar.geo_origin,
     )
+    check_cameras(root, scene.images, scene.cameras, points_world, _keypoints_of(candidates, scene, row_of))
+    check_depth(root, scene.images, scene.cameras, points_world)
     return near_origin(scene, known_offset_m)
+
+
+def _keypoints_of(candidates: list[Candidate], scene: Scene, row_of: np.ndarray | None) -> dict[str, np.ndarray]:
+    """By name: keypoints in the picture as it is read, of points that are kept."""
+    camera_keys = {image.name: image.camera_key for image in scene.images}
+    found = {}
+    for candidate in candidates:
+        if candidate.name in camera_keys and len(candidate.keypoints) and isinstance(candidate.camera, Camera):
+            camera, keypoints = scene.cameras[camera_keys[candidate.name]], candidate.keypoints
+            rows = keypoints[:, 0].astype(np.int64)
+            rows = rows if row_of is None else row_of[rows]
+            scales = camera.width / candidate.camera.width, camera.height / candidate.camera.height
+            found[candidate.name] = np.column_stack([rows, keypoints[:, 1:] * scales])[rows >= 0]
+    return found
 
 
 def _each_once(root: Path, candidates: list[Candidate]) -> list[Candidate]:

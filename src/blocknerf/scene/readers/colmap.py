@@ -38,6 +38,7 @@ def read_colmap(data_root: Path, model_path: str | None = None) -> Capture:
                 camera_key=str(image.camera_id),
                 world_from_cam=_world_from_cam(image),
                 point_rows=_rows(image.point_ids, model.point_ids),
+                keypoints=_keypoints(image, model.point_ids),
                 problem=found.problem,
             )
         )
@@ -49,6 +50,11 @@ def _world_from_cam(image: ColmapImage) -> np.ndarray:
         world_from_cam = rotation_of(image.quaternion_wxyz).T
         center = -world_from_cam @ np.array(image.translation)
     return np.concatenate([world_from_cam, center[:, None]], axis=1)
+
+
+def _keypoints(image: ColmapImage, point_ids: np.ndarray) -> np.ndarray:
+    known = np.isin(image.some_ids, point_ids)
+    return np.column_stack([np.searchsorted(point_ids, image.some_ids[known]), image.some_xy[known]])
 
 
 def _rows(wanted_ids: np.ndarray, point_ids: np.ndarray) -> np.ndarray:

@@ -27,6 +27,8 @@ from blocknerf.scene.scene import Camera
 
 _REMEDY = "Copy the file again, or export the model from COLMAP once more."
 _NO_POINT = -1
+_KEYPOINTS_KEPT = 256
+"""Of an image; more are not needed to tell whether its camera is right."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,8 @@ class ColmapImage:
     quaternion_wxyz: tuple[float, ...]  # cam_from_world
     translation: tuple[float, ...]
     point_ids: np.ndarray  # [k] int64, ascending, unique
+    some_ids: np.ndarray  # [s] int64, of points of which a keypoint is kept
+    some_xy: np.ndarray  # [s, 2] their pixels
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,8 +193,9 @@ def _images_bin(path: Path) -> list[ColmapImage]:
         name = cursor.text()
         (count,) = cursor.take(_COUNT)
         begin = cursor.span(count * _OBSERVATION.itemsize)
-        observed = np.frombuffer(cursor.data, _OBSERVATION, count, begin)["point_id"]
-        images.append(ColmapImage(name, camera_id, tuple(pose[:4]), tuple(pose[4:]), _observed(observed)))
+        observed = np.frombuffer(cursor.data, _OBSERVATION, count, begin)
+        seen = _observed(observed["point_id"], observed["xy"])
+        images.append(ColmapImage(name, camera_id, tuple(pose[:4]), tuple(pose[4:]), *seen))
     return images
 
 
@@ -205,8 +210,11 @@ def _points_bin(path: Path) -> tuple[list, list, list]:
     return ids, positions, colours
 
 
-def _observed(point_ids: np.ndarray) -> np.ndarray:
-    return np.unique(point_ids[point_ids != _NO_POINT]).astype(np.int64)
+def _observed(point_ids: np.ndarray, xy: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """All points that are seen; and some of them, evenly chosen, with their keypoints."""
+    seen = np.flatnonzero(point_ids != _NO_POINT)
+    some = seen[:: len(seen) // _KEYPOINTS_KEPT + 1]
+    return np.unique(point_ids[seen]).astype(np.int64), point_ids[some].astype(np.int64), np.array(xy[some], np.float64)
 
 
 # --- text -----------------------------------------------------------------------------------------------------------
@@ -285,7 +293,8 @@ def _images_txt(path: Path) -> list[ColmapImage]:
                 f"stands a line of them, which may be empty. {_REMEDY}"
             )
         observed = np.array(_numbers(values[2::3], np.int64, where), np.int64)
-        images.append(ColmapImage(words[9], camera_id, tuple(pose[:4]), tuple(pose[4:]), _observed(observed)))
+        xy = np.array([_numbers(values[first::3], float, where) for first in (0, 1)]).T
+        images.append(ColmapImage(words[9], camera_id, tuple(pose[:4]), tuple(pose[4:]), *_observed(observed, xy)))
     _compare_count(path, len(images))
     return images
 
