@@ -1,5 +1,6 @@
 """Folders on URLs: what is pulled and pushed is whole and the same on both sides, in an order readers can trust."""
 
+import io
 import json
 from pathlib import Path
 from uuid import uuid4
@@ -232,3 +233,79 @@ def test_what_lies_elsewhere_cannot_be_shared(url, tmp_path):
     assert folder.relative(tmp_path / "one" / "a" / "b") == "a/b"
     with pytest.raises(UserError, match=f"elsewhere does not lie in {url}"):
         folder.relative(tmp_path / "elsewhere")
+
+
+@pytest.mark.parametrize("url", ["memory://", "memory:///"])
+def test_names_at_the_root_of_a_file_system_keep_their_first_letter(url, tmp_path, monkeypatch):
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
+    monkeypatch.setattr(MemoryFileSystem, "store", {})
+    monkeypatch.setattr(MemoryFileSystem, "pseudo_dirs", [""])
+    one = SharedFolder(tmp_path / "one", url)
+    write(one.local, FILES)
+    one.push("plan.json", "blocks/000")
+    assert sorted(MemoryFileSystem.store) == sorted(f"/{name}" for name in FILES)
+    other = SharedFolder.at(url)
+    other.pull()
+    assert here(other.local) == FILES
+    assert other.holds("plan.json", 2)
+
+
+class Evil(MemoryFileSystem):
+    """Lists names that no folder has."""
+
+    names: tuple[str, ...] = ()
+
+    def find(self, path, **options):
+        return {f"{path}/{name}": {"size": 1, "name": name} for name in self.names}
+
+    def get_file(self, rpath, lpath, **options):
+        Path(lpath).write_bytes(b"!")
+
+
+@pytest.mark.parametrize("name", ["sub/../../ESC", "../ESC", "..", "a/../b", "linked/ESC"])
+def test_no_name_that_another_machine_lists_leads_out_of_the_copy(name, tmp_path, monkeypatch):
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
+    monkeypatch.setattr(fsspec.core, "url_to_fs", lambda url: (Evil(), "/there"))
+    monkeypatch.setattr(Evil, "names", ("fine.json", name))
+    folder = SharedFolder.at("memory://there")
+    folder.local.mkdir(parents=True)
+    (tmp_path / "outside").mkdir()
+    (folder.local / "linked").symlink_to(tmp_path / "outside")
+    with pytest.raises(UserError, match="no name of a file|leads out of"):
+        folder.pull()
+    assert not any(path.name == "ESC" for path in tmp_path.rglob("*"))
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["zip://x::file:///a.zip", "zip:///a.zip", "simplecache::s3://b/x", "filecache://x", "github://a:b@/", "dask://x",
+     "jlab://x", "s3://b/x::zip://y", "ftp://x/y", "reference://x", "blockcache::https://x/y"],
+)  # fmt: skip
+def test_archives_caches_and_chains_are_no_folders(url, tmp_path, monkeypatch):
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
+    with pytest.raises(UserError, match="is no URL that is followed"):
+        SharedFolder.at(url)
+
+
+def test_what_a_file_names_is_fetched_only_where_a_command_has_named_it(url, tmp_path, monkeypatch):
+    SharedFolder(tmp_path / "one", url)
+    write(tmp_path / "one", FILES)
+    SharedFolder(tmp_path / "one", url).push("plan.json")
+    with pytest.raises(UserError, match="nothing is fetched from there unasked.*--data-root '[a-z]+://"):
+        SharedFolder.named_by(tmp_path / "scene.json", url, "--data-root")
+    assert not (tmp_path / "cache").exists() or not here(tmp_path / "cache")
+    monkeypatch.setattr("sys.stdin", Terminal("n\n"))
+    monkeypatch.setattr("sys.stderr", Terminal())
+    with pytest.raises(UserError, match="unasked"):
+        SharedFolder.named_by(tmp_path / "scene.json", url, "--data-root")
+    monkeypatch.setattr("sys.stdin", Terminal("y\n"))
+    assert SharedFolder.named_by(tmp_path / "scene.json", url, "--data-root").url == url
+    SharedFolder.at(url).pull()  # as --data-root does
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    assert SharedFolder.named_by(tmp_path / "scene.json", url, "--data-root").url == url
+    assert SharedFolder.named_by(tmp_path / "scene.json", str(tmp_path), "--data-root").url is None
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True

@@ -201,10 +201,14 @@ def load_output(output_dir: Path) -> tuple[Config, Plan]:
 def open_scene(output_dir: Path, config: Config, data_root: str | Path | None = None) -> Scene:
     """The scene of an output folder, from where it was or, when it has moved, from `data_root`.
 
-    Raises UserError when it is not there, or is not the scene that the folder was made from.
+    Raises UserError when it is not there, or is not the scene that the folder was made from, or lies on a URL that no
+    command on this machine has named.
     """
     known_root, known_hash = _read_scene_json(output_dir)
-    folder = SharedFolder.at(data_root or known_root)
+    if data_root is not None:
+        folder = SharedFolder.at(data_root)
+    else:
+        folder = SharedFolder.named_by(output_dir / "scene.json", known_root, "--data-root")
     if folder.url is None and not folder.local.is_dir():
         where = "Say where it is now with --data-root."
         raise UserError(f"The scene of {output_dir} is no longer at {folder.local}. {where}")

@@ -11,6 +11,7 @@ from blocknerf.blocks.ground import GroundFrame
 from blocknerf.blocks.placement import Cells
 from blocknerf.core.errors import UserError
 from blocknerf.core.files import write_json
+from blocknerf.core.names import require_plain
 from blocknerf.core.reading import read_json
 from blocknerf.scene.scene import NO_OFFSET, GeoOrigin, ImageRecord, Offset, Scene
 
@@ -129,6 +130,8 @@ def read_plan(path: Path) -> Plan:
         origin = tree.get("geo_origin") and GeoOrigin.from_json(tree["geo_origin"])
         offset_m = offset_from_json(tree)
         plan = Plan(tree["scene_hash"], tree["config_hash"], blocks, merged, layout, earlier, later, origin, offset_m)
+    except UserError as error:
+        raise UserError(f"The plan {path} cannot be followed. {error} Delete it and plan again.") from error
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(
             f"The plan {path} is damaged ({error!r}). Delete it and plan again: the same scene and configuration give "
@@ -166,7 +169,7 @@ def _block_from_json(tree: dict[str, Any]) -> BlockSpec:
     x, y, z = tree["center_world"]
     ax, ay, az = tree["anchor_world"]
     return BlockSpec(
-        id=str(tree["id"]),
+        id=require_plain(str(tree["id"]), "The block id"),
         center_world=(float(x), float(y), float(z)),
         radius_m=float(tree["radius_m"]),
         anchor_world=(float(ax), float(ay), float(az)),

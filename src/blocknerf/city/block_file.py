@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import safetensors.torch
@@ -18,6 +18,7 @@ from torch import Tensor
 from blocknerf.core import disk
 from blocknerf.core.errors import UserError
 from blocknerf.core.files import write_bytes, write_json
+from blocknerf.core.names import portable_name
 
 BLOCK_VERSION = 1
 _TRIES = 20
@@ -133,7 +134,7 @@ def _read_weights(folder: Path, name: str, weights: dict[str, Any]) -> dict[str,
 def _names_weights(weights: Any) -> bool:
     if not isinstance(weights, dict) or set(weights) != {"file", "sha256", "bytes"}:
         return False
-    return isinstance(weights["file"], str) and os.path.basename(weights["file"]) == weights["file"]
+    return isinstance(weights["file"], str) and weights["file"] == PurePosixPath(portable_name(weights["file"])).name
 
 
 def _remove_stale(folder: Path, name: str, keep: str | None = None) -> None:

@@ -8,6 +8,7 @@ from blocknerf.blocks.plan import Layout, Plan, offset_from_json
 from blocknerf.core.config import BlockManagerConfig, CityConfig
 from blocknerf.core.errors import UserError
 from blocknerf.core.files import write_json
+from blocknerf.core.names import require_plain
 from blocknerf.core.reading import read_json
 from blocknerf.scene.scene import NO_OFFSET, GeoOrigin, Offset
 
@@ -99,6 +100,10 @@ def read_manifest(out: Path) -> Manifest:
             geo_origin=tree.get("geo_origin") and GeoOrigin.from_json(tree["geo_origin"]),
             world_offset_m=offset_from_json(tree),
         )
+    except UserError as error:
+        raise UserError(
+            f"The city file {path} cannot be followed. {error} Run `blocknerf train` with --resume to write it again."
+        ) from error
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(
             f"The city file {path} is damaged ({error!r}). Run `blocknerf train` with --resume to write it again."
@@ -112,8 +117,8 @@ def block_folder(out: Path, block_id: str) -> Path:
 def _block_from_json(tree: dict) -> CityBlock:
     x, y, z = tree["anchor_world"]
     return CityBlock(
-        id=str(tree["id"]),
+        id=require_plain(str(tree["id"]), "The block id"),
         anchor_world=(float(x), float(y), float(z)),
         cells_xy=tuple((float(cx), float(cy)) for cx, cy in tree["cells_xy"]),
-        files=tuple(str(name) for name in tree["files"]),
+        files=tuple(require_plain(str(name), "The block file") for name in tree["files"]),
     )

@@ -9,6 +9,7 @@ import tyro
 from rich import box
 from rich.table import Table
 
+from blocknerf.cli.place import Place
 from blocknerf.core.lock import locked_file
 from blocknerf.core.logging import console, log
 
@@ -16,7 +17,7 @@ from blocknerf.core.logging import console, log
 def align(
     out: tyro.conf.Positional[Path],
     root: Annotated[str | None, tyro.conf.arg(metavar="ID")] = None,
-    data_root: Path | None = None,
+    data_root: Place | None = None,
 ) -> None:
     """Makes neighbouring blocks show one look: appearance codes move until their pictures agree where they overlap.
 

@@ -5,6 +5,7 @@ from typing import Literal
 
 import tyro
 
+from blocknerf.cli.place import Place
 from blocknerf.core.lock import locked_folder
 from blocknerf.core.logging import console
 
@@ -14,7 +15,7 @@ def export_blocks(
     folder: tyro.conf.Positional[Path],
     photographs: Literal["copy", "link"] = "copy",
     test_images: bool = False,
-    data_root: Path | None = None,
+    data_root: Place | None = None,
 ) -> None:
     """Writes every block of a plan as a COLMAP scene of its own, which any splat trainer reads.
 

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from blocknerf.cli.place import Place
 from blocknerf.core.lock import locked_folder
 from blocknerf.core.logging import console
 
@@ -14,7 +15,7 @@ def export_cameras(
     format: Literal["colmap", "transforms"] = "colmap",
     folder: Annotated[Path | None, tyro.conf.arg(name="out", metavar="FOLDER")] = None,
     block: str | None = None,
-    data_root: Path | None = None,
+    data_root: Place | None = None,
 ) -> None:
     """Writes the camera poses as training refined them: a COLMAP text model, or transforms.json.
 

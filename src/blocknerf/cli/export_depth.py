@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from blocknerf.cli.place import Place
 from blocknerf.core.errors import UserError
 from blocknerf.core.lock import locked_folder
 from blocknerf.core.logging import console
@@ -19,7 +20,7 @@ def export_depth(
     size: Annotated[str | None, tyro.conf.arg(metavar="WIDTHxHEIGHT")] = None,
     frames: int = 120,
     drive: str | None = None,
-    data_root: Path | None = None,
+    data_root: Place | None = None,
 ) -> None:
     """Writes what the city shows as depth in metres, one file per picture; 0 where a ray hits nothing.
 
@@ -41,7 +42,7 @@ def export_depth(
 
     from blocknerf.city.city import City
     from blocknerf.cli.render import parse_size
-    from blocknerf.export.depth_maps import check_format, depth_maps, depth_path, write_depth
+    from blocknerf.export.depth_maps import check_format, depth_maps, depth_paths, write_depth
     from blocknerf.export.paths import in_city
     from blocknerf.runtime.threads import available_cores, use_threads
 
@@ -50,37 +51,43 @@ def export_depth(
     city = City.open(out)
     if drive is not None:
         city.require_drive(drive)
-    names, views = _named_views(out, path, frames, pixels, drive, data_root)
+    names, views, originals = _named_views(out, path, frames, pixels, drive, data_root)
     if path.endswith(".json"):
         views = in_city(views, Path(path), city.manifest)
+    files = depth_paths(folder, names, kind, format)
+    if originals is not None:
+        for file in files:
+            originals.require_apart(file)
     use_threads(available_cores(), city.worker)
     maps = track(depth_maps(city, views, kind), "Rendering", len(views), console=console, transient=True)
     with locked_folder(folder, f"Depth is being written to {folder}"):
-        for name, (depth, opacity) in zip(names, maps, strict=True):
-            write_depth(depth_path(folder, name, kind, format), depth, opacity, kind, format)
+        for file, (depth, opacity) in zip(files, maps, strict=True):
+            write_depth(file, depth, opacity, kind, format)
     console.print(f"Depth: {folder} ({len(views)} maps)", soft_wrap=True, highlight=False, markup=False)
 
 
 def _named_views(out, path, frames, size, drive, data_root):
-    """What each picture is called, and the pictures; reads the scene only if needed."""
+    """What each picture is called, the pictures, and the scene's own files; reads the scene only if needed."""
     from blocknerf.blocks.output import load_output, open_scene
     from blocknerf.blocks.plan import planned_split
     from blocknerf.export.paths import captured_views, interpolated_views, read_camera_path
+    from blocknerf.scene.originals import Originals
 
     if path.endswith(".json"):
         views = read_camera_path(Path(path), size)
-        return _numbered(views), views
+        return _numbered(views), views, None
     if path not in ("test", "train", "interpolate"):
         raise UserError(f"The path {path!r} is unknown; give test, train, interpolate, or a camera path FILE.json.")
     config, plan = load_output(out)
     scene = open_scene(out, config, data_root)
     train, test = planned_split(plan, scene)
+    originals = Originals.of(scene)
     downsample = config.dataset.image_downsample
     if path == "interpolate":
         views = interpolated_views(train, scene.cameras, frames, downsample, drive, size)
-        return _numbered(views), views
+        return _numbered(views), views, originals
     images = test if path == "test" else train
-    return [image.name for image in images], captured_views(images, scene.cameras, downsample, size)
+    return [image.name for image in images], captured_views(images, scene.cameras, downsample, size), originals
 
 
 def _numbered(views):

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from blocknerf.cli.place import Place
 from blocknerf.core import disk
 from blocknerf.core.errors import UserError
 from blocknerf.core.lock import locked_file
@@ -11,7 +12,7 @@ from blocknerf.core.system_errors import reason, remedy
 
 
 @contextmanager
-def city_maps(out: Path, beside: Path, longest_px: int, most_views: int, data_root: Path | None) -> Iterator[tuple]:
+def city_maps(out: Path, beside: Path, longest_px: int, most_views: int, data_root: Place | None) -> Iterator[tuple]:
     """(Maps, InnerRegions) of the city in `out`; their files lie beside `beside` while the context lasts."""
     from blocknerf.blocks.output import load_output, open_scene
     from blocknerf.city.city import City

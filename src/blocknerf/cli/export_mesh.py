@@ -5,6 +5,7 @@ from typing import Annotated
 
 import tyro
 
+from blocknerf.cli.place import Place
 from blocknerf.core.errors import UserError
 from blocknerf.core.logging import console
 
@@ -17,7 +18,7 @@ def export_mesh(
     smallest_piece: Annotated[float, tyro.conf.arg(metavar="M2")] = 1.0,
     longest_side: Annotated[int, tyro.conf.arg(metavar="PIXELS")] = 640,
     views: int = 200,
-    data_root: Path | None = None,
+    data_root: Place | None = None,
 ) -> None:
     """Writes the city's surface as one coloured mesh in metres.
 

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import tyro
 
+from blocknerf.cli.place import Place
 from blocknerf.core.lock import locked_file
 from blocknerf.core.logging import console
 
@@ -17,7 +18,7 @@ def export_orthophoto(
     top: Annotated[float | None, tyro.conf.arg(metavar="METRES")] = None,
     origin: Annotated[tuple[float, float] | None, tyro.conf.arg(metavar="LATITUDE LONGITUDE")] = None,
     drive: str | None = None,
-    data_root: Path | None = None,
+    data_root: Place | None = None,
 ) -> None:
     """Writes a georeferenced orthophoto (GeoTIFF): parallel rays from above, blended from all blocks near a pixel.
 

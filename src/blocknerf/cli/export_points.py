@@ -5,6 +5,7 @@ from typing import Annotated
 
 import tyro
 
+from blocknerf.cli.place import Place
 from blocknerf.core.errors import UserError
 from blocknerf.core.logging import console
 
@@ -17,7 +18,7 @@ def export_points(
     tolerance: Annotated[float, tyro.conf.arg(metavar="SHARE")] = 0.02,
     longest_side: Annotated[int, tyro.conf.arg(metavar="PIXELS")] = 640,
     views: int = 200,
-    data_root: Path | None = None,
+    data_root: Place | None = None,
 ) -> None:
     """Writes points on the city's surface as PLY, in metres, with colours and normals.
 

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from blocknerf.cli.place import Place
 from blocknerf.core.errors import UserError
 from blocknerf.core.lock import locked_file
 from blocknerf.core.logging import console
@@ -24,7 +25,7 @@ def export_splats(
     steps: int = 2000,
     views: int = 320,
     longest_side: int = 480,
-    data_root: Path | None = None,
+    data_root: Place | None = None,
 ) -> None:
     """Distils Gaussian splats from a trained city: they learn to show what it shows, under one look, in metres.
 

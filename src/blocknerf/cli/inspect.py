@@ -7,6 +7,7 @@ import tyro
 from rich import box
 from rich.table import Table
 
+from blocknerf.cli.place import Place
 from blocknerf.core.errors import UserError
 from blocknerf.core.logging import console
 
@@ -19,7 +20,7 @@ def inspect(
     image: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None,
     pixel: Annotated[tuple[int, int] | None, tyro.conf.arg(metavar="X Y")] = None,
     seam: Annotated[str | None, tyro.conf.arg(metavar="ID,ID")] = None,
-    data_root: Path | None = None,
+    data_root: Place | None = None,
 ) -> None:
     """Looks for faults: data, gradients of every component, one ray, memory of a step, the seam of two blocks.
 

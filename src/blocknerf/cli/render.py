@@ -32,7 +32,7 @@ def render(
     """Renders a camera path through the city: PNG frames, and a video of them.
 
     Up to three blocks make each frame, and none pops in or out. The frames lie in a folder beside the video that has
-    its name without the ending.
+    its name without the ending; one that holds frame_*.png of somebody else is refused.
 
     For example:
       # A flight of ten seconds along a drive
@@ -168,13 +168,15 @@ def _views_and_images(out, path, frames, size, drive, image, appearance, data_ro
 
 def _two_names(appearance, train):
     """NAME_A:NAME_B at the colon that leaves two known names, for names may hold colons themselves."""
+    from blocknerf.scene.scene import by_name
+
     if appearance is None:
         return []
     pieces = appearance.split(":")
     pairs = [(":".join(pieces[:cut]), ":".join(pieces[cut:])) for cut in range(1, len(pieces))]
     if not pairs:
         raise UserError(f"--appearance {appearance!r} names one image; write NAME_A:NAME_B.")
-    known = {image.name for image in train}
+    known = set(by_name(train))
     return max(pairs, key=lambda pair: len(known.intersection(pair)))
 
 
@@ -191,7 +193,9 @@ def _open_scene(out, data_root):
 def _training_image(name, train, out):
     import difflib
 
-    images = {image.name: image for image in train}
+    from blocknerf.scene.scene import by_name
+
+    images = by_name(train)
     if name not in images:
         near = difflib.get_close_matches(name, images, 1)
         hint = f" Did you mean {near[0]!r}?" if near else ""

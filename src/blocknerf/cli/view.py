@@ -5,6 +5,7 @@ from pathlib import Path
 
 import tyro
 
+from blocknerf.cli.place import Place
 from blocknerf.core.errors import UserError
 from blocknerf.core.logging import console, log
 
@@ -14,7 +15,7 @@ def view(
     port: int = 8080,
     host: str = "127.0.0.1",
     max_width: int = 960,
-    data_root: Path | None = None,
+    data_root: Place | None = None,
 ) -> None:
     """Opens the city as a page in the browser: fly or walk through it, and see which block shows what.
 

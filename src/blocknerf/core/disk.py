@@ -76,17 +76,17 @@ def create(path: Path) -> BinaryIO:
 
 
 def reopen(path: Path) -> BinaryIO:
-    """A file to be read and written where it stands, without a buffer; it is made where there is none."""
+    """A file to be read and written where it stands, without a buffer; it is made where there is none. No link."""
     return _call("open", path, lambda: _Written(path, "r+b", opener=_or_made))
 
 
 def _or_made(path: Any, flags: int) -> int:
-    return os.open(path, flags | os.O_CREAT, 0o666)
+    return os.open(path, flags | os.O_CREAT | os.O_NOFOLLOW, 0o666)
 
 
 def open_shared(path: Path) -> int:
     """The descriptor of a file that several processes have open, as of a lock; made where there is none."""
-    return _call("open", path, lambda: os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666))
+    return _call("open", path, lambda: os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666))
 
 
 def reserve(path: Path, num_bytes: int) -> int:
@@ -131,14 +131,19 @@ def mapped(path: Path, dtype: Any, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def by_library(path: Path, write: Callable[[], T]) -> T:
-    """What another library writes at `path` by itself: one call of this module."""
+    """What another library writes at `path` by itself, and through no link: one call of this module."""
+
+    def whole() -> T:
+        if path.is_symlink():
+            os.unlink(path)
+        return write()
 
     def half() -> None:
         write()
         if path.is_file():
             os.truncate(path, path.stat().st_size // 2)
 
-    return _call("library", path, write, half)
+    return _call("library", path, whole, half)
 
 
 def truncate(file: BinaryIO, num_bytes: int) -> None:

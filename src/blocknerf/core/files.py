@@ -4,6 +4,7 @@ import hashlib
 import io
 import itertools
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -22,9 +23,15 @@ _PIECE_BYTES = 4096
 def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
     """Calls `write(temporary)` and puts the result in the place of `path`; `path` is never half written.
 
-    `write` goes through core.disk, or is a library that can only write to a path (`write_by_library`).
-    Raises UserError when the disk is full or the folder cannot be written; the old file is then untouched.
+    `write` goes through core.disk, or is a library that can only write to a path (`write_by_library`). A file that has
+    another name as well (a hard link) keeps its bytes under that. Raises UserError when `path` is a symbolic link,
+    which we did not make, when the disk is full or the folder cannot be written; the old file is then untouched.
     """
+    if path.is_symlink():
+        raise UserError(
+            f"{path} is a link, to {os.readlink(path)}, and is left as it is: remove it to have a file written in its "
+            "place, or name another."
+        )
     temporary, state = disk.temporary(path), "What was there before is untouched"
     try:
         disk.make_folder(path.parent)

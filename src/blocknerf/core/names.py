@@ -1,8 +1,148 @@
-"""Names of files in the order that people count in."""
+"""Names that files of others give: in the order that people count in, as files of ours, and joined to a folder."""
 
+import hashlib
+import os
 import re
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+
+from blocknerf.core.errors import UserError, shown
+
+LONGEST_BYTES = 240
+"""Of one part of a name; file systems hold 255, and what is made of a picture has an ending behind its name."""
+_LONGEST_WHOLE_BYTES = 1000
+_LONGEST_WORD = 120
+_DRIVE_LETTER = re.compile(r"^[A-Za-z]:(?=/)")
+_NOT_PORTABLE = re.compile(r'[<>:"|?*\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]')
+_DEVICE = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|com[1-9¹²³]|lpt[1-9¹²³]) *$", re.IGNORECASE)
 
 
 def natural_order(name: str) -> list[tuple[int, str]]:
     """Sort key in which frame_9 comes before frame_10."""
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"([0-9]+)", name)]
+
+
+def contained(folder: Path, name: str) -> Path:
+    """The file or folder `name` in `folder`, for a name that a file or another machine gave.
+
+    Raises UserError for one that would lie elsewhere: absolute, or with `..` in it.
+    """
+    if not is_contained(name):
+        raise UserError(
+            f"{shown(name)} is no name of a file in {folder}: names there are relative and have no '..' in them. "
+            "Correct it in the file that names it."
+        )
+    return folder / name
+
+
+def is_contained(name: str) -> bool:
+    """Whether the name, joined to a folder, stays in it."""
+    path = PurePosixPath(name)
+    return bool(path.parts) and not path.is_absolute() and ".." not in path.parts and "\0" not in name
+
+
+def owned(folder: Path, name: str) -> Path:
+    """As `contained`, for a file to be written: also raises UserError where a link below `folder` leads out of it."""
+    path = contained(folder, name)
+    home, place = os.path.realpath(folder), os.path.realpath(path.parent)
+    if os.path.commonpath([home, place]) != home:
+        raise UserError(
+            f"{path.parent} is a link, or lies behind one, that leads out of {folder}, to {place}. Nothing is written "
+            "there. Remove the link, or give another folder."
+        )
+    return path
+
+
+def require_plain(name: str, what: str) -> str:
+    """A name that is one part of a path (of a block, of a file in its folder); `what` begins the message.
+
+    Raises UserError for any other.
+    """
+    if name != portable_name(name) or "/" in name:
+        raise UserError(
+            f"{what} {shown(name)} cannot be the name of a folder or file. Names are one word without '/', '..' and "
+            "special characters, as in 007."
+        )
+    return name
+
+
+def unique_names(listed: Sequence[str]) -> list[str]:
+    """A file name for each image that a capture lists, all of them different: see `portable_name`.
+
+    None is the folder of another, and none differs from another by case or by Unicode form alone. Names that can stay
+    do; of two that meet, the one that was changed, or else comes later, gets the beginning of a hash behind its stem.
+    `listed` holds none twice.
+    """
+    wanted = [portable_name(name) for name in listed]
+    folders = {_key(parent) for name in wanted for parent in _parents(name)}
+    taken: set[str] = set()
+    named = dict[str, str]()
+    for name, own in sorted(zip(wanted, listed, strict=True), key=lambda pair: (pair[0] != pair[1], pair[1])):
+        digest = hashlib.sha256(own.encode("utf-8", "surrogatepass")).hexdigest()
+        for tail in ("", *(f"~{digest[:count]}" for count in (8, 16, 64))):
+            named[own] = _with_tail(name, tail)
+            key = _key(named[own])
+            if key not in taken and folders.isdisjoint((key, f"{key}.png")):  # its mask is a file, too
+                break
+        taken.add(key)
+    return [named[own] for own in listed]
+
+
+def portable_name(name: str) -> str:
+    """The name as a relative path that every file system holds, and that stays in the folder that it is joined to.
+
+    Nearly all names are that already and stay as they are. Away go roots, drive letters, `.` and `..`; characters and
+    endings that some system refuses become `_`; parts longer than LONGEST_BYTES keep their beginning and a hash.
+    """
+    parts: list[str] = []
+    for part in _DRIVE_LETTER.sub("", name.replace("\\", "/")).split("/"):
+        if part == "..":
+            del parts[-1:]
+        elif part not in ("", "."):
+            parts.append(part)
+    folders, last = [_portable_part(part) for part in parts[:-1]], _portable_part(parts[-1] if parts else "image")
+    if sum(len(part.encode()) + 1 for part in (*folders, last)) > _LONGEST_WHOLE_BYTES:
+        folders = [hashlib.sha256("/".join(folders).encode()).hexdigest()[:16]]
+    return "/".join((*folders, last))
+
+
+def word_of(name: str) -> str:
+    """Letters and digits of a name with `_` between them, for the middle of a file name; long ones are cut."""
+    word = re.sub(r"[^A-Za-z0-9]+", "_", name)
+    digest = hashlib.sha256(name.encode()).hexdigest()
+    return word if len(word) <= _LONGEST_WORD else f"{word[:_LONGEST_WORD]}_{digest[:8]}"
+
+
+def _portable_part(part: str) -> str:
+    part = _NOT_PORTABLE.sub("_", part)
+    if part != part.rstrip(" ."):
+        part = part.rstrip(" .") + "_"
+    stem, dot, endings = part.partition(".")
+    if _DEVICE.fullmatch(stem):
+        part = f"{stem}_{dot}{endings}"
+    if len(part.encode()) > LONGEST_BYTES:
+        part = _with_tail(part, f"~{hashlib.sha256(part.encode()).hexdigest()[:16]}")
+    return part
+
+
+def _with_tail(name: str, tail: str) -> str:
+    """The tail behind the stem of the last part, which is cut where it would be too long."""
+    if not tail:
+        return name
+    folder, slash, last = name.rpartition("/")
+    stem, ending = os.path.splitext(last)
+    if len(ending.encode()) > 16:
+        stem, ending = last, ""
+    room = LONGEST_BYTES - len((tail + ending).encode())
+    return folder + slash + stem.encode()[:room].decode(errors="ignore") + tail + ending
+
+
+def _parents(name: str) -> list[str]:
+    parts = name.split("/")
+    return ["/".join(parts[:count]) for count in range(1, len(parts))]
+
+
+def _key(name: str) -> str:
+    """The same for names that some file system takes for one."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())

@@ -6,6 +6,7 @@ needed of them is pulled into a plain folder, and what was written there is push
 
 import hashlib
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -15,11 +16,14 @@ from typing import Any
 
 from blocknerf.core import disk
 from blocknerf.core.caches import cache_folder
-from blocknerf.core.errors import UserError
+from blocknerf.core.errors import UserError, shown
 from blocknerf.core.files import write_json
-from blocknerf.core.logging import log
+from blocknerf.core.logging import console, log
+from blocknerf.core.names import contained, owned
 from blocknerf.core.reading import read_json
 
+PROTOCOLS = ("s3", "s3a", "gs", "gcs", "abfs", "az", "http", "https", "sftp", "ssh", "file", "memory")
+"""Of URLs: of all that fsspec knows, those that reach a folder as it is. Archives, caches and chains are none."""
 _THREADS = 16
 _INDEX = ".shared.json"
 _MANY = 100
@@ -42,13 +46,30 @@ class SharedFolder:
 
     @classmethod
     def at(cls, place: str | Path) -> "SharedFolder":
-        """Raises UserError when `place` is a URL of a protocol that nothing installed knows."""
+        """Raises UserError for a URL whose protocol is not among PROTOCOLS, or is one that nothing installed knows."""
         if "://" not in str(place):
             return cls(Path(place))
-        url = str(place).rstrip("/")
+        url = str(place).rstrip("/") if str(place).partition("://")[2].strip("/") else str(place)
+        _require_followed(url)
         folder = cls(cache_folder() / hashlib.sha256(url.encode()).hexdigest()[:16], url)
         with folder._reached():
             return folder
+
+    @classmethod
+    def named_by(cls, file: Path, place: str, option: str) -> "SharedFolder":
+        """The folder that a file names, which may come from anybody: nothing is fetched unasked from a URL that no
+        command on this machine was given.
+
+        Raises UserError as `at` does, and where a person at the terminal says no, or there is none; `option` is the
+        one that says yes.
+        """
+        folder = cls.at(place)
+        if folder.url is None or (folder.local / _INDEX).is_file() or _agreed(f"{file} names {shown(place)}. Copy it?"):
+            return folder
+        raise UserError(
+            f"{file} names {shown(place)}, and nothing is fetched from there unasked. Where you trust it, say so: "
+            f"{option} {shown(place)}"
+        )
 
     @property
     def place(self) -> str:
@@ -64,6 +85,8 @@ class SharedFolder:
             return
         with self._reached() as (system, root):
             listed = _listed(system, root, names)
+            for name in listed:
+                contained(self.local, name)
             there = {name: info for name, info in listed.items() if wanted(name) and not _is_unfinished(name)}
             here = self._here(names)
             for name in here:
@@ -93,7 +116,7 @@ class SharedFolder:
             for name in sorted(stale, key=_is_json):
                 self._upload(system, root, name)
             for name in sorted(there.keys() - here.keys(), key=lambda name: (not _is_json(name), name)):
-                system.rm(f"{root}/{name}")
+                system.rm(_joined(root, name))
             system.invalidate_cache()
             there = _listed(system, root, names)
             write_json(self.local / _INDEX, equal | {name: _mark(here[name], there[name]) for name in stale})
@@ -101,7 +124,7 @@ class SharedFolder:
     def holds(self, name: str, num_bytes: int) -> bool:
         """Whether the URL has a file of that name and size."""
         with self._reached() as (system, root):
-            path = f"{root}/{name}"
+            path = _joined(root, name)
             return system.exists(path) and system.info(path)["size"] == num_bytes
 
     def relative(self, path: Path) -> str:
@@ -125,7 +148,7 @@ class SharedFolder:
             ) from error
         try:
             system.invalidate_cache()  # others write there as well
-            yield system, str(root).rstrip("/")
+            yield system, str(root)
         except UserError:
             raise
         except Exception as error:  # every protocol raises errors of its own
@@ -145,18 +168,18 @@ class SharedFolder:
 
     def _download(self, system: Any, root: str, name: str) -> None:
         """A copy can be made again: it is whole or absent, and not forced to the disk."""
-        target = self.local / name
+        target = owned(self.local, name)
         beside = disk.temporary(target)
         disk.make_folder(target.parent)
         try:
-            disk.by_library(beside, lambda: system.get_file(f"{root}/{name}", str(beside)))
+            disk.by_library(beside, lambda: system.get_file(_joined(root, name), str(beside)))
             disk.replace(beside, target)
         finally:
             if beside.exists():
                 disk.unlink(beside)
 
     def _upload(self, system: Any, root: str, name: str) -> None:
-        parent, _, last = f"{root}/{name}".rpartition("/")
+        parent, _, last = _joined(root, name).rpartition("/")
         beside = f"{parent}/{disk.temporary(Path(last)).name}"
         system.makedirs(parent, exist_ok=True)
         try:
@@ -176,10 +199,37 @@ class SharedFolder:
         return {}
 
 
+def _require_followed(url: str) -> None:
+    import fsspec  # late: plain folders need none of it
+
+    protocol = url.partition("://")[0]
+    if "::" not in url and (protocol in PROTOCOLS or protocol not in {*fsspec.available_protocols(), *fsspec.registry}):
+        return  # what nothing knows is said where it is reached
+    raise UserError(
+        f"{shown(url)} is no URL that is followed. Give a folder of this machine, or a URL that begins with "
+        f"{', '.join(f'{name}://' for name in PROTOCOLS)}, without '::'; unpack an archive first."
+    )
+
+
 def _listed(system: Any, root: str, names: Iterable[str]) -> Files:
-    paths = [f"{root}/{name}" for name in names] or [root]
+    """Files by their names below `root`, which may be empty or a slash alone; links to elsewhere are none of them."""
+    paths = [_joined(root, name) for name in names] or [root]
     found = {path: info for top in paths for path, info in system.find(top, detail=True).items()}
-    return {path[len(root) + 1 :]: info for path, info in found.items() if path != root}
+    inside = _joined(root, "")
+    return {path[len(inside) :].lstrip("/"): info for path, info in found.items() if path.startswith(inside)}
+
+
+def _joined(root: str, name: str) -> str:
+    """Some file systems name what lies at their root with a slash in front, and some without."""
+    return f"{root.rstrip('/')}/{name}" if root else name
+
+
+def _agreed(question: str) -> bool:
+    """What a person at the terminal says; no where there is none."""
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return False
+    console.print(f"{question} [y/N]", markup=False, highlight=False, end=" ")
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def _is_other(name: str, here: dict[str, os.stat_result], there: dict[str, Any], equal: dict[str, str]) -> bool:

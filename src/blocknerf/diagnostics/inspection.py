@@ -32,7 +32,7 @@ from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.scene.exposures import scene_exposures
 from blocknerf.scene.readers.read import read_scene
 from blocknerf.scene.sampler import PixelSampler
-from blocknerf.scene.scene import ImageRecord, Scene
+from blocknerf.scene.scene import ImageRecord, Scene, by_name
 from blocknerf.scene.store import ImageStore
 from blocknerf.training.losses import BlockNeRFLoss
 from blocknerf.training.trainer import BlockNeRFTrainer
@@ -63,7 +63,7 @@ class Inspection:
 
 def inspect_city(
     out: Path,
-    data_root: Path | None = None,
+    data_root: str | Path | None = None,
     block_id: str | None = None,
     image_name: str | None = None,
     pixel_xy: tuple[int, int] | None = None,
@@ -192,7 +192,7 @@ def _to_json(inspection: Inspection) -> dict:
 def _image(plan: Plan, scene: Scene, store: ImageStore, name: str | None, block_id: str | None) -> ImageRecord:
     """The image called `name`, else the first test image of the block or the city, else the first of training."""
     if name is not None:
-        named = {image.name: image for image in store.records.values()}
+        named = by_name(store.records.values())
         if name not in named:
             near = difflib.get_close_matches(name, named, 1)
             hint = f" Did you mean {near[0]!r}?" if near else ""

@@ -4,7 +4,6 @@ The heading figures (`composited`, `nearest`) are those of the mean code over th
 protocol has figures of its own beside them.
 """
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,12 +16,13 @@ from torch import Tensor
 from blocknerf.blocks.output import load_output, open_scene
 from blocknerf.blocks.plan import planned_split
 from blocknerf.city.city import City
-from blocknerf.city.pictures import to_bytes, write_png
+from blocknerf.city.pictures import is_own_png, to_bytes, write_png
 from blocknerf.core import disk
 from blocknerf.core.errors import UserError
 from blocknerf.core.files import write_json
 from blocknerf.core.lock import locked_folder
 from blocknerf.core.logging import console
+from blocknerf.core.names import word_of
 from blocknerf.evaluation.colour_correction import correct_colours
 from blocknerf.evaluation.protocols import EvaluationProtocol, scored, sensible_protocols
 from blocknerf.evaluation.report import write_report
@@ -110,7 +110,7 @@ def evaluate_city(
     judges, missing = _judges(photographs, tested)
     measured = []
     for number, image in enumerate(track(tested, "Evaluating", console=console, transient=True)):
-        stem = f"{number:04d}_{re.sub(r'[^A-Za-z0-9]+', '_', image.name)}"
+        stem = f"{number:04d}_{word_of(image.name)}"
         test = HeldOutImage.of(photographs, image)
         measured.append(_evaluate_image(city, test, protocols, judges, folder / "images", stem))
     metrics = {
@@ -240,5 +240,5 @@ def _by_block(measured: Sequence[dict[str, Any]], block_ids: Sequence[str]) -> d
 def _remove_old_pictures(folder: Path, measured: Sequence[dict[str, Any]]) -> None:
     wanted = {name for image in measured for name in image["pictures"].values()}
     for path in folder.glob("*.png"):
-        if path.name not in wanted:
+        if path.name not in wanted and is_own_png(path):
             disk.unlink(path)

@@ -2,9 +2,11 @@
 
 FOLDER/plan.json   the plan         FOLDER/<id>/block.json        bounds, borders, overlap
                                     FOLDER/<id>/images, masks     photographs under their names
-                                    FOLDER/<id>/sparse/0          cameras, poses, points with tracks, as text
+                                    FOLDER/<id>/sparse/0          cameras, poses, points with tracks, binary
 """
 
+import filecmp
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +19,12 @@ from PIL import Image
 from blocknerf.blocks.plan import BlockSpec, Plan, read_plan, write_plan
 from blocknerf.core import disk
 from blocknerf.core.errors import UserError
-from blocknerf.core.files import copy_file, is_empty, write_json, write_picture
+from blocknerf.core.files import copy_file, is_empty, write_atomically, write_json, write_picture
 from blocknerf.core.logging import log
+from blocknerf.core.names import owned
 from blocknerf.export.territories import Territories
 from blocknerf.scene.colmap_writer import ModelImage, ModelPoints, write_colmap
+from blocknerf.scene.originals import Originals
 from blocknerf.scene.photographs import read_masks, read_rgb
 from blocknerf.scene.rays import pixels_of
 from blocknerf.scene.scene import ImageRecord, Scene
@@ -45,7 +49,8 @@ def write_block_scenes(
 ) -> Iterator[BlockScene]:
     """Writes block after block; test images stay behind unless `with_test`.
 
-    Raises UserError when the folder holds something else than blocks of this scene.
+    Raises UserError when the folder holds something else than blocks of this scene, or a file in the place of a
+    photograph that is neither a copy of it nor a link to it.
     """
     _require_ours(folder, plan)
     lenses = {camera.model for camera in scene.cameras.values()} - set(_PINHOLE)
@@ -55,6 +60,7 @@ def write_block_scenes(
             "image_undistorter --image_path BLOCK/images --input_path BLOCK/sparse/0 --output_path NEW`).",
             ", ".join(sorted(lenses)),
         )
+    originals = Originals.of(scene)
     territories = Territories.of(plan)
     owners = territories.owners(scene.points_world)
     write_plan(folder / "plan.json", plan)
@@ -63,9 +69,10 @@ def write_block_scenes(
         block, own = plan.block(block_id), owners == number
         images = _images_of(scene, block, with_test)
         rows = np.flatnonzero(seen[block_id] | own)
-        place = folder / block_id
-        _write_photographs(place, images, photographs)
-        _write_model(place / "sparse" / "0", scene, images, rows)
+        place = owned(folder, f"{block_id}/block.json").parent
+        model = owned(folder, f"{block_id}/sparse/0/images.bin").parent
+        _write_photographs(folder, block_id, images, photographs, originals)
+        _write_model(model, scene, images, rows)
         figures = _figures(territories, number, plan, seen) | {"points": len(rows), "own_points": int(own.sum())}
         write_json(place / "block.json", _description(block, plan, territories, images, scene) | figures)
         yield BlockScene(block_id, place, len(images), len(rows), int(own.sum()))
@@ -107,7 +114,7 @@ def _write_model(folder: Path, scene: Scene, images: list[ImageRecord], rows: In
         listed.append(ModelImage(image.name, image.camera_key, image.world_from_cam, observed))
     used = {image.camera_key for image in images}
     cameras = {key: camera for key, camera in scene.cameras.items() if key in used}
-    write_colmap(folder, cameras, listed, ModelPoints(points, scene.points_rgb[rows], tracks))
+    write_colmap(folder, cameras, listed, ModelPoints(points, scene.points_rgb[rows], tracks), binary=True)
 
 
 def _projections(scene: Scene, image: ImageRecord) -> np.ndarray:
@@ -120,34 +127,49 @@ def _projections(scene: Scene, image: ImageRecord) -> np.ndarray:
     return np.where(outside[:, None], np.nan, pixels_xy)
 
 
-def _write_photographs(folder: Path, images: list[ImageRecord], how: Literal["copy", "link"]) -> None:
+def _write_photographs(
+    folder: Path, block_id: str, images: list[ImageRecord], how: Literal["copy", "link"], originals: Originals
+) -> None:
     """The photographs, and one mask for each that has any (0: leave this pixel out)."""
     for image in images:
-        target = folder / "images" / image.name
+        target = owned(folder, f"{block_id}/images/{image.name}")
         if image.orientation.is_turned:  # not every trainer turns what EXIF asks to be turned
-            _write_upright(image, target)
+            _write_upright(image, originals.require_apart(target))
         else:
-            _put(image.path, target, how)
+            _put(image.path, target, how, originals)
         if image.mask_paths:
             with Image.open(image.path) as photograph:
                 size = image.orientation.picture_size(photograph.size)
             kept = read_masks(image.mask_paths, size, image.orientation)
             pixels = Image.fromarray(np.asarray(kept).astype(np.uint8) * 255)
-            mask = folder / "masks" / f"{image.name}.png"
+            mask = originals.require_apart(owned(folder, f"{block_id}/masks/{image.name}.png"))
             write_picture(mask, pixels, "PNG")
 
 
-def _put(source: Path, target: Path, how: Literal["copy", "link"]) -> None:
-    if target.is_symlink() or target.exists():
-        same = target.is_symlink() == (how == "link") and target.stat().st_size == source.stat().st_size
-        if same:
+def _put(source: Path, target: Path, how: Literal["copy", "link"], originals: Originals) -> None:
+    """What is right already is kept; a link to a photograph, or a copy of this one, makes way."""
+    if target.is_symlink():
+        if how == "link" and os.readlink(target) == str(source.resolve()):
             return
+        _require_ours_at(target, not target.exists() or originals.holds(target))
         disk.unlink(target)
+    elif target.exists():
+        originals.require_apart(target)
+        if how == "copy" and target.is_file() and target.stat().st_size == source.stat().st_size:
+            return
+        _require_ours_at(target, target.is_file() and filecmp.cmp(source, target, shallow=False))
     if how == "copy":
         copy_file(source, target)
-        return
-    disk.make_folder(target.parent)
-    disk.symlink(source.resolve(), target)
+    else:
+        write_atomically(target, lambda temporary: disk.symlink(source.resolve(), temporary))
+
+
+def _require_ours_at(target: Path, is_ours: bool) -> None:
+    if not is_ours:
+        raise UserError(
+            f"{target} is neither a copy of the scene's photograph nor a link to it, so it is left as it is. Move it "
+            "away, or give a new folder."
+        )
 
 
 def _write_upright(image: ImageRecord, target: Path) -> None:

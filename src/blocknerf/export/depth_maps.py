@@ -1,5 +1,7 @@
 """Depth of a city along a camera path as files: EXR for compositing programs, NPY for everything else."""
 
+import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
@@ -11,6 +13,7 @@ from jaxtyping import Float32
 from blocknerf.city.city import City, composite
 from blocknerf.core.extras import Extra
 from blocknerf.core.files import write_array, write_by_library
+from blocknerf.core.names import owned
 from blocknerf.export.paths import View, view_rays
 from blocknerf.export.surfaces import LEAST_OPACITY
 
@@ -37,9 +40,16 @@ def depth_maps(
         yield known.float().reshape(shape).numpy(), picture.opacity.float().reshape(shape).numpy()
 
 
-def depth_path(folder: Path, name: str, kind: Kind, form: Format) -> Path:
-    """The file of a picture of that name; what the numbers are stands in it."""
-    return (folder / name).with_suffix(f".{kind}.{form}")
+def depth_paths(folder: Path, names: Sequence[str], kind: Kind, form: Format) -> list[Path]:
+    """The file of each picture; what the numbers are stands in its name.
+
+    It takes the place of the picture's ending, where no other picture has the same name up to that. Raises UserError
+    where a link leads out of `folder`.
+    """
+    stems = [os.path.splitext(name)[0] for name in names]
+    count = Counter(stem.casefold() for stem in stems)
+    kept = (stem if count[stem.casefold()] == 1 else name for stem, name in zip(stems, names, strict=True))
+    return [owned(folder, f"{stem}.{kind}.{form}") for stem in kept]
 
 
 def check_format(form: Format) -> None:

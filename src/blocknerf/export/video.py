@@ -11,7 +11,7 @@ from av.video.reformatter import ColorRange, Colorspace
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from blocknerf.city.pictures import to_bytes, write_png
+from blocknerf.city.pictures import is_own_png, to_bytes, write_png
 from blocknerf.core import disk
 from blocknerf.core.errors import UserError
 from blocknerf.core.files import write_by_library
@@ -22,18 +22,29 @@ BT709 = 1
 
 
 def check_video(video: Path, fps: int) -> None:
-    """Raises UserError for another ending than .mp4 or a rate that is not positive; before hours of rendering."""
+    """Raises UserError, before hours of rendering, for another ending than .mp4, a rate that is not positive, or where
+    the folder of frames holds frames of somebody else."""
     if video.suffix.lower() != ".mp4":
         raise UserError(f"The video {video} must end in .mp4; its frames go into a folder of the same name beside it.")
     if fps < 1:
         raise UserError(f"A video has at least 1 frame a second, and --fps is {fps}.")
+    theirs = [frame for frame in _frames_in(video) if not is_own_png(frame)]
+    if theirs:
+        raise UserError(
+            f"Frames go into {video.with_suffix('')}, which holds {len(theirs)} pictures called frame_*.png that this "
+            f"program has not made, as {theirs[0].name}. Move them away, or give another name with --out."
+        )
+
+
+def _frames_in(video: Path) -> list[Path]:
+    return sorted(video.with_suffix("").glob("frame_*.png"))
 
 
 def write_frames(video: Path, frames: Iterable[Float[Tensor, "h w 3"]], fps: int) -> list[Path]:
     """Writes `video` (mp4), and every frame as PNG into the folder beside it that has its name without the ending.
 
-    PNG files appear as the frames come, the video when it is complete. Returns the paths of the PNG files. Raises
-    UserError as `check_video` does, and for no frame at all.
+    PNG files appear as the frames come, the video when it is complete; frames of an earlier one that are left over are
+    removed. Returns the paths of the PNG files. Raises UserError as `check_video` does, and for no frame at all.
     """
     check_video(video, fps)
     folder, pictures = video.with_suffix(""), []
@@ -47,7 +58,7 @@ def write_frames(video: Path, frames: Iterable[Float[Tensor, "h w 3"]], fps: int
 
     with locked_file(video, f"The video {video} is being rendered"):
         write_by_library(video, lambda temporary: _encode(temporary, saved(), fps))
-        for old in set(folder.glob("frame_*.png")) - set(pictures):
+        for old in filter(is_own_png, set(_frames_in(video)) - set(pictures)):
             disk.unlink(old)
     return pictures
 

@@ -43,7 +43,7 @@ from blocknerf.integrations.nerfbaselines_scene import (
 from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.models.fit import appearance_width, fit_code
 from blocknerf.scene.rays import camera_rays
-from blocknerf.scene.scene import Scene, scene_hash
+from blocknerf.scene.scene import Scene, by_name, scene_hash
 from blocknerf.scene.store import ImageStore
 from blocknerf.training.one_block import Run
 from blocknerf.training.stepwise import StepByStep
@@ -124,8 +124,8 @@ class BlockNeRFMethod:
         plan = _plan(self._out, scene, self.config)
         write_json(self._out / "config.json", config_to_json(self.config))
         write_plan(self._out / "plan.json", plan)
-        by_name = {image.name: image for image in scene.images}
-        images = [by_name.get(name) for name in names_of(dataset)]
+        named = by_name(scene.images)
+        images = [named.get(name) for name in names_of(dataset)]
         self._image_ids = [None if image is None else image.id for image in images]
         self._drives = [None if image is None else image.drive for image in images]
         settings = self.config.dataset

@@ -1,6 +1,5 @@
 """The first stage: pictures come into the scene's image folder, upright, and their headers are read."""
 
-import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
@@ -8,11 +7,11 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from PIL import Image, ImageOps
 
-from blocknerf.core import disk
 from blocknerf.core.errors import UserError
 from blocknerf.core.files import write_picture
 from blocknerf.core.logging import log
 from blocknerf.core.progress import bar
+from blocknerf.prepare.brought import IMAGE_FOLDER, Brought
 from blocknerf.prepare.colours import UnreadableProfile, in_srgb, profile_name
 from blocknerf.prepare.gather import Sources, free_name
 from blocknerf.prepare.kinds import exif_anew, format_anew, is_read_everywhere, why_unreadable
@@ -23,8 +22,6 @@ from blocknerf.scene.orientation import Orientation, exif_orientation
 from blocknerf.scene.photographs import DECODE_ERRORS
 from blocknerf.scene.readers.candidates import list_by_reason
 from blocknerf.scene.readers.masks import MASK_FOLDER
-
-IMAGE_FOLDER = "images"
 
 
 @dataclass(slots=True)
@@ -59,26 +56,28 @@ def bring_images(sources: Sources, out: Path, interval_s: float, each_its_camera
     written. Pictures of an earlier run that are not wanted any more are removed. Raises UserError when fewer than two
     pictures can be used.
     """
-    shots, notes, taken = [], _Notes(), set(sources.names.values())
+    shots, notes, taken, brought = [], _Notes(), set(sources.names.values()), Brought(out)
     with bar("Looking at photographs", len(sources.photographs)) as progress:
         for path in sources.photographs:
             try:
-                shots.append(_bring_photograph(path, sources, out, taken, notes))
+                shots.append(_bring_photograph(path, sources, brought, taken, notes))
+            except UserError:  # of a place to write to
+                raise
             except DECODE_ERRORS as error:
                 notes.unusable.append((sources.names[path], why_unreadable(path, error)))
             progress.advance()
     for path in sources.videos:
-        shots += _bring_video(path, sources, out, interval_s)
+        shots += _bring_video(path, sources, brought, interval_s)
     notes.say(len(sources.photographs))
     if len(shots) < 2:
         raise UserError(f"{sources.root} gives {len(shots)} usable pictures; at least 2 are needed, and better 20.")
-    _remove_others(out / IMAGE_FOLDER, {shot.name for shot in shots})
+    brought.remove(IMAGE_FOLDER, but={f"{IMAGE_FOLDER}/{shot.name}" for shot in shots})
     if each_its_camera:
         shots = [replace(shot, camera=shot.name) for shot in shots]
     return sorted(shots, key=lambda shot: shot.name)
 
 
-def _bring_photograph(path: Path, sources: Sources, out: Path, taken: set[str], notes: _Notes) -> Shot:
+def _bring_photograph(path: Path, sources: Sources, brought: Brought, taken: set[str], notes: _Notes) -> Shot:
     """Decodes it whole, so that one that is cut off is known at once."""
     name = sources.names[path]
     with Image.open(path) as image:
@@ -96,13 +95,13 @@ def _bring_photograph(path: Path, sources: Sources, out: Path, taken: set[str], 
         if anew:
             turned = ImageOps.exif_transpose(image if recoloured is None else recoloured)
             exif, profile = exif_anew(image), turned.info.get("icc_profile")
-            target = out / IMAGE_FOLDER / name
+            target = brought.place(f"{IMAGE_FOLDER}/{name}")
             write_picture(target, turned, kind, exif=exif, icc_profile=profile, **options)
     if several:
         notes.several.append(name)
     if not anew:
-        link(path, out / IMAGE_FOLDER / name)
-    _bring_mask(path, sources, out, name)
+        link(path, brought.place(f"{IMAGE_FOLDER}/{name}", path))
+    _bring_mask(path, sources, brought, name)
     return shot
 
 
@@ -117,14 +116,14 @@ def _in_srgb(image: Image.Image, name: str, notes: _Notes) -> Image.Image | None
     return recoloured
 
 
-def _bring_mask(path: Path, sources: Sources, out: Path, name: str) -> None:
+def _bring_mask(path: Path, sources: Sources, brought: Brought, name: str) -> None:
     """Links the mask of a photograph, upright like it, to where the reader of scenes looks for it."""
     mask = _mask_of(path, sources)
     if mask is None:
         return
-    target = out / MASK_FOLDER / f"{name}.png"
-    if mask.resolve() == target.resolve():
+    if mask.resolve() == (brought.out / MASK_FOLDER / f"{name}.png").resolve():
         return
+    target = brought.place(f"{MASK_FOLDER}/{name}.png", mask)
     with Image.open(path) as image:
         orientation, size = Orientation(exif_orientation(image), is_turned=True), size_upright(image)
     if orientation.exif != 1:
@@ -150,7 +149,7 @@ def _mask_of(path: Path, sources: Sources) -> Path | None:
     return next((place for place in places if place.is_file()), None)
 
 
-def _bring_video(path: Path, sources: Sources, out: Path, interval_s: float) -> list[Shot]:
+def _bring_video(path: Path, sources: Sources, brought: Brought, interval_s: float) -> list[Shot]:
     """Frames are named after their video and their number; one whose video stands alone has no folder."""
     alone = len(sources.videos) == 1 and not sources.photographs
     folder = "" if alone else sources.names[path]
@@ -159,7 +158,7 @@ def _bring_video(path: Path, sources: Sources, out: Path, interval_s: float) -> 
         for frame in sharpest_frames(path, interval_s, _whole_seconds(progress.reach)):
             name = (PurePosixPath(folder) / f"frame_{frame.number:06d}.jpg").as_posix()
             pixels = frame.rgb
-            write_jpeg(out / IMAGE_FOLDER / name, pixels)
+            write_jpeg(brought.place(f"{IMAGE_FOLDER}/{name}"), pixels)
             height, width = pixels.shape[:2]
             shots.append(Shot(name, width, height, f"{folder} {width}x{height}".strip(), folder))
     log.info("%s: %d frames, the sharpest of every %g s.", path.name, len(shots), interval_s)
@@ -173,13 +172,3 @@ def _whole_seconds(reach: Callable[[float], None]) -> Callable[[float], None]:
 def _folder(name: str) -> str:
     folder = PurePosixPath(name).parent.as_posix()
     return "" if folder == "." else folder
-
-
-def _remove_others(folder: Path, names: set[str]) -> None:
-    """Pictures that an earlier run brought and this one does not want, and folders that are empty then."""
-    for path in sorted(folder.rglob("*"), reverse=True):
-        if path.is_dir():
-            with contextlib.suppress(OSError):  # it is not empty
-                disk.rmdir(path)
-        elif path.relative_to(folder).as_posix() not in names:
-            disk.unlink(path)

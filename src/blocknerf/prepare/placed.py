@@ -29,6 +29,7 @@ from blocknerf.scene.colmap_module import pycolmap
 from blocknerf.scene.readers.sidecar import SIDECAR_NAME, SIDECAR_VERSION
 
 MODEL = "sparse/0"
+MODEL_FILES = tuple(f"{part}.bin" for part in ("cameras", "images", "points3D", "rigs", "frames"))
 _LEAST_BASELINE_M = 20.0
 
 
@@ -131,13 +132,15 @@ def _rounded(enu_m: Float[np.ndarray, "3"], residual_m: float) -> dict[str, floa
 
 
 def _write_model(folder: Path, model: Any) -> None:
-    """The folder appears with all its files; an older one makes way at the last moment."""
+    """The folder appears with all its files; those of an older model make way at the last moment."""
     unfinished = disk.temporary(folder)
     disk.remove_tree(unfinished)
     recover_folder(folder)
     try:
         disk.make_folder(unfinished)
         disk.by_library(unfinished, lambda: model.write_binary(str(unfinished)))
+        for other in (path for path in folder.glob("*") if path.name not in MODEL_FILES):  # somebody else's
+            disk.link(other, unfinished / other.name)
         for path in (*sorted(unfinished.iterdir()), unfinished):
             disk.fsync_path(path)
         put_folder(unfinished, folder)

@@ -13,14 +13,16 @@ from blocknerf.core.errors import UserError
 from blocknerf.core.files import is_empty, write_json, write_picture
 from blocknerf.core.lock import locked_folder
 from blocknerf.core.logging import log
+from blocknerf.core.names import owned
 from blocknerf.core.reading import read_json
 from blocknerf.prepare import colmap
-from blocknerf.prepare.gather import MARKER, Sources, find_sources
+from blocknerf.prepare.brought import IMAGE_FOLDER, Brought, require_apart
+from blocknerf.prepare.gather import MARKER, Sources, find_sources, mask_files
 from blocknerf.prepare.georegister import places_of
-from blocknerf.prepare.images import IMAGE_FOLDER, bring_images
+from blocknerf.prepare.images import bring_images
 from blocknerf.prepare.pairs import Matching, plan_pairs
 from blocknerf.prepare.pictures import lay_out_pictures
-from blocknerf.prepare.placed import write_scene
+from blocknerf.prepare.placed import MODEL, MODEL_FILES, write_scene
 from blocknerf.prepare.quality import Found, write_quality
 from blocknerf.prepare.shots import Shot
 from blocknerf.prepare.stages import FOLDER, Stages
@@ -32,7 +34,11 @@ from blocknerf.scene.readers.masks import mask_paths
 from blocknerf.scene.readers.sidecar import SIDECAR_NAME
 
 _VERSION = 1
-_OURS = (IMAGE_FOLDER, "sparse", "quality", FOLDER)
+_MADE = (
+    *(f"{MODEL}/{name}" for name in MODEL_FILES),
+    *(f"quality/{name}" for name in ("quality.json", "index.html", "map.png", "coverage.png")),
+    SIDECAR_NAME,
+)
 _LEAST_PLACED = 2
 _MOST_NAMED = 12
 
@@ -81,6 +87,8 @@ def prepare(source: Path, out: Path, settings: Settings, overwrite: bool = False
     """
     settings.check()
     sources = find_sources(source, out, settings.masks)
+    files = (*sources.photographs, *sources.videos, *mask_files(sources.mask_folder))
+    require_apart(files, out, (IMAGE_FOLDER, "sparse", "quality", FOLDER))
     if out.is_file():
         raise UserError(f"{out} is a file; name a folder that does not exist yet.")
     with locked_folder(out, f"A scene is being prepared in {out}"):
@@ -120,9 +128,10 @@ def _open_output(source: Path, out: Path, overwrite: bool) -> None:
     if before is None and out.is_dir() and not is_empty(out):
         raise UserError(f"The folder {out} is not empty and was not made by `blocknerf prepare`. Choose another.")
     if before is not None and overwrite:
-        for name in _OURS:
-            disk.remove_tree(out / name)
-        disk.unlink(out / SIDECAR_NAME, missing_ok=True)
+        Brought(out).remove(IMAGE_FOLDER)
+        for name in _MADE:
+            disk.unlink(owned(out, name), missing_ok=True)
+        disk.remove_tree(out / FOLDER)
     elif before is not None and before.get("source") != str(source.resolve()):
         raise UserError(
             f"{out} was prepared from {before.get('source')}, not from {source.resolve()}. Choose another folder, or "

@@ -60,7 +60,7 @@ def files_of(scene: Scene) -> list[Path]:
 def require_unchanged(image: ImageRecord) -> None:
     """Raises UserError when the photograph is not the one that the scene was read with."""
     digest = hashlib.sha256(image.path.read_bytes()).hexdigest()
-    if image_id(image.name, digest) != image.id:
+    if image_id(image.listed_name or image.name, digest) != image.id:
         raise UserError(
             f"The photograph {image.name} is another than when the blocks were planned. Put the old one back, or plan "
             "again into another output folder."

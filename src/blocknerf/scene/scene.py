@@ -2,7 +2,7 @@
 
 import hashlib
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -48,7 +48,7 @@ class ImageRecord:
     """One photograph. `id` is a hash of its path and content and never changes; look things up by it."""
 
     id: str
-    name: str  # path relative to the image folder, unique in the scene, with forward slashes
+    name: str  # of every file made of it: a relative path that stays in its folder, unique (see core/names.py)
     path: Path
     camera_key: str
     world_from_cam: np.ndarray  # [3, 4] float64, OpenCV camera axes, metres
@@ -64,6 +64,8 @@ class ImageRecord:
     """Its own rays, where camera and pose say them only nearly (see scene/ray_tables.py)."""
     orientation: Orientation = AS_STORED
     """Of the file's pixels; `world_from_cam` and the camera belong to the picture as `Orientation.picture` gives it."""
+    listed_name: str | None = None
+    """What the capture calls it, and what its id is made of; none: the same as `name`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +98,7 @@ class GeoOrigin:
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """A capture. `images` are sorted by name; `skipped` lists what could not be used as (name, reason)."""
+    """A capture. `images` are sorted by the names that it lists; `skipped` are (name, reason) of what is left out."""
 
     root: Path
     cameras: dict[str, Camera]
@@ -114,6 +116,12 @@ class Scene:
         return poses_of(self.images)[:, :, 3]
 
 
+def by_name(images: Iterable[ImageRecord]) -> dict[str, ImageRecord]:
+    """Images by their names, and by those that the capture lists where it lists others."""
+    images = tuple(images)
+    return {image.listed_name or image.name: image for image in images} | {image.name: image for image in images}
+
+
 def poses_of(images: Sequence[ImageRecord]) -> np.ndarray:
     """world_from_cam of all of them, [N, 3, 4] float64."""
     return np.concatenate([image.world_from_cam for image in images]).reshape(-1, 3, 4)
@@ -125,8 +133,8 @@ def upright_poses_of(images: Sequence[ImageRecord]) -> np.ndarray:
 
 
 def image_id(name: str, content_sha256: str) -> str:
-    """16 hex digits that tell an image by its name and the hash of its file."""
-    return hashlib.sha256(f"{name}\0{content_sha256}".encode()).hexdigest()[:16]
+    """16 hex digits that tell an image by the name that its capture lists and the hash of its file."""
+    return hashlib.sha256(f"{name}\0{content_sha256}".encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def scene_hash(scene: Scene) -> str:

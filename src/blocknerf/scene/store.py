@@ -45,6 +45,7 @@ _LARGE_PIXELS = 1 << 26
 _ONE_LARGE_AT_A_TIME = Lock()
 """A photograph of 200 megapixels takes 0.6 GB while it is decoded, and more where it is not RGB."""
 _PYRAMID = (1, 2, 4)
+_KINDS = ("rgb", "directions", "valid", "depth_z", "offsets")
 
 
 @dataclass(frozen=True, slots=True)
@@ -345,13 +346,17 @@ class _Parts:
                 disk.unlink(path)
 
 
+def _level_files(folder: Path) -> list[Path]:
+    return sorted(path for kind in _KINDS for path in folder.glob(f"level_[0-9].{kind}"))
+
+
 def _build(folder: Path, scene: Scene, layouts: list[_Layout], content_hash: str, progress: bool, threads: int) -> None:
     parts = _Parts(folder)
     try:
         disk.make_folder(folder)
         disk.unlink(folder / "manifest.json", missing_ok=True)
         skipped = _fill(parts, scene, layouts, progress, threads)
-        for stale in folder.glob("level_*.*"):
+        for stale in _level_files(folder):
             disk.unlink(stale)
         parts.finish()
     except OSError as error:
@@ -363,7 +368,7 @@ def _build(folder: Path, scene: Scene, layouts: list[_Layout], content_hash: str
         parts.close()
     for name, why in skipped:
         log.warning("The image %s is left out: %s.", name, why)
-    files = {path.name: fingerprint(path) for path in sorted(folder.glob("level_*.*"))}
+    files = {path.name: fingerprint(path) for path in _level_files(folder)}
     manifest = {"version": STORE_VERSION, "content_hash": content_hash, "skipped": skipped, "files": files}
     write_json(folder / "manifest.json", manifest)
 

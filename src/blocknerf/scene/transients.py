@@ -17,7 +17,9 @@ from blocknerf.core.errors import UserError
 from blocknerf.core.files import write_json, write_picture
 from blocknerf.core.lock import locked_folder
 from blocknerf.core.logging import console, log
+from blocknerf.core.names import owned
 from blocknerf.core.reading import read_json
+from blocknerf.scene.originals import Originals
 from blocknerf.scene.photographs import DECODE_ERRORS, read_masks, read_rgb
 from blocknerf.scene.readers.masks import MASK_FOLDER, TRANSIENT_FOLDER, transient_mask
 from blocknerf.scene.readers.read import read_scene
@@ -47,6 +49,7 @@ def make_masks(
     Raises UserError when masks made before were made with other settings, or there is no scene in `root`.
     """
     made_with = {**made_with, "dilate": dilate}
+    owned(root / MASK_FOLDER, "transient/report.json")  # the lock is a file, too
     with locked_folder(root / TRANSIENT_FOLDER, f"Masks of {root} are being made") as held:
         held.sweep(root / MASK_FOLDER)
         return _make_masks(root, finder, made_with, dilate, overwrite)
@@ -57,14 +60,15 @@ def _make_masks(
 ) -> dict[str, float]:
     _clear_way(root, made_with, overwrite)
     scene = read_scene(root, DatasetConfig(alpha="black"))
-    write_json(root / REPORT_NAME, {"version": 1, "made_with": made_with})
+    report = Originals.of(scene).require_apart(owned(root / MASK_FOLDER, "transient/report.json"))
+    write_json(report, {"version": 1, "made_with": made_with})
     missing = [image for image in scene.images if not transient_mask(root, image.name).is_file()]
     if len(missing) < len(scene.images):
         log.info("%d of %d images have their mask already.", len(scene.images) - len(missing), len(scene.images))
     for image in track(missing, "Looking for things that move", console=console, transient=True):
         _make_mask(root, image, finder, dilate)
     shares = _look_at(root, scene.images)
-    write_json(root / REPORT_NAME, {"version": 1, "made_with": made_with, "hidden": shares})
+    write_json(report, {"version": 1, "made_with": made_with, "hidden": shares})
     _warn(shares)
     return shares
 
@@ -78,8 +82,8 @@ def _clear_way(root: Path, made_with: dict[str, Any], overwrite: bool) -> None:
             "Move that folder elsewhere."
         )
     if overwrite:
-        for path in old:
-            disk.unlink(path)
+        for image in read_scene(root, DatasetConfig(alpha="black", use_masks=False)).images if old else ():
+            disk.unlink(transient_mask(root, image.name), missing_ok=True)
     elif report.is_file() and read_json(report, "report on masks").get("made_with") != made_with:
         raise UserError(
             f"The masks in {root / TRANSIENT_FOLDER} were made with other settings (see its report.json). "
@@ -125,8 +129,11 @@ def _look_at(root: Path, images: Sequence[ImageRecord]) -> dict[str, float]:
         shares[image.name] = round(1 - float(kept.mean()), 6)
         if image.id in shown:
             cells.append(_cell(image, kept, shares[image.name]))
-    if cells:
-        write_picture(root / OVERVIEW_NAME, _sheet(cells), "PNG")
+    overview = root / OVERVIEW_NAME
+    if cells and any(overview in image.mask_paths for image in images):
+        log.warning("%s is the mask of an image, so no overview is drawn.", overview)
+    elif cells:
+        write_picture(overview, _sheet(cells), "PNG")
     return shares
 
 

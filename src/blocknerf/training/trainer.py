@@ -1,7 +1,6 @@
 """The training of one block: batches, steps, validation, files."""
 
 import math
-import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from blocknerf.city.pictures import to_bytes, write_png
 from blocknerf.core.config import Config
 from blocknerf.core.errors import UserError
 from blocknerf.core.logging import log
+from blocknerf.core.names import word_of
 from blocknerf.core.seeds import derive_seed, generator
 from blocknerf.core.types import Exposures, on_device
 from blocknerf.models.block_nerf import BlockNeRF
@@ -413,9 +413,8 @@ class BlockNeRFTrainer:
             return
         validation, folder = self.config.validation, self.render_dir / f"step_{self.step:06d}"
         for view in views if validation.render_test_views else ():
-            name = re.sub(r"[^A-Za-z0-9]+", "_", view.record.name)
             panels = [view.panels[kind] for kind in ("truth", "render", "distance")]
-            write_png(folder / f"test_{name}.png", to_bytes(torch.cat(panels, 1)))
+            write_png(folder / f"test_{word_of(view.record.name)}.png", to_bytes(torch.cat(panels, 1)))
         count = validation.num_val_images if validation.render_novel_views else 0
         for number, render in enumerate(render_novel_views(self.model, self.store, self.image_ids, count)):
             panels = [render.rgb, distance_colours(render)]

@@ -12,6 +12,8 @@ import numpy as np
 
 from blocknerf.core.errors import UserError, shown
 from blocknerf.core.logging import log
+from blocknerf.core.names import unique_names
+from blocknerf.core.reading import is_file
 from blocknerf.geometry.so3 import is_rotation
 from blocknerf.scene.orientation import Orientation, exif_orientation, is_told_by_size, orientations, same_proportions
 from blocknerf.scene.photographs import DECODE_ERRORS, exposure_of, opened_picture
@@ -85,14 +87,21 @@ def make_scene(
     candidates = _each_once(root, sorted(capture.candidates, key=lambda candidate: candidate.name))
     _check_extent(root, candidates)
     points_world, points_rgb, row_of = _near_points(root, capture)
+    names = unique_names([candidate.name for candidate in candidates])
     with ThreadPoolExecutor(_THREADS) as pool:
         headers = _orient(root, candidates, list(pool.map(_header, candidates)))
-        results = list(pool.map(lambda one, its: _check(root, one, its, sidecar, use_masks), candidates, headers))
+        checked = pool.map(
+            lambda one, name, its: _check(root, one, name, its, sidecar, use_masks), candidates, names, headers
+        )
+        results = list(checked)
     usable = [result for result in results if not isinstance(result, str)]
     skipped = tuple((c.name, r) for c, r in zip(candidates, results, strict=True) if isinstance(r, str))
     _report(root, len(candidates), len(usable), skipped)
     test_names = sidecar.test_names if sidecar.test_names is not None else capture.test_names
     _check_test_names(root, test_names or frozenset(), [candidate.name for candidate in candidates])
+    if test_names is not None:
+        listed = zip(candidates, names, strict=True)
+        test_names = frozenset(name for candidate, name in listed if candidate.name in test_names)
     scene = Scene(
         root=root,
         cameras={record.camera_key: camera for record, camera in usable},
@@ -268,16 +277,16 @@ def _size_of(camera: Camera | Callable[[int, int], Camera] | None) -> tuple[int,
 
 
 def _check(
-    root: Path, candidate: Candidate, header: _Header | str, sidecar: Sidecar, use_masks: bool
+    root: Path, candidate: Candidate, name: str, header: _Header | str, sidecar: Sidecar, use_masks: bool
 ) -> tuple[ImageRecord, Camera] | str:
     try:
-        return _record(root, candidate, header, sidecar, use_masks)
+        return _record(root, candidate, name, header, sidecar, use_masks)
     except Unusable as problem:
         return str(problem)
 
 
 def _record(
-    root: Path, candidate: Candidate, header: _Header | str, sidecar: Sidecar, use_masks: bool
+    root: Path, candidate: Candidate, name: str, header: _Header | str, sidecar: Sidecar, use_masks: bool
 ) -> tuple[ImageRecord, Camera]:
     if candidate.problem is not None:
         raise Unusable(candidate.problem)
@@ -288,10 +297,10 @@ def _record(
     camera = _checked_camera(candidate.camera, size)
     resized = candidate.camera != camera
     extra = sidecar.images.get(candidate.name, {})
-    masks = _masks(root, candidate, extra.get("mask"), size, orientation) if use_masks else ()
+    masks = _masks(root, candidate, name, extra.get("mask"), size, orientation) if use_masks else ()
     record = ImageRecord(
         id=image_id(candidate.name, header.content_sha256),
-        name=candidate.name,
+        name=name,
         path=candidate.path,
         camera_key=candidate.camera_key + (f"@{size[0]}x{size[1]}" if resized else ""),
         world_from_cam=world_from_cam,
@@ -304,6 +313,7 @@ def _record(
         point_rows=candidate.point_rows,
         rays_path=candidate.rays_path,
         orientation=orientation,
+        listed_name=candidate.name if candidate.name != name else None,
     )
     return record, camera
 
@@ -358,7 +368,7 @@ def _header(candidate: Candidate) -> _Header | str:
     path = candidate.path
     if candidate.problem is not None:
         return candidate.problem
-    if not path.is_file():
+    if not is_file(path):
         return f"there is no such file in {path.parent}"
     try:
         content = path.read_bytes()
@@ -375,14 +385,20 @@ def _header(candidate: Candidate) -> _Header | str:
 
 
 def _masks(
-    root: Path, candidate: Candidate, from_sidecar: str | None, size: tuple[int, int], orientation: Orientation
+    root: Path,
+    candidate: Candidate,
+    name: str,
+    from_sidecar: str | None,
+    size: tuple[int, int],
+    orientation: Orientation,
 ) -> tuple[Path, ...]:
     """The image's masks; each must be a picture of the image's proportions."""
-    paths = mask_paths(root, candidate.name, root / from_sidecar if from_sidecar is not None else candidate.mask_path)
+    named = root / from_sidecar if from_sidecar is not None else candidate.mask_path
+    paths = mask_paths(root, name, named, candidate.name, candidate.path)
     if candidate.dynamic_mask_path is not None:
         paths += (candidate.dynamic_mask_path,)
     for path in paths:
-        if not path.is_file():
+        if not is_file(path):
             raise Unusable(f"there is no mask {path}")
         try:
             with opened_picture(path) as mask:

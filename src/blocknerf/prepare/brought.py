@@ -1,0 +1,103 @@
+"""Which files of a prepared scene `prepare` brought there: these it may remove, and no others."""
+
+import filecmp
+import json
+import os
+from collections.abc import Collection, Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from blocknerf.core import disk
+from blocknerf.core.errors import UserError
+from blocknerf.core.names import is_contained, owned
+from blocknerf.core.reading import read_json
+from blocknerf.prepare.stages import FOLDER
+
+IMAGE_FOLDER = "images"
+RECORD = "brought.jsonl"
+"""Names below the scene, one a line, each written down before its file is."""
+
+
+def require_apart(files: Iterable[Path], out: Path, folders: Iterable[str]) -> None:
+    """Raises UserError where a file to be read lies in a folder of `out` that is written anew, whatever links or mounts
+    lead there: the scene's own pictures are no source for it.
+    """
+    ours = {number: out / name for name in folders if (number := _number(out / name)) is not None}
+    known: dict[Path, Path | None] = {}
+    for file in files:
+        for parent in (Path(os.path.abspath(file)).parent, Path(os.path.realpath(file)).parent):
+            if parent not in known:
+                above = (ours.get(number) for place in (parent, *parent.parents) if (number := _number(place)))
+                known[parent] = next((folder for folder in above if folder is not None), None)
+            if known[parent] is not None:
+                raise UserError(
+                    f"{file} lies in {known[parent]}, which `blocknerf prepare` writes and empties itself. Give the "
+                    "folder that the photographs came from, or copy them out of there first."
+                )
+
+
+class Brought:
+    """Pictures and masks that this and earlier runs laid into the scene `out`, from their record in OUT/prepare."""
+
+    def __init__(self, out: Path) -> None:
+        self.out, self._record = out, out / FOLDER / RECORD
+        self._names = set(_recorded(self._record))
+
+    def place(self, name: str, source: Path | None = None) -> Path:
+        """Where `name` is to be written; known as ours from then on, whatever happens while it is.
+
+        Raises UserError where somebody else's file lies there, unless it is that of `source` or a copy of it, or where
+        a link leads out of the scene.
+        """
+        path = owned(self.out, name)
+        if name in self._names:
+            return path
+        is_same = source is not None and path.is_file() and filecmp.cmp(source, path, shallow=False)
+        if os.path.lexists(path) and not is_same:
+            raise UserError(
+                f"{path} is there already, and `blocknerf prepare` has not made it. Move it away, or choose another "
+                "folder for the scene."
+            )
+        disk.make_folder(self._record.parent)
+        with disk.reopen(self._record) as record:
+            record.seek(0, os.SEEK_END)
+            record.write(json.dumps(name).encode() + b"\n")
+        self._names.add(name)
+        return path
+
+    def remove(self, folder: str, but: Collection[str] = ()) -> None:
+        """Removes what was brought into a folder of the scene, and folders there that are empty then."""
+        for name in sorted(self._names):
+            if name.startswith(f"{folder}/") and name not in but:
+                disk.unlink(owned(self.out, name), missing_ok=True)
+        for path in sorted((self.out / folder).rglob("*"), reverse=True):
+            if path.is_dir() and not path.is_symlink():
+                with suppress(OSError):  # it is not empty
+                    disk.rmdir(path)
+
+
+def _recorded(path: Path) -> list[str]:
+    """What was written down; of a line that was cut off when a run was killed there is no file yet.
+
+    Scenes that were prepared before there was a record have the names of their pictures in the first stage's.
+    """
+    if path.is_file():
+        lines = path.read_text(encoding="utf-8").splitlines()
+    else:
+        stage = path.with_name("images.json")
+        tree = read_json(stage, "record of the stage images") if stage.is_file() else {}
+        shots = tree.get("result", []) if isinstance(tree, dict) else []
+        lines = [json.dumps(f"{IMAGE_FOLDER}/{shot['name']}") for shot in shots]
+    names = []
+    for line in lines:
+        with suppress(ValueError):
+            names.append(json.loads(line))
+    return [name for name in names if isinstance(name, str) and is_contained(name)]
+
+
+def _number(path: Path) -> tuple[int, int] | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
