@@ -59,8 +59,9 @@ def draw_cameras(scene_api: "viser.SceneApi", frame: PageFrame, scene: Scene, on
     size = 0.002 * _extent(frame, scene)
     for image in scene.images[:: len(scene.images) // MOST_CAMERAS + 1]:
         camera = scene.cameras[image.camera_key]
-        wxyz, position = frame.place(image.world_from_cam)
-        view = photograph_view(scene, image, camera.width / camera.height)
+        width, height = image.orientation.upright_size((camera.width, camera.height))
+        view = photograph_view(scene, image, width / height)
+        wxyz, position = frame.place(view.world_from_cam)
         frustum = scene_api.add_camera_frustum(
             f"/photographs/{image.name}", view.fov_y_rad, view.aspect, scale=size, thickness=1,
             thickness_units="screen", color=_bytes(colours[image.drive][:3]), wxyz=wxyz, position=position,
@@ -75,11 +76,15 @@ def draw_way(scene_api: "viser.SceneApi", frame: PageFrame, poses: Float[np.ndar
 
 
 def photograph_view(scene: Scene, image: ImageRecord, aspect: float) -> Viewpoint:
-    """Where the photograph was taken, with all of it in a picture of that aspect, as far as a flat picture holds it."""
+    """Where the photograph was taken, with all of it in a picture of that aspect, as far as a flat picture holds it.
+
+    Held upright, also where its pixels lie on their side.
+    """
     camera = scene.cameras[image.camera_key]
-    focal_px = min(focal_lengths(camera), default=camera.height / 2)
-    tangent = max(camera.height, camera.width / aspect) / (2 * focal_px)
-    return Viewpoint(image.world_from_cam, 2 * float(np.arctan(tangent)), aspect)
+    width, height = image.orientation.upright_size((camera.width, camera.height))
+    focal_px = min(focal_lengths(camera), default=height / 2)
+    tangent = max(height, width / aspect) / (2 * focal_px)
+    return Viewpoint(image.orientation.upright_pose(image.world_from_cam), 2 * float(np.arctan(tangent)), aspect)
 
 
 def first_view(city: City, scene: Scene | None, aspect: float) -> Viewpoint:
