@@ -207,3 +207,13 @@ def test_a_path_in_nerfstudios_frame_is_brought_back(case: Path, caplog: pytest.
     first, other = (np.ptp([pose[:, 3] for pose in poses], axis=0) for poses in (moved, raw))
     assert np.allclose(0.01414309469031017 * first, other)
     assert np.allclose(moved[0][:, 3], raw[0][:, 3] / 0.01414309469031017 + [5.205883, 9.296342, 2.001220], atol=1e-4)
+
+
+@pytest.mark.parametrize("case", ["photo-200-megapixels"], indirect=True)
+def test_200_megapixels_are_read(case: Path) -> None:
+    from blocknerf.core.config import DatasetConfig
+    from blocknerf.scene.readers.read import read_scene
+
+    scene = read_scene(case, DatasetConfig())
+    assert {(camera.width, camera.height) for camera in scene.cameras.values()} == {(16320, 12240)}
+    assert scene.skipped == ()

@@ -58,6 +58,25 @@ def test_whole_numbers_are_millimetres_in_arrays_as_in_pictures(tmp_path: Path, 
     assert np.allclose(one, other, atol=1e-6)
 
 
+@pytest.mark.parametrize("kind", [np.float32, np.uint16])
+def test_a_unit_that_the_capture_tells_holds_for_any_number(tmp_path: Path, kind: type):
+    """nerfstudio's `depth_unit_scale_factor`, instant-ngp's `integer_depth_scale` with its `depth_path`."""
+    depth = np.arange(1, 1201).reshape(30, 40).astype(kind)
+    np.save(tmp_path / "d.npy", depth)
+    for keys, name in (
+        ({"depth_unit_scale_factor": 0.25}, "depth_file_path"),
+        ({"integer_depth_scale": "0.25"}, "depth_path"),
+    ):
+        tree = transforms_capture(tmp_path, **keys)
+        tree["frames"][0][name] = "d.npy"
+        write_transforms(tmp_path, tree)
+        store = opened(tmp_path)
+        assert np.array_equal(store.depth_z_m(store.image_ids[0]), depth * np.float32(0.25))
+    store = opened(tmp_path)
+    write_transforms(tmp_path, {**tree, "integer_depth_scale": 0.5})
+    assert np.array_equal(opened(tmp_path).depth_z_m(store.image_ids[0]), depth * np.float32(0.5))
+
+
 def test_what_is_no_length_is_unknown(tmp_path: Path):
     np.save(tmp_path / "d.npy", np.array([[np.nan, np.inf], [-1, 2]]))
     assert read_depth_z_m(tmp_path / "d.npy", (2, 2)).tolist() == [[0, 0], [0, 2]]

@@ -8,6 +8,7 @@ from typing import get_args
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from blocknerf.core.config import DatasetConfig
 from blocknerf.core.errors import UserError
@@ -340,6 +341,19 @@ def test_llff_rows_that_are_none(tmp_path: Path, capture: Capture, rows: np.ndar
     np.save(tmp_path / "poses_bounds.npy", rows, allow_pickle=True)
     with pytest.raises(UserError, match=message):
         read_scene(tmp_path, CONFIG)
+
+
+def test_llff_with_smaller_copies_alone(tmp_path: Path, capture: Capture, caplog: pytest.LogCaptureFixture):
+    """Size and focal length of the row, brought to the picture's size; hidden files are no photographs."""
+    write_llff(tmp_path, flat(capture))
+    (tmp_path / "images").rename(tmp_path / "images_3")
+    for path in list((tmp_path / "images_3").iterdir()):
+        Image.new("RGB", (4, 3)).save(path)
+        path.with_name(f"._{path.name}").write_bytes(b"AppleDouble")
+    scene = read_scene(tmp_path, CONFIG)
+    (camera,) = scene.cameras.values()
+    assert (camera.width, camera.height, camera.params[0]) == (4, 3, pytest.approx(11.5 / 3))
+    assert "images holds no photographs; the 6 of images_3 are read" in caplog.text
 
 
 def test_a_truncated_or_senseless_llff_file(tmp_path: Path, capture: Capture):

@@ -20,13 +20,13 @@ _ONE_HEADER_AT_A_TIME = Lock()
 
 
 def read_depth_z_m(
-    path: Path, size: tuple[int, int], orientation: Orientation = AS_STORED
+    path: Path, size: tuple[int, int], orientation: Orientation = AS_STORED, unit_m: float | None = None
 ) -> Float32[np.ndarray, "h w"]:
     """Metres along the optical axis for a picture of `size` (width, height), 0 where unknown.
 
     `.npy` holds metres where its numbers are floats; whole numbers, there and in a picture of 16 or 32 bits, are
-    millimetres (as nerfstudio's). One of another size but the same proportions is fitted by repeating or leaving out
-    pixels. Raises one of DEPTH_ERRORS.
+    millimetres (as nerfstudio's); with `unit_m` any number is of that unit. One of another size but the same
+    proportions is fitted by repeating or leaving out pixels. Raises one of DEPTH_ERRORS.
     """
     depth = _array(path) if path.suffix == ".npy" else _picture(path)
     if depth.ndim != 2 or depth.dtype.kind not in "fiu" or 0 in depth.shape:
@@ -35,7 +35,8 @@ def read_depth_z_m(
     height, width = depth.shape
     if abs(width * size[1] / size[0] - height) > _LARGEST_DIFFERENCE_PX:
         raise ValueError(f"it is {width} x {height} pixels large, but the image {size[0]} x {size[1]}")
-    depth = depth.astype(np.float32) * np.float32(1.0 if depth.dtype.kind == "f" else MILLIMETRE)
+    usual_m = 1.0 if depth.dtype.kind == "f" else MILLIMETRE
+    depth = depth.astype(np.float32) * np.float32(usual_m if unit_m is None else unit_m)
     depth[~(np.isfinite(depth) & (depth > 0))] = 0
     return np.array(Image.fromarray(depth).resize(size, Image.Resampling.NEAREST))
 

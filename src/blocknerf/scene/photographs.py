@@ -15,7 +15,7 @@ from blocknerf.scene.orientation import AS_STORED, Orientation
 DECODE_ERRORS = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 
 MOST_PIXELS = 1 << 29
-"""Of a picture that is decoded: 537 megapixels, in 1.6 GB as RGB. Telephones have 200, aerial cameras 150."""
+"""Of a picture that is decoded: 537 megapixels, 2.1 GB as Pillow holds RGB. Telephones have 200, aerial cameras 450."""
 Image.MAX_IMAGE_PIXELS = 2 * MOST_PIXELS  # Pillow's own limit, which names no remedy
 
 _TOO_LARGE = f"At most {MOST_PIXELS} are decoded: make it smaller, or cut it into tiles"

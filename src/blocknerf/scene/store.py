@@ -43,7 +43,7 @@ from blocknerf.scene.scene import Camera, ImageRecord, Scene
 STORE_VERSION = 1
 _LARGE_PIXELS = 1 << 26
 _ONE_LARGE_AT_A_TIME = Lock()
-"""A photograph of 200 megapixels takes 0.6 GB while it is decoded, and more where it is not RGB."""
+"""A photograph of 200 megapixels takes 0.8 GB while it is decoded, and more where it is not RGB."""
 _PYRAMID = (1, 2, 4)
 _KINDS = ("rgb", "directions", "valid", "depth_z", "offsets")
 
@@ -291,6 +291,8 @@ def _content_hash(scene: Scene, downsample: int) -> str:
         digest.update(f"{image.id} {cameras[image.camera_key]}".encode())
         if image.alpha != "opaque":
             digest.update(image.alpha.encode())
+        if image.depth_unit_m is not None:
+            digest.update(f"depth in {image.depth_unit_m} m".encode())
         for path in image.mask_paths:
             digest.update(hashlib.sha256(path.read_bytes()).digest())
         for path in (image.depth_path, image.rays_path):
@@ -489,7 +491,9 @@ def _store_depth(parts: _Parts, image: ImageRecord, camera: Camera, layouts: lis
     """Writes one depth map at every level; returns why it cannot be used, if so."""
     assert image.depth_path is not None
     try:
-        depth_z_m = read_depth_z_m(image.depth_path, (camera.width, camera.height), image.orientation)
+        depth_z_m = read_depth_z_m(
+            image.depth_path, (camera.width, camera.height), image.orientation, image.depth_unit_m
+        )
     except DEPTH_ERRORS as error:
         return f"{image.depth_path} cannot be read as depth ({error})"
     for number, layout in enumerate(layouts):
