@@ -86,6 +86,7 @@ ELSEWHERE = {  # what changes the disk without core.disk, and why it may
     "export/mesh_file.py: scene.export": "writes into memory",
     "integrations/nerfbaselines.py": "a folder of this process alone, removed with it",
     "prepare/colmap.py: logging.set_log_destination": "COLMAP's own log",
+    "prepare/colmap.py: model.write_binary": "within disk.by_library, into a folder that takes its place when whole",
     "prepare/placed.py: model.write_binary": "within disk.by_library, into a folder that takes its place when whole",
     "export/orthophoto.py: rasterio.open": "within write_by_library",
     "export/video.py: av.open": "within write_by_library",

@@ -13,6 +13,7 @@ from blocknerf.city.look import Look
 from blocknerf.cli.render import render
 from blocknerf.core.errors import UserError
 from blocknerf.export.paths import read_camera_path
+from blocknerf.viewer import keyframes as keyframes_module
 from blocknerf.viewer.keyframes import FPS, Keyframes, path_file, render_command, write_path
 from blocknerf.viewer.wish import Viewpoint
 
@@ -71,3 +72,23 @@ def test_the_command_is_one_that_render_understands(tmp_path, look, photographs,
     assert heard["video"] == out / "renders" / "walk.mp4"
     for key, value in said.items():
         assert heard[key] == value
+
+
+@pytest.mark.parametrize("seconds", [0.0, -1.0, 601.0, 1e9, math.inf, math.nan])
+def test_seconds_that_no_path_has_are_refused(tmp_path, seconds):
+    keyframes = Keyframes().and_then(at(0.0)).and_then(at(1.0))
+    with pytest.raises(UserError, match=r"seconds cannot be saved: give more than 0 and up to 600"):
+        write_path(tmp_path / "paths/a.json", keyframes, seconds, None)
+    assert not (tmp_path / "paths").exists()
+
+
+def test_paths_and_their_keyframes_are_bounded(tmp_path, monkeypatch):
+    monkeypatch.setattr(keyframes_module, "MOST_KEYFRAMES", 2)
+    monkeypatch.setattr(keyframes_module, "MOST_PATHS", 1)
+    full = Keyframes().and_then(at(0.0)).and_then(at(1.0))
+    with pytest.raises(UserError, match="has 2 keyframes at most"):
+        full.and_then(at(2.0))
+    write_path(path_file(tmp_path, "one"), full, 1.0, None)
+    path_file(tmp_path, "one")  # the same again is no further one
+    with pytest.raises(UserError, match="There are 1 paths in"):
+        path_file(tmp_path, "two")

@@ -10,7 +10,7 @@ import pytest
 from blocknerf.core.errors import UserError
 from blocknerf.viewer import loop as loop_module
 from blocknerf.viewer.drawing import Drawn
-from blocknerf.viewer.loop import RenderLoop, later_widths, preview_width
+from blocknerf.viewer.loop import RenderLoop, later_widths, preview_width, widest
 from blocknerf.viewer.wish import Viewpoint, Wish
 
 PATIENCE_S = 30
@@ -205,3 +205,40 @@ def test_larger_pictures_that_were_fast_are_tried_larger_the_next_time():
     second = [width for _, width, _ in studio.pictures]
     assert first[-1] == second[-1] == 4000
     assert len(first) > len(second) == 2
+
+
+def test_no_picture_has_more_pixels_than_a_square_of_the_largest_width():
+    """Whatever a window's sides: one that is a thousand times as high as wide asked for terabytes."""
+    for aspect in (1 / 32, 0.1, 0.5, 1.0, 1.5, 32.0):
+        width = widest(aspect, 400)
+        assert 1 <= width <= 400
+        assert Viewpoint(POSE, 1.0, aspect).camera(width).height * width <= 1.1 * 400**2
+    for aspect in (1e-6, -1.0, 0.0, float("nan"), float("inf")):
+        with pytest.raises(UserError, match="times as wide as high"):
+            wish(aspect)
+    for fov in (0.0, -1.0, 3.2, float("nan")):
+        with pytest.raises(UserError, match="field of view"):
+            Viewpoint(POSE, fov, 1.0)
+
+
+@pytest.mark.parametrize("part", ["draw", "show", "fail", "refresh"])
+def test_whatever_goes_wrong_the_thread_goes_on(part, caplog, monkeypatch):
+    monkeypatch.setattr(loop_module, "REFRESH_S", 0.01)
+    with Studio() as studio:
+        faults = [RuntimeError("broken"), MemoryError(), ZeroDivisionError(), KeyError("gone")]
+
+        def broken(*_):
+            if faults:
+                raise faults.pop()
+            return getattr(studio, part)(*_)
+
+        setattr(studio.loop, f"_{part}", broken)
+        if part == "fail":
+            studio.fault = RuntimeError("of a picture")
+        for key in range(6):
+            studio.loop.wish(key, wish())
+        until(lambda: (5, 400, True) in studio.pictures or part == "fail")
+        studio.loop.wish("last", wish())
+        until(lambda: any(key == "last" and is_last for key, _, is_last in studio.pictures))
+        assert studio.loop._thread.is_alive()
+    assert "Traceback" in caplog.text or part == "fail"

@@ -1,5 +1,8 @@
 """A city that is still being trained."""
 
+import threading
+import time
+
 import pytest
 from conftest import write_city, write_random_block
 
@@ -42,3 +45,29 @@ def test_an_untrained_city_is_said(room, tmp_path):
     write_city(room, tmp_path, blocks=0)
     with pytest.raises(UserError, match="No block of .* has been trained yet. Run `blocknerf train"):
         NewestCity(tmp_path)
+
+
+def test_a_reader_beside_a_writer_sees_whole_blocks_alone(room, tmp_path):
+    """Pairs are replaced while they are read, and files are gone between being found and being asked."""
+    scene = write_city(room, tmp_path, blocks=1)
+    config, plan = load_output(tmp_path)
+    newest, is_done = NewestCity(tmp_path), threading.Event()
+
+    def write() -> None:
+        seed = 0
+        while not is_done.is_set():
+            seed += 1
+            write_random_block(tmp_path, config, plan.blocks[0], scene, seed)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        seen, end = set(), time.monotonic() + 60
+        while len(seen) < 6 and time.monotonic() < end:
+            newest.refresh()
+            seen.add(newest.city.meta("000")["weights"]["sha256"])
+            newest.city.model("000")
+    finally:
+        is_done.set()
+        writer.join()
+    assert len(seen) == 6

@@ -16,12 +16,15 @@ def view(
     host: str = "127.0.0.1",
     max_width: int = 960,
     data_root: Place | None = None,
+    hostname: str | None = None,
 ) -> None:
     """Opens the city as a page in the browser: fly or walk through it, and see which block shows what.
 
     The page has a map of blocks and photographs, the picture as colour, depth, visibility, weights of blocks or their
     seams, exposure and appearance, a comparison with every photograph, and records paths for `blocknerf render`. It
     follows a training that still runs. Ctrl-C ends it. Needs viser: pip install 'blocknerf[view]'.
+
+    Pages of other origins are refused, and so is whoever asks under a name that is not this machine's.
 
     Example: blocknerf view out --port 8081
 
@@ -31,19 +34,25 @@ def view(
         host: Who may see it: 127.0.0.1 this machine alone, 0.0.0.0 everyone who can reach it.
         max_width: Width of the largest picture in pixels. Smaller ones come first, in so much time as there is.
         data_root: Where the scene lies now, if it has moved since training.
+        hostname: A further name of this machine that browsers use, as behind a proxy.
     """
     if not 16 <= max_width <= 4096:
         raise UserError(f"--max-width {max_width}: give a number of pixels from 16 to 4096.")
-    from blocknerf.viewer.viewer import LOCAL, Viewer
+    from blocknerf.viewer.door import LOCAL
+    from blocknerf.viewer.viewer import Viewer
     from blocknerf.viewer.viser_module import EXTRA
 
     EXTRA.require()
     scene, absence = _scene_or_why_not(out, data_root)
-    viewer = Viewer(out, scene, absence, host, port, max_width)
+    viewer = Viewer(out, scene, absence, host, port, max_width, hostname)
     try:
         console.print(f"The city is at {viewer.url}. Ctrl-C ends the viewer.", soft_wrap=True, highlight=False)
         if host not in LOCAL:
-            log.warning("It listens on %s: everyone who can reach this machine over the network can look.", host)
+            log.warning(
+                "It listens on %s: everyone who can reach this machine over the network can look, and save paths in "
+                "%s, without a password or encryption. Alone, it is reached from elsewhere by ssh -L %d:localhost:%d.",
+                *(host, out / "paths", viewer.port, viewer.port),
+            )
         while True:
             time.sleep(1)
     finally:

@@ -18,6 +18,9 @@ from blocknerf.viewer.wish import Viewpoint
 
 FPS = 24
 FRAME_HEIGHT_PX = 540
+LEAST_S, MOST_S = 0.1, 600.0
+MOST_KEYFRAMES = 1000
+MOST_PATHS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +30,9 @@ class Keyframes:
     viewpoints: tuple[Viewpoint, ...] = ()
 
     def and_then(self, viewpoint: Viewpoint) -> "Keyframes":
+        """Raises UserError where there are MOST_KEYFRAMES already."""
+        if len(self.viewpoints) >= MOST_KEYFRAMES:
+            raise UserError(f"A path has {MOST_KEYFRAMES} keyframes at most. Save this one, and begin another.")
         return Keyframes((*self.viewpoints, viewpoint))
 
     def without_last(self) -> "Keyframes":
@@ -40,17 +46,23 @@ class Keyframes:
 
 
 def path_file(out: Path, name: str) -> Path:
-    """OUT/paths/NAME.json. Raises UserError for a name that would not be one file there."""
+    """OUT/paths/NAME.json. Raises UserError for a name that would not be one file there, or where it is full."""
     if not re.fullmatch(r"\w[\w.-]{0,79}", name) or name in ("test", "interpolate"):
         raise UserError(f"The path's name {name!r} cannot be a file's: use letters, digits, '-' and '_'.")
-    return out / "paths" / f"{name}.json"
+    path = out / "paths" / f"{name}.json"
+    if not path.exists() and sum(1 for _ in path.parent.glob("*.json")) >= MOST_PATHS:
+        raise UserError(f"There are {MOST_PATHS} paths in {path.parent} already. Remove some that nobody needs.")
+    return path
 
 
 def write_path(path: Path, keyframes: Keyframes, seconds: float, drive: str | None) -> int:
     """Writes the camera path as `blocknerf render --path FILE.json` reads it; returns how many frames it has.
 
-    `drive` is the one whose mean appearance the frames take. Raises UserError as `Keyframes.poses` does.
+    `drive` is the one whose mean appearance the frames take. Raises UserError as `Keyframes.poses` does, and for
+    `seconds` that are not above 0 and up to MOST_S.
     """
+    if not 0 < seconds <= MOST_S:
+        raise UserError(f"A path of {seconds:g} seconds cannot be saved: give more than 0 and up to {MOST_S:g}.")
     poses = keyframes.poses(max(2, round(seconds * FPS)))
     first = keyframes.viewpoints[0]
     own = {} if drive is None else {"drive": drive}

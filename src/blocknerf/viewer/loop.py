@@ -65,6 +65,7 @@ class RenderLoop:
         """`draw`, `refresh` and `start` (before anything else) are called in the thread, and so are `show` and `fail`.
 
         `refresh` is asked every second whether there is something new, after which all pictures are drawn again.
+        Whatever any of them raises, the thread goes on; the log says so once, and the page whose picture it was.
         """
         self._draw, self._show, self._fail, self._refresh, self._start = draw, show, fail, refresh, start
         self._max_width = max_width
@@ -76,6 +77,7 @@ class RenderLoop:
         self._px_per_s = GUESSED_PX_PER_S
         self._gain = 1.0  # by how much larger pictures have more pixels a second than their previews
         self._refreshed_s = time.monotonic()
+        self._said: set[tuple[str, type]] = set()
         self._thread = threading.Thread(target=self._run, name="render", daemon=True)
 
     def start(self) -> None:
@@ -108,12 +110,30 @@ class RenderLoop:
         self._pending[key] = _Pending(wish, number)
 
     def _run(self) -> None:
-        self._start()
+        self._safely("could not prepare its threads", self._start)
         while (turn := self._next()) is not None:
             if time.monotonic() - self._refreshed_s > REFRESH_S:
-                self._look_for_news()
+                self._refreshed_s = time.monotonic()
+                self._safely("could not look for new blocks", self._look_for_news)
             if turn:
-                self._draw_one(*turn)
+                self._turn(*turn)
+
+    def _turn(self, key: Hashable, pending: _Pending) -> None:
+        trouble = self._safely("could not draw a picture", lambda: self._draw_one(key, pending))
+        if trouble is not None:
+            sentence = f"This picture cannot be drawn ({trouble!r:.200}); the console says more."
+            self._safely("could not tell a page so", lambda: self._give_up(key, pending, sentence))
+
+    def _safely(self, what: str, act: Callable[[], None]) -> Exception | None:
+        """Does it; what it raises is logged once of its kind, and returned: others are looking, the thread goes on."""
+        try:
+            act()
+        except Exception as error:
+            if (what, type(error)) not in self._said:
+                log.exception("The viewer %s.", what)
+            self._said.add((what, type(error)))
+            return error
+        return None
 
     def _next(self) -> tuple[Hashable, _Pending] | tuple[()] | None:
         """Whose turn it is: previews first, then whoever has waited longest; () for nobody, None at the end."""
@@ -133,7 +153,8 @@ class RenderLoop:
 
     def _draw_one(self, key: Hashable, pending: _Pending) -> None:
         aspect = pending.wish.viewpoint.aspect
-        width = pending.widths[0] if pending.is_begun else preview_width(self._px_per_s, aspect, self._max_width)
+        max_width = widest(aspect, self._max_width)
+        width = pending.widths[0] if pending.is_begun else preview_width(self._px_per_s, aspect, max_width)
         was_preview, pending.is_begun = not pending.is_begun, True
         begin_s = time.perf_counter()
         try:
@@ -141,17 +162,13 @@ class RenderLoop:
         except UserError as error:
             self._give_up(key, pending, str(error))
             return
-        except Exception as error:
-            log.exception("The viewer could not draw a picture.")
-            self._give_up(key, pending, f"This picture cannot be drawn ({error!r}); the console says more.")
-            return
         seconds = time.perf_counter() - begin_s
         if drawn is None:
             return
         px_per_s = width * width / aspect / max(seconds, 1e-6)
         if was_preview:
             self._px_per_s = pending.px_per_s = px_per_s
-            pending.widths = later_widths(width, self._gain * px_per_s, aspect, self._max_width)
+            pending.widths = later_widths(width, self._gain * px_per_s, aspect, max_width)
         else:
             self._gain = px_per_s / pending.px_per_s
             pending.widths = pending.widths[1:]
@@ -178,7 +195,6 @@ class RenderLoop:
         self._fail(key, sentence)
 
     def _look_for_news(self) -> None:
-        self._refreshed_s = time.monotonic()
         try:
             if not self._refresh():
                 return
@@ -189,6 +205,11 @@ class RenderLoop:
         with self._condition:
             for key, wish in self._latest.items():
                 self._put(key, wish)
+
+
+def widest(aspect: float, max_width: int) -> int:
+    """`max_width`, or for a window that is higher than wide what has no more pixels than a square of that side."""
+    return max(1, min(max_width, int(max_width * math.sqrt(aspect))))
 
 
 def preview_width(pixels_per_s: float, aspect: float, max_width: int) -> int:

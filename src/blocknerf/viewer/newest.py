@@ -1,5 +1,6 @@
 """The city as it lies on the disk now, while blocks may still be trained."""
 
+import contextlib
 from pathlib import Path
 
 from blocknerf.city.city import City
@@ -40,7 +41,7 @@ class NewestCity:
         paths += [block_folder(self._out, block.id) / f"{name}.json" for block in self._blocks for name in block.files]
         found = []
         for path in paths:
-            if path.is_file():
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):  # not trained yet, or just replaced
                 status = path.stat()
                 found.append((str(path), status.st_mtime_ns, status.st_ino))
         return tuple(found)

@@ -10,9 +10,10 @@ import numpy as np
 from blocknerf.city.city import City
 from blocknerf.city.look import Look
 from blocknerf.core.errors import UserError
+from blocknerf.core.logging import log
 from blocknerf.scene.scene import ImageRecord, Scene
 from blocknerf.viewer import map as city_map
-from blocknerf.viewer.keyframes import Keyframes, path_file, render_command, write_path
+from blocknerf.viewer.keyframes import LEAST_S, MOST_S, Keyframes, path_file, render_command, write_path
 from blocknerf.viewer.loop import Shown
 from blocknerf.viewer.page_frame import PageFrame
 from blocknerf.viewer.viser_module import viser
@@ -82,7 +83,8 @@ class Page:
             height, width = drawn.rgb.shape[:2]
             shares = ", ".join(f"{block_id} {share:.0%}" for block_id, share in drawn.weights.items() if share >= 0.005)
             more = "" if shown.is_last else ", a larger one follows"
-            self._say(f"{width} x {height} pixels in {shown.seconds:.2f} s{more}. Blocks: {shares}.")
+            blocks = f" Blocks: {shares}." if shares else ""
+            self._say(f"{width} x {height} pixels in {shown.seconds:.2f} s{more}.{blocks}")
 
     def fail(self, sentence: str) -> None:
         """Says why there is no picture."""
@@ -164,7 +166,7 @@ class Page:
         gui = self._client.gui
         with gui.add_folder("Path", expand_by_default=False):
             add, remove = gui.add_button("Add a keyframe"), gui.add_button("Remove the last")
-            self._path_seconds = gui.add_number("Seconds", 5.0, min=0.1, max=600.0, step=0.5)
+            self._path_seconds = gui.add_number("Seconds", 5.0, min=LEAST_S, max=MOST_S, step=0.5)
             self._path_name = gui.add_text("Name", "path")
             save = gui.add_button("Save for render")
             self._path_status = gui.add_markdown("No keyframe yet.")
@@ -193,12 +195,15 @@ class Page:
         widget.on_update(lambda _: self._guarded(self._wish))
 
     def _guarded(self, act: Callable[[], None]) -> None:
-        """One at a time; what a user can mend is said in the page."""
+        """One at a time; what a user can mend is said in the page, and so is that something else went wrong."""
         with self._lock:
             try:
                 act()
             except UserError as error:
                 self.fail(str(error))
+            except Exception as error:
+                log.exception("The viewer could not do what was asked for in a page.")
+                self.fail(f"That did not work ({error!r:.200}); the console says more.")
 
     def _moved(self) -> None:
         self._guarded(self._walk)

@@ -12,6 +12,7 @@ from blocknerf.core.logging import log
 from blocknerf.geometry.spline import rotations_of
 from blocknerf.runtime.threads import available_cores, use_threads
 from blocknerf.scene.scene import Scene
+from blocknerf.viewer.door import Door
 from blocknerf.viewer.drawing import Drawn, KeepGoing, draw
 from blocknerf.viewer.loop import RenderLoop, Shown
 from blocknerf.viewer.map import first_view
@@ -22,7 +23,6 @@ from blocknerf.viewer.photographs import Photographs
 from blocknerf.viewer.viser_module import viser
 from blocknerf.viewer.wish import Wish
 
-LOCAL = ("127.0.0.1", "localhost", "::1")
 _WARMING_UP = "warming up"
 
 
@@ -37,17 +37,20 @@ class Viewer:
         host: str = "127.0.0.1",
         port: int = 8080,
         max_width: int = 960,
+        hostname: str | None = None,
     ):
         """`scene` gives cameras and photographs; none: `absence` says why, and the city is shown without them.
 
-        Port 0 is any free one. Raises UserError when nothing has been trained yet, or the port cannot be had.
+        `hostname` is a further name of this machine under which browsers may ask for the page (see door.py). Port 0 is
+        any free one. Raises UserError when nothing has been trained yet, or the port cannot be had.
         """
         self._out, self._scene, self._absence, self._max_width = out, scene, absence, max_width
         self._newest = NewestCity(out)
         self._photographs = None if scene is None else Photographs(scene)
         self._pages: dict[Hashable, Page] = {}
         port = _free_port(host, port)
-        self._server = _serve(host, port)
+        self._door = Door(host, () if hostname is None else (hostname,))
+        self._server = _serve(host, port, self._door)
         start = first_view(self._newest.city, scene, 16 / 9)
         self._loop = RenderLoop(self._draw, self._show, self._fail, self._refresh, self._take_threads, max_width)
         self._loop.start()
@@ -56,6 +59,7 @@ class Viewer:
         self._server.initial_camera.position = position
         self._server.initial_camera.look_at = position + rotations_of(wxyz[None])[0][:, 2]
         self._server.initial_camera.fov = start.fov_y_rad
+        self.port = port
         self.url = f"http://{'[' + host + ']' if ':' in host else host}:{port}"
         self._server.on_client_connect(self._arrived)
         self._server.on_client_disconnect(self._left)
@@ -102,20 +106,35 @@ class Viewer:
             else:
                 self._loop.wish(key, wish)
 
-        self._pages[key] = Page(client, self._out, self._newest.city, self._scene, self._absence, wants)
+        self._door.admit(key, client.gui, lambda sentence: self._fail_page(key, sentence))
+        try:
+            self._pages[key] = Page(client, self._out, self._newest.city, self._scene, self._absence, wants)
+        except Exception:
+            log.exception("The viewer could not make the page of a browser.")
+
+    def _fail_page(self, key: Hashable, sentence: str) -> None:
+        page = self._pages.get(key)
+        if page is not None:
+            page.fail(sentence)
 
     def _left(self, client: "viser.ClientHandle") -> None:
+        self._door.forget(client.client_id)
         self._pages.pop(client.client_id, None)
         self._loop.forget(client.client_id)
 
 
-def _serve(host: str, port: int) -> "viser.ViserServer":
+def _serve(host: str, port: int, door: Door) -> "viser.ViserServer":
     """viser takes the next port where one is in use, and says where it listens in its own words."""
-    with contextlib.redirect_stdout(io.StringIO()):
+    with contextlib.redirect_stdout(io.StringIO()), door.hung():
         server = viser.ViserServer(host, port, label="blocknerf", verbose=False)
     if server.get_port() != port:
         server.stop()
         raise _in_use(host, port)
+    if not door.is_hung:
+        server.stop()
+        raise UserError(
+            "This version of viser serves in another way than is known here: pip install 'blocknerf[view]'."
+        )
     server.gui.configure_theme(show_logo=False, show_share_button=False)
     server.gui.main_panel.dock_right()
     return server

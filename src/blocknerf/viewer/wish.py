@@ -9,7 +9,12 @@ from jaxtyping import Float
 
 from blocknerf.city.look import Look
 from blocknerf.city.manifest import Manifest
+from blocknerf.core.errors import UserError
 from blocknerf.scene.scene import Camera
+
+LEAST_FOV_RAD, LARGEST_FOV_RAD = math.radians(0.5), math.radians(175)
+LARGEST_ASPECT = 32.0
+"""Of a window's longer side to its shorter one."""
 
 Kind = Literal["colour", "depth", "visibility", "weights", "seams"]
 Blending = Literal["surface", "visibility", "distance", "nearest"]
@@ -24,6 +29,15 @@ class Viewpoint:
     fov_y_rad: float
     aspect: float
 
+    def __post_init__(self) -> None:
+        """Raises UserError for what is no camera."""
+        if not np.isfinite(self.world_from_cam).all():
+            raise UserError("The camera stands nowhere: its position or rotation is no number. Load the page anew.")
+        if not LEAST_FOV_RAD <= self.fov_y_rad <= LARGEST_FOV_RAD:
+            raise UserError(f"A field of view of {math.degrees(self.fov_y_rad):g} degrees cannot be drawn.")
+        if not 1 / LARGEST_ASPECT <= self.aspect <= LARGEST_ASPECT:
+            raise UserError(f"A window {self.aspect:g} times as wide as high cannot be drawn.")
+
     def camera(self, width: int) -> Camera:
         """Of a picture so many pixels wide."""
         height = max(1, round(width / self.aspect))
@@ -32,7 +46,9 @@ class Viewpoint:
 
     def half(self) -> "Viewpoint":
         """Sees as much from left to right on half the width: one of two pictures that stand side by side."""
-        return Viewpoint(self.world_from_cam, 2 * math.atan(2 * math.tan(self.fov_y_rad / 2)), self.aspect / 2)
+        wide = 2 * math.atan(2 * math.tan(self.fov_y_rad / 2))
+        aspect = max(self.aspect / 2, 1 / LARGEST_ASPECT)
+        return Viewpoint(self.world_from_cam, min(wide, LARGEST_FOV_RAD), aspect)
 
 
 @dataclass(frozen=True, slots=True)
