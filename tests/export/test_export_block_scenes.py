@@ -18,6 +18,7 @@ from blocknerf.cli.merge import merge
 from blocknerf.core.config import DatasetConfig
 from blocknerf.core.errors import UserError
 from blocknerf.core.files import write_json
+from blocknerf.core.stored import write_stored
 from blocknerf.export.merge import find_plan, find_splats, merge_splats
 from blocknerf.export.merge_seams import seam_report
 from blocknerf.export.nerfstudio_frame import read_transforms
@@ -195,7 +196,9 @@ def test_what_stands_in_the_way_is_said(planned, capture, tmp_path, capsys):
         (lost / name).write_bytes((planned / name).read_bytes())
     with pytest.raises(UserError, match="There is no scene reference"):
         export_blocks(lost / "plan.json", tmp_path / "b")
-    write_json(lost / "scene.json", json.loads((planned / "scene.json").read_text()) | {"data_root": "/nowhere/at all"})
+    write_stored(
+        lost / "scene.json", json.loads((planned / "scene.json").read_text()) | {"data_root": "/nowhere/at all"}
+    )
     with pytest.raises(UserError, match="no longer at /nowhere/at all. Say where it is now with --data-root"):
         export_blocks(lost / "plan.json", tmp_path / "b")
 

@@ -6,7 +6,7 @@ OUT/plan.json     the plan             OUT/map.png      the plan as a picture
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,8 @@ from blocknerf.core.errors import UserError
 from blocknerf.core.files import write_json
 from blocknerf.core.lock import holder, is_locked, locked_file
 from blocknerf.core.logging import log
-from blocknerf.core.reading import read_json
 from blocknerf.core.shared_folder import SharedFolder
+from blocknerf.core.stored import Text, fitted, read_stored, write_stored
 from blocknerf.scene.copies import without_copies
 from blocknerf.scene.readers.read import read_scene
 from blocknerf.scene.scene import Scene, scene_hash
@@ -242,7 +242,9 @@ def _placed(plan: Plan, scene: Scene) -> Plan:
 
 def _write_origin(output_dir: Path, hash_of_scene: str, config: Config, data_root: str | Path) -> None:
     write_json(output_dir / "config.json", config_to_json(config))
-    write_json(output_dir / "scene.json", {"data_root": SharedFolder.at(data_root).place, "scene_hash": hash_of_scene})
+    write_stored(
+        output_dir / "scene.json", {"data_root": SharedFolder.at(data_root).place, "scene_hash": hash_of_scene}
+    )
 
 
 def _existing_plan(output_dir: Path, hash_of_scene: str, config: Config) -> Plan | None:
@@ -261,10 +263,15 @@ def _has_learned(output_dir: Path) -> bool:
 
 def _read_scene_json(output_dir: Path) -> tuple[str, str]:
     path = output_dir / "scene.json"
-    tree = read_json(path, "scene reference")
-    if not isinstance(tree, dict) or not all(isinstance(tree.get(key), str) for key in ("data_root", "scene_hash")):
-        raise UserError(f"The scene reference {path} is damaged. Run `blocknerf plan` into this folder again.")
-    return tree["data_root"], tree["scene_hash"]
+    remedy = "Run `blocknerf plan` into this folder again."
+    told = fitted(_SceneReference, read_stored(path, "scene reference", remedy), "scene reference", path, remedy)
+    return told.data_root, told.scene_hash
+
+
+@dataclass(frozen=True)
+class _SceneReference:
+    data_root: Text
+    scene_hash: Text
 
 
 def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

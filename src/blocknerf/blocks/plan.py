@@ -1,6 +1,5 @@
 """The plan: which blocks there are, where they stand, which images each is given. One arrow that crosses machines."""
 
-import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -9,10 +8,9 @@ import numpy as np
 
 from blocknerf.blocks.ground import GroundFrame
 from blocknerf.blocks.placement import Cells
-from blocknerf.core.errors import UserError
-from blocknerf.core.files import write_json
-from blocknerf.core.names import require_plain
-from blocknerf.core.reading import read_json
+from blocknerf.core.errors import UserError, shown
+from blocknerf.core.stored import BlockId, Coordinate, Length, Place, Text, Whole, fitted, read_stored, write_stored
+from blocknerf.geometry.so3 import is_rotation
 from blocknerf.scene.scene import NO_OFFSET, GeoOrigin, ImageRecord, Offset, Scene
 
 PLAN_VERSION = 1
@@ -22,14 +20,14 @@ PLAN_VERSION = 1
 class BlockSpec:
     """One block. The contraction is the identity inside the cube of half edge `radius_m` around `center_world`."""
 
-    id: str
-    center_world: tuple[float, float, float]  # metres
-    radius_m: float
-    anchor_world: tuple[float, float, float]  # what distances to cameras are measured from when blocks are blended
-    train_images: tuple[str, ...]  # image ids
-    test_images: tuple[str, ...]
-    neighbours: tuple[str, ...] = ()  # ids of blocks that share images with this one, or touch it
-    cells_xy: tuple[tuple[float, float], ...] = ()  # centres of its cells on the ground of the plan's layout
+    id: BlockId
+    center_world: Place  # metres
+    radius_m: Length
+    anchor_world: Place  # what distances to cameras are measured from when blocks are blended
+    train_images: tuple[Text, ...]  # image ids
+    test_images: tuple[Text, ...]
+    neighbours: tuple[Text, ...] = ()  # ids of blocks that share images with this one, or touch it
+    cells_xy: tuple[tuple[Coordinate, Coordinate], ...] = ()  # centres of its cells on the ground of the plan's layout
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +38,16 @@ class Layout:
     `cell_reach_m`.
     """
 
-    origin_world: tuple[float, float, float]
-    axes_world: tuple[tuple[float, float, float], ...]
+    origin_world: Place
+    axes_world: tuple[Place, ...]
     cell_shape: Literal["square", "disc"]
-    cell_half_edge_m: float
-    cell_reach_m: float
+    cell_half_edge_m: Length
+    cell_reach_m: Length
+
+    def __post_init__(self) -> None:
+        """Raises ValueError where the axes are no frame."""
+        if len(self.axes_world) != 3 or not is_rotation(np.array(self.axes_world, np.float64)):
+            raise ValueError(f"the axes of the ground are no rotation: {shown(self.axes_world)}")
 
     def frame(self) -> GroundFrame:
         """The ground frame, without the extent of what was captured."""
@@ -53,29 +56,18 @@ class Layout:
     def cells(self, centers_xy: tuple[tuple[float, float], ...]) -> Cells:
         return Cells(np.array(centers_xy), self.cell_half_edge_m, self.cell_reach_m, self.cell_shape)
 
-    @staticmethod
-    def from_json(tree: dict[str, Any]) -> "Layout":
-        ox, oy, oz = tree["origin_world"]
-        return Layout(
-            origin_world=(float(ox), float(oy), float(oz)),
-            axes_world=tuple((float(x), float(y), float(z)) for x, y, z in tree["axes_world"]),
-            cell_shape=tree["cell_shape"],
-            cell_half_edge_m=float(tree["cell_half_edge_m"]),
-            cell_reach_m=float(tree["cell_reach_m"]),
-        )
-
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """Blocks of one scene. `scene_hash` and `config_hash` say what they were made from."""
 
-    scene_hash: str
-    config_hash: str
+    scene_hash: Text
+    config_hash: Text
     blocks: tuple[BlockSpec, ...]
-    merged: tuple[tuple[str, str, int], ...] = ()  # (block given up, the neighbour that took it, its images)
+    merged: tuple[tuple[Text, Text, Whole], ...] = ()  # (block given up, the neighbour that took it, its images)
     layout: Layout | None = None  # only pictures and blocks divided by surface need it, and updates
-    earlier_scene_hashes: tuple[str, ...] = ()  # of the scene before images came to it; its blocks are still good
-    later_images: tuple[str, ...] = ()  # ids of the images that came since the plan was made, given to a block or not
+    earlier_scene_hashes: tuple[Text, ...] = ()  # of the scene before images came to it; its blocks are still good
+    later_images: tuple[Text, ...] = ()  # ids of the images that came since the plan was made, given to a block or not
     geo_origin: GeoOrigin | None = None  # of the scene
     world_offset_m: Offset = NO_OFFSET  # of the scene
 
@@ -110,45 +102,19 @@ def planned_split(plan: Plan, scene: Scene) -> tuple[tuple[ImageRecord, ...], tu
 
 
 def write_plan(path: Path, plan: Plan) -> None:
-    write_json(path, {"version": PLAN_VERSION, **_to_json(plan)})
+    write_stored(path, {"version": PLAN_VERSION, **_to_json(plan)})
 
 
 def read_plan(path: Path) -> Plan:
     """Raises UserError when the file is missing, damaged, or of another version."""
-    tree = read_json(path, "plan")
-    version = tree.get("version") if isinstance(tree, dict) else None
-    if version != PLAN_VERSION:
-        raise UserError(
-            f"{path} is a plan of version {version}; this program reads version {PLAN_VERSION}. "
-            "Delete it and plan again."
-        )
-    try:
-        blocks = tuple(_block_from_json(block) for block in tree["blocks"])
-        merged = tuple((str(a), str(b), int(n)) for a, b, n in tree["merged"])
-        layout = tree["layout"] and Layout.from_json(tree["layout"])
-        earlier, later = (tuple(map(str, tree.get(key, ()))) for key in ("earlier_scene_hashes", "later_images"))
-        origin = tree.get("geo_origin") and GeoOrigin.from_json(tree["geo_origin"])
-        offset_m = offset_from_json(tree)
-        plan = Plan(tree["scene_hash"], tree["config_hash"], blocks, merged, layout, earlier, later, origin, offset_m)
-    except UserError as error:
-        raise UserError(f"The plan {path} cannot be followed. {error} Delete it and plan again.") from error
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(
-            f"The plan {path} is damaged ({error!r}). Delete it and plan again: the same scene and configuration give "
-            "the same plan."
-        ) from error
+    tree = read_stored(path, "plan", _REMEDY, PLAN_VERSION)
+    plan = fitted(Plan, tree, "plan", path, _REMEDY)
     if not plan.blocks:
         raise UserError(f"The plan {path} holds no block. Delete it and plan again.")
     return plan
 
 
-def offset_from_json(tree: dict[str, Any]) -> Offset:
-    """Raises TypeError or ValueError for what is no place."""
-    x, y, z = tree.get("world_offset_m", NO_OFFSET)
-    offset_m = (float(x), float(y), float(z))
-    if not all(map(math.isfinite, offset_m)):
-        raise ValueError(f"world_offset_m is {offset_m}")
-    return offset_m
+_REMEDY = "Delete it and plan again: the same scene and configuration give the same plan."
 
 
 def _to_json(plan: Plan) -> dict[str, Any]:
@@ -163,18 +129,3 @@ def _to_json(plan: Plan) -> dict[str, Any]:
         "geo_origin": plan.geo_origin and asdict(plan.geo_origin),
         "world_offset_m": plan.world_offset_m,
     }
-
-
-def _block_from_json(tree: dict[str, Any]) -> BlockSpec:
-    x, y, z = tree["center_world"]
-    ax, ay, az = tree["anchor_world"]
-    return BlockSpec(
-        id=require_plain(str(tree["id"]), "The block id"),
-        center_world=(float(x), float(y), float(z)),
-        radius_m=float(tree["radius_m"]),
-        anchor_world=(float(ax), float(ay), float(az)),
-        train_images=tuple(tree["train_images"]),
-        test_images=tuple(tree["test_images"]),
-        neighbours=tuple(tree["neighbours"]),
-        cells_xy=tuple((float(cx), float(cy)) for cx, cy in tree["cells_xy"]),
-    )

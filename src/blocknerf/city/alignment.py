@@ -7,15 +7,12 @@ again loses its own entry and no other.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from blocknerf.core.errors import UserError
-from blocknerf.core.files import write_json
-from blocknerf.core.reading import read_json
+from blocknerf.core.stored import Number, Text, fitted, read_stored, write_stored
 
 ALIGNMENT_VERSION = 1
 
@@ -47,7 +44,7 @@ def write_alignment(out: Path, alignment: Alignment) -> Path:
         block_id: {"weights_sha256": entry.weights_sha256, "shifts": dict(entry.by_drive)}
         for block_id, entry in sorted(alignment.blocks.items())
     }
-    write_json(path, {"version": ALIGNMENT_VERSION, "blocks": blocks})
+    write_stored(path, {"version": ALIGNMENT_VERSION, "blocks": blocks})
     return path
 
 
@@ -56,21 +53,20 @@ def read_alignment(out: Path) -> Alignment:
     path = out / "alignment.json"
     if not path.is_file():
         return Alignment()
-    tree = read_json(path, "alignment")
-    version = tree.get("version") if isinstance(tree, dict) else None
-    if version != ALIGNMENT_VERSION:
-        raise UserError(
-            f"{path} is an alignment of version {version}; this program reads version {ALIGNMENT_VERSION}. {_REMEDY}"
-        )
-    try:
-        return Alignment({str(block_id): _entry(entry) for block_id, entry in tree["blocks"].items()})
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"The alignment {path} is damaged ({error!r}). {_REMEDY}") from error
+    tree = read_stored(path, "alignment", _REMEDY, ALIGNMENT_VERSION)
+    blocks = fitted(_File, tree, "alignment", path, _REMEDY).blocks
+    return Alignment({name: BlockShifts(entry.weights_sha256, entry.shifts) for name, entry in blocks.items()})
 
 
-def _entry(tree: dict[str, Any]) -> BlockShifts:
-    shifts = {str(drive): tuple(float(x) for x in shift) for drive, shift in tree["shifts"].items()}
-    return BlockShifts(str(tree["weights_sha256"]), shifts)
+@dataclass(frozen=True)
+class _Entry:
+    weights_sha256: Text
+    shifts: dict[Text, tuple[Number, ...]]
+
+
+@dataclass(frozen=True)
+class _File:
+    blocks: dict[Text, _Entry]
 
 
 _REMEDY = "Delete it, and run `blocknerf align` again."

@@ -5,20 +5,34 @@ moment of the change. Killed at any instant, the folder holds a whole older pair
 """
 
 import hashlib
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import safetensors.torch
+from pydantic import BaseModel
 from safetensors import SafetensorError
 from torch import Tensor
 
 from blocknerf.core import disk
+from blocknerf.core.config import Config
 from blocknerf.core.errors import UserError
-from blocknerf.core.files import write_bytes, write_json
+from blocknerf.core.files import write_bytes
 from blocknerf.core.names import portable_name
+from blocknerf.core.stored import (
+    Above0,
+    Length,
+    NotBelow0,
+    Number,
+    Place,
+    Text,
+    Truth,
+    Whole,
+    fitted,
+    read_stored,
+    write_stored,
+)
 
 BLOCK_VERSION = 1
 _TRIES = 20
@@ -51,7 +65,7 @@ def write_block(folder: Path, name: str, block: BlockFile) -> Path:
     write_bytes(folder / weights["file"], content)
     path = folder / f"{name}.json"
     try:
-        write_json(path, {**block.meta, "version": BLOCK_VERSION, "weights": weights})
+        write_stored(path, {**block.meta, "version": BLOCK_VERSION, "weights": weights})
     except UserError:
         if not path.is_file() or weights["file"] not in path.read_text(encoding="utf-8", errors="replace"):
             disk.unlink(folder / weights["file"], missing_ok=True)  # nobody names them, and the disk needs the room
@@ -80,21 +94,47 @@ def read_block(folder: Path, name: str) -> BlockFile:
 def read_block_meta(folder: Path, name: str) -> dict[str, Any]:
     """The JSON half alone. Raises UserError when it is missing, damaged, or of another version."""
     path = folder / f"{name}.json"
-    try:
-        meta = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UserError(f"There is no block file at {path}. {_remedy(folder)}") from error
-    except (OSError, ValueError) as error:
-        raise UserError(f"The block file {path} cannot be read ({error}). {_remedy(folder)}") from error
-    version = meta.get("version") if isinstance(meta, dict) else None
-    if version != BLOCK_VERSION:
-        raise UserError(
-            f"The block file {path} is of version {version}; this program reads version {BLOCK_VERSION}. "
-            f"{_remedy(folder)}"
-        )
+    if not path.is_file():
+        raise UserError(f"There is no block file at {path}. {_remedy(folder)}")
+    meta = read_stored(path, "block file", _remedy(folder), BLOCK_VERSION)
     if not _names_weights(meta.get("weights")):
         raise UserError(f"The block file {path} does not say which weights belong to it. {_remedy(folder)}")
+    fitted(_Meta, meta, "block file", path, _remedy(folder))
     return meta
+
+
+class _Exposures(BaseModel):
+    scale: Above0
+    range_stops: tuple[Number, Number]
+    drive_stops: dict[Text, Number]
+    image_stops: dict[Text, Number]
+
+
+class _Model(BaseModel):
+    """What `BlockNeRF.from_state` builds a block from."""
+
+    config: Config | None = None
+    center_world: Place | None = None
+    radius_m: Length | None = None
+    image_ids: tuple[Text, ...] | None = None
+    drives: tuple[Text, ...] | None = None
+    exposures: _Exposures | None = None
+
+
+class _Meta(BaseModel):
+    """What a block file may say; who needs a key that is not there says so."""
+
+    block_id: Text | None = None
+    scene_hash: Text | None = None
+    model: _Model | None = None
+    image_ids: tuple[Text, ...] | None = None
+    drives: tuple[Text, ...] | None = None
+    step: Whole | None = None
+    spent_s: NotBelow0 | None = None
+    best_psnr: Number | None = None
+    finished: Truth | None = None
+    parts: tuple[Text, ...] | None = None
+    state: dict[Text, Any] | None = None
 
 
 def has_block(folder: Path, name: str) -> bool:
@@ -133,6 +173,8 @@ def _read_weights(folder: Path, name: str, weights: dict[str, Any]) -> dict[str,
 
 def _names_weights(weights: Any) -> bool:
     if not isinstance(weights, dict) or set(weights) != {"file", "sha256", "bytes"}:
+        return False
+    if type(weights["bytes"]) is not int or not isinstance(weights["sha256"], str):
         return False
     return isinstance(weights["file"], str) and weights["file"] == PurePosixPath(portable_name(weights["file"])).name
 

@@ -67,7 +67,11 @@ def load_block(block: BlockFile) -> BlockRenderer:
     from blocknerf.models.block_nerf import BlockNeRF
 
     try:
-        return BlockNeRF.from_state(block.meta["model"], block.tensors)
+        model = BlockNeRF.from_state(block.meta["model"], block.tensors)
+        broken = [name for name, tensor in block.tensors.items() if not tensor.isfinite().all()]
+        if broken:
+            raise ValueError(f"{broken[0]} holds a value that is not finite")
+        return model
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         block_id = block.meta.get("block_id")
         raise UserError(

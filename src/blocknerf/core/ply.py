@@ -1,6 +1,7 @@
 """PLY files (Turk 1994): vertices with whatever properties, and triangles. Clouds, meshes and splats are all these."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -11,6 +12,7 @@ from jaxtyping import Float, Int, Shaped, UInt8
 
 from blocknerf.core.errors import UserError
 from blocknerf.core.files import write_pieces
+from blocknerf.core.reading import opened
 
 _TYPES = {
     **dict.fromkeys(("char", "int8"), "i1"),
@@ -40,12 +42,9 @@ def read_vertices(path: Path) -> Shaped[np.ndarray, " n"]:
 
     Raises UserError where the file is damaged, or its vertices are not its first element or have lists.
     """
-    try:
-        with path.open("rb") as handle:
-            header = _read_header(handle)
-            rows = _text_rows(handle, header) if header.format == "ascii" else _binary_rows(path, handle, header)
-    except (OSError, ValueError, OverflowError) as error:
-        raise UserError(f"{path} cannot be read as PLY: {error}.") from error
+    with _opened(path) as handle:
+        header = _read_header(handle)
+        rows = _text_rows(handle, header) if header.format == "ascii" else _binary_rows(path, handle, header)
     if len(rows) < header.count:
         raise UserError(f"{path} is truncated: it announces {header.count} vertices and holds {len(rows)}.")
     return rows
@@ -53,11 +52,17 @@ def read_vertices(path: Path) -> Shaped[np.ndarray, " n"]:
 
 def vertex_properties(path: Path) -> tuple[str, ...]:
     """Names of what each vertex has, by the header alone. Raises UserError as `read_vertices` does."""
-    try:
-        with path.open("rb") as handle:
-            return _read_header(handle).vertex.names or ()
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read as PLY: {error}.") from error
+    with _opened(path) as handle:
+        return _read_header(handle).vertex.names or ()
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    with opened(path, "PLY file") as handle:
+        try:
+            yield handle
+        except (ValueError, OverflowError, TypeError) as error:
+            raise UserError(f"{path} cannot be read as PLY: {error}.") from error
 
 
 def read_points(path: Path) -> tuple[Float[np.ndarray, "n 3"], UInt8[np.ndarray, "n 3"]]:
@@ -73,7 +78,8 @@ def read_points(path: Path) -> tuple[Float[np.ndarray, "n 3"], UInt8[np.ndarray,
     if not {"red", "green", "blue"} <= names:
         return places, np.full((len(places), 3), _GRAY, np.uint8)
     colours = np.stack([vertices[name] for name in ("red", "green", "blue")], axis=1)
-    return places, (np.round(255 * colours) if colours.dtype.kind == "f" else colours).astype(np.uint8)
+    shares = np.nan_to_num(colours.astype(np.float64), posinf=1) * (255 if colours.dtype.kind == "f" else 1)
+    return places, np.clip(np.round(shares), 0, 255).astype(np.uint8)
 
 
 def write_points(

@@ -68,7 +68,7 @@ def read_bytes(path: Path, what: str, most_bytes: int = MOST_TEXT_BYTES) -> byte
             raise UserError(
                 f"The {what} {path} has {size} bytes, and {most_bytes} are the most that is read. Is it the right file?"
             )
-        return handle.read(most_bytes)
+        return handle.read(size)
 
 
 @contextmanager
@@ -79,7 +79,7 @@ def opened(path: Path, what: str) -> Iterator[BinaryIO]:
         if not stat.S_ISREG(mode):
             kind = "a folder" if stat.S_ISDIR(mode) else "a device or a pipe"
             raise UserError(f"The {what} {path} is {kind}, not a file.")
-        with open(path, "rb") as handle:
+        with path.open("rb") as handle:
             yield handle
     except FileNotFoundError as error:
         raise UserError(f"There is no {what} at {path}.") from error
@@ -101,6 +101,16 @@ def read_text(path: Path, what: str, most_bytes: int = MOST_TEXT_BYTES) -> str:
     return decoded(read_bytes(path, what, most_bytes))
 
 
+@contextmanager
+def opened_text(path: Path, what: str) -> Iterator[io.TextIOWrapper]:
+    """A text file of any length, to be read line by line: UTF-8, with or without a byte order mark.
+
+    What is no character becomes U+FFFD. Raises UserError as `opened` does.
+    """
+    with opened(path, what) as handle:
+        yield io.TextIOWrapper(handle, encoding="utf-8-sig", errors="replace")
+
+
 def decoded(content: bytes, errors: str = "replace") -> str:
     """Text as `read_text` takes it."""
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
@@ -111,7 +121,9 @@ def decoded(content: bytes, errors: str = "replace") -> str:
 # --- JSON -------------------------------------------------------------------------------------------------------------
 
 
-def read_json(path: Path, what: str, most_bytes: int = MOST_JSON_BYTES, allow_nan: bool = False) -> Any:
+def read_json(
+    path: Path, what: str, most_bytes: int = MOST_JSON_BYTES, allow_nan: bool = False, remedy: str = _REMEDY
+) -> Any:
     """Reads a JSON file; `what` names it in the message ("plan", "transforms file").
 
     Raises UserError when it is missing or is not JSON, and for what JSON allows and no file here has: a key given
@@ -122,7 +134,7 @@ def read_json(path: Path, what: str, most_bytes: int = MOST_JSON_BYTES, allow_na
     try:
         return parse_json(content, allow_nan)
     except Damaged as error:
-        raise UserError(f"The {what} {path} is damaged ({error}). {_REMEDY}") from error
+        raise UserError(f"The {what} {path} is damaged ({error}). {remedy}") from error
 
 
 def parse_json(content: bytes, allow_nan: bool = False) -> Any:
@@ -357,7 +369,9 @@ def _npy_header(handle: BinaryIO) -> _Npy:
         sizes = tuple(int(size) for size in shape.replace(" ", "").split(",") if size)
     except (TypeError, ValueError) as error:
         raise Damaged(f"its header has the kind {shown(description)} and the shape {shown(shape)}") from error
-    if dtype.hasobject or dtype.itemsize == 0 or len(sizes) > 8:
+    if dtype.hasobject:
+        raise Damaged("it holds Python objects, which are not read since they may run code")
+    if dtype.itemsize == 0 or len(sizes) > 8:
         raise Damaged(f"it holds {dtype} in {len(sizes)} dimensions")
     return _Npy(dtype, sizes, fortran == "True", handle.tell())
 
@@ -368,25 +382,23 @@ def _npy_header(handle: BinaryIO) -> _Npy:
 class GzipReader:
     """What a gzip file holds, piece by piece, and no more of it than was asked for."""
 
-    def __init__(self, handle: BinaryIO, path: Path, what: str) -> None:
-        self._stream = io.BufferedReader(gzip.GzipFile(fileobj=handle))
-        self._path, self._what = path, what
+    def __init__(self, handle: BinaryIO) -> None:
+        self._stream = gzip.GzipFile(fileobj=handle)
 
     def read(self, num_bytes: int) -> bytes:
         """The next so many; fewer at the end. Memory grows with what is there, not with what is asked for.
 
-        Raises UserError where the file is damaged, cut off or not gzip.
+        Raises Damaged where the file is damaged, cut off or not gzip.
         """
         pieces, left = [], num_bytes
         try:
             while left > 0 and (piece := self._stream.read(min(left, _PIECE))):
                 pieces.append(piece)
                 left -= len(piece)
+        except gzip.BadGzipFile as error:
+            raise Damaged(f"it is not compressed with gzip, or cut up ({error})") from error
         except (EOFError, zlib.error, OSError) as error:
-            raise UserError(
-                f"The {self._what} {self._path} is cut off, damaged or not compressed with gzip: {error}. "
-                "Get the file again."
-            ) from error
+            raise Damaged(f"it is cut off, or some of it is other than it was ({error})") from error
         return b"".join(pieces)
 
 
@@ -394,7 +406,7 @@ class GzipReader:
 def opened_gzip(path: Path, what: str) -> Iterator[GzipReader]:
     """Raises UserError as `opened` does."""
     with opened(path, what) as handle:
-        yield GzipReader(handle, path, what)
+        yield GzipReader(handle)
 
 
 def read_gzip(path: Path, what: str, most_bytes: int) -> bytes:

@@ -195,7 +195,7 @@ class SharedFolder:
         path = self.local / _INDEX
         with suppress(UserError):  # damaged: everything is copied again
             tree = read_json(path, "index of copies") if path.is_file() else {}
-            return tree if isinstance(tree, dict) else {}
+            return tree if isinstance(tree, dict) and all(isinstance(mark, str) for mark in tree.values()) else {}
         return {}
 
 

@@ -93,6 +93,7 @@ def merge_splats(files: Sequence[SplatFile], plan: Plan) -> Merged:
         finite = splats[_finite(splats)]
         if file.transforms is not None:
             finite = moved(finite, read_transforms(file.transforms))
+            finite = finite[_finite(finite)]
         own = territories.owners(finite.places) == number
         kept = finite[own]
         if len(kept) < _FEW * len(splats):
@@ -139,6 +140,6 @@ def _block_of(path: Path, ids: tuple[str, ...]) -> str:
 
 
 def _finite(splats: Splats) -> np.ndarray:
-    arrays = (splats.places, splats.log_scales, splats.quaternions, splats.harmonics.reshape(len(splats), -1))
+    arrays = (splats.places, splats.log_scales, splats.quaternions, *splats.harmonics.swapaxes(0, 1))
     finite = np.all([np.isfinite(array).all(axis=1) for array in arrays], axis=0)
     return finite & ~np.isnan(splats.opacity_logits) & (splats.quaternions != 0).any(axis=1)

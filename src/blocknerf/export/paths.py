@@ -30,6 +30,7 @@ _LARGE = 8
 _FAR = 4
 LARGEST_SIDE_PX = 16384
 LARGEST_FPS = 1000
+LEAST_FOV_DEG = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +211,7 @@ def _read_frame(
     if not isinstance(frame, dict) or form.pose not in frame:
         raise UserError(f"Frame {number} of the camera path {path} has no {form.pose}.")
     fov_deg = frame.get(form.fov_deg, tree.get(form.fov_deg))
-    if not isinstance(fov_deg, int | float) or not 0 < fov_deg < 180:
+    if not isinstance(fov_deg, int | float) or not LEAST_FOV_DEG <= fov_deg < 180:
         raise UserError(
             f"Frame {number} of the camera path {path} has {form.fov_deg} {fov_deg!r}; the vertical field of view must "
             "be a number of degrees between 0 and 180."

@@ -20,7 +20,7 @@ def write_splats_ply(path: Path, splats: Splats) -> None:
 
     f_rest holds the bands above 0, all of red, then green, then blue.
     """
-    rest = splats.harmonics[:, 1:].transpose(0, 2, 1).reshape(len(splats), -1)
+    rest = splats.harmonics[:, 1:].transpose(0, 2, 1).reshape(len(splats), 3 * (splats.harmonics.shape[1] - 1))
     columns = {
         "x y z": splats.places, "nx ny nz": np.zeros_like(splats.places),
         "f_dc_0 f_dc_1 f_dc_2": splats.harmonics[:, 0],
@@ -77,5 +77,5 @@ def _harmonics(rows: np.ndarray, rest: str) -> np.ndarray:
     flat = _columns(rows, "f_dc_0 f_dc_1 f_dc_2")[:, None]
     if not rest:
         return flat
-    above = _columns(rows, rest).reshape(len(rows), 3, -1)
+    above = _columns(rows, rest).reshape(len(rows), 3, len(rest.split()) // 3)
     return np.concatenate([flat, above.transpose(0, 2, 1)], axis=1)

@@ -6,13 +6,13 @@ above band 0. Axes are right, up, back where a PLY has right, down, forward: y a
 
 import gzip
 import struct
-import zlib
 from pathlib import Path
 
 import numpy as np
 
 from blocknerf.core.errors import UserError
 from blocknerf.core.files import write_bytes
+from blocknerf.core.reading import opened_gzip
 from blocknerf.export.splats import Splats, moved
 from blocknerf.geometry.harmonics import MOST_DEGREE, num_harmonics
 from blocknerf.geometry.similarity import Similarity
@@ -25,6 +25,8 @@ _MOST_FRACTION_BITS = 16
 _LARGEST_FIXED = (1 << 23) - 1
 _MAGNITUDE = 511  # of a quaternion's component, in steps up to 1 / sqrt(2)
 _LARGEST_PART = 2**-0.5
+_MOST_GROWTH, _SMALL = 24, 64 << 20
+"""Real splats grow two to four times when they are unpacked; what stays below _SMALL bytes may be of one colour."""
 _TURN = Similarity(1.0, np.diag([1.0, -1.0, -1.0]), np.zeros(3))  # its own inverse
 
 
@@ -49,26 +51,31 @@ def write_splats_spz(path: Path, splats: Splats) -> None:
 
 def read_splats_spz(path: Path) -> Splats:
     """Versions 2 and 3. Raises UserError when the file is damaged or another version."""
-    try:
-        content = gzip.decompress(path.read_bytes())
-    except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"{path} is no SPZ file of version 2 or 3, or is damaged ({error}).") from error
-    if len(content) < _HEADER.size or content[:4] != _MAGIC:
-        raise UserError(f"{path} is no SPZ file: it does not begin with NGSP.")
-    _, version, count, degree, bits, _, _ = _HEADER.unpack_from(content)
+    with opened_gzip(path, "SPZ file") as stream:
+        head = stream.read(_HEADER.size)
+        if len(head) < _HEADER.size or head[:4] != _MAGIC:
+            raise UserError(f"{path} is no SPZ file: it does not begin with NGSP.")
+        _, version, count, degree, bits, _, _ = _HEADER.unpack(head)
+        rest = num_harmonics(min(degree, MOST_DEGREE)) - 1
+        widths = (9, 1, 3, 3, 4 if version == 3 else 3, 3 * rest)
+        wanted, most = count * sum(widths), max(_SMALL, _MOST_GROWTH * path.stat().st_size)
+        content = stream.read(min(wanted, most))
     if version not in (2, 3) or degree > MOST_DEGREE:
         raise UserError(
             f"{path} is SPZ of version {version} with harmonics of degree {degree}; versions 2 and 3 up to degree "
             f"{MOST_DEGREE} can be read. Convert it to PLY."
         )
-    rest = num_harmonics(degree) - 1
-    widths = (9, 1, 3, 3, 4 if version == 3 else 3, 3 * rest)
-    if len(content) < _HEADER.size + count * sum(widths):
+    if wanted > most:
+        raise UserError(
+            f"{path} announces {count} splats, {wanted} bytes when unpacked: more than {_MOST_GROWTH} times the file, "
+            "which no real splats are. It is left as it is."
+        )
+    if len(content) < wanted:
         raise UserError(f"{path} is truncated: {count} splats do not fit in it. Copy it again.")
-    ends = _HEADER.size + count * np.cumsum((0, *widths))
+    begins = (count * np.cumsum((0, *widths))).tolist()
     places, alphas, colours, scales, turns, above = (
-        np.frombuffer(content, np.uint8, end - begin, begin).reshape(count, -1)
-        for begin, end in zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True)
+        np.frombuffer(content, np.uint8, count * width, begin).reshape(count, width)
+        for begin, width in zip(begins, widths, strict=False)
     )
     opacity = np.clip(alphas[:, 0] / np.float64(255), 1e-6, 1 - 1e-6)
     flat = ((colours / np.float64(255) - 0.5) / _COLOUR_SCALE)[:, None]

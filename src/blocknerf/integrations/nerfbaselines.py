@@ -9,6 +9,7 @@ import shutil
 import tempfile
 import weakref
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from blocknerf.core.files import write_json
 from blocknerf.core.logging import log
 from blocknerf.core.reading import read_json
 from blocknerf.core.seeds import generator
+from blocknerf.core.stored import Text, Whole, fitted
 from blocknerf.evaluation.views import CODE_STEPS, SEED
 from blocknerf.integrations.nerfbaselines_scene import (
     CAMERA_MODELS,
@@ -292,7 +294,17 @@ def _read_about(folder: Path) -> dict[str, Any]:
     tree = read_json(path, "state of nerfbaselines") if path.is_file() else None
     if not isinstance(tree, dict) or tree.get("version") != VERSION:
         raise UserError(f"{folder} is no checkpoint of this method: it has no {_FILE} of version {VERSION}.")
-    return tree
+    return asdict(fitted(_About, tree, "state of nerfbaselines", path, "Restore a copy of the checkpoint."))
+
+
+@dataclass(frozen=True)
+class _About:
+    """A checkpoint: how far training has come, and of which images."""
+
+    step: Whole
+    num_iterations: Whole
+    image_ids: list[Text | None]
+    drives: list[Text | None]
 
 
 def _single(cameras: Any) -> Cameras:

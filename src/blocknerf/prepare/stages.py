@@ -6,9 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from blocknerf.core.files import write_json
 from blocknerf.core.logging import log
-from blocknerf.core.reading import read_json
+from blocknerf.core.stored import read_stored, write_stored
 
 FOLDER = "prepare"
 _VERSION = 2
@@ -29,13 +28,13 @@ class Stages:
         text = json.dumps([self._key, name, inputs], sort_keys=True)
         self._key = hashlib.sha256(text.encode()).hexdigest()[:16]
         path = self.folder / f"{name}.json"
-        before = read_json(path, f"record of the stage {name}") if path.is_file() else {}
+        before = read_stored(path, f"record of the stage {name}", "Remove it.") if path.is_file() else {}
         if not isinstance(before, dict) or before.get("key") != self._key:
             before = {}
         if "result" in before:
             log.info("%s: done before.", name.capitalize())
             return before["result"]
-        write_json(path, {"key": self._key})
+        write_stored(path, {"key": self._key})
         result = work(bool(before))
-        write_json(path, {"key": self._key, "result": result})
+        write_stored(path, {"key": self._key, "result": result})
         return result

@@ -1,22 +1,22 @@
 """Depth maps from files. In files, depth runs along the optical axis (`depth_z_m`); 0 is where nobody knows it."""
 
 from pathlib import Path
-from threading import Lock
 
 import numpy as np
 from jaxtyping import Float32
 from PIL import Image
 
+from blocknerf.core.reading import read_npy
 from blocknerf.scene.orientation import AS_STORED, Orientation
-from blocknerf.scene.photographs import DECODE_ERRORS
+from blocknerf.scene.photographs import DECODE_ERRORS, opened_picture
 
 DEPTH_ERRORS = (*DECODE_ERRORS, EOFError)
 DEPTH_VERSION = 2
 """Of how files are understood: what was decoded by another is decoded again."""
 MILLIMETRE = 1e-3
 _LARGEST_DIFFERENCE_PX = 1
-_ONE_HEADER_AT_A_TIME = Lock()
-"""numpy parses headers with `ast`, which in Python 3.11 fails in threads ("recursion depth mismatch")."""
+_MOST_PIXELS, _LARGE = 16, 1 << 24
+"""For each of the image's, before a picture is decoded; small pictures may have more."""
 
 
 def read_depth_z_m(
@@ -28,7 +28,7 @@ def read_depth_z_m(
     millimetres (as nerfstudio's); with `unit_m` any number is of that unit. One of another size but the same
     proportions is fitted by repeating or leaving out pixels. Raises one of DEPTH_ERRORS.
     """
-    depth = _array(path) if path.suffix == ".npy" else _picture(path)
+    depth = _array(path) if path.suffix == ".npy" else _picture(path, size)
     if depth.ndim != 2 or depth.dtype.kind not in "fiu" or 0 in depth.shape:
         raise ValueError(f"it holds {depth.dtype} of the shape {depth.shape}, not one number per pixel")
     depth = orientation.fitted(depth, size)
@@ -53,12 +53,13 @@ def reduced_depth(depth_z_m: Float32[np.ndarray, "H W"], factor: int) -> Float32
 
 
 def _array(path: Path) -> np.ndarray:
-    with _ONE_HEADER_AT_A_TIME:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
+    return read_npy(path, "depth map", mapped=True)
 
 
-def _picture(path: Path) -> np.ndarray:
-    with Image.open(path) as image:
+def _picture(path: Path, size: tuple[int, int]) -> np.ndarray:
+    with opened_picture(path) as image:
+        if image.width * image.height > max(_MOST_PIXELS * size[0] * size[1], _LARGE):
+            raise ValueError(f"it has {image.width} x {image.height} pixels, which is far more than the image has")
         if not image.mode.startswith("I"):
             raise ValueError(f"it is a picture of the mode {image.mode}, not of 16 or 32 bits")
         return np.asarray(image, np.int64)

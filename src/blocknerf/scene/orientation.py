@@ -74,10 +74,17 @@ class Orientation:
 AS_STORED = Orientation()
 
 
+def exif_of(image: Image.Image) -> Image.Exif:
+    """What stands before the pixels. Behind those of a PNG it is not looked for: that would decode them all."""
+    if image.format == "PNG" and not {"exif", "Raw profile type exif"} & image.info.keys():
+        return Image.Exif()
+    return image.getexif()
+
+
 def exif_orientation(image: Image.Image) -> int:
     """1 to 8; 1, which is upright, where EXIF says nothing or nonsense."""
     try:
-        value = image.getexif().get(ExifTags.Base.Orientation, 1)
+        value = exif_of(image).get(ExifTags.Base.Orientation, 1)
     except EXIF_ERRORS:
         return 1
     return value if isinstance(value, int) and value in _DOWN else 1

@@ -10,8 +10,10 @@ from jaxtyping import Bool, UInt8
 from PIL import ExifTags, Image
 
 from blocknerf.core.errors import UserError
-from blocknerf.scene.orientation import AS_STORED, Orientation
+from blocknerf.core.reading import read_bytes
+from blocknerf.scene.orientation import AS_STORED, Orientation, exif_of
 
+_HIGH_BYTE = np.round(np.arange(65536) / 257).astype(np.uint8)
 DECODE_ERRORS = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 
 MOST_PIXELS = 1 << 29
@@ -29,7 +31,7 @@ DYNAMIC_MASK = "dynamic_mask_"
 def exposure_of(image: Image.Image) -> float | None:
     """Shutter time in seconds x ISO / 100 / f-number^2 from EXIF, None where any of the three is missing or absurd."""
     try:
-        tags = image.getexif().get_ifd(ExifTags.IFD.Exif)
+        tags = exif_of(image).get_ifd(ExifTags.IFD.Exif)
         shutter_s, iso, f_number = (
             float(np.ravel(tags[tag])[0])
             for tag in (ExifTags.Base.ExposureTime, ExifTags.Base.ISOSpeedRatings, ExifTags.Base.FNumber)
@@ -42,8 +44,9 @@ def exposure_of(image: Image.Image) -> float | None:
 
 def opened_picture(source: Path | BytesIO) -> Image.Image:
     """Its header. Raises one of DECODE_ERRORS, also for more than MOST_PIXELS, before any is decoded."""
+    content = BytesIO(read_bytes(source, "picture")) if isinstance(source, Path) else source
     try:
-        image = Image.open(source)
+        image = Image.open(content)  # from memory: lengths that its chunks announce allocate nothing
     except Image.DecompressionBombError as error:
         raise ValueError(f"it has more than {4 * MOST_PIXELS} pixels. {_TOO_LARGE}") from error
     if image.width * image.height > MOST_PIXELS:
@@ -95,8 +98,8 @@ def _stored(path: Path, alpha: Alpha) -> tuple[Image.Image, Bool[np.ndarray, "h 
 
 def _stored_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):
-        gray = np.clip(np.asarray(image, np.int64), 0, 65535) / 257
-        return Image.fromarray(np.round(gray).astype(np.uint8)).convert("RGB")
+        gray = np.clip(np.asarray(image), 0, 65535).astype(np.uint16)
+        return Image.fromarray(_HIGH_BYTE[gray]).convert("RGB")
     if image.mode == "F":
         raise ValueError("it holds floating point values, whose range nothing tells")
     return image.convert("RGB")

@@ -12,6 +12,7 @@ from jaxtyping import Float32
 
 from blocknerf.core.errors import UserError
 from blocknerf.core.files import write_array
+from blocknerf.core.reading import read_npy
 
 
 def write_ray_table(path: Path, rays: Float32[np.ndarray, "h w channels"]) -> None:
@@ -36,16 +37,19 @@ def reduced_rays(path: Path, width: int, height: int, factor: int) -> Float32[np
     rows, columns = height // factor * factor, width // factor * factor
     middles = [table[y:rows:factor, x:columns:factor] for y in {low, high} for x in {low, high}]
     rays = np.asarray(np.mean(middles, axis=0, dtype=np.float64))
-    rays[..., :3] /= np.linalg.norm(rays[..., :3], axis=-1, keepdims=True)
+    with np.errstate(all="ignore"):
+        rays[..., :3] /= np.linalg.norm(rays[..., :3], axis=-1, keepdims=True)
+    if not np.isfinite(rays).all():
+        raise UserError(f"{path} holds a ray without a direction. Remove its folder and read again.")
     return rays.astype(np.float32)
 
 
 def _opened(path: Path) -> np.ndarray:
     """Mapped, not read: a table has six times the bytes of its picture."""
     try:
-        table = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"The rays in {path} cannot be read: {error}. Remove its folder and read again.") from error
+        table = read_npy(path, "table of rays", "f", mapped=True)
+    except UserError as error:
+        raise UserError(f"The rays in {path} cannot be read: {error} Remove its folder and read again.") from error
     if table.dtype != np.float32 or table.ndim != 3 or table.shape[2] not in (3, 6):
         raise UserError(f"{path} holds {table.dtype} of {table.shape}, and no rays. Remove its folder and read again.")
     return table

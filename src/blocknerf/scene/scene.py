@@ -5,14 +5,15 @@ import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 from blocknerf.core.errors import UserError
+from blocknerf.core.stored import Number, Place
 from blocknerf.scene.orientation import AS_STORED, Orientation
 
-Offset = tuple[float, float, float]
+Offset = Place
 NO_OFFSET: Offset = (0.0, 0.0, 0.0)
 FARTHEST_M = 1e12
 """From the origin. Rays are float32 and reach a hundred radii: their squares stay far below its largest number."""
@@ -75,9 +76,9 @@ class GeoOrigin:
     Raises UserError for what is no place.
     """
 
-    latitude_deg: float
-    longitude_deg: float
-    altitude_m: float | None = None
+    latitude_deg: Number
+    longitude_deg: Number
+    altitude_m: Number | None = None
 
     def __post_init__(self) -> None:
         if not (-90 <= self.latitude_deg <= 90 and -180 <= self.longitude_deg <= 180):
@@ -87,13 +88,6 @@ class GeoOrigin:
             )
         if self.altitude_m is not None and not abs(self.altitude_m) <= _HIGHEST_M:
             raise UserError(f"An altitude of {self.altitude_m:g} m is no place on Earth; leave 'altitude_m' out.")
-
-    @staticmethod
-    def from_json(tree: dict[str, Any]) -> "GeoOrigin":
-        """Raises KeyError, TypeError or ValueError for another kind of tree."""
-        altitude_m = tree.get("altitude_m")
-        latitude_deg, longitude_deg = float(tree["latitude_deg"]), float(tree["longitude_deg"])
-        return GeoOrigin(latitude_deg, longitude_deg, None if altitude_m is None else float(altitude_m))
 
 
 @dataclass(frozen=True, slots=True)

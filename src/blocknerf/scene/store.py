@@ -31,6 +31,7 @@ from blocknerf.core.lock import locked_folder
 from blocknerf.core.logging import log
 from blocknerf.core.progress import bars
 from blocknerf.core.reading import read_json
+from blocknerf.core.stored import Text, Whole, fitted
 from blocknerf.core.system_errors import reason, remedy
 from blocknerf.core.types import RayBatch
 from blocknerf.runtime.bus_error import on_bus_error
@@ -114,7 +115,7 @@ class ImageStore:
             if stale is not None:
                 log.info("%s; decoding %d images into %s.", stale, len(scene.images), folder)
                 _build(folder, scene, layouts, content_hash, progress, threads)
-            skipped = [(name, reason) for name, reason in read_json(manifest, "image store")["skipped"]]
+            skipped = _read_manifest(manifest).skipped
             if len(scene.images) - len(skipped) < 2:
                 reasons = "; ".join(f"{name}: {reason}" for name, reason in skipped[:8])
                 raise UserError(f"Fewer than two photographs of {scene.root} can be decoded. Left out: {reasons}.")
@@ -307,15 +308,27 @@ def _why_stale(folder: Path, manifest: Path, content_hash: str) -> str | None:
     if not manifest.is_file():
         return "There is no image store yet"
     try:
-        tree = read_json(manifest, "image store")
-        if tree["version"] != STORE_VERSION or tree["content_hash"] != content_hash:
+        made = _read_manifest(manifest)
+        if made.version != STORE_VERSION or made.content_hash != content_hash:
             return "The image store is of other photographs, masks or sizes"
-        for name, expected in tree["files"].items():
+        for name, expected in made.files.items():
             if fingerprint(folder / name) != expected:
                 return f"The image store's file {folder / name} is damaged"
-    except (UserError, KeyError, TypeError, AttributeError):
+    except UserError:
         return f"The image store's {manifest} is damaged"
     return None
+
+
+@dataclass(frozen=True)
+class _Manifest:
+    version: Whole
+    content_hash: Text
+    files: dict[Text, Any]  # by name its fingerprint
+    skipped: list[tuple[Text, Text]]
+
+
+def _read_manifest(path: Path) -> _Manifest:
+    return fitted(_Manifest, read_json(path, "image store"), "image store", path, "Remove its folder.")
 
 
 # --- making it ------------------------------------------------------------------------------------------------------

@@ -84,11 +84,16 @@ def _clear_way(root: Path, made_with: dict[str, Any], overwrite: bool) -> None:
     if overwrite:
         for image in read_scene(root, DatasetConfig(alpha="black", use_masks=False)).images if old else ():
             disk.unlink(transient_mask(root, image.name), missing_ok=True)
-    elif report.is_file() and read_json(report, "report on masks").get("made_with") != made_with:
+    elif report.is_file() and _made_with(report) != made_with:
         raise UserError(
             f"The masks in {root / TRANSIENT_FOLDER} were made with other settings (see its report.json). "
             "Give the same --model, --classes and --dilate to go on, or --overwrite to make all of them anew."
         )
+
+
+def _made_with(report: Path) -> Any:
+    tree = read_json(report, "report on masks")
+    return tree.get("made_with") if isinstance(tree, dict) else None
 
 
 def _make_mask(root: Path, image: ImageRecord, finder: Finder, dilate: float) -> None:

@@ -151,7 +151,7 @@ class ModelCheckpoint:
                 f"needs {', '.join(self._parts)}: another version of the program wrote it, or one run was told "
                 "--side-by-side and the other was not. Go on as it was begun, or train the block anew with --overwrite."
             )
-        found = {**saved.tensors, **saved.meta["state"]}
+        found = {**saved.tensors, **saved.meta.get("state", {})}
         for part, stateful in self._parts.items():
             prefix = f"{part}."
             own = {key[len(prefix) :]: value for key, value in found.items() if key.startswith(prefix)}
@@ -161,6 +161,11 @@ class ModelCheckpoint:
                 raise UserError(
                     f"The checkpoint {self.checkpoint_dir / f'{name}.json'} has no {prefix}{error.args[0]}: another "
                     "version of the program wrote it. Train the block anew with --overwrite."
+                ) from error
+            except (TypeError, ValueError, AttributeError, IndexError, OverflowError, RuntimeError) as error:
+                raise UserError(
+                    f"The state of {part} in the checkpoint {self.checkpoint_dir / f'{name}.json'} does not fit the "
+                    f"block ({error}). Train the block anew with --overwrite."
                 ) from error
         return True
 

@@ -82,7 +82,10 @@ class TrainingMetrics:
         return {"num_bytes": self._num_bytes, "best": dict(self.best)}
 
     def restore(self, state: dict[str, Any]) -> None:
-        self._num_bytes, self.best = int(state["num_bytes"]), dict(state["best"])
+        best = {str(name): float(value) for name, value in state["best"].items()}
+        if state["num_bytes"] < 0 or not all(map(math.isfinite, best.values())):
+            raise ValueError(f"{FILE} cannot have {state['num_bytes']} bytes, or a figure is not finite")
+        self._num_bytes, self.best = int(state["num_bytes"]), best
 
     def close(self) -> None:
         self._guarded("_file", lambda: self._file and self._file.close())
@@ -93,7 +96,8 @@ class TrainingMetrics:
         """With what was written before the state that was restored, up to its last whole line."""
         disk.make_folder(self._folder)
         self._file = disk.reopen(self._folder / FILE)
-        self._num_bytes = self._file.read(self._num_bytes).rfind(b"\n") + 1
+        there = os.fstat(self._file.fileno()).st_size
+        self._num_bytes = self._file.read(min(self._num_bytes, there)).rfind(b"\n") + 1
         disk.truncate(self._file, self._num_bytes)
 
     def _open_writer(self, step: int) -> None:

@@ -6,14 +6,14 @@ up, and their lens is COLMAP's RADIAL. Positions keep the file's own unit.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
 
 import numpy as np
 
 from blocknerf.core.errors import UserError
+from blocknerf.core.reading import opened_text, read_text
 from blocknerf.geometry.se3 import OPENCV_FROM_OPENGL
 from blocknerf.scene.readers.candidates import Candidate, Capture
 from blocknerf.scene.readers.found_files import IMAGE_FOLDER, FileFinder, Found, name_in_images
@@ -33,7 +33,7 @@ def read_bundler(data_root: Path) -> Capture:
     """Raises UserError where list.txt is missing or has another length, or the line at which bundle.out is damaged."""
     path = _bundle_of(data_root)
     photographs = _photographs(data_root, path)
-    with path.open(encoding="utf-8", errors="replace") as lines:
+    with opened_text(path, "bundle") as lines:
         if lines.readline().strip() != _FIRST_LINE:
             raise UserError(f"{path} does not begin with {_FIRST_LINE!r}; no other version of Bundler's file is read.")
         bundle = _read_bundle(_Numbers(path, lines))
@@ -61,7 +61,7 @@ class _Bundle:
 class _Numbers:
     """The numbers of a file one after the other, whatever stands on one line; it knows the line for its messages."""
 
-    def __init__(self, path: Path, lines: TextIO) -> None:
+    def __init__(self, path: Path, lines: Iterable[str]) -> None:
         self._path, self._lines = path, enumerate(lines, 2)
         self._words: Iterator[str] = iter(())
         self._number = 1
@@ -73,7 +73,7 @@ class _Numbers:
     def counts(self, count: int, of_what: str) -> list[int]:
         """`take`, of whole numbers that are not negative."""
         numbers = self.take(count, of_what)
-        if not all(number >= 0 and number.is_integer() for number in numbers):
+        if not all(0 <= number < 2**53 and number.is_integer() for number in numbers):
             raise UserError(f"{self._path}, line {self._number}: {of_what} must be whole numbers, not {numbers}.")
         return [int(number) for number in numbers]
 
@@ -151,7 +151,7 @@ def _photographs(data_root: Path, bundle: Path) -> list[Found]:
     path = next((path for path in (data_root / LIST, bundle.parent / LIST) if path.is_file()), None)
     if path is None:
         raise UserError(f"There is no {data_root / LIST}, which says whose cameras {bundle} holds.")
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    lines = read_text(path, "list of photographs").splitlines()
     names = [_FOCAL_OF_EXIF.sub("", line).strip() for line in lines if line.strip()]
     found = FileFinder(data_root).find(names, folders=(IMAGE_FOLDER, ""))
     return [found[name] for name in names]

@@ -13,7 +13,7 @@ import numpy as np
 from blocknerf.core.errors import UserError, shown
 from blocknerf.core.logging import log
 from blocknerf.core.names import unique_names
-from blocknerf.core.reading import is_file
+from blocknerf.core.reading import is_file, read_bytes
 from blocknerf.geometry.so3 import is_rotation
 from blocknerf.scene.orientation import Orientation, exif_orientation, is_told_by_size, orientations, same_proportions
 from blocknerf.scene.photographs import DECODE_ERRORS, exposure_of, opened_picture
@@ -29,6 +29,8 @@ _MAX_SIDE = 1_000_000
 _THREADS = 4
 _FOCAL_SIDES = (1e-3, 1e4)
 """Focal length over the picture's longer side; a telescope has 1e3."""
+_MASK_PIXELS, _LARGE_MASK = 100, 1 << 26
+"""That a mask may have for each of the image's, before it is decoded; small masks may have more."""
 _LARGEST_PARAMETER = 1e9
 """Of a camera's parameters: principal points in pixels, and distortion."""
 
@@ -182,7 +184,7 @@ def _with_depth(root: Path, records: list[ImageRecord], use_depth: bool) -> tupl
     """Depth is an extra: where its file is missing, the image does without."""
     if not use_depth:
         return tuple(replace(record, depth_path=None) for record in records)
-    missing = [record for record in records if record.depth_path is not None and not record.depth_path.is_file()]
+    missing = [record for record in records if record.depth_path is not None and not is_file(record.depth_path)]
     if missing:
         first = missing[0].depth_path
         log.warning("%d images of %s have no depth file where one is named, as %s.", len(missing), root, first)
@@ -212,10 +214,15 @@ def _near_points(root: Path, capture: Capture) -> tuple[np.ndarray, np.ndarray, 
     """Places and colours of points that rays can reach, and by row of the capture's points the row of these, -1 for
     what is left out; None where nothing is."""
     points = np.asarray(capture.points_world, np.float64)
-    near = (np.abs(points) <= FARTHEST_M).all(axis=1)
+    near = np.asarray((np.abs(points) <= FARTHEST_M).all(axis=1))
     if near.all():
         return points, capture.points_rgb, None
-    log.warning("%d of %d points of %s are at no place that can be worked with.", (~near).sum(), len(near), root)
+    log.warning(
+        "%d of %d points of %s are at no place that can be worked with.",
+        len(points) - int(near.sum()),
+        len(points),
+        root,
+    )
     return points[near], capture.points_rgb[near], np.where(near, np.cumsum(near) - 1, -1)
 
 
@@ -371,7 +378,7 @@ def _header(candidate: Candidate) -> _Header | str:
     if not is_file(path):
         return f"there is no such file in {path.parent}"
     try:
-        content = path.read_bytes()
+        content = read_bytes(path, "photograph")
         with opened_picture(io.BytesIO(content)) as image:
             return _Header(
                 content_sha256=hashlib.sha256(content).hexdigest(),
@@ -405,6 +412,8 @@ def _masks(
                 mask_size = mask.size
         except DECODE_ERRORS as error:
             raise Unusable(f"the mask {path} cannot be read as an image ({error})") from error
+        if mask_size[0] * mask_size[1] > max(_MASK_PIXELS * size[0] * size[1], _LARGE_MASK):
+            raise Unusable(f"the mask {path} has {_times(mask_size)} pixels, which is far more than the image has")
         if not orientation.fits(mask_size, size):
             raise Unusable(f"the mask {path} is {_times(mask_size)} pixels large, but the image {_times(size)}")
     return paths

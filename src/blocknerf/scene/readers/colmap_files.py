@@ -20,6 +20,7 @@ import numpy as np
 from blocknerf.core.errors import UserError
 from blocknerf.core.logging import log
 from blocknerf.core.names import natural_order
+from blocknerf.core.reading import opened, opened_text
 from blocknerf.core.system_errors import reason, remedy
 from blocknerf.scene.colmap_module import pycolmap
 from blocknerf.scene.rays import parameter_counts
@@ -134,7 +135,7 @@ class _Cursor:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        with path.open("rb") as handle:
+        with opened(path, "model file") as handle:
             empty = path.stat().st_size == 0
             self.data = memoryview(b"" if empty else mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ))
         self.at = 0
@@ -222,7 +223,7 @@ def _observed(point_ids: np.ndarray, xy: np.ndarray) -> tuple[np.ndarray, np.nda
 
 def _lines(path: Path) -> Iterator[tuple[str, str]]:
     """Every line, stripped, with where it stands; comments are left out, empty lines are kept."""
-    with path.open(encoding="utf-8", errors="replace") as handle:
+    with opened_text(path, "model file") as handle:
         for number, line in enumerate(handle, 1):
             if not line.startswith("#"):
                 yield f"{path}, line {number}", line.strip()
@@ -234,7 +235,7 @@ def _compare_count(path: Path, num_read: int) -> None:
     A comment decides nothing: it is old where records were taken out by hand. It may also be all that tells of a
     truncated file, so it is mentioned.
     """
-    with path.open(encoding="utf-8", errors="replace") as handle:
+    with opened_text(path, "model file") as handle:
         comments = takewhile(lambda line: line.startswith("#"), handle)
         promised = next((match for match in map(_PROMISE.match, comments) if match), None)
     if promised and int(promised[1]) != num_read:

@@ -17,6 +17,7 @@ from typing import TypeVar
 
 from blocknerf.core.errors import UserError
 from blocknerf.core.logging import log
+from blocknerf.core.reading import decoded, read_bytes
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
 """Of photographs and masks, in small letters, the preferred first where a name leaves it open."""
@@ -294,8 +295,8 @@ def rows_of_numbers(path: Path, columns: int) -> list[list[float]]:
     Raises UserError that names the line.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = decoded(read_bytes(path, "file of numbers"), "strict").splitlines()
+    except UnicodeDecodeError as error:
         raise UserError(f"{path} cannot be read as text: {error}.") from error
     rows = []
     for number, line in enumerate(lines, 1):

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from blocknerf.core.errors import UserError
+from blocknerf.core.reading import read_npy
 from blocknerf.scene.readers.candidates import Candidate, Capture
 from blocknerf.scene.readers.found_files import IMAGE_FOLDER, FileFinder
 from blocknerf.scene.scene import Camera
@@ -23,12 +24,7 @@ def finds_llff(data_root: Path) -> bool:
 def read_llff(data_root: Path) -> Capture:
     """Raises UserError for a file of another shape or kind, or not as many rows as photographs."""
     path = data_root / POSES_BOUNDS
-    try:
-        rows = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise UserError(
-            f"{path} is damaged, or holds Python objects, which are not read since they may run code: {error}."
-        ) from error
+    rows = read_npy(path, "file of poses", "bfiucSU")
     if rows.ndim != 2 or rows.shape[1] != 17 or rows.dtype.kind not in "fiu":
         raise UserError(f"{path} must hold numbers of the shape (images, 17), not {rows.dtype} of {rows.shape}.")
     photographs = FileFinder(data_root).photographs(IMAGE_FOLDER)

@@ -6,20 +6,24 @@ its unit `pose_scale_factor` metres, both in coordinates.pt. Here positions are 
 `distortion` is passed over: the photographs in rgbs/ are undistorted already.
 """
 
+import os
+import zipfile
 from _pickle import UnpicklingError  # the error alone: nothing here unpickles
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
 
 from blocknerf.core.errors import UserError
+from blocknerf.core.reading import Damaged, opened, read_text
 from blocknerf.geometry.se3 import OPENCV_FROM_OPENGL
 from blocknerf.scene.readers.candidates import Candidate, Capture, folder_of
 from blocknerf.scene.readers.found_files import FileFinder, Found, Way
 from blocknerf.scene.scene import Camera
 
-_DAMAGED = (OSError, RuntimeError, EOFError, ValueError, KeyError, AttributeError, TypeError)
+_MOST_BYTES = 64 << 20
+"""Of one image's numbers: a few kilobytes as a rule."""
 
 
 def finds_mega_nerf(data_root: Path) -> bool:
@@ -50,7 +54,7 @@ def _photograph_of(path: Path) -> str:
 
 def _candidate(path: Path, photograph: Found, names: dict[str, str], scale_m: float) -> Candidate:
     fields = _load(path)
-    width, height = (int(_numbers(fields, key, (), path)) for key in "WH")
+    width, height = (_whole(fields, key, path) for key in "WH")
     intrinsics = _numbers(fields, "intrinsics", (4,), path)
     pose = _numbers(fields, "c2w", (3, 4), path) * OPENCV_FROM_OPENGL
     pose[:, 3] *= scale_m
@@ -72,7 +76,7 @@ def _original_names(path: Path) -> dict[str, str]:
     """By the name of the metadata file; photographs that no line names keep their own. The file may be missing."""
     if not path.is_file():
         return {}
-    lines = path.read_text(encoding="utf-8").splitlines()
+    lines = read_text(path, "list of original names").splitlines()
     pairs = [line.rsplit(",", 1) for line in lines if line.strip()]
     for number, pair in enumerate(pairs, 1):
         if len(pair) != 2:
@@ -83,17 +87,39 @@ def _original_names(path: Path) -> dict[str, str]:
 def _load(path: Path) -> dict[str, Any]:
     """The tensors and numbers of a file. What would run code while it is read is refused, and not run."""
     try:
-        fields = torch.load(path, map_location="cpu", weights_only=True)
+        with opened(path, "file of tensors") as handle:
+            _require_no_bomb(handle)
+            fields = torch.load(handle, map_location="cpu", weights_only=True)
+    except UserError:
+        raise
     except UnpicklingError as error:
         raise UserError(
             f"{path} is refused: it asks for more than tensors and numbers, and reading it in full could run code that "
             "somebody hid in it. Get the data set from its authors, or save the file again with nothing but tensors."
         ) from error
-    except _DAMAGED as error:
+    except Exception as error:  # whatever the archive and its little language make of damaged bytes
         raise UserError(f"{path} is damaged or no file of torch.save: {error}. Restore a copy.") from error
     if not isinstance(fields, dict):
         raise UserError(f"{path} holds a {type(fields).__name__}, not named fields. Is it of a Mega-NeRF data set?")
     return fields
+
+
+def _require_no_bomb(handle: BinaryIO) -> None:
+    """torch.save packs without compressing: what grows when it is unpacked is not of it."""
+    if os.fstat(handle.fileno()).st_size > _MOST_BYTES:
+        raise Damaged(f"it has more than {_MOST_BYTES} bytes")
+    if zipfile.is_zipfile(handle):
+        with zipfile.ZipFile(handle) as archive:
+            if sum(member.file_size for member in archive.infolist()) > _MOST_BYTES:
+                raise Damaged(f"it grows to more than {_MOST_BYTES} bytes")
+    handle.seek(0)
+
+
+def _whole(fields: dict[str, Any], key: str, path: Path) -> int:
+    value = float(_numbers(fields, key, (), path))
+    if not 0 < value < 2**31:
+        raise UserError(f"{path}: {key!r} must be a number of pixels, not {value}.")
+    return int(value)
 
 
 def _numbers(fields: dict[str, Any], key: str, shape: tuple[int, ...], path: Path) -> np.ndarray:

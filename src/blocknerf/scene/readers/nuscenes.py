@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from blocknerf.core.errors import UserError
+from blocknerf.core.errors import UserError, shown
 from blocknerf.core.reading import read_json
 from blocknerf.scene.readers.candidates import Candidate, Capture
 from blocknerf.scene.readers.found_files import FileFinder, Found
@@ -34,8 +34,8 @@ def read_nuscenes(data_root: Path) -> Capture:
             f"{data_root} holds tables of several versions ({listed}); leave one, and move the others away."
         )
     tables = {name: _table(versions[0] / f"{name}.json") for name in _TABLES}
-    rows = [row for row in tables["sample_data"].values() if _sensor(tables, row)["modality"] == "camera"]
-    names = [str(_cell(row, "filename", "sample_data")) for row in rows]
+    rows = [row for row in tables["sample_data"].values() if _is_camera(tables, row)]
+    names = [_text(row, "filename", "sample_data") for row in rows]
     found = FileFinder(data_root).find(names, folders=("",))
     return Capture([_candidate(found[name], name, tables, row) for name, row in zip(names, rows, strict=True)])
 
@@ -48,10 +48,8 @@ def _candidate(photograph: Found, name: str, tables: dict[str, dict[str, Row]], 
     pose = world_from_ego @ ego_from_cam
     (fx, _, cx), (_, fy, cy), _ = _numbers(mounted, "camera_intrinsic", (3, 3), "calibrated_sensor")
     params = (float(fx), float(fy), float(cx) + CENTRE_PX, float(cy) + CENTRE_PX)
-    camera = Camera(
-        "PINHOLE", int(_cell(row, "width", "sample_data")), int(_cell(row, "height", "sample_data")), params
-    )
-    drive = str(_cell(scene, "name", "scene"))
+    camera = Camera("PINHOLE", _pixels(row, "width"), _pixels(row, "height"), params)
+    drive = _text(scene, "name", "scene")
     return Candidate(name, photograph.path, camera, repr(camera), pose[:3], drive=drive, problem=photograph.problem)
 
 
@@ -61,9 +59,17 @@ def _versions(data_root: Path) -> list[Path]:
 
 def _table(path: Path) -> dict[str, Row]:
     rows = read_json(path, "table of nuScenes")
-    if not isinstance(rows, list) or not all(isinstance(row, dict) and "token" in row for row in rows):
+    if not isinstance(rows, list) or not all(map(_has_token, rows)):
         raise UserError(f"{path} is no table of nuScenes: a list of rows that have a 'token'. Get it again.")
     return {row["token"]: row for row in rows}
+
+
+def _has_token(row: Any) -> bool:
+    return isinstance(row, dict) and isinstance(row.get("token"), str)
+
+
+def _is_camera(tables: dict[str, dict[str, Row]], row: Row) -> bool:
+    return _cell(_sensor(tables, row), "modality", "sensor") == "camera"
 
 
 def _sensor(tables: dict[str, dict[str, Row]], row: Row) -> Row:
@@ -72,7 +78,7 @@ def _sensor(tables: dict[str, dict[str, Row]], row: Row) -> Row:
 
 def _get(tables: dict[str, dict[str, Row]], name: str, asking: Row) -> Row:
     """The row of table `name` that a row of another asks for."""
-    token = _cell(asking, f"{name}_token", "a table")
+    token = _text(asking, f"{name}_token", "a table")
     if token not in tables[name]:
         raise UserError(f"{name}.json has no row {token!r}, which {asking['token']!r} asks for. Get the tables again.")
     return tables[name][token]
@@ -82,6 +88,20 @@ def _cell(row: Row, key: str, table: str) -> Any:
     if key not in row:
         raise UserError(f"The row {row['token']!r} of {table} has no {key!r}. It has: {', '.join(row)}.")
     return row[key]
+
+
+def _text(row: Row, key: str, table: str) -> str:
+    text = _cell(row, key, table)
+    if not isinstance(text, str):
+        raise UserError(f"The row {row['token']!r} of {table}: {key!r} must be text, not {shown(text)}.")
+    return text
+
+
+def _pixels(row: Row, key: str) -> int:
+    count = _cell(row, key, "sample_data")
+    if type(count) is not int:
+        raise UserError(f"The row {row['token']!r} of sample_data: {key!r} must be pixels, not {shown(count)}.")
+    return count
 
 
 def _rigid(row: Row, table: str) -> np.ndarray:
@@ -95,7 +115,7 @@ def _numbers(row: Row, key: str, shape: tuple[int, ...], table: str) -> np.ndarr
     cell = _cell(row, key, table)
     try:
         values = np.array(cell, np.float64)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise UserError(
             f"The row {row['token']!r} of {table}.json: {key!r} holds something that is no number."
         ) from error

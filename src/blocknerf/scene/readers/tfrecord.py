@@ -5,9 +5,7 @@ A record is its length (uint64, little-endian), the masked CRC-32C of these 8 by
 of bytes, of float32 or of int64 (tensorflow/core/example/feature.proto).
 """
 
-import gzip
 import struct
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +14,12 @@ from typing import Literal
 import numpy as np
 
 from blocknerf.core.errors import UserError
+from blocknerf.core.reading import Damaged, GzipReader, opened_gzip
 from blocknerf.scene.crc32c_numba import masked_crc32c
 
 Kind = Literal["bytes", "float32", "int64"]
+_MOST_RECORD_BYTES = 1 << 30
+"""A picture of 12 megapixels with its rays has 300 MB."""
 _KINDS: dict[int, Kind] = {1: "bytes", 2: "float32", 3: "int64"}
 _VARINT, _EIGHT_BYTES, _LENGTH, _FOUR_BYTES = 0, 1, 2, 5
 
@@ -38,7 +39,7 @@ def read_examples(path: Path) -> Iterator[Example]:
     Raises UserError that names the file and the record (from 0) where a checksum is wrong, the file is cut off or not
     gzip, or a record is no Example.
     """
-    with gzip.open(path, "rb") as stream:
+    with opened_gzip(path, "shard of TFRecords") as stream:
         for number, content in enumerate(_records(stream, path)):
             try:
                 yield parse_example(memoryview(content))
@@ -46,23 +47,23 @@ def read_examples(path: Path) -> Iterator[Example]:
                 raise UserError(f"{path}, record {number} is no tf.train.Example: {error}.") from error
 
 
-def _records(stream: gzip.GzipFile, path: Path) -> Iterator[bytes]:
+def _records(stream: GzipReader, path: Path) -> Iterator[bytes]:
     number = 0
     while header := _read(stream, 12, path, number, may_end=True):
         _check(header[:8], header[8:], f"{path}, record {number}: the checksum of its length is wrong")
         (length,) = struct.unpack("<Q", header[:8])
+        if length > _MOST_RECORD_BYTES:
+            raise UserError(f"{path}, record {number} announces {length} bytes; {_MOST_RECORD_BYTES} are read.")
         content = _read(stream, length, path, number)
         _check(content, _read(stream, 4, path, number), f"{path}, record {number}: its checksum is wrong")
         yield content
         number += 1
 
 
-def _read(stream: gzip.GzipFile, count: int, path: Path, number: int, may_end: bool = False) -> bytes:
+def _read(stream: GzipReader, count: int, path: Path, number: int, may_end: bool = False) -> bytes:
     try:
         content = stream.read(count)
-    except gzip.BadGzipFile as error:
-        raise UserError(f"{path} is not compressed with gzip, or damaged in record {number}: {error}.") from error
-    except (EOFError, zlib.error, OSError) as error:
+    except Damaged as error:
         raise UserError(f"{path} is cut off or damaged in record {number}: {error}. Get the file again.") from error
     if len(content) < count and not (may_end and not content):
         raise UserError(f"{path} ends in the middle of record {number}. Get the file again.")

@@ -10,11 +10,13 @@ where pictures and rays are read as those of any other capture.
 """
 
 import io
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from PIL import Image
+from pydantic import Field
 
 from blocknerf.core import disk
 from blocknerf.core.errors import UserError
@@ -22,6 +24,7 @@ from blocknerf.core.files import fingerprint, write_bytes, write_json, write_pic
 from blocknerf.core.logging import log
 from blocknerf.core.progress import bars
 from blocknerf.core.reading import read_json
+from blocknerf.core.stored import Above0, Number, Text, Truth, Whole, fitted
 from blocknerf.scene.photographs import DECODE_ERRORS
 from blocknerf.scene.ray_tables import write_ray_table
 from blocknerf.scene.readers.candidates import Candidate, Capture
@@ -59,36 +62,60 @@ def _shards(data_root: Path) -> list[Path]:
     return sorted(path for path in data_root.glob("[!.]*.tfrecord*") if path.is_file())
 
 
-def _candidate(folder: Path, entry: dict[str, Any]) -> Candidate:
-    stem, pose = entry["image_hash"], np.array(entry["world_from_cam"])
-    camera = Camera("PINHOLE", entry["width"], entry["height"], tuple(entry["camera"]))
+@dataclass(frozen=True)
+class _Entry:
+    """An unpacked record, as the index has it."""
+
+    image_hash: Annotated[Text, Field(pattern="^-?[0-9]{1,20}$")]
+    cam_idx: Whole
+    equivalent_exposure: Above0 | None
+    width: Whole
+    height: Whole
+    masked: Truth
+    camera: tuple[Number, Number, Number, Number]
+    world_from_cam: tuple[Number, ...]
+    own_rays: Truth
+    problem: Text | None
+
+
+@dataclass(frozen=True)
+class _Index:
+    images: list[_Entry]
+
+
+def _candidate(folder: Path, entry: _Entry) -> Candidate:
+    stem, pose = entry.image_hash, np.array(entry.world_from_cam)
+    if len(pose) != 12:
+        raise UserError(f"{folder / INDEX}: the pose of {stem} has {len(pose)} numbers, not 12. Remove {folder}.")
     return Candidate(
-        name=f"cam_{entry['cam_idx']:02d}/{stem}.png",
+        name=f"cam_{entry.cam_idx:02d}/{stem}.png",
         path=folder / f"{stem}.png",
-        camera=camera,
-        camera_key=f"cam_{entry['cam_idx']:02d} {camera.params}",
+        camera=Camera("PINHOLE", entry.width, entry.height, entry.camera),
+        camera_key=f"cam_{entry.cam_idx:02d} {entry.camera}",
         world_from_cam=pose.reshape(3, 4),
-        mask_path=folder / f"{stem}.mask.png" if entry["masked"] else None,
-        exposure=entry["equivalent_exposure"],
+        mask_path=folder / f"{stem}.mask.png" if entry.masked else None,
+        exposure=entry.equivalent_exposure,
         drive="0",
-        rays_path=folder / f"{stem}.rays.npy" if entry["own_rays"] else None,
-        problem=entry["problem"],
+        rays_path=folder / f"{stem}.rays.npy" if entry.own_rays else None,
+        problem=entry.problem,
     )
 
 
-def _unpacked(shard: Path, folder: Path) -> list[dict[str, Any]]:
+def _unpacked(shard: Path, folder: Path) -> list[_Entry]:
     """What the shard's index says; the shard is unpacked where there is none, or one of another shard."""
     source = fingerprint(shard)
     if (folder / INDEX).is_file():
         index = read_json(folder / INDEX, "index of unpacked records")
         if isinstance(index, dict) and (index.get("version"), index.get("source")) == (VERSION, source):
-            return index["images"]
+            return fitted(_Index, index, "index of unpacked records", folder / INDEX, f"Remove {folder}.").images
         disk.remove_tree(folder)
     entries = []
     for number, example in enumerate(read_examples(shard)):
         entries.append(_unpack(example, folder, f"{shard}, record {number}"))
-    write_json(folder / INDEX, {"version": VERSION, "source": source, "images": entries})
-    return entries
+    index = {"version": VERSION, "source": source, "images": entries}
+    images = fitted(_Index, index, "shard of records", shard, "Get the file again.").images
+    write_json(folder / INDEX, index)
+    return images
 
 
 def _unpack(example: Example, folder: Path, where: str) -> dict[str, Any]:
@@ -123,15 +150,17 @@ def _unpack_rays(origins: np.ndarray, directions: np.ndarray, folder: Path, stem
         return no_rays | {"problem": "its rays hold a value that is not finite, or no direction"}
     rounding_m = 2 * float(np.spacing(np.float32(np.abs(origins).max()))) * UNIT_M
     try:
-        fitted = fit_rays(origins * UNIT_M, directions / lengths, rounding_m)
+        found = fit_rays(origins * UNIT_M, directions / lengths, rounding_m)
+        if not np.isfinite([*found.camera.params, *found.world_from_cam.ravel()]).all():
+            return no_rays | {"problem": "its rays are those of no camera"}
     except (ValueError, np.linalg.LinAlgError):
         return no_rays | {"problem": "its rays are those of no camera"}
-    if fitted.table is not None:
-        write_ray_table(folder / f"{stem}.rays.npy", fitted.table)
+    if found.table is not None:
+        write_ray_table(folder / f"{stem}.rays.npy", found.table)
     return {
-        "camera": list(fitted.camera.params),
-        "world_from_cam": fitted.world_from_cam.ravel().tolist(),
-        "own_rays": fitted.table is not None,
+        "camera": list(found.camera.params),
+        "world_from_cam": found.world_from_cam.ravel().tolist(),
+        "own_rays": found.table is not None,
         "problem": None,
     }
 

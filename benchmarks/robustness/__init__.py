@@ -1,0 +1,1 @@
+"""Campaigns against everything that people bring: the same targets as tests/faults, for minutes or hours."""
