@@ -14,6 +14,7 @@ import multiprocessing
 import resource
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -29,15 +30,16 @@ from typing import Any
 import numpy as np
 
 from benchmarks.robustness.targets import TARGETS, Arena, Files, available, mutated
+from blocknerf.core import logging as log_module
 from blocknerf.core.logging import console, log
 
 HANG_S = 10
 MOST_BYTES = 2 << 30
 _SLICE_S = 0.25
 _KEPT_OF_A_KIND = 3
-_SAMPLE = 300
+_SAMPLE = 200
 """Inputs of each target in the run under coverage."""
-COVERED = ("scene/readers", "core/reading.py", "core/stored.py", "core/ply.py", "blocks/plan.py", "city/manifest.py",
+COVERED = ("scene/readers/*", "core/reading.py", "core/stored.py", "core/ply.py", "blocks/plan.py", "city/manifest.py",
            "city/alignment.py", "city/block_file.py", "export/paths.py", "export/merge.py", "export/splats_spz.py",
            "export/splats_ply.py", "scene/ray_tables.py", "scene/depth.py", "scene/photographs.py")  # fmt: skip
 
@@ -199,24 +201,26 @@ def _note(result: Result, settings: argparse.Namespace, place: Path, failed: tup
 
 
 def covered(settings: argparse.Namespace) -> None:
-    """A sample of every target under coverage.py; prints each module's share of branches taken."""
-    import coverage  # pyright: ignore[reportMissingImports]
+    """A sample of every target under coverage.py, in a process of its own; prints each module's share of branches."""
+    root = Path(log_module.__file__).parents[1]
+    with tempfile.TemporaryDirectory() as folder:
+        data = ["--data-file", f"{folder}/coverage"]
+        measured = ["--branch", "--include", ",".join(f"{root}/{part}" for part in COVERED)]
+        again = ["-m", "benchmarks.robustness.fuzz", "--sample", "--seed", str(settings.seed)]
+        subprocess.run([sys.executable, "-m", "coverage", "run", *data, *measured, *again], check=True)
+        subprocess.run([sys.executable, "-m", "coverage", "report", *data], check=True)
 
-    import blocknerf
 
-    root = Path(blocknerf.__file__).parent
+def sample(settings: argparse.Namespace) -> None:
+    """Some inputs of every target, in this process."""
     _be_quiet()
     signal.signal(signal.SIGALRM, signal.SIG_IGN)
-    measured = coverage.Coverage(branch=True, include=[f"{root}/{part}*" for part in COVERED], data_file=None)
     with tempfile.TemporaryDirectory() as folder:
-        arenas = [Arena(target, Path(folder) / name) for name, target in available().items()]
-        measured.start()
-        for arena in arenas:
+        for name, target in available().items():
+            arena = Arena(target, Path(folder) / name)
             arena.try_files({})
             for number in range(_SAMPLE):
                 run_one(arena, settings.seed, number)
-        measured.stop()
-    measured.report(show_missing=False, skip_covered=False)
 
 
 def _summary(result: Result, seconds: float) -> str:
@@ -239,9 +243,10 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", default="fuzz-failures")
     parser.add_argument("--coverage", action="store_true")
+    parser.add_argument("--sample", action="store_true", help=argparse.SUPPRESS)
     settings = parser.parse_args()
-    if settings.coverage:
-        covered(settings)
+    if settings.coverage or settings.sample:
+        (covered if settings.coverage else sample)(settings)
         return
     began = time.monotonic()
     result = campaign(settings)

@@ -443,7 +443,8 @@ def _paths(folder: Path) -> None:
     flat = [*(number for row in pose for number in row), 0, 0, 0, 1]
     theirs = {"render_width": 64, "render_height": 36, "fps": 24, "camera_type": "perspective", "seconds": 1,
               "camera_path": [{"camera_to_world": flat, "fov": 50, "aspect": 1.7}] * 2}  # fmt: skip
-    for name, tree in (("own", own), ("theirs", theirs)):
+    moved = {"transform": np.eye(4)[:3].tolist(), "scale": 0.5}
+    for name, tree in (("own", own), ("theirs", theirs), ("dataparser_transforms", moved)):
         (folder / f"{name}.json").write_text(json.dumps(tree))
 
 

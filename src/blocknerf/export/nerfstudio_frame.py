@@ -29,7 +29,7 @@ def read_transforms(path: Path) -> Similarity:
         if (
             matrix.shape != (3, 4)
             or not is_rotation(rotation)
-            or not 0 < scale < np.inf
+            or not 1e-12 <= scale <= 1e12
             or not np.isfinite(shift).all()
         ):
             raise ValueError("it is no rotation, shift and scale")

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from blocknerf.city.manifest import Manifest
-from blocknerf.core.errors import UserError
+from blocknerf.core.errors import UserError, shown
 from blocknerf.core.logging import log
 from blocknerf.core.names import natural_order
 from blocknerf.core.reading import read_json
@@ -126,11 +126,21 @@ def read_camera_path(path: Path, size: tuple[int, int] | None = None) -> list[Vi
     width, height = size or tuple(_side(path, tree, name) for name in (form.width, form.height))
     views = [_read_frame(path, number, frame, tree, form, width, height) for number, frame in enumerate(frames)]
     transforms = transforms_beside(path) if form.is_opengl else None
-    if transforms is None:
-        return views
-    world_from_path = read_transforms(transforms)
-    log.info("The camera path is brought back into the frame of the capture by %s.", transforms)
-    return [_moved(view, world_from_path) for view in views]
+    if transforms is not None:
+        world_from_path = read_transforms(transforms)
+        log.info("The camera path is brought back into the frame of the capture by %s.", transforms)
+        views = [_moved(view, world_from_path) for view in views]
+    _check_distance(path, views)
+    return views
+
+
+def _check_distance(path: Path, views: Sequence[View]) -> None:
+    for number, view in enumerate(views):
+        if not np.abs(view.world_from_cam[:, 3]).max() <= FARTHEST_M:
+            raise UserError(
+                f"Frame {number} of the camera path {path} stands more than {FARTHEST_M:g} from the origin. Is the "
+                "path in the scene's own unit?"
+            )
 
 
 def in_city(views: Sequence[View], path: Path, manifest: Manifest) -> list[View]:
@@ -213,8 +223,8 @@ def _read_frame(
     fov_deg = frame.get(form.fov_deg, tree.get(form.fov_deg))
     if not isinstance(fov_deg, int | float) or not LEAST_FOV_DEG <= fov_deg < 180:
         raise UserError(
-            f"Frame {number} of the camera path {path} has {form.fov_deg} {fov_deg!r}; the vertical field of view must "
-            "be a number of degrees between 0 and 180."
+            f"Frame {number} of the camera path {path} has {form.fov_deg} {shown(fov_deg)}; the vertical field of "
+            f"view must be a number of degrees between {LEAST_FOV_DEG} and 180."
         )
     pose = _pose(path, number, frame[form.pose])
     if form.is_opengl:
@@ -234,11 +244,6 @@ def _pose(path: Path, number: int, value: Any) -> np.ndarray:
     if numbers.size not in (12, 16) or not np.isfinite(numbers).all():
         raise UserError(f"Frame {number} of the camera path {path} has no pose of 3 x 4 or 4 x 4 finite numbers.")
     pose = numbers.reshape(-1, 4)[:3].copy()
-    if np.abs(pose[:, 3]).max() > FARTHEST_M:
-        raise UserError(
-            f"Frame {number} of the camera path {path} stands more than {FARTHEST_M:g} from the origin. Is the path in "
-            "the scene's own unit?"
-        )
     if not is_rotation(pose[:, :3]):
         raise UserError(f"Frame {number} of the camera path {path} has a pose whose left 3 x 3 part is no rotation.")
     return pose

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from blocknerf.core.errors import UserError
 from blocknerf.core.logging import log
+from blocknerf.core.reading import is_file
 from blocknerf.scene.readers.candidates import Capture
 
 _ENOUGH = 0.5
@@ -68,7 +69,7 @@ def choose(data_root: Path, options: Sequence[Option]) -> Capture:
 def _know(option: Option) -> _Known:
     capture = option.read()
     candidates = capture.candidates
-    count = sum(candidate.problem is None and candidate.path.is_file() for candidate in candidates)
+    count = sum(candidate.problem is None and is_file(candidate.path) for candidate in candidates)
     additions = {
         "masks": any(candidate.mask_path is not None for candidate in candidates),
         "a split": capture.test_names is not None,

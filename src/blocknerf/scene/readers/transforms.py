@@ -18,7 +18,7 @@ from PIL import Image
 from blocknerf.core.errors import UserError, shown
 from blocknerf.core.logging import log
 from blocknerf.core.ply import read_points
-from blocknerf.core.reading import read_json
+from blocknerf.core.reading import is_file, read_json
 from blocknerf.geometry.se3 import OPENCV_FROM_OPENGL
 from blocknerf.geometry.so3 import is_rotation
 from blocknerf.scene.photographs import DECODE_ERRORS, DYNAMIC_MASK
@@ -144,7 +144,7 @@ def _points(tree: dict, data_root: Path, path: Path) -> tuple[np.ndarray, np.nda
     named = _file_name(tree, "ply_file_path", str(path))
     if named is not None:
         ply = FileFinder(data_root).find([named], folders=("",), endings=(".ply",))[named].path
-        if ply.is_file():
+        if is_file(ply):
             return read_points(ply)
         log.warning("%s names the points %s, and there is no such file.", path, ply)
     return np.zeros((0, 3)), np.zeros((0, 3), np.uint8)
