@@ -61,14 +61,15 @@ def rate(arguments: argparse.Namespace, source: Path, threads: int, budget: str)
     """Rays per second of one training."""
     config = ["--config", arguments.config] if arguments.config else []
     told = ["block_manager.max_blocks=1", "training.num_epochs=1000", "validation.num_val_images=0"]
-    command = blocknerf("train", *config, "--data-root", arguments.data, "--output-dir", arguments.out, "--overwrite")
+    out = arguments.out / ("here" if source == SOURCES else "against")
+    command = blocknerf("train", *config, "--data-root", arguments.data, "--output-dir", out, "--overwrite")
     environment = os.environ | {"PYTHONPATH": str(source), "OMP_NUM_THREADS": str(threads)}
     done = subprocess.run(
         [*command, *told, *arguments.overrides, budget], env=environment, capture_output=True, text=True, check=False
     )
     if done.returncode != 0:
         sys.exit(done.stderr)
-    (found,), _ = block_rates(arguments.out)
+    (found,), _ = block_rates(out)
     return found
 
 

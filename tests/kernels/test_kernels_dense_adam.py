@@ -15,7 +15,7 @@ def ours(dtype, weight_decay):
     moments = AdamMoments.of(parameter)
     for step in range(STEPS):
         parameter.grad = torch.randn(7, 3, generator=rng, dtype=dtype)
-        dense_adam_step(parameter, moments, 0.1 / (step + 1), weight_decay)
+        dense_adam_step([parameter], [moments], 0.1 / (step + 1), weight_decay)
     return parameter.detach(), moments
 
 

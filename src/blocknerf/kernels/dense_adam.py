@@ -4,6 +4,7 @@ On a processor and on CUDA it is the kernel that torch.optim.Adam calls when it 
 imports torch's compiler, which takes longer than all else before a first step.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -29,22 +30,32 @@ class AdamMoments:
 
 
 def dense_adam_step(
-    parameter: Float[Tensor, "..."],
-    moments: AdamMoments,
+    parameters: Sequence[Float[Tensor, "..."]],
+    moments: Sequence[AdamMoments],
     learning_rate: float,
     weight_decay: float = 0.0,
     betas: tuple[float, float] = (0.9, 0.99),
     epsilon: float = 1e-15,
 ) -> None:
-    """One step along `parameter.grad`, in place; `weight_decay` times the parameter is added to the gradient."""
-    assert parameter.grad is not None
+    """One step along each `parameter.grad`, in place; `weight_decay` times the parameter is added to the gradient.
+
+    Parameters of one device and kind of number are taken at once: what is small costs little but the call.
+    """
+    alike: dict[tuple[torch.device, torch.dtype], list[tuple[Tensor, AdamMoments]]] = {}
+    for parameter, of_it in zip(parameters, moments, strict=True):
+        alike.setdefault((parameter.device, parameter.dtype), []).append((parameter, of_it))
     with torch.no_grad():
-        moments.step.add_(1)
-        if backend_for(parameter) == "torch":
-            _step_torch(parameter, moments, learning_rate, weight_decay, betas, epsilon)
-        else:
+        for pairs in alike.values():
+            some, theirs = [parameter for parameter, _ in pairs], [of_it for _, of_it in pairs]
+            torch._foreach_add_([of_it.step for of_it in theirs], 1)  # pyright: ignore[reportPrivateImportUsage]
+            if backend_for(some[0]) == "torch":
+                for parameter, of_it in pairs:
+                    _step_torch(parameter, of_it, learning_rate, weight_decay, betas, epsilon)
+                continue
             torch.ops.aten._fused_adam_(
-                *([parameter], [parameter.grad], [moments.first], [moments.second], [], [moments.step]),
+                *(some, [parameter.grad for parameter in some]),
+                *([of_it.first for of_it in theirs], [of_it.second for of_it in theirs], []),
+                [of_it.step for of_it in theirs],
                 lr=learning_rate, beta1=betas[0], beta2=betas[1], weight_decay=weight_decay, eps=epsilon,
                 amsgrad=False, maximize=False,
             )  # fmt: skip

@@ -10,7 +10,8 @@ from numba import njit
 from blocknerf.kernels.threads_numba import F2, F3, I1, kernel, num_threads, part, share_out
 from blocknerf.kernels.vectors_numba import GROUP, add_2, add_4, blend_2, blend_4, locate_dense, locate_hashed, weigh
 
-CHUNK = 65536  # points at most that a thread takes through all levels, so that a level is fetched once for all of them
+CHUNK = 65536  # points at most that a thread takes through a level at once
+CHUNKS = 4  # of a level for each thread
 LINE = 16  # numbers of a cache line
 
 
@@ -45,35 +46,40 @@ def _fetch(table, level, begin, end, points, into):
 def _encode(start, stop, chunks, at_once, points, table, resolutions, encoded):
     count = points.shape[1]
     levels, rows, features = table.shape
-    for chunk in range(start, stop):
-        group = np.zeros((3, GROUP), np.float32)
-        corners = np.empty((8, GROUP), np.uint32)
-        fractions = np.empty((3, GROUP), np.float32)
-        weights = np.empty((8, GROUP), np.float32)
-        end = min(count, (chunk + 1) * at_once)
-        for level in range(levels):
-            _fetch(table, level, rows * chunk // chunks, rows * (chunk + 1) // chunks, end - chunk * at_once, weights)
-            for begin in range(chunk * at_once, end, GROUP):
-                size = min(GROUP, end - begin)
-                _locate(points, begin, size, resolutions[level], rows, group, corners, fractions)
-                weigh(fractions, weights)
-                at = level * features * count + begin
-                if features == 2:
-                    for g in range(size):
-                        blend_2(table, level * rows, corners, weights, g, encoded, at + g, count)
-                else:
-                    for g in range(size):
-                        blend_4(table, level * rows, corners, weights, g, encoded, at + g, count)
+    group = np.zeros((3, GROUP), np.float32)
+    corners = np.empty((8, GROUP), np.uint32)
+    fractions = np.empty((3, GROUP), np.float32)
+    weights = np.empty((8, GROUP), np.float32)
+    for unit in range(np.int64(start), np.int64(stop)):
+        level, chunk = unit // chunks, unit % chunks
+        first, end = chunk * at_once, min(count, (chunk + 1) * at_once)
+        if unit == start or chunk == 0:  # together, those who begin at a level fetch it
+            last = min(chunks, chunk + np.int64(stop) - unit)
+            _fetch(
+                table, level, rows * chunk // chunks, rows * last // chunks, min(count, last * at_once) - first, weights
+            )
+        for begin in range(first, end, GROUP):
+            size = min(GROUP, end - begin)
+            _locate(points, begin, size, resolutions[level], rows, group, corners, fractions)
+            weigh(fractions, weights)
+            at = level * features * count + begin
+            if features == 2:
+                for g in range(size):
+                    blend_2(table, level * rows, corners, weights, g, encoded, at + g, count)
+            else:
+                for g in range(size):
+                    blend_4(table, level * rows, corners, weights, g, encoded, at + g, count)
 
 
 @kernel(F2, F3, I1, F2)
 def encode(points, table, resolutions, encoded):
-    """encoded: [levels features, points]."""
+    """encoded: [levels features, points]. One level after the other, so that its rows stay in the cache."""
     count, threads = points.shape[1], num_threads()
-    share = max(1, (count + threads - 1) // threads)
+    shares = 1 if threads == 1 else threads * CHUNKS
+    share = max(1, (count + shares - 1) // shares)
     at_once = min(CHUNK, (share + GROUP - 1) // GROUP * GROUP)
     chunks = (count + at_once - 1) // at_once
-    share_out(_encode, chunks, (chunks, at_once, points, table, resolutions, encoded))
+    share_out(_encode, len(table) * chunks, (chunks, at_once, points, table, resolutions, encoded))
 
 
 @part

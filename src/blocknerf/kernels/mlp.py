@@ -23,6 +23,16 @@ def two_layers(
     return _TwoLayers.apply(values, weight1, bias1, weight2, bias2)  # pyright: ignore[reportReturnType]
 
 
+def first_apart(
+    values: Float[Tensor, "points channels"],
+) -> tuple[Float[Tensor, " points"], Float[Tensor, "points others"]]:
+    """The first channel and the others; their gradients are put together channel after channel, as kernels want them.
+
+    Autograd's own joins them point after point, and a kernel then has them turned round.
+    """
+    return _FirstApart.apply(values)  # pyright: ignore[reportReturnType]
+
+
 def two_layers_torch(
     values: Float[Tensor, "points inputs"],
     weight1: Float[Tensor, "width inputs"],
@@ -32,6 +42,16 @@ def two_layers_torch(
 ) -> Float[Tensor, "points outputs"]:
     hidden = torch.nn.functional.linear(values, weight1, bias1).relu()
     return torch.nn.functional.linear(hidden, weight2, bias2)
+
+
+class _FirstApart(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, values):  # pyright: ignore[reportIncompatibleMethodOverride]
+        return values[:, 0], values[:, 1:]
+
+    @staticmethod
+    def backward(ctx, grad_first, grad_others):  # pyright: ignore[reportIncompatibleMethodOverride]
+        return torch.cat([grad_first[None], grad_others.t()]).t()
 
 
 class _TwoLayers(torch.autograd.Function):

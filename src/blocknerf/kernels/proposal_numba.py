@@ -47,23 +47,47 @@ def density(origins, directions, edges, grid, out):
 
 
 @part
-def _density_backward(start, stop, threads, origins, directions, edges, density, grad_density, side, grad_grid):
+def _places(start, stop, origins, directions, edges, density, grad_density, side, cells, odd, fractions, gradients):
     rays, samples = density.shape
-    one = np.float32(1)
     ceiling = np.exp(MAX_LOG_DENSITY) * np.float32(0.99999)
-    for thread in range(start, stop):
+    for r in range(start, stop):
+        for s in range(samples):
+            t = np.float32(0.5) * (edges[r, s] + edges[r, s + 1])
+            i, j, k, a, b, c = _place(origins, directions, r, t, side - 1)
+            cells[r, s] = (k * side + j) * side + i
+            odd[r, s] = k & 1
+            fractions[0, r, s], fractions[1, r, s], fractions[2, r, s] = a, b, c
+            g = grad_density[r, s] * density[r, s]
+            gradients[r, s] = g if density[r, s] < ceiling else np.float32(0)
+
+
+@part
+def _density_backward(start, stop, groups, side, cells, odd, fractions, gradients, grad_grid):
+    rays, samples = cells.shape
+    one, area = np.float32(1), side * side
+    for group in range(np.int64(start), np.int64(stop)):
         for r in range(rays):
             for s in range(samples):
-                g = grad_density[r, s] * density[r, s]
-                if g == 0 or density[r, s] >= ceiling:
+                g = gradients[r, s]
+                if g == 0:
                     continue
-                t = np.float32(0.5) * (edges[r, s] + edges[r, s + 1])
-                i, j, k, a, b, c = _place(origins, directions, r, t, side - 1)
-                for plane in range(2):
-                    if (k + plane) % threads != thread:
-                        continue
-                    share = g * (c if plane == 1 else one - c)
-                    row = ((k + plane) * side + j) * side + i
+                a, b, c = fractions[0, r, s], fractions[1, r, s], fractions[2, r, s]
+                row = np.int64(cells[r, s])
+                if groups == 1:
+                    low, high = g * (one - c), g * c
+                    grad_grid[row] += low * (one - b) * (one - a)
+                    grad_grid[row + 1] += low * (one - b) * a
+                    grad_grid[row + side] += low * b * (one - a)
+                    grad_grid[row + side + 1] += low * b * a
+                    row += area
+                    grad_grid[row] += high * (one - b) * (one - a)
+                    grad_grid[row + 1] += high * (one - b) * a
+                    grad_grid[row + side] += high * b * (one - a)
+                    grad_grid[row + side + 1] += high * b * a
+                else:
+                    up = np.int64(odd[r, s]) ^ group
+                    share = g * (c if up else one - c)
+                    row += up * area
                     grad_grid[row] += share * (one - b) * (one - a)
                     grad_grid[row + 1] += share * (one - b) * a
                     grad_grid[row + side] += share * b * (one - a)
@@ -72,6 +96,14 @@ def _density_backward(start, stop, threads, origins, directions, edges, density,
 
 @kernel(F2, F2, F2, F2, F2, I8, F1)
 def density_backward(origins, directions, edges, density, grad_density, side, grad_grid):
-    """Thread t adds to every `threads`-th plane of the grid: a cell gets its samples in their order from one thread."""
-    threads = num_threads()
-    share_out(_density_backward, threads, (threads, origins, directions, edges, density, grad_density, side, grad_grid))
+    """Even planes of the grid are of one thread and odd ones of another: a cell gets its samples in their order.
+
+    Every sample adds to one plane of each, so that no thread reads samples in vain.
+    """
+    shape = density.shape
+    cells, odd = np.empty(shape, np.int32), np.empty(shape, np.uint8)
+    fractions, gradients = np.empty((3, *shape), np.float32), np.empty(shape, np.float32)
+    places = origins, directions, edges, density, grad_density, side, cells, odd, fractions, gradients
+    share_out(_places, len(density), places)
+    groups = 1 if num_threads() == 1 else 2
+    share_out(_density_backward, groups, (groups, side, cells, odd, fractions, gradients, grad_grid))

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from blocknerf.core.config import Config, FieldPart
 from blocknerf.geometry.contraction import contract, to_unit_cube
 from blocknerf.kernels.marching import unit_cube_points
-from blocknerf.kernels.mlp import two_layers
+from blocknerf.kernels.mlp import first_apart, two_layers
 from blocknerf.models.backbone import RowTable
 from blocknerf.models.encodings import HashGrid, spherical_harmonics
 from blocknerf.models.networks import density_of, perceptron, rgb_of
@@ -111,8 +111,8 @@ class HashField(nn.Module):
         first, second = cast(nn.Linear, self.base[0]), cast(nn.Linear, self.base[2])
         there = encoded.to(first.weight.device)
         raw = two_layers(there, first.weight, first.bias, second.weight, second.bias).to(encoded)
-        raw_density, features = raw.split([1, NUM_FEATURES], -1)
-        density = density_of(raw_density[:, 0], self.config.density_activation)
+        raw_density, features = first_apart(raw)
+        density = density_of(raw_density, self.config.density_activation)
         return density.reshape(shape), features.reshape(*shape, NUM_FEATURES)
 
     def _recomputed(

@@ -38,12 +38,13 @@ class BlockOptimizer:
         norm = float(nn.utils.clip_grad_norm_(networks, self.config.gradient_clip_norm))
         for component, parameters in self.components.items():
             decay = self.config.weight_decay if component == "nerf" else 0.0
-            for parameter in parameters:
-                if parameter.grad is not None:
-                    if parameter not in self.dense:
-                        self.dense[parameter] = AdamMoments.of(parameter)
-                    dense_adam_step(parameter, self.dense[parameter], rates[component], decay)
-                    parameter.grad = None
+            learning = [parameter for parameter in parameters if parameter.grad is not None]
+            for parameter in learning:
+                if parameter not in self.dense:
+                    self.dense[parameter] = AdamMoments.of(parameter)
+            dense_adam_step(learning, [self.dense[parameter] for parameter in learning], rates[component], decay)
+            for parameter in learning:
+                parameter.grad = None
         for name, values in self.tables.items() if field_learns else ():
             rate = rates["nerf"] * (PROPOSAL_RATE_RATIO if name == "proposal" else 1.0)
             sparse_adam_step(values, self.gradients[name], *self.moments[name], self.step_count, rate)
