@@ -77,6 +77,7 @@ BY_WHOLE_NAME = {
 }  # fmt: skip
 ELSEWHERE = {  # what changes the disk without core.disk, and why it may
     "cli/completion.py": "prints",
+    "core/caches.py": "folders for what can be made again, one with rights of its own from its first moment",
     "core/disk.py": "is the layer",
     "core/lock.py": "locks vanish with their process; a file that stays behind is no lock",
     "core/plots.py: figure.savefig": "writes into memory",
