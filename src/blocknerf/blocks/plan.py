@@ -10,7 +10,7 @@ from blocknerf.blocks.ground import GroundFrame
 from blocknerf.blocks.placement import Cells
 from blocknerf.core.errors import UserError, shown
 from blocknerf.core.stored import BlockId, Coordinate, Length, Place, Text, Whole, fitted, read_stored, write_stored
-from blocknerf.geometry.so3 import is_rotation
+from blocknerf.geometry.matrices import is_rotation
 from blocknerf.scene.scene import NO_OFFSET, GeoOrigin, ImageRecord, Offset, Scene
 
 PLAN_VERSION = 1

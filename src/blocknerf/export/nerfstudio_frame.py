@@ -7,8 +7,8 @@ import numpy as np
 
 from blocknerf.core.errors import UserError
 from blocknerf.core.reading import read_json
+from blocknerf.geometry.matrices import is_rotation
 from blocknerf.geometry.similarity import Similarity
-from blocknerf.geometry.so3 import is_rotation
 
 TRANSFORMS_NAME = "dataparser_transforms.json"
 

@@ -17,9 +17,9 @@ from blocknerf.core.names import natural_order
 from blocknerf.core.reading import read_json
 from blocknerf.core.types import RayBatch
 from blocknerf.export.nerfstudio_frame import TRANSFORMS_NAME, read_transforms, transforms_beside
+from blocknerf.geometry.matrices import is_rotation
 from blocknerf.geometry.se3 import OPENCV_FROM_OPENGL
 from blocknerf.geometry.similarity import Similarity
-from blocknerf.geometry.so3 import is_rotation
 from blocknerf.geometry.spline import interpolate_poses
 from blocknerf.scene.rays import camera_rays, focal_lengths
 from blocknerf.scene.scene import FARTHEST_M, Camera, ImageRecord, upright_poses_of

@@ -1,12 +1,8 @@
 """Rotations: vectors (axis times angle in radians) to matrices and back, stable at 0 and at pi. Any dtype, batched."""
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
-
-TOLERANCE = 2e-3
-"""Of the entries of R R^T in files, whose numbers have few digits."""
 
 
 def hat(vectors: Float[Tensor, "*n 3"]) -> Float[Tensor, "*n 3 3"]:
@@ -72,10 +68,3 @@ def from_quaternion(quaternions: Float[Tensor, "*n 4"]) -> Float[Tensor, "*n 3 3
         2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y),
     ]  # fmt: skip
     return torch.stack(rows, -1).unflatten(-1, (3, 3))
-
-
-def is_rotation(matrix: Float[np.ndarray, "3 3"]) -> bool:
-    """Whether a matrix from a file is finite, neither scaled nor skewed, and right-handed, to TOLERANCE."""
-    if not np.abs(matrix).max() <= 2:  # nor may squares overflow
-        return False
-    return bool(np.abs(matrix @ matrix.T - np.eye(3)).max() <= TOLERANCE and np.linalg.det(matrix) > 0)

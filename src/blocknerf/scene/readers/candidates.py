@@ -14,7 +14,7 @@ from blocknerf.core.errors import UserError, shown
 from blocknerf.core.logging import log
 from blocknerf.core.names import unique_names
 from blocknerf.core.reading import is_file, read_bytes
-from blocknerf.geometry.so3 import is_rotation
+from blocknerf.geometry.matrices import is_rotation
 from blocknerf.scene.orientation import Orientation, exif_orientation, is_told_by_size, orientations, same_proportions
 from blocknerf.scene.photographs import DECODE_ERRORS, exposure_of, opened_picture
 from blocknerf.scene.rays import focal_lengths, rescale_camera

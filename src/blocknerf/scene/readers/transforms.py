@@ -19,8 +19,8 @@ from blocknerf.core.errors import UserError, shown
 from blocknerf.core.logging import log
 from blocknerf.core.ply import read_points
 from blocknerf.core.reading import is_file, read_json
+from blocknerf.geometry.matrices import is_rotation
 from blocknerf.geometry.se3 import OPENCV_FROM_OPENGL
-from blocknerf.geometry.so3 import is_rotation
 from blocknerf.scene.photographs import DECODE_ERRORS, DYNAMIC_MASK
 from blocknerf.scene.readers.candidates import Candidate, Capture
 from blocknerf.scene.readers.found_files import DEPTH_ENDINGS, FileFinder, Found, name_in_images

@@ -1,0 +1,14 @@
+"""Matrices from files, looked at before torch is there: help and plans do without it."""
+
+import numpy as np
+from jaxtyping import Float
+
+TOLERANCE = 2e-3
+"""Of the entries of R R^T in files, whose numbers have few digits."""
+
+
+def is_rotation(matrix: Float[np.ndarray, "3 3"]) -> bool:
+    """Whether a matrix from a file is finite, neither scaled nor skewed, and right-handed, to TOLERANCE."""
+    if not np.abs(matrix).max() <= 2:  # nor may squares overflow
+        return False
+    return bool(np.abs(matrix @ matrix.T - np.eye(3)).max() <= TOLERANCE and np.linalg.det(matrix) > 0)
