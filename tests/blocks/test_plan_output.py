@@ -14,9 +14,13 @@ from blocknerf.blocks.map import draw_map, nice_length
 from blocknerf.blocks.output import load_output, open_scene, plan_scene
 from blocknerf.blocks.plan import BlockSpec, Plan
 from blocknerf.blocks.planner import make_plan
+from blocknerf.city.city import City
+from blocknerf.city.manifest import manifest_of, write_manifest
 from blocknerf.cli.plan import cost_table, duration, plan
 from blocknerf.core.config import load_config
 from blocknerf.core.errors import UserError
+from blocknerf.export.block_scenes import write_block_scenes
+from blocknerf.export.merge import find_plan
 
 SMALL = ("block_manager.block_size=20", "block_manager.min_images_per_block=4")
 
@@ -101,6 +105,30 @@ def test_a_plan_that_cannot_be_used_is_a_sentence_whose_remedy_works(capture, tm
         planned(capture, out)
     path.unlink()
     assert planned(capture, out)[2] == first
+
+
+def test_a_block_id_that_is_no_folder_name_is_refused(capture, tmp_path):
+    out = tmp_path / "out"
+    config, scene, plan_made = planned(capture, out)
+    write_manifest(out, manifest_of(plan_made, config.block_manager))
+    before = set(tmp_path.rglob("*"))
+    for name in ("../../ESC/x", "/tmp/ESC", "", "a/b", "000\0", "x" * 5000):
+        for file in ("plan.json", "city.json"):
+            tree = json.loads((out / file).read_text())
+            tree.pop("checksum", None)
+            tree["blocks"][0]["id"] = name
+            (out / file).write_text(json.dumps(tree))
+        for use in (
+            lambda: planned(capture, out),
+            lambda: load_output(out),
+            lambda: find_plan([str(out)], None),
+            lambda: list(write_block_scenes(out, scene, plan_made)),
+            lambda: City.open(out),
+        ):
+            with pytest.raises(UserError, match=r"(plan|city)\.json") as caught:
+                use()
+            assert len(str(caught.value)) <= 500
+        assert set(tmp_path.rglob("*")) == before
 
 
 def test_another_scene_is_refused(capture, tmp_path):

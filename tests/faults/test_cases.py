@@ -217,3 +217,44 @@ def test_200_megapixels_are_read(case: Path) -> None:
     scene = read_scene(case, DatasetConfig())
     assert {(camera.width, camera.height) for camera in scene.cameras.values()} == {(16320, 12240)}
     assert scene.skipped == ()
+
+
+@pytest.mark.parametrize(
+    ("case", "capture"),
+    [("export-blocks-escapes", "project/work/ns/run1"), ("colmap-txt-spaced-names", ".")],
+    indirect=["case"],
+)
+def test_blocks_are_exported_whole_and_no_original_is_touched(case: Path, capture: str) -> None:
+    import numpy as np
+
+    from blocknerf.blocks.output import plan_scene
+    from blocknerf.core.config import DatasetConfig, load_config
+    from blocknerf.export.block_scenes import write_block_scenes
+    from blocknerf.export.depth_maps import depth_paths, write_depth
+    from blocknerf.scene.colmap_module import pycolmap
+    from blocknerf.scene.readers.read import read_scene
+
+    def originals() -> dict[Path, bytes | None]:
+        return {
+            path: path.read_bytes() if path.is_file() and not path.is_symlink() else None
+            for path in case.rglob("*")
+            if not path.is_relative_to(out)
+        }
+
+    out = case / capture / "out"
+    before = originals()
+    _, scene, plan = plan_scene(load_config(None), case / capture, out / "city")
+    for how in ("copy", "link"):
+        for written in write_block_scenes(out / "blocks", scene, plan, how, with_test=True):
+            model = pycolmap.Reconstruction(str(written.folder / "sparse" / "0"))
+            names = {image.name for image in model.images.values()}
+            read = read_scene(written.folder, DatasetConfig())
+            assert len(names) == len(read.images) == written.images > 0
+            assert {path.name for path in (written.folder / "images").rglob("*.*")} == {
+                Path(name).name for name in names
+            }
+    depth = np.ones((2, 3), np.float32)
+    for path in depth_paths(out / "depth", [image.name for image in scene.images], "depth_z_m", "npy"):
+        write_depth(path, depth, depth, "depth_z_m", "npy")
+    assert len(list((out / "depth").rglob("*.npy"))) == len(scene.images)
+    assert originals() == before
