@@ -183,6 +183,38 @@ def test_unpacking_that_was_interrupted_goes_on(tmp_path: Path, capture: Capture
     assert indices[1].stat().st_mtime_ns == untouched
 
 
+def test_unpacking_anew_removes_no_file_but_its_own(tmp_path: Path, capture: Capture):
+    write_waymo(tmp_path, capture, rays=lambda one: bent(capture, one))
+    read_scene(tmp_path, CONFIG)
+    folder = next((tmp_path / "unpacked").iterdir())
+    mine = [folder / "notes.txt", folder / "holiday.png", folder / "1.png.txt", folder / "sub" / "1.png"]
+    (folder / "sub").mkdir()
+    for path in mine:
+        path.write_bytes(b"precious")
+    (folder / "77.png").write_bytes(b"of a record that is no more")
+    write_waymo(tmp_path, replace(capture, shots=[replace(one, exposure=3.0) for one in capture.shots]))
+    assert {image.exposure for image in read_scene(tmp_path, CONFIG).images} == {3.0}
+    assert [path.read_bytes() for path in mine] == [b"precious"] * 4
+    assert not (folder / "77.png").exists()
+    assert not list(folder.glob("*.rays.npy"))
+
+
+def test_nothing_is_unpacked_through_a_link_or_over_an_index_of_somebody_else(tmp_path: Path, capture: Capture):
+    write_waymo(tmp_path / "capture", capture)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "capture" / "unpacked").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match="leads out of"):
+        read_scene(tmp_path / "capture", CONFIG)
+    assert not list((tmp_path / "elsewhere").iterdir())
+    (tmp_path / "capture" / "unpacked").unlink()
+    read_scene(tmp_path / "capture", CONFIG)
+    index = next((tmp_path / "capture" / "unpacked").rglob("index.json"))
+    index.write_text("[]")
+    with pytest.raises(UserError, match="is no index of unpacked records"):
+        read_scene(tmp_path / "capture", CONFIG)
+    assert index.read_text() == "[]"
+
+
 # --- damaged and foreign records -------------------------------------------------------------------------------------
 
 

@@ -277,6 +277,22 @@ def test_overwriting_replaces_whole_or_not_at_all(mini, tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["city"]
 
 
+def test_overwriting_removes_no_file_but_its_own(mini, tmp_path):
+    city = tmp_path / "city"
+    make_scene(city, "tiny", seed=1)
+    mine = next(path for path in sorted((city / "images").iterdir()) if path.is_dir()) / "holiday.jpg"
+    mine.write_bytes(b"precious")
+    before = hashes(city)
+    with pytest.raises(UserError, match=r"holiday.jpg is no file of the synthetic city in .* Move it elsewhere"):
+        make_scene(city, "tiny", seed=2, overwrite=True)
+    mine.unlink()
+    (city / "later").symlink_to(tmp_path)
+    with pytest.raises(UserError, match="later is no file of the synthetic city"):
+        make_scene(city, "tiny", seed=2, overwrite=True)
+    (city / "later").unlink()
+    assert hashes(city) == {name: digest for name, digest in before.items() if "holiday" not in name}
+
+
 def test_a_full_disk_and_a_missing_embree_are_said_plainly(mini, tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")

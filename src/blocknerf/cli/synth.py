@@ -31,7 +31,7 @@ def synth(
             morning to dusk (176 small images), street has a junction and enough for four blocks
             (324 images, a minute or two), city is a grid of streets (1200 images).
         seed: Another number builds another city; the same number gives the same files, byte for byte.
-        overwrite: Replace an older synthetic city in that folder. Any other folder that is not empty is left alone.
+        overwrite: Replace an older synthetic city in that folder. A folder with any other file in it is left alone.
         exposure_jitter: Over- and under-expose every picture by up to this many stops at random; the exposures written
             are the true ones.
         moving_cars: Cars that drive about in every drive; none: the preset's own number, 3 to 14.

@@ -26,7 +26,6 @@ from blocknerf.synth.sparse import Shot, sample_points
 from blocknerf.synth.town import build_town
 from blocknerf.synth.tracer import Tracer, take_picture
 
-MARKER = "synth.json"
 LARGEST_JITTER_STOPS = 3.0
 
 
@@ -43,9 +42,9 @@ def make_scene(
 
     Each picture is exposed up to `jitter_stops` more or less than by the camera's automatic, evenly distributed.
     `moving_cars` drive in every drive; none: the preset's number. The folder appears whole at the end or not at all.
-    Raises UserError when `out` holds something already (with `overwrite`: something other than a synthetic city), when
-    Embree is missing, when the disk is full, when the jitter is not between 0 and LARGEST_JITTER_STOPS, or when the
-    number of cars is negative.
+    Raises UserError when `out` holds something already (with `overwrite`: something other than a synthetic city, or a
+    file beside the city's own), when Embree is missing, when the disk is full, when the jitter is not between 0 and
+    LARGEST_JITTER_STOPS, or when the number of cars is negative.
     """
     if not 0 <= jitter_stops <= LARGEST_JITTER_STOPS:
         raise UserError(
@@ -68,7 +67,8 @@ def _make(out: Path, city: Preset, made_with: dict[str, Any], overwrite: bool, w
     try:
         disk.make_folder(temporary)
         _fill(temporary, city, made_with["seed"], workers, made_with["jitter_stops"])
-        write_json(temporary / MARKER, made_with)
+        write_json(temporary / write.MARKER, made_with)
+        _refuse_foreign_folder(out, overwrite)  # what came while the city was photographed stays, too
         put_folder(temporary, out)
     except OSError as error:
         raise UserError(
@@ -89,10 +89,16 @@ def _refuse_foreign_folder(out: Path, overwrite: bool) -> None:
     if not overwrite:
         raise UserError(f"The folder {out} is not empty. Choose another, or add --overwrite if it is an old synthetic "
                         "city that may be replaced.")  # fmt: skip
-    mark = read_json(out / MARKER, "mark of a synthetic city") if (out / MARKER).is_file() else None
+    mark = read_json(out / write.MARKER, "mark of a synthetic city") if (out / write.MARKER).is_file() else None
     if not isinstance(mark, dict) or "preset" not in mark:
-        raise UserError(f"The folder {out} is not a synthetic city (it has no {MARKER}), so --overwrite leaves it "
-                        "alone. Choose another folder.")  # fmt: skip
+        raise UserError(f"The folder {out} is not a synthetic city (it has no {write.MARKER}), so --overwrite leaves "
+                        "it alone. Choose another folder.")  # fmt: skip
+    made = write.files_of(out)
+    for path in sorted(out.rglob("*")):
+        is_folder, name = path.is_dir() and not path.is_symlink(), path.relative_to(out).as_posix()
+        if not is_folder and name not in made and not disk.is_unfinished(path.name):
+            raise UserError(f"{path} is no file of the synthetic city in {out}, and --overwrite would remove it. Move "
+                            "it elsewhere, or choose another folder.")  # fmt: skip
 
 
 def _rng(seed: int, *names: str | int) -> np.random.Generator:

@@ -8,9 +8,19 @@ from PIL import Image
 from blocknerf.core.files import write_array, write_json, write_picture
 from blocknerf.scene import colmap_writer
 from blocknerf.scene.colmap_writer import ModelImage, ModelPoints
-from blocknerf.scene.readers.sidecar import SIDECAR_NAME, SIDECAR_VERSION
+from blocknerf.scene.readers.sidecar import SIDECAR_NAME, SIDECAR_VERSION, read_sidecar
 from blocknerf.scene.scene import Camera
 from blocknerf.synth.sparse import Shot, SparsePoints
+
+MARKER = "synth.json"
+
+
+def files_of(root: Path) -> set[str]:
+    """The names of all that was written of the city in `root`, as its sidecar lists its images."""
+    names = read_sidecar(root).images
+    model = {f"sparse/0/{part}.txt" for part in ("cameras", "images", "points3D")}
+    pictures = {file for name in names for file in (f"images/{name}", depth_file(name), mask_file(name))}
+    return {MARKER, SIDECAR_NAME} | model | pictures
 
 
 def mask_file(name: str) -> str:

@@ -10,6 +10,7 @@ where pictures and rays are read as those of any other capture.
 """
 
 import io
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,6 +23,7 @@ from blocknerf.core import disk
 from blocknerf.core.errors import UserError
 from blocknerf.core.files import fingerprint, write_bytes, write_json, write_picture
 from blocknerf.core.logging import log
+from blocknerf.core.names import owned
 from blocknerf.core.progress import bars
 from blocknerf.core.reading import read_json
 from blocknerf.core.stored import Above0, Number, Text, Truth, Whole, fitted
@@ -35,6 +37,7 @@ from blocknerf.scene.scene import Camera
 UNIT_M = 100.0
 UNPACKED, INDEX = "unpacked", "index.json"
 VERSION = 1
+_OF_A_RECORD = re.compile(r"-?[0-9]{1,20}\.(png|mask\.png|rays\.npy)")
 _TEST_SHARDS = "validation"
 
 
@@ -106,9 +109,12 @@ def _unpacked(shard: Path, folder: Path) -> list[_Entry]:
     source = fingerprint(shard)
     if (folder / INDEX).is_file():
         index = read_json(folder / INDEX, "index of unpacked records")
-        if isinstance(index, dict) and (index.get("version"), index.get("source")) == (VERSION, source):
+        if not isinstance(index, dict) or "source" not in index:
+            raise UserError(f"{folder / INDEX} is no index of unpacked records. Move it elsewhere.")
+        if (index.get("version"), index["source"]) == (VERSION, source):
             return fitted(_Index, index, "index of unpacked records", folder / INDEX, f"Remove {folder}.").images
-        disk.remove_tree(folder)
+    owned(shard.parent, f"{UNPACKED}/{shard.name}/{INDEX}")
+    _clear(folder)
     entries = []
     for number, example in enumerate(read_examples(shard)):
         entries.append(_unpack(example, folder, f"{shard}, record {number}"))
@@ -116,6 +122,15 @@ def _unpacked(shard: Path, folder: Path) -> list[_Entry]:
     images = fitted(_Index, index, "shard of records", shard, "Get the file again.").images
     write_json(folder / INDEX, index)
     return images
+
+
+def _clear(folder: Path) -> None:
+    """Removes what was unpacked before, and no other file; the index last, by which the next run would know of it."""
+    if (folder / INDEX).is_file():
+        for path in sorted(folder.iterdir()):
+            if _OF_A_RECORD.fullmatch(path.name) and not path.is_symlink():
+                disk.unlink(path)
+        disk.unlink(folder / INDEX)
 
 
 def _unpack(example: Example, folder: Path, where: str) -> dict[str, Any]:
