@@ -148,10 +148,15 @@ def test_what_lies_on_disk_is_what_is_returned_and_the_same_each_time(tmp_path):
     assert (report / "map.png").read_bytes() == b"a map"
     first = {path: path.read_bytes() for path in report.rglob("*") if path.is_file()}
     assert len(first) == 3 + 2 * 5
-    (report / "images" / "0009_old_truth.png").write_bytes(b"of an earlier run")
+    pictures = sorted((report / "images").glob("*.png"))
+    (report / "images" / "0009_old_truth.png").write_bytes(pictures[0].read_bytes())  # of an earlier run
+    of_somebody = report / "images" / "0009_old_photograph.png"
+    of_somebody.write_bytes(b"not made by the program")
     evaluate_city(
         make_city(tmp_path), album, images, report, details={"image_downsample": 4}, map_png=tmp_path / "map.png"
     )
+    assert of_somebody.read_bytes() == b"not made by the program"
+    of_somebody.unlink()
     assert {path: path.read_bytes() for path in report.rglob("*") if path.is_file()} == first
 
 

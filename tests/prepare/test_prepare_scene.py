@@ -227,7 +227,7 @@ def test_a_folder_of_oddities_becomes_a_scene(walk, tmp_path, caplog):
         image = image.convert("P", palette=Image.Palette.ADAPTIVE) if name.startswith("5") else image
         image.save(card / name, kind if kind != "AVIF" or features.check("avif") else "WEBP", quality=95)
     figures = prepare(card, tmp_path / "scene", Settings())
-    names = {name.replace("\n", "_") for name in oddities}
+    names = {name.replace("\n", "_").replace('"', "_") for name in oddities}
     assert figures["registered"] == 6
     assert {image.name for image in read_scene(tmp_path / "scene", DatasetConfig()).images} == names
     assert {path.name for path in (tmp_path / "scene/images").iterdir()} == names

@@ -75,7 +75,16 @@ def transforms_capture(root: Path, count: int = 4, size: tuple[int, int] = (40, 
         matrix = np.eye(4)
         matrix[:3] = np.concatenate([pose[:, :3] @ OPENGL_FROM_OPENCV, pose[:, 3:]], axis=1)
         frames.append({"file_path": file_path, "transform_matrix": matrix.tolist()})
-    tree = {"fl_x": 35.0, "fl_y": 36.0, "cx": 20.5, "cy": 14.5, "w": size[0], "h": size[1], **top, "frames": frames}
+    tree = {
+        "fl_x": 35.0,
+        "fl_y": 36.0,
+        "cx": size[0] / 2 + 0.5,
+        "cy": size[1] / 2 - 0.5,
+        "w": size[0],
+        "h": size[1],
+        **top,
+        "frames": frames,
+    }
     write_transforms(root, tree)
     return tree
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from blocknerf.blocks.output import plan_scene
-from blocknerf.blocks.plan import BlockSpec
+from blocknerf.blocks.plan import BlockSpec, write_plan
 from blocknerf.city.block_file import read_block
 from blocknerf.cli.train import train
 from blocknerf.core.config import load_config
@@ -65,7 +65,9 @@ def _run(room: Path, out: Path, *overrides: str) -> Run:
     config, scene, plan = plan_scene(load_config(None, [*SMALL, *overrides]), room, out)
     first, second = (replace(block, radius_m=8.0) for block in plan.blocks[:2])
     blocks = (replace(first, neighbours=(second.id,)), replace(second, neighbours=(first.id,)))
-    return Run(config, scene, replace(plan, blocks=blocks), out)
+    own = replace(plan, blocks=blocks)
+    write_plan(out / "plan.json", own)
+    return Run(config, scene, own, out)
 
 
 def _train(run: Run, resume: bool = False, side_by_side: ProcessGroup | None = ALONE, block_ids: tuple[str, ...] = ()):

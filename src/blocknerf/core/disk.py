@@ -16,8 +16,6 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, TypeVar, runtime_checkable
 
-import numpy as np
-
 T = TypeVar("T")
 _BUFFER_BYTES = 1 << 20
 _COPIED_BYTES = 1 << 22
@@ -123,8 +121,10 @@ def _write_some(handle: int, view: memoryview, at_byte: int) -> int:
     return _call("write", handle, lambda: os.pwrite(handle, view, at_byte), lambda: os.pwrite(handle, half, at_byte))
 
 
-def mapped(path: Path, dtype: Any, shape: tuple[int, ...]) -> np.ndarray:
+def mapped(path: Path, dtype: Any, shape: tuple[int, ...]) -> Any:
     """A new file as an array of zeros in mapped memory, to be read and written."""
+    import numpy as np  # late: messages stand on this module, and are there where numpy finds no memory
+
     num_bytes = int(np.dtype(dtype).itemsize * np.prod(shape, dtype=np.int64))
     os.close(reserve(path, num_bytes))
     return np.asarray(np.memmap(path, dtype, "r+", shape=shape)) if num_bytes else np.zeros(shape, dtype)

@@ -11,6 +11,7 @@ from typing import Any
 
 from blocknerf.core.errors import UserError
 from blocknerf.core.logging import log
+from blocknerf.core.names import portable_name
 from blocknerf.prepare.kinds import HEIC_ENDINGS, HOW_HEIC_IS_READ, reads_heic
 from blocknerf.prepare.sizes import at_their_largest
 from blocknerf.scene.readers.masks import MASK_FOLDER
@@ -23,7 +24,6 @@ VIDEOS = (".mp4", ".mov", ".m4v", ".mkv", ".avi", ".webm", ".mts", ".m2ts", ".mp
 MARKER = "prepare.json"
 """The file by which `prepare` knows a scene that it made."""
 _MASK_FOLDERS = re.compile(r"masks?(_[0-9]+)?", re.IGNORECASE)
-_NOT_IN_NAMES = re.compile(r"[\x00-\x1f\x7f\\\ud800-\udfff]")
 _MOST_KINDS_NAMED = 4
 
 
@@ -100,14 +100,14 @@ def _is_walked(folder: Path, out: Path) -> bool:
 
 
 def scene_names(root: Path, paths: Sequence[Path]) -> dict[Path, str]:
-    """Relative to `root`. What no file format can carry (control characters, bytes that are no text) becomes _."""
-    clean = {path: _NOT_IN_NAMES.sub("_", path.relative_to(root).as_posix()) for path in paths}
+    """Relative to `root`, as the scene calls them: see `portable_name`."""
+    clean = {path: portable_name(path.relative_to(root).as_posix().replace("\\", "_")) for path in paths}
     names = {path: name for path, name in clean.items() if name == path.relative_to(root).as_posix()}
     taken = set(names.values())
     for path in (path for path in paths if path not in names):
         names[path] = free_name(clean[path], taken)
         taken.add(names[path])
-        log.warning("%a is called %s in the scene: no format can carry its name.", str(path), names[path])
+        log.warning("%a is called %s in the scene: not every system can hold its name.", str(path), names[path])
     return names
 
 
