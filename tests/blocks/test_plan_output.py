@@ -107,6 +107,22 @@ def test_a_plan_that_cannot_be_used_is_a_sentence_whose_remedy_works(capture, tm
     assert planned(capture, out)[2] == first
 
 
+@pytest.mark.parametrize("name", ["config.json", "scene.json", "plan.json", "map.png"])
+def test_files_of_somebody_else_are_not_replaced(capture, tmp_path, name):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / name).write_text('{"training": {"max_minutes": 3}}')
+    with pytest.raises(UserError, match=rf"{name} was not written by blocknerf.* another --output-dir"):
+        planned(capture, out)
+    assert [(path.name, path.read_text()) for path in out.iterdir()] == [(name, '{"training": {"max_minutes": 3}}')]
+    planned(capture, tmp_path / "ours")
+    if name != "map.png":  # a run that was stopped leaves some of them
+        for path in (tmp_path / "ours").iterdir():
+            if path.name != name:
+                path.unlink()
+        planned(capture, tmp_path / "ours")
+
+
 def test_a_block_id_that_is_no_folder_name_is_refused(capture, tmp_path):
     out = tmp_path / "out"
     config, scene, plan_made = planned(capture, out)

@@ -315,6 +315,13 @@ def test_what_cannot_be_merged_is_said(exported, tmp_path):
         find_splats([str(tmp_path)], plan)
     with pytest.raises(UserError, match="Nothing to merge was named"):
         merge((), tmp_path / "a.ply")
+    own = tmp_path / first / "iteration_7000" / "point_cloud.ply"
+    (tmp_path / "link.ply").symlink_to(own)
+    before = own.read_bytes()
+    for out in (own, tmp_path / "link.ply"):
+        with pytest.raises(UserError, match=f"holds the splats of block {first}, which are merged"):
+            merge((f"{first}={own}",), out, plan=exported)
+    assert own.read_bytes() == before
     with pytest.raises(UserError, match="written as .ply or .spz"):
         merge((str(tmp_path),), tmp_path / "a.glb", plan=exported)
     write_json(tmp_path / "t.json", {"transform": np.diag([2.0, 1, 1, 1])[:3].tolist(), "scale": 1.0})

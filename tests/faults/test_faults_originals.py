@@ -203,6 +203,26 @@ def test_masks_change_nothing_that_they_did_not_make(place, tree, link, overwrit
     assert all(paths for paths in seen.values())
 
 
+def test_an_overview_of_somebody_else_stays(tmp_path, caplog):
+    root = make_project(tmp_path, ["photos/0001.png", "photos/0002.png"], ["relative"] * 2)
+    overview = root / "masks" / "overview.png"
+    overview.parent.mkdir()
+    Image.new("RGB", (4, 4)).save(overview)
+    before = overview.read_bytes()
+
+    def masks() -> None:
+        make_masks(root, lambda rgb: np.zeros(rgb.shape[:2], np.float32), {}, 0.0, True)
+
+    masks()
+    assert overview.read_bytes() == before
+    assert "overview.png was not made by this program" in caplog.text
+    overview.unlink()
+    masks()
+    drawn = overview.stat().st_ino
+    masks()
+    assert overview.stat().st_ino != drawn  # its own is drawn anew
+
+
 def test_a_png_that_is_named_absolutely_is_not_its_own_mask(tmp_path):
     root = make_project(tmp_path, ["photos/0001.png", "photos/0002.png"], ["absolute", "relative"])
     assert [image.mask_paths for image in read_scene(root, DatasetConfig()).images] == [(), ()]

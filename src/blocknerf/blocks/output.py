@@ -4,6 +4,7 @@ OUT/config.json   the configuration    OUT/scene.json   where the scene lies, an
 OUT/plan.json     the plan             OUT/map.png      the plan as a picture
 """
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -19,6 +20,7 @@ from blocknerf.core.errors import UserError
 from blocknerf.core.files import write_json
 from blocknerf.core.lock import holder, is_locked, locked_file
 from blocknerf.core.logging import log
+from blocknerf.core.reading import read_json
 from blocknerf.core.shared_folder import SharedFolder
 from blocknerf.core.stored import Text, fitted, read_stored, write_stored
 from blocknerf.scene.copies import without_copies
@@ -59,8 +61,10 @@ def plan_scene(config: Config, data_root: str | Path, output_dir: Path) -> tuple
 
     `data_root` may be a URL (see SharedFolder); all of it is then copied to this machine. Another configuration makes
     another plan as long as nothing in the folder has been trained.
-    Raises UserError when the scene cannot be read or planned, or the folder belongs to another scene or configuration.
+    Raises UserError when the scene cannot be read or planned, or the folder belongs to another scene or configuration,
+    or holds files of these names that are somebody else's.
     """
+    _require_ours(output_dir)
     scene = _read(SharedFolder.at(data_root), config, _known_plan(output_dir))
     hash_of_scene = scene_hash(scene)
     check_output(output_dir, hash_of_scene, config)
@@ -107,6 +111,31 @@ def planning(output_dir: Path) -> Iterator[None]:
         for name in (*PLAN_FILES, "city.json"):
             held.sweep(output_dir, name)
         yield
+
+
+def _require_ours(output_dir: Path) -> None:
+    """Files of these names that no plan left are somebody's own."""
+    there = [name for name in PLAN_FILES if os.path.lexists(output_dir / name)]
+    if there and not any(_has_keys(output_dir / name, keys) for name, keys in _KEYS.items()):
+        raise UserError(
+            f"{output_dir / there[0]} was not written by blocknerf, and planning would replace it. Give another "
+            "--output-dir, or move that file elsewhere."
+        )
+
+
+_KEYS = {
+    "scene.json": {"data_root", "scene_hash"},
+    "plan.json": {"version", "scene_hash", "blocks"},
+    "config.json": {*Config.model_fields},  # all that a run that was stopped may have left
+}
+
+
+def _has_keys(path: Path, keys: set[str]) -> bool:
+    try:
+        tree = read_json(path, "output folder's file") if path.is_file() else None
+    except UserError:
+        return False
+    return isinstance(tree, dict) and keys <= tree.keys()
 
 
 def _require_untrained(output_dir: Path) -> None:

@@ -35,7 +35,7 @@ def merge(
         plan: plan.json by which blocks were cut, or its folder; none: that in the folder or above the files.
     """
     from blocknerf.core.errors import UserError
-    from blocknerf.export.merge import find_plan, find_splats, merge_splats
+    from blocknerf.export.merge import find_plan, find_splats, merge_splats, require_apart
     from blocknerf.export.merge_seams import seam_report, write_seams
     from blocknerf.export.splats_file import check_splats_name, write_splats
     from blocknerf.export.world_offset import write_world_offset
@@ -44,8 +44,10 @@ def merge(
         raise UserError("Nothing to merge was named. Give the folder of `blocknerf export blocks`, or splat files.")
     check_splats_name(merged)
     cut = find_plan(sources, plan)
+    files = find_splats(sources, cut)
+    require_apart(merged, files)
     with locked_file(merged, f"{merged} is being written"):
-        city = merge_splats(find_splats(sources, cut), cut)
+        city = merge_splats(files, cut)
         write_splats(merged, city.splats)
         write_world_offset(merged, cut.world_offset_m)
         report = seam_report(city.blocks, city.sides)

@@ -16,13 +16,14 @@ from torch import Tensor
 from blocknerf.blocks.output import load_output, open_scene
 from blocknerf.blocks.plan import planned_split
 from blocknerf.city.city import City
-from blocknerf.city.pictures import is_own_png, to_bytes, write_png
+from blocknerf.city.pictures import to_bytes, write_png
 from blocknerf.core import disk
 from blocknerf.core.errors import UserError
 from blocknerf.core.files import write_json
 from blocknerf.core.lock import locked_folder
 from blocknerf.core.logging import console
 from blocknerf.core.names import word_of
+from blocknerf.core.own_png import is_own_png
 from blocknerf.evaluation.colour_correction import correct_colours
 from blocknerf.evaluation.protocols import EvaluationProtocol, scored, sensible_protocols
 from blocknerf.evaluation.report import write_report

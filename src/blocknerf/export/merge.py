@@ -80,6 +80,13 @@ def find_splats(sources: Sequence[str], plan: Plan) -> list[SplatFile]:
     return sorted(found, key=lambda file: file.block_id)
 
 
+def require_apart(out: Path, files: Sequence[SplatFile]) -> None:
+    """Raises UserError where the city would be written over the splats of a block."""
+    for file in files:
+        if out.exists() and file.path.exists() and out.samefile(file.path):
+            raise UserError(f"{out} holds the splats of block {file.block_id}, which are merged. Give another --out.")
+
+
 def merge_splats(files: Sequence[SplatFile], plan: Plan) -> Merged:
     """Reads one block after the other, brings it back to the world, and keeps what is its own.
 

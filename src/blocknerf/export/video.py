@@ -11,11 +11,12 @@ from av.video.reformatter import ColorRange, Colorspace
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from blocknerf.city.pictures import is_own_png, to_bytes, write_png
+from blocknerf.city.pictures import to_bytes, write_png
 from blocknerf.core import disk
 from blocknerf.core.errors import UserError
 from blocknerf.core.files import write_by_library
 from blocknerf.core.lock import locked_file
+from blocknerf.core.own_png import is_own_png
 
 BT709 = 1
 """FFmpeg's number for BT.709 as primaries and as transfer curve."""

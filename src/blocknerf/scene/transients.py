@@ -1,5 +1,6 @@
 """Masks of things that move: a finder says where they are, and files beside the images hide them."""
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from blocknerf.core.files import write_json, write_picture
 from blocknerf.core.lock import locked_folder
 from blocknerf.core.logging import console, log
 from blocknerf.core.names import owned
+from blocknerf.core.own_png import is_own_png, write_own_png
 from blocknerf.core.reading import read_json
 from blocknerf.scene.originals import Originals
 from blocknerf.scene.photographs import DECODE_ERRORS, read_masks, read_rgb
@@ -137,8 +139,11 @@ def _look_at(root: Path, images: Sequence[ImageRecord]) -> dict[str, float]:
     overview = root / OVERVIEW_NAME
     if cells and any(overview in image.mask_paths for image in images):
         log.warning("%s is the mask of an image, so no overview is drawn.", overview)
+    elif cells and os.path.lexists(overview) and not is_own_png(overview):
+        log.warning("%s was not made by this program, or by an earlier version of it, and is left as it is. Remove it "
+                    "to have an overview of the masks drawn.", overview)  # fmt: skip
     elif cells:
-        write_picture(overview, _sheet(cells), "PNG")
+        write_own_png(overview, _sheet(cells))
     return shares
 
 
