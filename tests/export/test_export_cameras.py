@@ -165,6 +165,23 @@ def test_the_command(city, capsys):
         export_cameras(out, block="999")
 
 
+@pytest.mark.parametrize(("kind", "name"), [("colmap", "sparse/0/images.bin"), ("transforms", "transforms.json")])
+def test_a_model_of_somebody_else_stays(city, tmp_path, kind, name):
+    out, _ = city
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / name).write_bytes(b"theirs")
+    with pytest.raises(UserError, match=rf"{name} was not written by an export into .* another folder"):
+        export_cameras(out, format=kind, folder=tmp_path)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [tmp_path / name]
+    assert (tmp_path / name).read_bytes() == b"theirs"
+    for _ in range(2):  # its own is written anew
+        export_cameras(out, format=kind, folder=tmp_path / "new")
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked" / "sparse").symlink_to(tmp_path / "sparse")
+    with pytest.raises(UserError, match="leads out of"):
+        export_cameras(out, folder=tmp_path / "linked")
+
+
 def test_a_city_without_refinement_says_how_to_get_it(room, tmp_path):
     out, _ = _city(room, tmp_path / "out", refine=False)
     with pytest.raises(UserError, match="No block has refined a pose.*use_pose_refinement=true"):

@@ -10,7 +10,9 @@ import torch
 from blocknerf.blocks.output import load_output, open_scene
 from blocknerf.blocks.plan import planned_split
 from blocknerf.city.city import City
+from blocknerf.cli.export_depth import export_depth
 from blocknerf.cli.main import main
+from blocknerf.core.errors import UserError
 from blocknerf.export import maps
 from blocknerf.export.paths import captured_views, view_rays
 from blocknerf.scene.depth import read_depth_z_m
@@ -92,6 +94,20 @@ def test_depth_maps_are_what_the_city_shows_and_are_opened_by_others(city, tmp_p
         np.testing.assert_allclose(depth, expected.reshape(depth.shape), rtol=1e-5)
         if (form, kind) == ("npy", "depth_z_m"):
             np.testing.assert_array_equal(read_depth_z_m(path, (view.width, view.height)), depth)
+
+
+def test_depth_of_somebody_else_stays(city, tmp_path):
+    config, plan = load_output(city)
+    first = planned_split(plan, open_scene(city, config))[1][0]
+    theirs = (tmp_path / first.name).with_suffix(".depth_z_m.npy")
+    theirs.parent.mkdir(parents=True, exist_ok=True)
+    theirs.write_bytes(b"theirs")
+    with pytest.raises(UserError, match="depth_z_m.npy was not written by an export into .* another folder"):
+        export_depth(city, folder=tmp_path, format="npy", size="8x6")
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [theirs]
+    assert theirs.read_bytes() == b"theirs"
+    for _ in range(2):  # its own are written anew
+        export_depth(city, folder=tmp_path / "new", format="npy", size="8x6")
 
 
 def _read(path: Path, channel: str) -> np.ndarray:

@@ -27,20 +27,24 @@ def export_cameras(
     Args:
         out: Output folder of `blocknerf train` with training.use_pose_refinement.
         format: colmap writes sparse/0, transforms writes transforms.json.
-        folder: Folder to write into; none: cameras in the output folder.
+        folder: Folder to write into; none: cameras in the output folder. A model that no export wrote is left alone.
         block: Id of a block whose poses are wanted alone.
         data_root: Where the scene lies now, if it has moved since training.
     """
     from blocknerf.blocks.output import load_output, open_scene
     from blocknerf.city.city import City
-    from blocknerf.export.cameras import refined_poses, write_cameras
+    from blocknerf.export.cameras import files_of_cameras, refined_poses, write_cameras
+    from blocknerf.export.claimed import claim
     from blocknerf.export.world_offset import write_world_offset
 
     config, _ = load_output(out)
     scene = open_scene(out, config, data_root)
     poses = refined_poses(City.open(out), scene, block)
     folder = folder or out / "cameras"
+    is_other = folder.resolve() != (out.resolve() / "cameras")
     with locked_folder(folder, f"Cameras are being written to {folder}"):
+        if is_other:
+            claim(folder, files_of_cameras(format))
         path = write_cameras(folder, scene, poses, format)
         write_world_offset(folder, scene.world_offset_m)
     console.print(f"Cameras: {path} ({len(poses)} images)", soft_wrap=True, highlight=False, markup=False)

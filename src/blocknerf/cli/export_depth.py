@@ -30,7 +30,7 @@ def export_depth(
         out: Output folder of `blocknerf train`.
         path: Which cameras: those of the test images, of the training images, a smooth way along a drive, or a camera
             path as `blocknerf render` takes it.
-        folder: Folder to write into; none: depth in the output folder.
+        folder: Folder to write into; none: depth in the output folder. Files that no export wrote are left alone.
         format: exr has opacity as well; npy is read by this program as the depth of a capture.
         kind: depth_z_m runs along the optical axis, distance_m along the ray of each pixel. File names say which.
         size: Size of the pictures, as in 960x540; none: that of the training images, or of FILE.json.
@@ -42,12 +42,14 @@ def export_depth(
 
     from blocknerf.city.city import City
     from blocknerf.cli.render import parse_size
+    from blocknerf.export.claimed import claim
     from blocknerf.export.depth_maps import check_format, depth_maps, depth_paths, write_depth
     from blocknerf.export.paths import in_city
     from blocknerf.runtime.threads import available_cores, use_threads
 
     check_format(format)
     folder, pixels = folder or out / "depth", parse_size(size)
+    is_other = folder.resolve() != (out.resolve() / "depth")
     city = City.open(out)
     if drive is not None:
         city.require_drive(drive)
@@ -61,6 +63,8 @@ def export_depth(
     use_threads(available_cores(), city.worker)
     maps = track(depth_maps(city, views, kind), "Rendering", len(views), console=console, transient=True)
     with locked_folder(folder, f"Depth is being written to {folder}"):
+        if is_other:
+            claim(folder, [file.relative_to(folder).as_posix() for file in files])
         for file, (depth, opacity) in zip(files, maps, strict=True):
             write_depth(file, depth, opacity, kind, format)
     console.print(f"Depth: {folder} ({len(views)} maps)", soft_wrap=True, highlight=False, markup=False)

@@ -77,6 +77,12 @@ def write_cameras(
     return model
 
 
+def files_of_cameras(kind: Literal["colmap", "transforms"]) -> list[str]:
+    """What `write_cameras` writes or removes, and the offset beside it."""
+    model = [f"sparse/0/{part}.{ending}" for part in ("cameras", "images", "points3D") for ending in ("txt", "bin")]
+    return [*(["transforms.json"] if kind == "transforms" else model), "world_offset.json"]
+
+
 @dataclass(frozen=True, slots=True)
 class _Said:
     """What one block says of an image: refined_from_captured, and where the block stands."""
