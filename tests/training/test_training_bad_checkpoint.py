@@ -76,6 +76,15 @@ def test_missing_weights(rooms, out, capsys):
     assert f"The weights {weights}, which checkpoint.json names, are missing." in said
 
 
+@pytest.mark.parametrize(("key", "value"), [("parts", 5), ("parts", [["model"]]), ("state", [1]), ("state", None)])
+def test_parts_and_state_of_another_kind(rooms, out, capsys, key, value):
+    path = out / "blocks" / "000" / "checkpoint.json"
+    meta = json.loads(path.read_text())
+    meta.pop("checksum")
+    write_json(path, {**meta, key: value})
+    assert f"damaged ({key}" in refused(capsys, rooms[0], out)
+
+
 def test_truncated_weights(rooms, out, capsys):
     weights = weights_of(out)
     whole = weights.stat().st_size
