@@ -37,7 +37,7 @@ def test_without_a_home_it_is_among_temporary_files_and_said_once(nowhere_at_hom
     with caplog.at_level(logging.INFO, "blocknerf"):
         folder = caches.cache_folder()
         assert caches.cache_folder() == folder == nowhere_at_home / f"blocknerf-{os.getuid()}"
-    assert len(caplog.records) == 1
+    assert len({id(record) for record in caplog.records}) == 1
     assert folder.stat().st_mode & 0o777 == 0o700
 
 

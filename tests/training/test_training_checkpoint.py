@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -12,6 +13,7 @@ import torch
 
 from blocknerf.city.block_file import has_block, read_block, read_block_meta
 from blocknerf.core.errors import UserError
+from blocknerf.core.files import write_json
 from blocknerf.scene import resident
 from blocknerf.training.checkpoint import SIDE_BY_SIDE
 from blocknerf.training.metrics import CLOCK, FILE
@@ -90,6 +92,13 @@ def test_figures_of_a_killed_run_are_those_of_one_never_disturbed(whole, killed)
     assert validated == [4, 8, 12, 16, 20]
 
 
+def _unsigned(path: Path) -> dict[str, Any]:
+    """What the JSON of a checkpoint says, without the checksum, so that it may be changed."""
+    meta = json.loads(path.read_text())
+    del meta["checksum"]
+    return meta
+
+
 @pytest.mark.parametrize(
     ("key", "value", "named"),
     [
@@ -101,7 +110,7 @@ def test_figures_of_a_killed_run_are_those_of_one_never_disturbed(whole, killed)
 def test_a_foreign_checkpoint_is_told_by_what_differs(room, tmp_path, key, value, named):
     run = tiny_run(room, tmp_path)
     _, path = saved_after_three(run)
-    path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
+    write_json(path, _unsigned(path) | {key: value})
     with pytest.raises(UserError, match=named):
         trainer_of(run).resume()
 
@@ -109,7 +118,7 @@ def test_a_foreign_checkpoint_is_told_by_what_differs(room, tmp_path, key, value
 def test_another_configuration_is_told_by_its_key(room, tmp_path):
     run = tiny_run(room, tmp_path)
     _, path = saved_after_three(run)
-    meta = json.loads(path.read_text())
+    meta = _unsigned(path)
     meta["model"]["config"]["training"]["seed"] = 5
     path.write_text(json.dumps(meta))
     with pytest.raises(UserError, match=r"training\.seed 5 -> 42"):
@@ -123,7 +132,7 @@ def test_where_none_is_there_training_begins(room, tmp_path):
 def test_an_older_version_without_named_parts_is_a_sentence(room, tmp_path):
     run = tiny_run(room, tmp_path)
     _, path = saved_after_three(run)
-    meta = json.loads(path.read_text())
+    meta = _unsigned(path)
     del meta["parts"], meta["state"]
     path.write_text(json.dumps(meta))
     with pytest.raises(UserError, match=r"another version of the program|this version of the program"):
