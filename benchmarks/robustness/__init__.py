@@ -1,1 +1,1 @@
-"""Campaigns against everything that people bring: the same targets as tests/faults, for minutes or hours."""
+"""Campaigns that try to break the program: whatever files people bring, faults at every call, kills, two at once."""

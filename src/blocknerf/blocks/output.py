@@ -74,11 +74,11 @@ def plan_scene(config: Config, data_root: str | Path, output_dir: Path) -> tuple
         if existing is None:
             _require_untrained(output_dir)
         plan = make_plan(scene, config) if existing is None else _placed(existing, scene)
-        _write_origin(output_dir, hash_of_scene, config, data_root)
-        if plan != existing:
-            write_plan(output_dir / "plan.json", plan)
         if existing is None or not (output_dir / "map.png").is_file():
             _draw_map(output_dir / "map.png", plan, scene)
+        _write_origin(output_dir, hash_of_scene, config, data_root)
+        if plan != existing:
+            write_plan(output_dir / "plan.json", plan)  # last: without it, all is made again
     for given_up, taker, images in plan.merged:
         count = "1 training image" if images == 1 else f"{images} training images"
         log.info(f"Block {given_up} has {count}, too few: merged into block {taker}.")
@@ -98,9 +98,9 @@ def update_scene(
         _require_configuration(output_dir, config)
         grown = grow_plan(plan, scene, config, block_ids)
         _tell_growth(plan, grown, block_ids)
-        _write_origin(output_dir, grown.scene_hash, config, data_root)
-        write_plan(output_dir / "plan.json", grown)
         _draw_map(output_dir / "map.png", grown, scene)
+        write_plan(output_dir / "plan.json", grown)
+        _write_origin(output_dir, grown.scene_hash, config, data_root)  # last: without it, the scene is still to grow
     return config, scene, grown
 
 

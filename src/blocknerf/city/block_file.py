@@ -6,6 +6,7 @@ moment of the change. Killed at any instant, the folder holds a whole older pair
 
 import hashlib
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -67,8 +68,9 @@ def write_block(folder: Path, name: str, block: BlockFile) -> Path:
     try:
         write_stored(path, {**block.meta, "version": BLOCK_VERSION, "weights": weights})
     except UserError:
-        if not path.is_file() or weights["file"] not in path.read_text(encoding="utf-8", errors="replace"):
-            disk.unlink(folder / weights["file"], missing_ok=True)  # nobody names them, and the disk needs the room
+        with suppress(OSError):  # the error says more than a second one about the same folder
+            if not path.is_file() or weights["file"] not in path.read_text(encoding="utf-8", errors="replace"):
+                disk.unlink(folder / weights["file"])  # nobody names them, and the disk needs the room
         raise
     _remove_stale(folder, name, keep=weights["file"])
     return path
@@ -180,13 +182,15 @@ def _names_weights(weights: Any) -> bool:
 
 
 def _remove_stale(folder: Path, name: str, keep: str | None = None) -> None:
-    """Removes weights that no JSON names any more and what a killed writer left; who writes here is alone."""
-    for path in folder.glob(f"{name}-*.safetensors"):
-        if path.name != keep:
-            disk.unlink(path, missing_ok=True)
-    for pattern in (f".{name}-*.safetensors.*.tmp", f".{name}.json.*.tmp"):
+    """Removes weights that no JSON names any more and what a killed writer left; who writes here is alone.
+
+    What cannot be removed is left for the next time: the pair is whole with it.
+    """
+    for pattern in (f"{name}-*.safetensors", f".{name}-*.safetensors.*.tmp", f".{name}.json.*.tmp"):
         for path in folder.glob(pattern):
-            disk.unlink(path, missing_ok=True)
+            if path.name != keep:
+                with suppress(OSError):
+                    disk.unlink(path, missing_ok=True)
 
 
 def _remedy(folder: Path) -> str:

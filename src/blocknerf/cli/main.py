@@ -22,7 +22,7 @@ For example:
 STOPPED = "Stopped. Run the same command again to go on; `train` wants --resume with it."
 _WITHOUT_TORCH = ("config", "completion")
 _HELP = ("-h", "--help")
-_ASKED_TO_STOP = (signal.SIGINT, signal.SIGTERM)
+_ASKED_TO_STOP = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -44,7 +44,7 @@ def as_program(command: Callable[[], None]) -> None:
 
 
 def run(command: Callable[[], None]) -> None:
-    """Runs a command; what a user can mend becomes one sentence and exit code 2, Ctrl-C and SIGTERM become 130."""
+    """Runs a command; what a user can mend becomes one sentence and exit code 2; Ctrl-C, SIGTERM, SIGHUP become 130."""
     asked_to_stop = is_over = False
 
     def interrupt(number: int, frame: object) -> None:

@@ -5,14 +5,15 @@ from types import FrameType
 
 
 class StopSignal:
-    """Within `with`: the first Ctrl-C or SIGTERM is only noted, for the next moment at which stopping is safe.
+    """Within `with`: the first Ctrl-C, SIGTERM or SIGHUP is only noted, for the next moment when stopping is safe.
 
-    The second one interrupts at once. `numbers` are the signals that count.
+    The second one interrupts at once. `numbers` are the signals that count; SIGHUP does not where nohup has it ignored.
     """
 
-    def __init__(self, numbers: tuple[signal.Signals, ...] = (signal.SIGINT, signal.SIGTERM)):
+    def __init__(self, numbers: tuple[signal.Signals, ...] = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)):
         self.requested = False
-        self._numbers = numbers
+        ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+        self._numbers = tuple(number for number in numbers if not (ignored and number == signal.SIGHUP))
         self._before: dict[signal.Signals, object] = {}
 
     def __enter__(self) -> "StopSignal":
@@ -30,6 +31,8 @@ class StopSignal:
 
 
 def leave_interrupts_to_parent() -> StopSignal:
-    """For a worker: Ctrl-C reaches the whole process group, but only the parent answers it, with SIGTERM."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """For a worker: Ctrl-C, or the end of a terminal, reaches the whole process group, but only the parent answers it,
+    with SIGTERM."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     return StopSignal((signal.SIGTERM,))

@@ -134,8 +134,7 @@ class ModelCheckpoint:
     def finish(self) -> None:
         """Writes the finished `latest`; nothing is left to go on from."""
         self._write_weights(self.folder, "latest", finished=True)
-        for name in (CHECKPOINT, SIDE_BY_SIDE):
-            delete_block(self.checkpoint_dir, name)
+        forget_way(self.checkpoint_dir)
 
     def exists(self) -> bool:
         """Whether there is something to go on from."""
@@ -202,11 +201,23 @@ def read_checkpoint_meta(checkpoint_dir: Path, origin: Origin, name: str = CHECK
     return meta
 
 
+def forget_way(checkpoint_dir: Path) -> None:
+    """Removes what a finished block went on from."""
+    for name in (CHECKPOINT, SIDE_BY_SIDE):
+        delete_block(checkpoint_dir, name)
+
+
 def delete_checkpoints(checkpoint_dir: Path) -> None:
     """Gives up all that lies there to go on from, and the best weights."""
-    kept = [path.stem for path in checkpoint_dir.glob("step_*.json")]
-    for name in (CHECKPOINT, SIDE_BY_SIDE, "best", *kept):
-        delete_block(checkpoint_dir, name)
+    delete_states(checkpoint_dir)
+    delete_block(checkpoint_dir, "best")
+
+
+def delete_states(checkpoint_dir: Path) -> None:
+    """Gives up all that lies there to go on from."""
+    forget_way(checkpoint_dir)
+    for path in checkpoint_dir.glob("step_*.json"):
+        delete_block(checkpoint_dir, path.stem)
 
 
 def _some(names: list[str]) -> str:

@@ -21,7 +21,7 @@ from blocknerf.runtime.threads import available_cores, use_threads
 from blocknerf.scene.sampler import PixelSampler
 from blocknerf.scene.store import ImageStore
 from blocknerf.training.ahead import finish_compiling
-from blocknerf.training.checkpoint import delete_checkpoints
+from blocknerf.training.checkpoint import delete_checkpoints, delete_states, forget_way
 from blocknerf.training.launchers.launcher import RayCluster, Report, raise_failures, train_with
 from blocknerf.training.launchers.processes import Processes
 from blocknerf.training.launchers.ray_tasks import ray_tasks
@@ -148,9 +148,15 @@ def longest_first(blocks: list[BlockSpec], minutes: Callable[[BlockSpec], float]
 
 
 def _to_update(run: Run, blocks: list[BlockSpec]) -> list[BlockSpec]:
-    """All of them. `latest` stays until the first save, so that the city stays whole."""
+    """All of them. `latest` stays until the first save, so that the city stays whole.
+
+    An update that was stopped goes on from its checkpoint: that knows the block's new images. The best weights of
+    before stay until the update has better ones to put in their place.
+    """
     for block in blocks:
-        delete_checkpoints(run.checkpoint_folder(block.id))
+        folder, images = run.checkpoint_folder(block.id), set(block.train_images)
+        if not has_block(folder, "checkpoint") or set(read_block_meta(folder, "checkpoint")["image_ids"]) != images:
+            delete_states(folder)
     return blocks
 
 
@@ -187,10 +193,11 @@ def _is_finished(run: Run, block_id: str) -> bool:
     except UserError as error:
         log.warning("Block %s is trained again. %s", block_id, error)
         return False
+    folder = run.checkpoint_folder(block_id)
     if meta.get("finished"):
+        forget_way(folder)  # where a process ended just before it did
         log.info("Block %s is finished; only --overwrite trains it again.", block_id)
         return True
-    folder = run.checkpoint_folder(block_id)
     if not has_block(folder, "checkpoint"):
         raise UserError(
             f"Block {block_id} was trained to step {meta.get('step')}, but its checkpoint is not in {folder}. Restore "

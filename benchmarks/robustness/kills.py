@@ -1,0 +1,144 @@
+"""Every command killed at random moments, one worker among several, and two commands at once: is anything lost?
+
+python -m benchmarks.robustness.kills [--kills 20] [--commands plan,train] [--seed 0] [--folder /dev/shm/kills]
+
+Each command is ended by SIGTERM, SIGINT, SIGHUP or SIGKILL, by turns, at a random moment of its run, then run again (or
+with --resume, where its message says so); twice as often as not it is killed again while it goes on. Then, of two that
+are started at once, one works and the other waits or says who does. At last, with `train --jobs 2` through the shell,
+one worker is killed. After each, files that were there before are as they were or new and whole; at the end all are
+those of a run that nothing disturbed, byte by byte, logs and figures of time aside.
+"""
+
+import argparse
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from benchmarks.measure import blocknerf, markdown, where
+from benchmarks.robustness import forks
+from benchmarks.robustness.commands import COMMANDS, Command, restore
+from benchmarks.robustness.forks import Said
+from benchmarks.robustness.trial import KINDS, Problem, Tally, Trial
+
+SIGNALS = (signal.SIGTERM, signal.SIGKILL, signal.SIGINT, signal.SIGHUP)
+MOST_KILLS = 3
+"""Of one run and what goes on with it."""
+
+
+def kill(trial: Trial, moments: random.Random, number: int) -> list[Problem]:
+    """Kills the command up to MOST_KILLS times before it may go on undisturbed."""
+    restore(trial.template, trial.root)
+    ended = []
+    for again in range(1 + moments.randrange(MOST_KILLS)):
+        with_resume = again > 0 and trial.command.name.startswith(("train", "resume"))
+        child = trial.start(trial.folder / "said.txt", *(["--resume"] if with_resume else []))
+        time.sleep(moments.uniform(0, 1.1 * trial.seconds))
+        os.kill(child, SIGNALS[(number + again) % len(SIGNALS)])
+        ended.append(_ended(trial, child))
+        if ended[-1].code == 2:
+            break
+    return trial.judge([said for said in ended if said.code != 2 or "--resume" not in said.message])
+
+
+def two_at_once(trial: Trial, moments: random.Random) -> list[Problem]:
+    """The same command twice, the second a random moment later; whoever comes second works behind it or is refused."""
+    restore(trial.template, trial.root)
+    places = [trial.folder / f"said_{number}.txt" for number in range(2)]
+    children = []
+    for place in places:
+        children.append(trial.start(place))
+        time.sleep(moments.uniform(0, 0.7 * trial.seconds))
+    said = [_ended(trial, child, place) for child, place in zip(children, places, strict=True)]
+    problems = [("traceback", f"neither worked: {said[0].message}; {said[1].message}")] * all(
+        each.code for each in said
+    )
+    for each in said:
+        known = ("(process ", "--resume", "is not empty", "was changed by another command")
+        if each.code and not any(words in each.message for words in known):
+            problems.append(("does not go on", f"at once with another: {each.message or each.text[-400:]}"))
+    return problems + trial.judge(said)
+
+
+def _ended(trial: Trial, child: int, said: Path | None = None) -> Said:
+    code = forks.wait(child, forks.LONGEST_S)
+    text = (said or trial.folder / "said.txt").read_text(errors="replace")
+    return Said(0 if code in (-signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP) else code, text, 0, 0.0)
+
+
+def kill_a_worker(folder: Path, moments: random.Random) -> list[Problem]:
+    """One of the processes of `train --jobs 2`; other blocks are trained all the same, and --resume brings the rest."""
+    command = next(command for command in COMMANDS if command.name == "train")
+    trial = Trial(command, folder)
+    restore(trial.template, trial.root)
+    line = [word if word != "1" else "2" for word in command.line(trial.root)]
+    with (folder / "said.txt").open("wb") as said:
+        parent = subprocess.Popen(blocknerf(*line), stdout=said, stderr=said)
+    end = time.monotonic() + moments.uniform(0, 6)
+    worker = None
+    while parent.poll() is None and (worker is None or time.monotonic() < end):
+        time.sleep(0.02)
+        worker = next(_workers(parent.pid), None)
+    if worker is not None:
+        os.kill(worker, signal.SIGKILL)
+    code = parent.wait(300)
+    return trial.judge([Said(code, (folder / "said.txt").read_text(errors="replace"), 0, 0.0)])
+
+
+def _workers(parent: int) -> Iterator[int]:
+    """Processes that multiprocessing started for `parent`."""
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            above = int(path.read_text().rpartition(")")[2].split()[1])
+            line = (path.parent / "cmdline").read_text()
+        except OSError:
+            continue
+        if above == parent and "spawn_main" in line:
+            yield int(path.parent.name)
+
+
+def campaign(chosen: Sequence[Command], told: argparse.Namespace) -> list[Tally]:
+    moments, tallies = random.Random(told.seed), []
+    for command in chosen:
+        begin, trial, tally = time.monotonic(), Trial(command, told.folder), Tally(command.name)
+        for number in range(told.kills):
+            state = moments.getstate()[1][-1]
+            tally.add(kill(trial, moments, number), f"kill {number} (state {state})")
+        for number in range(told.pairs):
+            tally.add(two_at_once(trial, moments), f"two at once {number}")
+        tally.seconds = time.monotonic() - begin
+        tallies.append(tally)
+        print(json.dumps(tally.figures()), flush=True)
+    tally = Tally("a worker of train --jobs 2")
+    for number in range(told.workers):
+        tally.add(kill_a_worker(told.folder / "workers", moments), f"worker {number}")
+    return [*tallies, tally]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--commands", default=",".join(command.name for command in COMMANDS))
+    parser.add_argument("--kills", type=int, default=15)
+    parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--folder", type=Path, default=Path("/dev/shm/blocknerf-kills"))
+    told = parser.parse_args()
+    names = told.commands.split(",")
+    forks.load_everything()
+    tallies = campaign([command for command in COMMANDS if command.name in names], told)
+    rows = [[t.command, str(t.tried), f"{t.seconds:.0f}", *(str(t.wrong[kind]) for kind in KINDS)] for t in tallies]
+    rows.append(["all", *(str(sum(int(row[column]) for row in rows)) for column in range(1, len(rows[0])))])
+    print(markdown(["command", "tried", "s", *KINDS], rows))
+    print(where())
+    if any(tally.wrong for tally in tallies):
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+"""One command and what becomes of its files when it is disturbed: is anything lost, and does it go on?"""
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
+from pathlib import Path
+
+from benchmarks.robustness import commands, forks
+from benchmarks.robustness.commands import Command, comparable, read_tree, restore
+from benchmarks.robustness.forks import At, Said
+
+MOST_SHOWN = 4
+Problem = tuple[str, str]
+"""Its kind, and details."""
+KINDS = ("loss", "not byte-equal", "does not go on", "left behind", "message over 500 characters", "traceback")
+
+
+@dataclass
+class Tally:
+    """Of one command: how many calls it makes, what was tried, and what went wrong, by kind."""
+
+    command: str
+    calls: int = 0
+    tried: int = 0
+    seconds: float = 0.0
+    wrong: Counter[str] = field(default_factory=Counter)
+
+    def add(self, problems: Sequence[Problem], of: str) -> None:
+        self.tried += 1
+        for kind, what in problems:
+            self.wrong[kind] += 1
+            if self.wrong[kind] <= MOST_SHOWN:
+                print(f"{self.command}, {of}: {kind}: {what}", flush=True)
+
+    def figures(self) -> dict:
+        return {**vars(self), "wrong": dict(self.wrong), "seconds": round(self.seconds)}
+
+
+class Trial:
+    """One command, on folders below `folder`; it always runs at the same path, which stands in what it writes."""
+
+    def __init__(self, command: Command, folder: Path):
+        self.command, self.folder, self.root = command, folder, folder / "work"
+        folder.mkdir(parents=True, exist_ok=True)
+        self.template = commands.template(command.before, folder / "before", self.root)
+        restore(self.template, self.root)
+        self.before = comparable(read_tree(self.root), command)
+        untouched = self.run(longest_s=forks.COMPILING_S)
+        if untouched.code:
+            raise RuntimeError(f"{command.name} ends with {untouched.code} untouched: {untouched.text}")
+        self.calls, self.seconds = untouched.calls, untouched.seconds
+        self.expected = comparable(read_tree(self.root), command)
+
+    def run(self, at: At | None = None, longest_s: float = forks.LONGEST_S) -> Said:
+        return forks.run(*self._started(), at, self.command.line(self.root), longest_s)
+
+    def start(self, said: Path, *more: str) -> int:
+        """The process id of the command, which then runs beside this one."""
+        line = [*self.command.line(self.root), *(word for word in more if word not in self.command.line(self.root))]
+        return forks.start(commands.command_of(self.command, line), said, At(), line)
+
+    def _started(self):
+        return commands.command_of(self.command, self.command.line(self.root)), self.folder / "said.txt"
+
+    def fault(self, number: int, kind: str) -> list[Problem]:
+        """What goes wrong when the call of that number does."""
+        restore(self.template, self.root)
+        return self.judge([self.run(At(number, kind))])
+
+    def judge(self, disturbed: Sequence[Said]) -> list[Problem]:
+        """What is wrong after the command was disturbed; goes on with it, and compares the end."""
+        problems = [(what, said.message or said.text[-1500:]) for said in disturbed for what in said.faults]
+        problems += [("loss", what) for what in self._lost(comparable(read_tree(self.root), self.command))]
+        ways = [] if disturbed[-1].code == 0 else commands.go_on(self.command, self.root, self.folder / "said.txt")
+        problems += [(what, f"going on: {way.message or way.text[-400:]}") for way in ways for what in way.faults]
+        if ways and ways[-1].code:
+            return [*problems, ("does not go on", ways[-1].message or ways[-1].text[-400:])]
+        end, missed = comparable(read_tree(self.root), self.command), _missed([*disturbed, *ways])
+        left = [name for name in end.keys() - self.expected.keys() if Path(name).name.startswith(".")]
+        problems += [("left behind", name) for name in left]
+        different = [name for name in end | self.expected if end.get(name) != self.expected.get(name)]
+        unsaid = [name for name in different if name not in left and not any(part in name for part in missed)]
+        return problems + [("not byte-equal", name) for name in unsaid]
+
+    def _lost(self, after: dict[str, bytes]) -> Iterator[str]:
+        for name, content in self.before.items():
+            if name not in after:
+                if name in self.expected and not any(fnmatch(name, free) for free in self.command.rebuilt):
+                    yield f"{name} is gone"
+            elif after[name] not in (content, self.expected.get(name)) and not commands.is_whole(name, after[name]):
+                yield f"{name} is damaged"
+
+
+def _missed(said: Sequence[Said]) -> set[str]:
+    """What the command itself said that it could not write, and went on without: states to keep, pictures, curves."""
+    text = "".join(each.text for each in said)
+    unsaved = re.findall(r"goes on unsaved\. Cannot write (\S+?)(?:-[0-9a-f]{16}\.safetensors|\.json|):", text)
+    curves = ["metrics.jsonl"] if "metrics.jsonl of" in text and "ends here" in text else []
+    kept = [
+        part for part in (Path(path).name for path in unsaved) if part.startswith(("best", "step_", "test_", "novel_"))
+    ]
+    return {*kept, *curves}
