@@ -32,6 +32,7 @@ FREE = ("*/logs/*", "*/prepare/colmap.log*", "*/prepare/database.db*")
 """Files whose bytes may differ: what was said and when, and COLMAP's own database, whose matches must not."""
 _CLOCK = re.compile(rb'"(?:[\w./]*spent_s|clock/[\w/]*|metrics\.num_bytes|num_bytes)": *[-+.\deE]+')
 """Figures that depend on how fast the machine is."""
+_CHECKSUM = re.compile(rb'"checksum": *"[0-9a-f]+"')
 
 Ways = Callable[[Path, Said], Iterator[list[str]]]
 
@@ -94,9 +95,14 @@ def comparable(tree: dict[str, bytes], command: Command) -> dict[str, bytes]:
     left_out = (*FREE, *command.free)
     kept = {name: content for name, content in tree.items() if not any(fnmatch(f"/{name}", free) for free in left_out)}
     return {
-        name: _CLOCK.sub(b'"clock": 0', content) if name.endswith((".json", ".jsonl")) else content
-        for name, content in kept.items()
+        name: _timeless(content) if name.endswith((".json", ".jsonl")) else content for name, content in kept.items()
     }
+
+
+def _timeless(content: bytes) -> bytes:
+    """Without figures of the clock, and without the checksum that they are part of."""
+    without, figures = _CLOCK.subn(b'"clock": 0', content)
+    return _CHECKSUM.sub(b'"checksum": 0', without) if figures else content
 
 
 def is_whole(name: str, content: bytes) -> bool:
