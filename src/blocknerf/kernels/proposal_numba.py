@@ -8,6 +8,7 @@ from blocknerf.kernels.marching_numba import contracted_point
 from blocknerf.kernels.threads_numba import F1, F2, F3, I8, kernel, num_threads, part, share_out
 
 MAX_LOG_DENSITY = np.float32(12)
+_NO_SIGN = np.uint32(0x7FFFFFFF)
 
 
 @njit(inline="always")
@@ -62,15 +63,15 @@ def _places(start, stop, origins, directions, edges, density, grad_density, side
 
 
 @part
-def _density_backward(start, stop, groups, side, cells, odd, fractions, gradients, grad_grid):
+def _density_backward(start, stop, groups, side, cells, odd, fractions, gradients, bits, grad_grid):
     rays, samples = cells.shape
     one, area = np.float32(1), side * side
     for group in range(np.int64(start), np.int64(stop)):
         for r in range(rays):
             for s in range(samples):
-                g = gradients[r, s]
-                if g == 0:
+                if bits[r, s] & _NO_SIGN == 0:  # of 0: as a number, what is not finite might pass for it
                     continue
+                g = gradients[r, s]
                 a, b, c = fractions[0, r, s], fractions[1, r, s], fractions[2, r, s]
                 row = np.int64(cells[r, s])
                 if groups == 1:
@@ -106,4 +107,5 @@ def density_backward(origins, directions, edges, density, grad_density, side, gr
     places = origins, directions, edges, density, grad_density, side, cells, odd, fractions, gradients
     share_out(_places, len(density), places)
     groups = 1 if num_threads() == 1 else 2
-    share_out(_density_backward, groups, (groups, side, cells, odd, fractions, gradients, grad_grid))
+    bits = gradients.view(np.uint32)
+    share_out(_density_backward, groups, (groups, side, cells, odd, fractions, gradients, bits, grad_grid))
