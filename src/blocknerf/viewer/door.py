@@ -44,14 +44,25 @@ _msgpack = Extra("msgspec.msgpack", "view", "The viewer")
 # --- what may be said -------------------------------------------------------------------------------------------------
 
 
-def _number(least: float, largest: float) -> Any:
-    return Annotated[float, Field(strict=True, ge=least, le=largest, allow_inf_nan=False)]
+def _within(least: float, largest: float) -> Any:
+    return Field(strict=True, ge=least, le=largest, allow_inf_nan=False)
 
 
-def _numbers(count: int, reach: float) -> Any:
-    return Annotated[list[_number(-reach, reach)], Field(min_length=count, max_length=count)]  # type: ignore[valid-type]
+def _count(count: int) -> Any:
+    return Field(min_length=count, max_length=count)
 
 
+_UpToTwo = Annotated[float, _within(-2.0, 2.0)]
+_Quaternion = Annotated[list[_UpToTwo], _count(4)]
+_Direction = Annotated[list[_UpToTwo], _count(3)]
+_Position = Annotated[list[Annotated[float, _within(-FARTHEST, FARTHEST)]], _count(3)]
+_Target = Annotated[list[Annotated[float, _within(-2 * FARTHEST, 2 * FARTHEST)]], _count(3)]
+_RayOrigin = Annotated[list[Annotated[float, _within(-1e9, 1e9)]], _count(3)]
+_OnScreen = Annotated[list[Annotated[float, _within(-1e6, 1e6)]], _count(2)]
+_Angle = Annotated[float, _within(LEAST_FOV_RAD, LARGEST_FOV_RAD)]
+_Distance = Annotated[float, _within(0.0, 1e12)]
+_Side = Annotated[float, _within(1.0, LARGEST_WINDOW_PX)]
+_Setting = Annotated[float, _within(-1e9, 1e9)]
 _Text = Annotated[str, Field(strict=True, max_length=LONGEST_TEXT)]
 _Name = Annotated[str, Field(strict=True, max_length=4096)]
 
@@ -64,15 +75,15 @@ class _Camera(_Message):
     """Where the camera of a browser is, and how large its window."""
 
     type: Literal["ViewerCameraMessage"]
-    wxyz: _numbers(4, 2.0)  # type: ignore[valid-type]
-    position: _numbers(3, FARTHEST)  # type: ignore[valid-type]
-    fov: _number(LEAST_FOV_RAD, LARGEST_FOV_RAD)  # type: ignore[valid-type]
-    near: _number(0.0, 1e12)  # type: ignore[valid-type]
-    far: _number(0.0, 1e12)  # type: ignore[valid-type]
-    image_height: _number(1.0, LARGEST_WINDOW_PX)  # type: ignore[valid-type]
-    image_width: _number(1.0, LARGEST_WINDOW_PX)  # type: ignore[valid-type]
-    look_at: _numbers(3, 2 * FARTHEST)  # type: ignore[valid-type]
-    up_direction: _numbers(3, 2.0)  # type: ignore[valid-type]
+    wxyz: _Quaternion
+    position: _Position
+    fov: _Angle
+    near: _Distance
+    far: _Distance
+    image_height: _Side
+    image_width: _Side
+    look_at: _Target
+    up_direction: _Direction
 
     def fault(self) -> str | None:
         """What its parts do not say alone."""
@@ -84,7 +95,7 @@ class _Camera(_Message):
 
 
 class _Value(_Message):
-    value: Annotated[bool, Field(strict=True)] | _number(-1e9, 1e9) | _Text  # type: ignore[valid-type]
+    value: Annotated[bool, Field(strict=True)] | _Setting | _Text
 
 
 class _Widget(_Message):
@@ -101,9 +112,9 @@ class _Click(_Message):
     type: Literal["SceneNodeClickMessage"]
     name: _Name
     instance_index: int | None
-    ray_origin: _numbers(3, 1e9)  # type: ignore[valid-type]
-    ray_direction: _numbers(3, 2.0)  # type: ignore[valid-type]
-    screen_pos: _numbers(2, 1e6)  # type: ignore[valid-type]
+    ray_origin: _RayOrigin
+    ray_direction: _Direction
+    screen_pos: _OnScreen
     modifier: _Text | None
     owner: _Text = ""
 
