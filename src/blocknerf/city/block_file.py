@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import safetensors.torch
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from safetensors import SafetensorError
 from torch import Tensor
 
@@ -135,8 +135,8 @@ class _Meta(BaseModel):
     spent_s: NotBelow0 | None = None
     best_psnr: Number | None = None
     finished: Truth | None = None
-    parts: tuple[Text, ...] | None = None
-    state: dict[Text, Any] | None = None
+    parts: tuple[Text, ...] = ()
+    state: dict[Text, Any] = Field(default_factory=dict)
 
 
 def has_block(folder: Path, name: str) -> bool:

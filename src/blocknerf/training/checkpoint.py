@@ -10,7 +10,7 @@ Each is a block file: safetensors and JSON, written beside and renamed.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -21,7 +21,6 @@ from blocknerf.blocks.output import differences
 from blocknerf.city.block_file import BlockFile, delete_block, has_block, read_block, read_block_meta, write_block
 from blocknerf.core.config import Config
 from blocknerf.core.errors import UserError
-from blocknerf.core.stored import Text, fitted
 
 CHECKPOINT, SIDE_BY_SIDE = "checkpoint", "side_by_side"
 
@@ -89,14 +88,6 @@ class Origin:
         return found
 
 
-@dataclass(frozen=True, slots=True)
-class _Held:
-    """What the JSON of a checkpoint holds of a run: the parts by name, and of their state what is no tensor."""
-
-    parts: tuple[Text, ...] = ("no parts by name",)
-    state: dict[Text, Any] = field(default_factory=dict)
-
-
 class ModelCheckpoint:
     """Saves the `parts` of one block's training by name, and brings them back exactly.
 
@@ -153,14 +144,14 @@ class ModelCheckpoint:
             return False
         saved = read_block(self.checkpoint_dir, name)
         path, remedy = self.checkpoint_dir / f"{name}.json", "Train the block anew with --overwrite."
-        held = fitted(_Held, saved.meta, "checkpoint", path, remedy)
-        if held.parts != tuple(self._parts):
+        held = saved.meta.get("parts", ["no parts by name"])
+        if held != list(self._parts):
             raise UserError(
-                f"The checkpoint in {self.checkpoint_dir} holds {', '.join(held.parts)}, and training now "
+                f"The checkpoint in {self.checkpoint_dir} holds {', '.join(held)}, and training now "
                 f"needs {', '.join(self._parts)}: another version of the program wrote it, or one run was told "
                 "--side-by-side and the other was not. Go on as it was begun, or train the block anew with --overwrite."
             )
-        found = {**saved.tensors, **held.state}
+        found = {**saved.tensors, **saved.meta.get("state", {})}
         for part, stateful in self._parts.items():
             prefix = f"{part}."
             own = {key[len(prefix) :]: value for key, value in found.items() if key.startswith(prefix)}
