@@ -14,6 +14,7 @@ from blocknerf.kernels import (
     compositing_numba,
     hash_grid_numba,
     intervals_numba,
+    log_density_numba,
     marching_numba,
     mlp_numba,
     proposal_numba,
@@ -30,7 +31,7 @@ from blocknerf.kernels.mlp import two_layers
 RAYS, SAMPLES = 6, 5
 MODULES = (
     *(compositing_numba, hash_grid_numba, intervals_numba, marching_numba),
-    *(mlp_numba, proposal_numba, sparse_adam_numba, splats_numba),
+    *(log_density_numba, mlp_numba, proposal_numba, sparse_adam_numba, splats_numba),
 )
 BYTES_OF_A_GRADIENT = """
 import hashlib, torch

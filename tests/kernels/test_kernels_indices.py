@@ -20,6 +20,7 @@ from blocknerf.kernels import (
     compositing_numba,
     hash_grid_numba,
     intervals_numba,
+    log_density_numba,
     marching_numba,
     mlp_numba,
     proposal_numba,
@@ -134,7 +135,23 @@ CALLS: dict[str, tuple[Any, Callable[[], tuple[Any, ...]]]] = {
         lambda: (some(3, 70), some(2, 64, 2), whole(2, 16), some(4, 70), some(3, 70)),
     ),
     "forward": (mlp_numba.forward, lambda: (some(3, 70), *layers(), some(2, 70))),
-    "backward": (mlp_numba.backward, lambda: (some(3, 70), *layers()[:3], some(2, 70), some(3, 70), *slabs())),
+    "backward": (
+        mlp_numba.backward,
+        lambda: (some(3, 70), *layers()[:3], some(1, 70), some(1, 70), some(3, 70), *slabs()),
+    ),
+    "forward_three": (mlp_numba.forward_three, lambda: (some(3, 70), *layers(), some(4, 2), some(4), some(4, 70))),
+    "backward_three": (
+        mlp_numba.backward_three,
+        lambda: (
+            *(some(3, 70), *layers(), some(4, 2), some(4, 70), some(3, 70), *slabs()),
+            *(some(8, 4, 2), some(8, 4)),
+        ),
+    ),
+    "density_of_its_logarithm": (log_density_numba.density, lambda: (some(70), -1.0, 12.0, some(70))),
+    "density_of_its_logarithm_backward": (
+        log_density_numba.density_backward,
+        lambda: (some(70), -1.0, 12.0, some(70), some(70), some(70)),
+    ),
     "step": (
         sparse_adam_numba.step,
         lambda: (some(1, 17, 3), some(1, 17, 3), some(1, 17, 3), some(1, 17, 3), 0.01, 0.9, 0.99, 1e-15),

@@ -1,10 +1,18 @@
-"""The two-layer network: kernel against twin at odd sizes, the same bytes every time."""
+"""Networks of two and of three layers: kernels against twins at odd sizes, the same bytes every time."""
 
 import pytest
 import torch
 
-from blocknerf.kernels.mlp import two_layers, two_layers_torch
+from blocknerf.kernels.mlp import (
+    POINTS_IN_SLAB,
+    three_layers,
+    three_layers_torch,
+    two_layers,
+    two_layers_apart,
+    two_layers_torch,
+)
 from blocknerf.kernels.registry import use_backend
+from blocknerf.runtime import pool
 
 
 def _inputs(points, inputs, width, outputs, dtype=torch.float32):
@@ -13,24 +21,56 @@ def _inputs(points, inputs, width, outputs, dtype=torch.float32):
     return [torch.randn(*shape, generator=rng, dtype=dtype).requires_grad_() for shape in shapes]
 
 
-@pytest.mark.parametrize("sizes", [(1, 4, 8, 3), (64, 32, 64, 16), (1000, 20, 37, 5), (4097, 32, 64, 16)])
-def test_kernel_agrees_with_twin(sizes):
-    tensors = _inputs(*sizes)
+def _deeper_inputs(points, inputs, width, outputs, dtype=torch.float32):
+    rng = torch.Generator().manual_seed(7)
+    *two, weight, bias = _inputs(points, inputs, width, width + 3, dtype)
+    last = [
+        torch.randn(*shape, generator=rng, dtype=dtype).requires_grad_() for shape in [(outputs, width + 3), (outputs,)]
+    ]
+    return [*two, weight, bias, *last]
+
+
+def _apart_again(*tensors):
+    return torch.cat(two_layers_apart(*tensors), -1)
+
+
+NETWORKS = [(two_layers, _inputs), (_apart_again, _inputs), (three_layers, _deeper_inputs)]
+SIZES = [(1, 4, 8, 3), (64, 32, 64, 16), (POINTS_IN_SLAB, 5, 9, 2), (1000, 20, 37, 5), (4097, 32, 64, 16)]
+
+
+@pytest.mark.parametrize("sizes", SIZES)
+@pytest.mark.parametrize(("network", "made"), NETWORKS)
+def test_kernel_agrees_with_twin(network, made, sizes):
+    tensors = made(*sizes)
     cotangent = torch.randn(sizes[0], sizes[3], generator=torch.Generator().manual_seed(1))
     results = []
     for backend in ("torch", "numba"):
         with use_backend(backend):
-            out = two_layers(*tensors)
+            out = network(*tensors)
             results.append((out, *torch.autograd.grad((out * cotangent).sum(), tensors)))
     for twin, kernel in zip(*results, strict=True):
         assert torch.allclose(twin, kernel, atol=1e-5 * float(twin.detach().abs().max()))
 
 
-def test_the_same_bytes_every_time():
-    tensors = _inputs(5000, 32, 64, 16)
-    one, other = (torch.autograd.grad(two_layers(*tensors).square().sum(), tensors) for _ in range(2))
-    assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+@pytest.mark.parametrize(("network", "made"), NETWORKS)
+def test_the_same_bytes_every_time_on_any_number_of_threads(network, made):
+    tensors, before = made(5000, 32, 64, 16), pool.num_threads()
+    gradients = []
+    for threads in (1, 2, 2, 5):
+        pool.set_num_threads(threads)
+        gradients.append(torch.autograd.grad(network(*tensors).square().sum(), tensors))
+    pool.set_num_threads(before)
+    assert all(torch.equal(a, b) for others in gradients[1:] for a, b in zip(gradients[0], others, strict=True))
 
 
-def test_twin_gradients_by_finite_differences():
-    assert torch.autograd.gradcheck(two_layers_torch, _inputs(5, 4, 6, 3, torch.float64))
+def test_only_the_first_output_may_be_asked_for():
+    """The others get no gradient then."""
+    tensors = _inputs(70, 4, 8, 3)
+    expected = torch.autograd.grad(two_layers(*tensors)[:, 0].square().sum(), tensors)
+    found = torch.autograd.grad(two_layers_apart(*tensors)[0].square().sum(), tensors)
+    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(expected, found, strict=True))
+
+
+@pytest.mark.parametrize(("twin", "made"), [(two_layers_torch, _inputs), (three_layers_torch, _deeper_inputs)])
+def test_twin_gradients_by_finite_differences(twin, made):
+    assert torch.autograd.gradcheck(twin, made(5, 4, 6, 3, torch.float64))

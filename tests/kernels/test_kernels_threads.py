@@ -48,6 +48,26 @@ def test_every_number_of_the_range_comes_once(threads, size):
     assert begins.sum() == min(size, 1 if threads == 1 else threads * PIECES)
 
 
+@part
+def _note_sizes(start, stop, size, sizes):
+    sizes[start] += stop - start
+
+
+@kernel(I8, I1)
+def note_sizes(size, sizes):
+    share_out(_note_sizes, size, (size, sizes))
+
+
+def test_pieces_grow_smaller_so_that_all_end_together(threads):
+    """The last is less than a hundredth of the work: so little does a thread wait for that came late."""
+    sizes = np.zeros(10_001, np.int64)
+    note_sizes(10_000, sizes)
+    sizes = sizes[sizes > 0]
+    assert sizes.sum() == 10_000
+    assert threads == 1 or (np.diff(sizes) <= 1).all()
+    assert threads == 1 or sizes[-1] < 100 < sizes[0] < 2 * 10_000 / (threads * PIECES)
+
+
 def test_what_goes_wrong_in_a_part_is_raised(threads):
     with pytest.raises(MemoryError, match="no memory"):
         ask_for_too_much(1 << 60, np.zeros(3, np.int64))

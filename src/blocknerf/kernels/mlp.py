@@ -1,4 +1,6 @@
-"""A network with one hidden layer of rectified units, for millions of points: y = W2 max(W1 x + b1, 0) + b2."""
+"""Networks with one or two hidden layers of rectified units, for many points: y = W2 max(W1 x + b1, 0) + b2."""
+
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
@@ -6,7 +8,8 @@ from torch import Tensor
 
 from blocknerf.kernels.registry import backend_for, kernels_for
 
-WORKERS = 8  # slabs of the weights' gradient: more than this many threads are not used; the sum's order never changes
+SLABS = 32  # of the weights' gradient, one for each piece of work; more threads than that are not used
+POINTS_IN_SLAB = 256  # at least: a few points are not summed in more slabs than they are worth
 PROGRAMS = 264  # slabs on CUDA: two for each multiprocessor of a large device
 
 
@@ -20,17 +23,33 @@ def two_layers(
     """Differentiable in everything."""
     if backend_for(values) == "torch":
         return two_layers_torch(values, weight1, bias1, weight2, bias2)
-    return _TwoLayers.apply(values, weight1, bias1, weight2, bias2)  # pyright: ignore[reportReturnType]
+    return _TwoLayers.apply(0, values, weight1, bias1, weight2, bias2)[1]
 
 
-def first_apart(
-    values: Float[Tensor, "points channels"],
-) -> tuple[Float[Tensor, " points"], Float[Tensor, "points others"]]:
-    """The first channel and the others; their gradients are put together channel after channel, as kernels want them.
+def two_layers_apart(
+    values: Float[Tensor, "points inputs"],
+    weight1: Float[Tensor, "width inputs"],
+    bias1: Float[Tensor, " width"],
+    weight2: Float[Tensor, "outputs width"],
+    bias2: Float[Tensor, " outputs"],
+) -> tuple[Float[Tensor, "points 1"], Float[Tensor, "points others"]]:
+    """As `two_layers`, the first output and the others: their gradients need not be put together again."""
+    if backend_for(values) == "torch":
+        out = two_layers_torch(values, weight1, bias1, weight2, bias2)
+        return out[:, :1], out[:, 1:]
+    return _TwoLayers.apply(1, values, weight1, bias1, weight2, bias2)  # pyright: ignore[reportReturnType]
 
-    Autograd's own joins them point after point, and a kernel then has them turned round.
+
+def three_layers(
+    values: Float[Tensor, "points inputs"], *parameters: Float[Tensor, "..."]
+) -> Float[Tensor, "points outputs"]:
+    """Two hidden layers: weight and bias of each layer in order. Differentiable in everything.
+
+    On CUDA these are torch's own products; on a processor those of so few points take them three times as long.
     """
-    return _FirstApart.apply(values)  # pyright: ignore[reportReturnType]
+    if backend_for(values) == "numba":
+        return _ThreeLayers.apply(values, *parameters)  # pyright: ignore[reportReturnType]
+    return three_layers_torch(values, *parameters)
 
 
 def two_layers_torch(
@@ -44,22 +63,38 @@ def two_layers_torch(
     return torch.nn.functional.linear(hidden, weight2, bias2)
 
 
-class _FirstApart(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, values):  # pyright: ignore[reportIncompatibleMethodOverride]
-        return values[:, 0], values[:, 1:]
-
-    @staticmethod
-    def backward(ctx, grad_first, grad_others):  # pyright: ignore[reportIncompatibleMethodOverride]
-        return torch.cat([grad_first[None], grad_others.t()]).t()
+def three_layers_torch(
+    values: Float[Tensor, "points inputs"], *parameters: Float[Tensor, "..."]
+) -> Float[Tensor, "points outputs"]:
+    return torch.nn.functional.linear(two_layers_torch(values, *parameters[:4]).relu(), *parameters[4:])
 
 
 class _TwoLayers(torch.autograd.Function):
+    """The first `num_first` outputs, and the others."""
+
     @staticmethod
-    def forward(ctx, values, *parameters):  # pyright: ignore[reportIncompatibleMethodOverride]
+    def forward(ctx, num_first, values, *parameters):  # pyright: ignore[reportIncompatibleMethodOverride]
         ctx.kernels = kernels_for(__name__, values)
         out = values.new_empty(parameters[2].shape[0], values.shape[0])
         ctx.kernels.forward(values.t(), *parameters, out)
+        ctx.save_for_backward(values, *parameters)
+        return out[:num_first].t(), out[num_first:].t()
+
+    @staticmethod
+    def backward(ctx, grad_first, grad_others):  # pyright: ignore[reportIncompatibleMethodOverride]
+        values, *parameters = ctx.saved_tensors
+        grad_values = values.new_empty(values.shape[1], values.shape[0])
+        slabs = _slabs(values, parameters)
+        ctx.kernels.backward(values.t(), *parameters[:3], grad_first.t(), grad_others.t(), grad_values, *slabs)
+        return None, grad_values.t(), *(slab.sum(0) for slab in slabs)
+
+
+class _ThreeLayers(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, values, *parameters):  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx.kernels = kernels_for(__name__, values)
+        out = values.new_empty(parameters[4].shape[0], values.shape[0])
+        ctx.kernels.forward_three(values.t(), *parameters, out)
         ctx.save_for_backward(values, *parameters)
         return out.t()
 
@@ -67,7 +102,12 @@ class _TwoLayers(torch.autograd.Function):
     def backward(ctx, grad_out):  # pyright: ignore[reportIncompatibleMethodOverride]
         values, *parameters = ctx.saved_tensors
         grad_values = values.new_empty(values.shape[1], values.shape[0])
-        workers = WORKERS if values.device.type == "cpu" else PROGRAMS
-        slabs = [parameter.new_zeros(workers, *parameter.shape) for parameter in parameters]
-        ctx.kernels.backward(values.t(), *parameters[:3], grad_out.t(), grad_values, *slabs)
+        slabs = _slabs(values, parameters)
+        ctx.kernels.backward_three(values.t(), *parameters[:5], grad_out.t(), grad_values, *slabs)
         return grad_values.t(), *(slab.sum(0) for slab in slabs)
+
+
+def _slabs(values: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:
+    """Room for the sums over parts of the points; on a processor as many as the number of points alone asks for."""
+    count = PROGRAMS if values.device.type != "cpu" else min(SLABS, 1 + len(values) // POINTS_IN_SLAB)
+    return [parameter.new_zeros(count, *parameter.shape) for parameter in parameters]

@@ -1,4 +1,4 @@
-"""numba kernels of a network with one hidden layer. Points are the innermost axis of all values: vector lanes.
+"""numba kernels of networks with one and two hidden layers. Points are the innermost axis of all values: vector lanes.
 
 A group's activations stay in the first-level cache.
 
@@ -14,44 +14,73 @@ from blocknerf.kernels.vectors_numba import GROUP, add_outer_product, add_produc
 
 
 @njit(inline="always")
-def _take(values, begin, size, tile):
-    for i in range(tile.shape[0]):
+def _take(values, begin, size, tile, row):
+    for i in range(values.shape[0]):
         for p in range(size):
-            tile[i, p] = values[i, begin + p]
+            tile[row + i, p] = values[i, begin + p]
         for p in range(size, GROUP):
-            tile[i, p] = 0
+            tile[row + i, p] = 0
+
+
+@njit(fastmath=True, forceinline=True)
+def _layer(x, weight, bias, out):
+    for j in range(out.shape[0]):
+        for p in range(GROUP):
+            out[j, p] = bias[j]
+    add_product(weight, x, out)
 
 
 @njit(fastmath=True, forceinline=True)
 def _hidden_layer(x, weight, bias, hidden):
-    for j in range(hidden.shape[0]):
-        for p in range(GROUP):
-            hidden[j, p] = bias[j]
-    add_product(weight, x, hidden)
+    _layer(x, weight, bias, hidden)
     for j in range(hidden.shape[0]):
         for p in range(GROUP):
             hidden[j, p] = max(hidden[j, p], np.float32(0))
 
 
+@njit(fastmath=True, forceinline=True)
+def _before_layer(weight_t, gradient, hidden, before, grad_bias):
+    """The gradient before the rectifier of `hidden`, from the one behind the next layer; `grad_bias` += its sum."""
+    before[:] = 0
+    add_product(weight_t, gradient, before)
+    for j in range(before.shape[0]):
+        total = np.float32(0)
+        for p in range(GROUP):
+            g = before[j, p] if hidden[j, p] > 0 else np.float32(0)
+            before[j, p] = g
+            total += g
+        grad_bias[j] += total
+
+
+@njit(fastmath=True, forceinline=True)
+def _add_sums(gradient, grad_bias):
+    for j in range(gradient.shape[0]):
+        total = np.float32(0)
+        for p in range(GROUP):
+            total += gradient[j, p]
+        grad_bias[j] += total
+
+
+@njit(inline="always")
+def _put(tile, begin, size, values):
+    for i in range(tile.shape[0]):
+        for p in range(size):
+            values[i, begin + p] = tile[i, p]
+
+
 @part
 def _forward(start, stop, values, weight1, bias1, weight2, bias2, out):
     inputs, count = values.shape
-    outputs = weight2.shape[0]
     for t in range(start, stop):
         begin = t * GROUP
         size = min(GROUP, count - begin)
         x = np.empty((inputs, GROUP), np.float32)
-        hidden = np.empty((weight1.shape[0], GROUP), np.float32)
-        y = np.empty((outputs, GROUP), np.float32)
-        _take(values, begin, size, x)
+        hidden = np.empty((len(weight1), GROUP), np.float32)
+        y = np.empty((len(weight2), GROUP), np.float32)
+        _take(values, begin, size, x, 0)
         _hidden_layer(x, weight1, bias1, hidden)
-        for j in range(outputs):
-            for p in range(GROUP):
-                y[j, p] = bias2[j]
-        add_product(weight2, hidden, y)
-        for j in range(outputs):
-            for p in range(size):
-                out[j, begin + p] = y[j, p]
+        _layer(hidden, weight2, bias2, y)
+        _put(y, begin, size, out)
 
 
 @kernel(F2, F2, F1, F2, F1, F2)
@@ -61,62 +90,117 @@ def forward(values, weight1, bias1, weight2, bias2, out):
 
 @part
 def _backward(
-    start,
-    stop,
-    values,
-    weight1,
-    bias1,
-    weight1_t,
-    weight2_t,
-    grad_out,
-    grad_values,
-    grad1,
-    grad_bias1,
-    grad2,
-    grad_bias2,
-):
+    start, stop, values, weight1, bias1, weight1_t, weight2_t, grad_first, grad_others, grad_values,
+    grad1, grad_bias1, grad2, grad_bias2,
+):  # fmt: skip
     inputs, count = values.shape
     width, outputs = weight2_t.shape
-    workers = grad1.shape[0]
+    slabs = grad1.shape[0]
     tiles = (count + GROUP - 1) // GROUP
-    share = (tiles + workers - 1) // workers
-    for worker in range(start, stop):
+    share = (tiles + slabs - 1) // slabs
+    for slab in range(start, stop):
         x = np.empty((inputs, GROUP), np.float32)
         hidden = np.empty((width, GROUP), np.float32)
         gy = np.empty((outputs, GROUP), np.float32)
         gh = np.empty((width, GROUP), np.float32)
         gx = np.empty((inputs, GROUP), np.float32)
-        for t in range(worker * share, min(tiles, (worker + 1) * share)):
+        for t in range(slab * share, min(tiles, (slab + 1) * share)):
             begin = t * GROUP
             size = min(GROUP, count - begin)
-            _take(values, begin, size, x)
-            _take(grad_out, begin, size, gy)
+            _take(values, begin, size, x, 0)
+            _take(grad_first, begin, size, gy, 0)
+            _take(grad_others, begin, size, gy, len(grad_first))
             _hidden_layer(x, weight1, bias1, hidden)
-            add_outer_product(gy, hidden, grad2[worker])
-            gh[:] = 0
-            add_product(weight2_t, gy, gh)
-            for j in range(width):
-                total = np.float32(0)
-                for p in range(GROUP):
-                    g = gh[j, p] if hidden[j, p] > 0 else np.float32(0)
-                    gh[j, p] = g
-                    total += g
-                grad_bias1[worker, j] += total
-            for j in range(outputs):
-                total = np.float32(0)
-                for p in range(GROUP):
-                    total += gy[j, p]
-                grad_bias2[worker, j] += total
-            add_outer_product(gh, x, grad1[worker])
+            add_outer_product(gy, hidden, grad2[slab])
+            _add_sums(gy, grad_bias2[slab])
+            _before_layer(weight2_t, gy, hidden, gh, grad_bias1[slab])
+            add_outer_product(gh, x, grad1[slab])
             gx[:] = 0
             add_product(weight1_t, gh, gx)
-            for i in range(inputs):
-                for p in range(size):
-                    grad_values[i, begin + p] = gx[i, p]
+            _put(gx, begin, size, grad_values)
 
 
-@kernel(F2, F2, F1, F2, F2, F2, F3, F2, F3, F2)
-def backward(values, weight1, bias1, weight2, grad_out, grad_values, grad1, grad_bias1, grad2, grad_bias2):
-    """The hidden layer is computed again. grad1 ... hold one slab a worker, which the caller sums in order."""
-    weights = (weight1, bias1, weight1.T.copy(), weight2.T.copy())
-    share_out(_backward, len(grad1), (values, *weights, grad_out, grad_values, grad1, grad_bias1, grad2, grad_bias2))
+@kernel(F2, F2, F1, F2, F2, F2, F2, F3, F2, F3, F2)
+def backward(
+    values, weight1, bias1, weight2, grad_first, grad_others, grad_values, grad1, grad_bias1, grad2, grad_bias2
+):
+    """The hidden layer is computed again. grad1 ... hold slabs of points, which the caller sums in order.
+
+    The gradient of the first outputs, which may be none, and that of the others come apart.
+    """
+    weights, sums = (weight1, bias1, weight1.T.copy(), weight2.T.copy()), (grad1, grad_bias1, grad2, grad_bias2)
+    share_out(_backward, len(grad1), (values, *weights, grad_first, grad_others, grad_values, *sums))
+
+
+@part
+def _forward_three(start, stop, values, weight1, bias1, weight2, bias2, weight3, bias3, out):
+    inputs, count = values.shape
+    for t in range(start, stop):
+        begin = t * GROUP
+        size = min(GROUP, count - begin)
+        x = np.empty((inputs, GROUP), np.float32)
+        hidden1 = np.empty((len(weight1), GROUP), np.float32)
+        hidden2 = np.empty((len(weight2), GROUP), np.float32)
+        y = np.empty((len(weight3), GROUP), np.float32)
+        _take(values, begin, size, x, 0)
+        _hidden_layer(x, weight1, bias1, hidden1)
+        _hidden_layer(hidden1, weight2, bias2, hidden2)
+        _layer(hidden2, weight3, bias3, y)
+        _put(y, begin, size, out)
+
+
+@kernel(F2, F2, F1, F2, F1, F2, F1, F2)
+def forward_three(values, weight1, bias1, weight2, bias2, weight3, bias3, out):
+    """Of three layers, two of them hidden."""
+    tiles = (values.shape[1] + GROUP - 1) // GROUP
+    share_out(_forward_three, tiles, (values, weight1, bias1, weight2, bias2, weight3, bias3, out))
+
+
+@part
+def _backward_three(
+    start, stop, values, weight1, bias1, weight2, bias2, weight1_t, weight2_t, weight3_t, grad_out, grad_values,
+    grad1, grad_bias1, grad2, grad_bias2, grad3, grad_bias3,
+):  # fmt: skip
+    inputs, count = values.shape
+    slabs = grad1.shape[0]
+    tiles = (count + GROUP - 1) // GROUP
+    share = (tiles + slabs - 1) // slabs
+    for slab in range(start, stop):
+        x, gx = np.empty((inputs, GROUP), np.float32), np.empty((inputs, GROUP), np.float32)
+        hidden1, gh1 = (
+            np.empty((len(weight1), GROUP), np.float32),
+            np.empty((len(weight1), GROUP), np.float32),
+        )
+        hidden2, gh2 = (
+            np.empty((len(weight2), GROUP), np.float32),
+            np.empty((len(weight2), GROUP), np.float32),
+        )
+        gy = np.empty((weight3_t.shape[1], GROUP), np.float32)
+        for t in range(slab * share, min(tiles, (slab + 1) * share)):
+            begin = t * GROUP
+            size = min(GROUP, count - begin)
+            _take(values, begin, size, x, 0)
+            _take(grad_out, begin, size, gy, 0)
+            _hidden_layer(x, weight1, bias1, hidden1)
+            _hidden_layer(hidden1, weight2, bias2, hidden2)
+            add_outer_product(gy, hidden2, grad3[slab])
+            _add_sums(gy, grad_bias3[slab])
+            _before_layer(weight3_t, gy, hidden2, gh2, grad_bias2[slab])
+            add_outer_product(gh2, hidden1, grad2[slab])
+            _before_layer(weight2_t, gh2, hidden1, gh1, grad_bias1[slab])
+            add_outer_product(gh1, x, grad1[slab])
+            gx[:] = 0
+            add_product(weight1_t, gh1, gx)
+            _put(gx, begin, size, grad_values)
+
+
+@kernel(F2, F2, F1, F2, F1, F2, F2, F2, F3, F2, F3, F2, F3, F2)
+def backward_three(
+    values, weight1, bias1, weight2, bias2, weight3, grad_out, grad_values,
+    grad1, grad_bias1, grad2, grad_bias2, grad3, grad_bias3,
+):  # fmt: skip
+    """As `backward`, of three layers."""
+    turned = (weight1.T.copy(), weight2.T.copy(), weight3.T.copy())
+    sums = (grad1, grad_bias1, grad2, grad_bias2, grad3, grad_bias3)
+    told = (values, weight1, bias1, weight2, bias2, *turned, grad_out, grad_values, *sums)
+    share_out(_backward_three, len(grad1), told)

@@ -4,6 +4,7 @@ Values and what comes of them are [channels, points]. Products are of three tf32
 agree with float32 and still run in matrix units.
 """
 
+import torch
 import triton
 import triton.language as tl
 from torch import Tensor
@@ -25,10 +26,11 @@ def forward(values: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bia
 
 
 def backward(
-    values: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, grad_out: Tensor,
+    values: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, grad_first: Tensor, grad_others: Tensor,
     grad_values: Tensor, grad1: Tensor, grad_bias1: Tensor, grad2: Tensor, grad_bias2: Tensor,
 ) -> None:  # fmt: skip
     """The hidden layer is computed again. grad1 ... hold one slab a program, which the caller sums in order."""
+    grad_out = torch.cat([grad_first, grad_others]) if len(grad_first) else grad_others
     inputs = (values, weight1.contiguous(), bias1.contiguous(), weight2.contiguous(), grad_out)
     sizes = (*_sizes(values, weight1, weight2), *values.stride(), *grad_out.stride())
     tiles = _tiles(weight1, weight2)

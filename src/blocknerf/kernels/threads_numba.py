@@ -130,7 +130,7 @@ def _job(context: Any, module: ir.Module, compiled: Any, task_type: ir.PointerTy
     piece = builder.atomic_rmw("add", cgutils.gep_inbounds(builder, task, 0, 2), _ONE, "monotonic")
     builder.cbranch(builder.icmp_signed("<", piece, pieces), work, end)
     builder.position_at_end(work)
-    span = [builder.sdiv(builder.mul(count, number), pieces) for number in (piece, builder.add(piece, _ONE))]
+    span = [_begin(builder, count, pieces, number) for number in (piece, builder.add(piece, _ONE))]
     status, _ = context.call_internal_no_propagate(builder, compiled.fndesc, compiled.signature, [*span, *arguments])
     with cgutils.if_unlikely(builder, status.is_error):
         builder.store(_ONE, cgutils.gep_inbounds(builder, task, 0, 3))
@@ -138,3 +138,14 @@ def _job(context: Any, module: ir.Module, compiled: Any, task_type: ir.PointerTy
     builder.position_at_end(end)
     builder.ret_void()
     return job
+
+
+def _begin(builder: Any, count: Any, pieces: Any, number: Any) -> Any:
+    """Where piece `number` of range(count) begins.
+
+    Of count (1 - (1 - number / pieces)^2): pieces grow smaller, so that those who began late end with the others. One
+    number each where there are no more of them.
+    """
+    left = builder.sub(pieces, number)
+    behind = builder.sdiv(builder.mul(count, builder.mul(left, left)), builder.mul(pieces, pieces))
+    return builder.select(builder.icmp_signed("==", count, pieces), number, builder.sub(count, behind))

@@ -64,31 +64,34 @@ def level_weights(levels: int, shown: float) -> Float[Tensor, " levels"]:
     return (1 - torch.cos(torch.pi * part)) / 2
 
 
+_HARMONICS = (
+    (0.28209479177387814,),
+    (-0.4886025119029199, 0.4886025119029199, -0.4886025119029199),
+    (1.0925484305920792, -1.0925484305920792, 0.31539156525252005, -1.0925484305920792, 0.5462742152960396),
+    (
+        *(-0.5900435899266435, 2.890611442640554, -0.4570457994644658, 0.3731763325901154),
+        *(-0.4570457994644658, 1.445305721320277, -0.5900435899266435),
+    ),
+)
+"""What makes the polynomials below orthonormal, band by band."""
+
+
 def spherical_harmonics(directions: Float[Tensor, "*rays 3"], levels: int) -> Float[Tensor, "*rays harmonics"]:
     """Real spherical harmonics of degree 0 to `levels` - 1 of unit directions: levels^2 numbers, orthonormal."""
     x, y, z = directions.unbind(-1)
     xx, yy, zz = x * x, y * y, z * z
+    zz5, sides = 5 * zz, xx - yy
     bands = [
-        [torch.full_like(x, 0.28209479177387814)],
-        [-0.4886025119029199 * y, 0.4886025119029199 * z, -0.4886025119029199 * x],
+        [torch.ones_like(x)],
+        [y, z, x],
+        [x * y, y * z, 3 * zz - 1, x * z, sides],
         [
-            1.0925484305920792 * x * y,
-            -1.0925484305920792 * y * z,
-            0.31539156525252005 * (3 * zz - 1),
-            -1.0925484305920792 * x * z,
-            0.5462742152960396 * (xx - yy),
-        ],
-        [
-            -0.5900435899266435 * y * (3 * xx - yy),
-            2.890611442640554 * x * y * z,
-            -0.4570457994644658 * y * (5 * zz - 1),
-            0.3731763325901154 * z * (5 * zz - 3),
-            -0.4570457994644658 * x * (5 * zz - 1),
-            1.445305721320277 * z * (xx - yy),
-            -0.5900435899266435 * x * (xx - 3 * yy),
+            *(y * (3 * xx - yy), x * y * z, y * (zz5 - 1), z * (zz5 - 3)),
+            *(x * (zz5 - 1), z * sides, x * (xx - 3 * yy)),
         ],
     ]
-    return torch.stack([harmonic for band in bands[:levels] for harmonic in band], -1)
+    harmonics = torch.stack([harmonic for band in bands[:levels] for harmonic in band], -1)
+    return harmonics * directions.new_tensor([factor for band in _HARMONICS[:levels] for factor in band])
 
 
 def positional_encoding(points: Float[Tensor, "*points 3"], levels: int) -> Float[Tensor, "*points encoding"]:

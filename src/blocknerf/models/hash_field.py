@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from blocknerf.core.config import Config, FieldPart
 from blocknerf.geometry.contraction import contract, to_unit_cube
 from blocknerf.kernels.marching import unit_cube_points
-from blocknerf.kernels.mlp import first_apart, two_layers
+from blocknerf.kernels.mlp import three_layers, two_layers_apart
 from blocknerf.models.backbone import RowTable
 from blocknerf.models.encodings import HashGrid, spherical_harmonics
 from blocknerf.models.networks import density_of, perceptron, rgb_of
@@ -110,10 +110,9 @@ class HashField(nn.Module):
         encoded = self.grid(points.reshape(-1, 3))
         first, second = cast(nn.Linear, self.base[0]), cast(nn.Linear, self.base[2])
         there = encoded.to(first.weight.device)
-        raw = two_layers(there, first.weight, first.bias, second.weight, second.bias).to(encoded)
-        raw_density, features = first_apart(raw)
-        density = density_of(raw_density, self.config.density_activation)
-        return density.reshape(shape), features.reshape(*shape, NUM_FEATURES)
+        raw_density, features = two_layers_apart(there, first.weight, first.bias, second.weight, second.bias)
+        density = density_of(raw_density.to(encoded), self.config.density_activation)
+        return density.reshape(shape), features.to(encoded).reshape(*shape, NUM_FEATURES)
 
     def _recomputed(
         self, points: Float[Tensor, "rays samples 3"]
@@ -131,5 +130,6 @@ class HashField(nn.Module):
         inputs = [features, spherical_harmonics(directions, self.config.dir_encoding_levels)]
         if codes is not None:
             inputs.append(codes)
-        there = torch.cat(inputs, -1).to(cast(nn.Linear, self.head[0]).weight.device)
-        return rgb_of(self.head(there).to(features), self.config.rgb_activation)
+        together = torch.cat([values.t() for values in inputs]).t()  # channel after channel, as kernels want them
+        there = together.to(cast(nn.Linear, self.head[0]).weight.device)
+        return rgb_of(three_layers(there, *self.head.parameters()).to(features), self.config.rgb_activation)

@@ -5,6 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from blocknerf.core.config import DensityActivation, RgbActivation
+from blocknerf.kernels.log_density import exp_density
 
 DENSITY_BIAS: dict[DensityActivation, float] = {"exp": -1.0, "softplus": -1.0, "relu": 0.5}
 """A new field is thin fog: every sample of a ray gets a gradient."""
@@ -35,9 +36,9 @@ def perceptron(widths: list[int], rng: torch.Generator | None) -> nn.Sequential:
 
 def density_of(raw: Float[Tensor, "*points"], activation: DensityActivation) -> Float[Tensor, "*points"]:
     """Density per block radius, >= 0."""
-    shifted = raw + DENSITY_BIAS[activation]
     if activation == "exp":
-        return torch.exp(shifted.clamp(max=MAX_LOG_DENSITY))
+        return exp_density(raw, DENSITY_BIAS[activation], MAX_LOG_DENSITY)
+    shifted = raw + DENSITY_BIAS[activation]
     return nn.functional.softplus(shifted) if activation == "softplus" else shifted.relu()
 
 

@@ -91,13 +91,16 @@ class ProcessGroup:
 
     def of_first(self, *numbers: float) -> list[float]:
         """The first process's numbers."""
+        if self.size == 1:
+            return list(numbers)
         message = torch.tensor(numbers, dtype=torch.float64)
-        if self.size > 1:
-            self._call(dist.broadcast, message, src=0)
+        self._call(dist.broadcast, message, src=0)
         return message.tolist()
 
     def any(self, here: bool) -> bool:
         """Whether it is so in any process."""
+        if self.size == 1:
+            return here
         flag = torch.tensor([here], dtype=torch.uint8)
         self.unite(flag)
         return bool(flag)

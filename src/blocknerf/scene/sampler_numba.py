@@ -3,6 +3,7 @@
 import numpy as np
 
 from blocknerf.kernels.cached_numba import cached
+from blocknerf.kernels.threads_numba import kernel, part, share_out
 from blocknerf.scene.radii_numba import pixel_radius
 
 PATCH_TRIES = 64
@@ -168,14 +169,13 @@ def draw_patches(key, first_patch, size, corners, rgb_begin, width, valid, slots
             patch_valid[patch * area + index] = len(valid) == 0 or valid[place] != 0
 
 
-@cached
-def gather_pixels(
-    slots, flat, places, directions_begin, width, height, world_from_cam, all_rgb, all_directions, all_offsets_m,
-    all_depth_z_m, rgb_begin,
+@part
+def _gather_pixels(
+    start, stop, slots, flat, places, directions_begin, width, height, world_from_cam, all_rgb, all_directions,
+    all_offsets_m, all_depth_z_m, rgb_begin,
     origins, directions, radii, rgb, pixels_xy, distance_m,
 ):  # fmt: skip
-    """`places` are the rows of `all_rgb` and `all_depth_z_m` that hold the pixels `flat` of the level's files."""
-    for ray in range(len(slots)):
+    for ray in range(start, stop):
         row = slots[ray]
         pixel = flat[ray] - rgb_begin[row]
         pixels_xy[ray, 0] = pixel % width[row] + 0.5
@@ -196,3 +196,15 @@ def gather_pixels(
         if len(all_depth_z_m) > 0:
             sees_forward = direction[2] > LEAST_COSINE
             distance_m[ray] = all_depth_z_m[places[ray]] / direction[2] if sees_forward else np.float32(0)
+
+
+@kernel()
+def gather_pixels(
+    slots, flat, places, directions_begin, width, height, world_from_cam, all_rgb, all_directions, all_offsets_m,
+    all_depth_z_m, rgb_begin,
+    origins, directions, radii, rgb, pixels_xy, distance_m,
+):  # fmt: skip
+    """`places` are the rows of `all_rgb` and `all_depth_z_m` that hold the pixels `flat` of the level's files."""
+    source = (directions_begin, width, height, world_from_cam, all_rgb, all_directions, all_offsets_m, all_depth_z_m)
+    into = (origins, directions, radii, rgb, pixels_xy, distance_m)
+    share_out(_gather_pixels, len(slots), (slots, flat, places, *source, rgb_begin, *into))

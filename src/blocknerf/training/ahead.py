@@ -10,11 +10,12 @@ from blocknerf.core.logging import log
 from blocknerf.kernels.cached_numba import is_compiled
 
 STEP = (
-    *("mlp.backward", "hash_grid.encode", "mlp.forward", "hash_grid.encode_backward_table"),
+    *("mlp.backward_three", "mlp.backward", "hash_grid.encode", "mlp.forward_three", "mlp.forward"),
+    "hash_grid.encode_backward_table",
     *("proposal.density_backward", "sparse_adam.step", "proposal.density", "marching.distances"),
     *("compositing.weights_backward", "compositing.accumulate_backward", "intervals.interlevel"),
     *("compositing.accumulate", "marching.unit_cube_points", "compositing.weights", "intervals.resample"),
-    "intervals.distortion",
+    *("intervals.distortion", "log_density.density", "log_density.density_backward"),
 )
 """What a step of the `hash` backbone calls, what takes longest first."""
 

@@ -123,5 +123,6 @@ class MemoryOptimizer:
             if self.parts.limit_gb is not None:
                 self.parts.observe(before_gb, held_gb(self.device_type))
             (total * (part.share * (1.0 if self.scale is None else self.scale.scale))).backward()
-            means = {name: means.get(name, 0.0) + part.share * term for name, term in terms.items()}
+            shares = terms if part.share == 1 else {name: part.share * term for name, term in terms.items()}
+            means = {name: means[name] + share for name, share in shares.items()} if means else shares
         return means
