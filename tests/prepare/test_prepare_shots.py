@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
+from blocknerf.core.errors import UserError
 from blocknerf.prepare.gather import find_sources
 from blocknerf.prepare.images import bring_images
 from blocknerf.prepare.shots import focal_of, position_of, shot_of, time_of
@@ -93,6 +94,36 @@ def test_a_portrait_photograph_comes_upright_with_its_mask_and_exif(tmp_path, ma
     assert mask.shape == (64, 48)
     assert (mask[:10] == 0).all()
     assert (mask[10:] == 255).all()
+
+
+@pytest.mark.parametrize("place", ["masks/a.PNG", "masks/a.jpg", "masks/a.tif", "images/dynamic_mask_a.png"])
+def test_a_mask_of_nearly_the_name_comes_as_the_reader_wants_it(tmp_path, place):
+    photograph(tmp_path / "card/images/a.jpg")
+    photograph(tmp_path / "card/images/b.jpg", seed=1)
+    hidden = np.full((48, 64), 255, np.uint8)
+    hidden[:, :10] = 0
+    (tmp_path / "card/masks").mkdir()
+    Image.fromarray(255 - hidden if "dynamic" in place else hidden).save(tmp_path / "card" / place)
+    sources = find_sources(tmp_path / "card", tmp_path / "out", None)
+    assert [shot.name for shot in bring_images(sources, tmp_path / "out", 1.0, each_its_camera=False)] == [
+        "a.jpg",
+        "b.jpg",
+    ]
+    with Image.open(tmp_path / "out/masks/a.jpg.png") as mask:
+        assert mask.format == "PNG"
+        assert np.array_equal(np.asarray(mask), hidden)
+    assert not (tmp_path / "out/masks/b.jpg.png").exists()
+    assert str(tmp_path / "card" / place) in {name for name, *_ in sources.stamp()}
+
+
+def test_two_masks_of_nearly_the_name_are_refused(tmp_path):
+    for name in "ab":
+        photograph(tmp_path / f"card/images/{name}.jpg")
+    (tmp_path / "card/masks").mkdir()
+    for name in ("a.Png", "a.PNG"):
+        Image.new("L", (64, 48)).save(tmp_path / "card/masks" / name, "PNG")
+    with pytest.raises(UserError, match="is not clear: it may be"):
+        bring_images(find_sources(tmp_path / "card", tmp_path / "out", None), tmp_path / "out", 1.0, False)
 
 
 def test_names_are_relative_to_the_folder_that_all_share(tmp_path):

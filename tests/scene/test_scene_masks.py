@@ -267,3 +267,74 @@ def test_the_noise_of_a_jpeg_hides_and_keeps_like_black_and_white(tmp_path: Path
     noisy = np.asarray(Image.open(tmp_path / "m.jpg"))
     assert (noisy[hidden] > 0).any()
     assert np.array_equal(read_mask(tmp_path / "m.jpg"), ~hidden)
+
+
+OTHER_NAMES = [
+    ("masks", "0001.PNG"),
+    ("masks", "0001.png.PNG"),
+    ("masks", "0001.jpg"),
+    ("masks", "0001.png.tif"),
+    ("Masks", "0001.png"),
+    ("masks_2", "0001.png"),
+]
+
+
+@pytest.mark.parametrize(("folder", "name"), OTHER_NAMES)
+def test_a_mask_that_nearly_has_its_name_is_found(tmp_path: Path, folder: str, name: str):
+    transforms_capture(tmp_path, size=(40, 30))
+    hidden = np.full((30, 40), 255, np.uint8)
+    hidden[:15] = 0
+    (tmp_path / folder).mkdir()
+    Image.fromarray(hidden).save(tmp_path / folder / name)
+    masks = {image.name: image.mask_paths for image in read_scene(tmp_path, DatasetConfig()).images}
+    assert masks["0001.png"] == (tmp_path / folder / name,)
+    assert not any(paths for image, paths in masks.items() if image != "0001.png")
+
+
+def test_a_mask_that_another_system_wrote_in_another_unicode_form_is_found(tmp_path: Path):
+    colmap_capture(tmp_path, names=["Caf\u00e9 1.png", "2.png", "3.png"], size=(48, 36))
+    (tmp_path / "masks").mkdir()
+    Image.fromarray(np.full((36, 48), 255, np.uint8)).save(tmp_path / "masks/Cafe\u0301 1.png")
+    masks = {image.name: image.mask_paths for image in read_scene(tmp_path, DatasetConfig()).images}
+    assert [bool(paths) for _, paths in sorted(masks.items())] == [False, False, True]
+
+
+def test_a_mask_of_another_camera_is_none(tmp_path: Path):
+    """The folders of a name belong to it: cam1/0.png hides nothing in cam0/0.png."""
+    colmap_capture(tmp_path, names=["cam0/0.png", "cam1/0.png", "cam1/1.png"], size=(48, 36))
+    (tmp_path / "masks/cam1").mkdir(parents=True)
+    for place in ("masks/cam1/0.PNG", "masks/1.png"):
+        Image.fromarray(np.full((36, 48), 255, np.uint8)).save(tmp_path / place)
+    masks = {image.name: len(image.mask_paths) for image in read_scene(tmp_path, DatasetConfig()).images}
+    assert masks == {"cam0/0.png": 0, "cam1/0.png": 1, "cam1/1.png": 0}
+
+
+def test_an_image_with_two_masks_of_nearly_its_name_is_left_out_with_the_reason(tmp_path: Path):
+    transforms_capture(tmp_path, size=(40, 30))
+    (tmp_path / "masks").mkdir()
+    for name in ("0001.Png", "0001.PNG"):
+        Image.fromarray(np.full((30, 40), 255, np.uint8)).save(tmp_path / "masks" / name, "PNG")
+    skipped = dict(read_scene(tmp_path, DatasetConfig()).skipped)
+    assert "it may be masks/0001.PNG or masks/0001.Png: rename or remove one" in skipped["0001.png"]
+
+
+def test_files_that_the_sidecar_names_are_found_by_other_capital_letters(tmp_path: Path):
+    scene_with_sidecar(tmp_path)
+    (tmp_path / "by_hand/0.png").rename(tmp_path / "by_hand/0.PNG")
+    masks = {image.name: image.mask_paths for image in read_scene(tmp_path, DatasetConfig()).images}
+    assert masks["noon/0.png"] == (tmp_path / "by_hand/0.PNG",)
+
+
+def test_masks_beside_photographs_are_no_photographs(tmp_path: Path):
+    """instant-ngp's, in a COLMAP capture too: they hide where they are not 0."""
+    colmap_capture(tmp_path, names=["0.png", "1.png", "2.png"], size=(48, 36))
+    hidden = np.zeros((36, 48), np.uint8)
+    hidden[:9] = 255
+    Image.fromarray(hidden).save(tmp_path / "images/dynamic_mask_1.png")
+    scene = read_scene(tmp_path, DatasetConfig())
+    masks = {image.name: image.mask_paths for image in scene.images}
+    assert masks == {"0.png": (), "1.png": (tmp_path / "images/dynamic_mask_1.png",), "2.png": ()}
+    kept = read_masks(masks["1.png"], (48, 36))
+    assert kept is not None
+    assert not kept[:9].any()
+    assert kept[9:].all()

@@ -344,13 +344,15 @@ def test_llff_rows_that_are_none(tmp_path: Path, capture: Capture, rows: np.ndar
 
 
 def test_llff_with_smaller_copies_alone(tmp_path: Path, capture: Capture, caplog: pytest.LogCaptureFixture):
-    """Size and focal length of the row, brought to the picture's size; hidden files are no photographs."""
+    """Size and focal length of the row, brought to the picture's size; hidden files and masks are no photographs."""
     write_llff(tmp_path, flat(capture))
     (tmp_path / "images").rename(tmp_path / "images_3")
     for path in list((tmp_path / "images_3").iterdir()):
         Image.new("RGB", (4, 3)).save(path)
         path.with_name(f"._{path.name}").write_bytes(b"AppleDouble")
+        Image.new("L", (4, 3)).save(path.with_name(f"dynamic_mask_{path.stem}.png"))
     scene = read_scene(tmp_path, CONFIG)
+    assert all(len(image.mask_paths) == 1 for image in scene.images)
     (camera,) = scene.cameras.values()
     assert (camera.width, camera.height, camera.params[0]) == (4, 3, pytest.approx(11.5 / 3))
     assert "images holds no photographs; the 6 of images_3 are read" in caplog.text

@@ -11,7 +11,7 @@ from unittest import mock
 import pytest
 import torch
 
-from blocknerf.city.block_file import has_block, read_block, read_block_meta
+from blocknerf.city.block_file import BlockFile, has_block, read_block, read_block_meta, write_block
 from blocknerf.core.errors import UserError
 from blocknerf.core.files import write_json
 from blocknerf.scene import resident
@@ -136,6 +136,19 @@ def test_an_older_version_without_named_parts_is_a_sentence(room, tmp_path):
     del meta["parts"], meta["state"]
     path.write_text(json.dumps(meta))
     with pytest.raises(UserError, match=r"another version of the program|this version of the program"):
+        trainer_of(run).resume()
+
+
+def test_a_checkpoint_with_what_is_no_number_is_not_gone_on_from(room, tmp_path):
+    run = tiny_run(room, tmp_path)
+    _, path = saved_after_three(run)
+    saved = read_block(path.parent, path.stem)
+    name = next(name for name in saved.tensors if name.startswith("optimizer."))
+    saved.tensors[name] = torch.full_like(saved.tensors[name], torch.nan, dtype=torch.float32)
+    write_block(
+        path.parent, path.stem, BlockFile({k: v for k, v in saved.meta.items() if k != "checksum"}, saved.tensors)
+    )
+    with pytest.raises(UserError, match=f"holds what is no number, in {name}"):
         trainer_of(run).resume()
 
 

@@ -25,7 +25,7 @@ from blocknerf.core.names import owned
 from blocknerf.export.territories import Territories
 from blocknerf.scene.colmap_writer import ModelImage, ModelPoints, write_colmap
 from blocknerf.scene.originals import Originals
-from blocknerf.scene.photographs import read_masks, read_rgb
+from blocknerf.scene.photographs import opened_picture, read_masks, read_rgb
 from blocknerf.scene.rays import pixels_of
 from blocknerf.scene.scene import ImageRecord, Scene
 
@@ -138,7 +138,7 @@ def _write_photographs(
         else:
             _put(image.path, target, how, originals)
         if image.mask_paths:
-            with Image.open(image.path) as photograph:
+            with opened_picture(image.path) as photograph:
                 size = image.orientation.picture_size(photograph.size)
             kept = read_masks(image.mask_paths, size, image.orientation)
             pixels = Image.fromarray(np.asarray(kept).astype(np.uint8) * 255)

@@ -14,6 +14,8 @@ from blocknerf.core.logging import log
 from blocknerf.core.names import portable_name
 from blocknerf.prepare.kinds import HEIC_ENDINGS, HOW_HEIC_IS_READ, reads_heic
 from blocknerf.prepare.sizes import at_their_largest
+from blocknerf.scene.photographs import DYNAMIC_MASK, dynamic_mask
+from blocknerf.scene.readers.found_files import ENDINGS
 from blocknerf.scene.readers.masks import MASK_FOLDER
 
 PHOTOGRAPHS = (
@@ -39,7 +41,8 @@ class Sources:
 
     def stamp(self) -> list[list[Any]]:
         """Name, size and time of change of every file: by these a stage knows that nothing changed."""
-        files = [*self.photographs, *self.videos, *mask_files(self.mask_folder)]
+        beside = [mask for path in self.photographs if (mask := dynamic_mask(path)).is_file()]
+        files = [*self.photographs, *self.videos, *mask_files(self.mask_folder), *beside]
         return [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in files]
 
 
@@ -75,7 +78,8 @@ def find_sources(source: Path, out: Path, mask_folder: Path | None) -> Sources:
 
 
 def mask_files(folder: Path | None) -> list[Path]:
-    return [] if folder is None else sorted(path for path in folder.rglob("*.png") if path.is_file())
+    found = [] if folder is None else [path for path in folder.rglob("*") if path.suffix.lower() in ENDINGS]
+    return sorted(path for path in found if path.is_file())
 
 
 def _files(source: Path, out: Path) -> Sequence[Path]:
@@ -83,7 +87,7 @@ def _files(source: Path, out: Path) -> Sequence[Path]:
     for folder, folders, names in os.walk(source):
         here = Path(folder)
         folders[:] = [name for name in sorted(folders) if _is_walked(here / name, out)]
-        found += [here / name for name in sorted(names) if not name.startswith(".")]
+        found += [here / name for name in sorted(names) if not name.startswith((".", DYNAMIC_MASK))]
     gone = [path for path in found if not path.is_file()]
     if gone:
         log.warning("%d names in %s lead to no file, as %s, and are left out.", len(gone), source, gone[0])

@@ -1,6 +1,6 @@
 """The first stage: pictures come into the scene's image folder, upright, and their headers are read."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
@@ -11,6 +11,7 @@ from blocknerf.core.errors import UserError
 from blocknerf.core.files import write_picture
 from blocknerf.core.logging import log
 from blocknerf.core.progress import bar
+from blocknerf.core.reading import is_file
 from blocknerf.prepare.brought import IMAGE_FOLDER, Brought
 from blocknerf.prepare.colours import UnreadableProfile, in_srgb, profile_name
 from blocknerf.prepare.gather import Sources, free_name
@@ -19,9 +20,9 @@ from blocknerf.prepare.pictures import link
 from blocknerf.prepare.shots import Shot, is_upright, shot_of, size_upright
 from blocknerf.prepare.video import duration_of, sharpest_frames, write_jpeg
 from blocknerf.scene.orientation import Orientation, exif_orientation
-from blocknerf.scene.photographs import DECODE_ERRORS
+from blocknerf.scene.photographs import DECODE_ERRORS, DYNAMIC_MASK, dynamic_mask, opened_picture, read_mask
 from blocknerf.scene.readers.candidates import list_by_reason
-from blocknerf.scene.readers.masks import MASK_FOLDER
+from blocknerf.scene.readers.masks import MASK_FOLDER, exact_mask, masks_alike
 
 
 @dataclass(slots=True)
@@ -57,10 +58,11 @@ def bring_images(sources: Sources, out: Path, interval_s: float, each_its_camera
     pictures can be used.
     """
     shots, notes, taken, brought = [], _Notes(), set(sources.names.values()), Brought(out)
+    masks = _masks_of(sources)
     with bar("Looking at photographs", len(sources.photographs)) as progress:
         for path in sources.photographs:
             try:
-                shots.append(_bring_photograph(path, sources, brought, taken, notes))
+                shots.append(_bring_photograph(path, sources, masks, brought, taken, notes))
             except UserError:  # of a place to write to
                 raise
             except DECODE_ERRORS as error:
@@ -77,10 +79,12 @@ def bring_images(sources: Sources, out: Path, interval_s: float, each_its_camera
     return sorted(shots, key=lambda shot: shot.name)
 
 
-def _bring_photograph(path: Path, sources: Sources, brought: Brought, taken: set[str], notes: _Notes) -> Shot:
+def _bring_photograph(
+    path: Path, sources: Sources, masks: Mapping[Path, Path], brought: Brought, taken: set[str], notes: _Notes
+) -> Shot:
     """Decodes it whole, so that one that is cut off is known at once."""
     name = sources.names[path]
-    with Image.open(path) as image:
+    with opened_picture(path) as image:
         upright, several = is_upright(image), image.format != "MPO" and getattr(image, "n_frames", 1) > 1
         image.load()
         if image.mode == "F":
@@ -101,7 +105,8 @@ def _bring_photograph(path: Path, sources: Sources, brought: Brought, taken: set
         notes.several.append(name)
     if not anew:
         link(path, brought.place(f"{IMAGE_FOLDER}/{name}", path))
-    _bring_mask(path, sources, brought, name)
+    if path in masks:
+        _bring_mask(path, masks[path], brought, name)
     return shot
 
 
@@ -116,37 +121,47 @@ def _in_srgb(image: Image.Image, name: str, notes: _Notes) -> Image.Image | None
     return recoloured
 
 
-def _bring_mask(path: Path, sources: Sources, brought: Brought, name: str) -> None:
+def _bring_mask(path: Path, mask: Path, brought: Brought, name: str) -> None:
     """Links the mask of a photograph, upright like it, to where the reader of scenes looks for it."""
-    mask = _mask_of(path, sources)
-    if mask is None:
-        return
     if mask.resolve() == (brought.out / MASK_FOLDER / f"{name}.png").resolve():
         return
     target = brought.place(f"{MASK_FOLDER}/{name}.png", mask)
-    with Image.open(path) as image:
+    with opened_picture(path) as image:
         orientation, size = Orientation(exif_orientation(image), is_turned=True), size_upright(image)
-    if orientation.exif != 1:
-        with Image.open(mask) as image:
-            pixels = np.asarray(image.convert("RGB") if image.mode == "P" else image)
-        fitted = orientation.fitted(pixels, size)
-        if fitted is not pixels:  # else it was made for the picture upright
-            write_picture(target, Image.fromarray(fitted), "PNG")
-            return
-    link(mask, target)
+    kept = read_mask(mask)
+    fitted = orientation.fitted(kept, size) if orientation.exif != 1 else kept
+    if fitted is kept and mask.suffix.lower() == ".png" and not mask.name.startswith(DYNAMIC_MASK):
+        link(mask, target)
+    else:
+        write_picture(target, Image.fromarray(fitted.astype(np.uint8) * 255), "PNG")
 
 
-def _mask_of(path: Path, sources: Sources) -> Path | None:
-    """MASKS/<name>.png, or with .png for the ending; the name may begin at any folder above the common one."""
-    folder = sources.mask_folder
+def _masks_of(sources: Sources) -> dict[Path, Path]:
+    """The mask of each photograph that has one: instant-ngp's beside it, or one in the folder of masks, whose name may
+    begin at any folder above the common one.
+
+    Raises UserError where it is not clear which one is meant.
+    """
+    folder, found = (
+        sources.mask_folder,
+        {path: mask for path in sources.photographs if is_file(mask := dynamic_mask(path))},
+    )
     if folder is None:
-        return None
+        return found
     roots = [sources.root]
     while folder.parent in roots[-1].parents:
         roots.append(roots[-1].parent)
-    names = [path.relative_to(root) for root in roots]
-    places = [place for name in names for place in (folder / f"{name}.png", (folder / name).with_suffix(".png"))]
-    return next((place for place in places if place.is_file()), None)
+    names = [{path.relative_to(root).as_posix(): path for path in sources.photographs} for root in roots]
+    for by_name in names:
+        exact = {path: exact_mask(folder, name) for name, path in by_name.items() if path not in found}
+        found |= {path: mask for path, mask in exact.items() if mask is not None}
+    for by_name in names:
+        missing = {name: path for name, path in by_name.items() if path not in found}
+        for name, mask in masks_alike(folder.parent, missing, folder.name).items():
+            if mask.problem is not None:
+                raise UserError(f"The mask of {missing[name]} in {folder} is not clear: {mask.problem}.")
+            found[missing[name]] = mask.path
+    return found
 
 
 def _bring_video(path: Path, sources: Sources, brought: Brought, interval_s: float) -> list[Shot]:

@@ -12,7 +12,7 @@ from blocknerf.core import disk
 from blocknerf.core.files import write_atomically, write_picture
 from blocknerf.core.progress import bar
 from blocknerf.prepare.shots import Shot
-from blocknerf.scene.photographs import read_rgb
+from blocknerf.scene.photographs import opened_picture, read_rgb
 
 _ENDINGS = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "BMP": ".bmp", "TIFF": ".tif"}
 _TIFF_COMPRESSIONS = ("raw", "tiff_lzw", "tiff_adobe_deflate")
@@ -30,7 +30,7 @@ def lay_out_pictures(shots: Sequence[Shot], images: Path, folder: Path) -> dict[
 
 
 def _lay_out(path: Path, stem: Path) -> Path:
-    with Image.open(path) as image:
+    with opened_picture(path) as image:
         ending = _ENDINGS.get(image.format or "") if _is_plain(image) else None
     target = stem.with_suffix(ending or ".png")
     if ending is None:

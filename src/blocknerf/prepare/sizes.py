@@ -10,7 +10,7 @@ from PIL import Image, ImageOps
 
 from blocknerf.core.logging import log
 from blocknerf.prepare.shots import size_upright
-from blocknerf.scene.photographs import DECODE_ERRORS
+from blocknerf.scene.photographs import DECODE_ERRORS, opened_picture
 
 _LOOKED_AT = 3
 _SIDE_PX = 8
@@ -87,7 +87,7 @@ class _Looks:
         """(width, height); zeros for what is no picture."""
         if path not in self.sizes:
             try:
-                with Image.open(path) as image:
+                with opened_picture(path) as image:
                     self.sizes[path] = size_upright(image)
             except DECODE_ERRORS:
                 self.sizes[path] = (0, 0)
@@ -106,7 +106,7 @@ class _Looks:
     def thumbnail(self, path: Path) -> Float32[np.ndarray, "8 8"] | None:
         if path not in self.thumbnails:
             try:
-                with Image.open(path) as image:
+                with opened_picture(path) as image:
                     image.draft("RGB", (16 * _SIDE_PX, 16 * _SIDE_PX))
                     upright = ImageOps.exif_transpose(image).convert("L")
                 small = upright.resize((_SIDE_PX, _SIDE_PX), Image.Resampling.BOX)

@@ -14,7 +14,7 @@ from PIL import Image
 
 from blocknerf.core.logging import log
 from blocknerf.scene.orientation import same_proportions
-from blocknerf.scene.photographs import DECODE_ERRORS
+from blocknerf.scene.photographs import DECODE_ERRORS, opened_picture
 from blocknerf.scene.scene import ImageRecord, Scene
 from blocknerf.scene.splits import test_names_of
 
@@ -113,7 +113,7 @@ def _digest(path: Path) -> str:
 def _thumbnail(image: ImageRecord) -> np.ndarray | None:
     """[h, w, 3] levels; None where it cannot be decoded, which the store says."""
     try:
-        with Image.open(image.path) as photograph:
+        with opened_picture(image.path) as photograph:
             photograph.draft("RGB", (2 * _THUMBNAIL_PX, 2 * _THUMBNAIL_PX))
             height = max(1, round(_THUMBNAIL_PX * photograph.height / photograph.width))
             small = photograph.convert("RGB").resize((_THUMBNAIL_PX, height), Image.Resampling.BOX)

@@ -25,7 +25,7 @@ Alpha = Literal["opaque", "unchosen", "white", "black", "mask"]
 """See ImageRecord.alpha."""
 
 DYNAMIC_MASK = "dynamic_mask_"
-"""Begins the names of instant-ngp's masks, whose polarity is the other one: they hide where they are not 0."""
+"""Begins the names of instant-ngp's masks, which lie beside photographs and hide where they are not 0."""
 
 
 def exposure_of(image: Image.Image) -> float | None:
@@ -44,7 +44,10 @@ def exposure_of(image: Image.Image) -> float | None:
 
 def opened_picture(source: Path | BytesIO) -> Image.Image:
     """Its header. Raises one of DECODE_ERRORS, also for more than MOST_PIXELS, before any is decoded."""
-    content = BytesIO(read_bytes(source, "picture")) if isinstance(source, Path) else source
+    try:
+        content = BytesIO(read_bytes(source, "picture")) if isinstance(source, Path) else source
+    except UserError as error:
+        raise ValueError(str(error)) from error
     try:
         image = Image.open(content)  # from memory: lengths that its chunks announce allocate nothing
     except Image.DecompressionBombError as error:
@@ -53,6 +56,11 @@ def opened_picture(source: Path | BytesIO) -> Image.Image:
         image.close()
         raise ValueError(f"it has {image.width} x {image.height} pixels. {_TOO_LARGE}")
     return image
+
+
+def dynamic_mask(photograph: Path) -> Path:
+    """Where instant-ngp's mask of a photograph lies, whether there is one or not."""
+    return photograph.with_name(f"{DYNAMIC_MASK}{photograph.stem}.png")
 
 
 def read_rgb(path: Path, orientation: Orientation = AS_STORED, alpha: Alpha = "black") -> Image.Image:

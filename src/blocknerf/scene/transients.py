@@ -22,7 +22,7 @@ from blocknerf.core.names import owned
 from blocknerf.core.own_png import is_own_png, write_own_png
 from blocknerf.core.reading import read_json
 from blocknerf.scene.originals import Originals
-from blocknerf.scene.photographs import DECODE_ERRORS, read_masks, read_rgb
+from blocknerf.scene.photographs import DECODE_ERRORS, opened_picture, read_masks, read_rgb
 from blocknerf.scene.readers.masks import MASK_FOLDER, TRANSIENT_FOLDER, transient_mask
 from blocknerf.scene.readers.read import read_scene
 from blocknerf.scene.scene import ImageRecord
@@ -129,7 +129,7 @@ def _look_at(root: Path, images: Sequence[ImageRecord]) -> dict[str, float]:
         if not made.is_file():
             continue
         by_hand = tuple(path for path in image.mask_paths if path != made)
-        with Image.open(image.path) as header:
+        with opened_picture(image.path) as header:
             size = image.orientation.picture_size(header.size)
         kept = read_masks((*by_hand, made), size, image.orientation)
         assert kept is not None

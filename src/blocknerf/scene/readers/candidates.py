@@ -3,10 +3,11 @@
 import hashlib
 import io
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 
@@ -16,9 +17,10 @@ from blocknerf.core.names import unique_names
 from blocknerf.core.reading import is_file, read_bytes
 from blocknerf.geometry.matrices import is_rotation
 from blocknerf.scene.orientation import Orientation, exif_orientation, is_told_by_size, orientations, same_proportions
-from blocknerf.scene.photographs import DECODE_ERRORS, exposure_of, opened_picture
+from blocknerf.scene.photographs import DECODE_ERRORS, dynamic_mask, exposure_of, opened_picture
 from blocknerf.scene.rays import focal_lengths, rescale_camera
-from blocknerf.scene.readers.masks import mask_paths
+from blocknerf.scene.readers.found_files import DEPTH_ENDINGS, FileFinder, Found
+from blocknerf.scene.readers.masks import MASK_FOLDER, mask_paths, masks_alike
 from blocknerf.scene.readers.points_check import check_cameras, check_depth
 from blocknerf.scene.readers.sidecar import Sidecar
 from blocknerf.scene.scene import FARTHEST_M, Camera, ImageRecord, Offset, Scene, image_id
@@ -48,7 +50,6 @@ class Candidate:
     camera_key: str
     world_from_cam: np.ndarray  # [3, 4] float64, OpenCV axes; the rotation is not checked yet
     mask_path: Path | None = None
-    dynamic_mask_path: Path | None = None  # one more mask, of the name and kind of photographs.DYNAMIC_MASK
     depth_path: Path | None = None
     depth_unit_m: float | None = None  # see ImageRecord
     exposure: float | None = None
@@ -72,6 +73,28 @@ class Unusable(Exception):
     """Why an image is left out."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Extra:
+    """What the sidecar says of images, and the files that it and `masks/` have for them."""
+
+    images: Mapping[str, Mapping[str, Any]]
+    masks: Mapping[str, Found]  # by their names in the sidecar
+    depth: Mapping[str, Found]
+    masks_alike: Mapping[str, Found]  # by the image's name
+
+    @staticmethod
+    def found(root: Path, sidecar: Sidecar, names: Iterable[str], use_masks: bool) -> "_Extra":
+        finder, told = FileFinder(root), sidecar.images.values()
+        masks = [extra["mask"] for extra in told if "mask" in extra]
+        depth = [extra["depth"] for extra in told if "depth" in extra]
+        return _Extra(
+            images=sidecar.images,
+            masks=finder.find(masks, folders=("",), shortest_tail=2),
+            depth=finder.find(depth, folders=("",), endings=DEPTH_ENDINGS, shortest_tail=2),
+            masks_alike=masks_alike(root, names) if use_masks else {},
+        )
+
+
 def make_scene(
     root: Path,
     capture: Capture,
@@ -90,10 +113,11 @@ def make_scene(
     _check_extent(root, candidates)
     points_world, points_rgb, row_of = _near_points(root, capture)
     names = unique_names([candidate.name for candidate in candidates])
+    extra = _Extra.found(root, sidecar, {*names, *(candidate.name for candidate in candidates)}, use_masks)
     with ThreadPoolExecutor(_THREADS) as pool:
         headers = _orient(root, candidates, list(pool.map(_header, candidates)))
         checked = pool.map(
-            lambda one, name, its: _check(root, one, name, its, sidecar, use_masks), candidates, names, headers
+            lambda one, name, its: _check(root, one, name, its, extra, use_masks), candidates, names, headers
         )
         results = list(checked)
     usable = [result for result in results if not isinstance(result, str)]
@@ -284,16 +308,16 @@ def _size_of(camera: Camera | Callable[[int, int], Camera] | None) -> tuple[int,
 
 
 def _check(
-    root: Path, candidate: Candidate, name: str, header: _Header | str, sidecar: Sidecar, use_masks: bool
+    root: Path, candidate: Candidate, name: str, header: _Header | str, extra: _Extra, use_masks: bool
 ) -> tuple[ImageRecord, Camera] | str:
     try:
-        return _record(root, candidate, name, header, sidecar, use_masks)
+        return _record(root, candidate, name, header, extra, use_masks)
     except Unusable as problem:
         return str(problem)
 
 
 def _record(
-    root: Path, candidate: Candidate, name: str, header: _Header | str, sidecar: Sidecar, use_masks: bool
+    root: Path, candidate: Candidate, name: str, header: _Header | str, extra: _Extra, use_masks: bool
 ) -> tuple[ImageRecord, Camera]:
     if candidate.problem is not None:
         raise Unusable(candidate.problem)
@@ -303,20 +327,20 @@ def _record(
     orientation, size = header.orientation, header.orientation.picture_size(header.size)
     camera = _checked_camera(candidate.camera, size)
     resized = candidate.camera != camera
-    extra = sidecar.images.get(candidate.name, {})
-    masks = _masks(root, candidate, name, extra.get("mask"), size, orientation) if use_masks else ()
+    told = extra.images.get(candidate.name, {})
+    masks = _masks(root, candidate, name, extra, size, orientation) if use_masks else ()
     record = ImageRecord(
         id=image_id(candidate.name, header.content_sha256),
         name=name,
         path=candidate.path,
         camera_key=candidate.camera_key + (f"@{size[0]}x{size[1]}" if resized else ""),
         world_from_cam=world_from_cam,
-        drive=extra.get("drive", candidate.drive or folder_of(candidate.name)),
+        drive=told.get("drive", candidate.drive or folder_of(candidate.name)),
         mask_paths=masks,
         alpha="unchosen" if header.has_alpha else "opaque",
         depth_unit_m=candidate.depth_unit_m,
-        exposure=float(extra["exposure"]) if "exposure" in extra else candidate.exposure or header.exposure,
-        depth_path=root / extra["depth"] if "depth" in extra else candidate.depth_path,
+        exposure=float(told["exposure"]) if "exposure" in told else candidate.exposure or header.exposure,
+        depth_path=extra.depth[told["depth"]].path if "depth" in told else candidate.depth_path,
         point_rows=candidate.point_rows,
         rays_path=candidate.rays_path,
         orientation=orientation,
@@ -395,15 +419,19 @@ def _masks(
     root: Path,
     candidate: Candidate,
     name: str,
-    from_sidecar: str | None,
+    extra: _Extra,
     size: tuple[int, int],
     orientation: Orientation,
 ) -> tuple[Path, ...]:
     """The image's masks; each must be a picture of the image's proportions."""
-    named = root / from_sidecar if from_sidecar is not None else candidate.mask_path
-    paths = mask_paths(root, name, named, candidate.name, candidate.path)
-    if candidate.dynamic_mask_path is not None:
-        paths += (candidate.dynamic_mask_path,)
+    told = extra.images.get(candidate.name, {}).get("mask")
+    named = extra.masks[told].path if told is not None else candidate.mask_path
+    for one in () if named is not None else (name, candidate.name):
+        if one in extra.masks_alike and extra.masks_alike[one].problem is not None:
+            raise Unusable(f"its mask in {root / MASK_FOLDER} is not clear: {extra.masks_alike[one].problem}")
+    paths = mask_paths(root, name, named, candidate.name, candidate.path, extra.masks_alike)
+    beside = dynamic_mask(candidate.path)
+    paths += (beside,) if is_file(beside) else ()
     for path in paths:
         if not is_file(path):
             raise Unusable(f"there is no mask {path}")

@@ -18,6 +18,7 @@ from typing import TypeVar
 from blocknerf.core.errors import UserError
 from blocknerf.core.logging import log
 from blocknerf.core.reading import decoded, read_bytes
+from blocknerf.scene.photographs import DYNAMIC_MASK
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
 """Of photographs and masks, in small letters, the preferred first where a name leaves it open."""
@@ -30,6 +31,8 @@ _SCALED = re.compile(r"(images|masks|depths)(?:_([0-9]{1,4}))?")
 _MOST_FOLDERS = 16
 """That the folder of a name may stand for; more are not looked into."""
 _LONGEST_TAIL = 32
+WHOLE_NAME = _LONGEST_TAIL
+"""As `shortest_tail`: no folder in front may be left away."""
 _SHOWN = 80
 _WAYS_SHOWN = 2
 Key = TypeVar("Key")
@@ -92,12 +95,12 @@ class FileFinder:
         return found
 
     def photographs(self, folder: str) -> list[Path]:
-        """Photographs in a folder, or else in its largest scaled copy, by name; hidden files are none.
+        """Photographs in a folder, or else in its largest scaled copy, by name; hidden files and masks are none.
 
         Raises UserError where there are none.
         """
         for hit in self._folders_like([_START], folder):
-            names = [name for name in self._listed(hit.parts).files if not name.startswith(".")]
+            names = [name for name in self._listed(hit.parts).files if not name.startswith((".", DYNAMIC_MASK))]
             paths = [self._root.joinpath(*hit.parts, name) for name in sorted(names) if _ending(name) in ENDINGS]
             if paths and Way.SCALED in hit.ways:
                 log.warning("%s holds no photographs; the %d of %s are read.", folder, len(paths), hit.parts[-1])
@@ -125,6 +128,10 @@ class FileFinder:
         """Whether exactly this file is there, inside the capture or not; the file system is not asked for each."""
         *folders, file = Path(where).parts or ("",)
         return file in self._listed(tuple(folders)).files
+
+    def has_folder(self, name: str) -> bool:
+        """Whether a folder of this name, nearly this name or a scaled copy of it is there."""
+        return bool(self._folders_like([_START], name))
 
     def _hits(self, parts: list[str], endings: Sequence[str]) -> list["_Hit"]:
         hits = [_START]

@@ -1,30 +1,58 @@
 """Which mask files belong to an image. All of them hide: a pixel that any of them leaves out is left out."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from blocknerf.core.names import is_contained, owned
 from blocknerf.core.reading import is_file
+from blocknerf.scene.readers.found_files import WHOLE_NAME, FileFinder, Found, Way
 
 MASK_FOLDER = "masks"
 TRANSIENT_FOLDER = f"{MASK_FOLDER}/transient"
 """What `blocknerf masks` writes. It has a folder of its own, so that no mask made by hand is ever touched."""
+_NO_NEWS = frozenset({Way.NO_ENDING, Way.ENDING, Way.CHOSEN})
+"""Ways in which the name of a mask may differ from its photograph's without a word."""
 
 
 def mask_paths(
-    root: Path, name: str, named: Path | None, listed_name: str | None = None, photograph: Path | None = None
+    root: Path,
+    name: str,
+    named: Path | None,
+    listed_name: str | None = None,
+    photograph: Path | None = None,
+    alike: Mapping[str, Found] | None = None,
 ) -> tuple[Path, ...]:
     """The mask that the capture names (or else one in `masks/` under the image's name), then the one made for it.
 
-    In `masks/` they may also go by `listed_name`, the capture's, where that stays in there. The photograph itself is
-    no mask that is found by name.
+    In `masks/` they may also go by `listed_name`, the capture's, where that stays in there, and by what is `alike` (see
+    `masks_alike`). The photograph itself is no mask that is found by name.
     """
     names = [one for one in dict.fromkeys((name, listed_name)) if one is not None and is_contained(one)]
     made = _first([root / TRANSIENT_FOLDER / f"{one}.png" for one in names], photograph)
-    folder = root / MASK_FOLDER
-    usual = [place for one in names for place in (folder / f"{one}.png", (folder / one).with_suffix(".png"))]
-    own = named if named is not None else _first(usual, photograph)
+    usual = [place for one in names for place in _places(root / MASK_FOLDER, one)]
+    nearly = [alike[one].path for one in names if one in alike] if alike is not None else []
+    own = named if named is not None else _first([*usual, *nearly], photograph)
     return tuple(path for path in (own, made) if path is not None)
+
+
+def masks_alike(root: Path, names: Iterable[str], folder: str = MASK_FOLDER) -> dict[str, Found]:
+    """Masks in a folder of `root` that have nearly the names of images (see `Way`), of those that have none there."""
+    finder = FileFinder(root)
+    if not finder.has_folder(folder):
+        return {}
+    missing = [name for name in names if is_contained(name) and exact_mask(root / folder, name) is None]
+    found = finder.find(missing, (folder,), usual=_NO_NEWS, shortest_tail=WHOLE_NAME)
+    return {name: file for name, file in found.items() if file.problem is not None or is_file(file.path)}
+
+
+def exact_mask(folder: Path, name: str) -> Path | None:
+    """The mask of the image `name`, with .png behind its name or for its ending."""
+    return _first(_places(folder, name), None)
+
+
+def _places(folder: Path, name: str) -> tuple[Path, Path]:
+    place = folder / name
+    return place.with_name(f"{place.name}.png"), place.with_suffix(".png")
 
 
 def transient_mask(root: Path, name: str) -> Path:

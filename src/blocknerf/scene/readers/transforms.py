@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from blocknerf.core.errors import UserError, shown
 from blocknerf.core.logging import log
@@ -21,7 +20,7 @@ from blocknerf.core.ply import read_points
 from blocknerf.core.reading import is_file, read_json
 from blocknerf.geometry.matrices import is_rotation
 from blocknerf.geometry.se3 import OPENCV_FROM_OPENGL
-from blocknerf.scene.photographs import DECODE_ERRORS, DYNAMIC_MASK
+from blocknerf.scene.photographs import DECODE_ERRORS, opened_picture
 from blocknerf.scene.readers.candidates import Candidate, Capture
 from blocknerf.scene.readers.found_files import DEPTH_ENDINGS, FileFinder, Found, name_in_images
 from blocknerf.scene.readers.transforms_keys import name_others, require_one_pose
@@ -110,6 +109,7 @@ def candidates_of(
     candidates, scales = [], []
     for frame in frames:
         photograph, lens = photographs[frame.photograph], lens_of(frame.top, frame.own, frame.where)
+        _refuse_rays(finder, data_root, photograph.path, frame.where)
         lenses.setdefault(lens, photograph.path)
         mask, depth_name = frame.file_name("mask_path"), frame.depth
         pose = _world_from_cam(frame)
@@ -123,7 +123,6 @@ def candidates_of(
                 camera_key=keys.setdefault(lens, str(len(keys))),
                 world_from_cam=_unscaled(pose, scale),
                 mask_path=None if mask is None else masks[mask].path,
-                dynamic_mask_path=_dynamic_mask(finder, data_root, photograph.path, frame.where),
                 depth_path=None if depth_name is None else depth[depth_name].path,
                 depth_unit_m=_depth_unit_m(frame),
                 exposure=_exposure(frame),
@@ -157,16 +156,14 @@ def _file_name(tree: dict, key: str, where: str) -> str | None:
     return value
 
 
-def _dynamic_mask(finder: FileFinder, data_root: Path, photograph: Path, where: str) -> Path | None:
-    """instant-ngp's mask of a photograph, which lies beside it. Raises UserError where its rays do as well."""
+def _refuse_rays(finder: FileFinder, data_root: Path, photograph: Path, where: str) -> None:
+    """Raises UserError where instant-ngp's rays of a photograph lie beside it."""
     beside = Path(os.path.relpath(photograph.parent, data_root))
     if finder.has(f"{beside.as_posix()}/rays_{photograph.stem}.dat"):
         raise UserError(
             f"{where}: beside the photograph lie its rays, rays_{photograph.stem}.dat of instant-ngp, which are not "
             "read. Where the intrinsics say the same, move such files away."
         )
-    name = f"{DYNAMIC_MASK}{photograph.stem}.png"
-    return photograph.with_name(name) if finder.has(f"{beside.as_posix()}/{name}") else None
 
 
 def _depth_unit_m(frame: Frame) -> float | None:
@@ -191,7 +188,7 @@ def _say_sizes(lenses: dict[Lens, Path]) -> None:
     """Where 'w' and 'h' are missing and the principal point tells that the intrinsics are for another size."""
     for lens, photograph in lenses.items():
         try:
-            with Image.open(photograph) as image:
+            with opened_picture(photograph) as image:
                 size = image.size
         except DECODE_ERRORS:  # it is left out, with the reason, when all images are looked at
             continue
