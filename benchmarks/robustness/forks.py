@@ -5,6 +5,7 @@ The parent never computes: pools of threads do not survive a fork.
 """
 
 import errno
+import faulthandler
 import os
 import re
 import signal
@@ -22,6 +23,9 @@ KILLS = ("kill before", "kill in the middle", "kill after")
 LONGEST_S = 120.0
 COMPILING_S = 900.0
 """Of the first run of a command, which may have to compile kernels."""
+SHOW_STACKS = signal.SIGUSR1
+"""A child that gets it says where its threads are."""
+_LONGEST_PAUSE_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,11 @@ class Said:
     def message(self) -> str:
         """The sentence of exit code 2."""
         return "".join(re.findall(r"^blocknerf: (.*)", self.text, re.MULTILINE)[-1:])
+
+    @property
+    def end(self) -> str:
+        """The last that it said, without the blanks that fill a line of the console."""
+        return re.sub(r" {2,}", " ", self.text)[-2500:]
 
 
 @dataclass
@@ -129,13 +138,20 @@ def start(command: Callable[[], Any], said: Path, at: At, shown_as: Sequence[str
 
 
 def wait(child: int, longest_s: float) -> int:
-    """Its exit code, negative for a signal; one that hangs is killed and counts as hung (-100)."""
-    end = time.monotonic() + longest_s
-    while time.monotonic() < end:
+    """Its exit code, negative for a signal; one that hangs is killed and counts as hung (-100).
+
+    Time in which this process itself was stopped, as by SIGSTOP, does not count.
+    """
+    waited_s, before = 0.0, time.monotonic()
+    while waited_s < longest_s:
         done, status = os.waitpid(child, os.WNOHANG)
         if done:
             return os.waitstatus_to_exitcode(status)
         time.sleep(0.002)
+        now = time.monotonic()
+        waited_s, before = waited_s + min(now - before, _LONGEST_PAUSE_S), now
+    os.kill(child, SHOW_STACKS)
+    time.sleep(1)
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     return -100
@@ -151,6 +167,7 @@ def _in_child(command: Callable[[], Any], said: Path, at: At, shown_as: Sequence
     handle = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(handle, 1)
     os.dup2(handle, 2)
+    faulthandler.register(SHOW_STACKS)
     console.width = 1000
     sys.argv = ["blocknerf", *shown_as]
     try:

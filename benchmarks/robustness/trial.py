@@ -71,12 +71,12 @@ class Trial:
 
     def judge(self, disturbed: Sequence[Said]) -> list[Problem]:
         """What is wrong after the command was disturbed; goes on with it, and compares the end."""
-        problems = [(what, said.message or said.text[-1500:]) for said in disturbed for what in said.faults]
+        problems = [(what, said.message or said.end) for said in disturbed for what in said.faults]
         problems += [("loss", what) for what in self._lost(comparable(read_tree(self.root), self.command))]
         ways = [] if disturbed[-1].code == 0 else commands.go_on(self.command, self.root, self.folder / "said.txt")
-        problems += [(what, f"going on: {way.message or way.text[-400:]}") for way in ways for what in way.faults]
+        problems += [(what, f"going on: {way.message or way.end}") for way in ways for what in way.faults]
         if ways and ways[-1].code:
-            return [*problems, ("does not go on", ways[-1].message or ways[-1].text[-400:])]
+            return [*problems, ("does not go on", ways[-1].message or ways[-1].end)]
         end, missed = comparable(read_tree(self.root), self.command), _missed([*disturbed, *ways])
         left = [name for name in end.keys() - self.expected.keys() if Path(name).name.startswith(".")]
         problems += [("left behind", name) for name in left]
