@@ -27,11 +27,11 @@ def taken(run: Run, blocks: Sequence[BlockSpec]) -> Iterator[list[Held]]:
                     if (run.block_folder(block.id) / NAME).exists():
                         with locked_folder(run.block_folder(block.id), f"Block {block.id} {busy}"):
                             pass
-                held = [locks.enter_context(locked_folder(folder, f"Every block {busy}"))]
+                held = [locks.enter_context(locked_folder(folder, f"Every block {busy}", below=False))]
             else:
                 held = [locks.enter_context(locked_folder(folder, f"Every block {busy}", shared=True))]
                 for block in blocks:
-                    alone = locked_folder(run.block_folder(block.id), f"Block {block.id} {busy}")
+                    alone = locked_folder(run.block_folder(block.id), f"Block {block.id} {busy}", below=False)
                     held.append(locks.enter_context(alone))
         for block in blocks:
             for place in {run.block_folder(block.id), run.checkpoint_folder(block.id)}:
