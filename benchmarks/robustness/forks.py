@@ -26,6 +26,11 @@ COMPILING_S = 900.0
 SHOW_STACKS = signal.SIGUSR1
 """A child that gets it says where its threads are."""
 _LONGEST_PAUSE_S = 0.5
+LATE = (
+    *("skimage.measure", "trimesh", "rasterio", "OpenEXR", "matplotlib.pyplot", "scipy.spatial", "ray"),
+    *("torchmetrics.image", "torch._dynamo", "numba.typed"),
+)
+"""What other libraries import when they are first used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +87,13 @@ class At:
 
 
 def load_everything() -> None:
-    """What commands import late, so that children need not."""
+    """What commands import late, and kernels that are compiled, so that children need not."""
     from importlib import import_module
     from pkgutil import walk_packages
 
     import blocknerf
+    from blocknerf.kernels.cached_numba import is_compiled
+    from blocknerf.training.ahead import STEP
 
     for module in walk_packages(blocknerf.__path__, "blocknerf."):
         if (
@@ -94,11 +101,16 @@ def load_everything() -> None:
             and "_triton" not in module.name
         ):
             import_module(module.name)
-    for name in ("skimage.measure", "trimesh", "rasterio", "OpenEXR", "matplotlib.pyplot", "scipy.spatial", "ray"):
+    for name in LATE:
         try:
             import_module(name)
         except ImportError:
             continue
+    for name in STEP:
+        module, function = name.split(".")
+        kernel = getattr(import_module(f"blocknerf.kernels.{module}_numba"), function)
+        if is_compiled(kernel):
+            kernel.compile(kernel.called_with)
 
 
 def run(
