@@ -143,7 +143,8 @@ def test_every_point_comes_back_exactly_once(exported, capture, tmp_path, how):
         write_splats(tmp_path / path, splats)
         files.append(f"{folder.name}={tmp_path / path}" if how == "named" else str(tmp_path / path))
     out, plan = tmp_path / "city.ply", exported / "plan.json"
-    (tmp_path / ".city.seams.json.host.123.tmp").write_bytes(b"")  # of a process that was killed
+    for name in ("city.ply", "city.seams.json", "city.seams.html"):
+        (tmp_path / f".{name}.host.123.tmp").write_bytes(b"")  # of a process that was killed
     main(["merge", *([str(tmp_path)] if how == "folders" else files), "--out", str(out), "--plan", str(plan)])
     assert not list(tmp_path.glob(".*"))
     merged = read_splats(out)

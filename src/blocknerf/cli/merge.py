@@ -48,7 +48,8 @@ def merge(
     require_apart(merged, files)
     seams = merged.with_suffix(".seams.json")
     with locked_file(merged, f"{merged} is being written") as held:
-        held.sweep(merged.parent, seams.name)
+        for made in (seams, seams.with_suffix(".html")):
+            held.sweep(made.parent, made.name)
         city = merge_splats(files, cut)
         write_splats(merged, city.splats)
         write_world_offset(merged, cut.world_offset_m)
