@@ -29,10 +29,12 @@ class Tally:
 
     def add(self, problems: Sequence[Problem], of: str) -> None:
         self.tried += 1
-        for kind, what in problems:
+        for kind in sorted({kind for kind, _ in problems}):
+            found = [what for each, what in problems if each == kind]
             self.wrong[kind] += 1
             if self.wrong[kind] <= MOST_SHOWN:
-                print(f"{self.command}, {of}: {kind}: {what}", flush=True)
+                more = f", and {len(found) - MOST_SHOWN} more" if len(found) > MOST_SHOWN else ""
+                print(f"{self.command}, {of}: {kind}: {', '.join(found[:MOST_SHOWN])}{more}", flush=True)
 
     def figures(self) -> dict:
         return {**vars(self), "wrong": dict(self.wrong), "seconds": round(self.seconds)}
