@@ -11,7 +11,7 @@ from benchmarks.robustness import commands, forks
 from benchmarks.robustness.commands import Command, comparable, read_tree, restore
 from benchmarks.robustness.forks import At, Said
 
-MOST_SHOWN = 4
+MOST_SHOWN = 8
 Problem = tuple[str, str]
 """Its kind, and details."""
 KINDS = ("loss", "not byte-equal", "does not go on", "left behind", "message over 500 characters", "traceback")
@@ -96,11 +96,12 @@ class Trial:
 
 
 def _missed(said: Sequence[Said]) -> set[str]:
-    """What the command itself said that it could not write, and went on without: states to keep, pictures, curves."""
+    """What the command itself said that it could not write or remove, and went on: states to keep, pictures, curves."""
     text = "".join(each.text for each in said)
     unsaved = re.findall(r"goes on unsaved\. Cannot write (\S+?)(?:-[0-9a-f]{16}\.safetensors|\.json|):", text)
     curves = ["metrics.jsonl"] if "metrics.jsonl of" in text and "ends here" in text else []
     kept = [
         part for part in (Path(path).name for path in unsaved) if part.startswith(("best", "step_", "test_", "novel_"))
     ]
-    return {*kept, *curves}
+    stale = re.findall(r"(\S+) is of no use any more and cannot be removed", text)
+    return {*kept, *curves, *(Path(path).name for path in stale)}
