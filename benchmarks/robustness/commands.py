@@ -265,11 +265,11 @@ def _in_the_true_room(line: list[str]) -> None:
 
 
 def _evaluate(line: list[str]) -> None:
-    """With few steps of fitting codes."""
+    """With few steps of fitting."""
     from blocknerf.cli.main import parse
     from blocknerf.evaluation import views
 
-    views.CODE_STEPS = 2
+    views.CODE_STEPS = views.POSE_STEPS = 2
     parse(line)
 
 
@@ -279,7 +279,8 @@ def _synth(line: list[str]) -> None:
     from blocknerf.synth import generate
 
     tiny = generate.PRESETS["tiny"]
-    generate.PRESETS["tiny"] = replace(tiny, drives=tiny.drives[:1], width=32, height=24)
+    drive = replace(tiny.drives[0], stations=3)
+    generate.PRESETS["tiny"] = replace(tiny, drives=(drive,), width=32, height=24)
     generate.make_scene(Path(line[1]), "tiny", overwrite="--overwrite" in line, workers=1)
 
 

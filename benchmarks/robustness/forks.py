@@ -5,6 +5,7 @@ The parent never computes: pools of threads do not survive a fork.
 """
 
 import errno
+import faulthandler
 import os
 import re
 import signal
@@ -22,6 +23,14 @@ KILLS = ("kill before", "kill in the middle", "kill after")
 LONGEST_S = 120.0
 COMPILING_S = 900.0
 """Of the first run of a command, which may have to compile kernels."""
+SHOW_STACKS = signal.SIGUSR1
+"""A child that gets it says where its threads are."""
+_LONGEST_PAUSE_S = 0.5
+LATE = (
+    *("skimage.measure", "trimesh", "rasterio", "OpenEXR", "matplotlib.pyplot", "scipy.spatial", "ray"),
+    *("torchmetrics.image", "torch._dynamo", "numba.typed"),
+)
+"""What other libraries import when they are first used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +55,11 @@ class Said:
     def message(self) -> str:
         """The sentence of exit code 2."""
         return "".join(re.findall(r"^blocknerf: (.*)", self.text, re.MULTILINE)[-1:])
+
+    @property
+    def end(self) -> str:
+        """The last that it said, without the blanks that fill a line of the console."""
+        return re.sub(r" {2,}", " ", self.text)[-2500:]
 
 
 @dataclass
@@ -73,11 +87,13 @@ class At:
 
 
 def load_everything() -> None:
-    """What commands import late, so that children need not."""
+    """What commands import late, and kernels that are compiled, so that children need not."""
     from importlib import import_module
     from pkgutil import walk_packages
 
     import blocknerf
+    from blocknerf.kernels.cached_numba import is_compiled
+    from blocknerf.training.ahead import STEP
 
     for module in walk_packages(blocknerf.__path__, "blocknerf."):
         if (
@@ -85,11 +101,16 @@ def load_everything() -> None:
             and "_triton" not in module.name
         ):
             import_module(module.name)
-    for name in ("skimage.measure", "trimesh", "rasterio", "OpenEXR", "matplotlib.pyplot", "scipy.spatial", "ray"):
+    for name in LATE:
         try:
             import_module(name)
         except ImportError:
             continue
+    for name in STEP:
+        module, function = name.split(".")
+        kernel = getattr(import_module(f"blocknerf.kernels.{module}_numba"), function)
+        if is_compiled(kernel):
+            kernel.compile(kernel.called_with)
 
 
 def run(
@@ -129,13 +150,20 @@ def start(command: Callable[[], Any], said: Path, at: At, shown_as: Sequence[str
 
 
 def wait(child: int, longest_s: float) -> int:
-    """Its exit code, negative for a signal; one that hangs is killed and counts as hung (-100)."""
-    end = time.monotonic() + longest_s
-    while time.monotonic() < end:
+    """Its exit code, negative for a signal; one that hangs is killed and counts as hung (-100).
+
+    Time in which this process itself was stopped, as by SIGSTOP, does not count.
+    """
+    waited_s, before = 0.0, time.monotonic()
+    while waited_s < longest_s:
         done, status = os.waitpid(child, os.WNOHANG)
         if done:
             return os.waitstatus_to_exitcode(status)
         time.sleep(0.002)
+        now = time.monotonic()
+        waited_s, before = waited_s + min(now - before, _LONGEST_PAUSE_S), now
+    os.kill(child, SHOW_STACKS)
+    time.sleep(1)
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     return -100
@@ -151,6 +179,7 @@ def _in_child(command: Callable[[], Any], said: Path, at: At, shown_as: Sequence
     handle = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(handle, 1)
     os.dup2(handle, 2)
+    faulthandler.register(SHOW_STACKS)
     console.width = 1000
     sys.argv = ["blocknerf", *shown_as]
     try:

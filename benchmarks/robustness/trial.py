@@ -10,8 +10,9 @@ from pathlib import Path
 from benchmarks.robustness import commands, forks
 from benchmarks.robustness.commands import Command, comparable, read_tree, restore
 from benchmarks.robustness.forks import At, Said
+from blocknerf.core.disk import is_unfinished
 
-MOST_SHOWN = 4
+MOST_SHOWN = 8
 Problem = tuple[str, str]
 """Its kind, and details."""
 KINDS = ("loss", "not byte-equal", "does not go on", "left behind", "message over 500 characters", "traceback")
@@ -29,10 +30,12 @@ class Tally:
 
     def add(self, problems: Sequence[Problem], of: str) -> None:
         self.tried += 1
-        for kind, what in problems:
+        for kind in sorted({kind for kind, _ in problems}):
+            found = [what for each, what in problems if each == kind]
             self.wrong[kind] += 1
             if self.wrong[kind] <= MOST_SHOWN:
-                print(f"{self.command}, {of}: {kind}: {what}", flush=True)
+                more = f", and {len(found) - MOST_SHOWN} more" if len(found) > MOST_SHOWN else ""
+                print(f"{self.command}, {of}: {kind}: {', '.join(found[:MOST_SHOWN])}{more}", flush=True)
 
     def figures(self) -> dict:
         return {**vars(self), "wrong": dict(self.wrong), "seconds": round(self.seconds)}
@@ -71,12 +74,12 @@ class Trial:
 
     def judge(self, disturbed: Sequence[Said]) -> list[Problem]:
         """What is wrong after the command was disturbed; goes on with it, and compares the end."""
-        problems = [(what, said.message or said.text[-1500:]) for said in disturbed for what in said.faults]
+        problems = [(what, said.message or said.end) for said in disturbed for what in said.faults]
         problems += [("loss", what) for what in self._lost(comparable(read_tree(self.root), self.command))]
         ways = [] if disturbed[-1].code == 0 else commands.go_on(self.command, self.root, self.folder / "said.txt")
-        problems += [(what, f"going on: {way.message or way.text[-400:]}") for way in ways for what in way.faults]
+        problems += [(what, f"going on: {way.message or way.end}") for way in ways for what in way.faults]
         if ways and ways[-1].code:
-            return [*problems, ("does not go on", ways[-1].message or ways[-1].text[-400:])]
+            return [*problems, ("does not go on", ways[-1].message or ways[-1].end)]
         end, missed = comparable(read_tree(self.root), self.command), _missed([*disturbed, *ways])
         left = [name for name in end.keys() - self.expected.keys() if Path(name).name.startswith(".")]
         problems += [("left behind", name) for name in left]
@@ -86,6 +89,8 @@ class Trial:
 
     def _lost(self, after: dict[str, bytes]) -> Iterator[str]:
         for name, content in self.before.items():
+            if is_unfinished(name.rpartition("/")[2]):
+                continue
             if name not in after:
                 if name in self.expected and not any(fnmatch(name, free) for free in self.command.rebuilt):
                     yield f"{name} is gone"
@@ -94,11 +99,12 @@ class Trial:
 
 
 def _missed(said: Sequence[Said]) -> set[str]:
-    """What the command itself said that it could not write, and went on without: states to keep, pictures, curves."""
+    """What the command itself said that it could not write or remove, and went on: states to keep, pictures, curves."""
     text = "".join(each.text for each in said)
     unsaved = re.findall(r"goes on unsaved\. Cannot write (\S+?)(?:-[0-9a-f]{16}\.safetensors|\.json|):", text)
     curves = ["metrics.jsonl"] if "metrics.jsonl of" in text and "ends here" in text else []
     kept = [
         part for part in (Path(path).name for path in unsaved) if part.startswith(("best", "step_", "test_", "novel_"))
     ]
-    return {*kept, *curves}
+    stale = re.findall(r"(\S+) is of no use any more and cannot be removed", text)
+    return {*kept, *curves, *(Path(path).name for path in stale)}

@@ -1,6 +1,8 @@
 """The output folder and the map: whose folder it is, what may change, what is drawn."""
 
+import errno
 import json
+import os
 import shutil
 
 import numpy as np
@@ -11,12 +13,13 @@ from rich.console import Console
 
 from blocknerf.blocks.cost import estimates
 from blocknerf.blocks.map import draw_map, nice_length
-from blocknerf.blocks.output import load_output, open_scene, plan_scene
+from blocknerf.blocks.output import PLAN_FILES, load_output, open_scene, plan_scene
 from blocknerf.blocks.plan import BlockSpec, Plan
 from blocknerf.blocks.planner import make_plan
 from blocknerf.city.city import City
 from blocknerf.city.manifest import manifest_of, write_manifest
 from blocknerf.cli.plan import cost_table, duration, plan
+from blocknerf.core import disk
 from blocknerf.core.config import load_config
 from blocknerf.core.errors import UserError
 from blocknerf.export.block_scenes import write_block_scenes
@@ -121,6 +124,31 @@ def test_files_of_somebody_else_are_not_replaced(capture, tmp_path, name):
             if path.name != name:
                 path.unlink()
         planned(capture, tmp_path / "ours")
+
+
+class StopAfter:
+    """The disk fails once, when the file of that name has come to its place."""
+
+    def __init__(self, name):
+        self.name = name
+
+    def __call__(self, kind, path, do, half):
+        done = do()
+        if kind == "rename" and path.endswith(f"/{self.name}"):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return done
+
+
+@pytest.mark.parametrize("name", PLAN_FILES)
+def test_planning_that_stops_after_any_of_its_files_goes_on(capture, tmp_path, name):
+    planned(capture, tmp_path / "undisturbed")
+    out = tmp_path / "out"
+    with disk.faults(StopAfter(name)), pytest.raises(UserError, match="Cannot write"):
+        planned(capture, out)
+    assert (out / name).is_file()
+    planned(capture, out)
+    for path in (tmp_path / "undisturbed").iterdir():
+        assert (out / path.name).read_bytes() == path.read_bytes()
 
 
 def test_a_block_id_that_is_no_folder_name_is_refused(capture, tmp_path):

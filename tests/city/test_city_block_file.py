@@ -1,6 +1,7 @@
 """A block file pair is whole, older or newer, whatever happens."""
 
 import contextlib
+import errno
 import json
 import os
 
@@ -8,7 +9,16 @@ import pytest
 import torch
 
 from blocknerf.city import block_file
-from blocknerf.city.block_file import BLOCK_VERSION, BlockFile, delete_block, has_block, read_block, write_block
+from blocknerf.city.block_file import (
+    BLOCK_VERSION,
+    BlockFile,
+    delete_block,
+    has_block,
+    read_block,
+    tidy_block,
+    write_block,
+)
+from blocknerf.core import disk
 from blocknerf.core.errors import UserError
 
 
@@ -59,6 +69,29 @@ def test_deleting_removes_one_pair_and_no_other(tmp_path):
         assert sorted(tmp_path.iterdir()) == kept
     assert has_block(tmp_path, "best")
     assert not has_block(tmp_path, "checkpoint")
+
+
+def refuse_to_remove(kind, path, do, half):
+    if kind == "unlink":
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+    return do()
+
+
+def test_weights_that_cannot_be_removed_are_said_and_left_for_the_next_time(tmp_path, caplog):
+    write_block(tmp_path, "latest", make_block(1.0))
+    stale = json.loads((tmp_path / "latest.json").read_text())["weights"]["file"]
+    with disk.faults(refuse_to_remove), caplog.at_level("WARNING", logger="blocknerf"):
+        write_block(tmp_path, "latest", make_block(2.0))
+    assert f"{stale} is of no use any more and cannot be removed" in caplog.text
+    assert (tmp_path / stale).exists()
+    damaged = (tmp_path / "latest.json").read_text()
+    (tmp_path / "latest.json").write_text("{}")
+    tidy_block(tmp_path, "latest")
+    assert (tmp_path / stale).exists()  # who has a copy of the JSON may still want them
+    (tmp_path / "latest.json").write_text(damaged)
+    tidy_block(tmp_path, "latest")
+    assert not (tmp_path / stale).exists()
+    assert read_block(tmp_path, "latest").meta["value"] == 2.0
 
 
 def test_killed_at_any_file_operation_an_older_or_newer_pair_is_left(tmp_path, monkeypatch):

@@ -14,6 +14,7 @@ import pytest
 
 from blocknerf.core import lock
 from blocknerf.core.errors import UserError
+from blocknerf.core.files import write_bytes
 from blocknerf.core.lock import is_locked, locked_file, locked_folder
 
 HOLD = """
@@ -139,6 +140,26 @@ def test_what_the_dead_left_is_removed_and_what_others_make_beside_it_stays(tmp_
     with locked_folder(tmp_path, "It is being made"):
         pass
     assert sorted(path.name for path in tmp_path.iterdir()) == [".user.tmp", "photo.tmp"]
+
+
+def test_what_the_dead_left_below_is_removed_once_before_something_is_written_there(tmp_path):
+    left = [tmp_path / place / ".old.png.host.123.tmp" for place in ("a", "a/b", "c")]
+    for path in left:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+    write_bytes(tmp_path / "a" / "b" / "new.png", b"")
+    assert all(path.exists() for path in left)  # nobody has said that they are the dead's
+    with locked_folder(tmp_path, "It is being made"), locked_folder(tmp_path, "It is being made"):
+        write_bytes(tmp_path / "a" / "b" / "new.png", b"")
+        assert [path.exists() for path in left] == [True, False, True]
+        left[1].write_bytes(b"")
+        write_bytes(tmp_path / "a" / "b" / "newer.png", b"")
+        assert left[1].exists()
+    with locked_folder(tmp_path / "c", "It is being made", shared=True):
+        write_bytes(tmp_path / "a" / "new.png", b"")
+    with locked_folder(tmp_path, "It is being made", below=False):
+        write_bytes(tmp_path / "a" / "new.png", b"")
+    assert left[0].exists()
 
 
 def test_folders_that_a_lock_made_vanish_with_it_unless_something_lies_in_them(tmp_path):

@@ -143,7 +143,10 @@ def test_every_point_comes_back_exactly_once(exported, capture, tmp_path, how):
         write_splats(tmp_path / path, splats)
         files.append(f"{folder.name}={tmp_path / path}" if how == "named" else str(tmp_path / path))
     out, plan = tmp_path / "city.ply", exported / "plan.json"
+    for name in ("city.ply", "city.seams.json", "city.seams.html"):
+        (tmp_path / f".{name}.host.123.tmp").write_bytes(b"")  # of a process that was killed
     main(["merge", *([str(tmp_path)] if how == "folders" else files), "--out", str(out), "--plan", str(plan)])
+    assert not list(tmp_path.glob(".*"))
     merged = read_splats(out)
     report = json.loads((tmp_path / "city.seams.json").read_text())
     assert sum(block["kept"] for block in report["blocks"].values()) == len(merged)

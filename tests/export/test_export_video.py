@@ -61,6 +61,14 @@ def test_a_shorter_path_leaves_no_frames_of_a_longer_one(tmp_path):
     assert len(list((tmp_path / "a").iterdir())) == 2
 
 
+def test_what_a_killed_process_left_beside_frames_is_removed(tmp_path):
+    left = tmp_path / "flight" / ".frame_00001.png.host.123.tmp"
+    left.parent.mkdir()
+    left.write_bytes(b"")
+    write_frames(tmp_path / "flight.mp4", [flat(0.2, 0.4, 0.6)] * 2, 24)
+    assert sorted(path.name for path in left.parent.iterdir()) == ["frame_00000.png", "frame_00001.png"]
+
+
 def test_an_old_video_stays_when_rendering_fails(tmp_path):
     video = tmp_path / "a.mp4"
     write_frames(video, [flat(0.1, 0.2, 0.3)] * 2, 24)

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.robustness import forks
+
 ROOT = Path(__file__).parents[2]
 QUICK = "train,resume,train --update,align,export depth npy,export mesh,export blocks,merge,masks,export cameras"
 
@@ -27,6 +29,16 @@ def test_a_fault_at_some_calls_of_many_commands_loses_nothing(tmp_path):
 
 def test_a_few_kills_and_pairs_lose_nothing(tmp_path):
     campaign("kills", "--kills", 4, "--pairs", 2, "--workers", 0, "--commands", "train,merge", "--folder", tmp_path)
+
+
+def test_time_in_which_the_campaign_is_stopped_is_not_the_command_s(monkeypatch):
+    stops = iter([0.0, 0.1, 1000.0])
+    monkeypatch.setattr(forks.time, "monotonic", lambda: next(stops, 1000.1))
+    assert forks.wait(os.spawnlp(os.P_NOWAIT, "sleep", "sleep", "0.05"), longest_s=10) == 0
+
+
+def test_a_command_that_hangs_is_ended():
+    assert forks.wait(os.spawnlp(os.P_NOWAIT, "sleep", "sleep", "60"), longest_s=0.1) == -100
 
 
 @pytest.mark.slow

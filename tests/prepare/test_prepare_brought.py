@@ -1,11 +1,14 @@
 """What `prepare` removes is what it brought, and never a photograph that it was given."""
 
+import errno
+import json
 import os
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from blocknerf.core import disk
 from blocknerf.core.errors import UserError
 from blocknerf.prepare.gather import find_sources
 from blocknerf.prepare.images import bring_images
@@ -84,6 +87,32 @@ def test_a_file_of_somebody_else_is_not_replaced(tmp_path):
     with pytest.raises(UserError, match=r"new.png is there already, and `blocknerf prepare` has not made it"):
         bring(source, out)
     assert (out / "images" / "new.png").read_bytes() == b"mine"
+
+
+class FailOnce:
+    """The `number`-th write to the record of what was brought fails: in its middle, or the process ends there."""
+
+    def __init__(self, number: int, error: type[BaseException]) -> None:
+        self.left, self.error = number, error
+
+    def __call__(self, kind, path, do, half):
+        if kind == "write" and path.endswith("brought.jsonl"):
+            self.left -= 1
+            if self.left == 0:
+                half()
+                raise self.error(errno.EIO, os.strerror(errno.EIO))
+        return do()
+
+
+@pytest.mark.parametrize(("error", "shown"), [(OSError, UserError), (KeyboardInterrupt, KeyboardInterrupt)])
+def test_a_record_that_cannot_be_written_loses_no_photograph(tmp_path, error, shown):
+    source, out = photographs(tmp_path / "source"), tmp_path / "scene"
+    with disk.faults(FailOnce(2, error)), pytest.raises(shown):
+        bring(source, out)
+    bring(source, out)
+    assert set(contents(out / "images")) == {"0.png", "1.png", "2.png"}
+    lines = (out / "prepare" / "brought.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == [f"images/{number}.png" for number in range(3)]
 
 
 def test_a_link_to_the_source_is_not_written_through(tmp_path):

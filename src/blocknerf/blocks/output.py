@@ -74,9 +74,9 @@ def plan_scene(config: Config, data_root: str | Path, output_dir: Path) -> tuple
         if existing is None:
             _require_untrained(output_dir)
         plan = make_plan(scene, config) if existing is None else _placed(existing, scene)
+        _write_origin(output_dir, hash_of_scene, config, data_root)  # first: by it the folder is known as ours
         if existing is None or not (output_dir / "map.png").is_file():
             _draw_map(output_dir / "map.png", plan, scene)
-        _write_origin(output_dir, hash_of_scene, config, data_root)
         if plan != existing:
             write_plan(output_dir / "plan.json", plan)  # last: without it, all is made again
     for given_up, taker, images in plan.merged:

@@ -20,6 +20,7 @@ from blocknerf.core import disk
 from blocknerf.core.config import Config
 from blocknerf.core.errors import UserError
 from blocknerf.core.files import write_bytes
+from blocknerf.core.logging import log
 from blocknerf.core.names import portable_name
 from blocknerf.core.stored import (
     Above0,
@@ -34,6 +35,7 @@ from blocknerf.core.stored import (
     read_stored,
     write_stored,
 )
+from blocknerf.core.system_errors import reason
 
 BLOCK_VERSION = 1
 _TRIES = 20
@@ -181,16 +183,30 @@ def _names_weights(weights: Any) -> bool:
     return isinstance(weights["file"], str) and weights["file"] == PurePosixPath(portable_name(weights["file"])).name
 
 
+def tidy_block(folder: Path, name: str) -> None:
+    """Removes what writers of the pair `name` could not remove. Who writes here is alone.
+
+    Where the JSON is missing or cannot be read, its weights may still be wanted, and all are left.
+    """
+    if not has_block(folder, name):
+        return
+    with suppress(UserError):  # said where the block is read
+        _remove_stale(folder, name, keep=read_block_meta(folder, name)["weights"]["file"])
+
+
 def _remove_stale(folder: Path, name: str, keep: str | None = None) -> None:
     """Removes weights that no JSON names any more and what a killed writer left; who writes here is alone.
 
-    What cannot be removed is left for the next time: the pair is whole with it.
+    What cannot be removed is said, and left for the next time (`tidy_block`): the pair is whole with it.
     """
     for pattern in (f"{name}-*.safetensors", f".{name}-*.safetensors.*.tmp", f".{name}.json.*.tmp"):
         for path in folder.glob(pattern):
             if path.name != keep:
-                with suppress(OSError):
+                try:
                     disk.unlink(path, missing_ok=True)
+                except OSError as error:
+                    log.warning("%s is of no use any more and cannot be removed (%s); the next training in that folder "
+                                "removes it.", path, reason(error))  # fmt: skip
 
 
 def _remedy(folder: Path) -> str:

@@ -46,12 +46,15 @@ def merge(
     cut = find_plan(sources, plan)
     files = find_splats(sources, cut)
     require_apart(merged, files)
-    with locked_file(merged, f"{merged} is being written"):
+    seams = merged.with_suffix(".seams.json")
+    with locked_file(merged, f"{merged} is being written") as held:
+        for made in (seams, seams.with_suffix(".html")):
+            held.sweep(made.parent, made.name)
         city = merge_splats(files, cut)
         write_splats(merged, city.splats)
         write_world_offset(merged, cut.world_offset_m)
         report = seam_report(city.blocks, city.sides)
-        page = write_seams(merged.with_suffix(".seams.json"), report)
+        page = write_seams(seams, report)
     for table in _tables(report):
         console.print(table)
     console.print(f"Splats: {merged} ({len(city.splats)})", soft_wrap=True, highlight=False, markup=False)

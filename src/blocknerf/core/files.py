@@ -14,6 +14,7 @@ import numpy as np
 
 from blocknerf.core import disk
 from blocknerf.core.errors import UserError
+from blocknerf.core.lock import sweep_once
 from blocknerf.core.system_errors import reason, remedy
 
 _SAMPLED_PIECES = 64
@@ -35,6 +36,7 @@ def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
     temporary, state = disk.temporary(path), "What was there before is untouched"
     try:
         disk.make_folder(path.parent)
+        sweep_once(path.parent)
         write(temporary)
         disk.fsync_path(temporary)
         disk.replace(temporary, path)

@@ -37,6 +37,8 @@ _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 _held: dict[tuple[int, str], "Held"] = {}
 """Of this process, by thread and place: who holds a lock may ask for it again."""
 _said: set[str] = set()
+_alone: dict[str, tuple["Held", set[str]]] = {}
+"""Folders that this process has for itself, and the folders in them that were swept since."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,16 +68,43 @@ def _inherited(handle: Any) -> Held:
 
 
 @contextmanager
-def locked_folder(folder: Path, what: str, wait_s: float = 0.0, shared: bool = False) -> Iterator[Held]:
+def locked_folder(
+    folder: Path, what: str, wait_s: float = 0.0, shared: bool = False, below: bool = True
+) -> Iterator[Held]:
     """`folder`, made where it is not there, is this process's alone; `shared`: others may share it, none have it alone.
 
-    `what` begins the message, as in "The report in OUT is being written". Raises UserError that says who has it, after
-    `wait_s` seconds; and where nothing can be written there.
+    `what` begins the message, as in "The report in OUT is being written". What killed processes were making there is
+    removed; with `below` in folders below as well, before something is written there (`sweep_once`): not where others
+    are sent the lock, and write there too. Raises UserError that says who has it, after `wait_s` seconds; and where
+    nothing can be written there.
     """
+    place = os.path.abspath(folder)
     with _locked(folder / NAME, what, wait_s, shared) as held:
         if not shared:
             held.sweep(folder)
-        yield held
+        if shared or not below or place in _alone:
+            yield held
+            return
+        _alone[place] = held, {place}
+        try:
+            yield held
+        finally:
+            del _alone[place]
+
+
+def sweep_once(folder: Path) -> None:
+    """Before something is written there: what killed processes were making in `folder` is removed.
+
+    Once while this process has `folder` or one above it for itself; otherwise it is left to who has.
+    """
+    place = os.path.abspath(folder)
+    for above in (place, *map(str, Path(place).parents)) if _alone else ():
+        if above in _alone:
+            held, swept = _alone[above]
+            if place not in swept:
+                swept.add(place)
+                held.sweep(folder)
+            return
 
 
 @contextmanager

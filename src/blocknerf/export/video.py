@@ -57,7 +57,8 @@ def write_frames(video: Path, frames: Iterable[Float[Tensor, "h w 3"]], fps: int
             write_png(pictures[-1], pixels)
             yield pixels
 
-    with locked_file(video, f"The video {video} is being rendered"):
+    with locked_file(video, f"The video {video} is being rendered") as held:
+        held.sweep(folder)
         write_by_library(video, lambda temporary: _encode(temporary, saved(), fps))
         for old in filter(is_own_png, set(_frames_in(video)) - set(pictures)):
             disk.unlink(old)

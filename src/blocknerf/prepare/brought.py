@@ -1,5 +1,6 @@
 """Which files of a prepared scene `prepare` brought there: these it may remove, and no others."""
 
+import errno
 import filecmp
 import json
 import os
@@ -11,6 +12,7 @@ from blocknerf.core import disk
 from blocknerf.core.errors import UserError
 from blocknerf.core.names import is_contained, owned
 from blocknerf.core.reading import read_json
+from blocknerf.core.system_errors import reason, remedy
 from blocknerf.prepare.stages import FOLDER
 
 IMAGE_FOLDER = "images"
@@ -42,12 +44,13 @@ class Brought:
     def __init__(self, out: Path) -> None:
         self.out, self._record = out, out / FOLDER / RECORD
         self._names = set(_recorded(self._record))
+        self._num_bytes: int | None = None
 
     def place(self, name: str, source: Path | None = None) -> Path:
         """Where `name` is to be written; known as ours from then on, whatever happens while it is.
 
-        Raises UserError where somebody else's file lies there, unless it is that of `source` or a copy of it, or where
-        a link leads out of the scene.
+        Raises UserError where somebody else's file lies there, unless it is that of `source` or a copy of it, where a
+        link leads out of the scene, or where it cannot be written down.
         """
         path = owned(self.out, name)
         if name in self._names:
@@ -58,12 +61,29 @@ class Brought:
                 f"{path} is there already, and `blocknerf prepare` has not made it. Move it away, or choose another "
                 "folder for the scene."
             )
-        disk.make_folder(self._record.parent)
-        with disk.reopen(self._record) as record:
-            record.seek(0, os.SEEK_END)
-            record.write(json.dumps(name).encode() + b"\n")
+        try:
+            self._write_down(json.dumps(name).encode() + b"\n")
+        except OSError as error:
+            raise UserError(
+                f"Cannot write {self._record}: {reason(error)}. No picture is changed; {remedy(error)}, then run the "
+                "same command again."
+            ) from error
         self._names.add(name)
         return path
+
+    def _write_down(self, line: bytes) -> None:
+        """A line that was cut off when a run was killed makes way."""
+        disk.make_folder(self._record.parent)
+        with disk.reopen(self._record) as record:
+            if self._num_bytes is None:
+                self._num_bytes = record.read().rfind(b"\n") + 1
+            if os.fstat(record.fileno()).st_size > self._num_bytes:
+                disk.truncate(record, self._num_bytes)
+            record.seek(self._num_bytes)
+            if record.write(line) < len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            disk.fsync(record)
+        self._num_bytes += len(line)
 
     def remove(self, folder: str, but: Collection[str] = ()) -> None:
         """Removes what was brought into a folder of the scene, and folders there that are empty then."""

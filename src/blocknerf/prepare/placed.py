@@ -11,6 +11,7 @@ from jaxtyping import Float
 from blocknerf.core import disk
 from blocknerf.core.errors import UserError
 from blocknerf.core.files import put_folder, recover_folder, write_json
+from blocknerf.core.lock import sweep_once
 from blocknerf.core.logging import log
 from blocknerf.core.system_errors import reason, remedy
 from blocknerf.geometry.similarity import Similarity
@@ -135,8 +136,9 @@ def _write_model(folder: Path, model: Any) -> None:
     """The folder appears with all its files; those of an older model make way at the last moment."""
     unfinished = disk.temporary(folder)
     disk.remove_tree(unfinished)
-    recover_folder(folder)
     try:
+        sweep_once(folder.parent)
+        recover_folder(folder)
         disk.make_folder(unfinished)
         disk.by_library(unfinished, lambda: model.write_binary(str(unfinished)))
         for other in (path for path in folder.glob("*") if path.name not in MODEL_FILES):  # somebody else's

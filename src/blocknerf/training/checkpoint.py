@@ -210,8 +210,8 @@ def delete_checkpoints(checkpoint_dir: Path) -> None:
 def delete_states(checkpoint_dir: Path) -> None:
     """Gives up all that lies there to go on from."""
     forget_way(checkpoint_dir)
-    for path in checkpoint_dir.glob("step_*.json"):
-        delete_block(checkpoint_dir, path.stem)
+    for name in sorted({path.stem.partition("-")[0] for path in checkpoint_dir.glob("step_*")}):
+        delete_block(checkpoint_dir, name)
 
 
 def _some(names: list[str]) -> str:

@@ -5,6 +5,7 @@ from contextlib import ExitStack, contextmanager
 
 from blocknerf.blocks.output import planning
 from blocknerf.blocks.plan import BlockSpec, read_plan
+from blocknerf.city.block_file import tidy_block
 from blocknerf.core.errors import UserError
 from blocknerf.core.lock import NAME, Held, locked_folder
 from blocknerf.training.one_block import Run
@@ -27,15 +28,17 @@ def taken(run: Run, blocks: Sequence[BlockSpec]) -> Iterator[list[Held]]:
                     if (run.block_folder(block.id) / NAME).exists():
                         with locked_folder(run.block_folder(block.id), f"Block {block.id} {busy}"):
                             pass
-                held = [locks.enter_context(locked_folder(folder, f"Every block {busy}"))]
+                held = [locks.enter_context(locked_folder(folder, f"Every block {busy}", below=False))]
             else:
                 held = [locks.enter_context(locked_folder(folder, f"Every block {busy}", shared=True))]
                 for block in blocks:
-                    alone = locked_folder(run.block_folder(block.id), f"Block {block.id} {busy}")
+                    alone = locked_folder(run.block_folder(block.id), f"Block {block.id} {busy}", below=False)
                     held.append(locks.enter_context(alone))
         for block in blocks:
             for place in {run.block_folder(block.id), run.checkpoint_folder(block.id)}:
                 held[0].sweep(place)
+                for name in ("latest", "best"):
+                    tidy_block(place, name)
         yield held
 
 
