@@ -44,7 +44,8 @@ def main() -> None:
     if importlib.util.find_spec("nerfbaselines") is not None:
         run([sys.executable, "-m", "benchmarks.nerfbaselines", str(out / "nerfbaselines"), "--repeats", "3"])
     run(blocknerf("synth", out / "tiny", "--preset", "tiny"))
-    run([sys.executable, "-m", "benchmarks.kills", str(out / "tiny"), str(out / "kills")])
+    for campaign in (["fuzz", "--minutes", "40"], ["io_faults", "--one"], ["kills"]):
+        run([sys.executable, "-m", f"benchmarks.robustness.{campaign[0]}", *campaign[1:]])
     run([sys.executable, "-m", "benchmarks.ray_nodes", str(out / "tiny"), str(out / "ray_nodes")])
     hours = [str(out / "appearance" / "scene"), str(out / "poses"), "training.max_steps=6000", LONG]
     for each in ([], ["--per-image"]):

@@ -58,6 +58,19 @@ def test_whole_numbers_are_millimetres_in_arrays_as_in_pictures(tmp_path: Path, 
     assert np.allclose(one, other, atol=1e-6)
 
 
+@pytest.mark.parametrize(("kind", "is_said"), [(np.float32, False), (np.uint16, True)])
+def test_that_whole_numbers_are_taken_as_millimetres_is_said(tmp_path: Path, caplog, kind: type, is_said: bool):
+    """Where nobody tells the unit."""
+    np.save(tmp_path / "d.npy", np.full((30, 40), 1500, kind))
+    tree = transforms_capture(tmp_path)
+    frames = [{**frame, "depth_file_path": "d.npy"} for frame in tree["frames"]]
+    for keys, expected in (({}, is_said), ({"depth_unit_scale_factor": 0.001}, False)):
+        caplog.clear()
+        write_transforms(tmp_path, {**tree, **keys, "frames": frames})
+        read_scene(tmp_path, WITH_DEPTH)
+        assert ("hold whole numbers, as d.npy: they are taken as millimetres" in caplog.text) == expected
+
+
 @pytest.mark.parametrize("kind", [np.float32, np.uint16])
 def test_a_unit_that_the_capture_tells_holds_for_any_number(tmp_path: Path, kind: type):
     """nerfstudio's `depth_unit_scale_factor`, instant-ngp's `integer_depth_scale` with its `depth_path`."""

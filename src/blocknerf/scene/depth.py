@@ -41,6 +41,14 @@ def read_depth_z_m(
     return np.array(Image.fromarray(depth).resize(size, Image.Resampling.NEAREST))
 
 
+def holds_whole_numbers(path: Path) -> bool:
+    """Whether a depth map is taken as millimetres where nobody tells its unit. Raises one of DEPTH_ERRORS."""
+    if path.suffix == ".npy":
+        return _array(path).dtype.kind != "f"
+    with opened_picture(path) as image:
+        return image.mode != "F"
+
+
 def reduced_depth(depth_z_m: Float32[np.ndarray, "H W"], factor: int) -> Float32[np.ndarray, "h w"]:
     """Of every `factor` x `factor` pixels the middle one by depth, 0 where any of them is unknown.
 

@@ -1,5 +1,6 @@
 """What sparse points say of cameras and depth maps. Where they disagree it is said once, and nothing is refused."""
 
+import contextlib
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from blocknerf.core.logging import log
-from blocknerf.scene.depth import DEPTH_ERRORS, read_depth_z_m
+from blocknerf.scene.depth import DEPTH_ERRORS, holds_whole_numbers, read_depth_z_m
 from blocknerf.scene.rays import pixels_of
 from blocknerf.scene.scene import Camera, ImageRecord
 
@@ -54,8 +55,12 @@ def check_cameras(
 def check_depth(
     root: Path, images: Sequence[ImageRecord], cameras: dict[str, Camera], points_world: np.ndarray
 ) -> None:
-    """Warns where depth maps and points differ by about 10, 100 or 1000: one of them is in another unit."""
+    """Says the unit of depth maps that do not tell it themselves.
+
+    Warns where depth maps and points differ by about 10, 100 or 1000: one of them is in another unit.
+    """
     with_depth = [image for image in images if image.depth_path is not None]
+    _say_unit(root, [image for image in with_depth if image.depth_unit_m is None])
     ratios = [
         ratio
         for image in _some(with_depth, _MOST_MAPS)
@@ -71,6 +76,18 @@ def check_depth(
             "Floats are read as metres, whole numbers as millimetres.",
             *(root, typical),
         )
+
+
+def _say_unit(root: Path, images: Sequence[ImageRecord]) -> None:
+    for image in images:
+        assert image.depth_path is not None
+        with contextlib.suppress(*DEPTH_ERRORS):  # it is left out, with the reason, when all are decoded
+            if holds_whole_numbers(image.depth_path):
+                log.info(
+                    "Depth maps of %s hold whole numbers, as %s: they are taken as millimetres.",
+                    *(root, image.depth_path.name),
+                )
+            return
 
 
 def _some(images: Sequence[ImageRecord], most: int) -> list[ImageRecord]:
