@@ -33,7 +33,7 @@ class Solid:
         weights = hits.float()[:, None]
         rgb = colours_at(rays.origins + middle * self.radius_m * rays.directions).float()
         none = torch.zeros_like(weights)
-        return rgb, CompositedRays(none, weights[:, 0], middle[:, 0].float(), edges, edges, weights, edges, weights)
+        return rgb, CompositedRays(none, weights[:, 0], edges, edges, weights, edges, weights)
 
 
 def colours_at(places):

@@ -9,7 +9,7 @@ from torch import Tensor
 from blocknerf.kernels.compositing import accumulate, render_weights
 from blocknerf.kernels.intervals import resample
 from blocknerf.kernels.marching import distances
-from blocknerf.rendering.volume import CompositedRays, Spacing, expected_distance, stratified_edges
+from blocknerf.rendering.volume import CompositedRays, Spacing, stratified_edges
 
 FieldOnIntervals = Callable[
     [Float[Tensor, "rays edges"]], tuple[Float[Tensor, "rays bins"], Float[Tensor, "rays bins 3"]]
@@ -48,7 +48,6 @@ def composite_coarse_and_fine(
     return CompositedRays(
         features=rgb,
         opacity=weights.sum(-1),
-        distance=expected_distance(weights.detach(), edges),
         edges=edges,
         edges_s=edges_s,
         weights=weights,

@@ -31,20 +31,24 @@ class Spacing:
 
 @dataclass(frozen=True, slots=True)
 class CompositedRays:
-    """What compositing leaves of a ray: features, opacity, distance (block units), and the histograms behind them.
+    """What compositing leaves of a ray: features, opacity, and the histograms behind them.
 
     `coarse_rgb` is the colour of the first histogram, where that comes from the field itself and is to learn by it.
     """
 
     features: Float[Tensor, "rays features"]
     opacity: Float[Tensor, " rays"]
-    distance: Float[Tensor, " rays"]
     edges: Float[Tensor, "rays fine_edges"]  # distances, block units
     edges_s: Float[Tensor, "rays fine_edges"]
     weights: Float[Tensor, "rays fine_bins"]
     proposal_edges_s: Float[Tensor, "rays edges"]
     proposal_weights: Float[Tensor, "rays bins"]
     coarse_rgb: Float[Tensor, "rays 3"] | None = None
+
+    @property
+    def distance(self) -> Float[Tensor, " rays"]:
+        """Mean distance of what stops the ray, block units; see `expected_distance`. No gradient."""
+        return expected_distance(self.weights.detach(), self.edges)
 
 
 def composite_rays(
@@ -75,7 +79,6 @@ def composite_rays(
     return CompositedRays(
         features=accumulate(weights, features),
         opacity=opacity,
-        distance=expected_distance(weights.detach(), edges),
         edges=edges,
         edges_s=edges_s,
         weights=weights,

@@ -68,11 +68,11 @@ def _gather_sights(model: BlockNeRF, rays: RayBatch, composited: CompositedRays,
     some = slice(0, COUNTED_RAYS)
     grid.add(origins[some], rays.directions[some], composited.edges[some], composited.weights[some], rng)
 
-    own = slice(0, OWN_RAYS)
-    aims = BEFORE_SURFACE * composited.distance[own]
+    own, reached = slice(0, OWN_RAYS), composited.distance
+    aims = BEFORE_SURFACE * reached[own]
     sights = [_along(origins[own], rays.directions[own], composited, own, aims, rng)]
     if rng is not None:
-        sights += [_pairs(model, rays, origins, composited, rng), _never_seen(model, origins, rng)]
+        sights += [_pairs(model, rays, origins, reached, rng), _never_seen(model, origins, rng)]
     return Sights(*(torch.cat([getattr(part, name) for part in sights]) for name in Sights.__slots__))
 
 
@@ -80,15 +80,15 @@ def _pairs(
     model: BlockNeRF,
     rays: RayBatch,
     origins: Float[Tensor, "rays 3"],
-    composited: CompositedRays,
+    reached: Float[Tensor, " rays"],
     rng: torch.Generator,
 ) -> Sights:
-    """Surfaces of some training rays, looked at from beside the cameras of others."""
+    """Surfaces, at the distances `reached`, of some training rays, looked at from beside the cameras of others."""
     picks, targets = (torch.randint(len(rays), (PAIRS,), generator=rng) for _ in range(2))
     octaves = torch.rand(PAIRS, 1, generator=rng)
     aside = NEAREST_CAMERA * (FARTHEST_CAMERA / NEAREST_CAMERA) ** octaves * torch.randn(PAIRS, 3, generator=rng)
     cameras = origins[picks] + aside
-    ways = origins[targets] + composited.distance[targets, None] * rays.directions[targets] - cameras
+    ways = origins[targets] + reached[targets, None] * rays.directions[targets] - cameras
     distances = ways.norm(dim=-1).clamp(min=1e-6)
     directions = ways / distances[:, None]
     looks = replace(rays[picks], origins=model.to_world(cameras), directions=directions)
