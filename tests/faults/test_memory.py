@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -146,3 +147,41 @@ def test_a_command_with_little_memory_is_done_or_says_so_and_ruins_nothing(room,
     if name == "train" and (tmp_path / "plan.json").exists():
         done = limited([*command, "--resume"], 100_000)
         assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.fixture
+def group():
+    """A control group for memory, where this machine lets one be made."""
+    groups = Path("/sys/fs/cgroup/memory")
+    folder = groups / f"blocknerf_test_{os.getpid()}"
+    try:
+        folder.mkdir()
+    except OSError:
+        pytest.skip("this machine gives no control group for memory")
+    yield folder
+    for _ in range(50):
+        try:
+            return folder.rmdir()
+        except OSError:  # its last process is still leaving
+            time.sleep(0.1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("megabytes", [300, 380, 440, 500, 600])
+def test_a_container_that_ends_training_for_its_memory_costs_nothing_learned(room, tmp_path, group, megabytes):
+    """The system kills it, at its beginning or far into it; --resume comes to the end of an undisturbed run."""
+    for name in ("memory.limit_in_bytes", "memory.memsw.limit_in_bytes"):
+        if (group / name).exists():
+            (group / name).write_text(str(megabytes * 1_000_000))
+    program = "import os, sys; open(sys.argv[1], 'w').write(str(os.getpid())); os.execv(sys.argv[2], sys.argv[2:])"
+    settings = (*TINY, "training.max_steps=40", "training.checkpoint_minutes=1e-9")
+    train_it = [sys.executable, "-m", "blocknerf", "train", "--data-root", str(room)]
+    command = [*train_it, "--output-dir", str(tmp_path / "out"), *settings]
+    inside = [sys.executable, "-c", program, str(group / "tasks"), *command]
+    known = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(inside, env=known, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode in (0, 2, -9), done.stderr[-3000:]
+    if done.returncode:
+        subprocess.run([*command, "--resume"], env=known, capture_output=True, check=True, timeout=600)
+    train(tiny_run(room, tmp_path / "undisturbed", *settings[len(TINY) :]))
+    assert same_weights(tmp_path / "out/blocks/000", tmp_path / "undisturbed/blocks/000")

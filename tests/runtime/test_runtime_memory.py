@@ -1,16 +1,47 @@
 """How much memory there is."""
 
-from blocknerf.runtime import memory
+import pytest
+
+from blocknerf.runtime.memory import free_gb
+
+GROUPS = [
+    ("0::/", {"memory.max": "3000000000", "memory.current": "2900000000"}, 0.1),
+    ("0::/", {"memory.max": "3000000000", "memory.current": "3100000000"}, 0.0),
+    ("0::/", {"memory.max": "max", "memory.current": "2900000000"}, None),
+    ("0::/a/b", {"a/memory.max": "3000000000", "a/memory.current": "2900000000", "a/b/memory.max": "max"}, 0.1),
+    ("0::/a", {"memory.max": "3000000000", "memory.current": "2900000000"}, 0.1),
+    (
+        "4:memory:/job",
+        {"memory/job/memory.limit_in_bytes": "2000000000", "memory/job/memory.usage_in_bytes": "1500000000"},
+        0.5,
+    ),
+    (
+        "4:memory:/job",
+        {
+            "memory/job/memory.limit_in_bytes": "2000000000",
+            "memory/job/memory.usage_in_bytes": "1900000000",
+            "memory/job/memory.stat": "cache 5\ntotal_inactive_file 600000000\n",
+        },
+        0.7,
+    ),
+    (
+        "4:memory:/",
+        {"memory/memory.limit_in_bytes": "9223372036854771712", "memory/memory.usage_in_bytes": "1900000000"},
+        None,
+    ),
+    ("4:memory:/gone", {}, None),
+]
 
 
-def test_free_memory_is_what_the_container_leaves(tmp_path, monkeypatch):
-    monkeypatch.setattr(memory, "_CONTAINER", tmp_path)
-    of_machine = memory.free_gb()
-    assert 0 < of_machine < 1e5
-    (tmp_path / "memory.max").write_text("3000000000\n")
-    (tmp_path / "memory.current").write_text("2900000000\n")
-    assert memory.free_gb() == 0.1
-    (tmp_path / "memory.current").write_text("3100000000\n")
-    assert memory.free_gb() == 0
-    (tmp_path / "memory.max").write_text("max\n")
-    assert memory.free_gb() > 0.1
+@pytest.mark.parametrize(("group", "files", "expected_gb"), GROUPS)
+def test_free_memory_is_what_the_groups_around_leave(tmp_path, group, files, expected_gb):
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/self/cgroup").write_text(f"1:name=systemd:/\n{group}\n")
+    for name, text in files.items():
+        path = tmp_path / "sys/fs/cgroup" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    if expected_gb is None:
+        assert 0.7 < free_gb(tmp_path) < 1e5
+    else:
+        assert free_gb(tmp_path) == expected_gb

@@ -4,10 +4,12 @@ import errno
 import math
 import os
 import resource
+import sys
 from pathlib import Path
 
+from blocknerf.runtime.control_groups import free_bytes
+
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
-_CONTAINER = Path("/sys/fs/cgroup")
 _SAID_BY_ALLOCATORS = (
     "can't allocate memory",  # torch, of a processor
     "not enough memory",  # torch, of a processor
@@ -28,14 +30,10 @@ def held_gb(device_type: str = "cpu") -> float:
     return resident_pages * _PAGE_BYTES / 1e9
 
 
-def free_gb() -> float:
+def free_gb(system: Path = Path("/")) -> float:
     """Memory that this machine could still give, in GB; what a container may take, where that is less."""
     told = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
-    free = int(told["MemAvailable"].split()[0]) * 1024
-    limit, used = (_CONTAINER / name for name in ("memory.max", "memory.current"))
-    if limit.exists() and (most := limit.read_text().strip()) != "max":
-        free = min(free, int(most) - int(used.read_text()))
-    return max(free, 0) / 1e9
+    return min(int(told["MemAvailable"].split()[0]) * 1024, *free_bytes(system), sys.maxsize) / 1e9
 
 
 def address_space_gb() -> float:

@@ -3,12 +3,13 @@
 import math
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal, TypeVar
 
 from blocknerf.core.logging import log
+from blocknerf.runtime.control_groups import core_quotas
 
 ASKED = ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS")
 
@@ -23,7 +24,7 @@ def available_cores(system: Path = Path("/")) -> int:
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     wanted = [count for name in ASKED if (count := _asked_for(os.environ.get(name, ""))) is not None]
-    return max(1, min([cores, *wanted, *map(math.ceil, _quotas(system))]))
+    return max(1, min([cores, *wanted, *map(math.ceil, core_quotas(system))]))
 
 
 def settle_threads() -> None:
@@ -43,33 +44,6 @@ def _asked_for(value: str) -> int | None:
     """Of a list, one number for each level of nesting, the first counts; what is no number asks for nothing."""
     number = re.match(r"\s*0*([1-9][0-9]{0,8})\s*(,|$)", value)
     return int(number[1]) if number else None
-
-
-def _quotas(system: Path) -> Iterator[float]:
-    """Cores' worth of time that each control group around this process may use, of version 1 and 2.
-
-    A container may see its own group at the root, or where the machine has it.
-    """
-    for line in _read(system / "proc/self/cgroup").splitlines():
-        _, controllers, group = line.split(":", 2)
-        if controllers and "cpu" not in controllers.split(","):
-            continue
-        root = system / "sys/fs/cgroup" / ("cpu" if controllers else "")
-        here = root / group.lstrip("/")
-        for folder in {root, here, *here.parents} - {*root.parents}:
-            told = _read(folder / "cpu.max") or " ".join(
-                _read(folder / f"cpu.cfs_{name}_us").strip() for name in ("quota", "period")
-            )
-            if limit := re.fullmatch(r"([1-9][0-9]*) ([1-9][0-9]*)", told.strip()):
-                yield int(limit[1]) / int(limit[2])
-
-
-def _read(path: Path) -> str:
-    """What a file of the system says; nothing where it does not exist or may not be read."""
-    try:
-        return path.read_text()
-    except OSError:
-        return ""
 
 
 def use_threads(count: int, worker: Literal["numba", "torch"] = "numba") -> None:

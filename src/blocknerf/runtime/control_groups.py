@@ -1,0 +1,52 @@
+"""What a control group around this process, as a container is, lets it have: cores and memory (cgroups 1 and 2)."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+
+def core_quotas(system: Path = Path("/")) -> Iterator[float]:
+    """Cores' worth of time that each group around this process may use."""
+    for folder in _folders("cpu", system):
+        told = _read(folder / "cpu.max") or " ".join(
+            _read(folder / f"cpu.cfs_{name}_us").strip() for name in ("quota", "period")
+        )
+        if limit := re.fullmatch(r"([1-9][0-9]*) ([1-9][0-9]*)", told.strip()):
+            yield int(limit[1]) / int(limit[2])
+
+
+def free_bytes(system: Path = Path("/")) -> Iterator[int]:
+    """Memory that each group around this process could still give it.
+
+    Files that were read and may be forgotten again count as free.
+    """
+    for folder in _folders("memory", system):
+        limit = _number(folder / "memory.max") or _number(folder / "memory.limit_in_bytes")
+        used = _number(folder / "memory.current") or _number(folder / "memory.usage_in_bytes")
+        if limit is not None and used is not None:
+            forgettable = re.search(r"^(?:total_)?inactive_file ([0-9]+)$", _read(folder / "memory.stat"), re.MULTILINE)
+            yield max(0, limit - used + (int(forgettable[1]) if forgettable else 0))
+
+
+def _folders(controller: str, system: Path) -> Iterator[Path]:
+    """Of the groups around this process. A container may see its own group at the root, or where the machine has it."""
+    for line in _read(system / "proc/self/cgroup").splitlines():
+        _, controllers, group = line.split(":", 2)
+        if controllers and controller not in controllers.split(","):
+            continue
+        root = system / "sys/fs/cgroup" / (controller if controllers else "")
+        here = root / group.lstrip("/")
+        yield from {root, here, *here.parents} - {*root.parents}
+
+
+def _number(path: Path) -> int | None:
+    told = _read(path).strip()
+    return int(told) if told.isdecimal() and len(told) < 20 else None
+
+
+def _read(path: Path) -> str:
+    """What a file of the system says; nothing where it does not exist or may not be read."""
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
