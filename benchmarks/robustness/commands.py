@@ -73,8 +73,11 @@ def go_on(command: Command, root: Path, said: Path) -> list[Said]:
 
 
 def _is_updated(root: Path, block_id: str) -> bool:
-    """Whether the block has learned the images that its plan has by now, to the end."""
-    (planned,) = (block for block in read_blocks(root) if block["id"] == block_id)
+    """Whether the plan has grown, and the block has learned the images that it has by now, to the end."""
+    plan, scene = (json.loads((root / "out" / f"{name}.json").read_text()) for name in ("plan", "scene"))
+    if not plan["earlier_scene_hashes"] or scene["scene_hash"] != plan["scene_hash"]:
+        return False
+    (planned,) = (block for block in plan["blocks"] if block["id"] == block_id)
     latest = json.loads((root / "out" / "blocks" / block_id / "latest.json").read_text())
     return latest["finished"] and len(latest["image_ids"]) == len(planned["train_images"])
 
