@@ -73,9 +73,18 @@ def go_on(command: Command, root: Path, said: Path) -> list[Said]:
 
 
 def _is_updated(root: Path, block_id: str) -> bool:
-    """Whether the block has learned the images that its plan has by now, to the end."""
-    (planned,) = (block for block in read_blocks(root) if block["id"] == block_id)
-    latest = json.loads((root / "out" / "blocks" / block_id / "latest.json").read_text())
+    """Whether the plan has grown, and the block has learned the images that it has by now, to the end.
+
+    Where its checkpoint is still there, the update goes on from that, and removes it.
+    """
+    plan, scene = (json.loads((root / "out" / f"{name}.json").read_text()) for name in ("plan", "scene"))
+    if not plan["earlier_scene_hashes"] or scene["scene_hash"] != plan["scene_hash"]:
+        return False
+    folder = root / "out" / "blocks" / block_id
+    if (folder / "checkpoint.json").is_file():
+        return False
+    (planned,) = (block for block in plan["blocks"] if block["id"] == block_id)
+    latest = json.loads((folder / "latest.json").read_text())
     return latest["finished"] and len(latest["image_ids"]) == len(planned["train_images"])
 
 

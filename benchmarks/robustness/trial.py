@@ -72,8 +72,17 @@ class Trial:
         restore(self.template, self.root)
         return self.judge([self.run(At(number, kind))])
 
-    def judge(self, disturbed: Sequence[Said]) -> list[Problem]:
-        """What is wrong after the command was disturbed; goes on with it, and compares the end."""
+    def twice(self) -> dict[str, bytes]:
+        """All files after the command has run two times in order."""
+        restore(self.template, self.root)
+        for said in (self.run(), self.run()):
+            if said.code:
+                raise RuntimeError(f"{self.command.name} ends with {said.code} untouched: {said.text}")
+        return comparable(read_tree(self.root), self.command)
+
+    def judge(self, disturbed: Sequence[Said], expected: dict[str, bytes] | None = None) -> list[Problem]:
+        """What is wrong after the command was disturbed; goes on with it, and compares the end with `expected`."""
+        expected = self.expected if expected is None else expected
         problems = [(what, said.message or said.end) for said in disturbed for what in said.faults]
         problems += [("loss", what) for what in self._lost(comparable(read_tree(self.root), self.command))]
         ways = [] if disturbed[-1].code == 0 else commands.go_on(self.command, self.root, self.folder / "said.txt")
@@ -81,9 +90,9 @@ class Trial:
         if ways and ways[-1].code:
             return [*problems, ("does not go on", ways[-1].message or ways[-1].end)]
         end, missed = comparable(read_tree(self.root), self.command), _missed([*disturbed, *ways])
-        left = [name for name in end.keys() - self.expected.keys() if Path(name).name.startswith(".")]
+        left = [name for name in end.keys() - expected.keys() if Path(name).name.startswith(".")]
         problems += [("left behind", name) for name in left]
-        different = [name for name in end | self.expected if end.get(name) != self.expected.get(name)]
+        different = [name for name in end | expected if end.get(name) != expected.get(name)]
         unsaid = [name for name in different if name not in left and not any(part in name for part in missed)]
         return problems + [("not byte-equal", name) for name in unsaid]
 

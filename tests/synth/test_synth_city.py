@@ -1,6 +1,8 @@
 """The written city: what is claimed to be exact is exact, and folders are never harmed."""
 
+import errno
 import hashlib
+import os
 import sys
 from collections import Counter
 from dataclasses import replace
@@ -10,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from blocknerf.core import disk
 from blocknerf.core.config import DatasetConfig
 from blocknerf.core.errors import UserError
 from blocknerf.scene.readers.read import read_scene
@@ -256,6 +259,28 @@ def test_foreign_folders_are_left_alone(mini, tmp_path):
     (tmp_path / "empty").mkdir()
     make_scene(tmp_path / "empty", "tiny")
     assert (tmp_path / "empty" / "sparse" / "0" / "images.txt").is_file()
+
+
+def test_a_city_that_is_there_already_is_left_as_it_is(mini, tmp_path, monkeypatch):
+    city = tmp_path / "city"
+
+    def fail_at_the_end(kind, path, do, half):
+        if kind == "fsync" and path == str(tmp_path):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return do()
+
+    with disk.faults(fail_at_the_end), pytest.raises(UserError, match="then run the same command again"):
+        make_scene(city, "tiny", seed=1)
+    before = hashes(city)
+    with monkeypatch.context() as patch:
+        patch.setattr(generate, "build_town", None)  # nothing is made again
+        make_scene(city, "tiny", seed=1)
+    assert hashes(city) == before
+    with pytest.raises(UserError, match="is not empty"):
+        make_scene(city, "tiny", seed=2)
+    next((city / "images").rglob("*.png")).unlink()
+    with pytest.raises(UserError, match="is not empty"):
+        make_scene(city, "tiny", seed=1)
 
 
 def test_overwriting_replaces_whole_or_not_at_all(mini, tmp_path, monkeypatch):

@@ -26,7 +26,8 @@ def synth(
 
     Args:
         out: Folder to make: images/, masks/, depth/ (metres along the optical axis, 0 is sky), sparse/0 (a COLMAP
-            model) and blocknerf_scene.json (drive, hour, exposure of each image).
+            model) and blocknerf_scene.json (drive, hour, exposure of each image). One that holds this very city already
+            is left as it is.
         preset: tiny is one short street (88 small images, seconds), hours is the same street driven four times from
             morning to dusk (176 small images), street has a junction and enough for four blocks
             (324 images, a minute or two), city is a grid of streets (1200 images).

@@ -282,10 +282,10 @@ def is_alive(pid: int) -> bool:
 
 def _hidden(name: str) -> str:
     """A leading dot, and names that would grow too long cut to a part that still tells them apart."""
-    if len(name.encode()) <= _LONGEST_NAME_BYTES:
+    content = name.encode(errors="surrogateescape")
+    if len(content) <= _LONGEST_NAME_BYTES:
         return f".{name}"
-    cut = name.encode()[:100].decode(errors="ignore")
-    return f".{cut}-{sha256(name.encode()).hexdigest()[:16]}"
+    return f".{content[:100].decode(errors='ignore')}-{sha256(content).hexdigest()[:16]}"
 
 
 def _host() -> str:

@@ -34,7 +34,8 @@ def on_bus_error(sentence: str) -> None:
 
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
-    line = ctypes.create_string_buffer(f"\nblocknerf: {sentence}\n".encode())
+    text = f"\nblocknerf: {sentence}\n".encode(errors="surrogateescape")  # names may be bytes that are no text
+    line = ctypes.create_string_buffer(text)
     address, length = ctypes.addressof(line), len(line) - 1
     module = llvm.parse_assembly(_HANDLER.format(to=_TO_MESSAGES, address=address, length=length, code=_EXIT_CODE))
     machine = llvm.Target.from_default_triple().create_target_machine()

@@ -12,6 +12,7 @@ from blocknerf.core import disk
 from blocknerf.core.errors import UserError
 from blocknerf.core.files import is_empty, put_folder, recover_folder, write_json
 from blocknerf.core.lock import locked_file
+from blocknerf.core.logging import log
 from blocknerf.core.progress import bar
 from blocknerf.core.reading import read_json
 from blocknerf.core.seeds import derive_seed
@@ -41,8 +42,9 @@ def make_scene(
     """Writes the synthetic city `preset` into the folder `out`; the same seed gives the same bytes.
 
     Each picture is exposed up to `jitter_stops` more or less than by the camera's automatic, evenly distributed.
-    `moving_cars` drive in every drive; none: the preset's number. The folder appears whole at the end or not at all.
-    Raises UserError when `out` holds something already (with `overwrite`: something other than a synthetic city, or a
+    `moving_cars` drive in every drive; none: the preset's number. The folder appears whole at the end or not at all;
+    one that holds this very city is left as it is, so that a run which was stopped at the last moment has an end.
+    Raises UserError when `out` holds something else (with `overwrite`: something other than a synthetic city, or a
     file beside the city's own), when Embree is missing, when the disk is full, when the jitter is not between 0 and
     LARGEST_JITTER_STOPS, or when the number of cars is negative.
     """
@@ -62,6 +64,9 @@ def make_scene(
 
 def _make(out: Path, city: Preset, made_with: dict[str, Any], overwrite: bool, workers: int) -> None:
     recover_folder(out)
+    if not overwrite and _mark_of(out) == made_with and _is_whole(out):
+        log.info("%s holds this city already; --overwrite makes it anew.", out)
+        return
     _refuse_foreign_folder(out, overwrite)
     temporary = disk.temporary(out)
     try:
@@ -89,7 +94,7 @@ def _refuse_foreign_folder(out: Path, overwrite: bool) -> None:
     if not overwrite:
         raise UserError(f"The folder {out} is not empty. Choose another, or add --overwrite if it is an old synthetic "
                         "city that may be replaced.")  # fmt: skip
-    mark = read_json(out / write.MARKER, "mark of a synthetic city") if (out / write.MARKER).is_file() else None
+    mark = _mark_of(out)
     if not isinstance(mark, dict) or "preset" not in mark:
         raise UserError(f"The folder {out} is not a synthetic city (it has no {write.MARKER}), so --overwrite leaves "
                         "it alone. Choose another folder.")  # fmt: skip
@@ -99,6 +104,17 @@ def _refuse_foreign_folder(out: Path, overwrite: bool) -> None:
         if not is_folder and name not in made and not disk.is_unfinished(path.name):
             raise UserError(f"{path} is no file of the synthetic city in {out}, and --overwrite would remove it. Move "
                             "it elsewhere, or choose another folder.")  # fmt: skip
+
+
+def _is_whole(out: Path) -> bool:
+    """Whether no file of the city is missing; only pictures with a car in them have masks."""
+    return all((out / name).is_file() for name in write.files_of(out) if not name.startswith("masks/"))
+
+
+def _mark_of(out: Path) -> Any:
+    """What the city in `out` was made with; None where there is none."""
+    mark = out / write.MARKER
+    return read_json(mark, "mark of a synthetic city") if mark.is_file() else None
 
 
 def _rng(seed: int, *names: str | int) -> np.random.Generator:
