@@ -12,7 +12,10 @@ from numba import njit
 
 from blocknerf.core.caches import CACHE_VARIABLE, cache_folder
 from blocknerf.core.errors import UserError
+from blocknerf.runtime.memory import require_addresses
 
+_ROOM_TO_LOAD, _ROOM_TO_COMPILE = 48 << 20, 256 << 20
+"""Bytes of addresses for one function, with what else begins meanwhile."""
 _NOWHERE = "no locator available"  # what numba says
 PACKAGE = Path(__file__).parents[1]
 _FLAGS: Any = numba.config  # pyright: ignore[reportPrivateImportUsage]
@@ -47,7 +50,19 @@ def cached(function: Any = None, **options: Any) -> Any:
         return lambda decorated: cached(decorated, **options)
     dispatcher: Any = _kept(function, options)
     dispatcher._cache._cache_file._source_stamp = _STAMP
+    dispatcher.compile = _with_room(dispatcher)
     return dispatcher
+
+
+def _with_room(dispatcher: Any) -> Any:
+    """Compiles, or takes from the cache, what there is memory for. LLVM ends the process where it finds none."""
+    compile_or_load = dispatcher.compile
+
+    def compile_with_room(signature: Any) -> Any:
+        require_addresses(_ROOM_TO_LOAD if is_compiled(dispatcher) else _ROOM_TO_COMPILE)
+        return compile_or_load(signature)
+
+    return compile_with_room
 
 
 def _kept(function: Any, options: dict[str, Any]) -> Any:

@@ -42,6 +42,16 @@ def address_space_gb() -> float:
     return math.inf if limit == resource.RLIM_INFINITY else limit / 1e9
 
 
+def require_addresses(num_bytes: int) -> None:
+    """Raises MemoryError where `ulimit -v` leaves fewer: before calls into libraries that would end the process."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit == resource.RLIM_INFINITY:
+        return
+    left = limit - int(Path("/proc/self/statm").read_text().split()[0]) * _PAGE_BYTES
+    if left < num_bytes:
+        raise MemoryError(f"{left} bytes of addresses are left, and {num_bytes} are needed")
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Torch says it with a RuntimeError, which says many other things too, and a library that finds no room with an
     ImportError or OSError."""
