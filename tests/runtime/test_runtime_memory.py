@@ -1,8 +1,10 @@
 """How much memory there is."""
 
+import resource
+
 import pytest
 
-from blocknerf.runtime.memory import free_gb
+from blocknerf.runtime.memory import free_gb, require_addresses
 
 GROUPS = [
     ("0::/", {"memory.max": "3000000000", "memory.current": "2900000000"}, 0.1),
@@ -45,3 +47,11 @@ def test_free_memory_is_what_the_groups_around_leave(tmp_path, group, files, exp
         assert 0.7 < free_gb(tmp_path) < 1e5
     else:
         assert free_gb(tmp_path) == expected_gb
+
+
+def test_addresses_are_asked_for_where_the_shell_bounds_them(monkeypatch):
+    require_addresses(1 << 60)
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (100 << 40, 100 << 40))
+    require_addresses(1 << 40)
+    with pytest.raises(MemoryError, match="bytes of addresses are left, and 1152921504606846976 are needed"):
+        require_addresses(1 << 60)

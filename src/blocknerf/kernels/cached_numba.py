@@ -1,6 +1,7 @@
 """The one door into numba's cache: compiled code is kept for the next process, and for as long as it is valid."""
 
 import hashlib
+import math
 import os
 import re
 from pathlib import Path
@@ -12,7 +13,7 @@ from numba import njit
 
 from blocknerf.core.caches import CACHE_VARIABLE, cache_folder
 from blocknerf.core.errors import UserError
-from blocknerf.runtime.memory import require_addresses
+from blocknerf.runtime.memory import address_space_gb, require_addresses
 
 _ROOM_TO_LOAD, _ROOM_TO_COMPILE = 48 << 20, 256 << 20
 """Bytes of addresses for one function, with what else begins meanwhile."""
@@ -59,7 +60,8 @@ def _with_room(dispatcher: Any) -> Any:
     compile_or_load = dispatcher.compile
 
     def compile_with_room(signature: Any) -> Any:
-        require_addresses(_ROOM_TO_LOAD if is_compiled(dispatcher) else _ROOM_TO_COMPILE)
+        if address_space_gb() < math.inf:
+            require_addresses(_ROOM_TO_LOAD if is_compiled(dispatcher) else _ROOM_TO_COMPILE)
         return compile_or_load(signature)
 
     return compile_with_room

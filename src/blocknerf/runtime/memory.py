@@ -44,12 +44,10 @@ def address_space_gb() -> float:
 
 def require_addresses(num_bytes: int) -> None:
     """Raises MemoryError where `ulimit -v` leaves fewer: before calls into libraries that would end the process."""
-    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
-    if limit == resource.RLIM_INFINITY:
-        return
-    left = limit - int(Path("/proc/self/statm").read_text().split()[0]) * _PAGE_BYTES
+    taken = int(Path("/proc/self/statm").read_text().split()[0]) * _PAGE_BYTES
+    left = 1e9 * address_space_gb() - taken
     if left < num_bytes:
-        raise MemoryError(f"{left} bytes of addresses are left, and {num_bytes} are needed")
+        raise MemoryError(f"{left:.0f} bytes of addresses are left, and {num_bytes} are needed")
 
 
 def is_out_of_memory(error: BaseException) -> bool:
