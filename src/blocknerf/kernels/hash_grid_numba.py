@@ -11,7 +11,8 @@ from blocknerf.kernels.threads_numba import F2, F3, I1, kernel, num_threads, par
 from blocknerf.kernels.vectors_numba import GROUP, add_2, add_4, blend_2, blend_4, locate_dense, locate_hashed, weigh
 
 CHUNK = 65536  # points at most that a thread takes through a level at once
-CHUNKS = 4  # of a level for each thread
+LEVELS_EACH = 4  # at least, for a thread to take whole levels
+CHUNKS = 4  # of a level for each thread, where there are fewer
 LINE = 16  # numbers of a cache line
 
 
@@ -51,7 +52,7 @@ def _encode(start, stop, chunks, at_once, points, table, resolutions, encoded):
     fractions = np.empty((3, GROUP), np.float32)
     weights = np.empty((8, GROUP), np.float32)
     for unit in range(np.int64(start), np.int64(stop)):
-        level, chunk = unit // chunks, unit % chunks
+        level, chunk = levels - 1 - unit // chunks, unit % chunks
         first, end = chunk * at_once, min(count, (chunk + 1) * at_once)
         if unit == start or chunk == 0:  # together, those who begin at a level fetch it
             last = min(chunks, chunk + np.int64(stop) - unit)
@@ -73,9 +74,12 @@ def _encode(start, stop, chunks, at_once, points, table, resolutions, encoded):
 
 @kernel(F2, F3, I1, F2)
 def encode(points, table, resolutions, encoded):
-    """encoded: [levels features, points]. One level after the other, so that its rows stay in the cache."""
+    """encoded: [levels features, points]. One level after the other, so that its rows stay in the cache.
+
+    Of one core, where there are levels enough for all threads; finest first, so that small ones fill up the end.
+    """
     count, threads = points.shape[1], num_threads()
-    shares = 1 if threads == 1 else threads * CHUNKS
+    shares = 1 if len(table) >= LEVELS_EACH * threads or threads == 1 else threads * CHUNKS
     share = max(1, (count + shares - 1) // shares)
     at_once = min(CHUNK, (share + GROUP - 1) // GROUP * GROUP)
     chunks = (count + at_once - 1) // at_once
