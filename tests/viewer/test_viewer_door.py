@@ -242,12 +242,19 @@ def pester(port: int, seed: int, messages: int) -> None:
             time.sleep(0.2)
 
 
+def _hear_ctrl_c() -> None:
+    """A job that a shell starts in the background has SIGINT ignored, and all that it starts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize(("browsers", "messages"), [(5, 30), pytest.param(50, 200, marks=pytest.mark.slow)])
 def test_junk_of_many_browsers_leaves_the_viewer_as_it_was(built, tmp_path, browsers, messages):
     log = tmp_path / "said.txt"
     command = [sys.executable, "-m", "blocknerf", "view", str(built[0]), "--port", "0", "--max-width", "120"]
     with log.open("w") as said:
-        process = subprocess.Popen(command, stderr=said, stdout=said, env=os.environ | {"COLUMNS": "200"})
+        process = subprocess.Popen(
+            command, stderr=said, stdout=said, env=os.environ | {"COLUMNS": "200"}, preexec_fn=_hear_ctrl_c
+        )
     try:
         until(lambda: "The city is at" in log.read_text() or process.poll() is not None, 4 * PATIENCE_S)
         port = int(re.search(r"http://127.0.0.1:(\d+)", log.read_text()).group(1))
