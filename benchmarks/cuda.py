@@ -221,7 +221,7 @@ def network(device: torch.device, points: int) -> Iterator[Case]:
     yield Case("network", lambda: kernels.forward(values, *parameters, out), values.nbytes + out.nbytes, products)
     yield Case(
         "network backward",
-        lambda: kernels.backward(values, *parameters[:3], out[:0], out, grad, *slabs),
+        lambda: kernels.backward(values, *parameters[:3], out[:1], out[1:], grad, *slabs),
         2 * values.nbytes + out.nbytes,
         2 * products + 2 * points * WIDTH * INPUTS,
     )

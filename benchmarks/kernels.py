@@ -170,10 +170,10 @@ def measure_ceilings(repeats: int) -> Ceilings:
 # --- the parts of a step --------------------------------------------------------------------------------------------
 
 
-def backward_of(output: Tensor, rng: torch.Generator) -> Callable[[], object]:
+def backward_of(rng: torch.Generator, *outputs: Tensor) -> Callable[[], object]:
     """Rows of tables get theirs in a tensor of their own, and values lie as the kernels leave them, as in training."""
-    cotangent = torch.empty_like(output).normal_(generator=rng)
-    return lambda: output.backward(cotangent, retain_graph=True)
+    cotangents = [torch.empty_like(output).normal_(generator=rng) for output in outputs]
+    return lambda: torch.autograd.backward(outputs, cotangents, retain_graph=True)
 
 
 def lines_of(points: Tensor, resolutions: Tensor, rows: int, features: int) -> int:
@@ -202,7 +202,7 @@ def _encoding(points: Tensor, levels: int, features: int, log2_rows: int) -> lis
     encoded = hash_encode(points, table, resolutions, gradient)
     return [
         Part("encoding", lambda: hash_encode(points, table, resolutions), moved, lines, level_bytes),
-        Part("encoding, backward", backward_of(encoded, rng), moved, 2 * lines, level_bytes),
+        Part("encoding, backward", backward_of(rng, encoded), moved, 2 * lines, level_bytes),
     ]
 
 
@@ -249,11 +249,11 @@ def step_parts(rays: int, samples: int, log2_rows: int) -> list[Part]:
         Part("network", lambda: two_layers(encoded, *layers), 4 * count * (inputs + outputs), operations=products),
         Part("compositing", lambda: accumulate(render_weights(density, fine), features), 20 * per_sample),
         Part("interlevel and distortion", losses, 4 * per_bin),
-        Part("compositing, backward", backward_of(shaded, rng), 40 * per_sample),
-        Part("network, backward", backward_of(raw, rng), 8 * count * (inputs + outputs),
+        Part("compositing, backward", backward_of(rng, shaded), 40 * per_sample),
+        Part("network, backward", backward_of(rng, *raw), 8 * count * (inputs + outputs),
              operations=products * 2 + 2 * count * inputs * width),
         encoding_backward,
-        Part("proposal and its weights, backward", backward_of(coarse_weights, rng), 6 * per_bin,
+        Part("proposal and its weights, backward", backward_of(rng, coarse_weights), 6 * per_bin,
              2 * proposal_lines, grid.numel() * 4),
         adam_part(points, levels, log2_rows),
     ]  # fmt: skip

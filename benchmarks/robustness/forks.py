@@ -93,7 +93,7 @@ def load_everything() -> None:
 
     import blocknerf
     from blocknerf.kernels.cached_numba import is_compiled
-    from blocknerf.training.ahead import STEP
+    from blocknerf.training.ahead import STEP, kernel_of
 
     for module in walk_packages(blocknerf.__path__, "blocknerf."):
         if (
@@ -107,8 +107,7 @@ def load_everything() -> None:
         except ImportError:
             continue
     for name in STEP:
-        module, function = name.split(".")
-        kernel = getattr(import_module(f"blocknerf.kernels.{module}_numba"), function)
+        kernel = kernel_of(name)
         if is_compiled(kernel):
             kernel.compile(kernel.called_with)
 

@@ -38,7 +38,7 @@ import hashlib, torch
 from blocknerf.kernels.mlp import two_layers
 rng = torch.Generator().manual_seed(0)
 tensors = [torch.randn(shape, generator=rng).requires_grad_() for shape in [(99, 32), (64, 32), (64,), (16, 64), (16,)]]
-gradients = torch.autograd.grad(two_layers(*tensors).square().sum(), tensors)
+gradients = torch.autograd.grad(torch.cat(two_layers(*tensors), -1).square().sum(), tensors)
 print(hashlib.sha256(b"".join(gradient.numpy().tobytes() for gradient in gradients)).hexdigest())
 """
 
@@ -62,7 +62,7 @@ def _call_everything() -> None:
     table = _apart(2, 16, 4).requires_grad_()
     hash_encode(rays, table, torch.tensor([2, 4])).sum().backward()
     layers = (_apart(4, 3), _apart(4), _apart(2, 4), _apart(2))
-    two_layers(rays, *(layer.requires_grad_() for layer in layers)).sum().backward()
+    torch.cat(two_layers(rays, *(layer.requires_grad_() for layer in layers)), -1).sum().backward()
 
 
 def test_kernels_are_compiled_for_one_order_of_memory():

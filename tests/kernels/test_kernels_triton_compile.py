@@ -66,7 +66,7 @@ with use_backend("triton"):
         hash_encode(like(rays, 3), table, torch.tensor([2, 4])).sum().backward()
         moments = torch.zeros(2, 16, features), torch.zeros(2, 16, features)
         sparse_adam_step(table, torch.zeros(2, 16, features), *moments, 1, 0.1)
-    two_layers(like(rays, 32), like(64, 32), like(64), like(16, 64), like(16)).sum().backward()
+    torch.cat(two_layers(like(rays, 32), like(64, 32), like(64), like(16, 64), like(16)), -1).sum().backward()
 assert Counter(module for module, _ in done) == MODULES, done
 """
 

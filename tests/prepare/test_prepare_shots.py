@@ -105,10 +105,8 @@ def test_a_mask_of_nearly_the_name_comes_as_the_reader_wants_it(tmp_path, place)
     (tmp_path / "card/masks").mkdir()
     Image.fromarray(255 - hidden if "dynamic" in place else hidden).save(tmp_path / "card" / place)
     sources = find_sources(tmp_path / "card", tmp_path / "out", None)
-    assert [shot.name for shot in bring_images(sources, tmp_path / "out", 1.0, each_its_camera=False)] == [
-        "a.jpg",
-        "b.jpg",
-    ]
+    shots = bring_images(sources, tmp_path / "out", 1.0, each_its_camera=False)
+    assert [shot.name for shot in shots] == ["a.jpg", "b.jpg"]
     with Image.open(tmp_path / "out/masks/a.jpg.png") as mask:
         assert mask.format == "PNG"
         assert np.array_equal(np.asarray(mask), hidden)

@@ -1,8 +1,13 @@
 """How much memory there is."""
 
 import resource
+import sys
+from pathlib import Path
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
+from control_groups import write_groups
 
 from blocknerf.runtime.memory import free_gb, require_addresses
 
@@ -37,12 +42,7 @@ GROUPS = [
 
 @pytest.mark.parametrize(("group", "files", "expected_gb"), GROUPS)
 def test_free_memory_is_what_the_groups_around_leave(tmp_path, group, files, expected_gb):
-    (tmp_path / "proc/self").mkdir(parents=True)
-    (tmp_path / "proc/self/cgroup").write_text(f"1:name=systemd:/\n{group}\n")
-    for name, text in files.items():
-        path = tmp_path / "sys/fs/cgroup" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+    write_groups(tmp_path, group, files)
     if expected_gb is None:
         assert 0.7 < free_gb(tmp_path) < 1e5
     else:

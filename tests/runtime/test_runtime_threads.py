@@ -1,10 +1,15 @@
 """How many cores: what OMP_NUM_THREADS may hold; and work that is spread over them, item by item."""
 
 import os
+import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
+from control_groups import write_groups
 
 from blocknerf.runtime.pool import num_threads
 from blocknerf.runtime.threads import available_cores, each_on_a_core, settle_threads
@@ -73,12 +78,7 @@ def test_nobody_spins_unless_asked_to(monkeypatch, policy):
 )
 def test_a_quota_of_time_counts_as_cores(tmp_path, group, files, cores):
     """Of the group itself and of all around it, wherever the container sees them."""
-    (tmp_path / "proc/self").mkdir(parents=True)
-    (tmp_path / "proc/self/cgroup").write_text(f"1:name=systemd:/\n{group}\n")
-    for name, text in files.items():
-        path = tmp_path / "sys/fs/cgroup" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+    write_groups(tmp_path, group, files)
     assert available_cores(tmp_path) == cores
 
 

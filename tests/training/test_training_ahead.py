@@ -13,7 +13,7 @@ from blocknerf.training import ahead
 COMPILE = """
 from blocknerf.kernels.cached_numba import is_compiled
 from blocknerf.training import ahead
-wanted = [ahead._kernel(name) for name in {step} or ahead.STEP]
+wanted = [ahead.kernel_of(name) for name in {step} or ahead.STEP]
 ahead.is_compiled = lambda kernel: kernel not in wanted or is_compiled(kernel)
 assert not any(map(is_compiled, wanted))
 ahead.start_compiling(2)
@@ -32,7 +32,7 @@ from blocknerf.blocks.output import plan_scene
 from blocknerf.core.config import load_config
 from blocknerf.scene.sampler import PixelSampler
 from blocknerf.scene.store import ImageStore
-from blocknerf.training.ahead import STEP, _kernel
+from blocknerf.training.ahead import STEP, kernel_of
 from blocknerf.training.warm_up import warm_up
 folder = Path("{folder}")
 write_room(folder / "room")
@@ -43,7 +43,7 @@ called = [sys.modules[name] for name in sys.modules if name.startswith("blockner
 called = [kernel for module in called for kernel in vars(module).values() if getattr(kernel, "signatures", ())]
 called = [kernel for kernel in called if hasattr(kernel, "called_with")]
 assert not [kernel for kernel in called if kernel.stats.cache_misses]
-assert set(called) == {{_kernel(name) for name in STEP}}
+assert set(called) == {{kernel_of(name) for name in STEP}}
 """
 
 

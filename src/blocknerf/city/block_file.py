@@ -56,6 +56,10 @@ class BlockFile:
     def num_bytes(self) -> int:
         return sum(tensor.numel() * tensor.element_size() for tensor in self.tensors.values())
 
+    def not_finite(self) -> list[str]:
+        """Names of the tensors that hold a value which is not finite."""
+        return [name for name, tensor in self.tensors.items() if not bool(tensor.isfinite().all())]
+
 
 def write_block(folder: Path, name: str, block: BlockFile) -> Path:
     """Writes the pair `name` ("latest", "best") into `folder` as one atomic change; returns the path of its JSON.

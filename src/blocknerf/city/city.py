@@ -68,8 +68,7 @@ def load_block(block: BlockFile) -> BlockRenderer:
 
     try:
         model = BlockNeRF.from_state(block.meta["model"], block.tensors)
-        broken = [name for name, tensor in block.tensors.items() if not tensor.isfinite().all()]
-        if broken:
+        if broken := block.not_finite():
             raise ValueError(f"{broken[0]} holds a value that is not finite")
         return model
     except (KeyError, TypeError, ValueError, RuntimeError) as error:

@@ -19,25 +19,12 @@ def two_layers(
     bias1: Float[Tensor, " width"],
     weight2: Float[Tensor, "outputs width"],
     bias2: Float[Tensor, " outputs"],
-) -> Float[Tensor, "points outputs"]:
-    """Differentiable in everything."""
-    if backend_for(values) == "torch":
-        return two_layers_torch(values, weight1, bias1, weight2, bias2)
-    return _TwoLayers.apply(0, values, weight1, bias1, weight2, bias2)[1]
-
-
-def two_layers_apart(
-    values: Float[Tensor, "points inputs"],
-    weight1: Float[Tensor, "width inputs"],
-    bias1: Float[Tensor, " width"],
-    weight2: Float[Tensor, "outputs width"],
-    bias2: Float[Tensor, " outputs"],
 ) -> tuple[Float[Tensor, "points 1"], Float[Tensor, "points others"]]:
-    """As `two_layers`, the first output and the others: their gradients need not be put together again."""
+    """The first output and the others, whose gradients need not be put together. Differentiable in everything."""
     if backend_for(values) == "torch":
         out = two_layers_torch(values, weight1, bias1, weight2, bias2)
         return out[:, :1], out[:, 1:]
-    return _TwoLayers.apply(1, values, weight1, bias1, weight2, bias2)  # pyright: ignore[reportReturnType]
+    return _TwoLayers.apply(values, weight1, bias1, weight2, bias2)  # pyright: ignore[reportReturnType]
 
 
 def three_layers(
@@ -70,15 +57,13 @@ def three_layers_torch(
 
 
 class _TwoLayers(torch.autograd.Function):
-    """The first `num_first` outputs, and the others."""
-
     @staticmethod
-    def forward(ctx, num_first, values, *parameters):  # pyright: ignore[reportIncompatibleMethodOverride]
+    def forward(ctx, values, *parameters):  # pyright: ignore[reportIncompatibleMethodOverride]
         ctx.kernels = kernels_for(__name__, values)
         out = values.new_empty(parameters[2].shape[0], values.shape[0])
         ctx.kernels.forward(values.t(), *parameters, out)
         ctx.save_for_backward(values, *parameters)
-        return out[:num_first].t(), out[num_first:].t()
+        return out[:1].t(), out[1:].t()
 
     @staticmethod
     def backward(ctx, grad_first, grad_others):  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -86,7 +71,7 @@ class _TwoLayers(torch.autograd.Function):
         grad_values = values.new_empty(values.shape[1], values.shape[0])
         slabs = _slabs(values, parameters)
         ctx.kernels.backward(values.t(), *parameters[:3], grad_first.t(), grad_others.t(), grad_values, *slabs)
-        return None, grad_values.t(), *(slab.sum(0) for slab in slabs)
+        return grad_values.t(), *(slab.sum(0) for slab in slabs)
 
 
 class _ThreeLayers(torch.autograd.Function):

@@ -126,7 +126,7 @@ def backward(
 ):
     """The hidden layer is computed again. grad1 ... hold slabs of points, which the caller sums in order.
 
-    The gradient of the first outputs, which may be none, and that of the others come apart.
+    The gradient of the first output and that of the others come apart.
     """
     weights, sums = (weight1, bias1, weight1.T.copy(), weight2.T.copy()), (grad1, grad_bias1, grad2, grad_bias2)
     share_out(_backward, len(grad1), (values, *weights, grad_first, grad_others, grad_values, *sums))

@@ -30,7 +30,7 @@ def backward(
     grad_values: Tensor, grad1: Tensor, grad_bias1: Tensor, grad2: Tensor, grad_bias2: Tensor,
 ) -> None:  # fmt: skip
     """The hidden layer is computed again. grad1 ... hold one slab a program, which the caller sums in order."""
-    grad_out = torch.cat([grad_first, grad_others]) if len(grad_first) else grad_others
+    grad_out = torch.cat([grad_first, grad_others])
     inputs = (values, weight1.contiguous(), bias1.contiguous(), weight2.contiguous(), grad_out)
     sizes = (*_sizes(values, weight1, weight2), *values.stride(), *grad_out.stride())
     tiles = _tiles(weight1, weight2)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from blocknerf.core.config import Config, FieldPart
 from blocknerf.geometry.contraction import contract, to_unit_cube
 from blocknerf.kernels.marching import unit_cube_points
-from blocknerf.kernels.mlp import three_layers, two_layers_apart
+from blocknerf.kernels.mlp import three_layers, two_layers
 from blocknerf.models.backbone import RowTable
 from blocknerf.models.encodings import HashGrid, spherical_harmonics
 from blocknerf.models.networks import density_of, perceptron, rgb_of
@@ -110,7 +110,7 @@ class HashField(nn.Module):
         encoded = self.grid(points.reshape(-1, 3))
         first, second = cast(nn.Linear, self.base[0]), cast(nn.Linear, self.base[2])
         there = encoded.to(first.weight.device)
-        raw_density, features = two_layers_apart(there, first.weight, first.bias, second.weight, second.bias)
+        raw_density, features = two_layers(there, first.weight, first.bias, second.weight, second.bias)
         density = density_of(raw_density.to(encoded), self.config.density_activation)
         return density.reshape(shape), features.to(encoded).reshape(*shape, NUM_FEATURES)
 

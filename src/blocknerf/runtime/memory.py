@@ -4,7 +4,6 @@ import errno
 import math
 import os
 import resource
-import sys
 from pathlib import Path
 
 from blocknerf.runtime.control_groups import free_bytes
@@ -33,7 +32,7 @@ def held_gb(device_type: str = "cpu") -> float:
 def free_gb(system: Path = Path("/")) -> float:
     """Memory that this machine could still give, in GB; what a container may take, where that is less."""
     told = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
-    return min(int(told["MemAvailable"].split()[0]) * 1024, *free_bytes(system), sys.maxsize) / 1e9
+    return min([int(told["MemAvailable"].split()[0]) * 1024, *free_bytes(system)]) / 1e9
 
 
 def address_space_gb() -> float:

@@ -24,7 +24,7 @@ _compilers: list[subprocess.Popen[bytes]] = []
 
 def start_compiling(processes: int) -> None:
     """Starts `processes` that compile what of STEP is not in numba's cache; none where all is there."""
-    missing = [number for number, name in enumerate(STEP) if not is_compiled(_kernel(name))]
+    missing = [number for number, name in enumerate(STEP) if not is_compiled(kernel_of(name))]
     if not missing:
         return
     log.info("Compiling kernels; the next run on this machine finds them ready.")
@@ -44,7 +44,8 @@ def finish_compiling() -> None:
         _compilers.pop().wait()
 
 
-def _kernel(name: str) -> Any:
+def kernel_of(name: str) -> Any:
+    """What compiles a kernel of STEP."""
     module, function = name.split(".")
     return getattr(import_module(f"blocknerf.kernels.{module}_numba"), function)
 
@@ -52,7 +53,7 @@ def _kernel(name: str) -> Any:
 def _compile_from_queue() -> None:
     """Takes numbers of STEP from standard input, which all processes read: whoever is idle gets the next byte."""
     while number := os.read(sys.stdin.fileno(), 1):
-        kernel = _kernel(STEP[number[0]])
+        kernel = kernel_of(STEP[number[0]])
         kernel.compile(kernel.called_with)
 
 

@@ -151,8 +151,7 @@ class ModelCheckpoint:
                 f"needs {', '.join(self._parts)}: another version of the program wrote it, or one run was told "
                 "--side-by-side and the other was not. Go on as it was begun, or train the block anew with --overwrite."
             )
-        broken = [name for name, tensor in saved.tensors.items() if not bool(tensor.isfinite().all())]
-        if broken:
+        if broken := saved.not_finite():
             raise UserError(f"The checkpoint {path} holds what is no number, in {_some(broken)}. {remedy}")
         found = {**saved.tensors, **saved.meta.get("state", {})}
         for part, stateful in self._parts.items():
