@@ -2,6 +2,8 @@
 
 import logging
 from dataclasses import replace
+from itertools import pairwise
+from math import nextafter
 
 import pytest
 import torch
@@ -271,10 +273,35 @@ def test_a_block_that_sees_too_little_is_left_out(tmp_path):
     assert shares[0.9]["b"] == max(shares[0.9].values())  # its anchor is the nearest
 
 
-def test_where_all_see_little_the_best_stays(tmp_path):
-    city = city_that_sees(tmp_path, a=0.001, b=0.003, c=0.0)
-    assert [layer.block_id for layer in city.layers(rays(), at(30.0))] == ["b"]
+def test_where_all_see_little_what_they_see_counts(tmp_path):
+    city = city_that_sees(tmp_path, a=0.001, b=0.2, c=0.0)
+    plain, left = city.weights(at(20.0)), city.seen_weights(rays(), at(20.0))
+    assert left["b"] > plain["b"] > 0
+    assert sum(left.values()) == pytest.approx(1)
     assert [layer.block_id for layer in city.layers(rays(), at(30.0), only="a")] == ["a"]
+
+
+@pytest.mark.parametrize("seen", [(0.15, 0.6, 0.6), (0.0, 1.0, 1.0), (0.6, 0.15, 0.0), (0.3, 0.2, 0.4)])
+def test_no_block_pops_into_a_picture_between_neighbouring_doubles(tmp_path, seen):
+    """On the way from one block to the next, every place where the blocks of a picture change is looked at closely."""
+    city = city_that_sees(tmp_path, **dict(zip("abc", seen, strict=True)))
+
+    def shares(x: float) -> dict[str, float]:
+        return city.seen_weights(rays(), at(x))
+
+    def difference(x: float, y: float) -> float:
+        first, second = shares(x), shares(y)
+        return max(abs(first.get(name, 0.0) - second.get(name, 0.0)) for name in "abc")
+
+    way = torch.linspace(0, 60, 601, dtype=torch.float64).tolist()
+    for low, high in pairwise(way):
+        assert difference(low, high) < 0.1
+        if city.weights(at(low)).keys() != city.weights(at(high)).keys():
+            while nextafter(low, high) < high:
+                middle = 0.5 * (low + high)
+                changed = city.weights(at(low)).keys() != city.weights(at(middle)).keys()
+                low, high = (low, middle) if changed else (middle, high)
+            assert difference(low, high) < 1e-9
 
 
 class HalfSightedBlock(PlainBlock):

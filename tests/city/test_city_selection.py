@@ -11,9 +11,10 @@ from blocknerf.city.selection import (
     distances_to,
     fades,
     inverse_distance_weights,
-    seen_fades,
+    seen_shares,
     select_blocks,
     surface_shares,
+    visible_block_weights,
 )
 from blocknerf.core.errors import UserError
 from blocknerf.core.seeds import generator
@@ -186,18 +187,49 @@ def test_a_block_that_leaves_the_picture_leaves_every_pixel():
 
 
 def test_blocks_that_see_too_little_fade_to_nothing_without_a_step():
+    half = torch.tensor([0.5, 0.5], dtype=torch.float64)
     seen = torch.linspace(0, 1, 2001, dtype=torch.float64)
-    fade = torch.stack([seen_fades(torch.stack([value, torch.ones_like(value)]), 0.1)[0] for value in seen])
-    assert (fade[seen <= 0.1] == 0).all()
-    assert (fade[seen >= 0.2] == 1).all()
-    assert (fade.diff() >= 0).all()
-    assert fade.diff().max() < 0.01
+    left = torch.stack([visible_block_weights(half, torch.stack([s, torch.ones_like(s)]), 0.1)[0] for s in seen])
+    assert (left[seen <= 0.1] == 0).all()
+    assert (left[seen >= 0.2] == 0.5).all()
+    assert (left.diff() >= 0).all()
+    assert left.diff().max() < 0.01
 
 
-def test_the_block_that_sees_most_keeps_its_weight_however_little_that_is():
-    for best in (1e-6, 0.05, 0.1, 0.15, 1.0):
-        fade = seen_fades(torch.tensor([best, 0.5 * best, 0.9 * best]), 0.1)
-        assert fade[0] == 1
-        assert 0 <= fade[1] <= fade[2] <= 1
-    assert seen_fades(torch.zeros(3), 0.1).tolist() == [1, 1, 1]
-    assert seen_fades(torch.tensor([0.0, 1.0]), 0.0).tolist() == [1, 1]
+def test_where_no_block_sees_enough_all_stay_by_what_they_see():
+    weights = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
+    for best in (0.02, 0.05, 0.1):
+        left = visible_block_weights(weights, torch.tensor([best, 0.5 * best, 0.9 * best]).double(), 0.1)
+        assert (left > 0).all()
+        gain = left / weights
+        assert gain[0] > gain[2] > gain[1]
+    torch.testing.assert_close(visible_block_weights(weights, torch.zeros(3).double(), 0.1), weights)
+    assert visible_block_weights(weights, torch.tensor([0.0, 1.0, 0.0]).double(), 0.0) is weights
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_block_that_has_just_entered_changes_nothing_yet_whatever_it_sees(seed):
+    rng = generator(seed, "entering")
+    count = 1 + seed % 4
+    weights = torch.rand(count, generator=rng, dtype=torch.float64)
+    visibilities = torch.rand(count + 1, generator=rng, dtype=torch.float64) ** (1 + 3 * (seed % 3))
+    visibilities[:count] *= seed % 5 > 0  # now and then nobody sees anything but the one that enters
+    alone = visible_block_weights(weights / weights.sum(), visibilities[:count], 0.25)
+    for entering in (1e-300, 1e-18, 1e-9, 1e-6):
+        together = torch.cat([weights / weights.sum() * (1 - entering), torch.tensor([entering]).double()])
+        left = visible_block_weights(together, visibilities, 0.25)
+        torch.testing.assert_close(left[:count], alone, rtol=0, atol=1e3 * entering)
+        assert left[count] <= 1e3 * entering
+
+
+def test_a_block_enters_every_pixel_no_faster_than_the_picture():
+    sights = 0.02 + torch.rand(3, 50, generator=generator(1, "sights"), dtype=torch.float64)
+    for entering in (1e-12, 1e-9, 1e-6):
+        weights = torch.tensor([0.7, 0.3 - entering, entering], dtype=torch.float64)
+        assert seen_shares(sights, weights)[2].max() < 2e3 * entering
+
+
+def test_the_root_of_weights_is_kept_where_they_are_not_faint():
+    weights = torch.tensor([0.7, 0.2, 0.1], dtype=torch.float64)
+    roots = weights.sqrt() / weights.sqrt().sum()
+    torch.testing.assert_close(seen_shares(torch.ones(3, 1).double(), weights)[:, 0], roots, rtol=1e-9, atol=0)

@@ -81,6 +81,19 @@ def test_counts_come_back_from_a_file_with_what_follows_from_them():
     assert "log_extinction" not in grid.state_dict()
 
 
+def test_what_a_block_knows_has_no_steps_between_cells():
+    """Along a line across many cells, and at the cells' own corners as counted."""
+    grid = SightGrid(resolution=12)
+    _fog(grid, 3.0, 20)
+    steps = torch.linspace(-0.9, 0.9, 20_001)
+    line = torch.stack([steps, 0.3 * steps, -0.7 * steps], -1)
+    for know in (grid.met, grid.known):
+        values = know(line)
+        assert values.diff().abs().max() < 0.01 * (values.max() - values.min())
+    corner = torch.tensor([[1 / 3, 0.0, -1 / 3]])  # in the cube of 12 cells from -2 to 2
+    assert float(grid.met(corner)) == pytest.approx(float(grid.stopped[5, 6, 7]), rel=1e-3)
+
+
 def test_an_untrained_network_says_what_the_rays_met():
     network = VisibilityNetwork(VisibilityConfig(), generator(0, "network"))
     _fog(network.sights, 1.5, 30)

@@ -51,7 +51,7 @@ def hidden_pixels(seed: int) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def room(tmp_path_factory) -> Path:
-    folder = write_room(tmp_path_factory.mktemp("room"))
+    folder = write_room(tmp_path_factory.mktemp("room"), depth=True)
     for number, image in enumerate(read_scene(folder, DatasetConfig()).images):
         path = folder / "masks" / f"{image.name}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -94,10 +94,19 @@ def poison_one_kept_pixel(rgb: np.ndarray, hidden: np.ndarray, number: int) -> n
     return rgb
 
 
-def test_a_hidden_pixel_reaches_no_loss_term(room, tmp_path):
-    clean = trained(room, tmp_path / "clean", as_it_is)
-    poisoned = trained(room, tmp_path / "poisoned", poison_hidden)
-    touched = trained(room, tmp_path / "touched", poison_one_kept_pixel)
+EVERY_TERM = (
+    "dataset.use_depth=true",
+    "training.rgb_l1_share=0.1",
+    "training.rgb_ssim_share=0.1",
+    "training.regularization_weight=1e-6",
+)
+
+
+@pytest.mark.parametrize("terms", [(), EVERY_TERM], ids=["default", "every"])
+def test_a_hidden_pixel_reaches_no_loss_term(room, tmp_path, terms):
+    clean = trained(room, tmp_path / "clean", as_it_is, *terms)
+    poisoned = trained(room, tmp_path / "poisoned", poison_hidden, *terms)
+    touched = trained(room, tmp_path / "touched", poison_one_kept_pixel, *terms)
     assert {name.split(".")[0] for name in clean} >= {"appearance", "poses"}
     assert clean.keys() == poisoned.keys()
     assert [name for name in clean if not torch.equal(clean[name], poisoned[name])] == []

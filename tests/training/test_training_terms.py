@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from blocknerf.core.seeds import generator
+from blocknerf.rendering.quality import masked_similarity, similarity
 from blocknerf.training.terms import (
     absolute_error,
     consistency_loss,
@@ -49,11 +50,9 @@ def test_dissimilarity_knows_neither_the_order_of_patches_nor_mirrors():
         assert float(dissimilarity(turned(one), turned(truth), everywhere(*shape))) == pytest.approx(expected)
 
 
-def test_dissimilarity_is_that_of_one_window_by_hand():
+def test_similarity_is_that_of_one_window_by_hand():
     """The middle of an 11 x 11 picture sees all of it, with Gaussian weights."""
     one, truth = uniform(1, 11, 11, 3, name="one"), uniform(1, 11, 11, 3, name="truth")
-    middle = torch.zeros(1, 11, 11, dtype=torch.bool)
-    middle[0, 5, 5] = True
     side = torch.exp(-((torch.arange(11, dtype=torch.float64) - 5) ** 2) / (2 * 1.5**2))
     window = (side[:, None] * side / (side[:, None] * side).sum())[..., None]
     mean_a, mean_b = (window * one[0]).sum((0, 1)), (window * truth[0]).sum((0, 1))
@@ -61,8 +60,60 @@ def test_dissimilarity_is_that_of_one_window_by_hand():
     both = (window * one[0] * truth[0]).sum((0, 1)) - mean_a * mean_b
     c1, c2 = 0.01**2, 0.03**2
     ssim = (2 * mean_a * mean_b + c1) * (2 * both + c2) / ((mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2))
-    assert float(dissimilarity(one, truth, middle)) == pytest.approx(1 - float(ssim.mean()), rel=1e-9)
+    torch.testing.assert_close(masked_similarity(one, truth, everywhere(1, 11, 11))[0, 5, 5], ssim)
+
+
+def test_where_nothing_is_valid_nothing_is_dissimilar():
+    one, truth = uniform(1, 11, 11, 3, name="one"), uniform(1, 11, 11, 3, name="truth")
     assert float(dissimilarity(one, truth, ~everywhere(1, 11, 11))) == 0
+
+
+def test_without_a_mask_dissimilarity_is_that_of_the_library():
+    one, truth = uniform(3, 14, 19, 3, name="one"), uniform(3, 14, 19, 3, name="truth")
+    expected = 1 - similarity(one, truth).mean()
+    assert float(dissimilarity(one, truth, everywhere(3, 14, 19))) == pytest.approx(float(expected), rel=1e-9)
+
+
+def masked_ssim_by_hand(one: torch.Tensor, truth: torch.Tensor, valid: torch.Tensor, row: int, column: int) -> float:
+    """Of one channel: every pixel of the window by itself, reflected at the border, hidden ones passed over."""
+    height, width = valid.shape
+    entries = []
+    for down in range(-5, 6):
+        for right in range(-5, 6):
+            y, x = (height - 1) - abs(height - 1 - abs(row + down)), (width - 1) - abs(width - 1 - abs(column + right))
+            if valid[y, x]:
+                entries.append((math.exp(-(down**2 + right**2) / 4.5), float(one[y, x]), float(truth[y, x])))
+    total = sum(weight for weight, _, _ in entries)
+    a, b = (sum(entry[0] * entry[index] for entry in entries) / total for index in (1, 2))
+    aa, bb, ab = (sum(entry[0] * entry[i] * entry[j] for entry in entries) / total for i, j in ((1, 1), (2, 2), (1, 2)))
+    c1, c2 = 0.01**2, 0.03**2
+    return (2 * a * b + c1) * (2 * (ab - a * b) + c2) / ((a * a + b * b + c1) * (aa - a * a + bb - b * b + c2))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_dissimilarity_under_a_mask_is_that_of_windows_without_hidden_pixels(seed):
+    one, truth = uniform(1, 12, 13, 3, name=f"one {seed}"), uniform(1, 12, 13, 3, name=f"truth {seed}")
+    valid = uniform(1, 12, 13, name=f"valid {seed}") > (0.1, 0.5, 0.9, 0.99)[seed]
+    valid[0, 3, 4] = True
+    places = valid[0].nonzero().tolist()
+    channels = ((one[0, ..., c], truth[0, ..., c]) for c in range(3))
+    by_hand = [masked_ssim_by_hand(*pair, valid[0], row, column) for pair in channels for row, column in places]
+    assert float(dissimilarity(one, truth, valid)) == pytest.approx(1 - sum(by_hand) / len(by_hand), abs=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_what_stands_under_a_mask_reaches_neither_dissimilarity_nor_its_gradient(seed):
+    one, truth = uniform(2, 11, 11, 3, name="one"), uniform(2, 11, 11, 3, name="truth")
+    valid = uniform(2, 11, 11, name=f"valid {seed}") > 0.2 * (seed + 1)
+    results = []
+    for poison in (0.0, 7.0):
+        render = torch.where(valid[..., None], one, torch.tensor(poison)).requires_grad_(True)
+        other = torch.where(valid[..., None], truth, uniform(2, 11, 11, 3, name=f"poison {poison}"))
+        value = dissimilarity(render, other, valid)
+        results.append((value.detach(), *torch.autograd.grad(value, render)))
+        assert (results[-1][1][~valid] == 0).all()
+    assert torch.equal(results[0][0], results[1][0])
+    assert torch.equal(results[0][1], results[1][1])
 
 
 @pytest.mark.parametrize("factor", [0.5, 1.0, 3.0])
@@ -147,7 +198,7 @@ LINES = TRUTH[0]
 DIFFERENTIABLE = {
     "squared": (lambda rgb: squared_error(rgb, TRUTH[0, 0]), (11, 3)),
     "absolute": (lambda rgb: absolute_error(rgb, TRUTH[0, 0]), (11, 3)),
-    "dissimilarity": (lambda rgb: dissimilarity(torch.where(KNOWN[..., None], rgb, TRUTH), TRUTH, KNOWN), (*PATCH, 3)),
+    "dissimilarity": (lambda rgb: dissimilarity(rgb, TRUTH, KNOWN), (*PATCH, 3)),
     "log": (lambda depth: scale_invariant_log_loss(depth, TRUTH[0, 0, :, 0] + 0.5), (11,)),
     "steps": (lambda depth: depth_gradient_loss(depth, TRUTH[..., 0], KNOWN), PATCH),
     "consistency of colour": (

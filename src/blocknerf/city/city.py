@@ -13,7 +13,13 @@ from torch import Tensor
 from blocknerf.city.alignment import Alignment, read_alignment
 from blocknerf.city.block_file import BlockFile, has_block, read_block, read_block_meta
 from blocknerf.city.manifest import CityBlock, Manifest, block_folder, read_manifest
-from blocknerf.city.selection import block_weights, distances_to, seen_fades, seen_shares, surface_shares
+from blocknerf.city.selection import (
+    block_weights,
+    distances_to,
+    seen_shares,
+    surface_shares,
+    visible_block_weights,
+)
 from blocknerf.core.config import Config
 from blocknerf.core.errors import UserError
 from blocknerf.core.logging import log
@@ -251,10 +257,9 @@ class City:
         coarse = rays[coarse_rows(len(rays))]
         seen = [self.model(block_id).mean_visibility(coarse) for block_id in weights]
         visibilities = torch.tensor([1.0 if value is None else value for value in seen], dtype=torch.float64)
-        fades = seen_fades(visibilities, self.manifest.visibility_threshold).tolist()
-        left = {block_id: weight * fade for (block_id, weight), fade in zip(weights.items(), fades, strict=True)}
-        total = sum(left.values())
-        chosen = [(block_id, weight / total) for block_id, weight in left.items() if weight > 0]
+        plain = torch.tensor(list(weights.values()), dtype=torch.float64)
+        left = visible_block_weights(plain, visibilities, self.manifest.visibility_threshold).tolist()
+        chosen = [(block_id, weight) for block_id, weight in zip(weights, left, strict=True) if weight > 0]
         return dict(sorted(chosen, key=lambda pair: -pair[1]))
 
     def code_for(

@@ -17,6 +17,12 @@ TIE_MARGIN = 0.1
 """Blocks at most this much farther than the nearest are never dropped outright."""
 FAINT = 1e-3
 """Weight below which a block is not worth its rendering time: a quarter of an 8-bit level."""
+ENOUGH = 0.1
+"""Share of a picture that blocks which see it well must have before the others leave it."""
+ENTERING = 0.1
+"""Weight up to which a block comes into pixels evenly (see `seen_shares`)."""
+LEAST_VISIBLE = 0.05
+"""What a block that sees nothing counts, beside one at the threshold, where no block sees enough."""
 
 
 def distances_to(camera_center: Float[Tensor, "3"], anchors: Float[Tensor, "blocks 3"]) -> Float[Tensor, " blocks"]:
@@ -46,16 +52,25 @@ def fades(
     return torch.where(distances == 0, torch.ones_like(inside), _smooth_step(inside))
 
 
-def seen_fades(visibilities: Float[Tensor, " blocks"], threshold: float) -> Float[Tensor, " blocks"]:
-    """How much of its weight each block keeps for what it sees of a picture: 0 up to the threshold, 1 from its double.
+def visible_block_weights(
+    weights: Float[Tensor, " blocks"], visibilities: Float[Tensor, " blocks"], threshold: float
+) -> Float[Tensor, " blocks"]:
+    """`weights` (summing to 1) without the blocks that see too little of a picture; they sum to 1 again.
 
-    `visibilities` are means over the picture, in [0, 1]. Where no block reaches the double, the best one's half takes
-    the threshold's place, so that it keeps its weight. Continuous, as long as any block sees anything.
+    `visibilities` are means over the picture, in [0, 1]. A block keeps nothing of its weight up to `threshold`, and all
+    of it from twice the threshold on. Where the blocks that keep theirs had less than ENOUGH of the whole, the others
+    come back, by what they see: all of them where no block sees anything. Threshold 0 changes nothing.
+
+    Continuous in weights and visibilities, without exception: every block counts only through its weight, so that a
+    block which has just entered the picture changes nothing yet, and no denominator is below LEAST_VISIBLE / 2.
     """
-    lowest = torch.minimum(torch.tensor(threshold, dtype=visibilities.dtype), 0.5 * visibilities.max())
-    if lowest == 0:
-        return torch.ones_like(visibilities)
-    return _smooth_step(visibilities / lowest - 1)
+    if threshold == 0:
+        return weights
+    seen = visibilities / threshold
+    kept = weights * _smooth_step(seen - 1)
+    others = weights * (LEAST_VISIBLE + (1 - LEAST_VISIBLE) * seen.clamp(max=1))
+    together = kept + (1 - _smooth_step(kept.sum() / ENOUGH)) * others
+    return together / together.sum()
 
 
 def _smooth_step(x: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
@@ -110,9 +125,13 @@ def seen_shares(
 
     `sights` > 0 say how well a block knows what it shows in a pixel (`BlockRenderer.sight`). The `weights` of whole
     pictures count with their square root: blocks that overlap by half know a place between them about as well, and the
-    mean of two pictures has less noise than one.
+    mean of two pictures has less noise than one. Below ENTERING the root gives way to a parabola that has its value
+    and slope there and a small slope at zero: where one block knows much and the other little, a pixel must not go
+    from one to the other at once.
     """
-    shares = weights.sqrt()[:, None].to(sights) * sights
+    entering = weights / ENTERING
+    roots = torch.where(entering < 1, ENTERING**0.5 * entering * (1.5 - 0.5 * entering), weights.sqrt())
+    shares = roots[:, None].to(sights) * sights
     return shares / shares.sum(0)
 
 

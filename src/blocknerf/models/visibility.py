@@ -10,6 +10,7 @@ import math
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+from torch.nn.functional import grid_sample
 
 from blocknerf.core.config import VisibilityConfig
 from blocknerf.geometry.contraction import contract, to_unit_cube
@@ -83,12 +84,12 @@ class SightGrid(nn.Module):
         return self.travelled.view(-1)[self._nearest(points)] > 0
 
     def met(self, points: Float[Tensor, "*points 3"]) -> Float[Tensor, "*points"]:
-        """How many training rays, of late, ended in the cell of each point (block units)."""
-        return self.stopped.view(-1)[self._nearest(points)]
+        """How many training rays, of late, ended in a cell around each point (block units), between cells trilinear."""
+        return self._interpolated(self.stopped, points)
 
     def known(self, points: Float[Tensor, "*points 3"]) -> Float[Tensor, "*points"]:
         """From 0 where no training ray has been to nearly 1 where many have."""
-        travelled = self.travelled.view(-1)[self._nearest(points)]
+        travelled = self._interpolated(self.travelled, points)
         return travelled / (travelled + PRIOR_TRAVELLED)
 
     def depths(
@@ -101,6 +102,13 @@ class SightGrid(nn.Module):
         edges = (torch.linspace(0, 1, STEPS + 1, device=distances.device) * distances[:, None]).contiguous()
         extinction = proposal_density(origins, directions, edges, self.log_extinction)
         return (extinction * edges.diff(dim=-1)).sum(-1)
+
+    def _interpolated(
+        self, counts: Float[Tensor, "z y x"], points: Float[Tensor, "*points 3"]
+    ) -> Float[Tensor, "*points"]:
+        places = 2 * to_unit_cube(contract(points)) - 1
+        values = grid_sample(counts[None, None], places.view(1, -1, 1, 1, 3), align_corners=True)
+        return values.view(points.shape[:-1])
 
     def _nearest(self, points: Float[Tensor, "*points 3"]) -> Int[Tensor, "*points"]:
         corners = self.stopped.shape[0]

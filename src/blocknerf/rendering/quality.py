@@ -5,11 +5,14 @@ from typing import cast
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
+from torch.nn.functional import pad
 
 from blocknerf.core.errors import UserError
 
 LARGEST_PSNR = 100.0
-SSIM_WINDOW_PX = 11
+SSIM_WINDOW_PX, SSIM_SIGMA_PX = 11, 1.5
+C1, C2 = 0.01**2, 0.03**2
+"""Constants of SSIM for colours in [0, 1] (Wang et al. 2004)."""
 
 
 def psnr(
@@ -42,6 +45,42 @@ def similarity(
         render.movedim(-1, 1), truth.movedim(-1, 1), data_range=1.0, return_full_image=True
     )
     return cast(tuple[Tensor, Tensor], both)[1].movedim(1, -1)
+
+
+def masked_similarity(
+    render: Float[Tensor, "pictures h w 3"],
+    truth: Float[Tensor, "pictures h w 3"],
+    valid: Bool[Tensor, "pictures h w"],
+) -> Float[Tensor, "pictures h w 3"]:
+    """`similarity` whose windows hold valid pixels alone, with their Gaussian weights scaled to sum to 1.
+
+    What either picture has in other pixels reaches no valid one. The same as `similarity` where all pixels are valid;
+    no meaning in pixels that are not. Differentiable.
+    """
+    render, truth, mask = render.movedim(-1, 1), truth.movedim(-1, 1), valid[:, None].to(render)
+    down, across = (_window_weights(size, render) for size in valid.shape[1:])
+    share = torch.where(valid[:, None], down @ mask @ across.T, 1)
+
+    def mean(values: Tensor) -> Tensor:
+        return down @ (values * mask) @ across.T / share
+
+    render_mean, truth_mean = mean(render), mean(truth)
+    # As in torchmetrics, rounding must not make a variance negative.
+    render_variance = (mean(render.square()) - render_mean.square()).clamp(min=0)
+    truth_variance = (mean(truth.square()) - truth_mean.square()).clamp(min=0)
+    covariance = mean(render * truth) - render_mean * truth_mean
+    luminance = (2 * render_mean * truth_mean + C1) / (render_mean.square() + truth_mean.square() + C1)
+    structure = (2 * covariance + C2) / (render_variance + truth_variance + C2)
+    return (luminance * structure).movedim(1, -1)
+
+
+def _window_weights(size: int, like: Tensor) -> Float[Tensor, "size size"]:
+    """Row i: the Gaussian window around pixel i of a line, reflected at its ends; rows sum to 1."""
+    reach = SSIM_WINDOW_PX // 2
+    offsets = torch.arange(-reach, reach + 1).to(like)
+    window = torch.exp(-offsets.square() / (2 * SSIM_SIGMA_PX**2))
+    pixels = pad(torch.eye(size).to(like)[None], (reach, reach), mode="reflect")[0]
+    return (pixels.unfold(1, SSIM_WINDOW_PX, 1) @ (window / window.sum())).T
 
 
 def ssim(render: Float[Tensor, "h w 3"], truth: Float[Tensor, "h w 3"], valid: Bool[Tensor, "h w"]) -> float:

@@ -112,7 +112,7 @@ class BlockNeRFLoss:
         if self.l1_share > 0 or self.ssim_share > 0:
             term = (1 - self.l1_share - self.ssim_share) * mse + self.l1_share * absolute_error(rgb, truth)
         if self.ssim_share > 0 and batch.num_patches > 0:
-            shown = batch.rgb.masked_scatter(batch.valid[:, None], rgb)
+            shown = torch.zeros_like(batch.rgb).masked_scatter(batch.valid[:, None], rgb)
             patches = (batch.patches(values) for values in (shown, batch.rgb, batch.valid))
             term = term + self.ssim_share * batch.patch_weight * dissimilarity(*patches)
         return term

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from blocknerf.rendering.quality import similarity
+from blocknerf.rendering.quality import masked_similarity
 
 LOG_OFFSET = 1e-6
 SCALE_SHARE = 0.5
@@ -27,13 +27,13 @@ def absolute_error(rgb: Float[Tensor, "rays 3"], truth: Float[Tensor, "rays 3"])
 def dissimilarity(
     rgb: Float[Tensor, "patches h w 3"], truth: Float[Tensor, "patches h w 3"], valid: Bool[Tensor, "patches h w"]
 ) -> Float[Tensor, ""]:
-    """1 - SSIM over valid pixels, windows as in evaluation: 0 for equal pictures, at most 2.
+    """1 - SSIM over valid pixels, of what is valid in their windows: 0 for equal pictures, at most 2.
 
-    `rgb` must be the truth where it is not valid. 0 where no pixel is valid.
+    What stands in pixels that are not valid must be finite, and reaches nothing. 0 where no pixel is valid.
     """
     if not bool(valid.any()):
         return rgb.new_zeros(())
-    return 1 - similarity(rgb, truth)[valid].mean()
+    return 1 - masked_similarity(rgb, truth, valid)[valid].mean()
 
 
 def scale_invariant_log_loss(depth: Float[Tensor, " pixels"], truth: Float[Tensor, " pixels"]) -> Float[Tensor, ""]:
