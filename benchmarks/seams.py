@@ -1,12 +1,13 @@
-"""What it brings to let neighbouring blocks learn side by side: how much they differ where both see the same.
+"""What it brings to let neighbouring blocks learn to agree: how much they differ where both see the same.
 
 A synthetic city is trained once for each weight of the consistency term, for the same number of steps. On rays of test
 images that two neighbours have, neighbours' colours and distances are compared where the term compares them: on
 surfaces that both blocks reach, weighted as in training (`Border.weights`). `colour` is the root of the mean squared
 difference in [0, 1]; `distance` the mean of |a - b| / ((a + b) / 2). PSNR of the blended test pictures stands beside.
+Blocks are trained in waves, each after the neighbours that it learns from, or with --side-by-side at the same time.
 
 python -m benchmarks.seams OUT [--preset street] [--epochs 6] [--weights 0,0.05,0.5] [--rays 20000]
-    [section.key=value ...]
+    [--side-by-side] [section.key=value ...]
 """
 
 import argparse
@@ -32,6 +33,7 @@ def main() -> None:
     parser.add_argument("--weights", default="0,0.05,0.5", help="the last is the documents'")
     parser.add_argument("--rays", type=int, default=20000, help="for each border")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--side-by-side", action="store_const", const=["--side-by-side"], default=[])
     parser.add_argument("overrides", nargs="*")
     options = parser.parse_intermixed_args()
     scene = options.out / "scene"
@@ -40,7 +42,7 @@ def main() -> None:
     for weight in map(float, options.weights.split(",")):
         out = options.out / f"weight_{weight:g}"
         told = [f"training.num_epochs={options.epochs:g}", f"training.consistency_loss_weight={weight:g}"]
-        place = ["--data-root", scene, "--output-dir", out, "--overwrite", "--side-by-side"]
+        place = ["--data-root", scene, "--output-dir", out, "--overwrite", *options.side_by_side]
         run(blocknerf("train", *place, *told, *options.overrides))
         run(blocknerf("evaluate", out, "--protocols", "masked"))
         print(json.dumps({"weight": weight, **measure(out, options.rays), "where": where()}), flush=True)

@@ -320,7 +320,7 @@ KEYS: dict[str, Changed | Elsewhere] = {
         "tests/training/test_training_losses.py::test_the_total_is_the_sum_of_its_weighted_parts_and_a_weight_of_zero_takes_its_part_away"
     ),
     "training.consistency_loss_weight": Elsewhere(
-        "tests/training/test_training_losses.py::test_the_total_is_the_sum_of_its_weighted_parts_and_a_weight_of_zero_takes_its_part_away"
+        "tests/training/test_training_waves.py::test_the_later_block_is_drawn_to_its_neighbours_and_the_earlier_ones_are_as_without"
     ),
     "distributed.device_map": Elsewhere(
         "tests/models/test_models_model_parallel.py::test_parts_stand_where_the_map_says_and_answers_come_back_to_the_rays"

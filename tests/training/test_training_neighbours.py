@@ -139,7 +139,7 @@ def test_both_blocks_draw_the_same_rays_and_each_round_others(room, tmp_path):
     assert not torch.equal(ours.directions, border.draw(store, 64, 1, 4).directions)
     assert set(border.image_ids) == set(border.first.train_images) & set(border.second.train_images)
     for model in _models(run, store).values():
-        slots = own_slots(ours, border, model).image_slots
+        slots = own_slots(ours, border, model.image_ids).image_slots
         assert [model.image_ids[slot] for slot in slots] == [border.image_ids[slot] for slot in ours.image_slots]
 
 
@@ -150,7 +150,9 @@ def test_each_is_shown_what_the_other_renders_and_every_ray_once_a_round(room, t
     learning = {block_id: Shown(exchange.every) for block_id in models}
     exchange(1, models, learning)
     (border,) = exchange.borders
-    rays = own_slots(border.draw(store, exchange.count, run.config.training.seed, 1), border, models[border.second.id])
+    rays = own_slots(
+        border.draw(store, exchange.count, run.config.training.seed, 1), border, models[border.second.id].image_ids
+    )
     seen = shown_by(models[border.second.id], rays)
     weights = border.weights(rays.origins + seen[:, 3:] * rays.directions)
     shared = learning[border.first.id].borders[border.second.id]
@@ -225,10 +227,6 @@ def test_without_weight_blocks_are_those_of_a_plain_run_and_with_it_others(room,
     _train(weightless)
     assert "each is alone" in caplog.text
     assert _same(_files(plain), _files(weightless))
-    apart = _run(room, tmp_path / "apart", TERM)
-    _train(apart, side_by_side=None)
-    assert "only with --side-by-side" in caplog.text
-    assert _same(_files(plain), _files(apart))
     files = [_files(plain)]
     for name, every in (("five", 5), ("three", 3)):
         run = _run(room, tmp_path / name, TERM, f"distributed.exchange_every={every}")
@@ -251,7 +249,7 @@ def test_the_difference_on_shared_rays_falls(room, tmp_path):
         seen = []
         for block_id, tensors in _files(run).items():
             model = BlockNeRF.from_state(read_block(run.block_folder(block_id), "latest").meta["model"], tensors)
-            seen.append(shown_by(model, own_slots(rays, border, model)))
+            seen.append(shown_by(model, own_slots(rays, border, model.image_ids)))
         first, second = (torch.cat([shown[:, :3], shown[:, 3:] / 8.0], -1) for shown in seen)
         everywhere = torch.ones(len(rays))
         differences.append(consistency_loss(first[:, :3], first[:, 3], second[:, :3], second[:, 3], everywhere))

@@ -67,9 +67,10 @@ def train(
         overwrite: Give up what these blocks had learned.
         update: Train the blocks that --blocks names again, from what they have learned, on their old images and those
             that the scene has gained since; then align them with their neighbours. No other block is touched.
-        side_by_side: Train all blocks at the same time, and let neighbours show each other what they see of the places
-            that both reach; training.consistency_loss_weight, as in 0.05, says how much they are to agree. Under
-            torchrun every process trains its share of the blocks.
+        side_by_side: Train all blocks at the same time, and let neighbours learn from each other what they see of the
+            places that both reach; training.consistency_loss_weight, as in 0.05, says how much they are to agree.
+            Without this flag a block learns it from neighbours that were trained before. Under torchrun every process
+            trains its share of the blocks.
         debug: Try everything out within a minute: inspect the scene and the first block as `blocknerf inspect` does,
             then train a few small images at tiny sizes, log every detail, and stop where a gradient first becomes NaN.
         distributed: Every block by several processes, each on its share of the rays; start them with

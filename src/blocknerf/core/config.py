@@ -370,8 +370,8 @@ class TrainingConfig(Section):
     depth_loss_weight: NotNegative = 0.1
     """Distance against depth maps, where dataset.use_depth reads any."""
     consistency_loss_weight: NotNegative = 0.0
-    """Colour and distance against a neighbouring block's, on rays that both render, where blocks are trained with
-    --side-by-side, as in 0.05. The documents' 0.5 costs sharpness."""
+    """Colour and distance against a neighbouring block's, on rays that both render. Neighbours are then trained one
+    after the other, or at the same time with --side-by-side. 0.05 is enough; the documents' 0.5 costs sharpness."""
     regularization_weight: NotNegative = 0.0
     """Sum of squared weights of the networks, density without ripples, codes near zero; the documents' is 1e-6."""
     interlevel_loss_weight: NotNegative = 1.0
@@ -517,7 +517,7 @@ class DistributedConfig(Section):
     colour. With `hash` the whole block, rays and codes included, goes where its encoder goes: {encoder: 0} trains it on
     cuda:0."""
     exchange_every: Count = 50
-    """Steps between two exchanges of renders of shared rays, where neighbours learn side by side."""
+    """Steps for which a block keeps the renders of rays that it shares with its neighbours; then there are new ones."""
 
     @field_validator("device_map", mode="before")
     @classmethod

@@ -1,12 +1,13 @@
-"""Neighbouring blocks that learn side by side: what each shows of the rays that both see, for the other to learn from.
+"""What neighbouring blocks show each other of the rays that both see, for the consistency term of their loss.
 
-Training goes in rounds of `distributed.exchange_every` steps. Before each round, two neighbours draw the same rays of
-images that both train on, render them, and give each other what they see. Until the next round each is drawn towards
-what the other showed, by the consistency term of its loss.
+Training goes in rounds of `distributed.exchange_every` steps. For each round, rays are drawn from images that two
+neighbours both train on, and rendered. Until the next round a block is drawn towards what its neighbour showed. Blocks
+that learn side by side show each other what they know at the time (`Exchange`). Otherwise a block learns from
+neighbours that have been trained before it (`LearnedNeighbours`).
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
 
@@ -55,6 +56,10 @@ class Border:
         between = 1 - away_m.diff(dim=0)[0].abs() / away_m.sum(0)
         return between * (self._inside(points_world) / self._inside(middles.mean(0, keepdim=True))).clamp(0, 1)
 
+    def neighbour_of(self, block: BlockSpec) -> BlockSpec:
+        """The other of the two."""
+        return self.second if block.id == self.first.id else self.first
+
     @property
     def is_shared(self) -> bool:
         """Whether both blocks reach the place half-way between them, and train on an image in common."""
@@ -88,13 +93,13 @@ def borders_of(learning: Sequence[BlockSpec], learned: Sequence[BlockSpec], stor
     return [border for border in borders if border.is_shared]
 
 
-class Shown:
-    """A part of a block's training: what its neighbours showed it for the present round."""
+class SharedBorders:
+    """What the neighbours of a block showed for the present round, by neighbour."""
 
     def __init__(self, every: int):
         self.every = every
         self.number = 0
-        """Of the round; 0 before the first exchange."""
+        """Of the round; 0 before the first one."""
         self.borders: dict[str, SharedRays] = {}
 
     def at(self, step: int, share: float = 1.0) -> list[SharedRays]:
@@ -102,6 +107,10 @@ class Shown:
         rows = slice(step % self.every, None, self.every * round(1 / share))
         mine = [_some(shared, rows) for shared in self.borders.values()]
         return [shared for shared in mine if len(shared.rays)]
+
+
+class Shown(SharedBorders):
+    """Of neighbours that learn at the same time: a part of a block's checkpoint, for nobody can render it again."""
 
     def state(self) -> dict[str, Any]:
         state: dict[str, Any] = {"number": self.number}
@@ -117,6 +126,42 @@ class Shown:
             own = {name: state[f"{neighbour}.{name}"] for name in (*RayBatch.__slots__, "rgb", "distance_m", "weights")}
             rays = RayBatch(*(own.pop(name) for name in RayBatch.__slots__))
             self.borders[neighbour] = SharedRays(rays, **own)
+
+
+class LearnedNeighbours(SharedBorders):
+    """Of neighbours that have been trained before: rendered when a round begins, the same whenever that is."""
+
+    def __init__(
+        self,
+        config: Config,
+        block: BlockSpec,
+        neighbours: Mapping[str, BlockNeRF],
+        borders: Sequence[Border],
+        store: ImageStore,
+    ):
+        """`neighbours` by id; `borders`: those that `block` has with them."""
+        super().__init__(config.distributed.exchange_every)
+        self.store, self.image_ids = store, usable_images(block, store)
+        self.seed, self.count = config.training.seed, shared_rays_per_round(config)
+        self.teachers: dict[str, tuple[BlockNeRF, Border]] = {}
+        for border in borders:
+            neighbour = border.neighbour_of(block).id
+            model = neighbours[neighbour]
+            border = replace(border, image_ids=tuple(name for name in border.image_ids if name in model.image_ids))
+            if border.is_shared:  # a scene may have gained images since the neighbour was trained
+                self.teachers[neighbour] = model, border
+
+    def at(self, step: int, share: float = 1.0) -> list[SharedRays]:
+        number = step // self.every + 1
+        if number != self.number:
+            self.number = number
+            self.borders = {neighbour: self._shown_by(*teacher) for neighbour, teacher in self.teachers.items()}
+        return super().at(step, share)
+
+    def _shown_by(self, model: BlockNeRF, border: Border) -> SharedRays:
+        rays = border.draw(self.store, self.count, self.seed, self.number)
+        shown = shown_by(model, own_slots(rays, border, model.image_ids))
+        return _near_border(border, own_slots(rays, border, self.image_ids), shown)
 
 
 class Exchange:
@@ -135,7 +180,7 @@ class Exchange:
     ):
         self.borders, self.hosts, self.store, self.group = borders, hosts, store, group
         self.seed, self.every = config.training.seed, config.distributed.exchange_every
-        self.count = self.every * max(1, round(SHARED_SHARE * config.dataset.batch_size))
+        self.count = shared_rays_per_round(config)
 
     def __call__(self, number: int, models: Mapping[str, BlockNeRF], learning: Mapping[str, Shown]) -> None:
         """Begins round `number` for the blocks that are still learning here; all processes call at once."""
@@ -144,7 +189,8 @@ class Exchange:
         for index, border in enumerate(self.borders):
             for side, block in enumerate((border.first, border.second)):
                 if block.id in models:
-                    here[index, side] = shown_by(models[block.id], own_slots(rays[index], border, models[block.id]))
+                    model = models[block.id]
+                    here[index, side] = shown_by(model, own_slots(rays[index], border, model.image_ids))
         everywhere = self.group.gather(here)
         for shown in learning.values():
             shown.number, shown.borders = number, {}
@@ -152,13 +198,23 @@ class Exchange:
             for side, (block, other) in enumerate(((border.first, border.second), (border.second, border.first))):
                 if block.id in learning and other.id in self.hosts:
                     told = everywhere[self.hosts[other.id]][index, 1 - side]
-                    own = own_slots(rays[index], border, models[block.id])
+                    own = own_slots(rays[index], border, models[block.id].image_ids)
                     learning[block.id].borders[other.id] = _near_border(border, own, told)
 
 
-def own_slots(rays: RayBatch, border: Border, model: BlockNeRF) -> RayBatch:
-    """The border's rays with the block's own slots of their images."""
-    slots = torch.tensor([model.image_ids.index(image_id) for image_id in border.image_ids])
+def usable_images(block: BlockSpec, store: ImageStore) -> tuple[str, ...]:
+    """The block's training images that could be decoded."""
+    return tuple(image_id for image_id in block.train_images if image_id in store.records)
+
+
+def shared_rays_per_round(config: Config) -> int:
+    """Of two neighbours, as many for every step."""
+    return config.distributed.exchange_every * max(1, round(SHARED_SHARE * config.dataset.batch_size))
+
+
+def own_slots(rays: RayBatch, border: Border, image_ids: tuple[str, ...]) -> RayBatch:
+    """The border's rays with the slots that a block has for their images, by its `image_ids`."""
+    slots = torch.tensor([image_ids.index(image_id) for image_id in border.image_ids])
     return RayBatch(rays.origins, rays.directions, slots[rays.image_slots], rays.radii)
 
 

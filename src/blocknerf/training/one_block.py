@@ -7,6 +7,7 @@ from pathlib import Path
 from blocknerf.blocks.output import PLAN_FILES
 from blocknerf.blocks.plan import BlockSpec, Plan, planned_split
 from blocknerf.blocks.surface import tiles_of_block
+from blocknerf.city.block_file import has_block, read_block, read_block_meta
 from blocknerf.city.manifest import block_folder
 from blocknerf.core.config import Config
 from blocknerf.core.logging import log
@@ -20,10 +21,11 @@ from blocknerf.scene.sampler import PixelSampler
 from blocknerf.scene.scene import Scene
 from blocknerf.scene.store import ImageStore
 from blocknerf.training.checkpoint import Origin, read_checkpoint_meta
-from blocknerf.training.neighbours import Shown
-from blocknerf.training.trainer import BlockNeRFTrainer, BlockResult, Progress, usable_images
+from blocknerf.training.neighbours import LearnedNeighbours, SharedBorders, borders_of, usable_images
+from blocknerf.training.trainer import BlockNeRFTrainer, BlockResult, Progress
 from blocknerf.training.update import grown_block
 from blocknerf.training.warm_up import warm_up
+from blocknerf.training.waves import wave_of_each
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +121,7 @@ def train_one(
     group: ProcessGroup = ALONE,
 ) -> BlockResult:
     """Trains one block from its checkpoint, where it has one, to its end; KeyboardInterrupt when it `should_stop`."""
-    trainer = make_trainer(run, block, store, report, group)
+    trainer = make_trainer(run, block, store, report, group, learned_neighbours(run, block, store))
     warm_up(PixelSampler(store, trainer.image_ids, batch_size=8, seed=0), run.config)
     if trainer.resume():
         log.info("Block %s goes on at step %d.", block.id, trainer.step)
@@ -135,7 +137,7 @@ def make_trainer(
     store: ImageStore,
     report: Callable[[Progress], None],
     group: ProcessGroup = ALONE,
-    shown: Shown | None = None,
+    shown: SharedBorders | None = None,
 ) -> BlockNeRFTrainer:
     """Of a block as it begins: from nothing or, in an update, from what it has learned."""
     config, plan = run.config, run.plan
@@ -162,6 +164,43 @@ def make_trainer(
     if learned is not None:
         trainer.model.load_state_dict(learned.state_dict(), strict=True)
     return trainer
+
+
+def learned_neighbours(run: Run, block: BlockSpec, store: ImageStore) -> LearnedNeighbours | None:
+    """The neighbours of an earlier wave, with which the block is to agree; None where there is nothing to compare.
+
+    Raises UserError where what one of them has learned is damaged.
+    """
+    wave = wave_of_each(run.plan)
+    earlier = [run.plan.block(name) for name in block.neighbours if wave[name] < wave[block.id]]
+    if run.config.training.consistency_loss_weight == 0 or not earlier:
+        return None
+    finished = [neighbour for neighbour in earlier if _is_finished(run, neighbour.id)]
+    missing = [neighbour.id for neighbour in earlier if neighbour not in finished]
+    if missing:
+        log.warning(
+            "Block %s does not learn to agree with block %s, which is not trained (training.consistency_loss_weight). "
+            "Train that one first.",
+            *(block.id, ", ".join(missing)),
+        )
+    borders = borders_of([block], finished, store)
+    models = {border.neighbour_of(block).id: read_model(run, border.neighbour_of(block).id) for border in borders}
+    if not models:
+        return None
+    log.info("Block %s learns to agree with block %s.", block.id, ", ".join(models))
+    return LearnedNeighbours(run.config, block, models, borders, store)
+
+
+def _is_finished(run: Run, block_id: str) -> bool:
+    folder = run.block_folder(block_id)
+    run.pull(folder)
+    return has_block(folder, "latest") and bool(read_block_meta(folder, "latest").get("finished"))
+
+
+def read_model(run: Run, block_id: str) -> BlockNeRF:
+    """What a block has learned. Raises UserError where that is damaged."""
+    saved = read_block(run.block_folder(block_id), "latest")
+    return BlockNeRF.from_state(saved.meta["model"], saved.tensors)
 
 
 def origin_of(run: Run, block: BlockSpec, store: ImageStore) -> Origin:

@@ -1,6 +1,6 @@
 """Training many blocks of a plan: one after the other, several at once, side by side, or on many machines."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
@@ -12,8 +12,8 @@ from blocknerf.blocks.plan import BlockSpec
 from blocknerf.city.block_file import delete_block, has_block, read_block, read_block_meta
 from blocknerf.city.manifest import manifest_of, write_manifest
 from blocknerf.core.errors import UserError
+from blocknerf.core.lock import Held
 from blocknerf.core.logging import log
-from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.runtime.memory import free_gb
 from blocknerf.runtime.process_group import ALONE, ProcessGroup
 from blocknerf.runtime.signals import StopSignal
@@ -26,11 +26,12 @@ from blocknerf.training.launchers.launcher import RayCluster, Report, raise_fail
 from blocknerf.training.launchers.processes import Processes
 from blocknerf.training.launchers.ray_tasks import ray_tasks
 from blocknerf.training.neighbours import Exchange, Shown, borders_of
-from blocknerf.training.one_block import Run, make_trainer, open_store, said, train_one
+from blocknerf.training.one_block import Run, make_trainer, open_store, read_model, said, train_one
 from blocknerf.training.side_by_side import SideBySide
 from blocknerf.training.taken import taken
 from blocknerf.training.trainer import BlockResult
 from blocknerf.training.warm_up import warm_up
+from blocknerf.training.waves import in_waves
 
 MEMORY_SHARE = 0.8
 """Of free memory, which blocks may take that nobody counted."""
@@ -66,7 +67,7 @@ def train_blocks(
                 write_manifest(run.output_dir, manifest_of(run.plan, run.config.block_manager, run.config.city))
             run.push_plan()
             if ray is not None:
-                return _train_on_ray(run, todo, ray, report)
+                return _in_waves(run, todo, lambda wave: _train_on_ray(run, wave, ray, report))
             store = open_store(run, progress=True)
             together.wait()
         else:
@@ -75,24 +76,53 @@ def train_blocks(
             store = open_store(run, progress=False)
         if side_by_side is not None:
             return _train_side_by_side(run, todo, store, report, side_by_side)
-        if run.config.training.consistency_loss_weight > 0 and len(run.plan.blocks) > 1:
-            log.info(
-                "training.consistency_loss_weight changes nothing here: only with --side-by-side do blocks compare."
-            )
         if jobs is None:
             jobs = jobs_that_fit(run, todo) if group.size == 1 and not run.update else 1
-        if jobs <= 1 or len(todo) <= 1:
-            use_threads(available_cores(), run.config.block_nerf.worker)
-            return _train_in_order(run, todo, store, report, group)
-        todo = _longest_first_of(run, todo)
-        jobs = min(jobs, len(todo))
+        if group.size > 1:
+            return _in_waves(run, todo, lambda wave: _train_in_order(run, wave, store, report, group))
+        return _in_waves(run, todo, lambda wave: _train_apart(run, wave, store, jobs, report, held))
+
+
+def _in_waves(
+    run: Run, blocks: list[BlockSpec], train: Callable[[list[BlockSpec]], list[BlockResult]]
+) -> list[BlockResult]:
+    """Trains blocks, where they are compared, after the neighbours that they learn to agree with.
+
+    Raises UserError when blocks of any wave fail, after the others.
+    """
+    waves = in_waves(run.plan, blocks, run.config.training)
+    if len(waves) > 1:
         log.info(
-            "%d blocks at a time, each with %d of %d cores.", jobs, *(available_cores() // jobs, available_cores())
+            "Blocks are trained in %d waves: each learns to agree with neighbours of the waves before "
+            "(training.consistency_loss_weight).",
+            len(waves),
         )
-        finish_compiling()
-        return train_with(
-            Processes(replace(run, at_once=jobs), todo, jobs, held), run, [block.id for block in todo], report
-        )
+    results, failures = [], []
+    for wave in waves:
+        try:
+            results += train(wave)
+        except UserError as error:
+            if len(waves) == 1:
+                raise
+            failures.append(str(error))
+    if failures:
+        raise UserError(" ".join(failures))
+    return results
+
+
+def _train_apart(
+    run: Run, blocks: list[BlockSpec], store: ImageStore, jobs: int, report: Report, held: Sequence[Held]
+) -> list[BlockResult]:
+    """Blocks that need nothing of each other: one after the other, or `jobs` at a time."""
+    if jobs <= 1 or len(blocks) <= 1:
+        use_threads(available_cores(), run.config.block_nerf.worker)
+        return _train_in_order(run, blocks, store, report, ALONE)
+    blocks = _longest_first_of(run, blocks)
+    jobs = min(jobs, len(blocks))
+    log.info("%d blocks at a time, each with %d of %d cores.", jobs, *(available_cores() // jobs, available_cores()))
+    finish_compiling()
+    launcher = Processes(replace(run, at_once=jobs), blocks, jobs, held)
+    return train_with(launcher, run, [block.id for block in blocks], report)
 
 
 def jobs_that_fit(run: Run, blocks: list[BlockSpec]) -> int:
@@ -262,10 +292,5 @@ def _train_side_by_side(
         warm_up(PixelSampler(store, trainer.image_ids, batch_size=8, seed=0), run.config)
     fixed = [block.id for block in learned] if group.is_first else []
     with StopSignal() as stop:
-        together = SideBySide(run.config, trainers, exchange, fixed, partial(_read_learned, run))
+        together = SideBySide(run.config, trainers, exchange, fixed, partial(read_model, run))
         return [said(result) for result in together.train(lambda: stop.requested)]
-
-
-def _read_learned(run: Run, block_id: str) -> BlockNeRF:
-    saved = read_block(run.block_folder(block_id), "latest")
-    return BlockNeRF.from_state(saved.meta["model"], saved.tensors)

@@ -31,7 +31,7 @@ from blocknerf.training.exchange import GradientExchange, average_counts
 from blocknerf.training.losses import BlockNeRFLoss
 from blocknerf.training.memory import MemoryOptimizer
 from blocknerf.training.metrics import CLOCK, TrainingMetrics
-from blocknerf.training.neighbours import NEIGHBOURS, Shown
+from blocknerf.training.neighbours import NEIGHBOURS, SharedBorders, Shown, usable_images
 from blocknerf.training.optimizer import BlockOptimizer
 from blocknerf.training.pose_setup import place_poses
 from blocknerf.training.schedule import BlockNeRFScheduler
@@ -87,7 +87,7 @@ class BlockNeRFTrainer:
         render_dir: Path | None = None,
         earlier_scene_hashes: tuple[str, ...] = (),
         group: ProcessGroup = ALONE,
-        shown: Shown | None = None,
+        shown: SharedBorders | None = None,
         saved: Callable[[], None] = lambda: None,
     ):
         """`tiles`: which parts of its images the block is to learn first; none: all alike (see PixelSampler).
@@ -95,7 +95,7 @@ class BlockNeRFTrainer:
         Checkpoints go to `checkpoint_dir`, none: `folder`; pictures of validations to `render_dir`, none: there are
         none. A checkpoint of a scene that this one has grown from may be gone on with. All processes of a `group` train
         this block together, each on `batch_size` rays of every step; the first of them writes. `shown` is what
-        neighbours show, where blocks learn side by side. `saved` is called when there is a new state to go on from.
+        neighbours show of rays that both see, where they do. `saved` is called when there is a new state to go on from.
         """
         self.config, self.spec, self.store = config, spec, store
         self.scene_hash, self.folder, self.report, self.group = scene_hash, folder, report, group
@@ -141,7 +141,7 @@ class BlockNeRFTrainer:
         }
         """All that decides the future, and what a checkpoint holds."""
         self.shown = shown
-        if shown is not None:
+        if isinstance(shown, Shown):
             self.parts[NEIGHBOURS] = shown
         origin = Origin(spec.id, (scene_hash, *earlier_scene_hashes), config, self.image_ids)
         self.checkpoint = ModelCheckpoint(
@@ -331,7 +331,7 @@ class BlockNeRFTrainer:
         goes_on = "its last checkpoint" if self.checkpoint.exists() else "its beginning"
         if not is_finite(batch):
             advice = "It holds what is no number itself: mend those images"
-            if self.group.size == 1 and self.shown is None:
+            if self.group.size == 1 and not isinstance(self.shown, Shown):
                 self._or_warn(self.save)
                 goes_on = "this step"
         broken = [name for name, term in terms.items() if not bool(term.isfinite()) and name != "mse"]
@@ -443,8 +443,3 @@ class BlockNeRFTrainer:
             "drives": [self.store.records[image_id].drive for image_id in self.image_ids],
             "model": self.model.description(),
         }
-
-
-def usable_images(spec: BlockSpec, store: ImageStore) -> tuple[str, ...]:
-    """The block's training images that could be decoded."""
-    return tuple(image_id for image_id in spec.train_images if image_id in store.records)
