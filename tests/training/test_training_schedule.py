@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from blocknerf.core.config import TrainingConfig
 from blocknerf.training.rates_plot import axis_label, draw_rates, rate_curves, run_length
@@ -127,3 +128,43 @@ def test_milestones_are_marked(tmp_path):
     draw_rates(tmp_path / "moved.png", flat.model_copy(update={"lr_decay_steps": (50, 150)}))
     assert (tmp_path / "flat.png").read_bytes() != (tmp_path / "moved.png").read_bytes()
     assert (tmp_path / "marked.png").read_bytes() != (tmp_path / "flat.png").read_bytes()
+
+
+def test_groups_with_keys_of_their_own_follow_the_schedulers_of_torch():
+    """The documents' ExponentialLR, CosineAnnealingLR and MultiStepLR, stepped once an epoch."""
+    own = TrainingConfig(
+        num_epochs=20, lr_warmup_steps=0, nerf_lr=0.1, nerf_lr_decay=0.8, appearance_lr=0.2, appearance_min_lr=0.05,
+        appearance_cosine_cycles=8, pose_lr=0.3, pose_milestones=(5, 12), pose_lr_decay=0.4,
+    )  # fmt: skip
+    rates = {"nerf": own.nerf_lr, "appearance": own.appearance_lr, "pose": own.pose_lr}
+    optimizers = {name: torch.optim.SGD([torch.zeros(1)], lr=rate) for name, rate in rates.items()}
+    schedulers = (
+        torch.optim.lr_scheduler.ExponentialLR(optimizers["nerf"], gamma=0.8),
+        torch.optim.lr_scheduler.CosineAnnealingLR(optimizers["appearance"], T_max=8, eta_min=0.05),
+        torch.optim.lr_scheduler.MultiStepLR(optimizers["pose"], milestones=[5, 12], gamma=0.4),
+    )
+    for epoch in range(20):
+        ours = BlockNeRFScheduler(own).rates(epoch, epoch / 20)
+        for name, optimizer in optimizers.items():
+            assert ours[name] == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-6)
+            optimizer.step()
+        for scheduler in schedulers:
+            scheduler.step()
+    plain = TrainingConfig(num_epochs=20, lr_warmup_steps=0)
+    assert (
+        BlockNeRFScheduler(plain).rates(5, 0.25)["visibility"] == BlockNeRFScheduler(own).rates(5, 0.25)["visibility"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"pose_milestones": [3, 2]}, "must rise"),
+        ({"pose_milestones": [5]}, "never passes"),
+        ({"pose_lr_decay": 0.5}, "without pose_milestones"),
+        ({"appearance_min_lr": 1.0}, "above appearance_lr"),
+    ],
+)
+def test_rates_that_cannot_be_are_refused(values, said):
+    with pytest.raises(ValueError, match=said):
+        TrainingConfig.model_validate(values)

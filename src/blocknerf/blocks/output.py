@@ -171,9 +171,10 @@ def pull_plan(folder: SharedFolder) -> None:
     folder.pull(wanted=_says_of_blocks)
 
 
-def pull_city(folder: SharedFolder) -> None:
-    """Brings a city on a URL: what `pull_plan` does, and the weights that render."""
-    folder.pull(wanted=lambda name: _says_of_blocks(name) or fnmatch(name, "blocks/*/latest-*.safetensors"))
+def pull_city(folder: SharedFolder, state: str = "latest") -> None:
+    """Brings a city on a URL: what `pull_plan` does, and the weights that render, of blocks in that `state` as well."""
+    weights = ["blocks/*/latest-*.safetensors"] + ["*/best-*.safetensors"] * (state == "best")
+    folder.pull(wanted=lambda name: _says_of_blocks(name) or any(fnmatch(name, pattern) for pattern in weights))
 
 
 def _says_of_blocks(name: str) -> bool:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from blocknerf.core.stored import Number, Text, fitted, read_stored, write_stored
 
-ALIGNMENT_VERSION = 1
+ALIGNMENT_FILE, ALIGNMENT_VERSION = "alignment.json", 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Alignment:
 
 def write_alignment(out: Path, alignment: Alignment) -> Path:
     """Writes OUT/alignment.json as one atomic change; returns its path."""
-    path = out / "alignment.json"
+    path = out / ALIGNMENT_FILE
     blocks = {
         block_id: {"weights_sha256": entry.weights_sha256, "shifts": dict(entry.by_drive)}
         for block_id, entry in sorted(alignment.blocks.items())
@@ -50,7 +50,7 @@ def write_alignment(out: Path, alignment: Alignment) -> Path:
 
 def read_alignment(out: Path) -> Alignment:
     """An empty one where there is no file. Raises UserError when it is damaged or of another version."""
-    path = out / "alignment.json"
+    path = out / ALIGNMENT_FILE
     if not path.is_file():
         return Alignment()
     tree = read_stored(path, "alignment", _REMEDY, ALIGNMENT_VERSION)

@@ -56,6 +56,14 @@ class BlockFile:
     def num_bytes(self) -> int:
         return sum(tensor.numel() * tensor.element_size() for tensor in self.tensors.values())
 
+    def to_render(self) -> "BlockFile":
+        """The model alone, where this is a state to resume from: its tensors are `model.NAME` there."""
+        if "parts" not in self.meta:
+            return self
+        prefix = "model."
+        own = {name[len(prefix) :]: tensor for name, tensor in self.tensors.items() if name.startswith(prefix)}
+        return BlockFile(self.meta, own)
+
     def not_finite(self) -> list[str]:
         """Names of the tensors that hold a value which is not finite."""
         return [name for name, tensor in self.tensors.items() if not bool(tensor.isfinite().all())]

@@ -11,8 +11,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from blocknerf.city.alignment import Alignment, read_alignment
-from blocknerf.city.block_file import BlockFile, has_block, read_block, read_block_meta
-from blocknerf.city.manifest import CityBlock, Manifest, block_folder, read_manifest
+from blocknerf.city.block_file import BlockFile, read_block, read_block_meta
+from blocknerf.city.manifest import CityBlock, Manifest, read_manifest
 from blocknerf.city.selection import (
     block_weights,
     distances_to,
@@ -20,6 +20,7 @@ from blocknerf.city.selection import (
     surface_shares,
     visible_block_weights,
 )
+from blocknerf.city.states import LATEST, StateFile, state_files
 from blocknerf.core.config import Config
 from blocknerf.core.errors import UserError
 from blocknerf.core.logging import log
@@ -104,23 +105,25 @@ class City:
         self._cache = cache
 
     @staticmethod
-    def open(out: Path, load: Load = load_block) -> "City":
+    def open(out: Path, load: Load = load_block, state: str = LATEST) -> "City":
         """Opens the city in `out`; blocks that are not trained yet are named in the log and left out.
+
+        `state` says which state of each block is shown (see `state_files`).
 
         Says so where its blocks take more memory than city.json allows: they come and go while a camera drives.
 
         Raises UserError when there is no city.json, no trained block, or a block of another scene.
         """
         manifest = read_manifest(out)
-        found = [(block, _newest_file(out, block)) for block in manifest.blocks]
-        missing = [block.id for block, name in found if name is None]
-        blocks = [AvailableBlock.open(out, block, name) for block, name in found if name is not None]
+        files = state_files(out, manifest.blocks, state)
+        missing = [block.id for block in manifest.blocks if block.id not in files]
+        blocks = [AvailableBlock.open(block, files[block.id]) for block in manifest.blocks if block.id in files]
         if not blocks:
             raise UserError(f"No block of {out} has been trained yet. Run `blocknerf train ... --output-dir {out}`.")
         if missing:
             log.warning(
                 "%d of %d blocks are not trained yet and are left out: %s.",
-                len(missing), len(found), ", ".join(missing),
+                len(missing), len(manifest.blocks), ", ".join(missing),
             )  # fmt: skip
         for block in blocks:
             block.require_scene((manifest.scene_hash, *manifest.earlier_scene_hashes))
@@ -131,7 +134,7 @@ class City:
                 *(len(blocks), total_gb, manifest.memory_budget_gb, out / "city.json"),
             )
         cache = _BlockCache(int(manifest.memory_budget_gb * 1e9), load)
-        return City(manifest, blocks, cache, _still_fitting(read_alignment(out), blocks))
+        return City(manifest, blocks, cache, _still_fitting(read_alignment(out), blocks, state))
 
     def under(self, rules: Manifest, block_ids: Collection[str]) -> "City":
         """The same city, and the same loaded blocks, blended by other rules and from some of its blocks alone.
@@ -307,6 +310,10 @@ class City:
         """The JSON half of that block's file."""
         return self._block(block_id).meta
 
+    def is_finished(self, block_id: str) -> bool:
+        """Whether that block is here, and trained to the end of its budget."""
+        return block_id in self._by_id and bool(self.meta(block_id).get("finished"))
+
     def anchor(self, block_id: str) -> tuple[float, float, float]:
         """Where distances to that block are measured from, in metres."""
         return self._block(block_id).anchor_world
@@ -365,9 +372,9 @@ class AvailableBlock:
     meta: dict[str, Any]
 
     @staticmethod
-    def open(out: Path, block: CityBlock, name: str) -> "AvailableBlock":
-        folder = block_folder(out, block.id)
-        return AvailableBlock(block.id, block.anchor_world, block.cells_xy, folder, name, read_block_meta(folder, name))
+    def open(block: CityBlock, state: StateFile) -> "AvailableBlock":
+        meta = read_block_meta(state.folder, state.name)
+        return AvailableBlock(block.id, block.anchor_world, block.cells_xy, state.folder, state.name, meta)
 
     def require_scene(self, scene_hashes: tuple[str, ...]) -> None:
         if self.meta.get("scene_hash", scene_hashes[0]) not in scene_hashes:
@@ -390,7 +397,7 @@ class _BlockCache:
         if block.id not in self._loaded:
             needed = _weight_bytes(block.meta)
             self._make_room(needed)
-            self._loaded[block.id] = (self._load(read_block(block.folder, block.file)), needed)
+            self._loaded[block.id] = (self._load(read_block(block.folder, block.file).to_render()), needed)
             self._held_bytes += needed
         self._loaded.move_to_end(block.id)
         return self._loaded[block.id][0]
@@ -404,16 +411,14 @@ def _weight_bytes(meta: dict[str, Any]) -> int:
     return int(meta["weights"]["bytes"])
 
 
-def _newest_file(out: Path, block: CityBlock) -> str | None:
-    return next((name for name in block.files if has_block(block_folder(out, block.id), name)), None)
-
-
-def _still_fitting(alignment: Alignment, blocks: "list[AvailableBlock]") -> Alignment:
+def _still_fitting(alignment: Alignment, blocks: "list[AvailableBlock]", state: str) -> Alignment:
     """The entries of blocks whose weights are those that they were found for; the others are named."""
     weights = {block.id: block.meta["weights"]["sha256"] for block in blocks}
     kept = {name: entry for name, entry in alignment.blocks.items() if weights.get(name) == entry.weights_sha256}
     stale = sorted((alignment.blocks.keys() & weights.keys()) - kept.keys())
-    if stale:
+    if stale and state != LATEST:
+        log.warning("Shown as learned, for they were aligned in another state: block %s.", ", ".join(stale))
+    elif stale:
         log.warning("Trained again since it was aligned: block %s. Run `blocknerf align`.", ", ".join(stale))
     return Alignment(kept)
 

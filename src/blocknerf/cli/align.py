@@ -44,7 +44,7 @@ def align(
     with _aligning(out), console.status("Aligning blocks"):
         alignment, differences = align_city(City.open(out), plan.links, scene, config.training.seed, root)
         path = write_alignment(out, alignment)
-    console.print(differences_table(differences))
+    _print_differences(differences)
     console.print(f"Alignment: {path}", soft_wrap=True, highlight=False, markup=False)
 
 
@@ -59,17 +59,52 @@ def align_updated(out: Path, scene, plan, config, block_ids: Sequence[str]) -> N
         if len(city.ids) < 2 or not config.training.use_appearance_embedding:
             log.info("There is nothing to align: one block, or blocks without appearance codes.")
             return
-        alignment, differences = align_blocks(city, plan.links, scene, config.training.seed, block_ids)
+        with console.status("Aligning blocks"):
+            alignment, differences = align_blocks(city, plan.links, scene, config.training.seed, block_ids)
         write_alignment(out, alignment)
-    console.print(differences_table(differences))
+    _print_differences(differences)
+
+
+def align_trained(out: Path, scene, plan, config, block_ids: Sequence[str]) -> None:
+    """Aligns a city of several drives when its last block has been trained (Block-NeRF, section 4.3.3).
+
+    `block_ids` are those that were trained just now. Where the city was aligned before, only these are aligned anew.
+    Nothing happens before all blocks of the plan are finished.
+    """
+    from blocknerf.city.alignment import ALIGNMENT_FILE, Alignment, write_alignment
+    from blocknerf.city.city import City
+    from blocknerf.city.matching import align_city
+
+    is_aligned = (out / ALIGNMENT_FILE).is_file()
+    if len(plan.blocks) < 2 or not config.training.use_appearance_embedding or (is_aligned and not block_ids):
+        return
+    city = City.open(out)
+    if len(city.drives) < 2 or not all(city.is_finished(block.id) for block in plan.blocks):
+        return
+    if is_aligned:
+        align_updated(out, scene, plan, config, block_ids)
+        return
+    log.info("Blocks of several drives are aligned (--no-align leaves them as they were trained).")
+    with _aligning(out, wait_s=math.inf), console.status("Aligning blocks"):
+        alignment, differences = align_city(city, plan.links, scene, config.training.seed)
+        is_better = sum(pair.mean_after for pair in differences) < sum(pair.mean_before for pair in differences)
+        write_alignment(out, alignment if is_better else Alignment())
+    _print_differences(differences)
+    if differences and not is_better:
+        log.info("Blocks are left as they were trained: they agree no better when they are aligned.")
 
 
 def _aligning(out: Path, wait_s: float = 0.0):
-    return locked_file(out / "alignment.json", f"The blocks of {out} are being aligned", wait_s)
+    from blocknerf.city.alignment import ALIGNMENT_FILE
+
+    return locked_file(out / ALIGNMENT_FILE, f"The blocks of {out} are being aligned", wait_s)
 
 
-def differences_table(differences: Sequence) -> Table:
+def _print_differences(differences: Sequence) -> None:
     """One row per pair of neighbours and drive, in 8-bit levels."""
+    if not differences:
+        log.info("There was nothing to align: no two neighbours see a place together well enough.")
+        return
     table = Table(title="Difference of neighbours in their overlap, 8-bit levels", title_justify="left", box=box.SIMPLE)
     for name in ("blocks", "look of"):
         table.add_column(name)
@@ -78,4 +113,4 @@ def differences_table(differences: Sequence) -> Table:
     for pair in differences:
         figures = (pair.mean_before, pair.mean_after, pair.before, pair.after)
         table.add_row(" - ".join(pair.blocks), pair.drive, *(f"{255 * figure:.1f}" for figure in figures))
-    return table
+    console.print(table)

@@ -6,12 +6,17 @@ import tyro
 from rich import box
 from rich.table import Table
 
-from blocknerf.cli.place import Place
+from blocknerf.cli.place import Place, State
 from blocknerf.core.logging import console
 from blocknerf.core.shared_folder import SharedFolder
 
 
-def evaluate(out: tyro.conf.Positional[Place], data_root: Place | None = None, protocols: str | None = None) -> None:
+def evaluate(
+    out: tyro.conf.Positional[Place],
+    data_root: Place | None = None,
+    protocols: str | None = None,
+    state: State = "latest",
+) -> None:
     """Renders every test image from the city and from its nearest block alone, and writes a report.
 
     Writes report/metrics.json, report/index.html and the pictures into the output folder. In them a test image has
@@ -27,6 +32,8 @@ def evaluate(out: tyro.conf.Positional[Place], data_root: Place | None = None, p
     Args:
         out: Output folder of `blocknerf train`; a city on a URL is copied to this machine, and gets the report.
         data_root: Where the scene lies now, if it has moved since training.
+        state: Which state of each block: latest, best (in validation), or the JSON of one block's state, as in
+            out/blocks/003/step_000500.json, beside the latest of all others.
         protocols: Names separated by commas (plain, masked, half_image, colour_corrected, learned_poses,
             refined_poses); without them, all that can differ for this city and this scene. docs/evaluation.md says what
             each means.
@@ -39,11 +46,11 @@ def evaluate(out: tyro.conf.Positional[Place], data_root: Place | None = None, p
 
     chosen = None if protocols is None else parse_protocols(protocols)
     folder = SharedFolder.at(out)
-    pull_city(folder)
+    pull_city(folder, state)
     out = folder.local
     config, _ = load_output(out)
     use_threads(available_cores(), config.block_nerf.worker)
-    metrics = run_evaluation(out, data_root, chosen)
+    metrics = run_evaluation(out, data_root, chosen, state)
     folder.push("report")
     console.print(figures_table(metrics))
     console.print(protocols_table(metrics))

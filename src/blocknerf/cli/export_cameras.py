@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from blocknerf.cli.place import Place
+from blocknerf.cli.place import Place, State
 from blocknerf.core.lock import locked_folder
 from blocknerf.core.logging import console
 
@@ -16,6 +16,7 @@ def export_cameras(
     folder: Annotated[Path | None, tyro.conf.arg(name="out", metavar="FOLDER")] = None,
     block: str | None = None,
     data_root: Place | None = None,
+    state: State = "latest",
 ) -> None:
     """Writes the camera poses as training refined them: a COLMAP text model, or transforms.json.
 
@@ -30,6 +31,8 @@ def export_cameras(
         folder: Folder to write into; none: cameras in the output folder. A model that no export wrote is left alone.
         block: Id of a block whose poses are wanted alone.
         data_root: Where the scene lies now, if it has moved since training.
+        state: Which state of each block: latest, best (in validation), or the JSON of one block's state, as in
+            out/blocks/003/step_000500.json, beside the latest of all others.
     """
     from blocknerf.blocks.output import load_output, open_scene
     from blocknerf.city.city import City
@@ -39,7 +42,7 @@ def export_cameras(
 
     config, _ = load_output(out)
     scene = open_scene(out, config, data_root)
-    poses = refined_poses(City.open(out), scene, block)
+    poses = refined_poses(City.open(out, state=state), scene, block)
     folder = folder or out / "cameras"
     is_other = folder.resolve() != (out.resolve() / "cameras")
     with locked_folder(folder, f"Cameras are being written to {folder}"):

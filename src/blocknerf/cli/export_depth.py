@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from blocknerf.cli.place import Place
+from blocknerf.cli.place import Place, State
 from blocknerf.core.errors import UserError
 from blocknerf.core.lock import locked_folder
 from blocknerf.core.logging import console
@@ -21,6 +21,7 @@ def export_depth(
     frames: int = 120,
     drive: str | None = None,
     data_root: Place | None = None,
+    state: State = "latest",
 ) -> None:
     """Writes what the city shows as depth in metres, one file per picture; 0 where a ray hits nothing.
 
@@ -37,6 +38,8 @@ def export_depth(
         frames: Length of an interpolated path in frames.
         drive: Drive to follow with interpolate; none: the drive with most images.
         data_root: Where the scene lies now, if it has moved since training.
+        state: Which state of each block: latest, best (in validation), or the JSON of one block's state, as in
+            out/blocks/003/step_000500.json, beside the latest of all others.
     """
     from rich.progress import track
 
@@ -50,7 +53,7 @@ def export_depth(
     check_format(format)
     folder, pixels = folder or out / "depth", parse_size(size)
     is_other = folder.resolve() != (out.resolve() / "depth")
-    city = City.open(out)
+    city = City.open(out, state=state)
     if drive is not None:
         city.require_drive(drive)
     names, views, originals = _named_views(out, path, frames, pixels, drive, data_root)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import tyro
 
-from blocknerf.cli.place import Place
+from blocknerf.cli.place import Place, State
 from blocknerf.core.errors import UserError
 from blocknerf.core.logging import console
 
@@ -19,6 +19,7 @@ def export_mesh(
     longest_side: Annotated[int, tyro.conf.arg(metavar="PIXELS")] = 640,
     views: int = 200,
     data_root: Place | None = None,
+    state: State = "latest",
 ) -> None:
     """Writes the city's surface as one coloured mesh in metres.
 
@@ -37,6 +38,8 @@ def export_mesh(
         longest_side: Longer side of the rendered depth in pixels, at most.
         views: Training images of a block that its depth is rendered from, at most; evenly chosen.
         data_root: Where the scene lies now, if it has moved since training.
+        state: Which state of each block: latest, best (in validation), or the JSON of one block's state, as in
+            out/blocks/003/step_000500.json, beside the latest of all others.
     """
     from blocknerf.city.manifest import read_manifest
     from blocknerf.cli.export_maps import city_maps
@@ -48,7 +51,7 @@ def export_mesh(
     check_mesh_path(path)
     if not (0 < voxel < float("inf") and 0 < least_weight < float("inf")):
         raise UserError(f"--voxel {voxel:g} and --least-weight {least_weight:g} must be above 0.")
-    with city_maps(out, path, longest_side, views, data_root) as (maps, regions):
+    with city_maps(out, path, longest_side, views, data_root, state) as (maps, regions):
         fused = extract_mesh(maps, regions, Fusing(voxel, least_weight=least_weight))
         mesh = without_specks(fused, smallest_piece)
         if len(mesh.faces) == 0:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import tyro
 
-from blocknerf.cli.place import Place
+from blocknerf.cli.place import Place, State
 from blocknerf.core.lock import locked_file
 from blocknerf.core.logging import console
 
@@ -19,6 +19,7 @@ def export_orthophoto(
     origin: Annotated[tuple[float, float] | None, tyro.conf.arg(metavar="LATITUDE LONGITUDE")] = None,
     drive: str | None = None,
     data_root: Place | None = None,
+    state: State = "latest",
 ) -> None:
     """Writes a georeferenced orthophoto (GeoTIFF): parallel rays from above, blended from all blocks near a pixel.
 
@@ -39,6 +40,8 @@ def export_orthophoto(
             none: what the scene said when the city was trained.
         drive: Drive whose mean appearance the picture takes; none: the drive with most images.
         data_root: Where the scene lies now, if it has moved since training.
+        state: Which state of each block: latest, best (in validation), or the JSON of one block's state, as in
+            out/blocks/003/step_000500.json, beside the latest of all others.
     """
     from blocknerf.blocks.output import load_output, open_scene
     from blocknerf.city.city import City
@@ -49,7 +52,7 @@ def export_orthophoto(
     path = file or out / "orthophoto.tif"
     orthophoto.check_orthophoto_path(path)
     config, plan = load_output(out)
-    city, layout = City.open(out), plan.ground()
+    city, layout = City.open(out, state=state), plan.ground()
     if drive is not None:
         city.require_drive(drive)
     frame = orthophoto.map_frame(layout, is_enu=city.manifest.geo_origin is not None)

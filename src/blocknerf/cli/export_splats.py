@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from blocknerf.cli.place import Place
+from blocknerf.cli.place import Place, State
 from blocknerf.core.errors import UserError
 from blocknerf.core.lock import locked_file
 from blocknerf.core.logging import console
@@ -26,6 +26,7 @@ def export_splats(
     views: int = 320,
     longest_side: int = 480,
     data_root: Place | None = None,
+    state: State = "latest",
 ) -> None:
     """Distils Gaussian splats from a trained city: they learn to show what it shows, under one look, in metres.
 
@@ -45,6 +46,8 @@ def export_splats(
         views: The most views to learn from, a third of them or more between cameras.
         longest_side: Longer side of a view in pixels at most; the photographs' own size, if that is less.
         data_root: Where the scene lies now, if it has moved since training.
+        state: Which state of each block: latest, best (in validation), or the JSON of one block's state, as in
+            out/blocks/003/step_000500.json, beside the latest of all others.
     """
     from rich.progress import Progress, TextColumn, track
 
@@ -62,7 +65,7 @@ def export_splats(
     check_splats_name(file)
     _check_amounts(splats=splats, steps=steps, views=views, longest_side=longest_side)
     config, plan = load_output(out)
-    city = City.open(out)
+    city = City.open(out, state=state)
     if drive is not None:
         city.require_drive(drive)
     if block is not None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import tyro
 
-from blocknerf.cli.place import Place
+from blocknerf.cli.place import Place, State
 from blocknerf.core.errors import UserError
 from blocknerf.core.logging import console, log
 from blocknerf.core.shared_folder import SharedFolder
@@ -28,6 +28,7 @@ def render(
     share: Annotated[float | None, tyro.conf.arg(metavar="0..1")] = None,
     exposure: Annotated[float, tyro.conf.arg(metavar="STOPS")] = 0.0,
     data_root: Place | None = None,
+    state: State = "latest",
 ) -> None:
     """Renders a camera path through the city: PNG frames, and a video of them.
 
@@ -62,6 +63,8 @@ def render(
             going all the way.
         exposure: Brighten (or darken, below 0) by so many stops, as far as the training images were exposed.
         data_root: Where the scene lies now, if it has moved since training.
+        state: Which state of each block: latest, best (in validation), or the JSON of one block's state, as in
+            out/blocks/003/step_000500.json, beside the latest of all others.
     """
     from rich.progress import track
 
@@ -74,14 +77,14 @@ def render(
     from blocknerf.runtime.threads import available_cores, use_threads
 
     folder = SharedFolder.at(out)
-    pull_city(folder)
+    pull_city(folder, state)
     out = folder.local
     is_part_of_output = video is None
     video = video or out / "renders" / f"{Path(path).stem}.mp4"
     fps = _frames_per_second(path) if fps is None else fps
     check_video(video, fps)
     pixels = parse_size(size)
-    city = City.open(out)
+    city = City.open(out, state=state)
     if drive is not None:
         city.require_drive(drive)
     _check_look(city, image, appearance, share, exposure)

@@ -30,6 +30,7 @@ def train(
     overwrite: bool = False,
     update: bool = False,
     side_by_side: bool = False,
+    align: bool = True,
     debug: bool = False,
     distributed: bool = False,
     launcher: Literal["local", "ray"] = "local",
@@ -71,6 +72,8 @@ def train(
             places that both reach; training.consistency_loss_weight, as in 0.05, says how much they are to agree.
             Without this flag a block learns it from neighbours that were trained before. Under torchrun every process
             trains its share of the blocks.
+        align: Let neighbouring blocks show one look when the last of them is trained, as `blocknerf align` does, where
+            the scene has several drives. Weights are not touched.
         debug: Try everything out within a minute: inspect the scene and the first block as `blocknerf inspect` does,
             then train a few small images at tiny sizes, log every detail, and stop where a gradient first becomes NaN.
         distributed: Every block by several processes, each on its share of the rays; start them with
@@ -87,7 +90,7 @@ def train(
     start_compiling(available_cores())
 
     from blocknerf.blocks.output import plan_scene, pull_plan, update_scene
-    from blocknerf.cli.align import align_updated
+    from blocknerf.cli.align import align_trained, align_updated
     from blocknerf.cli.plan import print_plan
     from blocknerf.training.distributed import DistributedBlockNeRFTrainer
     from blocknerf.training.one_block import Run
@@ -138,8 +141,15 @@ def train(
         group.leave()
     if side_by_side or group.is_first:  # side by side every process has blocks of its own
         console.print(_results_table(results) if results else "Every block is trained already.")
-    if update:
+    if update and align:
         align_updated(output_dir, scene, planned, settings, block_ids)
+    elif align and output.url:
+        log.info(
+            "The city lies on a URL: blocks of several drives are not aligned. Copy it here for `blocknerf align`."
+        )
+    elif align and group.is_first and not debug:
+        trained = [result.block_id for result in results] if group.size == 1 else [block.id for block in planned.blocks]
+        align_trained(output_dir, scene, planned, settings, trained)
     log.info("The city is in %s. Look at it with `blocknerf evaluate %s`.", output.place, output.place)
 
 

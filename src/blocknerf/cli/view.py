@@ -5,7 +5,7 @@ from pathlib import Path
 
 import tyro
 
-from blocknerf.cli.place import Place
+from blocknerf.cli.place import Place, State
 from blocknerf.core.errors import UserError
 from blocknerf.core.logging import console, log
 
@@ -16,6 +16,7 @@ def view(
     host: str = "127.0.0.1",
     max_width: int = 960,
     data_root: Place | None = None,
+    state: State = "latest",
     hostname: str | None = None,
 ) -> None:
     """Opens the city as a page in the browser: fly or walk through it, and see which block shows what.
@@ -34,6 +35,8 @@ def view(
         host: Who may see it: 127.0.0.1 this machine alone, 0.0.0.0 everyone who can reach it.
         max_width: Width of the largest picture in pixels. Smaller ones come first, in so much time as there is.
         data_root: Where the scene lies now, if it has moved since training.
+        state: Which state of each block: latest, best (in validation), or the JSON of one block's state, as in
+            out/blocks/003/step_000500.json, beside the latest of all others.
         hostname: A further name of this machine that browsers use, as behind a proxy.
     """
     if not 16 <= max_width <= 4096:
@@ -44,7 +47,7 @@ def view(
 
     EXTRA.require()
     scene, absence = _scene_or_why_not(out, data_root)
-    viewer = Viewer(out, scene, absence, host, port, max_width, hostname)
+    viewer = Viewer(out, scene, absence, host, port, max_width, hostname, state)
     try:
         console.print(f"The city is at {viewer.url}. Ctrl-C ends the viewer.", soft_wrap=True, highlight=False)
         if host not in LOCAL:

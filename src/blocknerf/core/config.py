@@ -1,6 +1,7 @@
 """Strict configuration: every key is known, typed, bounded and has an effect; a misspelt one names its nearest."""
 
 import difflib
+from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal, get_args
 
@@ -160,8 +161,8 @@ class FieldConfig(Section):
     """
 
     backbone: Literal["hash", "mlp"] = "hash"
-    """`hash`: a hash grid with small networks, learned in minutes. `mlp`: the paper's mip-NeRF, a hundred times slower
-    on a processor."""
+    """`hash`: a hash grid with small networks, learned in minutes. `mlp`: the paper's mip-NeRF, 20 to 400 times
+    slower on a processor, by its width."""
     white_background: bool = False
     """The same as dataset.white_background: white where either says so."""
     hidden_dim: Annotated[int, Field(ge=8, le=1024)] = 64
@@ -357,10 +358,22 @@ class TrainingConfig(Section):
     exponentially, appearance_lr along a cosine."""
     lr_decay_rate: Annotated[float, Field(gt=0, le=1)] = 0.1
     """By how much each of lr_decay_steps multiplies the rates."""
+    nerf_lr_decay: Annotated[float, Field(gt=0, le=1)] | None = None
+    """By how much every epoch multiplies nerf_lr; none: as lr_final_ratio or lr_decay_steps say."""
+    appearance_cosine_cycles: Positive | None = None
+    """Epochs in which appearance_lr falls to appearance_min_lr along half a cosine, and rises again after. None: the
+    whole run, where appearance_min_lr is given, else as lr_final_ratio or lr_decay_steps say."""
+    appearance_min_lr: Positive | None = None
+    """The lowest appearance_lr on that cosine; none: nearly nothing."""
+    pose_milestones: tuple[Positive, ...] = ()
+    """Epochs at each of which pose_lr_decay multiplies pose_lr; none: as lr_final_ratio or lr_decay_steps say."""
+    pose_lr_decay: Annotated[float, Field(gt=0, le=1)] = 0.1
+    """By how much each of pose_milestones multiplies pose_lr."""
     weight_decay: NotNegative = 1e-6
     """Pulls the networks' weights (not the tables) towards zero."""
     gradient_clip_norm: Positive = 10.0
-    """The networks' gradient is shortened to this length where it is longer."""
+    """The gradients of the networks, of codes, of poses and of the visibility network are each shortened to this length
+    where they are longer. Tables have no bound: Adam's steps there do not depend on it."""
     rgb_loss_weight: NotNegative = 1.0
     """Of the difference in colour."""
     rgb_l1_share: Annotated[float, Field(ge=0, le=1)] = 0.0
@@ -420,7 +433,7 @@ class TrainingConfig(Section):
         }
         return tuple(component for component in get_args(Component) if switched_on[component])
 
-    @field_validator("lr_decay_steps", mode="before")
+    @field_validator("lr_decay_steps", "pose_milestones", mode="before")
     @classmethod
     def _milestones_are_a_list(cls, value: Any) -> Any:
         if not isinstance(value, list | tuple):
@@ -429,14 +442,25 @@ class TrainingConfig(Section):
 
     @model_validator(mode="after")
     def _milestones_are_reached(self) -> "TrainingConfig":
-        milestones = self.lr_decay_steps
-        if any(later <= earlier for earlier, later in zip(milestones, milestones[1:], strict=False)):
-            raise ValueError(f"lr_decay_steps {[*milestones]} must rise from one to the next")
-        if milestones and milestones[-1] >= self.num_epochs:
+        for name in ("lr_decay_steps", "pose_milestones"):
+            milestones = getattr(self, name)
+            if any(later <= earlier for earlier, later in pairwise(milestones)):
+                raise ValueError(f"{name} {[*milestones]} must rise from one to the next")
+            if milestones and milestones[-1] >= self.num_epochs:
+                raise ValueError(
+                    f"{name} has epoch {milestones[-1]:g}, which a run of num_epochs {self.num_epochs:g} never passes"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _rates_fall(self) -> "TrainingConfig":
+        if self.appearance_min_lr is not None and self.appearance_min_lr > self.appearance_lr:
             raise ValueError(
-                f"lr_decay_steps has epoch {milestones[-1]:g}, which a run of num_epochs {self.num_epochs:g} "
-                "never passes"
+                f"appearance_min_lr {self.appearance_min_lr:g} is above appearance_lr {self.appearance_lr:g}, from "
+                "which it is to be reached"
             )
+        if self.pose_lr_decay != type(self).model_fields["pose_lr_decay"].default and not self.pose_milestones:
+            raise ValueError("pose_lr_decay is given without pose_milestones, at which it would apply; give both")
         return self
 
     @model_validator(mode="after")

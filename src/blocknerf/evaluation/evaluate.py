@@ -17,6 +17,7 @@ from blocknerf.blocks.output import load_output, open_scene
 from blocknerf.blocks.plan import planned_split
 from blocknerf.city.city import City
 from blocknerf.city.pictures import to_bytes, write_png
+from blocknerf.city.states import LATEST
 from blocknerf.core import disk
 from blocknerf.core.errors import UserError
 from blocknerf.core.files import write_json
@@ -48,15 +49,19 @@ PROTOCOL = {
 
 
 def evaluate(
-    out: Path, data_root: str | Path | None = None, protocols: Sequence[EvaluationProtocol] | None = None
+    out: Path,
+    data_root: str | Path | None = None,
+    protocols: Sequence[EvaluationProtocol] | None = None,
+    state: str = LATEST,
 ) -> dict[str, Any]:
     """Evaluates the city in `out` on the test images of its scene (at `data_root`, when it has moved).
 
-    Without `protocols`, those that make sense for the city and the scene. Writes OUT/report/metrics.json, index.html
-    and pictures; returns what metrics.json holds. Raises UserError when there is no trained block or no test image.
+    Without `protocols`, those that make sense for the city and the scene. `state`: of each block (see `City.open`).
+    Writes OUT/report/metrics.json, index.html and pictures; returns what metrics.json holds. Raises UserError when
+    there is no trained block or no test image.
     """
     config, plan = load_output(out)
-    city = City.open(out)
+    city = City.open(out, state=state)
     scene = open_scene(out, config, data_root)
     dataset = config.dataset
     store = ImageStore.open(scene, dataset.image_downsample, out / "store", threads=dataset.num_workers)

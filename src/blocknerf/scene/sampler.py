@@ -1,7 +1,8 @@
 """Random pixels and patches of many images, with no Python loop over images or pixels.
 
 A pass visits every pixel once, in an order that a keyed bijection of the pixel numbers gives: position i of pass e is
-pixel P_e(i). So the order needs no memory, and the sampler's position is two numbers.
+pixel P_e(i). So the order needs no memory, and the sampler's position is two numbers. With the store it is what the
+documents call BlockNeRFDataset.
 """
 
 from dataclasses import dataclass, replace

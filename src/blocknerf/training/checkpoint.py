@@ -4,7 +4,7 @@ BLOCK/latest           the newest state that can be rendered
 CHECKPOINTS/checkpoint what training goes on from; gone when the block is finished
 CHECKPOINTS/side_by_side  the same, of a block that learns beside its neighbours, until all of them are saved
 CHECKPOINTS/step_N     the same, kept for good every `validation.save_freq` epochs
-CHECKPOINTS/best       weights with the best PSNR of validation
+CHECKPOINTS/best       the same, with the best PSNR of validation
 
 Each is a block file: safetensors and JSON, written beside and renamed.
 """
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from blocknerf.blocks.output import differences
 from blocknerf.city.block_file import BlockFile, delete_block, has_block, read_block, read_block_meta, write_block
+from blocknerf.city.states import BEST
 from blocknerf.core.config import Config
 from blocknerf.core.errors import UserError
 
@@ -120,7 +121,8 @@ class ModelCheckpoint:
         write_block(self.checkpoint_dir, kept_name(step), self._everything())
 
     def save_best(self) -> None:
-        self._write_weights(self.checkpoint_dir, "best", finished=False)
+        """Writes a state that renders and can be resumed from, until a better one takes its place."""
+        write_block(self.checkpoint_dir, BEST, self._everything())
 
     def finish(self) -> None:
         """Writes the finished `latest`; nothing is left to go on from."""
@@ -203,7 +205,7 @@ def forget_way(checkpoint_dir: Path) -> None:
 def delete_checkpoints(checkpoint_dir: Path) -> None:
     """Gives up all that lies there to go on from, and the best weights."""
     delete_states(checkpoint_dir)
-    delete_block(checkpoint_dir, "best")
+    delete_block(checkpoint_dir, BEST)
 
 
 def delete_states(checkpoint_dir: Path) -> None:

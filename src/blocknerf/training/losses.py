@@ -11,6 +11,7 @@ from blocknerf.core.config import TrainingConfig
 from blocknerf.core.types import RayBatch
 from blocknerf.kernels.intervals import distortion_loss, interlevel_loss
 from blocknerf.models.block_nerf import BlockNeRF
+from blocknerf.rendering.quality import SSIM_WINDOW_PX
 from blocknerf.rendering.volume import CompositedRays, expected_distance
 from blocknerf.scene.sampler import PixelBatch
 from blocknerf.training.regularization import regularization
@@ -23,6 +24,7 @@ from blocknerf.training.terms import (
     scale_invariant_log_loss,
     squared_error,
 )
+from blocknerf.training.validation import ValidationView
 from blocknerf.training.visibility import visibility_loss
 
 
@@ -100,6 +102,21 @@ class BlockNeRFLoss:
         total = sum((weights[name] * term for name, term in terms.items()), torch.zeros(()))
         return total, {name: term.detach() for name, term in (terms | {"mse": mse}).items()}
 
+    def of_view(self, view: ValidationView, radius_m: float) -> dict[str, Float[Tensor, ""]]:
+        """The terms that compare a whole picture with its photograph: rgb, mse and, where it is known, depth."""
+        valid = view.valid
+        rgb, truth = view.render.rgb[valid], view.truth[valid]
+        mse = squared_error(rgb, truth)
+        patches = (view.render.rgb[None], view.truth[None], valid[None])
+        has_windows = min(valid.shape) >= SSIM_WINDOW_PX
+        terms = {"mse": mse, "rgb": self._mixed(mse, rgb, truth, dissimilarity(*patches) if has_windows else None)}
+        if view.distance_m is not None:
+            known = valid & (view.distance_m > 0)
+            shown, distance = view.render.distance_m / radius_m, view.distance_m / radius_m
+            steps = depth_gradient_loss(shown[None], distance[None], known[None])
+            terms["depth"] = scale_invariant_log_loss(shown[known], distance[known]) + GRADIENT_SHARE * steps
+        return terms
+
     def _rgb(
         self,
         mse: Float[Tensor, ""],
@@ -107,15 +124,24 @@ class BlockNeRFLoss:
         truth: Float[Tensor, "valid 3"],
         batch: PixelBatch,
     ) -> Float[Tensor, ""]:
-        """The mixture of squared error, absolute error and, of patches, SSIM."""
+        if self.ssim_share == 0 or batch.num_patches == 0:
+            return self._mixed(mse, rgb, truth, None)
+        shown = torch.zeros_like(batch.rgb).masked_scatter(batch.valid[:, None], rgb)
+        patches = (batch.patches(values) for values in (shown, batch.rgb, batch.valid))
+        return self._mixed(mse, rgb, truth, batch.patch_weight * dissimilarity(*patches))
+
+    def _mixed(
+        self,
+        mse: Float[Tensor, ""],
+        rgb: Float[Tensor, "valid 3"],
+        truth: Float[Tensor, "valid 3"],
+        dssim: Float[Tensor, ""] | None,
+    ) -> Float[Tensor, ""]:
+        """The mixture of squared error, absolute error and, where there are windows, 1 - SSIM."""
         term = mse
         if self.l1_share > 0 or self.ssim_share > 0:
             term = (1 - self.l1_share - self.ssim_share) * mse + self.l1_share * absolute_error(rgb, truth)
-        if self.ssim_share > 0 and batch.num_patches > 0:
-            shown = torch.zeros_like(batch.rgb).masked_scatter(batch.valid[:, None], rgb)
-            patches = (batch.patches(values) for values in (shown, batch.rgb, batch.valid))
-            term = term + self.ssim_share * batch.patch_weight * dissimilarity(*patches)
-        return term
+        return term if dssim is None or self.ssim_share == 0 else term + self.ssim_share * dssim
 
 
 def _depth(batch: PixelBatch, composited: CompositedRays, radius_m: float) -> Float[Tensor, ""]:

@@ -31,14 +31,20 @@ class BlockOptimizer:
         self.dense: dict[Tensor, AdamMoments] = {}  # of networks and codes, from their first gradient on
 
     def step(self, rates: dict[str, float]) -> float:
-        """Applies and clears all gradients; `rates` by component. Returns the networks' norm before clipping."""
+        """Applies and clears all gradients; `rates` by component, whose gradients are clipped each by itself.
+
+        Returns the norm of the field's networks before clipping.
+        """
         networks = self.components["nerf"]
         field_learns = any(parameter.requires_grad for parameter in networks)
         self.step_count += field_learns
-        norm = float(nn.utils.clip_grad_norm_(networks, self.config.gradient_clip_norm))
+        clip_norm = self.config.gradient_clip_norm
+        norm = float(nn.utils.clip_grad_norm_(networks, clip_norm))
         for component, parameters in self.components.items():
             decay = self.config.weight_decay if component == "nerf" else 0.0
             learning = [parameter for parameter in parameters if parameter.grad is not None]
+            if component != "nerf" and learning:
+                nn.utils.clip_grad_norm_(learning, clip_norm)
             for parameter in learning:
                 if parameter not in self.dense:
                     self.dense[parameter] = AdamMoments.of(parameter)

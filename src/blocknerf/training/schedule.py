@@ -28,12 +28,26 @@ class BlockNeRFScheduler:
         share = min(max(share, 0.0), 1.0)
         warmup = min(1.0, (step + 1) / max(self.config.lr_warmup_steps, 1))
         curves = self._milestones(share) if self.config.lr_decay_steps else self._exponential(share)
+        curves |= self._own_curves(share * self.config.num_epochs)
         return {
             "nerf": self.config.nerf_lr * warmup * curves["nerf"],
             "appearance": self.config.appearance_lr * warmup * curves["appearance"],
             "pose": self.config.pose_lr * warmup * curves["pose"],
             "visibility": self.config.visibility_lr * curves["visibility"] * min(1.0, share / VISIBILITY_WARMUP),
         }
+
+    def _own_curves(self, epoch: float) -> dict[str, float]:
+        """Of the groups that have keys of their own, as torch's ExponentialLR, CosineAnnealingLR and MultiStepLR."""
+        config, curves = self.config, {}
+        if config.nerf_lr_decay is not None:
+            curves["nerf"] = config.nerf_lr_decay**epoch
+        if config.appearance_cosine_cycles is not None or config.appearance_min_lr is not None:
+            lowest = (config.appearance_min_lr or 0.0) / config.appearance_lr
+            angle = math.pi * epoch / (config.appearance_cosine_cycles or config.num_epochs)
+            curves["appearance"] = lowest + (1 - lowest) * (1 + math.cos(angle)) / 2
+        if config.pose_milestones:
+            curves["pose"] = config.pose_lr_decay ** sum(epoch >= milestone for milestone in config.pose_milestones)
+        return curves
 
     def _exponential(self, share: float) -> dict[str, float]:
         """To `lr_final_ratio` of the start.

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from blocknerf.blocks.plan import BlockSpec
 from blocknerf.city.block_file import BlockFile, has_block, read_block, read_block_meta, write_block
+from blocknerf.city.states import BEST
 from blocknerf.core.errors import UserError
 from blocknerf.core.files import write_bytes
 from blocknerf.core.logging import log
@@ -107,7 +108,7 @@ def _bring_along(run: Run, block_id: str, source: Path, state: BlockFile) -> Non
     """Figures up to `state`, and its best weights."""
     figures = source / FILE
     told = figures.read_bytes()[: state.meta["state"]["metrics.num_bytes"]] if figures.is_file() else b""
-    best = read_block(source, "best") if has_block(source, "best") else None
+    best = read_block(source, BEST) if has_block(source, BEST) else None
     write_bytes(run.block_folder(block_id) / FILE, told)
     if best is not None and best.meta["step"] <= state.meta["step"]:
-        write_block(run.checkpoint_folder(block_id), "best", best)
+        write_block(run.checkpoint_folder(block_id), BEST, best)

@@ -6,6 +6,7 @@ from contextlib import ExitStack, contextmanager
 from blocknerf.blocks.output import planning
 from blocknerf.blocks.plan import BlockSpec, read_plan
 from blocknerf.city.block_file import tidy_block
+from blocknerf.city.states import BEST
 from blocknerf.core.errors import UserError
 from blocknerf.core.lock import NAME, Held, locked_folder
 from blocknerf.training.one_block import Run
@@ -37,7 +38,7 @@ def taken(run: Run, blocks: Sequence[BlockSpec]) -> Iterator[list[Held]]:
         for block in blocks:
             for place in {run.block_folder(block.id), run.checkpoint_folder(block.id)}:
                 held[0].sweep(place)
-                for name in ("latest", "best"):
+                for name in ("latest", BEST):
                     tidy_block(place, name)
         yield held
 

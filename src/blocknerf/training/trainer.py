@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -188,8 +189,10 @@ class BlockNeRFTrainer:
             self._log(terms, norm)
         if self.fraction == 1:
             pass  # `finish` validates and shows
-        elif self.group.is_first and self._is_validated(self.step):
-            self._validate()
+        elif self._is_validated(self.step):
+            self._gather()
+            if self.group.is_first:
+                self._validate()
         elif self._shows_pictures(self.step):
             self._show_pictures()
         keep_every = self._steps(self.config.validation.save_freq)
@@ -403,9 +406,19 @@ class BlockNeRFTrainer:
             return None
         shown = f"validation PSNR {figures['psnr']:.2f} dB over {len(views)} images"
         log.info("Block %s, step %d: %s.", self.spec.id, self.step, shown)
+        self.metrics.log(self._validation_losses(views), self.step)
         if self.metrics.validated(figures, self.step):
             self._or_warn(self.checkpoint.save_best)
         return figures["psnr"]
+
+    def _validation_losses(self, views: list[ValidationView]) -> dict[str, float]:
+        """Means over the views that have a pixel to compare, unweighted."""
+        terms = [self.loss.of_view(view, self.model.radius_m) for view in views if bool(view.valid.any())]
+        names = dict.fromkeys(name for of_view in terms for name in of_view)
+        return {
+            f"validation/loss/{name}": fmean(float(of_view[name]) for of_view in terms if name in of_view)
+            for name in names
+        }
 
     def _write_pictures(self, views: list[ValidationView]) -> None:
         """Kinds side by side: photograph, render and distance of test views, render and distance of novel ones."""

@@ -29,6 +29,7 @@ class ValidationView:
     truth: Float[Tensor, "h w 3"]
     valid: Bool[Tensor, "h w"]
     render: RenderOutput  # pixels are [h, w]
+    distance_m: Float[Tensor, "h w"] | None = None  # along rays, as captured; 0 where unknown
 
     @property
     def panels(self) -> dict[str, Float[Tensor, "h w 3"]]:
@@ -52,7 +53,15 @@ def render_test_view(
         truth=torch.from_numpy(store.rgb(image_id).astype(np.float32) / 255),
         valid=torch.from_numpy(store.valid(image_id).copy()),
         render=model.render(rays, code, rays_at_once).reshape(*store.size(image_id)),
+        distance_m=_captured_distance_m(store, image_id),
     )
+
+
+def _captured_distance_m(store: ImageStore, image_id: str) -> Float[Tensor, "h w"] | None:
+    depth_z_m = store.depth_z_m(image_id)
+    if depth_z_m is None:
+        return None
+    return torch.from_numpy(np.nan_to_num(depth_z_m / store.directions_cam(image_id)[..., 2]).astype(np.float32))
 
 
 def render_novel_views(

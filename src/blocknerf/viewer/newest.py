@@ -5,6 +5,7 @@ from pathlib import Path
 
 from blocknerf.city.city import City
 from blocknerf.city.manifest import block_folder, read_manifest
+from blocknerf.city.states import BEST, LATEST
 
 Signature = tuple[tuple[str, int, int], ...]
 
@@ -12,9 +13,9 @@ Signature = tuple[tuple[str, int, int], ...]
 class NewestCity:
     """`city` is that of the last `refresh`. Of one thread alone."""
 
-    def __init__(self, out: Path):
+    def __init__(self, out: Path, state: str = LATEST):
         """Raises UserError where nothing has been trained yet."""
-        self._out = out
+        self._out, self._state = out, state
         self._blocks = read_manifest(out).blocks
         self._opened = Signature()
         self.city = self._open()
@@ -31,14 +32,17 @@ class NewestCity:
 
     def _open(self) -> City:
         self._opened = self._signature()
-        city = City.open(self._out)
+        city = City.open(self._out, state=self._state)
         self._blocks = city.manifest.blocks
         return city
 
     def _signature(self) -> Signature:
         """What tells a new file from an old one: a file is renamed into its place, so it has another number."""
         paths = [self._out / "city.json", self._out / "alignment.json"]
-        paths += [block_folder(self._out, block.id) / f"{name}.json" for block in self._blocks for name in block.files]
+        names = {LATEST, BEST} if self._state == BEST else {LATEST}
+        for block in self._blocks:
+            folder = block_folder(self._out, block.id)
+            paths += [folder / f"{name}.json" for name in sorted({*block.files, *names})]
         found = []
         for path in paths:
             with contextlib.suppress(FileNotFoundError, NotADirectoryError):  # not trained yet, or just replaced
