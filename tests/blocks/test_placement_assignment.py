@@ -62,7 +62,7 @@ def test_every_camera_stands_in_a_cell_and_cells_with_overlap_contain_them(exten
     cells = grid(extent, xy, block_size=25)
     assert (cells.containing(xy) >= 0).all()
     assert len(cells) == np.ceil(extent[0] / 25) * np.ceil(extent[1] / 25)
-    assert cells.reach_m == pytest.approx(12.5 * 1.5)
+    assert cells.reach_m == pytest.approx(12.5 + 0.25 * 25)
 
 
 def test_without_overlap_the_cells_partition_the_footprint():
@@ -72,12 +72,23 @@ def test_without_overlap_the_cells_partition_the_footprint():
     assert (table(claims, len(xy), "near").sum(axis=1) == 1).all()
 
 
-def test_overlap_reaches_half_its_share_into_the_neighbours():
-    xy = filled((100.0, 20.0))
-    cells = grid((100.0, 20.0), xy, block_size=20, overlap_ratio=0.5)
-    near = table(claim_images(cells, xy, NOTHING_SEEN), len(xy), "near")
-    expected = np.abs(xy[:, :1] - cells.centers_xy[:, 0]) <= 15
-    np.testing.assert_array_equal(near, expected)
+@pytest.mark.parametrize("ratio", [0.0, 0.1, 0.25, 0.3, 0.5, 1.0])
+@pytest.mark.parametrize("placement", ["grid", "drives"])
+def test_a_block_reaches_into_its_neighbours_by_its_share_of_block_size(placement, ratio):
+    """A camera every centimetre: what docs/concepts.md says of the reach, and of what two neighbours share."""
+    xy = np.stack([np.arange(0.005, 100, 0.01) - 50, np.zeros(10_000)], axis=1)
+    settings = BlockManagerConfig(placement=placement, block_size=20, overlap_ratio=ratio)
+    names = [str(i) for i in range(len(xy))]
+    cells = place_cells(frame_of((100.0, 1.0)), xy, ["0"] * len(xy), names, settings)
+    np.testing.assert_allclose(np.sort(cells.centers_xy[:, 0]), [-40, -20, 0, 20, 40], atol=0.01)
+    near = table(claim_images(cells, xy, NOTHING_SEEN), len(xy), "near").astype(bool)
+    second, third = near[:, np.argsort(cells.centers_xy[:, 0])[1:3]].T
+    beyond_the_edge_m = 0.01 * (third & (xy[:, 0] < -10)).sum()
+    assert beyond_the_edge_m == pytest.approx(min(ratio * 20, 40), abs=0.02)
+    between = (xy[:, 0] > -20) & (xy[:, 0] < 0)
+    assert (second & third & between).sum() / between.sum() == pytest.approx(min(2 * ratio, 1), abs=2e-3)
+    if ratio <= 0.5:  # farther on, blocks end where the capture does
+        assert (second & third).sum() / second.sum() == pytest.approx(2 * ratio / (1 + 2 * ratio), abs=2e-3)
 
 
 def test_cells_without_cameras_are_left_out_and_rows_run_from_the_far_left():
@@ -200,7 +211,7 @@ def test_what_an_image_sees_gives_it_to_a_block_from_outside():
 
 def some_claims(seed=0, images=60, blocks=9) -> tuple[Cells, list[Claims]]:
     xy = filled((90.0, 90.0), images, seed)
-    config = BlockManagerConfig(block_size=30, overlap_ratio=0.3)
+    config = BlockManagerConfig(block_size=30, overlap_ratio=0.15)
     cells = place_cells(frame_of((90.0, 90.0)), xy, ["0"] * images, ["x"] * images, config)
     assert len(cells) == blocks
     return cells, claim_images(cells, xy, NOTHING_SEEN)

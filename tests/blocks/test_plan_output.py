@@ -89,6 +89,42 @@ def test_planning_again_is_free_until_something_was_learned(capture, tmp_path):
         planned(capture, out)
 
 
+def written_before_overlap_ratio_was_of_block_size(out, ratio):
+    """The folder as it was left when 0.5 reached a quarter of a block size beyond the edge."""
+    for name, section in (("config.json", "block_manager"), ("plan.json", None)):
+        tree = json.loads((out / name).read_text())
+        if section:
+            tree[section]["overlap_ratio"] = ratio
+        else:
+            tree["config_hash"] = "made earlier"
+            tree.pop("checksum")
+        (out / name).write_text(json.dumps(tree))
+
+
+@pytest.mark.parametrize("ratio", [0.5, 0.25])
+def test_a_folder_from_before_goes_on_by_the_file_that_made_it_and_by_todays(capture, tmp_path, ratio, caplog):
+    out = tmp_path / "out"
+    _, _, first = planned(capture, out)
+    written_before_overlap_ratio_was_of_block_size(out, 0.5)
+    learn(out)
+    for _ in range(2):
+        with caplog.at_level("INFO", logger="blocknerf"):
+            _, _, again = planned(capture, out, f"block_manager.overlap_ratio={ratio}")
+        assert again.blocks == first.blocks
+        assert ("Its blocks reach 0.25 block sizes" in caplog.text) is (ratio == 0.5)
+    with pytest.raises(UserError, match="another configuration: block_manager.overlap_ratio 0.25 -> 0.3"):
+        planned(capture, out, "block_manager.overlap_ratio=0.3")
+
+
+def test_a_plan_from_before_of_which_nothing_was_learned_is_made_again(capture, tmp_path):
+    out = tmp_path / "out"
+    _, _, first = planned(capture, out)
+    written_before_overlap_ratio_was_of_block_size(out, 0.5)
+    _, _, again = planned(capture, out, "block_manager.overlap_ratio=0.5")
+    assert again.ground().cell_reach_m == pytest.approx(20.0)
+    assert first.ground().cell_reach_m == pytest.approx(15.0)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -123,7 +123,7 @@ def place_cells(
 def _cells(
     centers_xy: np.ndarray, edge_m: float, config: BlockManagerConfig, shape: Literal["square", "disc"]
 ) -> Cells:
-    return Cells(centers_xy, edge_m / 2, edge_m / 2 * (1 + config.overlap_ratio), shape)
+    return Cells(centers_xy, edge_m / 2, edge_m * (0.5 + config.overlap_ratio), shape)
 
 
 def _grid_centers(extent_m: tuple[float, float], cameras_xy: np.ndarray, edge_m: float) -> np.ndarray:

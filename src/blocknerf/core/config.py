@@ -115,8 +115,9 @@ class BlockManagerConfig(Section):
     """Blocks on a square grid, or along the drives one after the other."""
     block_size: Positive = 50.0
     """Edge of a grid cell, or spacing along the drives, in metres."""
-    overlap_ratio: Annotated[float, Field(ge=0, le=1)] = 0.5
-    """How far a block reaches into its neighbours, as a share of `block_size`."""
+    overlap_ratio: Annotated[float, Field(ge=0, le=1)] = 0.25
+    """How far a block reaches into its neighbours, as a share of `block_size`. 0.25 is the paper's: a block covers
+    three quarters of the way to its neighbour, and both cover the middle half of it."""
     min_images_per_block: Count = 10
     """Blocks with fewer training images merge into a neighbour."""
     max_blocks: Count = 100
