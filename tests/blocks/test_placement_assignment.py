@@ -8,7 +8,7 @@ from made_scenes import aerial, look_at, scene_of, streets
 
 from blocknerf.blocks.assignment import Claims, assign_images, claim_images, find_neighbours
 from blocknerf.blocks.ground import GroundFrame, ground_frame
-from blocknerf.blocks.placement import MOST_CANDIDATES, Cells, place_cells
+from blocknerf.blocks.placement import MOST_CANDIDATES, Cells, Placement, place_cells
 from blocknerf.blocks.sights import (
     FEWEST_POINTS,
     Sights,
@@ -221,13 +221,13 @@ def some_claims(seed=0, images=60, blocks=9) -> tuple[Cells, list[Claims]]:
 def test_merging_keeps_every_image_and_leaves_no_small_block(fewest):
     cells, claims = some_claims()
     is_train = np.arange(60) % 5 > 0
-    merged = assign_images(cells, claims, is_train, fewest)
+    merged = assign_images(Placement.of_cells(cells), claims, is_train, fewest)
     counts = np.array([is_train[images].sum() for images in merged.images_of_block])
     assert set(np.concatenate(merged.images_of_block)) == set(range(60))
     assert (counts >= fewest).all() or len(counts) == 1
-    assert sorted(cell for members in merged.cells_of_block for cell in members) == list(range(len(cells)))
+    assert sorted(cell for members in merged.members_of_block for cell in members) == list(range(len(cells)))
     assert len(merged.merged) == len(cells) - len(counts)
-    for block, members in enumerate(merged.cells_of_block):  # whoever belonged to a cell belongs to its block
+    for block, members in enumerate(merged.members_of_block):  # whoever belonged to a cell belongs to its block
         for cell in members:
             assert set(claims[cell].granted) <= set(merged.images_of_block[block])
 
@@ -235,9 +235,9 @@ def test_merging_keeps_every_image_and_leaves_no_small_block(fewest):
 def test_a_small_block_goes_to_its_nearest_neighbour_and_is_named():
     cells = Cells(np.array([[0.0, 0], [10, 0], [20, 0], [50, 0]]), 5.0, 5.0, "square")
     xy = np.array([[0.0, 0]] * 5 + [[10, 0]] * 4 + [[20, 0]] * 5 + [[50, 0]] * 2)
-    result = assign_images(cells, claim_images(cells, xy, NOTHING_SEEN), np.ones(16, bool), 5)
+    result = assign_images(Placement.of_cells(cells), claim_images(cells, xy, NOTHING_SEEN), np.ones(16, bool), 5)
     assert result.merged == ((3, 2, 2), (1, 0, 4))
-    assert result.cells_of_block == ((0, 1), (2, 3))
+    assert result.members_of_block == ((0, 1), (2, 3))
 
 
 def test_neighbours_share_images_or_touch():
@@ -245,14 +245,26 @@ def test_neighbours_share_images_or_touch():
     xy = cells.centers_xy.copy()
     sights = sights_of([[90.0, 0, 0]], [0], [], [], [])
     train = np.ones(4, bool)
-    apart = find_neighbours(cells, assign_images(cells, claim_images(cells, xy, NOTHING_SEEN), train, 1), train)
+    apart = find_neighbours(
+        Placement.of_cells(cells),
+        assign_images(Placement.of_cells(cells), claim_images(cells, xy, NOTHING_SEEN), train, 1),
+        train,
+    )
     assert not apart.any()  # touching edges are no overlap
-    sees_far = find_neighbours(cells, assign_images(cells, claim_images(cells, xy, sights), train, 1), train)
+    sees_far = find_neighbours(
+        Placement.of_cells(cells),
+        assign_images(Placement.of_cells(cells), claim_images(cells, xy, sights), train, 1),
+        train,
+    )
     assert sees_far.sum() == 2
     assert sees_far[0, 3]
     assert sees_far[3, 0]
     wide = Cells(cells.centers_xy, 5.0, 6.0, "square")
-    touching = find_neighbours(wide, assign_images(wide, claim_images(wide, xy, NOTHING_SEEN), train, 1), train)
+    touching = find_neighbours(
+        Placement.of_cells(wide),
+        assign_images(Placement.of_cells(wide), claim_images(wide, xy, NOTHING_SEEN), train, 1),
+        train,
+    )
     assert {tuple(pair) for pair in np.argwhere(touching).tolist()} == {(0, 1), (1, 0), (1, 2), (2, 1)}
 
 

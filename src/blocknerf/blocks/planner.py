@@ -11,12 +11,15 @@ import numpy as np
 from blocknerf.blocks.assignment import Assignment, assign_images, claim_images, find_neighbours
 from blocknerf.blocks.extent import Cube, content_cube, orbit_cube
 from blocknerf.blocks.ground import GroundFrame, ground_frame
-from blocknerf.blocks.placement import Cells, place_cells
+from blocknerf.blocks.junctions import place_at_junctions
+from blocknerf.blocks.placement import Placement, place_cells
 from blocknerf.blocks.plan import BlockSpec, Layout, Plan
 from blocknerf.blocks.sights import Sights, gather_sights
+from blocknerf.blocks.streets import streets_of_drives
 from blocknerf.blocks.surface import claim_surfaces, shown_ground
 from blocknerf.core.config import BlockManagerConfig, Config
 from blocknerf.core.errors import UserError
+from blocknerf.core.logging import log
 from blocknerf.scene.scene import ImageRecord, Scene, poses_of, scene_hash, upright_poses_of
 from blocknerf.scene.splits import split_images
 
@@ -47,18 +50,19 @@ def make_plan(scene: Scene, config: Config) -> Plan:
     settings = config.block_manager
     train = np.flatnonzero(is_train).tolist()
     drives, names = [images[i].drive for i in train], [images[i].name for i in train]
-    place = functools.partial(place_cells, frame, cameras[train, :2], drives, names)
-    cells = place(settings)
+    place = functools.partial(_place, frame, cameras[train], drives, names)
+    placement = place(settings)
+    cells = placement.cells
     open_m = settings.block_size / 2
     sights = gather_sights(scene, images, frame, poses, open_m)
     if settings.divide_by == "surface":
         claims = claim_surfaces(cells, cameras[:, :2], shown_ground(scene, images, frame, open_m))
     else:
         claims = claim_images(cells, cameras[:, :2], sights)
-    assignment = assign_images(cells, claims, is_train, settings.min_images_per_block)
-    _check_number(len(assignment.cells_of_block), settings, place)
-    cubes = _cubes(scene, frame, poses, cells, assignment, sights)
-    blocks = _describe(images, is_train, frame, cameras, cells, assignment, cubes)
+    assignment = assign_images(placement, claims, is_train, settings.min_images_per_block)
+    _check_number(len(assignment.members_of_block), settings, place)
+    cubes = _cubes(scene, frame, poses, placement, assignment, sights)
+    blocks = _describe(images, is_train, frame, cameras, placement, assignment, cubes)
     layout = Layout(
         origin_world=_triple(frame.origin_world),
         axes_world=tuple(_triple(axis) for axis in frame.ground_from_world),
@@ -93,7 +97,21 @@ def _training_rows(scene: Scene, images: Sequence[ImageRecord], config: Config) 
     return np.array([image.id not in test_ids for image in images])
 
 
-def _check_number(number: int, config: BlockManagerConfig, place: Callable[[BlockManagerConfig], Cells]) -> None:
+def _place(
+    frame: GroundFrame, cameras: np.ndarray, drives: list[str], names: list[str], settings: BlockManagerConfig
+) -> Placement:
+    """Where blocks could stand for these training cameras [n, 3] in the ground frame."""
+    if settings.placement == "junctions" and settings.max_blocks > 1:
+        network = streets_of_drives(cameras, drives, names, settings.block_size)
+        if len(network.junctions_xy):
+            return place_at_junctions(network, settings)
+        log.info(
+            "The drives cross neither each other nor themselves, so there is no junction: blocks stand along them."
+        )
+    return Placement.of_cells(place_cells(frame, cameras[:, :2], drives, names, settings))
+
+
+def _check_number(number: int, config: BlockManagerConfig, place: Callable[[BlockManagerConfig], Placement]) -> None:
     if number <= config.max_blocks:
         return
     size = config.block_size
@@ -111,10 +129,10 @@ def _two_digits_up(value: float) -> float:
 
 
 def _cubes(
-    scene: Scene, frame: GroundFrame, poses: np.ndarray, cells: Cells, assignment: Assignment, sights: Sights
+    scene: Scene, frame: GroundFrame, poses: np.ndarray, placement: Placement, assignment: Assignment, sights: Sights
 ) -> list[Cube]:
-    cameras = frame.to_ground(poses[:, :, 3])
-    if len(assignment.cells_of_block) == 1:
+    cameras, cells = frame.to_ground(poses[:, :, 3]), placement.cells
+    if len(assignment.members_of_block) == 1:
         if not len(scene.points_world):
             in_ground = np.concatenate([frame.ground_from_world @ poses[:, :, :3], cameras[:, :, None]], axis=2)
             around = orbit_cube(in_ground)
@@ -126,8 +144,9 @@ def _cubes(
         cube = content_cube(cameras, places, -half_m, half_m)
         return [Cube(cube.center, max(cube.radius_m, _LEAST_SHARE * _seen_m(sights)))]
     cubes = []
-    for block, members in enumerate(assignment.cells_of_block):
-        centers_xy, belongs = cells.centers_xy[list(members)], assignment.images_of_block[block]
+    for block, members in enumerate(assignment.members_of_block):
+        covered = [*placement.cells_of(members), *placement.shared_by(members)]
+        centers_xy, belongs = cells.centers_xy[covered], assignment.images_of_block[block]
         low, high = centers_xy.min(axis=0) - cells.reach_m, centers_xy.max(axis=0) + cells.reach_m
         cubes.append(content_cube(cameras[belongs], sights.of(_enough(belongs), low, high), low, high))
     return cubes
@@ -148,18 +167,17 @@ def _describe(
     is_train: np.ndarray,
     frame: GroundFrame,
     cameras: np.ndarray,
-    cells: Cells,
+    placement: Placement,
     assignment: Assignment,
     cubes: list[Cube],
 ) -> tuple[BlockSpec, ...]:
-    ids = [block_id(members[0]) for members in assignment.cells_of_block]
-    neighbours = find_neighbours(cells, assignment, is_train)
+    ids = [block_id(members[0]) for members in assignment.members_of_block]
+    neighbours = find_neighbours(placement, assignment, is_train)
     blocks = []
-    for block, members in enumerate(assignment.cells_of_block):
+    for block, members in enumerate(assignment.members_of_block):
         rows = assignment.images_of_block[block]
         train, test = rows[is_train[rows]], rows[~is_train[rows]]
-        centers_xy = cells.centers_xy[list(members)]
-        anchor = np.append(centers_xy.mean(axis=0), cameras[train, 2].mean())
+        anchor = np.append(placement.sites_xy[list(members)].mean(axis=0), cameras[train, 2].mean())
         blocks.append(
             BlockSpec(
                 id=ids[block],
@@ -169,10 +187,15 @@ def _describe(
                 train_images=tuple(images[i].id for i in train.tolist()),
                 test_images=tuple(images[i].id for i in test.tolist()),
                 neighbours=tuple(ids[other] for other in np.flatnonzero(neighbours[block]).tolist()),
-                cells_xy=tuple((_tidy(x), _tidy(y)) for x, y in centers_xy),
+                cells_xy=_centers(placement, placement.cells_of(members)),
+                shared_xy=_centers(placement, placement.shared_by(members)),
             )
         )
     return tuple(blocks)
+
+
+def _centers(placement: Placement, cells: list[int]) -> tuple[tuple[float, float], ...]:
+    return tuple((_tidy(x), _tidy(y)) for x, y in placement.cells.centers_xy[cells])
 
 
 def _to_world(frame: GroundFrame, point: np.ndarray) -> tuple[float, float, float]:

@@ -111,10 +111,12 @@ class DatasetConfig(Section):
 class BlockManagerConfig(Section):
     """Where blocks stand and which images they are given."""
 
-    placement: Literal["grid", "drives"] = "grid"
-    """Blocks on a square grid, or along the drives one after the other."""
+    placement: Literal["grid", "drives", "junctions"] = "grid"
+    """Blocks on a square `grid`; along the `drives`, one after the other; or (Block-NeRF) at `junctions`, where drives
+    cross, with further blocks on long streets. Drives without any junction have their blocks along them."""
     block_size: Positive = 50.0
-    """Edge of a grid cell, or spacing along the drives, in metres."""
+    """In metres: edge of a grid cell; spacing along the drives; or the longest arm of a block at a junction, so that
+    streets up to twice as long have no further block."""
     overlap_ratio: Annotated[float, Field(ge=0, le=1)] = 0.25
     """How far a block reaches into its neighbours, as a share of `block_size`. 0.25 is the paper's: a block covers
     three quarters of the way to its neighbour, and both cover the middle half of it."""

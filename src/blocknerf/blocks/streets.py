@@ -1,0 +1,308 @@
+"""Streets and their junctions: where drives cross themselves or each other, and what lies between.
+
+Drives come as polylines of camera positions. Passes along one street are one street, whatever their lane, direction
+and number. A junction is a place from which at least three streets lead, at one height: a corner that every drive takes
+is none, nor is a bridge over another street.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from blocknerf.blocks.placement import Cells, ways_of
+
+STREET_M = 15.0
+"""Passes less than this apart that run alike are one street; streets this near to a crossing belong to it."""
+HEADROOM_M = 3.5
+"""What differs by more than this in height lies above the other."""
+FULL_SCALE_M = 60.0
+"""Block sizes below this shrink both lengths: a capture in other units than metres has a block size in these units."""
+STEPS = 5
+"""Points of a way for each width of a street."""
+CROSSING = np.cos(np.radians(30))
+"""Ways at a clear angle are those that differ by more than 30 degrees."""
+ALIKE = np.cos(np.radians(45))
+ARM_GAP = np.radians(40)
+"""Directions nearer to each other than this are one arm of a junction."""
+BREAK = 4.0
+"""A step longer than half a block, and than so many typical ones, is a gap in a drive, and no street."""
+
+
+@dataclass(frozen=True, slots=True)
+class Street:
+    """A way on the ground from one junction (a row of the network's) to the next; None where it ends without one."""
+
+    path_xy: Float[np.ndarray, "n 2"]
+    begins: int | None
+    ends: int | None
+
+    @property
+    def length_m(self) -> float:
+        return float(_lengths(self.path_xy)[-1])
+
+
+@dataclass(frozen=True, slots=True)
+class StreetNetwork:
+    """Every street once, with the junctions at its ends."""
+
+    junctions_xy: Float[np.ndarray, "junctions 2"]
+    streets: tuple[Street, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Points:
+    """Points of ways, evenly along them, with unit directions; `way` is the number of each one's."""
+
+    places: Float[np.ndarray, "n 3"]
+    ahead_xy: Float[np.ndarray, "n 2"]
+    way: Int[np.ndarray, " n"]
+
+    def __getitem__(self, rows) -> "_Points":
+        return _Points(self.places[rows], self.ahead_xy[rows], self.way[rows])
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    @property
+    def xy(self) -> Float[np.ndarray, "n 2"]:
+        return self.places[:, :2]
+
+
+def streets_of_drives(
+    cameras: Float[np.ndarray, "n 3"], drives: Sequence[str], names: Sequence[str], block_size_m: float
+) -> StreetNetwork:
+    """The network that the drives travelled, from camera positions in the ground frame."""
+    scale = min(1.0, block_size_m / FULL_SCALE_M)
+    width_m, headroom_m = STREET_M * scale, HEADROOM_M * scale
+    points = _points_of([cameras[rows] for rows in ways_of(drives, names)], width_m / STEPS, block_size_m / 2)
+    if not len(points):
+        return StreetNetwork(np.zeros((0, 2)), ())
+    known = points[_distinct(points, width_m, headroom_m)]
+    junctions = _junctions(known, width_m, headroom_m)
+    return StreetNetwork(junctions[:, :2], _streets(points, junctions, width_m, headroom_m))
+
+
+def _points_of(ways: list[Float[np.ndarray, "n 3"]], step_m: float, gap_m: float) -> _Points:
+    """Every `step_m` along the ways, which are cut at gaps and where they turn round."""
+    unbroken = [part for way in ways for part in _unbroken(way, step_m, gap_m)]
+    parts = [part for way in unbroken for part in _between_turns(_every(way, step_m))]
+    numbers = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
+    directions = [np.zeros((0, 2)), *(_directions(part[:, :2]) for part in parts)]
+    return _Points(np.concatenate([np.zeros((0, 3)), *parts]), np.concatenate(directions), numbers)
+
+
+def _unbroken(way: np.ndarray, step_m: float, gap_m: float) -> Iterator[np.ndarray]:
+    """The parts of a way between its gaps, without what does not lead on: a car that stands goes nowhere."""
+    x, y = way[0, :2].tolist()
+    kept = [0]
+    for row, (next_x, next_y, _) in enumerate(way.tolist()):
+        if math.hypot(next_x - x, next_y - y) >= step_m:
+            kept.append(row)
+            x, y = next_x, next_y
+    way = way[kept]
+    steps_m = np.linalg.norm(np.diff(way[:, :2], axis=0), axis=1)
+    if len(steps_m):
+        gaps = np.flatnonzero(steps_m > max(gap_m, BREAK * float(np.median(steps_m)))) + 1
+        yield from (part for part in np.split(way, gaps) if len(part) > 1)
+
+
+def _every(way: np.ndarray, step_m: float) -> np.ndarray:
+    travelled_m = _lengths(way[:, :2])
+    at_m = np.linspace(0, travelled_m[-1], max(2, int(np.ceil(travelled_m[-1] / step_m)) + 1))
+    return np.stack([np.interp(at_m, travelled_m, column) for column in way.T], axis=1)
+
+
+def _between_turns(places: np.ndarray) -> list[np.ndarray]:
+    """A way is cut where it turns round within the width of a street: there and back again are two passes."""
+    before, after = np.arange(len(places)) - STEPS, np.arange(len(places)) + STEPS
+    inside = (before >= 0) & (after < len(places))
+    back, ahead = np.zeros((2, len(places), 2))
+    back[inside] = places[inside, :2] - places[before[inside], :2]
+    ahead[inside] = places[after[inside], :2] - places[inside, :2]
+    lengths = np.linalg.norm(back, axis=1) * np.linalg.norm(ahead, axis=1)
+    cosines = np.divide((back * ahead).sum(1), lengths, out=np.ones(len(places)), where=lengths > 0)
+    turning = np.flatnonzero(cosines < -ALIKE)
+    runs = np.split(turning, np.flatnonzero(np.diff(turning) > 1) + 1) if len(turning) else []
+    cuts = [int(run[cosines[run].argmin()]) for run in runs]
+    return [part for part in np.split(places, cuts) if len(part) > 1]
+
+
+def _directions(xy: np.ndarray) -> np.ndarray:
+    """Unit vectors along a way, over two steps to either side."""
+    last = len(xy) - 1
+    rows = np.arange(len(xy))
+    along = xy[np.minimum(rows + 2, last)] - xy[np.maximum(rows - 2, 0)]
+    return along / np.linalg.norm(along, axis=1, keepdims=True).clip(min=1e-12)
+
+
+def _lengths(xy: np.ndarray) -> np.ndarray:
+    """How far along a polyline each of its points is."""
+    return np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(xy, axis=0), axis=1))])
+
+
+def _distinct(points: _Points, width_m: float, headroom_m: float) -> Int[np.ndarray, " some"]:
+    """One of the points that nearly agree in place and undirected angle: however often a street is driven."""
+    angles = np.arctan2(points.ahead_xy[:, 1], points.ahead_xy[:, 0]) % np.pi
+    bins = np.column_stack([
+        np.floor(points.xy / (width_m / STEPS)), np.floor(points.places[:, 2] / headroom_m), np.floor(angles / ARM_GAP)
+    ])  # fmt: skip
+    return np.sort(np.unique(bins, axis=0, return_index=True)[1])
+
+
+def _near(xy: np.ndarray, others_xy: np.ndarray, within_m: float) -> tuple[np.ndarray, np.ndarray]:
+    """(row, other) of all that are at most so far apart."""
+    return Cells(others_xy, within_m, within_m, "disc").within_reach(xy)
+
+
+def _junctions(known: _Points, width_m: float, headroom_m: float) -> Float[np.ndarray, "junctions 3"]:
+    """Places near which ways cross at a clear angle and from which at least three arms lead, merged where near."""
+    one, other = _near(known.xy, known.xy, width_m)
+    level = np.abs(known.places[one, 2] - known.places[other, 2]) <= headroom_m
+    cosines = np.abs((known.ahead_xy[one] * known.ahead_xy[other]).sum(axis=1))
+    pairs = np.flatnonzero(level & (cosines < CROSSING) & (one < other))
+    one, other = one[pairs], other[pairs]
+    crossings = _where_lines_meet(known[one], known[other])
+    heights = (known.places[one, 2] + known.places[other, 2]) / 2
+    found = _merged(np.column_stack([crossings, heights]), 1 - cosines[pairs] ** 2, width_m, headroom_m)
+    arms = np.array([_arms(known, place, width_m, headroom_m) for place in found], np.int64)
+    return found[arms >= 3]
+
+
+def _where_lines_meet(one: _Points, other: _Points) -> Float[np.ndarray, "n 2"]:
+    """The crossing of the straight lines through both, which differ in direction."""
+    apart = other.xy - one.xy
+    a, b = one.ahead_xy, other.ahead_xy
+    turned = a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]
+    along = (apart[:, 0] * b[:, 1] - apart[:, 1] * b[:, 0]) / turned
+    return one.xy + along[:, None] * a
+
+
+def _merged(
+    places: Float[np.ndarray, "n 3"], weights: Float[np.ndarray, " n"], width_m: float, headroom_m: float
+) -> Float[np.ndarray, "places 3"]:
+    """The heaviest heap of places first: what lies within the width of a street of it is drawn into its mean, and
+    heaps within twice that width, at one height, are one."""
+    heaps: list[tuple[float, np.ndarray]] = []
+    cells = np.column_stack([np.floor(places[:, :2] / (width_m / 2)), np.floor(places[:, 2] / headroom_m)])
+    _, heap = np.unique(cells, axis=0, return_inverse=True)
+    heap = heap.reshape(-1)
+    total = np.bincount(heap, weights)
+    means = (
+        np.stack([np.bincount(heap, weights * column) / total for column in places.T], axis=1)
+        if len(places)
+        else places
+    )
+    for row in np.argsort(-total, kind="stable"):
+        place, weight = means[row], float(total[row])
+        for number, (heavy, known) in enumerate(heaps):
+            near = np.linalg.norm(known[:2] - place[:2]) <= 2 * width_m and abs(known[2] - place[2]) <= headroom_m
+            if near:
+                heaps[number] = (heavy + weight, (heavy * known + weight * place) / (heavy + weight))
+                break
+        else:
+            heaps.append((weight, place))
+    return np.array([place for _, place in heaps]).reshape(-1, 3)
+
+
+def _arms(known: _Points, place: Float[np.ndarray, "3"], width_m: float, headroom_m: float) -> int:
+    """In how many directions ways lead away, as seen on a ring around the place."""
+    offsets = known.places - place
+    distances_m = np.linalg.norm(offsets[:, :2], axis=1)
+    ring = (distances_m > 1.2 * width_m) & (distances_m < 2 * width_m) & (np.abs(offsets[:, 2]) <= headroom_m)
+    outward = offsets[ring, :2] / distances_m[ring, None]
+    radial = np.abs((outward * known.ahead_xy[ring]).sum(axis=1)) > ALIKE
+    angles = np.sort(np.arctan2(outward[radial, 1], outward[radial, 0]))
+    if not len(angles):
+        return 0
+    gaps = np.diff(angles, append=angles[0] + 2 * np.pi)
+    return max(1, int((gaps > ARM_GAP).sum()))
+
+
+def _streets(
+    points: _Points, junctions: Float[np.ndarray, "junctions 3"], width_m: float, headroom_m: float
+) -> tuple[Street, ...]:
+    """Pieces of ways between junctions, each street once: those from junction to junction first, then the longest."""
+    ways = np.split(np.arange(len(points)), np.flatnonzero(np.diff(points.way)) + 1)
+    pieces = [piece for way in ways for piece in _pieces(points[way], junctions, width_m, headroom_m)]
+    pieces.sort(key=lambda piece: (-piece.junctions, 0 if piece.junctions == 2 else -len(piece.points)))
+    kept: list[_Piece] = []
+    for piece in pieces:
+        fresh = piece.fresh(kept, width_m, headroom_m)
+        if piece.junctions == 2:
+            kept += [piece] * bool(fresh.mean() > 0.5)
+            continue
+        for end in {piece.begins, piece.ends} - {None}:
+            fresh &= np.linalg.norm(piece.points.xy - junctions[end, :2], axis=1) > 1.5 * width_m
+        kept += [part for part in piece.parts(fresh, junctions, width_m) if len(part.points) > STEPS]
+    return tuple(piece.street(junctions) for piece in kept)
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """Points of a way between two junctions, or between one and an end."""
+
+    points: _Points
+    begins: int | None
+    ends: int | None
+
+    @property
+    def junctions(self) -> int:
+        return (self.begins is not None) + (self.ends is not None)
+
+    def fresh(self, kept: "list[_Piece]", width_m: float, headroom_m: float) -> Bool[np.ndarray, " points"]:
+        """Which points lie on no street that is known."""
+        fresh = np.ones(len(self.points), bool)
+        low, high = self.points.xy.min(axis=0) - width_m, self.points.xy.max(axis=0) + width_m
+        for other in kept:
+            if (other.points.xy.max(axis=0) < low).any() or (other.points.xy.min(axis=0) > high).any():
+                continue
+            one, near = _near(self.points.xy, other.points.xy, width_m)
+            alike = np.abs((self.points.ahead_xy[one] * other.points.ahead_xy[near]).sum(axis=1)) > ALIKE
+            level = np.abs(self.points.places[one, 2] - other.points.places[near, 2]) <= headroom_m
+            fresh[one[alike & level]] = False
+        return fresh
+
+    def parts(self, fresh: Bool[np.ndarray, " points"], junctions: np.ndarray, width_m: float) -> "Iterator[_Piece]":
+        """The runs of fresh points; one that begins or ends beside this piece's junction leads there."""
+        edges = np.concatenate([[-1], np.flatnonzero(~fresh), [len(fresh)]])
+        for before, after in zip(edges[:-1], edges[1:], strict=True):
+            if after - before > 1:
+                run = self.points[slice(before + 1, after)]
+                beside = [
+                    end if end is not None and np.linalg.norm(place - junctions[end, :2]) < 2 * width_m else None
+                    for end, place in ((self.begins, run.xy[0]), (self.ends, run.xy[-1]))
+                ]
+                yield _Piece(run, *beside)
+
+    def street(self, junctions: np.ndarray) -> Street:
+        """Through the middles of its junctions."""
+        path = [junctions[[end], :2] if end is not None else np.zeros((0, 2)) for end in (self.begins, self.ends)]
+        return Street(np.concatenate([path[0], self.points.xy, path[1]]), self.begins, self.ends)
+
+
+def _pieces(
+    way: _Points, junctions: Float[np.ndarray, "junctions 3"], width_m: float, headroom_m: float
+) -> Iterator[_Piece]:
+    """A way, cut where it passes the junctions."""
+    visits = sorted(_visits(way, junctions, width_m, headroom_m))
+    stops = [(0, None), *visits, (len(way), None)]
+    for (first, begins), (end, ends) in zip(stops[:-1], stops[1:], strict=True):
+        if end - first > 1:
+            yield _Piece(way[slice(first, end)], begins, ends)
+
+
+def _visits(way: _Points, junctions: np.ndarray, width_m: float, headroom_m: float) -> Iterator[tuple[int, int]]:
+    """(point, junction): where the way is nearest to a junction, each time that it comes by."""
+    if not len(junctions):
+        return
+    rows, numbers = _near(way.xy, junctions[:, :2], 1.5 * width_m)
+    level = np.abs(way.places[rows, 2] - junctions[numbers, 2]) <= headroom_m
+    rows, numbers = rows[level], numbers[level]
+    for junction in np.unique(numbers).tolist():
+        here = rows[numbers == junction]
+        for run in np.split(here, np.flatnonzero(np.diff(here) > 1) + 1):
+            distances_m = np.linalg.norm(way.xy[run] - junctions[junction, :2], axis=1)
+            yield int(run[distances_m.argmin()]), junction
