@@ -7,7 +7,7 @@ import shutil
 
 import numpy as np
 import pytest
-from made_scenes import aerial, streets, write_capture
+from made_scenes import aerial, crossing, streets, write_capture
 from PIL import Image
 from rich.console import Console
 
@@ -280,7 +280,7 @@ def test_blocks_that_merged_are_named_in_the_log(capture, tmp_path, caplog, monk
     assert "Block 002 has 9 training images, too few: merged into block 001." in caplog.text
 
 
-@pytest.mark.parametrize(("make", "placement"), [(aerial, "grid"), (streets, "drives")])
+@pytest.mark.parametrize(("make", "placement"), [(aerial, "grid"), (streets, "drives"), (crossing, "junctions")])
 def test_maps_are_pictures_with_the_same_bytes_every_time(make, placement, tmp_path):
     scene = make()
     made = make_plan(scene, load_config(None, ["block_manager.block_size=30", f"block_manager.placement={placement}"]))

@@ -4,13 +4,13 @@ Streets are strung with small cells. A cell is the own of the block that is near
 the next block, a block covers as much beyond the middle as `overlap_ratio` says: 0.25 is the paper's 75 %.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from blocknerf.blocks.placement import MOST_CANDIDATES, Cells, Placement, reading_order
-from blocknerf.blocks.streets import Street, StreetNetwork
+from blocknerf.blocks.streets import Street, StreetNetwork, street_m
 from blocknerf.core.config import BlockManagerConfig
 from blocknerf.core.errors import UserError
 
@@ -29,18 +29,16 @@ class _Strung:
     others: list[np.ndarray] = field(default_factory=list)
 
 
-def place_at_junctions(network: StreetNetwork, config: BlockManagerConfig) -> Placement:
+def place_at_junctions(
+    network: StreetNetwork, cameras_xy: Float[np.ndarray, "cameras 2"], config: BlockManagerConfig
+) -> Placement | None:
     """A block at each junction, and evenly between on streets longer than ARMS_PER_BLOCK block sizes.
 
-    The network has at least one street. Raises UserError for more cells than are looked through.
+    A map knows streets, and ends of streets, that no camera has passed: they have no cells, and blocks without cells
+    are left out. None where no junction is left. Raises UserError for more cells than are looked through, and where
+    cameras are on no street of a map.
     """
     longest_m = config.block_size / CELLS_PER_BLOCK
-    length_m = sum(street.length_m for street in network.streets)
-    if length_m / longest_m > MOST_CANDIDATES:
-        raise UserError(
-            f"block_manager.block_size={config.block_size:g} cuts {length_m / 1000:.4g} km of streets into more than "
-            f"{MOST_CANDIDATES} cells; give a larger block_size."
-        )
     sites, strung = [*network.junctions_xy], _Strung()
     for street in network.streets:
         stops_m, first = _stops(street, config.block_size), len(sites)
@@ -49,7 +47,21 @@ def place_at_junctions(network: StreetNetwork, config: BlockManagerConfig) -> Pl
         ends_m = [0.0, *stops_m.tolist(), street.length_m]
         for i in range(len(blocks) - 1):
             _string(strung, street, (ends_m[i], ends_m[i + 1]), (blocks[i], blocks[i + 1]), longest_m, config)
-    return _placement(np.array(sites), strung, longest_m / 2, config.block_size)
+    if not network.streets:
+        return None
+    cells = Cells(np.concatenate(strung.centers_xy), longest_m / 2, longest_m / 2, "street")
+    driven = _driven(cells, cameras_xy, config)
+    owners, others = np.concatenate(strung.owners)[driven], np.concatenate(strung.others)[driven]
+    if not (owners < len(network.junctions_xy)).any():
+        return None
+    in_order = reading_order(np.array(sites), config.block_size).tolist()
+    blocks = [block for block in in_order if (owners == block).any()]
+    return Placement(
+        replace(cells, centers_xy=cells.centers_xy[driven]),
+        np.array(sites)[blocks],
+        own=tuple(tuple(np.flatnonzero(owners == block).tolist()) for block in blocks),
+        shared=tuple(tuple(np.flatnonzero(others == block).tolist()) for block in blocks),
+    )
 
 
 def _stops(street: Street, block_size_m: float) -> Float[np.ndarray, " blocks"]:
@@ -92,10 +104,19 @@ def _string(
     strung.others.append(np.where(reached & (one != other), np.where(near, other, one), -1))
 
 
-def _placement(sites_xy: Float[np.ndarray, "blocks 2"], strung: _Strung, half_edge_m: float, row_m: float) -> Placement:
-    """Blocks in the order in which a map is read, without those that have no cell."""
-    centers_xy, owners, others = (np.concatenate(parts) for parts in (strung.centers_xy, strung.owners, strung.others))
-    order = [block for block in reading_order(sites_xy, row_m).tolist() if (owners == block).any()]
-    own = tuple(tuple(np.flatnonzero(owners == block).tolist()) for block in order)
-    shared = tuple(tuple(np.flatnonzero(others == block).tolist()) for block in order)
-    return Placement(Cells(centers_xy, half_edge_m, half_edge_m, "street"), sites_xy[order], own, shared)
+def _driven(cells: Cells, cameras_xy: np.ndarray, config: BlockManagerConfig) -> Int[np.ndarray, " driven"]:
+    """Cells with a camera within a street's width."""
+    within_m = street_m(config.block_size)
+    driven = np.unique(replace(cells, reach_m=within_m).within_reach(cameras_xy)[1])
+    if not len(driven):
+        raise UserError(
+            f"No street of {config.streets_file} runs within {within_m:g} m of a camera. Is it the map of this place, "
+            "and is the geo_origin of the scene right? Without block_manager.streets_file junctions follow from the "
+            "drives."
+        )
+    if len(driven) > MOST_CANDIDATES:
+        raise UserError(
+            f"block_manager.block_size={config.block_size:g} cuts the streets into {len(driven)} cells, and "
+            f"{MOST_CANDIDATES} are the most; give a larger block_size."
+        )
+    return driven

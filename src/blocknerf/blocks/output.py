@@ -304,7 +304,7 @@ def _existing_plan(output_dir: Path, hash_of_scene: str, config: Config) -> Plan
     plan = read_plan(output_dir / "plan.json")
     if plan.scene_hash != hash_of_scene or plan.layout is None:
         return None
-    if plan.config_hash != planning_hash(config) and not _is_settled(output_dir):
+    if not _is_settled(output_dir) and plan.config_hash != planning_hash(config):
         return None
     log.info(f"The plan in {output_dir} is used again.")
     if _halved(plan, config):

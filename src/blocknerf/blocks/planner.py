@@ -5,8 +5,10 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float
 
 from blocknerf.blocks.assignment import Assignment, assign_images, claim_images, find_neighbours
 from blocknerf.blocks.extent import Cube, content_cube, orbit_cube
@@ -15,17 +17,27 @@ from blocknerf.blocks.junctions import place_at_junctions
 from blocknerf.blocks.placement import Placement, place_cells
 from blocknerf.blocks.plan import BlockSpec, Layout, Plan
 from blocknerf.blocks.sights import Sights, gather_sights
-from blocknerf.blocks.streets import streets_of_drives
+from blocknerf.blocks.streets import StreetNetwork, streets_of_drives, streets_of_map
 from blocknerf.blocks.surface import claim_surfaces, shown_ground
 from blocknerf.core.config import BlockManagerConfig, Config
 from blocknerf.core.errors import UserError
 from blocknerf.core.logging import log
+from blocknerf.core.reading import read_bytes
 from blocknerf.scene.scene import ImageRecord, Scene, poses_of, scene_hash, upright_poses_of
 from blocknerf.scene.splits import split_images
+from blocknerf.scene.street_map import WHAT, Node, StreetMap, read_street_map
 
 _PLANNING_KEYS = {
     "dataset": ("type", "test_every"),
-    "block_manager": ("placement", "block_size", "overlap_ratio", "min_images_per_block", "max_blocks", "divide_by"),
+    "block_manager": (
+        "placement",
+        "block_size",
+        "overlap_ratio",
+        "min_images_per_block",
+        "max_blocks",
+        "divide_by",
+        "streets_file",
+    ),
 }
 
 _LEAST_SHARE = 0.1
@@ -50,7 +62,10 @@ def make_plan(scene: Scene, config: Config) -> Plan:
     settings = config.block_manager
     train = np.flatnonzero(is_train).tolist()
     drives, names = [images[i].drive for i in train], [images[i].name for i in train]
-    place = functools.partial(_place, frame, cameras[train], drives, names)
+    network = functools.partial(streets_of_drives, cameras[train], drives, names)
+    if settings.streets_file is not None:
+        network = functools.partial(streets_of_map, *_street_map(scene, frame, settings.streets_file))
+    place = functools.partial(_place, frame, cameras[train], drives, names, network)
     placement = place(settings)
     cells = placement.cells
     open_m = settings.block_size / 2
@@ -78,6 +93,8 @@ def make_plan(scene: Scene, config: Config) -> Plan:
 def planning_hash(config: Config) -> str:
     """Names the part of a configuration that a plan depends on."""
     chosen = {name: {key: getattr(getattr(config, name), key) for key in keys} for name, keys in _PLANNING_KEYS.items()}
+    if config.block_manager.streets_file is not None:
+        chosen["streets"] = hashlib.sha256(read_bytes(Path(config.block_manager.streets_file), WHAT)).hexdigest()
     return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -97,17 +114,36 @@ def _training_rows(scene: Scene, images: Sequence[ImageRecord], config: Config) 
     return np.array([image.id not in test_ids for image in images])
 
 
+def _street_map(scene: Scene, frame: GroundFrame, file: str) -> tuple[StreetMap, dict[Node, Float[np.ndarray, "2"]]]:
+    """The map, and where its nodes lie on the ground. Raises UserError where nobody knows where the scene lies."""
+    if scene.geo_origin is None:
+        raise UserError(
+            f"{file} says where streets lie on Earth, but {scene.root} does not say where it lies itself. Give its "
+            "geo_origin (latitude and longitude) in blocknerf_scene.json, or leave block_manager.streets_file out: "
+            "junctions then follow from the drives."
+        )
+    streets = read_street_map(Path(file))
+    enu_m = streets.enu_m(scene.geo_origin)
+    world = np.column_stack([np.array(list(enu_m.values())), np.full(len(enu_m), scene.centers_world[:, 2].mean())])
+    places_xy = frame.to_ground(world - np.array(scene.world_offset_m) * (1, 1, 0))[:, :2]
+    return streets, dict(zip(enu_m, places_xy, strict=True))
+
+
 def _place(
-    frame: GroundFrame, cameras: np.ndarray, drives: list[str], names: list[str], settings: BlockManagerConfig
+    frame: GroundFrame,
+    cameras: np.ndarray,
+    drives: list[str],
+    names: list[str],
+    network: Callable[[float], StreetNetwork],
+    settings: BlockManagerConfig,
 ) -> Placement:
     """Where blocks could stand for these training cameras [n, 3] in the ground frame."""
     if settings.placement == "junctions" and settings.max_blocks > 1:
-        network = streets_of_drives(cameras, drives, names, settings.block_size)
-        if len(network.junctions_xy):
-            return place_at_junctions(network, settings)
-        log.info(
-            "The drives cross neither each other nor themselves, so there is no junction: blocks stand along them."
-        )
+        streets = network(settings.block_size)
+        placement = place_at_junctions(streets, cameras[:, :2], settings)
+        if placement is not None:
+            return placement
+        log.info("No drive passes a junction, its own or that of another: blocks stand along the drives.")
     return Placement.of_cells(place_cells(frame, cameras[:, :2], drives, names, settings))
 
 

@@ -1,18 +1,20 @@
 """Streets and their junctions: where drives cross themselves or each other, and what lies between.
 
-Drives come as polylines of camera positions. Passes along one street are one street, whatever their lane, direction
-and number. A junction is a place from which at least three streets lead, at one height: a corner that every drive takes
-is none, nor is a bridge over another street.
+They come from the drives or from a map. Passes along one street are one street, whatever their lane, direction and
+number. A junction of drives is a place from which at least three streets lead, at one height: a corner that every drive
+takes is none, nor is a bridge over another street.
 """
 
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from blocknerf.blocks.placement import Cells, ways_of
+from blocknerf.scene.street_map import Node, StreetMap
 
 STREET_M = 15.0
 """Passes less than this apart that run alike are one street; streets this near to a crossing belong to it."""
@@ -71,12 +73,16 @@ class _Points:
         return self.places[:, :2]
 
 
+def street_m(block_size_m: float) -> float:
+    """How wide a street counts, in the unit of the capture."""
+    return STREET_M * min(1.0, block_size_m / FULL_SCALE_M)
+
+
 def streets_of_drives(
     cameras: Float[np.ndarray, "n 3"], drives: Sequence[str], names: Sequence[str], block_size_m: float
 ) -> StreetNetwork:
     """The network that the drives travelled, from camera positions in the ground frame."""
-    scale = min(1.0, block_size_m / FULL_SCALE_M)
-    width_m, headroom_m = STREET_M * scale, HEADROOM_M * scale
+    width_m, headroom_m = street_m(block_size_m), HEADROOM_M / STREET_M * street_m(block_size_m)
     points = _points_of([cameras[rows] for rows in ways_of(drives, names)], width_m / STEPS, block_size_m / 2)
     if not len(points):
         return StreetNetwork(np.zeros((0, 2)), ())
@@ -85,7 +91,44 @@ def streets_of_drives(
     return StreetNetwork(junctions[:, :2], _streets(points, junctions, width_m, headroom_m))
 
 
-def _points_of(ways: list[Float[np.ndarray, "n 3"]], step_m: float, gap_m: float) -> _Points:
+def streets_of_map(
+    streets: StreetMap, places_xy: dict[Node, Float[np.ndarray, "2"]], block_size_m: float
+) -> StreetNetwork:
+    """The network of a map whose nodes lie at these places on the ground: three ways that meet are a junction."""
+    width_m, headroom_m = street_m(block_size_m), HEADROOM_M / STREET_M * street_m(block_size_m)
+    beside: dict[Node, list[Node]] = {}
+    for one, other in (pair for way in streets.ways for pair in pairwise(way)):
+        for node, neighbour in ((one, other), (other, one)):
+            known = beside.setdefault(node, [])
+            if neighbour not in known and neighbour != node:
+                known.append(neighbour)
+    meeting = [node for node, others in beside.items() if len(others) > 2]
+    flat = {node: np.append(places_xy[node], 0.0) for node in beside}
+    found = np.array([flat[node] for node in meeting]).reshape(-1, 3)
+    junctions = _merged(found, np.ones(len(found)), width_m, headroom_m)
+    ways = [np.array([flat[node] for node in chain]) for chain in _chains(beside)]
+    points = _points_of(ways, width_m / STEPS, np.inf)
+    return StreetNetwork(junctions[:, :2], _streets(points, junctions, width_m, headroom_m) if len(points) else ())
+
+
+def _chains(beside: dict[Node, list[Node]]) -> Iterator[list[Node]]:
+    """Every edge of the map once, on the longest ways on which nothing branches off."""
+    walked: set[tuple[Node, Node]] = set()
+    ends_first = sorted(beside, key=lambda node: len(beside[node]) == 2)
+    for begin in ends_first:
+        for ahead in beside[begin]:
+            chain = [begin]
+            while (chain[-1], ahead) not in walked:
+                walked |= {(chain[-1], ahead), (ahead, chain[-1])}
+                chain.append(ahead)
+                if len(beside[ahead]) != 2:
+                    break
+                ahead = next(node for node in beside[ahead] if node != chain[-2])
+            if len(chain) > 1:
+                yield chain
+
+
+def _points_of(ways: list[Float[np.ndarray, "_ 3"]], step_m: float, gap_m: float) -> _Points:
     """Every `step_m` along the ways, which are cut at gaps and where they turn round."""
     unbroken = [part for way in ways for part in _unbroken(way, step_m, gap_m)]
     parts = [part for way in unbroken for part in _between_turns(_every(way, step_m))]

@@ -117,6 +117,9 @@ class BlockManagerConfig(Section):
     block_size: Positive = 50.0
     """In metres: edge of a grid cell; spacing along the drives; or the longest arm of a block at a junction, so that
     streets up to twice as long have no further block."""
+    streets_file: Annotated[str, Field(min_length=1)] | None = None
+    """Junctions and streets from a map in place of the drives: a file of OpenStreetMap (.osm), of Overpass' JSON, or
+    GeoJSON with lines. The scene must say where on Earth it lies (`geo_origin`)."""
     overlap_ratio: Annotated[float, Field(ge=0, le=1)] = 0.25
     """How far a block reaches into its neighbours, as a share of `block_size`. 0.25 is the paper's: a block covers
     three quarters of the way to its neighbour, and both cover the middle half of it."""
@@ -140,6 +143,17 @@ class BlockManagerConfig(Section):
     """p of the inverse-distance weights d^-p (Block-NeRF, section 4.3: 4 in Alamo Square, 1 in Mission Bay)."""
     max_composited: Annotated[int, Field(ge=1, le=8)] = 3
     """At most this many blocks make one picture, but all that are equally near within 10 % (see city/selection.py)."""
+
+    @model_validator(mode="after")
+    def _junctions_share_pictures(self) -> "BlockManagerConfig":
+        if self.placement == "junctions" and self.divide_by == "surface":
+            raise ValueError(
+                "blocks at junctions are given whole pictures by where the camera stands on the street; with divide_by "
+                "surface, give placement grid"
+            )
+        if self.placement != "junctions" and self.streets_file is not None:
+            raise ValueError(f"streets_file would change nothing with placement {self.placement}; give junctions")
+        return self
 
 
 class HashGridConfig(Section):

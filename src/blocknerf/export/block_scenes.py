@@ -192,6 +192,7 @@ def _description(
         "bounds_world": [(center - block.radius_m).tolist(), (center + block.radius_m).tolist()],
         "ground": {"origin_world": territories.layout.origin_world, "axes_world": territories.layout.axes_world},
         "cells_xy": block.cells_xy,
+        "shared_xy": block.shared_xy,
         "cell_half_edge_m": territories.layout.cell_half_edge_m,
         "cell_reach_m": territories.layout.cell_reach_m,
         "overlap_m": territories.layout.cell_reach_m - territories.layout.cell_half_edge_m,
