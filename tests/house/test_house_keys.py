@@ -294,6 +294,9 @@ KEYS: dict[str, Changed | Elsewhere] = {
     "pose_refinement.regularization_start": Changed("1", learned, (*POSES, "pose_refinement.regularization_share=0.9")),
     "pose_refinement.regularization_end": Changed("1", learned, POSES),
     "pose_refinement.regularization_share": Changed("0.9", learned, POSES),
+    "pose_refinement.regularization_decay": Changed(
+        "linear", learned, (*POSES, "pose_refinement.regularization_share=0.9")
+    ),
     "pose_refinement.coarse_to_fine_share": Changed("0.9", learned, POSES),
     "pose_refinement.feature_extractor": Changed("another", extractor, refused=True),
     "pose_refinement.feature_weights": Changed("some.safetensors", extractor),
@@ -301,6 +304,8 @@ KEYS: dict[str, Changed | Elsewhere] = {
     "visibility_network.hidden_dims": Changed("[32]", learned, SEES),
     "visibility_network.use_camera_features": Changed("false", learned, SEES),
     "visibility_network.use_block_features": Changed("false", learned, SEES),
+    "visibility_network.loss": Changed("squared", learned, SEES),
+    "visibility_network.use_random_pairs": Changed("false", learned, SEES),
     "visibility_network.dropout": Changed("0.5", learned, SEES),
     "training.num_epochs": Changed("0.1", done, HASH),
     "training.max_steps": Changed("2", done, HASH),

@@ -292,6 +292,8 @@ class PoseRefinementConfig(Section):
     """Weight of the squared offsets when it has fallen."""
     regularization_share: Annotated[float, Field(ge=0, le=1)] = 0.1
     """Share of the run over which that weight falls from start to end."""
+    regularization_decay: Literal["exponential", "linear"] = "exponential"
+    """How it falls: by equal factors, or by equal steps (the paper's), which hold it high for longer."""
     coarse_to_fine_share: Annotated[float, Field(ge=0, le=1)] = 0.2
     """Share of the run over which levels (hash) or octaves (mlp) are let in, coarsest first; 0: all from the start."""
     feature_extractor: Literal["resnet18"] = "resnet18"
@@ -313,6 +315,10 @@ class VisibilityConfig(Section):
     """It is told what the block's training rays met between the camera and the place."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of hidden units that is silent in a training step."""
+    loss: Literal["cross_entropy", "squared"] = "cross_entropy"
+    """Of the transmittance. Both are least at its mean; `squared` (the paper's) hardly moves what is wrong and sure."""
+    use_random_pairs: bool = True
+    """It learns of places, and of views of places, that no training ray has; false (the paper): of training rays."""
 
 
 class StageConfig(Section):
