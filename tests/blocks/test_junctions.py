@@ -266,3 +266,45 @@ def test_drives_without_a_junction_have_blocks_along_them_and_that_is_said(caplo
         plan = make_plan(streets(), load_config(None, [*told, "block_manager.placement=junctions"]))
     assert "No drive passes a junction, its own or that of another: blocks stand along the drives." in caplog.text
     assert plan.blocks == along.blocks
+
+
+STEPS = ((1, 0), (-1, 0), (0, 1), (0, -1))
+
+
+def random_city(rng: np.random.Generator) -> tuple[list[np.ndarray], np.ndarray, float]:
+    """Drives at random over a grid of streets that was turned and sheared: with the crossings of at least three streets
+    that they travelled, and the length of all these streets."""
+    columns, rows = rng.integers(3, 6, 2)
+    xs, ys = (np.cumsum(rng.uniform(55, 140, count)) for count in (columns, rows))
+    turn, shear = rng.uniform(0, 2 * np.pi), rng.uniform(-0.9, 0.9)
+    shape = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]) @ np.array([[1, shear], [0, 1]])
+    places = np.stack(np.meshgrid(xs, ys, indexing="ij"), axis=-1) @ shape.T
+    drives, streets = [], set()
+    for seed in range(rng.integers(2, 9)):
+        here, came = (int(rng.integers(columns)), int(rng.integers(rows))), (0, 0)
+        way = [here]
+        for _ in range(rng.integers(4, 14)):
+            inside = [
+                step for step in STEPS
+                if 0 <= here[0] + step[0] < columns and 0 <= here[1] + step[1] < rows
+                and step != (-came[0], -came[1])
+            ]  # fmt: skip
+            came = inside[rng.integers(len(inside))]
+            here = (here[0] + came[0], here[1] + came[1])
+            streets.add(frozenset((way[-1], here)))
+            way.append(here)
+        noise, spacing = rng.choice([0, 0.3, 1.0]), rng.uniform(1, 12)
+        points = [places[place] for place in way]
+        drives.append(drive(*points, aside=rng.uniform(0, 4), noise=noise, spacing=spacing, seed=seed))
+    counts = [(place, sum(place in street for street in streets)) for place in np.ndindex(*places.shape[:2])]
+    meeting = [places[place] for place, count in counts if count >= 3]
+    length = sum(np.linalg.norm(places[a] - places[b]) for a, b in map(tuple, streets))
+    return drives, np.array(meeting).reshape(-1, 2), float(length)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_junctions_are_where_three_streets_meet_and_every_street_is_there_once(seed):
+    drives, meeting, length_m = random_city(np.random.default_rng(seed))
+    found = network(*drives)
+    assert_junctions(found, *meeting, within_m=12.0)
+    assert sum(street.length_m for street in found.streets) == pytest.approx(length_m, rel=0.12)

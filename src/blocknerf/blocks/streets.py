@@ -27,8 +27,10 @@ STEPS = 5
 CROSSING = np.cos(np.radians(30))
 """Ways at a clear angle are those that differ by more than 30 degrees."""
 ALIKE = np.cos(np.radians(45))
-ARM_GAP = np.radians(40)
+ARM_GAP = np.radians(20)
 """Directions nearer to each other than this are one arm of a junction."""
+FEWEST_ON_ARM = 2
+"""Points that lead along an arm; a single one is noise."""
 BREAK = 4.0
 """A step longer than half a block, and than so many typical ones, is a gap in a drive, and no street."""
 
@@ -174,11 +176,19 @@ def _between_turns(places: np.ndarray) -> list[np.ndarray]:
 
 
 def _directions(xy: np.ndarray) -> np.ndarray:
-    """Unit vectors along a way, over two steps to either side."""
+    """Unit vectors along a way, over nearly the width of a street to either side: places are noisy."""
     last = len(xy) - 1
     rows = np.arange(len(xy))
-    along = xy[np.minimum(rows + 2, last)] - xy[np.maximum(rows - 2, 0)]
+    along = xy[np.minimum(rows + 4, last)] - xy[np.maximum(rows - 4, 0)]
     return along / np.linalg.norm(along, axis=1, keepdims=True).clip(min=1e-12)
+
+
+def _smooth(xy: np.ndarray) -> np.ndarray:
+    """Means of as many points as a street is wide; its ends stay."""
+    reach = np.minimum(np.arange(len(xy)), np.arange(len(xy))[::-1]).clip(max=STEPS // 2)
+    sums = np.concatenate([np.zeros((1, 2)), np.cumsum(xy, axis=0)])
+    rows = np.arange(len(xy))
+    return (sums[rows + reach + 1] - sums[rows - reach]) / (2 * reach + 1)[:, None]
 
 
 def _lengths(xy: np.ndarray) -> np.ndarray:
@@ -251,17 +261,19 @@ def _merged(
 
 
 def _arms(known: _Points, place: Float[np.ndarray, "3"], width_m: float, headroom_m: float) -> int:
-    """In how many directions ways lead away, as seen on a ring around the place."""
+    """In how many directions ways lead away where they cross a ring around the place: lanes of a street in one."""
     offsets = known.places - place
     distances_m = np.linalg.norm(offsets[:, :2], axis=1)
     ring = (distances_m > 1.2 * width_m) & (distances_m < 2 * width_m) & (np.abs(offsets[:, 2]) <= headroom_m)
-    outward = offsets[ring, :2] / distances_m[ring, None]
-    radial = np.abs((outward * known.ahead_xy[ring]).sum(axis=1)) > ALIKE
-    angles = np.sort(np.arctan2(outward[radial, 1], outward[radial, 0]))
-    if not len(angles):
-        return 0
-    gaps = np.diff(angles, append=angles[0] + 2 * np.pi)
-    return max(1, int((gaps > ARM_GAP).sum()))
+    radial = (offsets[ring, :2] * known.ahead_xy[ring]).sum(axis=1) / distances_m[ring]
+    leads = np.abs(radial) > ALIKE
+    outward = known.ahead_xy[ring][leads] * np.sign(radial[leads])[:, None]
+    angles = np.sort(np.arctan2(outward[:, 1], outward[:, 0]))
+    gaps = np.flatnonzero(np.diff(angles, append=angles[:1] + 2 * np.pi) > ARM_GAP)
+    if not len(gaps):
+        return min(len(angles), 1)
+    points = np.diff(gaps, prepend=gaps[-1] - len(angles))
+    return int((points >= FEWEST_ON_ARM).sum())
 
 
 def _streets(
@@ -296,17 +308,23 @@ class _Piece:
         return (self.begins is not None) + (self.ends is not None)
 
     def fresh(self, kept: "list[_Piece]", width_m: float, headroom_m: float) -> Bool[np.ndarray, " points"]:
-        """Which points lie on no street that is known."""
+        """Which points lie on no street that is known, nor on an earlier part of this one."""
+        one, other = _near(self.points.xy, self.points.xy, width_m)
+        again = self._along(one, self.points, other, headroom_m) & (one - other > 4 * STEPS)
         fresh = np.ones(len(self.points), bool)
+        fresh[one[again]] = False
         low, high = self.points.xy.min(axis=0) - width_m, self.points.xy.max(axis=0) + width_m
         for other in kept:
             if (other.points.xy.max(axis=0) < low).any() or (other.points.xy.min(axis=0) > high).any():
                 continue
             one, near = _near(self.points.xy, other.points.xy, width_m)
-            alike = np.abs((self.points.ahead_xy[one] * other.points.ahead_xy[near]).sum(axis=1)) > ALIKE
-            level = np.abs(self.points.places[one, 2] - other.points.places[near, 2]) <= headroom_m
-            fresh[one[alike & level]] = False
+            fresh[one[self._along(one, other.points, near, headroom_m)]] = False
         return fresh
+
+    def _along(self, rows: np.ndarray, others: _Points, near: np.ndarray, headroom_m: float) -> np.ndarray:
+        """Which of its points run along points of a street, on their level."""
+        alike = np.abs((self.points.ahead_xy[rows] * others.ahead_xy[near]).sum(axis=1)) > ALIKE
+        return alike & (np.abs(self.points.places[rows, 2] - others.places[near, 2]) <= headroom_m)
 
     def parts(self, fresh: Bool[np.ndarray, " points"], junctions: np.ndarray, width_m: float) -> "Iterator[_Piece]":
         """The runs of fresh points; one that begins or ends beside this piece's junction leads there."""
@@ -321,9 +339,9 @@ class _Piece:
                 yield _Piece(run, *beside)
 
     def street(self, junctions: np.ndarray) -> Street:
-        """Through the middles of its junctions."""
+        """Through the middles of its junctions; without the noise of places, which would make it longer."""
         path = [junctions[[end], :2] if end is not None else np.zeros((0, 2)) for end in (self.begins, self.ends)]
-        return Street(np.concatenate([path[0], self.points.xy, path[1]]), self.begins, self.ends)
+        return Street(np.concatenate([path[0], _smooth(self.points.xy), path[1]]), self.begins, self.ends)
 
 
 def _pieces(
