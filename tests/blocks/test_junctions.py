@@ -93,9 +93,11 @@ def test_a_drive_that_turns_off_another_or_ends_on_it_gives_a_junction_of_three_
 def test_a_bridge_over_a_street_is_no_junction_and_a_ramp_onto_it_is_one():
     over = ([0, 0.3, 0.45, 0.55, 0.7, 1], [0, 0, 6, 6, 0, 0])
     assert_junctions(network(drive(*EAST), drive(*NORTH, heights=over)))
-    gentle = ([0, 0.5, 1], [0, 8, 0])  # the whole place lies on a hill
-    found = network(drive(*EAST, heights=gentle), drive(*NORTH, heights=gentle))
-    assert_junctions(found, (0, 0))
+    for high in (8, 30):  # the whole place lies on a hill
+        hill = ([0, 0.5, 1], [0, high, 0])
+        found = network(drive(*EAST, heights=hill), drive(*NORTH, heights=hill))
+        assert_junctions(found, (0, 0))
+        assert len(found.streets) == 4
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -92,7 +93,9 @@ def make_plan(scene: Scene, config: Config) -> Plan:
 
 def planning_hash(config: Config) -> str:
     """Names the part of a configuration that a plan depends on."""
-    chosen = {name: {key: getattr(getattr(config, name), key) for key in keys} for name, keys in _PLANNING_KEYS.items()}
+    chosen: dict[str, Any] = {
+        name: {key: getattr(getattr(config, name), key) for key in keys} for name, keys in _PLANNING_KEYS.items()
+    }
     if config.block_manager.streets_file is not None:
         chosen["streets"] = hashlib.sha256(read_bytes(Path(config.block_manager.streets_file), WHAT)).hexdigest()
     return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()[:16]

@@ -31,6 +31,8 @@ ARM_GAP = np.radians(20)
 """Directions nearer to each other than this are one arm of a junction."""
 FEWEST_ON_ARM = 2
 """Points that lead along an arm; a single one is noise."""
+STEEPEST = 0.3
+"""Streets of San Francisco climb so much in a metre."""
 BREAK = 4.0
 """A step longer than half a block, and than so many typical ones, is a gap in a drive, and no street."""
 
@@ -236,35 +238,32 @@ def _where_lines_meet(one: _Points, other: _Points) -> Float[np.ndarray, "n 2"]:
 def _merged(
     places: Float[np.ndarray, "n 3"], weights: Float[np.ndarray, " n"], width_m: float, headroom_m: float
 ) -> Float[np.ndarray, "places 3"]:
-    """The heaviest heap of places first: what lies within the width of a street of it is drawn into its mean, and
-    heaps within twice that width, at one height, are one."""
-    heaps: list[tuple[float, np.ndarray]] = []
+    """Means of places that are nearer to each other than twice the width of a street, on one level; heaviest first."""
+    if not len(places):
+        return places
     cells = np.column_stack([np.floor(places[:, :2] / (width_m / 2)), np.floor(places[:, 2] / headroom_m)])
-    _, heap = np.unique(cells, axis=0, return_inverse=True)
-    heap = heap.reshape(-1)
-    total = np.bincount(heap, weights)
-    means = (
-        np.stack([np.bincount(heap, weights * column) / total for column in places.T], axis=1)
-        if len(places)
-        else places
-    )
+    cell = np.unique(cells, axis=0, return_inverse=True)[1].reshape(-1)
+    total = np.bincount(cell, weights)
+    means = np.stack([np.bincount(cell, weights * column) / total for column in places.T], axis=1)
+    heaps: list[tuple[float, np.ndarray]] = []
     for row in np.argsort(-total, kind="stable"):
         place, weight = means[row], float(total[row])
         for number, (heavy, known) in enumerate(heaps):
-            near = np.linalg.norm(known[:2] - place[:2]) <= 2 * width_m and abs(known[2] - place[2]) <= headroom_m
-            if near:
+            offset = np.abs(place - known)
+            if math.hypot(*offset[:2]) <= 2 * width_m and offset[2] <= headroom_m:
                 heaps[number] = (heavy + weight, (heavy * known + weight * place) / (heavy + weight))
                 break
         else:
             heaps.append((weight, place))
-    return np.array([place for _, place in heaps]).reshape(-1, 3)
+    return np.array([place for _, place in heaps])
 
 
 def _arms(known: _Points, place: Float[np.ndarray, "3"], width_m: float, headroom_m: float) -> int:
     """In how many directions ways lead away where they cross a ring around the place: lanes of a street in one."""
     offsets = known.places - place
     distances_m = np.linalg.norm(offsets[:, :2], axis=1)
-    ring = (distances_m > 1.2 * width_m) & (distances_m < 2 * width_m) & (np.abs(offsets[:, 2]) <= headroom_m)
+    level = np.abs(offsets[:, 2]) <= headroom_m + STEEPEST * distances_m
+    ring = (distances_m > 1.2 * width_m) & (distances_m < 2 * width_m) & level
     radial = (offsets[ring, :2] * known.ahead_xy[ring]).sum(axis=1) / distances_m[ring]
     leads = np.abs(radial) > ALIKE
     outward = known.ahead_xy[ring][leads] * np.sign(radial[leads])[:, None]
@@ -314,11 +313,11 @@ class _Piece:
         fresh = np.ones(len(self.points), bool)
         fresh[one[again]] = False
         low, high = self.points.xy.min(axis=0) - width_m, self.points.xy.max(axis=0) + width_m
-        for other in kept:
-            if (other.points.xy.max(axis=0) < low).any() or (other.points.xy.min(axis=0) > high).any():
+        for street in kept:
+            if (street.points.xy.max(axis=0) < low).any() or (street.points.xy.min(axis=0) > high).any():
                 continue
-            one, near = _near(self.points.xy, other.points.xy, width_m)
-            fresh[one[self._along(one, other.points, near, headroom_m)]] = False
+            one, other = _near(self.points.xy, street.points.xy, width_m)
+            fresh[one[self._along(one, street.points, other, headroom_m)]] = False
         return fresh
 
     def _along(self, rows: np.ndarray, others: _Points, near: np.ndarray, headroom_m: float) -> np.ndarray:
