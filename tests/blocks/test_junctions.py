@@ -127,6 +127,19 @@ def test_a_gap_in_a_drive_is_no_street():
     assert_junctions(network(drive(*EAST), broken))
 
 
+def test_pictures_in_no_order_are_no_drive():
+    """Each step leads across the whole place: what lies between is no street."""
+    rng = np.random.default_rng(0)
+    mixed = rng.permutation(np.concatenate([drive((x, 0), (x, 900), spacing=9.0) for x in range(0, 900, 90)]))
+    assert len(network(mixed, size_m=50.0).junctions_xy) == 0
+
+
+def test_pictures_far_apart_are_a_drive_all_the_same():
+    found = network(drive(*EAST, spacing=22.0), drive(*NORTH, spacing=22.0), size_m=50.0)
+    assert_junctions(found, (0, 0))
+    assert len(found.streets) == 4
+
+
 def test_a_car_that_stands_at_the_crossing_changes_nothing():
     waiting = np.concatenate([
         drive((-100, 0), (-6, 0)), np.tile([[-6.0, 0, 0]], (50, 1)) + np.random.default_rng(0).normal(0, 0.2, (50, 3)),

@@ -63,7 +63,9 @@ def make_plan(scene: Scene, config: Config) -> Plan:
     settings = config.block_manager
     train = np.flatnonzero(is_train).tolist()
     drives, names = [images[i].drive for i in train], [images[i].name for i in train]
-    network = functools.partial(streets_of_drives, cameras[train], drives, names)
+    network = functools.partial(
+        streets_of_drives, cameras, [image.drive for image in images], [image.name for image in images]
+    )
     if settings.streets_file is not None:
         network = functools.partial(streets_of_map, *_street_map(scene, frame, settings.streets_file))
     place = functools.partial(_place, frame, cameras[train], drives, names, network)

@@ -34,7 +34,8 @@ FEWEST_ON_ARM = 2
 STEEPEST = 0.3
 """Streets of San Francisco climb so much in a metre."""
 BREAK = 4.0
-"""A step longer than half a block, and than so many typical ones, is a gap in a drive, and no street."""
+"""A step longer than half a block, and than so many typical ones, is a gap in a drive and no street; one that is longer
+than a block is in any case."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +153,8 @@ def _unbroken(way: np.ndarray, step_m: float, gap_m: float) -> Iterator[np.ndarr
     way = way[kept]
     steps_m = np.linalg.norm(np.diff(way[:, :2], axis=0), axis=1)
     if len(steps_m):
-        gaps = np.flatnonzero(steps_m > max(gap_m, BREAK * float(np.median(steps_m)))) + 1
+        longest_m = np.clip(BREAK * np.median(steps_m), gap_m, 2 * gap_m)
+        gaps = np.flatnonzero(steps_m > longest_m) + 1
         yield from (part for part in np.split(way, gaps) if len(part) > 1)
 
 
