@@ -266,6 +266,15 @@ def test_images_that_come_later_go_to_all_blocks_that_cover_where_they_stand():
     assert shared > 5
 
 
+def test_a_block_stays_at_its_junction_when_a_smaller_one_joins_it():
+    told = ["block_manager.placement=junctions", "block_manager.block_size=24"]
+    for fewest in (1, 14, 25):
+        plan = make_plan(crossing(), load_config(None, [*told, f"block_manager.min_images_per_block={fewest}"]))
+        assert bool(plan.merged) is (fewest > 1)
+        anchors = np.array([block.anchor_world for block in plan.blocks])
+        assert np.linalg.norm(anchors[:, :2] - (45, 45), axis=1).min() < 1
+
+
 def test_the_plan_of_junctions_is_read_as_written(tmp_path):
     config = load_config(None, ["block_manager.placement=junctions", "block_manager.block_size=24"])
     plan = make_plan(crossing(), config)

@@ -213,12 +213,15 @@ def _describe(
     cubes: list[Cube],
 ) -> tuple[BlockSpec, ...]:
     ids = [block_id(members[0]) for members in assignment.members_of_block]
+    is_street = placement.cells.shape == "street"
     neighbours = find_neighbours(placement, assignment, is_train)
     blocks = []
     for block, members in enumerate(assignment.members_of_block):
         rows = assignment.images_of_block[block]
         train, test = rows[is_train[rows]], rows[~is_train[rows]]
-        anchor = np.append(placement.sites_xy[list(members)].mean(axis=0), cameras[train, 2].mean())
+        sites_xy = placement.sites_xy[list(members)]
+        stands_xy = sites_xy[0] if is_street else sites_xy.mean(axis=0)  # at the junction, whatever joins
+        anchor = np.append(stands_xy, cameras[train, 2].mean())
         blocks.append(
             BlockSpec(
                 id=ids[block],
