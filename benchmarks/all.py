@@ -37,6 +37,10 @@ def main() -> None:
     along = ["--config", "configs/quickstart.yaml"]  # blocks along the way: four and eight of them can be had
     run([sys.executable, "-m", "benchmarks.blocks", str(street), str(out / "blocks"), *along])
     run([sys.executable, "-m", "benchmarks.blocks", str(street), str(out / "blocks_1"), "--minutes-each", "1", *along])
+    city = out / "city"
+    run(blocknerf("synth", city, "--preset", "city"))
+    few = ["block_manager.block_size=60", "dataset.image_downsample=2", "training.max_steps=1000", LONG]
+    run([sys.executable, "-m", "benchmarks.junctions", str(city), str(out / "junctions"), *few])
     run([sys.executable, "-m", "benchmarks.losses", str(out / "losses"), "--scene", str(street)])
     run([sys.executable, "-m", "benchmarks.seams", str(out / "seams")])
     run([sys.executable, "-m", "benchmarks.distributed", str(street), str(out / "distributed")])

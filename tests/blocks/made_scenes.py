@@ -71,6 +71,17 @@ def streets(drives=3, length_m=120.0, step_m=2.0, lane_m=1.0) -> Scene:
     return scene_of(poses, facades, names)
 
 
+def crossing(length_m=120.0, step_m=3.0) -> Scene:
+    """Two drives that cross at a right angle, off the middle; no points."""
+    poses, drives = [], []
+    for name, along, across in (("east", (1, 0), (0, 1)), ("north", (0, 1), (1, 0))):
+        for at in np.arange(0, length_m, step_m):
+            here = at * np.array(along, float) + 45.0 * np.array(across)
+            poses.append(look_at((*here, 1.5), (*(here + 10 * np.array(along)), 1.4)))
+            drives.append(name)
+    return scene_of(poses, drives=drives)
+
+
 def moved(scene: Scene, rotation: np.ndarray, offset: np.ndarray) -> Scene:
     """The same capture in a world that was turned, then shifted."""
     images = tuple(

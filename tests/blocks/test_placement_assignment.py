@@ -8,7 +8,7 @@ from made_scenes import aerial, look_at, scene_of, streets
 
 from blocknerf.blocks.assignment import Claims, assign_images, claim_images, find_neighbours
 from blocknerf.blocks.ground import GroundFrame, ground_frame
-from blocknerf.blocks.placement import MOST_CANDIDATES, Cells, place_cells
+from blocknerf.blocks.placement import MOST_CANDIDATES, Cells, Placement, place_cells
 from blocknerf.blocks.sights import (
     FEWEST_POINTS,
     Sights,
@@ -62,7 +62,7 @@ def test_every_camera_stands_in_a_cell_and_cells_with_overlap_contain_them(exten
     cells = grid(extent, xy, block_size=25)
     assert (cells.containing(xy) >= 0).all()
     assert len(cells) == np.ceil(extent[0] / 25) * np.ceil(extent[1] / 25)
-    assert cells.reach_m == pytest.approx(12.5 * 1.5)
+    assert cells.reach_m == pytest.approx(12.5 + 0.25 * 25)
 
 
 def test_without_overlap_the_cells_partition_the_footprint():
@@ -72,12 +72,23 @@ def test_without_overlap_the_cells_partition_the_footprint():
     assert (table(claims, len(xy), "near").sum(axis=1) == 1).all()
 
 
-def test_overlap_reaches_half_its_share_into_the_neighbours():
-    xy = filled((100.0, 20.0))
-    cells = grid((100.0, 20.0), xy, block_size=20, overlap_ratio=0.5)
-    near = table(claim_images(cells, xy, NOTHING_SEEN), len(xy), "near")
-    expected = np.abs(xy[:, :1] - cells.centers_xy[:, 0]) <= 15
-    np.testing.assert_array_equal(near, expected)
+@pytest.mark.parametrize("ratio", [0.0, 0.1, 0.25, 0.3, 0.5, 1.0])
+@pytest.mark.parametrize("placement", ["grid", "drives"])
+def test_a_block_reaches_into_its_neighbours_by_its_share_of_block_size(placement, ratio):
+    """A camera every centimetre: what docs/concepts.md says of the reach, and of what two neighbours share."""
+    xy = np.stack([np.arange(0.005, 100, 0.01) - 50, np.zeros(10_000)], axis=1)
+    settings = BlockManagerConfig(placement=placement, block_size=20, overlap_ratio=ratio)
+    names = [str(i) for i in range(len(xy))]
+    cells = place_cells(frame_of((100.0, 1.0)), xy, ["0"] * len(xy), names, settings)
+    np.testing.assert_allclose(np.sort(cells.centers_xy[:, 0]), [-40, -20, 0, 20, 40], atol=0.01)
+    near = table(claim_images(cells, xy, NOTHING_SEEN), len(xy), "near").astype(bool)
+    second, third = near[:, np.argsort(cells.centers_xy[:, 0])[1:3]].T
+    beyond_the_edge_m = 0.01 * (third & (xy[:, 0] < -10)).sum()
+    assert beyond_the_edge_m == pytest.approx(min(ratio * 20, 40), abs=0.02)
+    between = (xy[:, 0] > -20) & (xy[:, 0] < 0)
+    assert (second & third & between).sum() / between.sum() == pytest.approx(min(2 * ratio, 1), abs=2e-3)
+    if ratio <= 0.5:  # farther on, blocks end where the capture does
+        assert (second & third).sum() / second.sum() == pytest.approx(2 * ratio / (1 + 2 * ratio), abs=2e-3)
 
 
 def test_cells_without_cameras_are_left_out_and_rows_run_from_the_far_left():
@@ -200,7 +211,7 @@ def test_what_an_image_sees_gives_it_to_a_block_from_outside():
 
 def some_claims(seed=0, images=60, blocks=9) -> tuple[Cells, list[Claims]]:
     xy = filled((90.0, 90.0), images, seed)
-    config = BlockManagerConfig(block_size=30, overlap_ratio=0.3)
+    config = BlockManagerConfig(block_size=30, overlap_ratio=0.15)
     cells = place_cells(frame_of((90.0, 90.0)), xy, ["0"] * images, ["x"] * images, config)
     assert len(cells) == blocks
     return cells, claim_images(cells, xy, NOTHING_SEEN)
@@ -210,13 +221,13 @@ def some_claims(seed=0, images=60, blocks=9) -> tuple[Cells, list[Claims]]:
 def test_merging_keeps_every_image_and_leaves_no_small_block(fewest):
     cells, claims = some_claims()
     is_train = np.arange(60) % 5 > 0
-    merged = assign_images(cells, claims, is_train, fewest)
+    merged = assign_images(Placement.of_cells(cells), claims, is_train, fewest)
     counts = np.array([is_train[images].sum() for images in merged.images_of_block])
     assert set(np.concatenate(merged.images_of_block)) == set(range(60))
     assert (counts >= fewest).all() or len(counts) == 1
-    assert sorted(cell for members in merged.cells_of_block for cell in members) == list(range(len(cells)))
+    assert sorted(cell for members in merged.members_of_block for cell in members) == list(range(len(cells)))
     assert len(merged.merged) == len(cells) - len(counts)
-    for block, members in enumerate(merged.cells_of_block):  # whoever belonged to a cell belongs to its block
+    for block, members in enumerate(merged.members_of_block):  # whoever belonged to a cell belongs to its block
         for cell in members:
             assert set(claims[cell].granted) <= set(merged.images_of_block[block])
 
@@ -224,9 +235,9 @@ def test_merging_keeps_every_image_and_leaves_no_small_block(fewest):
 def test_a_small_block_goes_to_its_nearest_neighbour_and_is_named():
     cells = Cells(np.array([[0.0, 0], [10, 0], [20, 0], [50, 0]]), 5.0, 5.0, "square")
     xy = np.array([[0.0, 0]] * 5 + [[10, 0]] * 4 + [[20, 0]] * 5 + [[50, 0]] * 2)
-    result = assign_images(cells, claim_images(cells, xy, NOTHING_SEEN), np.ones(16, bool), 5)
+    result = assign_images(Placement.of_cells(cells), claim_images(cells, xy, NOTHING_SEEN), np.ones(16, bool), 5)
     assert result.merged == ((3, 2, 2), (1, 0, 4))
-    assert result.cells_of_block == ((0, 1), (2, 3))
+    assert result.members_of_block == ((0, 1), (2, 3))
 
 
 def test_neighbours_share_images_or_touch():
@@ -234,14 +245,26 @@ def test_neighbours_share_images_or_touch():
     xy = cells.centers_xy.copy()
     sights = sights_of([[90.0, 0, 0]], [0], [], [], [])
     train = np.ones(4, bool)
-    apart = find_neighbours(cells, assign_images(cells, claim_images(cells, xy, NOTHING_SEEN), train, 1), train)
+    apart = find_neighbours(
+        Placement.of_cells(cells),
+        assign_images(Placement.of_cells(cells), claim_images(cells, xy, NOTHING_SEEN), train, 1),
+        train,
+    )
     assert not apart.any()  # touching edges are no overlap
-    sees_far = find_neighbours(cells, assign_images(cells, claim_images(cells, xy, sights), train, 1), train)
+    sees_far = find_neighbours(
+        Placement.of_cells(cells),
+        assign_images(Placement.of_cells(cells), claim_images(cells, xy, sights), train, 1),
+        train,
+    )
     assert sees_far.sum() == 2
     assert sees_far[0, 3]
     assert sees_far[3, 0]
     wide = Cells(cells.centers_xy, 5.0, 6.0, "square")
-    touching = find_neighbours(wide, assign_images(wide, claim_images(wide, xy, NOTHING_SEEN), train, 1), train)
+    touching = find_neighbours(
+        Placement.of_cells(wide),
+        assign_images(Placement.of_cells(wide), claim_images(wide, xy, NOTHING_SEEN), train, 1),
+        train,
+    )
     assert {tuple(pair) for pair in np.argwhere(touching).tolist()} == {(0, 1), (1, 0), (1, 2), (2, 1)}
 
 

@@ -7,7 +7,7 @@ import shutil
 
 import numpy as np
 import pytest
-from made_scenes import aerial, streets, write_capture
+from made_scenes import aerial, crossing, streets, write_capture
 from PIL import Image
 from rich.console import Console
 
@@ -87,6 +87,42 @@ def test_planning_again_is_free_until_something_was_learned(capture, tmp_path):
     (out / "blocks" / "000" / "checkpoint.json").write_text("{}")
     with pytest.raises(UserError, match="belongs to another configuration: block_manager.block_size 10.0 -> 20.0"):
         planned(capture, out)
+
+
+def written_before_overlap_ratio_was_of_block_size(out, ratio):
+    """The folder as it was left when 0.5 reached a quarter of a block size beyond the edge."""
+    for name, section in (("config.json", "block_manager"), ("plan.json", None)):
+        tree = json.loads((out / name).read_text())
+        if section:
+            tree[section]["overlap_ratio"] = ratio
+        else:
+            tree["config_hash"] = "made earlier"
+            tree.pop("checksum")
+        (out / name).write_text(json.dumps(tree))
+
+
+@pytest.mark.parametrize("ratio", [0.5, 0.25])
+def test_a_folder_from_before_goes_on_by_the_file_that_made_it_and_by_todays(capture, tmp_path, ratio, caplog):
+    out = tmp_path / "out"
+    _, _, first = planned(capture, out)
+    written_before_overlap_ratio_was_of_block_size(out, 0.5)
+    learn(out)
+    for _ in range(2):
+        with caplog.at_level("INFO", logger="blocknerf"):
+            _, _, again = planned(capture, out, f"block_manager.overlap_ratio={ratio}")
+        assert again.blocks == first.blocks
+        assert ("Its blocks reach 0.25 block sizes" in caplog.text) is (ratio == 0.5)
+    with pytest.raises(UserError, match="another configuration: block_manager.overlap_ratio 0.25 -> 0.3"):
+        planned(capture, out, "block_manager.overlap_ratio=0.3")
+
+
+def test_a_plan_from_before_of_which_nothing_was_learned_is_made_again(capture, tmp_path):
+    out = tmp_path / "out"
+    _, _, first = planned(capture, out)
+    written_before_overlap_ratio_was_of_block_size(out, 0.5)
+    _, _, again = planned(capture, out, "block_manager.overlap_ratio=0.5")
+    assert again.ground().cell_reach_m == pytest.approx(20.0)
+    assert first.ground().cell_reach_m == pytest.approx(15.0)
 
 
 @pytest.mark.parametrize(
@@ -244,7 +280,7 @@ def test_blocks_that_merged_are_named_in_the_log(capture, tmp_path, caplog, monk
     assert "Block 002 has 9 training images, too few: merged into block 001." in caplog.text
 
 
-@pytest.mark.parametrize(("make", "placement"), [(aerial, "grid"), (streets, "drives")])
+@pytest.mark.parametrize(("make", "placement"), [(aerial, "grid"), (streets, "drives"), (crossing, "junctions")])
 def test_maps_are_pictures_with_the_same_bytes_every_time(make, placement, tmp_path):
     scene = make()
     made = make_plan(scene, load_config(None, ["block_manager.block_size=30", f"block_manager.placement={placement}"]))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_scenes import aerial, look_at, moved, scene_of, streets, with_tests
+from made_scenes import aerial, crossing, look_at, moved, scene_of, streets, with_tests
 
 from blocknerf.blocks.cost import cuda_devices, estimate, parameters, store_bytes
 from blocknerf.blocks.extent import content_cube
@@ -33,6 +33,9 @@ SETTINGS = [
     (streets, ("block_manager.block_size=30", "block_manager.placement=drives")),
     (streets, ("block_manager.block_size=30",)),
     (streets, ("block_manager.max_blocks=1",)),
+    (crossing, ("block_manager.block_size=24", "block_manager.placement=junctions")),
+    (crossing, ("block_manager.block_size=24", "block_manager.placement=junctions", "block_manager.max_blocks=1")),
+    (streets, ("block_manager.block_size=30", "block_manager.placement=junctions")),
 ]
 
 

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from blocknerf.blocks.output import load_output, open_scene
-from blocknerf.blocks.plan import Layout, Plan, read_plan
+from blocknerf.blocks.plan import BlockSpec, Layout, Plan, read_plan
 from blocknerf.cli.export_blocks import export_blocks
 from blocknerf.cli.main import main
 from blocknerf.cli.merge import merge
@@ -19,6 +19,7 @@ from blocknerf.core.config import DatasetConfig
 from blocknerf.core.errors import UserError
 from blocknerf.core.files import write_json
 from blocknerf.core.stored import write_stored
+from blocknerf.export.block_scenes import _overlap_m
 from blocknerf.export.merge import find_plan, find_splats, merge_splats
 from blocknerf.export.merge_seams import seam_report
 from blocknerf.export.nerfstudio_frame import read_transforms
@@ -341,3 +342,11 @@ def test_points_of_a_trainer_are_no_splats(exported, tmp_path):
         "ply\nformat ascii 1.0\nelement vertex 1\nproperty float x\nend_header\n1\n"
     )
     assert [file.path.name for file in find_splats([str(tmp_path)], plan)] == ["result.ply"]
+
+
+def test_a_block_at_a_junction_reaches_as_far_as_the_cells_that_it_shares():
+    layout = Layout((0.0, 0.0, 0.0), ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)), "street", 3.0, 3.0)
+    own, shared = ((0.0, 0.0), (6.0, 0.0)), ((12.0, 0.0), (18.0, 0.0))
+    block = BlockSpec("000", (0.0, 0.0, 0.0), 9.0, (0.0, 0.0, 0.0), ("i",), (), cells_xy=own, shared_xy=shared)
+    assert _overlap_m(block, layout) == pytest.approx(12.0)  # the street is covered to 21 m and its own to 9 m
+    assert _overlap_m(dataclasses.replace(block, shared_xy=()), layout) == 0.0

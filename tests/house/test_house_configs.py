@@ -100,6 +100,76 @@ def test_the_documents_file_is_the_documents():
     }  # fmt: skip
 
 
+PAPER = {
+    # 4.1: a block at every intersection, 75 % of the way to the next, so that both cover half of it
+    "block_manager.placement": "junctions",
+    "block_manager.overlap_ratio": 0.75 - 0.5,
+    # 4.3: inverse distance, p = 4 in Alamo Square, one to three blocks
+    "block_manager.blending": "distance",
+    "block_manager.blend_power": 4.0,
+    "block_manager.max_composited": 3,
+    "block_manager.visibility_threshold": 0.05,  # not stated; of the re-implementations
+    # the network (supplement)
+    "block_nerf.backbone": "mlp",
+    "block_nerf.num_layers": 8,
+    "block_nerf.hidden_dim": 512,
+    "block_nerf.use_integrated_pos_enc": True,
+    "block_nerf.pos_encoding_levels": 16,
+    "block_nerf.dir_encoding_levels": 4,
+    "block_nerf.num_samples_coarse": 256,
+    "block_nerf.num_samples_fine": 256,
+    "block_nerf.near_m": 1.0,
+    "block_nerf.far_m": 1000.0,
+    "appearance_embedding.embedding_dim": 32,
+    "exposure_encoding.num_levels": 4,
+    # 4.2.2 and supplement: per segment, 1e5 linearly to 1e-1 in 5,000 iterations
+    "training.use_pose_refinement": True,
+    "pose_refinement.mode": "drive",
+    "pose_refinement.regularization_start": 1e5,
+    "pose_refinement.regularization_end": 1e-1,
+    "pose_refinement.regularization_decay": "linear",
+    "pose_refinement.regularization_share": 5_000 / 300_000,
+    # 4.2.5 and supplement: 4 layers of 128, place and direction alone, MSE at 1e-6
+    "visibility_network.hidden_dims": (128, 128, 128, 128),
+    "visibility_network.use_camera_features": False,
+    "visibility_network.use_block_features": False,
+    "visibility_network.use_random_pairs": False,
+    "visibility_network.loss": "squared",
+    "training.visibility_loss_weight": 1e-6,
+    # optimization: 300K iterations of 16,384 rays, 2e-3 to 2e-5, warm-up in 1,024
+    "training.max_steps": 300_000,
+    "dataset.batch_size": 16_384,
+    "dataset.use_masks": True,
+    "training.nerf_lr": 2e-3,
+    "training.appearance_lr": 2e-3,
+    "training.pose_lr": 2e-3,
+    "training.visibility_lr": 2e-3,
+    "training.lr_final_ratio": 2e-5 / 2e-3,
+    "training.lr_warmup_steps": 1024,
+    # a photograph is compared by its squared error alone
+    "training.rgb_l1_share": 0.0,
+    "training.rgb_ssim_share": 0.0,
+    "training.distortion_loss_weight": 0.0,
+    "training.appearance_loss_weight": 0.0,
+    "training.regularization_weight": 0.0,
+}
+"""What the paper says (Block-NeRF, Tancik et al. 2022), by the key that says it here."""
+
+
+@pytest.mark.parametrize("key", PAPER)
+def test_the_papers_file_says_what_the_paper_does(key):
+    section, _, name = key.rpartition(".")
+    assert getattr(getattr(load_config(ROOT / "configs" / "paper.yaml"), section), name) == PAPER[key]
+
+
+def test_the_papers_file_gives_each_number_with_its_section():
+    lines = (ROOT / "configs" / "paper.yaml").read_text(encoding="utf-8").splitlines()
+    stated = ("placement", "overlap_ratio", "blend_power", "hidden_dims", "max_steps", "batch_size", "nerf_lr", "loss")
+    for name in stated:
+        line = next(line for line in lines if line.strip().startswith(f"{name}:"))
+        assert re.search(r"# (A|\d(\.\d)*)\b", line), line
+
+
 def test_the_documents_file_takes_the_papers_network_or_the_one_that_is_asked_for():
     assert load_config(DOCUMENTS).block_nerf.backbone == "mlp"
     assert load_config(DOCUMENTS, ["block_nerf.backbone=hash"]).block_nerf.backbone == "hash"

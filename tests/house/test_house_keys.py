@@ -248,6 +248,9 @@ KEYS: dict[str, Changed | Elsewhere] = {
     "dataset.white_background": Changed("true", learned, HASH),
     "dataset.alpha": Elsewhere("tests/scene/test_scene_alpha.py::test_transparent_pixels_become_what_is_chosen"),
     "block_manager.placement": Changed("drives", planned, BLOCKS),
+    "block_manager.streets_file": Elsewhere(
+        "tests/blocks/test_streets_file.py::test_a_side_street_that_nobody_drove_is_a_junction_on_the_map"
+    ),
     "block_manager.block_size": Changed("2", planned, BLOCKS),
     "block_manager.overlap_ratio": Changed("0", planned, BLOCKS),
     "block_manager.min_images_per_block": Changed("3", planned, BLOCKS),
@@ -291,6 +294,9 @@ KEYS: dict[str, Changed | Elsewhere] = {
     "pose_refinement.regularization_start": Changed("1", learned, (*POSES, "pose_refinement.regularization_share=0.9")),
     "pose_refinement.regularization_end": Changed("1", learned, POSES),
     "pose_refinement.regularization_share": Changed("0.9", learned, POSES),
+    "pose_refinement.regularization_decay": Changed(
+        "linear", learned, (*POSES, "pose_refinement.regularization_share=0.9")
+    ),
     "pose_refinement.coarse_to_fine_share": Changed("0.9", learned, POSES),
     "pose_refinement.feature_extractor": Changed("another", extractor, refused=True),
     "pose_refinement.feature_weights": Changed("some.safetensors", extractor),
@@ -298,6 +304,8 @@ KEYS: dict[str, Changed | Elsewhere] = {
     "visibility_network.hidden_dims": Changed("[32]", learned, SEES),
     "visibility_network.use_camera_features": Changed("false", learned, SEES),
     "visibility_network.use_block_features": Changed("false", learned, SEES),
+    "visibility_network.loss": Changed("squared", learned, SEES),
+    "visibility_network.use_random_pairs": Changed("false", learned, SEES),
     "visibility_network.dropout": Changed("0.5", learned, SEES),
     "training.num_epochs": Changed("0.1", done, HASH),
     "training.max_steps": Changed("2", done, HASH),

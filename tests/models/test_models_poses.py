@@ -172,6 +172,18 @@ def test_the_penalty_is_strong_first():
     assert weights == pytest.approx([100.0, 1.0, 0.01, 0.01])
 
 
+def test_the_papers_penalty_falls_by_equal_steps():
+    """Supplement: 1e5 at the start, linearly to 1e-1 after 5,000 of 300,000 iterations."""
+    poses = _poses(
+        regularization_start=1e5,
+        regularization_end=0.1,
+        regularization_share=5_000 / 300_000,
+        regularization_decay="linear",
+    )
+    weights = [poses.penalty_weight(step / 300_000) for step in (0, 2_500, 5_000, 300_000)]
+    assert weights == pytest.approx([1e5, 0.5 * (1e5 + 0.1), 0.1, 0.1])
+
+
 def test_levels_are_let_in_coarsest_first():
     assert level_weights(4, 2.0).tolist() == [1, 1, 0, 0]
     assert level_weights(4, 2.5).tolist() == pytest.approx([1, 1, 0.5, 0])

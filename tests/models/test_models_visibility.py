@@ -1,6 +1,7 @@
 """What a block sees: counts of its rays, the network's inputs, and a room with a wall through its middle."""
 
 import math
+from unittest import mock
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ from blocknerf.models.visibility import PRIOR_STOPPED, PRIOR_TRAVELLED, SightGri
 from blocknerf.rendering.volume import Spacing, composite_rays
 from blocknerf.scene.sampler import PixelBatch
 from blocknerf.training.losses import BlockNeRFLoss
-from blocknerf.training.visibility import visibility_loss
+from blocknerf.training.visibility import OWN_RAYS, SAMPLES, visibility_loss
 
 SMALL = (
     "block_nerf.hash_grid.num_levels=2",
@@ -285,3 +286,51 @@ def test_a_place_drawn_at_the_end_of_space_is_no_error(monkeypatch):
     composited = model(rays, rng)[1]
     monkeypatch.setattr(torch, "rand", lambda *shape, generator: torch.zeros(*shape))
     assert visibility_loss(model, rays, composited, rng).isfinite()
+
+
+def _paper(*overrides: str) -> BlockNeRF:
+    """The paper's network of visibility, in front of the wall."""
+    told = ("use_camera_features=false", "use_block_features=false", "use_random_pairs=false", "loss=squared")
+    config = load_config(None, [*SMALL, *(f"visibility_network.{line}" for line in told), *overrides])
+    model = BlockNeRF(config, (-2.0, 0.0, 0.0), 8.0, (), (), generator(0, "model"))
+    model.field = WalledRoom(torch.tensor((-2.0, 0.0, 0.0)), 8.0)
+    return model
+
+
+def test_the_papers_loss_is_the_squared_error_of_the_transmittance_on_samples_of_training_rays():
+    model, rng = _paper(), generator(3, "train")
+    network, rays = model.visibility_network(), _rays(*_looks(-1.0, OWN_RAYS, rng))
+    with torch.no_grad():
+        network.last.weight.normal_(generator=rng)
+        network.last.bias.fill_(1.5)
+    composited = model(rays, None)[1]
+    asked = []
+    with mock.patch.object(
+        network, "logits", side_effect=lambda *a: asked.append(a) or type(network).logits(network, *a)
+    ):
+        loss = visibility_loss(model, rays, composited, rng)
+    points, directions, distances, _ = asked[0]
+    assert len(points) == OWN_RAYS * (SAMPLES + 1)
+    told = torch.sigmoid(network.logits(points, directions, distances)).detach()
+    ray = torch.arange(OWN_RAYS).repeat_interleave(SAMPLES + 1)
+    edges = composited.edges[ray]
+    interval = (torch.searchsorted(edges.contiguous(), distances[:, None].contiguous()) - 1).clamp(
+        0, edges.shape[1] - 2
+    )
+    arriving = 1 - composited.weights.cumsum(-1) + composited.weights
+    truth = arriving[ray].gather(1, interval)[:, 0]
+    assert float(loss.detach()) == pytest.approx(float((told - truth).square().mean()), rel=1e-4)
+
+
+def test_the_papers_visibility_learns_its_own_side_of_the_wall():
+    model, rng = _paper(), generator(0, "train")
+    network = model.visibility_network()
+    optimizer = torch.optim.Adam(network.parameters_to_learn(), lr=4e-3)
+    losses = []
+    for _ in range(100):
+        rays = _rays(*_looks(-1.0, 600, rng))
+        losses.append(visibility_loss(model, rays, model(rays, rng)[1], rng))
+        optimizer.zero_grad()
+        losses[-1].backward()
+        optimizer.step()
+    assert float(losses[-1].detach()) < 0.5 * float(losses[0].detach())

@@ -33,7 +33,7 @@ from room import write_room
 
 SMALL = (
     "block_manager.block_size=2.5",
-    "block_manager.overlap_ratio=1",
+    "block_manager.overlap_ratio=0.5",
     "block_manager.min_images_per_block=6",
     "block_nerf.hash_grid.num_levels=4",
     "block_nerf.hash_grid.log2_table_rows=11",

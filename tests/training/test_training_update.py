@@ -25,7 +25,7 @@ from room import write_room
 
 SMALL = (
     "block_manager.block_size=1.5",
-    "block_manager.overlap_ratio=0.3",
+    "block_manager.overlap_ratio=0.15",
     "block_manager.min_images_per_block=4",
     "block_nerf.hash_grid.num_levels=2",
     "block_nerf.hash_grid.log2_table_rows=9",

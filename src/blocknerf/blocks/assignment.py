@@ -1,5 +1,6 @@
 """Which block is given which images: by where the camera stands, and by what it sees. Small blocks merge."""
 
+import functools
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -7,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from blocknerf.blocks.cells_numba import tally
-from blocknerf.blocks.placement import Cells
+from blocknerf.blocks.placement import Cells, Placement
 from blocknerf.blocks.sights import Sights
 from blocknerf.runtime.threads import available_cores
 
@@ -44,9 +45,9 @@ class Claims:
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """Blocks made of cells, and the images of each in order. `merged`: (cell given up, taker, images)."""
+    """Blocks made of placed ones, and the images of each in order. `merged`: (block given up, taker, images)."""
 
-    cells_of_block: tuple[tuple[int, ...], ...]
+    members_of_block: tuple[tuple[int, ...], ...]
     images_of_block: tuple[np.ndarray, ...]  # [images] int64
     merged: tuple[tuple[int, int, int], ...]
 
@@ -97,49 +98,61 @@ def _shares_seen(cells: Cells, sights: Sights) -> tuple[np.ndarray, np.ndarray, 
     return images, seen, shares
 
 
-def assign_images(cells: Cells, claims: list[Claims], is_train: Bool[np.ndarray, " images"], fewest: int) -> Assignment:
+def claims_of_blocks(placement: Placement, of_cells: list[Claims]) -> list[Claims]:
+    """What each placed block may ask for: what its cells may, own ones and those that it covers as well."""
+    return [
+        functools.reduce(Claims.union, (of_cells[cell] for cell in (*own, *shared)))
+        for own, shared in zip(placement.own, placement.shared, strict=True)
+    ]
+
+
+def assign_images(
+    placement: Placement, of_cells: list[Claims], is_train: Bool[np.ndarray, " images"], fewest: int
+) -> Assignment:
     """Merges the smallest block under `fewest` training images into its nearest neighbour until none is left.
 
-    Ties go to the first in order. Blocks keep the number of their first cell, so `merged` can be read in order.
+    Ties go to the first in order. Blocks keep the number of their first member, so `merged` can be read in order.
     """
-    claims = list(claims)
-    members: dict[int, tuple[int, ...]] = {cell: (cell,) for cell in range(len(cells))}
-    block_of_cell = np.arange(len(cells))
+    claims = claims_of_blocks(placement, of_cells)
+    members: dict[int, tuple[int, ...]] = {block: (block,) for block in range(len(placement))}
+    block_of_cell = placement.block_of_cell
     counts = np.array([is_train[claim.granted].sum() for claim in claims], np.float64)
     merged: list[tuple[int, int, int]] = []
     while len(members) > 1:
         smallest = int(np.argmin(counts))
         if counts[smallest] >= fewest:
             break
-        taker = _nearest_block(cells, block_of_cell, members[smallest])
+        cells = placement.cells_of(members[smallest])
+        taker = _nearest_block(placement.cells, block_of_cell, cells)
         merged.append((smallest, taker, int(counts[smallest])))
-        gone = members.pop(smallest)
-        members[taker] += gone
-        block_of_cell[list(gone)] = taker
+        members[taker] += members.pop(smallest)
+        block_of_cell[cells] = taker
         claims[taker] = claims[taker].union(claims[smallest])
         counts[taker], counts[smallest] = is_train[claims[taker].granted].sum(), np.inf
     images = tuple(claims[block].granted for block in members)
     return Assignment(tuple(members.values()), images, tuple(merged))
 
 
-def _nearest_block(cells: Cells, block_of_cell: Int[np.ndarray, " cells"], members: tuple[int, ...]) -> int:
+def _nearest_block(cells: Cells, block_of_cell: Int[np.ndarray, " cells"], own: list[int]) -> int:
     """By the distance between the nearest centres of two blocks' cells."""
-    offsets = cells.centers_xy[list(members)][:, None] - cells.centers_xy[None]
+    offsets = cells.centers_xy[own][:, None] - cells.centers_xy[None]
     distances_m = np.linalg.norm(offsets, axis=-1).min(axis=0)
-    distances_m[list(members)] = np.inf
+    distances_m[own] = np.inf
     of_block_m = np.full(len(cells), np.inf)
     np.minimum.at(of_block_m, block_of_cell, distances_m)
     return int(np.argmin(np.round(of_block_m / cells.half_edge_m, 6)))
 
 
 def find_neighbours(
-    cells: Cells, assignment: Assignment, is_train: Bool[np.ndarray, " images"]
+    placement: Placement, assignment: Assignment, is_train: Bool[np.ndarray, " images"]
 ) -> Bool[np.ndarray, "blocks blocks"]:
     """Blocks that share training images, or whose cells with their overlap intersect. Nobody neighbours itself."""
-    neighbours = _share_images(assignment, is_train)
+    cells, neighbours = placement.cells, _share_images(assignment, is_train)
     block_of_cell = np.empty(len(cells), np.int64)
-    for block, members in enumerate(assignment.cells_of_block):
-        block_of_cell[list(members)] = block
+    for block, members in enumerate(assignment.members_of_block):
+        block_of_cell[placement.cells_of(members)] = block
+    for block, members in enumerate(assignment.members_of_block):
+        neighbours[block, block_of_cell[placement.shared_by(members)]] = True
     for cell in range(len(cells)):
         touching = cells.distance_m(cells.centers_xy, cell) < 2 * cells.reach_m * (1 - 1e-9)
         neighbours[block_of_cell[cell], block_of_cell[touching]] = True

@@ -78,7 +78,8 @@ def _claimed(
     """Whether the block is given each image, by the rules that the plan was made with."""
     layout = plan.ground()
     cells = layout.cells(tuple(center for one in plan.blocks for center in one.cells_xy))
-    own = np.concatenate([np.full(len(one.cells_xy), one.id == block.id) for one in plan.blocks])
+    mine = {*block.cells_xy, *block.shared_xy}
+    own = [center in mine for one in plan.blocks for center in one.cells_xy]
     frame = layout.frame()
     width, depth = np.ptp(frame.to_ground(scene.centers_world)[:, :2], axis=0).tolist()
     frame = replace(frame, extent_m=(width, depth))

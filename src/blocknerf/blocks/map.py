@@ -79,25 +79,47 @@ def _draw_points(axes: Axes, frame: GroundFrame, scene: Scene, low: np.ndarray, 
 
 
 def _draw_blocks(axes: Axes, plan: Plan, layout: Layout) -> None:
-    busy = len(plan.blocks) > 30
     for block, colour in zip(plan.blocks, block_colours(len(plan.blocks)), strict=True):
-        for cell in block.cells_xy:
-            inner = _outline(layout, cell, layout.cell_half_edge_m)
-            inner.set(facecolor=(*colour, 0.13), edgecolor=(*colour, 0.9), linewidth=0.8 if busy else 1.4, zorder=2)
-            axes.add_patch(inner)
-            outer = _outline(layout, cell, layout.cell_reach_m)
-            outer.set(
-                facecolor="none", edgecolor=(*colour, 0.45 if busy else 0.7), linestyle=(0, (5, 4)),
-                linewidth=0.4 if busy else 0.9, zorder=2,
-            )  # fmt: skip
-            if _shows_overlap(plan, layout):
-                axes.add_patch(outer)
+        if layout.cell_shape == "street":
+            _draw_street_cells(axes, plan, layout, block, colour)
+            site = layout.frame().to_ground(np.array([block.anchor_world]))[0, :2].tolist()
+            labelled, above_m = [(site[0], site[1])], 3 * layout.cell_half_edge_m
+        else:
+            _draw_cells(axes, plan, layout, block, colour)
+            labelled, above_m = list(block.cells_xy), 0.6 * layout.cell_half_edge_m
         if len(plan.blocks) <= _MOST_LABELLED:
-            _label(axes, block, colour, len(plan.blocks), 0.6 * layout.cell_half_edge_m)
+            _label(axes, block, labelled, colour, len(plan.blocks), above_m)
+
+
+def _draw_cells(axes: Axes, plan: Plan, layout: Layout, block: BlockSpec, colour: np.ndarray) -> None:
+    busy = len(plan.blocks) > 30
+    for cell in block.cells_xy:
+        inner = _outline(layout, cell, layout.cell_half_edge_m)
+        inner.set(facecolor=(*colour, 0.13), edgecolor=(*colour, 0.9), linewidth=0.8 if busy else 1.4, zorder=2)
+        axes.add_patch(inner)
+        outer = _outline(layout, cell, layout.cell_reach_m)
+        outer.set(
+            facecolor="none", edgecolor=(*colour, 0.45 if busy else 0.7), linestyle=(0, (5, 4)),
+            linewidth=0.4 if busy else 0.9, zorder=2,
+        )  # fmt: skip
+        if _shows_overlap(plan, layout):
+            axes.add_patch(outer)
 
 
 def _shows_overlap(plan: Plan, layout: Layout) -> bool:
-    return 1 < len(plan.blocks) <= _MOST_LABELLED and layout.cell_reach_m > layout.cell_half_edge_m
+    overlaps = layout.cell_reach_m > layout.cell_half_edge_m or any(block.shared_xy for block in plan.blocks)
+    return 1 < len(plan.blocks) <= _MOST_LABELLED and overlaps
+
+
+def _draw_street_cells(axes: Axes, plan: Plan, layout: Layout, block: BlockSpec, colour: np.ndarray) -> None:
+    """Its own cells as discs, and around those that it covers of its neighbours a ring."""
+    for cell in block.cells_xy:
+        axes.add_patch(Circle(cell, 1.5 * layout.cell_half_edge_m, facecolor=(*colour, 0.35), linewidth=0, zorder=2))
+    if _shows_overlap(plan, layout):
+        for cell in block.shared_xy:
+            ring = Circle(cell, 1.9 * layout.cell_half_edge_m)
+            ring.set(facecolor="none", edgecolor=(*colour, 0.8), linestyle=(0, (2, 1.5)), linewidth=1.0, zorder=2)
+            axes.add_patch(ring)
 
 
 def _outline(layout: Layout, center_xy: tuple[float, float], half_m: float) -> Patch:
@@ -106,15 +128,22 @@ def _outline(layout: Layout, center_xy: tuple[float, float], half_m: float) -> P
     return Rectangle((center_xy[0] - half_m, center_xy[1] - half_m), 2 * half_m, 2 * half_m)
 
 
-def _label(axes: Axes, block: BlockSpec, colour: np.ndarray, blocks: int, above_m: float) -> None:
-    """The id on each of a block's cells, the number of its images on the first; above the middle for streets."""
+def _label(
+    axes: Axes,
+    block: BlockSpec,
+    places_xy: list[tuple[float, float]],
+    colour: np.ndarray,
+    blocks: int,
+    above_m: float,
+) -> None:
+    """The id at each of these places, the number of its images at the first; above the middle for streets."""
     size = 11 if blocks <= 16 else 8 if blocks <= 49 else 6
-    for cell in block.cells_xy:
+    for place in places_xy:
         text = block.id
-        if cell == block.cells_xy[0] and blocks <= 49:
+        if place == places_xy[0] and blocks <= 49:
             text += f"\n{len(block.train_images)} images"
         axes.annotate(
-            text, (cell[0], cell[1] + above_m), ha="center", va="center", color=tuple(0.7 * colour),
+            text, (place[0], place[1] + above_m), ha="center", va="center", color=tuple(0.7 * colour),
             fontsize=size, fontweight="bold", path_effects=_HALO, zorder=5, annotation_clip=True, clip_on=True,
         )  # fmt: skip
 

@@ -4,6 +4,7 @@ OUT/config.json   the configuration    OUT/scene.json   where the scene lies, an
 OUT/plan.json     the plan             OUT/map.png      the plan as a picture
 """
 
+import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -201,8 +202,8 @@ def check_output(output_dir: Path, hash_of_scene: str, config: Config) -> None:
 
 
 def _require_configuration(output_dir: Path, config: Config) -> None:
-    if (output_dir / "config.json").is_file() and _has_learned(output_dir):
-        changed = differences(load_config(output_dir / "config.json"), config)
+    if _is_settled(output_dir):
+        changed = differences(_as_planned(load_config(output_dir / "config.json"), output_dir, config), config)
         if changed:
             raise UserError(
                 f"{output_dir} belongs to another configuration: {'; '.join(changed)}. "
@@ -210,10 +211,31 @@ def _require_configuration(output_dir: Path, config: Config) -> None:
             )
 
 
-def differences(old: Config, new: Config) -> list[str]:
+def _as_planned(old: Config, output_dir: Path, new: Config) -> Config:
+    """`old` with today's overlap_ratio, where it was one of half a block size when the folder was planned.
+
+    Such a folder goes on under the file that made it, and under one that says the same today.
+    """
+    plan, settings = _known_plan(output_dir), old.block_manager
+    if plan is None or not _halved(plan, old):
+        return old
+    same_file = new.block_manager.overlap_ratio == settings.overlap_ratio
+    ratio = settings.overlap_ratio if same_file else settings.overlap_ratio / 2
+    return old.model_copy(update={"block_manager": settings.model_copy(update={"overlap_ratio": ratio})})
+
+
+def _halved(plan: Plan, config: Config) -> bool:
+    """Whether the plan's cells reach half as far into their neighbours as overlap_ratio says today."""
+    ratio, layout = config.block_manager.overlap_ratio, plan.layout
+    if layout is None or ratio == 0:
+        return False
+    return math.isclose(layout.cell_reach_m, layout.cell_half_edge_m * (1 + ratio), rel_tol=1e-9)
+
+
+def differences(old: Config, new: Config, free: tuple[str, ...] = FREE_KEYS) -> list[str]:
     """`section.key old -> new` for every key that differs and decides the result."""
     before, after = _flatten(config_to_json(old)), _flatten(config_to_json(new))
-    keys = [key for key in before | after if before.get(key) != after.get(key) and not key.startswith(FREE_KEYS)]
+    keys = [key for key in before | after if before.get(key) != after.get(key) and not key.startswith(free)]
     return [f"{key} {_show(before.get(key))} -> {_show(after.get(key))}" for key in keys]
 
 
@@ -281,10 +303,23 @@ def _existing_plan(output_dir: Path, hash_of_scene: str, config: Config) -> Plan
     if not (output_dir / "plan.json").is_file():
         return None
     plan = read_plan(output_dir / "plan.json")
-    if (plan.scene_hash, plan.config_hash) != (hash_of_scene, planning_hash(config)) or plan.layout is None:
+    if plan.scene_hash != hash_of_scene or plan.layout is None:
+        return None
+    if not _is_settled(output_dir) and plan.config_hash != planning_hash(config):
         return None
     log.info(f"The plan in {output_dir} is used again.")
+    if _halved(plan, config):
+        ratio = config.block_manager.overlap_ratio
+        log.info(
+            "Its blocks reach %g block sizes into their neighbours, as overlap_ratio=%g meant when it was made.",
+            *(ratio / 2, ratio),
+        )
     return plan
+
+
+def _is_settled(output_dir: Path) -> bool:
+    """Whether blocks have learned there, by a configuration that has been compared with any that comes."""
+    return (output_dir / "config.json").is_file() and _has_learned(output_dir)
 
 
 def _has_learned(output_dir: Path) -> bool:

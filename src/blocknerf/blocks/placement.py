@@ -1,5 +1,6 @@
 """Where blocks could stand: cells on a grid over the cameras' footprint, or spaced along the drives."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Literal, NamedTuple
@@ -12,6 +13,7 @@ from blocknerf.core.config import BlockManagerConfig
 from blocknerf.core.errors import UserError
 from blocknerf.core.names import natural_order
 
+CellShape = Literal["square", "disc", "street"]
 MOST_CANDIDATES = 16_384
 """More cells than this are refused before anything is merged: merging asks each cell about every other one."""
 _MOST_BINS = 1024
@@ -32,7 +34,7 @@ class _Bins(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Cells:
-    """Equal cells on the ground plane: squares on a grid, discs along drives.
+    """Equal cells on the ground plane: squares on a grid, discs along drives, small discs along the middle of streets.
 
     A cell is what lies within `half_edge_m` of its centre (for squares in the larger of the two coordinates). With its
     overlap it extends to `reach_m`.
@@ -41,7 +43,7 @@ class Cells:
     centers_xy: Float[np.ndarray, "cells 2"]
     half_edge_m: float
     reach_m: float
-    shape: Literal["square", "disc"]
+    shape: CellShape
 
     def __len__(self) -> int:
         return len(self.centers_xy)
@@ -89,6 +91,44 @@ class Cells:
         return _Bins(centers_xy, self.shape == "square", low_xy, width_m, counts, begin, members)
 
 
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where blocks could stand: a site each, the cells that are its own, and those of others that it covers as well.
+
+    Every cell is one block's own. Cells on a grid and along drives are a block each and overlap by their reach; cells
+    along streets are many to a block, and blocks overlap by the cells that both cover.
+    """
+
+    cells: Cells
+    sites_xy: Float[np.ndarray, "blocks 2"]
+    own: tuple[tuple[int, ...], ...]
+    shared: tuple[tuple[int, ...], ...]
+
+    def __len__(self) -> int:
+        return len(self.sites_xy)
+
+    @staticmethod
+    def of_cells(cells: Cells) -> "Placement":
+        """Each cell a block."""
+        own = tuple((cell,) for cell in range(len(cells)))
+        return Placement(cells, cells.centers_xy, own, tuple(() for _ in own))
+
+    def cells_of(self, blocks: Sequence[int]) -> list[int]:
+        """What some of the blocks have together, in the order of the blocks."""
+        return [cell for block in blocks for cell in self.own[block]]
+
+    def shared_by(self, blocks: Sequence[int]) -> list[int]:
+        """Cells of none of these blocks that they cover as well, in ascending order."""
+        return sorted({cell for block in blocks for cell in self.shared[block]} - {*self.cells_of(blocks)})
+
+    @property
+    def block_of_cell(self) -> Int[np.ndarray, " cells"]:
+        blocks = np.empty(len(self.cells), np.int64)
+        for block, cells in enumerate(self.own):
+            blocks[list(cells)] = block
+        return blocks
+
+
 def place_cells(
     frame: GroundFrame,
     cameras_xy: Float[np.ndarray, "n 2"],
@@ -120,10 +160,8 @@ def place_cells(
     return _cells(cells.centers_xy[inhabited], config.block_size, config, cells.shape)
 
 
-def _cells(
-    centers_xy: np.ndarray, edge_m: float, config: BlockManagerConfig, shape: Literal["square", "disc"]
-) -> Cells:
-    return Cells(centers_xy, edge_m / 2, edge_m / 2 * (1 + config.overlap_ratio), shape)
+def _cells(centers_xy: np.ndarray, edge_m: float, config: BlockManagerConfig, shape: CellShape) -> Cells:
+    return Cells(centers_xy, edge_m / 2, edge_m * (0.5 + config.overlap_ratio), shape)
 
 
 def _grid_centers(extent_m: tuple[float, float], cameras_xy: np.ndarray, edge_m: float) -> np.ndarray:
@@ -139,21 +177,30 @@ def _centers_along_drives(cameras_xy: np.ndarray, drives: list[str], names: list
     """Evenly along each drive's way, at most `spacing_m` apart; a place that another drive (or an earlier part of
     the same) already has within half that spacing is not taken twice.
 
-    A drive's images in one folder are one camera's way: a rig's cameras are not strung one after the other. Stops at
-    one centre more than MOST_CANDIDATES.
+    Stops at one centre more than MOST_CANDIDATES.
     """
-    ways: dict[tuple[str, str], list[int]] = {}
-    for row, (drive, name) in enumerate(zip(drives, names, strict=True)):
-        ways.setdefault((drive, name.rpartition("/")[0]), []).append(row)
     centers, number = np.empty((MOST_CANDIDATES + 1, 2)), 0
-    for drive, folder in sorted(ways, key=lambda way: (way[0], PurePosixPath(way[1]))):
-        rows = sorted(ways[drive, folder], key=lambda row: natural_order(names[row]))
+    for rows in ways_of(drives, names):
         for center in _evenly_along(cameras_xy[rows], spacing_m):
             if number <= MOST_CANDIDATES and not (_lengths(centers[:number] - center) < spacing_m / 2).any():
                 centers[number], number = center, number + 1
     centers = centers[:number]
-    rows_of_map = np.round(centers[:, 1] / spacing_m)
-    return centers[np.lexsort((centers[:, 0], -rows_of_map))]
+    return centers[reading_order(centers, spacing_m)]
+
+
+def ways_of(drives: Sequence[str], names: Sequence[str]) -> list[list[int]]:
+    """Rows of images along each way, in order. A drive's images in one folder are one camera's way: a rig's cameras
+    are not strung one after the other."""
+    ways: dict[tuple[str, str], list[int]] = {}
+    for row, (drive, name) in enumerate(zip(drives, names, strict=True)):
+        ways.setdefault((drive, name.rpartition("/")[0]), []).append(row)
+    ordered = sorted(ways, key=lambda way: (way[0], PurePosixPath(way[1])))
+    return [sorted(ways[way], key=lambda row: natural_order(names[row])) for way in ordered]
+
+
+def reading_order(places_xy: Float[np.ndarray, "n 2"], row_m: float) -> Int[np.ndarray, " n"]:
+    """Row after row of the map, from the far left."""
+    return np.lexsort((places_xy[:, 0], -np.round(places_xy[:, 1] / row_m)))
 
 
 def _lengths(offsets_xy: np.ndarray) -> np.ndarray:

@@ -2,12 +2,12 @@
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from blocknerf.blocks.ground import GroundFrame
-from blocknerf.blocks.placement import Cells
+from blocknerf.blocks.placement import Cells, CellShape
 from blocknerf.core.errors import UserError, shown
 from blocknerf.core.stored import BlockId, Coordinate, Length, Place, Text, Whole, fitted, read_stored, write_stored
 from blocknerf.geometry.matrices import is_rotation
@@ -28,6 +28,7 @@ class BlockSpec:
     test_images: tuple[Text, ...]
     neighbours: tuple[Text, ...] = ()  # ids of blocks that share images with this one, or touch it
     cells_xy: tuple[tuple[Coordinate, Coordinate], ...] = ()  # centres of its cells on the ground of the plan's layout
+    shared_xy: tuple[tuple[Coordinate, Coordinate], ...] = ()  # and of cells of its neighbours that it covers as well
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +36,12 @@ class Layout:
     """The ground that blocks are laid out on: a frame in the world (rows of `axes_world`: x, y, up) and a cell in it.
 
     Squares measure distance by the larger coordinate, discs as usual. With its overlap a cell extends to
-    `cell_reach_m`.
+    `cell_reach_m`; those of streets do not, for there blocks overlap by the cells that they share.
     """
 
     origin_world: Place
     axes_world: tuple[Place, ...]
-    cell_shape: Literal["square", "disc"]
+    cell_shape: CellShape
     cell_half_edge_m: Length
     cell_reach_m: Length
 

@@ -5,24 +5,40 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from blocknerf.blocks.assignment import Assignment, assign_images, claim_images, find_neighbours
 from blocknerf.blocks.extent import Cube, content_cube, orbit_cube
 from blocknerf.blocks.ground import GroundFrame, ground_frame
-from blocknerf.blocks.placement import Cells, place_cells
+from blocknerf.blocks.junctions import place_at_junctions
+from blocknerf.blocks.placement import Placement, place_cells
 from blocknerf.blocks.plan import BlockSpec, Layout, Plan
 from blocknerf.blocks.sights import Sights, gather_sights
+from blocknerf.blocks.streets import StreetNetwork, streets_of_drives, streets_of_map
 from blocknerf.blocks.surface import claim_surfaces, shown_ground
 from blocknerf.core.config import BlockManagerConfig, Config
 from blocknerf.core.errors import UserError
+from blocknerf.core.logging import log
+from blocknerf.core.reading import read_bytes
 from blocknerf.scene.scene import ImageRecord, Scene, poses_of, scene_hash, upright_poses_of
 from blocknerf.scene.splits import split_images
+from blocknerf.scene.street_map import WHAT, Node, StreetMap, read_street_map
 
 _PLANNING_KEYS = {
     "dataset": ("type", "test_every"),
-    "block_manager": ("placement", "block_size", "overlap_ratio", "min_images_per_block", "max_blocks", "divide_by"),
+    "block_manager": (
+        "placement",
+        "block_size",
+        "overlap_ratio",
+        "min_images_per_block",
+        "max_blocks",
+        "divide_by",
+        "streets_file",
+    ),
 }
 
 _LEAST_SHARE = 0.1
@@ -47,18 +63,24 @@ def make_plan(scene: Scene, config: Config) -> Plan:
     settings = config.block_manager
     train = np.flatnonzero(is_train).tolist()
     drives, names = [images[i].drive for i in train], [images[i].name for i in train]
-    place = functools.partial(place_cells, frame, cameras[train, :2], drives, names)
-    cells = place(settings)
+    network = functools.partial(
+        streets_of_drives, cameras, [image.drive for image in images], [image.name for image in images]
+    )
+    if settings.streets_file is not None:
+        network = functools.partial(streets_of_map, *_street_map(scene, frame, settings.streets_file))
+    place = functools.partial(_place, frame, cameras[train], drives, names, network)
+    placement = place(settings)
+    cells = placement.cells
     open_m = settings.block_size / 2
     sights = gather_sights(scene, images, frame, poses, open_m)
     if settings.divide_by == "surface":
         claims = claim_surfaces(cells, cameras[:, :2], shown_ground(scene, images, frame, open_m))
     else:
         claims = claim_images(cells, cameras[:, :2], sights)
-    assignment = assign_images(cells, claims, is_train, settings.min_images_per_block)
-    _check_number(len(assignment.cells_of_block), settings, place)
-    cubes = _cubes(scene, frame, poses, cells, assignment, sights)
-    blocks = _describe(images, is_train, frame, cameras, cells, assignment, cubes)
+    assignment = assign_images(placement, claims, is_train, settings.min_images_per_block)
+    _check_number(len(assignment.members_of_block), settings, place)
+    cubes = _cubes(scene, frame, poses, placement, assignment, sights)
+    blocks = _describe(images, is_train, frame, cameras, placement, assignment, cubes)
     layout = Layout(
         origin_world=_triple(frame.origin_world),
         axes_world=tuple(_triple(axis) for axis in frame.ground_from_world),
@@ -73,7 +95,11 @@ def make_plan(scene: Scene, config: Config) -> Plan:
 
 def planning_hash(config: Config) -> str:
     """Names the part of a configuration that a plan depends on."""
-    chosen = {name: {key: getattr(getattr(config, name), key) for key in keys} for name, keys in _PLANNING_KEYS.items()}
+    chosen: dict[str, Any] = {
+        name: {key: getattr(getattr(config, name), key) for key in keys} for name, keys in _PLANNING_KEYS.items()
+    }
+    if config.block_manager.streets_file is not None:
+        chosen["streets"] = hashlib.sha256(read_bytes(Path(config.block_manager.streets_file), WHAT)).hexdigest()
     return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -93,7 +119,40 @@ def _training_rows(scene: Scene, images: Sequence[ImageRecord], config: Config) 
     return np.array([image.id not in test_ids for image in images])
 
 
-def _check_number(number: int, config: BlockManagerConfig, place: Callable[[BlockManagerConfig], Cells]) -> None:
+def _street_map(scene: Scene, frame: GroundFrame, file: str) -> tuple[StreetMap, dict[Node, Float[np.ndarray, "2"]]]:
+    """The map, and where its nodes lie on the ground. Raises UserError where nobody knows where the scene lies."""
+    if scene.geo_origin is None:
+        raise UserError(
+            f"{file} says where streets lie on Earth, but {scene.root} does not say where it lies itself. Give its "
+            "geo_origin (latitude and longitude) in blocknerf_scene.json, or leave block_manager.streets_file out: "
+            "junctions then follow from the drives."
+        )
+    streets = read_street_map(Path(file))
+    enu_m = streets.enu_m(scene.geo_origin)
+    world = np.column_stack([np.array(list(enu_m.values())), np.full(len(enu_m), scene.centers_world[:, 2].mean())])
+    places_xy = frame.to_ground(world - np.array(scene.world_offset_m) * (1, 1, 0))[:, :2]
+    return streets, dict(zip(enu_m, places_xy, strict=True))
+
+
+def _place(
+    frame: GroundFrame,
+    cameras: np.ndarray,
+    drives: list[str],
+    names: list[str],
+    network: Callable[[float], StreetNetwork],
+    settings: BlockManagerConfig,
+) -> Placement:
+    """Where blocks could stand for these training cameras [n, 3] in the ground frame."""
+    if settings.placement == "junctions" and settings.max_blocks > 1:
+        streets = network(settings.block_size)
+        placement = place_at_junctions(streets, cameras[:, :2], settings)
+        if placement is not None:
+            return placement
+        log.info("No drive passes a junction, its own or that of another: blocks stand along the drives.")
+    return Placement.of_cells(place_cells(frame, cameras[:, :2], drives, names, settings))
+
+
+def _check_number(number: int, config: BlockManagerConfig, place: Callable[[BlockManagerConfig], Placement]) -> None:
     if number <= config.max_blocks:
         return
     size = config.block_size
@@ -111,10 +170,10 @@ def _two_digits_up(value: float) -> float:
 
 
 def _cubes(
-    scene: Scene, frame: GroundFrame, poses: np.ndarray, cells: Cells, assignment: Assignment, sights: Sights
+    scene: Scene, frame: GroundFrame, poses: np.ndarray, placement: Placement, assignment: Assignment, sights: Sights
 ) -> list[Cube]:
-    cameras = frame.to_ground(poses[:, :, 3])
-    if len(assignment.cells_of_block) == 1:
+    cameras, cells = frame.to_ground(poses[:, :, 3]), placement.cells
+    if len(assignment.members_of_block) == 1:
         if not len(scene.points_world):
             in_ground = np.concatenate([frame.ground_from_world @ poses[:, :, :3], cameras[:, :, None]], axis=2)
             around = orbit_cube(in_ground)
@@ -126,8 +185,9 @@ def _cubes(
         cube = content_cube(cameras, places, -half_m, half_m)
         return [Cube(cube.center, max(cube.radius_m, _LEAST_SHARE * _seen_m(sights)))]
     cubes = []
-    for block, members in enumerate(assignment.cells_of_block):
-        centers_xy, belongs = cells.centers_xy[list(members)], assignment.images_of_block[block]
+    for block, members in enumerate(assignment.members_of_block):
+        covered = [*placement.cells_of(members), *placement.shared_by(members)]
+        centers_xy, belongs = cells.centers_xy[covered], assignment.images_of_block[block]
         low, high = centers_xy.min(axis=0) - cells.reach_m, centers_xy.max(axis=0) + cells.reach_m
         cubes.append(content_cube(cameras[belongs], sights.of(_enough(belongs), low, high), low, high))
     return cubes
@@ -148,18 +208,20 @@ def _describe(
     is_train: np.ndarray,
     frame: GroundFrame,
     cameras: np.ndarray,
-    cells: Cells,
+    placement: Placement,
     assignment: Assignment,
     cubes: list[Cube],
 ) -> tuple[BlockSpec, ...]:
-    ids = [block_id(members[0]) for members in assignment.cells_of_block]
-    neighbours = find_neighbours(cells, assignment, is_train)
+    ids = [block_id(members[0]) for members in assignment.members_of_block]
+    is_street = placement.cells.shape == "street"
+    neighbours = find_neighbours(placement, assignment, is_train)
     blocks = []
-    for block, members in enumerate(assignment.cells_of_block):
+    for block, members in enumerate(assignment.members_of_block):
         rows = assignment.images_of_block[block]
         train, test = rows[is_train[rows]], rows[~is_train[rows]]
-        centers_xy = cells.centers_xy[list(members)]
-        anchor = np.append(centers_xy.mean(axis=0), cameras[train, 2].mean())
+        sites_xy = placement.sites_xy[list(members)]
+        stands_xy = sites_xy[0] if is_street else sites_xy.mean(axis=0)  # at the junction, whatever joins
+        anchor = np.append(stands_xy, cameras[train, 2].mean())
         blocks.append(
             BlockSpec(
                 id=ids[block],
@@ -169,10 +231,15 @@ def _describe(
                 train_images=tuple(images[i].id for i in train.tolist()),
                 test_images=tuple(images[i].id for i in test.tolist()),
                 neighbours=tuple(ids[other] for other in np.flatnonzero(neighbours[block]).tolist()),
-                cells_xy=tuple((_tidy(x), _tidy(y)) for x, y in centers_xy),
+                cells_xy=_centers(placement, placement.cells_of(members)),
+                shared_xy=_centers(placement, placement.shared_by(members)),
             )
         )
     return tuple(blocks)
+
+
+def _centers(placement: Placement, cells: list[int]) -> tuple[tuple[float, float], ...]:
+    return tuple((_tidy(x), _tidy(y)) for x, y in placement.cells.centers_xy[cells])
 
 
 def _to_world(frame: GroundFrame, point: np.ndarray) -> tuple[float, float, float]:

@@ -112,12 +112,18 @@ class DatasetConfig(Section):
 class BlockManagerConfig(Section):
     """Where blocks stand and which images they are given."""
 
-    placement: Literal["grid", "drives"] = "grid"
-    """Blocks on a square grid, or along the drives one after the other."""
+    placement: Literal["grid", "drives", "junctions"] = "grid"
+    """Blocks on a square `grid`; along the `drives`, one after the other; or (Block-NeRF) at `junctions`, where drives
+    cross, with further blocks on long streets. Drives without any junction have their blocks along them."""
     block_size: Positive = 50.0
-    """Edge of a grid cell, or spacing along the drives, in metres."""
-    overlap_ratio: Annotated[float, Field(ge=0, le=1)] = 0.5
-    """How far a block reaches into its neighbours, as a share of `block_size`."""
+    """In metres: edge of a grid cell; spacing along the drives; or the longest arm of a block at a junction, so that
+    streets up to twice as long have no further block."""
+    streets_file: Annotated[str, Field(min_length=1)] | None = None
+    """Junctions and streets from a map in place of the drives: a file of OpenStreetMap (.osm), of Overpass' JSON, or
+    GeoJSON with lines. The scene must say where on Earth it lies (`geo_origin`)."""
+    overlap_ratio: Annotated[float, Field(ge=0, le=1)] = 0.25
+    """How far a block reaches into its neighbours, as a share of `block_size`. 0.25 is the paper's: a block covers
+    three quarters of the way to its neighbour, and both cover the middle half of it."""
     min_images_per_block: Count = 10
     """Blocks with fewer training images merge into a neighbour."""
     max_blocks: Count = 100
@@ -138,6 +144,17 @@ class BlockManagerConfig(Section):
     """p of the inverse-distance weights d^-p (Block-NeRF, section 4.3: 4 in Alamo Square, 1 in Mission Bay)."""
     max_composited: Annotated[int, Field(ge=1, le=8)] = 3
     """At most this many blocks make one picture, but all that are equally near within 10 % (see city/selection.py)."""
+
+    @model_validator(mode="after")
+    def _junctions_share_pictures(self) -> "BlockManagerConfig":
+        if self.placement == "junctions" and self.divide_by == "surface":
+            raise ValueError(
+                "blocks at junctions are given whole pictures by where the camera stands on the street; with divide_by "
+                "surface, give placement grid"
+            )
+        if self.placement != "junctions" and self.streets_file is not None:
+            raise ValueError(f"streets_file would change nothing with placement {self.placement}; give junctions")
+        return self
 
 
 class HashGridConfig(Section):
@@ -276,6 +293,8 @@ class PoseRefinementConfig(Section):
     """Weight of the squared offsets when it has fallen."""
     regularization_share: Annotated[float, Field(ge=0, le=1)] = 0.1
     """Share of the run over which that weight falls from start to end."""
+    regularization_decay: Literal["exponential", "linear"] = "exponential"
+    """How it falls: by equal factors, or by equal steps (the paper's), which hold it high for longer."""
     coarse_to_fine_share: Annotated[float, Field(ge=0, le=1)] = 0.2
     """Share of the run over which levels (hash) or octaves (mlp) are let in, coarsest first; 0: all from the start."""
     feature_extractor: Literal["resnet18"] = "resnet18"
@@ -297,6 +316,10 @@ class VisibilityConfig(Section):
     """It is told what the block's training rays met between the camera and the place."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of hidden units that is silent in a training step."""
+    loss: Literal["cross_entropy", "squared"] = "cross_entropy"
+    """Of the transmittance. Both are least at its mean; `squared` (the paper's) hardly moves what is wrong and sure."""
+    use_random_pairs: bool = True
+    """It learns of places, and of views of places, that no training ray has; false (the paper): of training rays."""
 
 
 class StageConfig(Section):

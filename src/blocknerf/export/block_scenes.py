@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Bool, Int
 from PIL import Image
 
-from blocknerf.blocks.plan import BlockSpec, Plan, read_plan, write_plan
+from blocknerf.blocks.plan import BlockSpec, Layout, Plan, read_plan, write_plan
 from blocknerf.core import disk
 from blocknerf.core.errors import UserError
 from blocknerf.core.files import copy_file, is_empty, write_atomically, write_json, write_picture
@@ -192,13 +192,22 @@ def _description(
         "bounds_world": [(center - block.radius_m).tolist(), (center + block.radius_m).tolist()],
         "ground": {"origin_world": territories.layout.origin_world, "axes_world": territories.layout.axes_world},
         "cells_xy": block.cells_xy,
+        "shared_xy": block.shared_xy,
         "cell_half_edge_m": territories.layout.cell_half_edge_m,
         "cell_reach_m": territories.layout.cell_reach_m,
-        "overlap_m": territories.layout.cell_reach_m - territories.layout.cell_half_edge_m,
+        "overlap_m": _overlap_m(block, territories.layout),
         "images": len(images),
         "test_images": [image.name for image in images if image.id in test],
         "drives": sorted({image.drive for image in images}),
     }
+
+
+def _overlap_m(block: BlockSpec, layout: Layout) -> float:
+    """How far the block reaches beyond its cells, at most."""
+    beyond_m = layout.cell_reach_m - layout.cell_half_edge_m
+    if not block.shared_xy:
+        return beyond_m
+    return beyond_m + float(layout.cells(block.cells_xy).nearest(np.array(block.shared_xy))[1].max())
 
 
 def _figures(

@@ -28,9 +28,10 @@ class Side:
 
 
 def side_of(territories: Territories, number: int, kept: Splats) -> list[Side]:
-    """The strips of one block, half as wide as the overlap of cells, at least a tenth of a cell."""
+    """The strips of one block, half as wide as the overlap of cells, at least a tenth of a cell; a cell of a street."""
     layout = territories.layout
-    strip_m = max(0.5 * (layout.cell_reach_m - layout.cell_half_edge_m), 0.1 * layout.cell_half_edge_m)
+    least_share = 1.0 if layout.cell_shape == "street" else 0.1
+    strip_m = max(0.5 * (layout.cell_reach_m - layout.cell_half_edge_m), least_share * layout.cell_half_edge_m)
     beyond, to_border_m = territories.beside(kept.places, number)
     sides = []
     for other in np.unique(beyond[to_border_m <= strip_m]).tolist():

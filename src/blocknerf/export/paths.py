@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from blocknerf.blocks.plan import Layout
 from blocknerf.city.manifest import Manifest
 from blocknerf.core.errors import UserError, shown
 from blocknerf.core.logging import log
@@ -174,16 +175,27 @@ def _warn_where_astray(path: Path, places: np.ndarray, anchors: np.ndarray, mani
     """nerfstudio's own frame holds all cameras within 1 of the origin."""
     if manifest.layout is None:
         return
-    reach_m, distance_m = manifest.layout.cell_reach_m, _distance(places, anchors)
+    reach_m, distance_m = _reach_m(manifest, manifest.layout), _distance(places, anchors)
     city_m = float(np.abs(anchors).max()) + reach_m
     is_shrunk = np.abs(places).max() <= _LARGEST_IN_NERFSTUDIO and city_m > _LARGE * _LARGEST_IN_NERFSTUDIO
     if distance_m > _FAR * reach_m or is_shrunk:
         log.warning(
-            "The camera path %s lies %s, and cells of blocks reach %.3g m. Is it in another frame? For a path of "
+            "The camera path %s lies %s, and blocks reach %.3g m. Is it in another frame? For a path of "
             "nerfstudio's viewer, lay its %s beside the file.",
             *(path, "within 1 of the origin" if is_shrunk else f"{distance_m:.3g} m from the nearest block", reach_m),
             TRANSFORMS_NAME,
         )
+
+
+def _reach_m(manifest: Manifest, layout: Layout) -> float:
+    """How far the farthest cell of any block reaches from where the block stands."""
+    frame = layout.frame()
+    stands = [frame.to_ground(np.array([block.anchor_world]))[0, :2] for block in manifest.blocks]
+    spans_m = [
+        float(np.linalg.norm(np.array(block.cells_xy or (here,)) - here, axis=1).max())
+        for block, here in zip(manifest.blocks, stands, strict=True)
+    ]
+    return max(spans_m) + layout.cell_reach_m
 
 
 def camera_path_fps(path: Path) -> int | None:

@@ -105,8 +105,11 @@ class PoseRefinementNetwork(nn.Module):
         return (moved.square().sum(-1) + turned.square().sum(-1)).mean()
 
     def penalty_weight(self, progress: float) -> float:
-        """Falls exponentially while the first share of the run passes: geometry is learned before poses move."""
+        """Falls while the first share of the run passes: geometry is learned before poses move."""
         config = self.config
+        if config.regularization_decay == "linear" and config.regularization_share > 0:
+            left = max(0.0, 1 - progress / config.regularization_share)
+            return config.regularization_end + (config.regularization_start - config.regularization_end) * left
         if config.regularization_start == 0 or config.regularization_end == 0 or config.regularization_share == 0:
             return config.regularization_end
         passed = min(1.0, progress / config.regularization_share)

@@ -17,13 +17,15 @@ from typing import Any, Protocol, runtime_checkable
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from blocknerf.blocks.output import differences
+from blocknerf.blocks.output import FREE_KEYS, differences
 from blocknerf.city.block_file import BlockFile, delete_block, has_block, read_block, read_block_meta, write_block
 from blocknerf.city.states import BEST
 from blocknerf.core.config import Config
 from blocknerf.core.errors import UserError
 
 CHECKPOINT, SIDE_BY_SIDE = "checkpoint", "side_by_side"
+_FREE = (*FREE_KEYS, "block_manager.overlap_ratio")
+"""What the ratio decides, the block's images, is compared itself."""
 
 
 @runtime_checkable
@@ -78,7 +80,7 @@ class Origin:
             found.append(f"it is of block {meta['block_id']}, not {self.block_id}")
         if meta["scene_hash"] not in self.scene_hashes:
             found.append(f"its scene has the hash {meta['scene_hash']}, not {self.scene_hashes[0]}")
-        found += differences(Config.model_validate(meta["model"]["config"]), self.config)
+        found += differences(Config.model_validate(meta["model"]["config"]), self.config, _FREE)
         before, now = set(meta["image_ids"]), set(self.image_ids)
         if lost := sorted(before - now):
             found.append(f"it learned from images that are not the block's: {_some(lost)}")

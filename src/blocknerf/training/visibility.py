@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits
+from torch.nn.functional import binary_cross_entropy_with_logits, mse_loss
 
 from blocknerf.core.types import RayBatch
 from blocknerf.geometry.contraction import uncontract
@@ -46,16 +46,20 @@ class Sights:
 def visibility_loss(
     model: BlockNeRF, rays: RayBatch, composited: CompositedRays, rng: torch.Generator | None
 ) -> Float[Tensor, ""]:
-    """Cross-entropy of the block's visibility network on `rays`, and on random pairs where there is a generator.
+    """The error of the block's visibility network on `rays`, and on random pairs where it is to learn of them and there
+    is a generator.
 
-    `composited` is what became of the rays. Gradients reach the network alone. The minimum is that of the paper's
-    squared error, the mean transmittance; but what is wrong and sure of it still gets a gradient. Where the network is
-    frozen, nothing is counted either, and the loss is 0.
+    `composited` is what became of the rays. Gradients reach the network alone. The minimum of cross-entropy is that of
+    the paper's squared error, the mean transmittance; but what is wrong and sure of it still gets a gradient. Where the
+    network is frozen, nothing is counted either, and the loss is 0.
     """
-    if not any(parameter.requires_grad for parameter in model.visibility_network().parameters_to_learn()):
+    network = model.visibility_network()
+    if not any(parameter.requires_grad for parameter in network.parameters_to_learn()):
         return composited.weights.new_zeros(())
     sights = _gather_sights(model, rays, composited, rng)
-    logits = model.visibility_network().logits(sights.points, sights.directions, sights.distances, rng)
+    logits = network.logits(sights.points, sights.directions, sights.distances, rng)
+    if network.config.loss == "squared":
+        return mse_loss(torch.sigmoid(logits), sights.transmittance)
     return binary_cross_entropy_with_logits(logits, sights.transmittance)
 
 
@@ -71,7 +75,7 @@ def _gather_sights(model: BlockNeRF, rays: RayBatch, composited: CompositedRays,
     own, reached = slice(0, OWN_RAYS), composited.distance
     aims = BEFORE_SURFACE * reached[own]
     sights = [_along(origins[own], rays.directions[own], composited, own, aims, rng)]
-    if rng is not None:
+    if rng is not None and model.visibility_network().config.use_random_pairs:
         sights += [_pairs(model, rays, origins, reached, rng), _never_seen(model, origins, rng)]
     return Sights(*(torch.cat([getattr(part, name) for part in sights]) for name in Sights.__slots__))
 

@@ -107,7 +107,7 @@ def _lines(
 
 
 def _outlines(frame: PageFrame, layout: Layout, block: CityBlock) -> Float[np.ndarray, "segments 2 3"]:
-    shape = _UNIT_DISC if layout.cell_shape == "disc" else _UNIT_SQUARE
+    shape = _UNIT_SQUARE if layout.cell_shape == "square" else _UNIT_DISC
     height_m = float(frame.ground.to_ground(np.array([block.anchor_world]))[0, 2]) - 1.0
     lines = []
     for cell in block.cells_xy:
