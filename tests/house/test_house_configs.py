@@ -105,6 +105,22 @@ def test_the_documents_file_takes_the_papers_network_or_the_one_that_is_asked_fo
     assert load_config(DOCUMENTS, ["block_nerf.backbone=hash"]).block_nerf.backbone == "hash"
 
 
+def test_the_documents_file_refines_poses_by_what_images_show():
+    """Its section has no `mode`, and two keys that no other mode reads."""
+    assert load_config(DOCUMENTS).pose_refinement.mode == "features"
+    assert load_config(DOCUMENTS, ["pose_refinement.mode=segment"]).pose_refinement.mode == "segment"
+
+
+@pytest.mark.parametrize(
+    ("told", "mode"),
+    [("max_translation=2", "drive"), ("hidden_dim=64", "features"), ("feature_extractor=resnet18", "features")],
+)
+def test_keys_of_image_features_mean_them(told, mode):
+    config = load_config(None, [f"pose_refinement.{told}"])
+    assert config.pose_refinement.mode == mode
+    assert Config.model_validate(config.model_dump(mode="json")) == config
+
+
 def leaves(section: type[BaseModel], prefix: str = "") -> list[str]:
     found = []
     for name, field in section.model_fields.items():

@@ -9,7 +9,7 @@ import os
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Literal
 
 import safetensors.torch
 from pydantic import BaseModel, Field
@@ -118,6 +118,11 @@ class _Exposures(BaseModel):
     image_stops: dict[Text, Number]
 
 
+class _PoseGroups(BaseModel):
+    by: Literal["drive", "segment", "image"]
+    names: tuple[Text, ...]
+
+
 class _Model(BaseModel):
     """What `BlockNeRF.from_state` builds a block from."""
 
@@ -127,6 +132,7 @@ class _Model(BaseModel):
     image_ids: tuple[Text, ...] | None = None
     drives: tuple[Text, ...] | None = None
     exposures: _Exposures | None = None
+    pose_groups: _PoseGroups | None = None
 
 
 class _Meta(BaseModel):
