@@ -1,13 +1,14 @@
 """What pose refinement is worth: poses of a synthetic scene are spoilt by known motions, and learned back.
 
 python -m benchmarks.poses SCENE OUT [--by drive|segment|image] [--translation-m 0.3] [--rotation-deg 1] [--seed 0]
-    [section.key=value ...]
+    [--pieces N] [section.key=value ...]
 
 One block is trained three times on the same number of rays: with true poses, with spoilt poses, and with spoilt poses
 that are refined. Spoilt is each drive (or segment, or image) by a motion of the given size in a random direction: a
-turn about the centroid of its cameras, then a shift. `synth --preset passes` is one drive of five segments. Errors are
-medians over training images after the rigid motion (no scale) that fits all cameras best to the true ones, centres and
-axes together; those of the spoilt poses likewise.
+turn about the centroid of its cameras, then a shift. `synth --preset passes` is one drive of five segments, which see the
+same street; with --pieces its segments are so many pieces of that street, one behind the other. Errors are medians over
+training images after the rigid motion (no scale) that fits all cameras best to the true ones, centres and axes
+together; those of the spoilt poses likewise.
 
 Test images of a spoilt drive or segment are spoilt as it is, and get its learned offset: nothing of them is looked at.
 Test images that are spoilt one by one could get nothing, so with --by image they are rendered from their true poses,
@@ -47,6 +48,7 @@ def main() -> None:
     parser.add_argument("--translation-m", type=float, default=0.3)
     parser.add_argument("--rotation-deg", type=float, default=1.0)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--pieces", type=int)
     parser.add_argument("--only", choices=("true", "spoilt", "refined"))
     parser.add_argument("overrides", nargs="*")
     arguments = parser.parse_intermixed_args()
@@ -56,10 +58,11 @@ def main() -> None:
     told += ("validation.num_val_images=0", *arguments.overrides)
     config = load_config(arguments.config, told)
     truth = read_scene(arguments.scene, config.dataset)
+    truth = truth if arguments.pieces is None else cut(truth, arguments.pieces)
     rng = np.random.default_rng(arguments.seed)
     spoilt = spoil(truth, by, arguments.translation_m, np.deg2rad(arguments.rotation_deg), rng)
     runs = {"true": (truth, False), "spoilt": (spoilt, False), "refined": (spoilt, True)}
-    row: dict = {"scene": arguments.scene.name, "by": by, "seed": arguments.seed}
+    row: dict = {"scene": arguments.scene.name, "by": by, "pieces": arguments.pieces, "seed": arguments.seed}
     for name, (scene, refine) in runs.items():
         if arguments.only in (None, name):
             refined = load_config(arguments.config, [*told, f"training.use_pose_refinement={str(refine).lower()}"])
@@ -70,6 +73,15 @@ def main() -> None:
         left = {key: row["refined"][key] / row["spoilt"][key] for key in ("error_m", "error_deg")}
         row |= {"psnr_back": round(back / lost, 3), **{f"{key}_left": round(part, 3) for key, part in left.items()}}
     print(json.dumps(row | {"where": where()}))
+
+
+def cut(scene: Scene, pieces: int) -> Scene:
+    """The scene with segments that follow each other along its longest extent, with as many images each."""
+    away = scene.centers_world - scene.centers_world.mean(0)
+    along = away @ np.linalg.svd(away, full_matrices=False)[2][0]
+    numbers = pieces * np.argsort(np.argsort(along, kind="stable"), kind="stable") // len(along)
+    images = zip(scene.images, numbers, strict=True)
+    return replace(scene, images=tuple(replace(image, segment=f"piece {number}") for image, number in images))
 
 
 def spoil(scene: Scene, by: str, shift_m: float, turn_rad: float, rng: np.random.Generator) -> Scene:

@@ -40,6 +40,8 @@ def city(room, tmp_path_factory) -> Path:
 def test_debug_inspects_first_and_trains_to_the_end(city):
     found = json.loads((city / "inspect" / "inspect.json").read_text())
     assert found["state"] == "As training begins it"
+    assert {motion["shift_m"] for motion in found["poses"]["moved"]} == {0.0}
+    assert "all are where they were captured" in (city / "inspect" / "index.html").read_text()
     blocks = sorted((city / "blocks").glob("*/latest.json"))
     assert len(blocks) > 1
     for path in blocks:

@@ -66,8 +66,10 @@ def print_inspection(inspection) -> None:
 
     console.print(_gradient_table(inspection))
     console.print(_memory_table(inspection))
-    if inspection.poses_by is not None:
+    if inspection.poses_by is not None and any(motion.has_moved for motion in inspection.pose_motions):
         console.print(_pose_table(inspection))
+    elif inspection.poses_by is not None:
+        _say(f"Poses are refined by {inspection.poses_by}; all are where they were captured.")
     if inspection.seam is not None:
         figures = inspection.seam.figures()
         _say(

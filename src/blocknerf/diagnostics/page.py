@@ -100,6 +100,8 @@ def _memory(inspection: Inspection) -> str:
 
 
 def _poses(inspection: Inspection) -> str:
+    if not any(motion.has_moved for motion in inspection.pose_motions):
+        return f"<p>Poses are refined by {inspection.poses_by}; all are where they were captured.</p>\n"
     rows = [
         [
             text(motion.name),

@@ -8,6 +8,8 @@ import torch
 
 from blocknerf.models.block_nerf import BlockNeRF
 
+ROUNDING_M, ROUNDING_DEG = 1e-5, 1e-5
+
 
 @dataclass(frozen=True, slots=True)
 class PoseMotion:
@@ -17,6 +19,11 @@ class PoseMotion:
     images: int
     shift_m: float
     turn_deg: float
+
+    @property
+    def has_moved(self) -> bool:
+        """By more than what rounding leaves of an offset that is all gauge."""
+        return self.shift_m > ROUNDING_M or self.turn_deg > ROUNDING_DEG
 
 
 @torch.no_grad()
