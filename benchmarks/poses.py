@@ -5,8 +5,8 @@ python -m benchmarks.poses SCENE OUT [--by drive|segment|image] [--translation-m
 
 One block is trained three times on the same number of rays: with true poses, with spoilt poses, and with spoilt poses
 that are refined. Spoilt is each drive (or segment, or image) by a motion of the given size in a random direction: a
-turn about the centroid of its cameras, then a shift. `synth --preset passes` is one drive of five segments, which see the
-same street; with --pieces its segments are so many pieces of that street, one behind the other. Errors are medians over
+turn about the centroid of its cameras, then a shift. `synth --preset passes` is one drive of five segments, all of one
+street; with --pieces its segments are so many pieces of that street, one behind the other. Errors are medians over
 training images after the rigid motion (no scale) that fits all cameras best to the true ones, centres and axes
 together; those of the spoilt poses likewise.
 
