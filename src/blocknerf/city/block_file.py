@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 import safetensors.torch
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 from safetensors import SafetensorError
 from torch import Tensor
 
@@ -133,6 +133,12 @@ class _Model(BaseModel):
     drives: tuple[Text, ...] | None = None
     exposures: _Exposures | None = None
     pose_groups: _PoseGroups | None = None
+
+    @model_validator(mode="after")
+    def _every_image_has_a_pose_group(self) -> "_Model":
+        if self.pose_groups is not None and len(self.pose_groups.names) != len(self.image_ids or ()):
+            raise ValueError(f"pose_groups names {len(self.pose_groups.names)} images of {len(self.image_ids or ())}")
+        return self
 
 
 class _Meta(BaseModel):
