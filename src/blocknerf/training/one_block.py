@@ -14,7 +14,7 @@ from blocknerf.core.config import Config
 from blocknerf.core.logging import log
 from blocknerf.core.shared_folder import SharedFolder
 from blocknerf.core.types import Exposures
-from blocknerf.models.block_nerf import exposures_from_json, pose_groups_from_json
+from blocknerf.models.block_nerf import BlockNeRF, exposures_from_json, pose_groups_from_json
 from blocknerf.runtime.process_group import ALONE, ProcessGroup
 from blocknerf.scene.background import say_other_ground
 from blocknerf.scene.exposures import scene_exposures
