@@ -70,7 +70,7 @@ def synthetic(folder: Path) -> Path:
     if not folder.is_dir():
         run(blocknerf("synth", folder, "--preset", "hours", "--exposure-jitter", "1"))
         scene = read_scene(folder, DatasetConfig())
-        moved = spoil(scene, False, PUT_OFF_M, np.deg2rad(PUT_OFF_DEG), np.random.default_rng(0))
+        moved = spoil(scene, "drive", PUT_OFF_M, np.deg2rad(PUT_OFF_DEG), np.random.default_rng(0))
         images = [ModelImage(image.name, image.camera_key, image.world_from_cam) for image in moved.images]
         points = ModelPoints(scene.points_world, scene.points_rgb)
         write_colmap(folder / "sparse" / "0", scene.cameras, images, points)

@@ -52,8 +52,11 @@ def main() -> None:
         run([sys.executable, "-m", f"benchmarks.robustness.{campaign[0]}", *campaign[1:]])
     run([sys.executable, "-m", "benchmarks.ray_nodes", str(out / "tiny"), str(out / "ray_nodes")])
     hours = [str(out / "appearance" / "scene"), str(out / "poses"), "training.max_steps=6000", LONG]
-    for each in ([], ["--per-image"]):
+    for each in ([], ["--by", "image"]):
         run([sys.executable, "-m", "benchmarks.poses", *hours, *each])
+    run(blocknerf("synth", out / "passes", "--preset", "passes"))
+    passes = [str(out / "passes"), str(out / "segments"), "--by", "segment", "training.max_steps=6000", LONG]
+    run([sys.executable, "-m", "benchmarks.poses", *passes])
     for name in ("visibility", "blending"):
         run([sys.executable, "-m", f"benchmarks.{name}", str(street), str(out / "demo"), "--skip-training"])
     run([sys.executable, "-m", "benchmarks.mesh", str(street), str(out / "demo")])

@@ -1,14 +1,17 @@
 """What pose refinement is worth: poses of a synthetic scene are spoilt by known motions, and learned back.
 
-python -m benchmarks.poses SCENE OUT [--per-image] [--translation-m 0.3] [--rotation-deg 1] [section.key=value ...]
+python -m benchmarks.poses SCENE OUT [--by drive|segment|image] [--translation-m 0.3] [--rotation-deg 1] [--seed 0]
+    [--pieces N] [section.key=value ...]
 
 One block is trained three times on the same number of rays: with true poses, with spoilt poses, and with spoilt poses
-that are refined. Spoilt is each drive (or image) by a motion of the given size in a random direction: a turn about
-the centroid of its cameras, then a shift. Errors are medians over training images after the rigid motion (no scale)
-that fits all cameras best to the true ones, centres and axes together; those of the spoilt poses likewise.
+that are refined. Spoilt is each drive (or segment, or image) by a motion of the given size in a random direction: a
+turn about the centroid of its cameras, then a shift. `synth --preset passes` is one drive of five segments, all of one
+street; with --pieces its segments are so many pieces of that street, one behind the other. Errors are medians over
+training images after the rigid motion (no scale) that fits all cameras best to the true ones, centres and axes
+together; those of the spoilt poses likewise.
 
-Test images of a spoilt drive are spoilt as their drive is, and get its learned offset: nothing of them is looked at.
-Test images that are spoilt one by one could get nothing, so with --per-image they are rendered from their true poses,
+Test images of a spoilt drive or segment are spoilt as it is, and get its learned offset: nothing of them is looked at.
+Test images that are spoilt one by one could get nothing, so with --by image they are rendered from their true poses,
 carried into the frame of the poses trained with by the same fit; without refinement as well.
 """
 
@@ -41,27 +44,29 @@ def main() -> None:
     parser.add_argument("scene", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--config", type=Path)
-    parser.add_argument("--per-image", action="store_true")
+    parser.add_argument("--by", choices=("drive", "segment", "image"), default="drive")
     parser.add_argument("--translation-m", type=float, default=0.3)
     parser.add_argument("--rotation-deg", type=float, default=1.0)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--pieces", type=int)
     parser.add_argument("--only", choices=("true", "spoilt", "refined"))
     parser.add_argument("overrides", nargs="*")
     arguments = parser.parse_intermixed_args()
 
-    mode = "image" if arguments.per_image else "drive"
-    told = ("block_manager.max_blocks=1", f"pose_refinement.mode={mode}", "logging.use_tensorboard=false")
+    by = arguments.by
+    told = ("block_manager.max_blocks=1", f"pose_refinement.mode={by}", "logging.use_tensorboard=false")
     told += ("validation.num_val_images=0", *arguments.overrides)
     config = load_config(arguments.config, told)
     truth = read_scene(arguments.scene, config.dataset)
+    truth = truth if arguments.pieces is None else cut(truth, arguments.pieces)
     rng = np.random.default_rng(arguments.seed)
-    spoilt = spoil(truth, arguments.per_image, arguments.translation_m, np.deg2rad(arguments.rotation_deg), rng)
+    spoilt = spoil(truth, by, arguments.translation_m, np.deg2rad(arguments.rotation_deg), rng)
     runs = {"true": (truth, False), "spoilt": (spoilt, False), "refined": (spoilt, True)}
-    row: dict = {"scene": arguments.scene.name, "mode": mode}
+    row: dict = {"scene": arguments.scene.name, "by": by, "pieces": arguments.pieces, "seed": arguments.seed}
     for name, (scene, refine) in runs.items():
         if arguments.only in (None, name):
             refined = load_config(arguments.config, [*told, f"training.use_pose_refinement={str(refine).lower()}"])
-            row[name] = train(refined, scene, truth, arguments.out, name, arguments.per_image)
+            row[name] = train(refined, scene, truth, arguments.out, name, by)
             print(json.dumps({name: row[name]}), flush=True)
     if arguments.only is None:
         lost, back = row["true"]["psnr"] - row["spoilt"]["psnr"], row["refined"]["psnr"] - row["spoilt"]["psnr"]
@@ -70,12 +75,21 @@ def main() -> None:
     print(json.dumps(row | {"where": where()}))
 
 
-def spoil(scene: Scene, per_image: bool, shift_m: float, turn_rad: float, rng: np.random.Generator) -> Scene:
-    """The scene with every drive, or image, moved by a turn and a shift of that size in random directions."""
+def cut(scene: Scene, pieces: int) -> Scene:
+    """The scene with segments that follow each other along its longest extent, with as many images each."""
+    away = scene.centers_world - scene.centers_world.mean(0)
+    along = away @ np.linalg.svd(away, full_matrices=False)[2][0]
+    numbers = pieces * np.argsort(np.argsort(along, kind="stable"), kind="stable") // len(along)
+    images = zip(scene.images, numbers, strict=True)
+    return replace(scene, images=tuple(replace(image, segment=f"piece {number}") for image, number in images))
+
+
+def spoil(scene: Scene, by: str, shift_m: float, turn_rad: float, rng: np.random.Generator) -> Scene:
+    """The scene with every drive, segment or image moved by a turn and a shift of that size in random directions."""
     moved: dict[str, np.ndarray] = {}
     groups: dict[str, list[ImageRecord]] = {}
     for image in scene.images:
-        groups.setdefault(image.id if per_image else image.drive, []).append(image)
+        groups.setdefault({"drive": image.drive, "segment": image.segment, "image": image.id}[by], []).append(image)
     for images in groups.values():
         centroid = np.mean([image.world_from_cam[:, 3] for image in images], axis=0)
         axis, way = (vector / np.linalg.norm(vector) for vector in rng.normal(size=(2, 3)))
@@ -86,7 +100,7 @@ def spoil(scene: Scene, per_image: bool, shift_m: float, turn_rad: float, rng: n
     return replace(scene, images=tuple(replace(image, world_from_cam=moved[image.id]) for image in scene.images))
 
 
-def train(config: Config, scene: Scene, truth: Scene, out: Path, name: str, per_image: bool) -> dict:
+def train(config: Config, scene: Scene, truth: Scene, out: Path, name: str, by: str) -> dict:
     """Trains one block; returns its test PSNR, the pose errors left, and what it took."""
     store = ImageStore.open(scene, config.dataset.image_downsample, out / "store")
     plan = make_plan(scene, config)
@@ -102,7 +116,7 @@ def train(config: Config, scene: Scene, truth: Scene, out: Path, name: str, per_
     for image_id in block.test_images:
         record = store.records[image_id]
         pose = learned_pose(model, record)
-        if per_image:
+        if by == "image":
             pose = se3.compose(se3.inverse(true_from_learned), true_poses[image_id])
         rays = rays_from_directions(store.directions_cam(image_id), pose.numpy())
         picture = model.render(rays, model.code_for(None, record.drive)).reshape(*store.size(image_id))
@@ -118,7 +132,7 @@ def train(config: Config, scene: Scene, truth: Scene, out: Path, name: str, per_
 
 
 def learned_pose(model: BlockNeRF, record: ImageRecord) -> torch.Tensor:
-    return model.refined_pose(torch.from_numpy(record.world_from_cam), record.id, record.drive)
+    return model.refined_pose(torch.from_numpy(record.world_from_cam), record.id, record.drive, record.segment)
 
 
 def rigid_fit(moving: list[torch.Tensor], fixed: list[torch.Tensor]) -> torch.Tensor:
@@ -138,7 +152,7 @@ def points_of(pose: np.ndarray) -> np.ndarray:
 def pose_error(pose: torch.Tensor, true_pose: torch.Tensor) -> tuple[float, float]:
     """Metres between the centres, degrees between the rotations."""
     turn = so3.log(pose[:, :3] @ true_pose[:, :3].mT)
-    return float((pose[:, 3] - true_pose[:, 3]).norm()), float(np.rad2deg(turn.norm()))
+    return float((pose[:, 3] - true_pose[:, 3]).norm()), float(turn.norm().rad2deg())
 
 
 if __name__ == "__main__":

@@ -224,6 +224,12 @@ def edit_json(folder, **changes):
             lambda folder: edit_json(folder, weights={"file": "../x", "sha256": "", "bytes": 0}),
             "does not say which weights",
         ),
+        (
+            lambda folder: edit_json(
+                folder, model={"image_ids": ["a", "b"], "pose_groups": {"by": "drive", "names": ["0"]}}
+            ),
+            "pose_groups names 1 images of 2",
+        ),
     ],
 )
 def test_damage_names_the_file_and_the_remedy(tmp_path, damage, message):

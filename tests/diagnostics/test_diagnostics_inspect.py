@@ -1,17 +1,22 @@
 """`train --debug` and `inspect` from files to files: a room of several blocks."""
 
 import json
+import math
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
 
-from blocknerf.cli.inspect import inspect
+from blocknerf.city.block_file import read_block
+from blocknerf.city.city import load_block
+from blocknerf.cli.inspect import _pose_table, inspect
 from blocknerf.cli.train import train
 from blocknerf.core.errors import UserError
-from blocknerf.core.logging import log
+from blocknerf.core.logging import console, log
 from blocknerf.diagnostics.inspection import debug_training
+from blocknerf.diagnostics.pose_motions import PoseMotion
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 from room import write_room
@@ -26,6 +31,7 @@ def room(tmp_path_factory) -> Path:
 def city(room, tmp_path_factory) -> Path:
     out, level = tmp_path_factory.mktemp("city"), log.level
     shorter = ("block_manager.block_size=2", "logging.use_tensorboard=false", "training.max_steps=3")
+    shorter += ("training.use_pose_refinement=true",)
     train(room, out, overrides=shorter, debug=True)
     log.setLevel(level)
     return out
@@ -34,6 +40,8 @@ def city(room, tmp_path_factory) -> Path:
 def test_debug_inspects_first_and_trains_to_the_end(city):
     found = json.loads((city / "inspect" / "inspect.json").read_text())
     assert found["state"] == "As training begins it"
+    assert {motion["shift_m"] for motion in found["poses"]["moved"]} == {0.0}
+    assert "all are where they were captured" in (city / "inspect" / "index.html").read_text()
     blocks = sorted((city / "blocks").glob("*/latest.json"))
     assert len(blocks) > 1
     for path in blocks:
@@ -59,6 +67,37 @@ def test_inspect_writes_the_ray_that_was_asked_for_and_the_seam(city, capsys):
         with Image.open(folder / name) as picture:
             assert min(picture.size) > 300
     assert "index.html" in capsys.readouterr().err.replace("\n", "")
+
+
+def test_inspect_says_how_far_poses_have_moved(city, capsys):
+    """Shift and turn are those between the captured camera at the middle of a drive and the learned one."""
+    inspect(city, block="001")
+    told, said = json.loads((city / "inspect" / "inspect.json").read_text())["poses"], capsys.readouterr().err
+    page = (city / "inspect" / "index.html").read_text()
+    assert told["by"] == "drive"
+    assert "Poses of block 001, moved by drive" in said
+    poses = load_block(read_block(city / "blocks" / "001", "latest")).poses
+    for motion in told["moved"]:
+        learned = poses.motion(None, motion["name"])
+        middle = poses.pivots_world[poses.groups.index(motion["name"])].double()
+        cosine = float((learned[:, :3].trace() - 1) / 2)
+        assert motion["shift_m"] == pytest.approx(
+            float((learned[:, :3] @ middle + learned[:, 3] - middle).norm()), 1e-4
+        )
+        assert motion["turn_deg"] == pytest.approx(math.degrees(math.acos(min(cosine, 1.0))), abs=2e-3)
+        assert motion["shift_m"] > 0
+        assert motion["images"] > 1
+        assert f"{motion['shift_m']:.4f}" in page
+        assert f"{motion['shift_m']:.4f}" in said
+
+
+@pytest.mark.parametrize("count", [12, 13])
+def test_a_table_of_poses_is_as_long_as_can_be_read(count, capsys):
+    motions = [PoseMotion(f"{number:03d}.png", 1, 1.0 / (1 + number), 0.5) for number in range(count)]
+    console.print(_pose_table(SimpleNamespace(block_id="000", poses_by="image", pose_motions=motions)))
+    said = capsys.readouterr().err
+    assert ("1 that moved less are on the page" in said) == (count == 13)
+    assert ("011.png" in said, "012.png" in said) == (True, False)
 
 
 @pytest.mark.parametrize(

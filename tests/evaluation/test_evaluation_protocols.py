@@ -149,7 +149,7 @@ def test_a_refined_pose_undoes_a_small_planted_motion(alone):
 def test_learned_poses_move_each_block_as_its_drive_was_moved_and_look_at_nothing(city, monkeypatch):
     """A pose that training has learned is put in its place; the picture is that of the true rays."""
     back = torch.linalg.inv(torch.cat([MOTION, torch.tensor([[0, 0, 0, 1.0]])]).double())[:3]
-    monkeypatch.setattr(BlockNeRF, "refined_rays", lambda self, rays, drive: moved_rays(rays, back))
+    monkeypatch.setattr(BlockNeRF, "refined_rays", lambda self, rays, drive, segment: moved_rays(rays, back))
     test = _test(city)
     displaced = replace(test, rays=moved_rays(test.rays, MOTION))
     views = render_views(city, test)

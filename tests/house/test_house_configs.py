@@ -124,7 +124,7 @@ PAPER = {
     "exposure_encoding.num_levels": 4,
     # 4.2.2 and supplement: per segment, 1e5 linearly to 1e-1 in 5,000 iterations
     "training.use_pose_refinement": True,
-    "pose_refinement.mode": "drive",
+    "pose_refinement.mode": "segment",
     "pose_refinement.regularization_start": 1e5,
     "pose_refinement.regularization_end": 1e-1,
     "pose_refinement.regularization_decay": "linear",
@@ -173,6 +173,22 @@ def test_the_papers_file_gives_each_number_with_its_section():
 def test_the_documents_file_takes_the_papers_network_or_the_one_that_is_asked_for():
     assert load_config(DOCUMENTS).block_nerf.backbone == "mlp"
     assert load_config(DOCUMENTS, ["block_nerf.backbone=hash"]).block_nerf.backbone == "hash"
+
+
+def test_the_documents_file_refines_poses_by_what_images_show():
+    """Its section has no `mode`, and two keys that no other mode reads."""
+    assert load_config(DOCUMENTS).pose_refinement.mode == "features"
+    assert load_config(DOCUMENTS, ["pose_refinement.mode=segment"]).pose_refinement.mode == "segment"
+
+
+@pytest.mark.parametrize(
+    ("told", "mode"),
+    [("max_translation=2", "drive"), ("hidden_dim=64", "features"), ("feature_extractor=resnet18", "features")],
+)
+def test_keys_of_image_features_mean_them(told, mode):
+    config = load_config(None, [f"pose_refinement.{told}"])
+    assert config.pose_refinement.mode == mode
+    assert Config.model_validate(config.model_dump(mode="json")) == config
 
 
 def leaves(section: type[BaseModel], prefix: str = "") -> list[str]:

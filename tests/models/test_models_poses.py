@@ -11,10 +11,12 @@ from blocknerf.geometry import so3
 from blocknerf.kernels.registry import use_backend
 from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.models.encodings import level_weights
-from blocknerf.models.poses import PoseRefinementNetwork
+from blocknerf.models.poses import PoseGroups, PoseRefinementNetwork, free_groups
 
 IMAGES = tuple(f"image {n}" for n in range(12))
 DRIVES = tuple("abc"[n % 3] for n in range(12))
+SEGMENTS = tuple(f"0, from {'ace'[n // 4]}" for n in range(12))
+MODES = ["drive", "segment", "image", "features"]
 SMALL = (
     "training.use_pose_refinement=true",
     "block_nerf.hash_grid.num_levels=3",
@@ -29,9 +31,14 @@ def _centers(seed: int = 0) -> torch.Tensor:
     return 20 * torch.randn(12, 3, generator=generator(seed, "centres"), dtype=torch.float64) + 50
 
 
+def _groups(mode: str) -> PoseGroups:
+    """Of three drives or, where segments are meant, of one drive in three segments."""
+    return free_groups(mode, IMAGES, ("0",) * 12 if mode == "segment" else DRIVES, SEGMENTS)
+
+
 def _poses(mode: str = "drive", scale: float = 0.0, **settings) -> PoseRefinementNetwork:
     config = PoseRefinementConfig.model_validate({"mode": mode, **settings})
-    poses = PoseRefinementNetwork(config, IMAGES, DRIVES, generator(0, "poses"))
+    poses = PoseRefinementNetwork(config, IMAGES, DRIVES, generator(0, "poses"), _groups(mode))
     poses.place(_centers(), 25.0)
     if mode == "features":
         poses.features.normal_(generator=generator(2, "features"))
@@ -58,10 +65,11 @@ def _common(poses: PoseRefinementNetwork, twist: torch.Tensor) -> torch.Tensor:
     return (torch.cat([move, twist[3:].expand(len(lever), 3)], -1) / bounds).float()
 
 
-@pytest.mark.parametrize("mode", ["drive", "image", "features"])
+@pytest.mark.parametrize("mode", MODES)
 def test_poses_begin_as_captured(mode):
     config = PoseRefinementConfig.model_validate({"mode": mode})
-    poses, rays = PoseRefinementNetwork(config, IMAGES, DRIVES, generator(0, "poses")), _rays()
+    poses = PoseRefinementNetwork(config, IMAGES, DRIVES, generator(0, "poses"), _groups(mode))
+    rays = _rays()
     poses.place(_centers(), 25.0)
     refined = poses.refine(rays)
     assert torch.allclose(refined.origins, rays.origins, atol=1e-5)
@@ -69,7 +77,7 @@ def test_poses_begin_as_captured(mode):
     assert float(poses.penalty().detach()) == 0
 
 
-@pytest.mark.parametrize("mode", ["drive", "image"])
+@pytest.mark.parametrize("mode", ["drive", "segment", "image"])
 def test_offsets_stay_within_their_bounds_however_hard_they_are_pulled(mode):
     offsets = _poses(mode, scale=1e4, max_translation=0.5, max_rotation=0.02).offsets().detach()
     assert float(offsets[:, :3].norm(dim=-1).max()) == pytest.approx(0.5, rel=1e-4)
@@ -85,7 +93,7 @@ def test_small_offsets_are_what_is_asked_for():
     assert torch.allclose(poses.offsets(), gauge_free, atol=1e-7)
 
 
-@pytest.mark.parametrize("mode", ["drive", "image"])
+@pytest.mark.parametrize("mode", ["drive", "segment", "image"])
 def test_a_motion_that_all_share_is_no_refinement(mode):
     """Exactly to first order: what is left of a finite motion falls with the square of its turn."""
     twist = torch.tensor([0.3, -0.2, 0.1, 0.01, 0.02, -0.01], dtype=torch.float64)
@@ -132,7 +140,7 @@ def test_the_gauge_weighs_images_not_drives():
     assert float(moves.abs().max()) > 1e-4
 
 
-@pytest.mark.parametrize("mode", ["drive", "image"])
+@pytest.mark.parametrize("mode", ["drive", "segment", "image"])
 def test_a_turn_leaves_the_centroid_of_its_cameras_where_it_was(mode):
     poses = _poses(mode, scale=0.3)
     slots = torch.tensor([poses.slot_groups.tolist().index(group) for group in range(len(poses.groups))])
@@ -143,12 +151,12 @@ def test_a_turn_leaves_the_centroid_of_its_cameras_where_it_was(mode):
     assert not torch.allclose(refined.directions, rays.directions, atol=1e-3)
 
 
-@pytest.mark.parametrize("mode", ["drive", "image", "features"])
+@pytest.mark.parametrize("mode", MODES)
 def test_motions_of_images_are_those_of_their_rays(mode):
     poses, rays = _poses(mode, scale=0.1), _rays()
     refined = poses.refine(rays)
     for row in range(12):
-        motion = poses.motion(IMAGES[row], DRIVES[row])
+        motion = poses.motion(IMAGES[row], DRIVES[row], SEGMENTS[row])
         assert motion is not None
         assert torch.allclose(motion[:, :3] @ rays.origins[row].double() + motion[:, 3], refined.origins[row].double(),
                               atol=2e-5)  # fmt: skip
@@ -161,9 +169,45 @@ def test_strangers_stay_and_a_drive_speaks_for_its_new_images():
     assert torch.equal(drives.motion("new", "b"), drives.motion(IMAGES[1], "b"))
     assert drives.motion(IMAGES[0], "never driven") is None
     assert images.motion("new", "b") is None
+    segments = _poses("segment", scale=0.1)
+    assert torch.equal(segments.motion("new", "0", SEGMENTS[5]), segments.motion(IMAGES[5], "0", SEGMENTS[5]))
+    assert segments.motion(IMAGES[0], "0", "0, from z") is None
     rays = _rays()
     rays = RayBatch(rays.origins, rays.directions, torch.full_like(rays.image_slots, -1), rays.radii)
     assert torch.equal(drives.refine(rays).origins, rays.origins)
+
+
+def test_what_all_is_gauge_is_taken_in_smaller_parts():
+    one, segment = ("0",) * 12, ("0",) * 12
+    assert free_groups("drive", IMAGES, DRIVES, SEGMENTS) == PoseGroups("drive", DRIVES)
+    assert free_groups("drive", IMAGES, one, SEGMENTS) == PoseGroups("segment", SEGMENTS)
+    assert free_groups("drive", IMAGES, one, segment) == PoseGroups("image", IMAGES)
+    assert free_groups("segment", IMAGES, DRIVES, SEGMENTS) == PoseGroups("segment", SEGMENTS)
+    assert free_groups("segment", IMAGES, one, segment) == PoseGroups("image", IMAGES)
+    assert free_groups("features", IMAGES, DRIVES, SEGMENTS) == PoseGroups("image", IMAGES)
+    assert free_groups("drive", IMAGES, DRIVES, SEGMENTS).are_free
+    assert not free_groups("drive", IMAGES[:1], one[:1], segment[:1]).are_free
+
+
+def test_segments_of_one_drive_can_move_apart_and_the_drive_as_a_whole_cannot():
+    """Mean over images of what each camera moves is zero, and offsets that differ stay what they are."""
+    poses = _poses("segment", scale=1e-3)
+    moves = poses.offsets().detach()[poses.slot_groups, :3]
+    assert float(moves.mean(0).abs().max()) < 1e-6
+    assert float(moves.abs().max()) > 1e-4
+    assert len(moves.unique(dim=0)) == 3
+
+
+def test_levels_come_late_only_where_a_pose_can_move():
+    model = _block(_config())
+    model.advance(0.0)
+    assert model.field.grid.shown_levels < 6
+    alone = BlockNeRF(_config(), (50.0,) * 3, 25.0, IMAGES[:1], DRIVES[:1], generator(1, "model"))
+    stages = "training.stage_training={enable: true, stages: [{name: all, epochs: 5, components: [nerf]}]}"
+    frozen = BlockNeRF(_config(stages), (50.0,) * 3, 25.0, IMAGES, DRIVES, generator(1, "model"))
+    for model in (alone, frozen):
+        model.advance(0.0)
+        assert model.field.grid.shown_levels == 6
 
 
 def test_the_penalty_is_strong_first():
@@ -201,7 +245,9 @@ def _config(*overrides: str) -> Config:
 
 
 def _block(config: Config) -> BlockNeRF:
-    model = BlockNeRF(config, (50.0, 50.0, 50.0), 25.0, IMAGES, DRIVES, generator(1, "model"))
+    groups = _groups(config.pose_refinement.mode)
+    rng = generator(1, "model")
+    model = BlockNeRF(config, (50.0, 50.0, 50.0), 25.0, IMAGES, DRIVES, rng, pose_groups=groups)
     assert model.poses is not None
     model.poses.place(_centers(), 25.0)
     with torch.no_grad():
@@ -210,9 +256,11 @@ def _block(config: Config) -> BlockNeRF:
     return model
 
 
-def test_gradients_of_poses_through_the_whole_block_by_finite_differences():
+@pytest.mark.parametrize("mode", ["drive", "segment"])
+def test_gradients_of_poses_through_the_whole_block_by_finite_differences(mode):
     """Hash grid, network, harmonics, compositing: float64 twins, samples held where they are."""
-    model = _block(load_config(None, [*SMALL, "block_nerf.num_samples_fine=4", "block_nerf.num_samples_coarse=8"]))
+    small = (*SMALL, f"pose_refinement.mode={mode}")
+    model = _block(load_config(None, [*small, "block_nerf.num_samples_fine=4", "block_nerf.num_samples_coarse=8"]))
     model = model.double()
     assert model.poses is not None
     rays = _rays(6, torch.float64)
@@ -266,10 +314,10 @@ def test_features_of_images_move_them_alike_where_they_are_alike():
     assert not torch.allclose(offsets[1], offsets[0], atol=1e-3)
 
 
-@pytest.mark.parametrize("mode", ["drive", "image", "features"])
+@pytest.mark.parametrize("mode", MODES)
 def test_state_round_trip_gives_the_same_poses(mode):
-    config = _config(f"pose_refinement.mode={mode}")
-    model = BlockNeRF(config, (50.0, 50.0, 50.0), 25.0, IMAGES, DRIVES, generator(1, "model"))
+    config, rng = _config(f"pose_refinement.mode={mode}"), generator(1, "model")
+    model = BlockNeRF(config, (50.0, 50.0, 50.0), 25.0, IMAGES, DRIVES, rng, pose_groups=_groups(mode))
     assert model.poses is not None
     model.poses.place(_centers(), 25.0)
     with torch.no_grad():
@@ -277,10 +325,19 @@ def test_state_round_trip_gives_the_same_poses(mode):
             parameter.normal_(0, 0.1, generator=generator(2, "shares"))
     again = BlockNeRF.from_state(model.description(), model.state_dict())
     pose = torch.eye(3, 4).double()
-    learned = model.refined_pose(pose, IMAGES[5], DRIVES[5])
-    assert torch.equal(again.refined_pose(pose, IMAGES[5], DRIVES[5]), learned)
+    learned = model.refined_pose(pose, IMAGES[5], DRIVES[5], SEGMENTS[5])
+    assert torch.equal(again.refined_pose(pose, IMAGES[5], DRIVES[5], SEGMENTS[5]), learned)
     assert not torch.allclose(learned, pose, atol=1e-3)
     assert torch.equal(again.refined_pose(pose, "new", "never driven"), pose)
+
+
+def test_a_block_from_before_there_were_segments_is_as_it_was():
+    one_drive = BlockNeRF(_config(), (50.0,) * 3, 25.0, IMAGES, ("0",) * 12, generator(1, "model"))
+    description = one_drive.description()
+    del description["pose_groups"]
+    again = BlockNeRF.from_state(description, one_drive.state_dict())
+    assert again.poses is not None
+    assert again.poses.pose_groups == PoseGroups("drive", ("0",) * 12)
 
 
 def test_refined_rays_are_the_rays_of_the_refined_pose():
@@ -294,17 +351,18 @@ def test_refined_rays_are_the_rays_of_the_refined_pose():
     assert model.refined_rays(rays, drive="never driven") is rays
 
 
-@pytest.mark.parametrize("mode", ["drive", "image"])
+@pytest.mark.parametrize("mode", ["drive", "segment", "image"])
 def test_new_images_leave_old_offsets_bit_for_bit(mode):
     poses = _poses(mode, scale=0.1)
     before = poses.offsets().detach().clone()
     centers = torch.tensor([[1.0, 2, 3], [4, 5, 6], [7, 8, 9]], dtype=torch.float64)
-    poses.grow(("new 1", "new 2", "new 3"), ("b", "d", "d"), centers)
+    segments = (SEGMENTS[4], "later", "later")
+    poses.grow(("new 1", "new 2", "new 3"), ("b", "d", "d"), centers, segments)
     after = poses.offsets().detach()
     assert torch.equal(after[: len(before)], before)
     assert not bool(after[len(before) :].any())
     assert torch.equal(poses.slot_groups[:12], _poses(mode).slot_groups)
-    if mode == "drive":
+    if mode != "image":
         assert poses.slot_groups[12:].tolist() == [1, 3, 3]
         assert torch.allclose(poses.pivots_world[3].double(), centers[1:].mean(0))
     else:

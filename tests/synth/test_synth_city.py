@@ -157,12 +157,21 @@ def test_points_are_on_surfaces_that_their_images_see(scene):
 def test_every_eighth_name_spreads_over_cameras_and_stations(preset):
     suffix = PRESETS[preset].suffix
     names = sorted(f"{drive.name}/{place}_{frame:04d}{suffix}" for drive in PRESETS[preset].drives
-                   for place in rig_cameras(8, 6) for frame in range(drive.stations))  # fmt: skip
+                   for place in rig_cameras(8, 6) for frame in range(drive.stations * drive.passes))  # fmt: skip
     held_out = names[::8]
     by_camera = Counter(name.rsplit("_", 1)[0] for name in held_out)
     assert len(by_camera) == 4 * len(PRESETS[preset].drives)
     by_station = Counter((name.split("/")[0], name.rsplit("_", 1)[1]) for name in held_out)
     assert max(by_station.values()) == 1  # three cameras of every station are left to learn from
+
+
+def test_passes_go_one_way_between_each_others_stations():
+    (drive,) = PRESETS["passes"].drives
+    along = np.array([rig["left"][0, 3] for rig in stations(drive, generate._rng(0, drive.name, "sway"))])
+    passes = along.reshape(drive.passes, drive.stations)
+    assert (np.diff(passes) > 0).all()
+    assert len(np.unique(passes.round(3))) == passes.size
+    assert np.diff(passes).max() < 0.2 * abs(passes[0, -1] - passes[1, 0])  # the way back is a gap
 
 
 @pytest.mark.parametrize("preset", PRESETS)

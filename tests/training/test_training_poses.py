@@ -1,22 +1,32 @@
 """Training with pose refinement: a displaced drive is found, a stop changes nothing, features come from photographs."""
 
 import json
+import logging
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from blocknerf.blocks.output import plan_scene
+from blocknerf.city.block_file import read_block, write_block
+from blocknerf.cli.plan import plan
 from blocknerf.core.config import load_config
-from blocknerf.core.errors import UserError
+from blocknerf.geometry import se3
+from blocknerf.models.poses import PoseGroups
 from blocknerf.scene.store import ImageStore
 from blocknerf.training import pose_setup
+from blocknerf.training.checkpoint import CHECKPOINT
+from blocknerf.training.one_block import Run, make_trainer, open_store
 from blocknerf.training.trainer import BlockNeRFTrainer
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
+sys.path.insert(0, str(Path(__file__).parents[2]))
 from room import write_room
+
+from benchmarks.writers import Capture, Shot, write_kitti
 
 SMALL = (
     "training.use_pose_refinement=true",
@@ -111,8 +121,117 @@ def test_features_are_those_of_the_photographs(room, tmp_path, monkeypatch):
     assert float(features[3, :256].mean()) == pytest.approx(red.mean(), abs=0.01)
 
 
-def test_features_without_torchvision_say_what_to_install(room, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "torchvision", None)
-    monkeypatch.setitem(sys.modules, "torchvision.models", None)
-    with pytest.raises(UserError, match=r"blocknerf\[features\]"):
-        _trainer(room, tmp_path, "pose_refinement.mode=features")
+def test_features_need_no_weights_and_no_network(room, tmp_path):
+    trainer = _trainer(room, tmp_path, "pose_refinement.feature_extractor=resnet18", "pose_refinement.hidden_dim=16")
+    assert trainer.model.poses is not None
+    assert trainer.model.poses.config.mode == "features"
+    for _ in range(3):
+        trainer._train_step()
+    assert bool((trainer.model.poses.network[-1].weight != 0).any())
+
+
+# --- one drive ------------------------------------------------------------------------------------------------------
+
+
+def _sequence(room: Path, out: Path, pause_s: float, images: int = 16) -> Path:
+    """The room's photographs as a sequence of KITTI, so as one drive: noon, a pause, and then dusk."""
+    tree = json.loads((room / "transforms.json").read_text())
+    frames = sorted(tree["frames"], key=lambda frame: ("dusk" in frame["file_path"], frame["file_path"]))[:images]
+    shots = []
+    for number, frame in enumerate(frames):
+        matrix = np.array(frame["transform_matrix"])
+        rgb = np.array(Image.open(room / frame["file_path"]))
+        right, up, back, center = matrix[:3].T
+        shots.append(Shot(f"{number:04d}.png", rgb, right, -up, -back, center, np.zeros(rgb.shape[:2], bool)))
+    write_kitti(out, Capture(tree["w"], tree["h"], tree["fl_x"], shots))
+    seconds = [0.1 * number + pause_s * ("dusk" in frame["file_path"]) for number, frame in enumerate(frames)]
+    (out / "times.txt").write_text("".join(f"{one}\n" for one in seconds))
+    return out
+
+
+@pytest.fixture
+def said(caplog, monkeypatch) -> pytest.LogCaptureFixture:
+    monkeypatch.setattr(logging.getLogger("blocknerf"), "propagate", True)
+    caplog.set_level(logging.INFO, "blocknerf")
+    return caplog
+
+
+def test_one_drive_is_refined_by_its_segments_and_says_so(room, tmp_path, said):
+    trainer = _trainer(_sequence(room, tmp_path / "sequence", pause_s=60.0), tmp_path / "out")
+    assert (
+        "Block 000: poses are refined segment by segment, of which there are 2, for all images are of one" in said.text
+    )
+    for _ in range(20):
+        trainer._train_step()
+    poses = trainer.model.poses
+    assert poses is not None
+    noon, dusk = poses.offsets().detach().numpy()
+    assert np.linalg.norm((dusk - noon)[:3]) > 1e-3
+    for image_id in trainer.spec.test_images:
+        record = trainer.store.records[image_id]
+        learned = trainer.model.refined_pose(
+            torch.from_numpy(record.world_from_cam), None, record.drive, record.segment
+        )
+        moved = poses.motion(None, None, record.segment)
+        assert moved is not None
+        assert torch.equal(learned, se3.compose(moved, torch.from_numpy(record.world_from_cam)))
+
+
+def test_one_drive_without_a_gap_is_refined_by_image_and_says_so(room, tmp_path, said):
+    trainer = _trainer(_sequence(room, tmp_path / "sequence", pause_s=0.0), tmp_path / "out")
+    assert "Block 000: poses are refined image by image, for all images are of one drive" in said.text
+    assert trainer.model.poses is not None
+    assert trainer.model.poses.groups == trainer.image_ids
+
+
+def test_the_plan_says_it_of_all_its_blocks_at_once(room, tmp_path, said):
+    sequence = _sequence(room, tmp_path / "sequence", pause_s=60.0)
+    plan(sequence, tmp_path / "out", overrides=("training.use_pose_refinement=true", "block_manager.max_blocks=1"))
+    assert "Block 000: poses are refined segment by segment, of which there are 2" in said.text
+    plan(sequence, tmp_path / "without", overrides=("block_manager.max_blocks=1",))
+    assert said.text.count("poses are refined") == 1
+
+
+def test_drives_of_which_there_are_several_say_nothing(room, tmp_path, said):
+    _trainer(room, tmp_path)
+    assert "refined" not in said.text
+
+
+@pytest.mark.parametrize("mode", ["drive", "segment", "image", "features"])
+def test_where_no_pose_can_move_all_levels_are_learned_from_the_start_and_a_sentence_says_why(
+    room, tmp_path, said, mode
+):
+    overrides = ("block_manager.min_images_per_block=1", "dataset.test_every=2", f"pose_refinement.mode={mode}")
+    trainer = _trainer(_sequence(room, tmp_path / "sequence", 0.0, images=2), tmp_path / "out", *overrides)
+    assert "Block 000: no pose is refined, for there is one image, and what all images move alike" in said.text
+    trainer._train_step()
+    assert trainer.model.field.grid.shown_levels == 4
+
+
+def test_a_run_whose_stages_leave_poses_alone_says_so(room, tmp_path, said):
+    stages = "training.stage_training={enable: true, stages: [{name: all, epochs: 20, components: [nerf]}]}"
+    trainer = _trainer(room, tmp_path, stages)
+    assert "no stage of training.stage_training learns poses; no level is let in late" in said.text
+    trainer._train_step()
+    assert trainer.model.field.grid.shown_levels == 4
+
+
+def test_a_block_begun_before_there_were_segments_goes_on_by_drive(room, tmp_path, said):
+    sequence, out = _sequence(room, tmp_path / "sequence", pause_s=60.0), tmp_path / "out"
+    config, scene, plan = plan_scene(load_config(None, SMALL), sequence, out)
+    run, block = Run(config, scene, plan, out), plan.blocks[0]
+    store = open_store(run, progress=False)
+    by_drive = PoseGroups("drive", ("0",) * len(block.train_images))
+    begun = BlockNeRFTrainer(config, block, store, plan.scene_hash, run.block_folder(block.id), pose_groups=by_drive)
+    begun._train_step()
+    begun.save()
+    for name in (CHECKPOINT, "latest"):
+        file = read_block(run.block_folder(block.id), name)
+        del file.meta["model"]["pose_groups"]
+        write_block(run.block_folder(block.id), name, file)
+    again = make_trainer(run, block, store, lambda progress: None)
+    assert again.resume()
+    assert again.model.poses is not None
+    assert again.model.poses.pose_groups == by_drive
+    assert "no pose is refined, for all images are of one drive" in said.text
+    again._train_step()

@@ -9,10 +9,10 @@ import os
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Literal
 
 import safetensors.torch
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 from safetensors import SafetensorError
 from torch import Tensor
 
@@ -126,6 +126,11 @@ class _Exposures(BaseModel):
     image_stops: dict[Text, Number]
 
 
+class _PoseGroups(BaseModel):
+    by: Literal["drive", "segment", "image"]
+    names: tuple[Text, ...]
+
+
 class _Model(BaseModel):
     """What `BlockNeRF.from_state` builds a block from."""
 
@@ -135,6 +140,13 @@ class _Model(BaseModel):
     image_ids: tuple[Text, ...] | None = None
     drives: tuple[Text, ...] | None = None
     exposures: _Exposures | None = None
+    pose_groups: _PoseGroups | None = None
+
+    @model_validator(mode="after")
+    def _every_image_has_a_pose_group(self) -> "_Model":
+        if self.pose_groups is not None and len(self.pose_groups.names) != len(self.image_ids or ()):
+            raise ValueError(f"pose_groups names {len(self.pose_groups.names)} images of {len(self.image_ids or ())}")
+        return self
 
 
 class _Meta(BaseModel):

@@ -12,6 +12,7 @@ from blocknerf.core.errors import UserError
 from blocknerf.core.logging import console
 
 MEBIBYTE = 2**20
+MOST_MOTIONS = 12
 
 
 def inspect(
@@ -23,6 +24,8 @@ def inspect(
     data_root: Place | None = None,
 ) -> None:
     """Looks for faults: data, gradients of every component, one ray, memory of a step, the seam of two blocks.
+
+    Says how far pose refinement has moved each drive, segment or image.
 
     Writes OUT/inspect/: a page, its pictures, and the figures as JSON. Nothing that was learned is touched.
 
@@ -63,6 +66,10 @@ def print_inspection(inspection) -> None:
 
     console.print(_gradient_table(inspection))
     console.print(_memory_table(inspection))
+    if inspection.poses_by is not None and any(motion.has_moved for motion in inspection.pose_motions):
+        console.print(_pose_table(inspection))
+    elif inspection.poses_by is not None:
+        _say(f"Poses are refined by {inspection.poses_by}; all are where they were captured.")
     if inspection.seam is not None:
         figures = inspection.seam.figures()
         _say(
@@ -97,6 +104,20 @@ def _memory_table(inspection) -> Table:
     for phase in inspection.memory:
         resident = "-" if phase.resident_peak is None else f"{phase.resident_peak / MEBIBYTE:,.0f}"
         table.add_row(phase.phase, resident, f"{phase.torch_peak / MEBIBYTE:,.1f}")
+    return table
+
+
+def _pose_table(inspection) -> Table:
+    motions = inspection.pose_motions
+    title = f"Poses of block {inspection.block_id}, moved by {inspection.poses_by}"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE, caption_justify="left")
+    table.add_column(inspection.poses_by)
+    for name in ("images", "shift, m", "turn, degrees"):
+        table.add_column(name, justify="right")
+    for motion in motions[:MOST_MOTIONS]:
+        table.add_row(motion.name, str(motion.images), f"{motion.shift_m:.4f}", f"{motion.turn_deg:.3f}")
+    if len(motions) > MOST_MOTIONS:
+        table.caption = f"{len(motions) - MOST_MOTIONS} that moved less are on the page."
     return table
 
 

@@ -46,12 +46,15 @@ def plan(
         overrides: Single values, as section.key=value.
     """
     from blocknerf.blocks.output import PLAN_FILES, plan_scene, pull_plan  # late: it brings the readers along
+    from blocknerf.training.pose_setup import about_poses
 
     folder = SharedFolder.at(output_dir)
     pull_plan(folder)
     settings, scene, planned = plan_scene(load_config(config, overrides), data_root, folder.local)
     folder.push(*PLAN_FILES)
     print_plan(planned, scene, settings)
+    for sentence in about_poses(settings, planned, scene):
+        log.info("%s", sentence)
     log.info(f"The plan is in {folder.place}/plan.json, the map in {folder.place}/map.png.")
 
 

@@ -10,7 +10,7 @@ from blocknerf.core.logging import log
 
 def synth(
     out: tyro.conf.Positional[Path],
-    preset: Literal["tiny", "hours", "street", "city"] = "street",
+    preset: Literal["tiny", "hours", "passes", "street", "city"] = "street",
     seed: int = 0,
     overwrite: bool = False,
     exposure_jitter: Annotated[float, tyro.conf.arg(metavar="STOPS")] = 0.0,
@@ -29,8 +29,9 @@ def synth(
             model) and blocknerf_scene.json (drive, hour, exposure of each image). One that holds this very city already
             is left as it is.
         preset: tiny is one short street (88 small images, seconds), hours is the same street driven four times from
-            morning to dusk (176 small images), street has a junction and enough for four blocks
-            (324 images, a minute or two), city is a grid of streets (1200 images).
+            morning to dusk (176 small images), passes is one drive that goes through it five times at noon (180 small
+            images), street has a junction and enough for four blocks (324 images, a minute or two), city is a grid of
+            streets (1200 images).
         seed: Another number builds another city; the same number gives the same files, byte for byte.
         overwrite: Replace an older synthetic city in that folder. A folder with any other file in it is left alone.
         exposure_jitter: Over- and under-expose every picture by up to this many stops at random; the exposures written

@@ -278,11 +278,18 @@ class ExposureConfig(Section):
     """Sinusoids of value / 1000 at this many octaves; the mean exposure of a scene has the value 250."""
 
 
+PoseMode = Literal["drive", "segment", "image", "features"]
+FEATURE_KEYS = {"feature_extractor", "feature_weights", "hidden_dim"}
+"""Keys of pose_refinement that mean something to `mode: features` alone."""
+
+
 class PoseRefinementConfig(Section):
     """How far, and how, the poses of a block's images may move while it learns (Block-NeRF, section 4.2.2)."""
 
-    mode: Literal["drive", "image", "features"] = "drive"
-    """One rigid offset for each drive, for each image, or for each image from what it shows."""
+    mode: PoseMode = "drive"
+    """One rigid offset for each drive, for each segment of a drive between two gaps, for each image, or for each image
+    from what it shows. A block with one drive alone goes by segment, and one with one segment alone by image. It is
+    features where it is not given, and feature_extractor, feature_weights or hidden_dim is."""
     max_translation: Positive = 1.0
     """An offset stays below this many metres."""
     max_rotation: Annotated[float, Field(gt=0, le=1.5)] = 0.1
@@ -298,11 +305,19 @@ class PoseRefinementConfig(Section):
     coarse_to_fine_share: Annotated[float, Field(ge=0, le=1)] = 0.2
     """Share of the run over which levels (hash) or octaves (mlp) are let in, coarsest first; 0: all from the start."""
     feature_extractor: Literal["resnet18"] = "resnet18"
-    """What `mode: features` sees of an image; needs the extra `blocknerf[features]`."""
+    """What `mode: features` sees of an image."""
     feature_weights: str | None = None
     """A safetensors file of the extractor's weights; none: random ones."""
     hidden_dim: Annotated[int, Field(ge=8, le=4096)] = 256
     """Width of the network from an image's features to its offset."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _features_are_meant_where_they_are_described(cls, tree: Any) -> Any:
+        """As in the documents, whose section has no `mode`."""
+        if isinstance(tree, dict) and "mode" not in tree and FEATURE_KEYS & set(tree):
+            return {"mode": "features"} | tree
+        return tree
 
 
 class VisibilityConfig(Section):
@@ -455,6 +470,13 @@ class TrainingConfig(Section):
             "visibility": self.use_visibility_network,
         }
         return tuple(component for component in get_args(Component) if switched_on[component])
+
+    @property
+    def learned_components(self) -> tuple[Component, ...]:
+        """Of `components`, those that learn in some stage."""
+        stages = self.stage_training.stages if self.stage_training.enable else ()
+        named = {component for stage in stages for component in stage.components}
+        return tuple(component for component in self.components if component in named or not stages)
 
     @field_validator("lr_decay_steps", "pose_milestones", mode="before")
     @classmethod

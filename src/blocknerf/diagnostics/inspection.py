@@ -25,6 +25,7 @@ from blocknerf.diagnostics.debugger import BlockNeRFDebugger
 from blocknerf.diagnostics.findings import Finding
 from blocknerf.diagnostics.gradients import ComponentGradient
 from blocknerf.diagnostics.memory import PhaseMemory
+from blocknerf.diagnostics.pose_motions import PoseMotion, pose_motions
 from blocknerf.diagnostics.ray import RayTrace
 from blocknerf.diagnostics.seam import SeamView, draw_seam, view_seam
 from blocknerf.diagnostics.tiny import tiny_config
@@ -53,6 +54,9 @@ class Inspection:
     memory: list[PhaseMemory]
     ray_png: str
     coverage_png: str
+    poses_by: str | None
+    """What has an offset of its own: "drive", "segment" or "image"; None where poses are not refined."""
+    pose_motions: list[PoseMotion]
     seam: SeamView | None = None
     seam_png: str | None = None
 
@@ -154,7 +158,8 @@ def _inspect(
         draw_seam(folder / seam_png, seam)
     inspection = Inspection(
         *(folder, block_id, state, image.name, pixel_xy, findings + about_gradients, gradients, trace, memory),
-        *(ray_png, "coverage.png", seam, seam_png),
+        *(ray_png, "coverage.png", None if model.poses is None else model.poses.pose_groups.by),
+        *(pose_motions(model, {image.id: image.name for image in scene.images}), seam, seam_png),
     )
     _write(inspection)
     return inspection
@@ -185,6 +190,9 @@ def _to_json(inspection: Inspection) -> dict:
         | samples,
         "gradients": [asdict(gradient) for gradient in inspection.gradients],
         "memory": [asdict(phase) for phase in inspection.memory],
+        "poses": None
+        if inspection.poses_by is None
+        else {"by": inspection.poses_by, "moved": [asdict(motion) for motion in inspection.pose_motions]},
         "seam": about_seam,
     }
 

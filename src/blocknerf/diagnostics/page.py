@@ -8,6 +8,7 @@ from blocknerf.diagnostics.gradients import TOO_LARGE, TOO_SMALL
 from blocknerf.diagnostics.inspection import Inspection
 
 MEBIBYTE = 2**20
+MOST_MOTIONS = 500
 TONES = {"error": "down", "warning": "down", "note": "faint"}
 
 
@@ -21,6 +22,7 @@ def inspection_page(inspection: Inspection) -> str:
         ),
         section("Gradients", _gradients(inspection)),
         section("Memory of one step", _memory(inspection)),
+        section("Poses", _poses(inspection)) if inspection.poses_by is not None else "",
         section("Seam", _seam(inspection)) if inspection.seam is not None else "",
         section("Coverage", picture(inspection.coverage_png, "Where cameras look")),
     ]
@@ -95,6 +97,27 @@ def _memory(inspection: Inspection) -> str:
         for phase in inspection.memory
     ]
     return table(["!phase", "peak resident, MiB", "peak of torch since the step began, MiB"], rows)
+
+
+def _poses(inspection: Inspection) -> str:
+    if not any(motion.has_moved for motion in inspection.pose_motions):
+        return f"<p>Poses are refined by {inspection.poses_by}; all are where they were captured.</p>\n"
+    rows = [
+        [
+            text(motion.name),
+            number(motion.images, "d"),
+            number(motion.shift_m, ".4f"),
+            number(motion.turn_deg, ".3f"),
+        ]
+        for motion in inspection.pose_motions[:MOST_MOTIONS]
+    ]
+    columns = [f"!{inspection.poses_by}", "images", "shift, m", "turn, degrees"]
+    left = len(inspection.pose_motions) - len(rows)
+    return table(columns, rows) + (
+        '<p class="faint">How far refinement has moved the centroid of the cameras, and turned them about it, from '
+        "where they were captured; what all images move alike is taken off."
+        f"{f' {left:,} that moved less are in inspect.json.' if left else ''}</p>\n"
+    )
 
 
 def _seam(inspection: Inspection) -> str:

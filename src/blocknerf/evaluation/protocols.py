@@ -61,8 +61,8 @@ PROTOCOLS = {
             "learned_poses",
             1,
             sees="nothing",
-            meaning="each block's camera moved as the training images of its drive were moved by pose refinement; "
-            "mean code of the drive; pixels that the mask keeps",
+            meaning="each block's camera moved as pose refinement moved the training images of its drive, or of its "
+            "segment of it; mean code of the drive; pixels that the mask keeps",
             poses="learned",
         ),
         EvaluationProtocol(

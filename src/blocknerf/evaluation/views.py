@@ -108,7 +108,7 @@ def _own_picture(protocol: EvaluationProtocol, city: City, block_id: str, test: 
     model, seen = cast(BlockNeRF, city.model(block_id)), left_half(test.valid)
     code, rays, truth = mean_code(city, block_id, test), test.rays, test.truth[seen]
     if protocol.poses == "learned":
-        rays = model.refined_rays(rays, drive=test.record.drive)
+        rays = model.refined_rays(rays, drive=test.record.drive, segment=test.record.segment)
     elif protocol.poses == "refined":
         rng = generator(SEED, "fitted pose", test.record.name, block_id)
         motion = fit_pose(model, rays[seen.flatten()], truth, code, rng, POSE_STEPS)

@@ -95,7 +95,7 @@ def _motions(block: AvailableBlock, scene: Scene) -> dict[str, torch.Tensor]:
     model = load_block(read_block(block.folder, block.file))
     if not isinstance(model, BlockNeRF) or model.poses is None:
         return {}
-    motions = {image.id: model.poses.motion(image.id, image.drive) for image in scene.images}
+    motions = {image.id: model.poses.motion(image.id, image.drive, image.segment) for image in scene.images}
     return {image_id: motion for image_id, motion in motions.items() if motion is not None}
 
 

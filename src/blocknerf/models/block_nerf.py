@@ -17,7 +17,7 @@ from blocknerf.models.backbone import Backbone
 from blocknerf.models.exposure import ExposureEncoding
 from blocknerf.models.hash_field import HashField
 from blocknerf.models.mlp_field import MLPField
-from blocknerf.models.poses import PoseRefinementNetwork, moved_rays
+from blocknerf.models.poses import PoseGroups, PoseRefinementNetwork, moved_rays, told_groups
 from blocknerf.models.visibility import BEFORE_SURFACE, VisibilityNetwork
 from blocknerf.rendering.volume import CompositedRays, Spacing
 from blocknerf.runtime.devices import made_on
@@ -41,10 +41,12 @@ class BlockNeRF(nn.Module):
         drives: tuple[str, ...],
         rng: torch.Generator | None = None,
         exposures: Exposures | None = None,
+        pose_groups: PoseGroups | None = None,
     ):
         """`image_ids` and `drives` (one per image) are the training images.
 
-        Without a generator parameters are zero; without `exposures` colour is not told any.
+        Without a generator parameters are zero; without `exposures` colour is not told any. `pose_groups` say which
+        images share an offset; none: see `told_groups`.
         """
         super().__init__()
         self.config = config
@@ -64,7 +66,7 @@ class BlockNeRF(nn.Module):
         self.field: Backbone = backbone(config, code_dim, _spacing(config, radius_m), rng)
         self.poses = None
         if config.training.use_pose_refinement:
-            self.poses = PoseRefinementNetwork(config.pose_refinement, image_ids, drives, rng)
+            self.poses = PoseRefinementNetwork(config.pose_refinement, image_ids, drives, rng, pose_groups)
         self.visibility = None
         if config.training.use_visibility_network:
             self.visibility = VisibilityNetwork(config.visibility_network, rng)
@@ -75,8 +77,14 @@ class BlockNeRF(nn.Module):
         """Tells how much of the run is behind, in [0, 1]; poses are learned from coarse levels first."""
         self.progress = progress
         if self.poses is not None:
-            share = self.config.pose_refinement.coarse_to_fine_share
+            share = self.config.pose_refinement.coarse_to_fine_share if self.learns_poses else 0.0
             self.field.show(progress / share if share > 0 else 1.0)
+
+    @property
+    def learns_poses(self) -> bool:
+        """Whether any pose can come out other than as it was captured."""
+        settings = self.config.training
+        return self.poses is not None and self.poses.pose_groups.are_free and "pose" in settings.learned_components
 
     @property
     def device(self) -> torch.device:
@@ -208,6 +216,7 @@ class BlockNeRF(nn.Module):
         drives: tuple[str, ...],
         exposures: tuple[float | None, ...],
         centers_world: Float64[Tensor, "images 3"] | None = None,
+        segments: tuple[str, ...] | None = None,
     ) -> None:
         """Gives slots, codes, captured `exposures` and offsets to new images.
 
@@ -218,19 +227,26 @@ class BlockNeRF(nn.Module):
         if self.exposure is not None:
             self.exposure.grow(image_ids, exposures)
         if self.poses is not None:
-            self.poses.grow(image_ids, drives, centers_world)
+            self.poses.grow(image_ids, drives, centers_world, segments)
         self.image_ids, self.drives = self.image_ids + image_ids, self.drives + drives
 
     def refined_pose(
-        self, world_from_cam: Float64[Tensor, "3 4"], image_id: str | None = None, drive: str | None = None
+        self,
+        world_from_cam: Float64[Tensor, "3 4"],
+        image_id: str | None = None,
+        drive: str | None = None,
+        segment: str | None = None,
     ) -> Float64[Tensor, "3 4"]:
-        """The pose as this block learned it from the image, else from its drive; as given where it learned none."""
-        motion = None if self.poses is None else self.poses.motion(image_id, drive)
+        """The pose as this block learned it from the image, else from its drive or segment; as given where it learned
+        none."""
+        motion = None if self.poses is None else self.poses.motion(image_id, drive, segment)
         return world_from_cam if motion is None else se3.compose(motion, world_from_cam)
 
-    def refined_rays(self, rays: RayBatch, image_id: str | None = None, drive: str | None = None) -> RayBatch:
+    def refined_rays(
+        self, rays: RayBatch, image_id: str | None = None, drive: str | None = None, segment: str | None = None
+    ) -> RayBatch:
         """`rays` of one camera from its `refined_pose`."""
-        motion = None if self.poses is None else self.poses.motion(image_id, drive)
+        motion = None if self.poses is None else self.poses.motion(image_id, drive, segment)
         return rays if motion is None else moved_rays(rays, motion)
 
     @torch.no_grad()
@@ -315,6 +331,7 @@ class BlockNeRF(nn.Module):
             "image_ids": list(self.image_ids),
             "drives": list(self.drives),
             "exposures": None if self.exposure is None else asdict(self.exposure.exposures),
+            "pose_groups": None if self.poses is None else asdict(self.poses.pose_groups),
         }
 
     @classmethod
@@ -328,6 +345,7 @@ class BlockNeRF(nn.Module):
             tuple(description["image_ids"]),
             tuple(description["drives"]),
             exposures=exposures_from_json(description["exposures"]),
+            pose_groups=pose_groups_from_json(description),
         )
         model.load_state_dict(tensors, strict=True)
         return model.eval()
@@ -339,6 +357,15 @@ def exposures_from_json(tree: dict[str, Any] | None) -> Exposures | None:
         return None
     least, largest = tree["range_stops"]
     return Exposures(tree["scale"], (least, largest), tree["drive_stops"], tree["image_stops"])
+
+
+def pose_groups_from_json(description: dict[str, Any]) -> PoseGroups:
+    """Of a block's description; of one that says nothing of them, from before there were segments, by mode."""
+    tree = description.get("pose_groups")
+    if tree is None:
+        mode = Config.model_validate(description["config"]).pose_refinement.mode
+        return told_groups(mode, description["image_ids"], description["drives"])
+    return PoseGroups(tree["by"], tuple(tree["names"]))
 
 
 def _spacing(config: Config, radius_m: float) -> Spacing:

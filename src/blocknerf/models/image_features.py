@@ -10,10 +10,8 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from blocknerf.core.errors import UserError
-from blocknerf.core.extras import Extra
 from blocknerf.core.logging import log
 
-torchvision_models = Extra("torchvision.models", "features", "pose_refinement.mode=features")
 FeatureExtractor = Callable[[Float[Tensor, "3 height width"]], Float[Tensor, " features"]]
 """Colours in [0, 1] of one image to numbers."""
 EDGE_PX = 224
@@ -21,20 +19,59 @@ _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet,
 
 
 def resnet18(weights: Path | None, rng: torch.Generator) -> FeatureExtractor:
-    """The 512 numbers before the classifier of ResNet-18 (He et al. 2016), frozen, from torchvision.
+    """The 512 numbers before the classifier of ResNet-18 (He et al. 2016), frozen.
 
-    `weights`: a safetensors file under torchvision's names; none: random weights from `rng`, with a warning. Raises
-    UserError without torchvision, or when the file does not hold these weights.
+    `weights`: a safetensors file under torchvision's names; none: random weights from `rng`, and a sentence that says
+    so: no run needs a download. Raises UserError when the file does not hold these weights.
     """
-    network = torchvision_models.resnet18(weights=None)
-    network.fc = nn.Identity()
+    network = ResNet18()
     if weights is None:
-        log.warning("No pose_refinement.feature_weights: image features come from a network with random weights.")
+        log.warning(
+            "No pose_refinement.feature_weights: image features come from a ResNet-18 with random weights, which tells "
+            "images apart and knows nothing of what they show."
+        )
         _randomise(network, rng)
     else:
         _load(network, weights)
     network.eval().requires_grad_(False)
     return lambda image: network(_prepared(image))[0]
+
+
+class ResNet18(nn.Module):
+    """As torchvision's, whose names its parameters bear, without the classifier `fc`."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 64, 7, 2, 3, bias=False)
+        self.bn1 = nn.BatchNorm2d(64)
+        self.layer1 = nn.Sequential(ResidualBlock(64, 64, 1), ResidualBlock(64, 64, 1))
+        self.layer2 = nn.Sequential(ResidualBlock(64, 128, 2), ResidualBlock(128, 128, 1))
+        self.layer3 = nn.Sequential(ResidualBlock(128, 256, 2), ResidualBlock(256, 256, 1))
+        self.layer4 = nn.Sequential(ResidualBlock(256, 512, 2), ResidualBlock(512, 512, 1))
+
+    def forward(self, images: Float[Tensor, "n 3 height width"]) -> Float[Tensor, "n 512"]:
+        maps = torch.relu(self.bn1(self.conv1(images)))
+        maps = nn.functional.max_pool2d(maps, 3, 2, 1)
+        for layer in (self.layer1, self.layer2, self.layer3, self.layer4):
+            maps = layer(maps)
+        return maps.mean((2, 3))
+
+
+class ResidualBlock(nn.Module):
+    """Two convolutions beside a shortcut, which is one as well where the maps change their size."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int):
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(outputs)
+        shortcut = [nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs)]
+        self.downsample = nn.Sequential(*(shortcut if (inputs, stride) != (outputs, 1) else []))
+
+    def forward(self, maps: Float[Tensor, "n inputs h w"]) -> Float[Tensor, "n outputs h2 w2"]:
+        inner = self.bn2(self.conv2(torch.relu(self.bn1(self.conv1(maps)))))
+        return torch.relu(inner + self.downsample(maps))
 
 
 def _prepared(image: Float[Tensor, "3 height width"]) -> Float[Tensor, "1 3 edge edge"]:
@@ -59,7 +96,7 @@ def _load(network: nn.Module, weights: Path) -> None:
             f"pose_refinement.feature_weights: {weights} cannot be read as safetensors ({error}). "
             "Convert the weights of torchvision's resnet18 with safetensors.torch.save_file."
         ) from error
-    wanted = network.state_dict()
+    wanted = {name: tensor for name, tensor in network.state_dict().items() if not name.endswith("num_batches_tracked")}
     fitting = {name: tensors[name] for name in wanted if name in tensors and tensors[name].shape == wanted[name].shape}
     missing = sorted(set(wanted) - set(fitting))
     if missing:
@@ -67,4 +104,4 @@ def _load(network: nn.Module, weights: Path) -> None:
             f"pose_refinement.feature_weights: {weights} has no fitting {', '.join(missing[:3])}"
             f"{'' if len(missing) <= 3 else f' and {len(missing) - 3} more'}. It must hold torchvision's resnet18."
         )
-    network.load_state_dict(fitting)
+    network.load_state_dict(fitting, strict=False)  # how many batches were seen is of no use here

@@ -6,6 +6,7 @@ from blocknerf.core.config import Config, FieldPart
 from blocknerf.core.errors import UserError
 from blocknerf.core.types import Exposures
 from blocknerf.models.block_nerf import BlockNeRF
+from blocknerf.models.poses import PoseGroups
 
 
 class ModelParallelBlockNeRF(BlockNeRF):
@@ -26,8 +27,9 @@ class ModelParallelBlockNeRF(BlockNeRF):
         drives: tuple[str, ...],
         rng: torch.Generator | None = None,
         exposures: Exposures | None = None,
+        pose_groups: PoseGroups | None = None,
     ):
-        super().__init__(config, center_world, radius_m, image_ids, drives, rng, exposures)
+        super().__init__(config, center_world, radius_m, image_ids, drives, rng, exposures, pose_groups)
         named = config.distributed.device_map.items()
         places: dict[FieldPart, torch.device] = {part: _device(part, name) for part, name in named}
         if config.block_nerf.backbone == "hash" and "encoder" in places:

@@ -1,4 +1,5 @@
-"""Refinement of camera poses while a block learns (Block-NeRF, section 4.2.2): one rigid offset per drive or image.
+"""Refinement of camera poses while a block learns (Block-NeRF, section 4.2.2): one rigid offset per drive, segment of
+a drive, or image.
 
 An offset turns its cameras about their own centroid, the pivot, and then moves them. About the world's origin, a turn
 would be a large move as well, and the two could not be learned apart.
@@ -7,19 +8,47 @@ The offsets that all cameras of a block share move the block's content along and
 gauge. They are removed (`_gauge_free`), so that blocks, test poses and what was captured stay in one frame.
 """
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Float, Float64, Int
 from torch import Tensor, nn
 
-from blocknerf.core.config import PoseRefinementConfig
+from blocknerf.core.config import PoseMode, PoseRefinementConfig
 from blocknerf.core.errors import UserError
 from blocknerf.core.types import RayBatch
 from blocknerf.geometry import so3
 
 FEATURES = {"resnet18": 512}
 """Numbers that an extractor gives of an image."""
+
+
+@dataclass(frozen=True, slots=True)
+class PoseGroups:
+    """Which training images share an offset: those that `names`, one for each image, calls alike."""
+
+    by: Literal["drive", "segment", "image"]
+    names: tuple[str, ...]
+
+    @property
+    def are_free(self) -> bool:
+        """Whether offsets can differ: one alone, or none, is all gauge."""
+        return len(set(self.names)) > 1
+
+
+def told_groups(mode: PoseMode, image_ids: Sequence[str], drives: Sequence[str]) -> PoseGroups:
+    """As `mode` says, where nothing is known of segments: every drive is one."""
+    by = "image" if mode == "features" else mode
+    return PoseGroups(by, tuple(image_ids if by == "image" else drives))
+
+
+def free_groups(mode: PoseMode, image_ids: Sequence[str], drives: Sequence[str], segments: Sequence[str]) -> PoseGroups:
+    """As `mode` says or, where all images would share one offset, by the next smaller part of a drive."""
+    parts = [PoseGroups("drive", tuple(drives)), PoseGroups("segment", tuple(segments))]
+    allowed = {"drive": parts, "segment": parts[1:]}.get(mode, [])
+    return next((groups for groups in allowed if groups.are_free), PoseGroups("image", tuple(image_ids)))
 
 
 class PoseRefinementNetwork(nn.Module):
@@ -36,14 +65,16 @@ class PoseRefinementNetwork(nn.Module):
         image_ids: tuple[str, ...],
         drives: tuple[str, ...],
         rng: torch.Generator | None = None,
+        groups: PoseGroups | None = None,
     ):
-        """One drive for each image. `place` tells where the images stand; a saved state knows."""
+        """One drive for each image; `groups` none: as `told_groups` says.
+
+        `place` tells where the images stand; a saved state knows.
+        """
         super().__init__()
         self.config = config
-        keys = drives if config.mode == "drive" else image_ids
-        self.groups = tuple(dict.fromkeys(keys))
-        groups = torch.tensor([self.groups.index(key) for key in keys], dtype=torch.int64)
-        self.register_buffer("slot_groups", groups, persistent=False)
+        self._group(groups or told_groups(config.mode, image_ids, drives))
+        self.register_buffer("slot_groups", self._slot_groups(), persistent=False)
         self.register_buffer("pivots_world", torch.zeros(len(self.groups), 3))
         self.register_buffer("gauge", torch.zeros(2, len(self.groups), 6, 6))
         if config.mode == "features":
@@ -52,6 +83,14 @@ class PoseRefinementNetwork(nn.Module):
             self.network = _network(width, config.hidden_dim, rng)
         else:
             self.shares = nn.Parameter(torch.zeros(len(self.groups), 6))
+
+    def _group(self, groups: PoseGroups) -> None:
+        self.pose_groups = groups
+        self.groups = tuple(dict.fromkeys(groups.names))
+
+    def _slot_groups(self) -> Int[Tensor, " images"]:
+        numbers = {name: number for number, name in enumerate(self.groups)}
+        return torch.tensor([numbers[name] for name in self.pose_groups.names], dtype=torch.int64)
 
     def place(self, centers_world: Float64[Tensor, "images 3"], radius_m: float) -> None:
         """Takes the camera centres of the training images; a turn counts in the gauge by how it moves at `radius_m`."""
@@ -68,26 +107,27 @@ class PoseRefinementNetwork(nn.Module):
         image_ids: tuple[str, ...],
         drives: tuple[str, ...],
         centers_world: Float64[Tensor, "images 3"] | None = None,
+        segments: tuple[str, ...] | None = None,
     ) -> None:
         """Gives slots to new images; offsets learned before stay bit for bit.
 
-        An image of a known drive joins it. A new drive, or an image of its own, begins as captured; it turns about its
-        `centers_world` (none: the middle of the other pivots) and takes no part in the gauge. `shares` becomes another
+        An image of a known drive, or segment, joins it (`segments` none: drives). A new one, or an image of its own,
+        begins as captured; it turns about its `centers_world` (none: the middle of the other pivots) and takes no part
+        in the gauge. `shares` becomes another
         parameter: see `BlockOptimizer.follow_growth`. Raises UserError where offsets come from features.
         """
         if self.config.mode == "features":
             raise UserError("Offsets from image features cannot take new images; train the block with --overwrite.")
-        keys = drives if self.config.mode == "drive" else image_ids
+        keys = {"drive": drives, "segment": segments or drives, "image": image_ids}[self.pose_groups.by]
         new = tuple(dict.fromkeys(key for key in keys if key not in self.groups))
         middle = self.pivots_world.mean(0)
         of_new = [[row for row, key in enumerate(keys) if key == name] for name in new]
         pivots = [middle if centers_world is None else centers_world[rows].mean(0).to(middle) for rows in of_new]
-        self.groups += new
+        self._group(replace(self.pose_groups, names=self.pose_groups.names + keys))
         self.pivots_world = torch.cat([self.pivots_world, *(pivot[None] for pivot in pivots)])
         self.gauge = torch.cat([self.gauge, self.gauge.new_zeros(2, len(new), 6, 6)], 1)
         self.shares = nn.Parameter(torch.cat([self.shares, self.shares.new_zeros(len(new), 6)]))
-        groups = self.slot_groups.new_tensor([self.groups.index(key) for key in keys])
-        self.slot_groups = torch.cat([self.slot_groups, groups])
+        self.slot_groups = self._slot_groups().to(self.slot_groups)
 
     def offsets(self) -> Float[Tensor, "groups 6"]:
         """Metres that each group moves by, and its rotation vector: without what is common, and bounded."""
@@ -133,12 +173,14 @@ class PoseRefinementNetwork(nn.Module):
         )
 
     @torch.no_grad()
-    def motion(self, image_id: str | None, drive: str | None) -> Float64[Tensor, "3 4"] | None:
-        """refined_from_captured of an image, else of its drive; None for one that has no offset here.
+    def motion(
+        self, image_id: str | None, drive: str | None, segment: str | None = None
+    ) -> Float64[Tensor, "3 4"] | None:
+        """refined_from_captured of an image, else of its drive or segment; None for one that has no offset here.
 
         With offsets per image, a drive has none: an image that was not trained on stays where it was captured.
         """
-        key = drive if self.config.mode == "drive" else image_id
+        key = {"drive": drive, "segment": segment, "image": image_id}[self.pose_groups.by]
         if key not in self.groups:
             return None
         group = self.groups.index(key)

@@ -54,6 +54,7 @@ class ImageRecord:
     camera_key: str
     world_from_cam: np.ndarray  # [3, 4] float64, OpenCV camera axes, metres
     drive: str = "0"
+    segment: str = "0"  # of its drive, between two gaps (see scene/segments.py)
     mask_paths: tuple[Path, ...] = ()  # 0 = leave this pixel out; a pixel that any of them leaves out is left out
     exposure: float | None = None  # relative exposure (shutter s x ISO / 100 / f-number^2, or the data set's own)
     depth_path: Path | None = None  # depth along the optical axis (see scene/depth.py); None unless dataset.use_depth

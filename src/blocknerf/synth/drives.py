@@ -18,12 +18,17 @@ STATION_S = 0.7
 
 @dataclass(frozen=True, slots=True)
 class Drive:
-    """One run of the rig along way points on the middles of streets, at one hour of one day."""
+    """One run of the rig along way points on the middles of streets, at one hour of one day.
+
+    Where it makes several `passes`, it drives back between them and takes no pictures meanwhile; stations of a pass lie
+    between those of the others.
+    """
 
     name: str
     hour: float
     way_points: tuple[tuple[float, float], ...]
-    stations: int
+    stations: int  # of each pass
+    passes: int = 1
 
 
 def rig_cameras(width: int, height: int) -> dict[str, Camera]:
@@ -36,11 +41,12 @@ def rig_cameras(width: int, height: int) -> dict[str, Camera]:
 
 
 def stations(drive: Drive, rng: np.random.Generator) -> list[dict[str, np.ndarray]]:
-    """world_from_cam [3, 4] of every camera at every station, evenly spaced, with a slight sway of the vehicle."""
+    """world_from_cam [3, 4] of every camera at every station, pass after pass, with a slight sway of the vehicle."""
     path = lane_path(np.array(drive.way_points))
     travelled = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(path, axis=0), axis=1))])
     poses = []
-    for distance in np.linspace(0.5, travelled[-1] - 0.5, drive.stations):
+    spots = np.linspace(0.5, travelled[-1] - 0.5, drive.stations * drive.passes)
+    for distance in np.concatenate([spots[first :: drive.passes] for first in range(drive.passes)]):
         behind, here, ahead = (
             np.array([np.interp(distance + step, travelled, path[:, axis]) for axis in (0, 1)])
             for step in (-0.4, 0.0, 0.4)

@@ -1,4 +1,4 @@
-"""The three cities one can ask for."""
+"""The cities one can ask for."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -6,7 +6,7 @@ from typing import Literal
 from blocknerf.synth.drives import Drive
 from blocknerf.synth.town import StreetPlan
 
-PresetName = Literal["tiny", "hours", "street", "city"]
+PresetName = Literal["tiny", "hours", "passes", "street", "city"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,11 @@ PRESETS: dict[PresetName, Preset] = {
         StreetPlan(xs=(), ys=(0.0,), bounds=(-36.0, -28.0, 36.0, 28.0)),
         tuple(Drive(f"drive_{round(100 * hour):04d}", hour, ((-31.0, 0.0), (31.0, 0.0)), 11)
               for hour in (7.0, 10.0, 13.0, 19.0)),
+        width=80, height=60, samples_edge=3, cars=3, points_per_image=24, suffix=".png",
+    ),
+    "passes": Preset(
+        StreetPlan(xs=(), ys=(0.0,), bounds=(-36.0, -28.0, 36.0, 28.0)),
+        (Drive("drive_1300", 13.0, ((-31.0, 0.0), (31.0, 0.0)), 9, passes=5),),
         width=80, height=60, samples_edge=3, cars=3, points_per_image=24, suffix=".png",
     ),
     "street": Preset(

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from blocknerf.blocks.output import PLAN_FILES
 from blocknerf.blocks.plan import BlockSpec, Plan, planned_split
@@ -13,7 +14,7 @@ from blocknerf.core.config import Config
 from blocknerf.core.logging import log
 from blocknerf.core.shared_folder import SharedFolder
 from blocknerf.core.types import Exposures
-from blocknerf.models.block_nerf import BlockNeRF, exposures_from_json
+from blocknerf.models.block_nerf import BlockNeRF, exposures_from_json, pose_groups_from_json
 from blocknerf.runtime.process_group import ALONE, ProcessGroup
 from blocknerf.scene.background import say_other_ground
 from blocknerf.scene.exposures import scene_exposures
@@ -144,6 +145,7 @@ def make_trainer(
     tensorboard_dir = run.tensorboard_folder(block.id)
     folder = run.block_folder(block.id)
     learned = grown_block(folder, block, store) if run.update else None
+    begun = _begun_with(run, block, store) if learned is None else learned.description()
     tiles = None
     if run.config.block_manager.divide_by == "surface":
         tiles = tiles_of_block(run.scene, run.plan, block, run.config.block_manager.block_size / 2)
@@ -151,7 +153,8 @@ def make_trainer(
         *(config, block, store, plan.scene_hash, folder),
         tensorboard_dir=tensorboard_dir if config.logging.use_tensorboard and group.is_first else None,
         report=report,
-        exposures=_exposures(run, block, store, learned),
+        exposures=_exposures(run, begun),
+        pose_groups=None if begun is None else pose_groups_from_json(begun),
         tiles=tiles,
         checkpoint_dir=run.checkpoint_folder(block.id),
         render_dir=run.render_folder(block.id),
@@ -218,13 +221,16 @@ def said(result: BlockResult) -> BlockResult:
     return result
 
 
-def _exposures(run: Run, block: BlockSpec, store: ImageStore, learned: BlockNeRF | None) -> Exposures | None:
-    """Those that a block was begun with, where it was begun: 0 stops stay what they were when the scene grows."""
-    if learned is not None:
-        return None if learned.exposure is None else learned.exposure.exposures
+def _begun_with(run: Run, block: BlockSpec, store: ImageStore) -> dict[str, Any] | None:
+    """The description of the model in the block's checkpoint; None where it has none."""
     meta = read_checkpoint_meta(run.checkpoint_folder(block.id), origin_of(run, block, store))
-    if meta is not None:
-        return exposures_from_json(meta["model"]["exposures"])
+    return None if meta is None else meta["model"]
+
+
+def _exposures(run: Run, begun: dict[str, Any] | None) -> Exposures | None:
+    """Those that a block was begun with, where it was begun: 0 stops stay what they were when the scene grows."""
+    if begun is not None:
+        return exposures_from_json(begun["exposures"])
     return run.exposures or scene_exposures(planned_split(run.plan, run.scene)[0])
 
 

@@ -21,6 +21,7 @@ from blocknerf.core.seeds import derive_seed, generator
 from blocknerf.core.types import Exposures, on_device
 from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.models.model_parallel import ModelParallelBlockNeRF
+from blocknerf.models.poses import PoseGroups
 from blocknerf.rendering.colours import distance_colours
 from blocknerf.runtime.devices import made_on
 from blocknerf.runtime.process_group import ALONE, ProcessGroup
@@ -34,7 +35,7 @@ from blocknerf.training.memory import MemoryOptimizer
 from blocknerf.training.metrics import CLOCK, TrainingMetrics
 from blocknerf.training.neighbours import NEIGHBOURS, SharedBorders, Shown, usable_images
 from blocknerf.training.optimizer import BlockOptimizer
-from blocknerf.training.pose_setup import place_poses
+from blocknerf.training.pose_setup import about_groups, groups_of, place_poses
 from blocknerf.training.schedule import BlockNeRFScheduler
 from blocknerf.training.stages import ProgressiveTrainer
 from blocknerf.training.validation import (
@@ -90,6 +91,7 @@ class BlockNeRFTrainer:
         group: ProcessGroup = ALONE,
         shown: SharedBorders | None = None,
         saved: Callable[[], None] = lambda: None,
+        pose_groups: PoseGroups | None = None,
     ):
         """`tiles`: which parts of its images the block is to learn first; none: all alike (see PixelSampler).
 
@@ -97,6 +99,7 @@ class BlockNeRFTrainer:
         none. A checkpoint of a scene that this one has grown from may be gone on with. All processes of a `group` train
         this block together, each on `batch_size` rays of every step; the first of them writes. `shown` is what
         neighbours show of rays that both see, where they do. `saved` is called when there is a new state to go on from.
+        `pose_groups` are those that a block was begun with; none: as its images tell.
         """
         self.config, self.spec, self.store = config, spec, store
         self.scene_hash, self.folder, self.report, self.group = scene_hash, folder, report, group
@@ -106,10 +109,13 @@ class BlockNeRFTrainer:
             raise UserError(f"Block {spec.id} has no training image that can be decoded. Plan again.")
         settings = config.training
         self.rng = generator(settings.seed, "train", spec.id)
-        drives = tuple(store.records[image_id].drive for image_id in self.image_ids)
+        images = [store.records[image_id] for image_id in self.image_ids]
+        drives, groups = tuple(image.drive for image in images), pose_groups or groups_of(config, images)
         make = ModelParallelBlockNeRF if config.distributed.device_map else BlockNeRF
-        self.model = make(config, spec.center_world, spec.radius_m, self.image_ids, drives, self.rng, exposures)
+        self.model = make(config, spec.center_world, spec.radius_m, self.image_ids, drives, self.rng, exposures, groups)
         if self.model.poses is not None:
+            if group.is_first and (sentence := about_groups(config, self.model.poses.pose_groups)) is not None:
+                log.info("Block %s: %s.", spec.id, sentence)
             place_poses(self.model.poses, config, store, self.image_ids, spec.radius_m)
         if not group.is_first:  # the field began alike everywhere; from here on every process draws its own samples
             self.rng = generator(settings.seed, "train", spec.id, "process", group.rank)

@@ -41,5 +41,6 @@ def grown_block(folder: Path, spec: BlockSpec, store: ImageStore) -> BlockNeRF:
             tuple(image.drive for image in new),
             tuple(image.exposure for image in new),
             torch.stack([torch.from_numpy(image.world_from_cam[:, 3].copy()) for image in new]),
+            tuple(image.segment for image in new),
         )
     return model

@@ -47,7 +47,7 @@ def render_test_view(
 ) -> ValidationView:
     record = store.records[image_id]
     code = model.code_for(None, record.drive, exposure=record.exposure)
-    rays = model.refined_rays(store.rays(image_id), drive=record.drive)
+    rays = model.refined_rays(store.rays(image_id), drive=record.drive, segment=record.segment)
     return ValidationView(
         record,
         truth=torch.from_numpy(store.rgb(image_id).astype(np.float32) / 255),
@@ -76,7 +76,7 @@ def render_novel_views(
     for one, other in evenly_picked(neighbours, count):
         pose = halfway(torch.from_numpy(one.world_from_cam), torch.from_numpy(other.world_from_cam))
         rays = rays_from_directions(store.directions_cam(one.id), pose.numpy())
-        rays = model.refined_rays(rays, drive=one.drive)
+        rays = model.refined_rays(rays, drive=one.drive, segment=one.segment)
         yield model.render(rays, model.code_for(None, one.drive)).reshape(*store.size(one.id))
 
 

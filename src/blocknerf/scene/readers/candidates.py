@@ -24,6 +24,7 @@ from blocknerf.scene.readers.masks import MASK_FOLDER, mask_paths, masks_alike
 from blocknerf.scene.readers.points_check import check_cameras, check_depth
 from blocknerf.scene.readers.sidecar import Sidecar
 from blocknerf.scene.scene import FARTHEST_M, Camera, ImageRecord, Offset, Scene, image_id
+from blocknerf.scene.segments import with_segments
 from blocknerf.scene.world_offset import near_origin
 
 _MAX_NAMED = 12
@@ -54,6 +55,7 @@ class Candidate:
     depth_unit_m: float | None = None  # see ImageRecord
     exposure: float | None = None
     drive: str | None = None  # none: the folder in the name
+    moment: float | None = None  # when it was taken, in any unit; none: names tell the order
     rays_path: Path | None = None  # see ImageRecord
     point_rows: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     keypoints: np.ndarray = field(default_factory=lambda: np.zeros((0, 3)))
@@ -67,6 +69,7 @@ class Capture:
     points_world: np.ndarray = field(default_factory=lambda: np.zeros((0, 3)))
     points_rgb: np.ndarray = field(default_factory=lambda: np.zeros((0, 3), np.uint8))
     test_names: frozenset[str] | None = None
+    names_tell_order: bool = True
 
 
 class Unusable(Exception):
@@ -121,6 +124,11 @@ def make_scene(
         )
         results = list(checked)
     usable = [result for result in results if not isinstance(result, str)]
+    moments = {
+        result[0].id: candidate.moment
+        for candidate, result in zip(candidates, results, strict=True)
+        if candidate.moment is not None and math.isfinite(candidate.moment) and not isinstance(result, str)
+    }
     skipped = tuple((c.name, r) for c, r in zip(candidates, results, strict=True) if isinstance(r, str))
     _report(root, len(candidates), len(usable), skipped)
     test_names = sidecar.test_names if sidecar.test_names is not None else capture.test_names
@@ -128,10 +136,11 @@ def make_scene(
     if test_names is not None:
         listed = zip(candidates, names, strict=True)
         test_names = frozenset(name for candidate, name in listed if candidate.name in test_names)
+    records = [_seeing(record, row_of) for record, _ in usable]
     scene = Scene(
         root=root,
         cameras={record.camera_key: camera for record, camera in usable},
-        images=_with_depth(root, [_seeing(record, row_of) for record, _ in usable], use_depth),
+        images=_with_depth(root, with_segments(records, moments, capture.names_tell_order), use_depth),
         points_world=points_world,
         points_rgb=points_rgb,
         test_names=test_names,

@@ -5,6 +5,8 @@ each camera: K [I | t]. So camera i looks as camera 0 does and stands at -K^-1 P
 their centres. A sequence in the benchmark's own folders (sequences/NN) has its poses in ../../poses/NN.txt.
 """
 
+import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -29,20 +31,39 @@ def read_kitti(data_root: Path) -> Capture:
     poses_path = _poses_path(data_root)
     poses = np.array(rows_of_numbers(poses_path, 12)).reshape(-1, 3, 4)
     projections = np.array(rows_of_numbers(data_root / "calib.txt", 12)).reshape(-1, 3, 4)
-    times = data_root / "times.txt"
-    if times.is_file():
-        _same_length(len(rows_of_numbers(times, 1)), times, len(poses), poses_path)
+    moments = _moments(data_root / "times.txt", len(poses), poses_path)
     candidates, files = [], FileFinder(data_root)
     for folder in _folders(data_root):
         photographs = files.photographs(folder)
         _same_length(len(photographs), data_root / folder, len(poses), poses_path)
         if _FOLDERS[folder] >= len(projections):
             raise UserError(f"{data_root / 'calib.txt'} has no P{_FOLDERS[folder]}, the camera of {folder}.")
-        candidates += _of_camera(folder, projections[_FOLDERS[folder]], photographs, poses)
+        times = moments or [_frame_number(path) for path in photographs]
+        candidates += _of_camera(folder, projections[_FOLDERS[folder]], photographs, poses, times)
     return Capture(candidates)
 
 
-def _of_camera(folder: str, projection: np.ndarray, photographs: list[Path], poses: np.ndarray) -> list[Candidate]:
+def _moments(path: Path, num_poses: int, poses_path: Path) -> list[float] | None:
+    """Seconds of each pose; none where there is no times.txt."""
+    if not path.is_file():
+        return None
+    rows = rows_of_numbers(path, 1)
+    _same_length(len(rows), path, num_poses, poses_path)
+    return [float(seconds) for (seconds,) in rows]
+
+
+def _frame_number(path: Path) -> float | None:
+    """Photographs come at equal steps of time, and are called by their numbers."""
+    return float(path.stem) if re.fullmatch("[0-9]{1,15}", path.stem) else None
+
+
+def _of_camera(
+    folder: str,
+    projection: np.ndarray,
+    photographs: list[Path],
+    poses: np.ndarray,
+    moments: Sequence[float | None],
+) -> list[Candidate]:
     k = projection[:, :3]
     if abs(np.linalg.det(k)) < 1e-9:
         raise UserError(f"The projection of {folder} in calib.txt has no inverse; it must be K [I | t].")
@@ -60,8 +81,9 @@ def _of_camera(folder: str, projection: np.ndarray, photographs: list[Path], pos
             camera_key=folder,
             world_from_cam=np.concatenate([pose[:, :3], pose[:, :3] @ center[:, None] + pose[:, 3:]], axis=1),
             drive="0",
+            moment=moment,
         )
-        for path, pose in zip(photographs, poses, strict=True)
+        for path, pose, moment in zip(photographs, poses, moments, strict=True)
     ]
 
 

@@ -49,8 +49,12 @@ def _candidate(photograph: Found, name: str, tables: dict[str, dict[str, Row]], 
     (fx, _, cx), (_, fy, cy), _ = _numbers(mounted, "camera_intrinsic", (3, 3), "calibrated_sensor")
     params = (float(fx), float(fy), float(cx) + CENTRE_PX, float(cy) + CENTRE_PX)
     camera = Camera("PINHOLE", _pixels(row, "width"), _pixels(row, "height"), params)
-    drive = _text(scene, "name", "scene")
-    return Candidate(name, photograph.path, camera, repr(camera), pose[:3], drive=drive, problem=photograph.problem)
+    return Candidate(
+        *(name, photograph.path, camera, repr(camera), pose[:3]),
+        drive=_text(scene, "name", "scene"),
+        moment=_moment(row),
+        problem=photograph.problem,
+    )
 
 
 def _versions(data_root: Path) -> list[Path]:
@@ -95,6 +99,12 @@ def _text(row: Row, key: str, table: str) -> str:
     if not isinstance(text, str):
         raise UserError(f"The row {row['token']!r} of {table}: {key!r} must be text, not {shown(text)}.")
     return text
+
+
+def _moment(row: Row) -> float | None:
+    """Microseconds since 1970."""
+    timestamp = row.get("timestamp")
+    return float(timestamp) if isinstance(timestamp, int | float) and abs(timestamp) < 2**63 else None
 
 
 def _pixels(row: Row, key: str) -> int:

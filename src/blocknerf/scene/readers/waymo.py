@@ -2,8 +2,8 @@
 
 A record has image_hash, cam_idx, equivalent_exposure, height, width, image (PNG), ray_origins and ray_dirs (float32
 [height, width, 3]), and in the validation shards mask (int64 [height, width, 1], 1 = a moving thing). There are no
-poses, nor times: rays are the truth, and the data set is one drive. Lengths are in units of UNIT_M: a drive of 1.08 km
-spans 10.5 of them.
+poses, nor times, and hashes have no order: rays are the truth, and the data set is one drive, of which gaps between
+positions tell the segments. Lengths are in units of UNIT_M: a drive of 1.08 km spans 10.5 of them.
 
 Records can only be read from the beginning of a shard. So each shard is unpacked once, into `unpacked/` beside it, from
 where pictures and rays are read as those of any other capture.
@@ -58,7 +58,7 @@ def read_waymo(data_root: Path) -> Capture:
             of_shard = [_candidate(folder, entry) for entry in _unpacked(shard, folder)]
             candidates += of_shard
             test_names += [candidate.name for candidate in of_shard if _TEST_SHARDS in shard.name]
-    return Capture(candidates, test_names=frozenset(test_names) or None)
+    return Capture(candidates, test_names=frozenset(test_names) or None, names_tell_order=False)
 
 
 def _shards(data_root: Path) -> list[Path]:
