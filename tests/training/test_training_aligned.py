@@ -15,7 +15,7 @@ from small_field import SMALL_HASH
 
 SMALL = (
     "block_manager.block_size=2.5",
-    "block_manager.overlap_ratio=1",
+    "block_manager.overlap_ratio=0.5",
     "block_manager.min_images_per_block=6",
     "block_manager.max_blocks=4",
     "appearance_embedding.use_global_appearance=false",  # each block finds codes of its own

@@ -26,7 +26,7 @@ from small_field import SMALL_HASH
 
 SMALL = (
     "block_manager.block_size=2.5",
-    "block_manager.overlap_ratio=1",
+    "block_manager.overlap_ratio=0.5",
     "block_manager.min_images_per_block=6",
     *SMALL_HASH,
     "block_nerf.num_samples_coarse=16",
