@@ -345,8 +345,8 @@ class StageConfig(Section):
     epochs: Positive
     """Passes over the training pixels as large as this stage sees them."""
     resolution: Count | None = None
-    """Pixels of the images' longer side: of the sizes that the image store keeps (1, 1/2 and 1/4 of the downsampled
-    images) the smallest that is not below; none: the largest."""
+    """Images have at most this many pixels on their longer side; smaller ones, and with none all of them, stay as
+    dataset.image_downsample leaves them."""
     num_samples: Samples | None = None
     """Samples of the field along a ray; none: those of block_nerf."""
     components: Annotated[tuple[Component, ...], Field(min_length=1)] = ("nerf", "appearance", "pose", "visibility")
@@ -360,6 +360,11 @@ class StageTraining(Section):
     """Trains in stages, in place of one run of training.num_epochs."""
     stages: tuple[StageConfig, ...] = ()
     """In the order in which they are trained."""
+
+    @property
+    def resolutions(self) -> tuple[int | None, ...]:
+        """Different ones that a run trains at."""
+        return tuple(dict.fromkeys(stage.resolution for stage in self.stages)) if self.enable else (None,)
 
     @model_validator(mode="after")
     def _there_is_a_stage(self) -> "StageTraining":
