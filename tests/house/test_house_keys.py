@@ -166,7 +166,7 @@ def decoding_threads(config: Config) -> object:
     scene = read_scene(room(), config.dataset)
     from concurrent.futures import ThreadPoolExecutor
 
-    with TemporaryDirectory() as folder, mock.patch("blocknerf.scene.store.ThreadPoolExecutor") as pools:
+    with TemporaryDirectory() as folder, mock.patch("blocknerf.scene.store_files.ThreadPoolExecutor") as pools:
         pools.side_effect = ThreadPoolExecutor
         open_store(Run(config, scene, make_plan(scene, config), Path(folder)), progress=False)
         return [call.args for call in pools.call_args_list]

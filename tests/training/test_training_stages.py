@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from PIL import Image
 
 from blocknerf.blocks.cost import estimate, store_bytes
 from blocknerf.blocks.output import load_output, plan_scene
@@ -15,7 +16,7 @@ from blocknerf.cli.main import main
 from blocknerf.core.config import TrainingConfig, _apply_override, load_config
 from blocknerf.core.errors import UserError
 from blocknerf.scene.store import ImageStore
-from blocknerf.training.one_block import Run
+from blocknerf.training.one_block import Run, make_trainer, open_store
 from blocknerf.training.stages import ProgressiveTrainer
 from blocknerf.training.trainer import BlockNeRFTrainer
 
@@ -189,6 +190,41 @@ def test_a_stage_above_the_images_is_trained_at_their_size_and_that_is_said_once
     assert sorted(path.name for path in (tmp_path / "out/store").glob("*.rgb")) == [
         *("level_0.rgb", "level_1.rgb", "level_2.rgb", "side_20.rgb")
     ]
+
+
+DOCUMENTS = Path(__file__).parents[2] / "configs/block_nerf_config.yaml"
+SMALLER = (
+    *("block_manager.max_blocks=1", "block_manager.min_images_per_block=1"),
+    *("block_nerf.num_layers=2", "block_nerf.skip_connections=[]", "block_nerf.hidden_dim=16"),
+    *("block_nerf.num_samples_coarse=8", "block_nerf.num_samples_fine=8", "training.rgb_ssim_share=0"),
+    *("dataset.batch_size=256", "dataset.num_rays_per_image=64", "validation.num_val_images=0"),
+    *("logging.use_tensorboard=false", "training.max_steps=8"),
+)
+
+
+@pytest.mark.parametrize(
+    ("width", "sides"),
+    [(400, (100, 100, 100)), (1920, (256, 480, 480)), (4000, (256, 512, 1000)), (5472, (256, 512, 1024))],
+)
+def test_every_stage_of_the_documents_file_is_entered_whatever_the_size_of_images(tmp_path, width, sides):
+    folder = write_room(tmp_path / "room", images=4, width=32, height=24)
+    told = json.loads((folder / "transforms.json").read_text())
+    for frame in told["frames"]:
+        path = folder / frame["file_path"]
+        Image.open(path).resize((width, width * 3 // 4)).save(path, compress_level=1)
+    scale = width / told["w"]
+    told |= {key: scale * told[key] for key in ("fl_x", "fl_y", "cx", "cy")} | {"w": width, "h": width * 3 // 4}
+    (folder / "transforms.json").write_text(json.dumps(told))
+    config = load_config(DOCUMENTS, ["dataset.type=auto", *SMALLER])
+    run = Run(*plan_scene(config, folder, tmp_path), tmp_path)
+    entered = {}
+    trainer = make_trainer(run, run.plan.blocks[0], open_store(run, progress=False), lambda progress: None)
+    while trainer.step < trainer.total_steps:
+        trainer._train_step()
+        stage = trainer.stages.stages[trainer.stage]
+        sizes = {trainer.store.size(image_id, stage.level) for image_id in trainer.image_ids}
+        entered[stage.config.name] = max(max(size) for size in sizes)
+    assert entered == dict(zip(("coarse", "fine", "refinement"), sides, strict=True))
 
 
 def test_the_first_step_of_each_stage_is_logged(room, tmp_path):
