@@ -7,13 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
-import yaml
 from PIL import Image
 
 from blocknerf.blocks.cost import estimate, store_bytes
 from blocknerf.blocks.output import load_output, plan_scene
 from blocknerf.cli.main import main
-from blocknerf.core.config import TrainingConfig, _apply_override, load_config
+from blocknerf.core.config import TrainingConfig, load_config
 from blocknerf.core.errors import UserError
 from blocknerf.scene.store import ImageStore
 from blocknerf.training.one_block import Run, make_trainer, open_store
@@ -167,12 +166,8 @@ LARGE = """training.stage_training={enable: true, stages: [{name: small, epochs:
 
 
 def test_a_stage_above_the_images_is_trained_at_their_size_and_that_is_said_once_for_all_blocks(room, tmp_path, capsys):
-    config = tmp_path / "config.yaml"
-    tree: dict = {}
-    for override in (*FIELD[1:], *HASH, "block_manager.block_size=1.5", LARGE, "training.num_epochs=3"):
-        _apply_override(tree, override)
-    config.write_text(yaml.safe_dump(tree))
-    told = ("--config", str(config), "--data-root", str(room))
+    settings = (*FIELD[1:], *HASH, "block_manager.block_size=1.5", LARGE, "training.num_epochs=3")
+    told = ("--data-root", str(room), *settings)
     said = "Images have at most 32 pixels on their longer side at dataset.image_downsample=1, and stages of a higher"
     for command in (
         ("config", "check", *told),

@@ -299,7 +299,7 @@ class BlockNeRFTrainer:
         batch = batch.part(self.group.rank, self.group.size)
         self.model.take_samples(self.stages.stages[self.stage].config.num_samples)
         self.model.advance(self.fraction)
-        rng = self._rng_of_step() if self.config.block_nerf.perturb_samples else None
+        rng = self._rng_of_step()
         terms = self.memory.backward(batch, lambda part: self._loss_of(part, rng), rng)
         terms = self.exchange.add(terms)
         is_whole, norm = self.memory.gradients_are_finite(), 0.0
