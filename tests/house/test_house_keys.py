@@ -515,6 +515,8 @@ BESIDE = {
     "with block_manager.divide_by surface, where every pixel is blended by what it shows": (
         *(*BLOCKS, "block_manager.divide_by=surface"),
     ),
+    "block_manager.max_blocks is 1": (),
+    "block_manager.blending is nearest": (*BLOCKS, LEARNS_SIGHT, "block_manager.blending=nearest"),
     "block_nerf.use_hierarchical_sampling is false": (*MLP, "block_nerf.use_hierarchical_sampling=false"),
     "training.use_visibility_network is false": HASH,
     "training.use_pose_refinement is false": (*HASH, "pose_refinement.mode=features"),
@@ -533,7 +535,7 @@ BESIDE = {
 """What does not meet a need, by its words."""
 OF_ITS_OWN = {"training.depth_loss_weight": "0.5", "block_nerf.num_layers": "12"}
 """Values of keys whose effect is shown elsewhere, or that the table's does not fit."""
-OF_A_PART: tuple[Callable, ...] = (extractor, pose_parameters, composited)
+OF_A_PART: tuple[Callable, ...] = (extractor, pose_parameters)
 """Probes that look at a part whether it is in use or not."""
 
 
@@ -545,7 +547,7 @@ def needy() -> list[tuple[Need, str]]:
 EVERYTHING = (
     *("training.use_pose_refinement=true", "pose_refinement.mode=features", LEARNS_SIGHT, "dataset.use_depth=true"),
     *("dataset.batch_size=300", "dataset.precrop_iters=2", "training.num_epochs=2", "logging.use_tensorboard=true"),
-    f"training.stage_training={staged()}",
+    *(f"training.stage_training={staged()}", *BLOCKS),
 )
 """Every part switched on."""
 
@@ -584,6 +586,4 @@ def test_a_key_that_would_change_nothing_is_refused_or_said_and_changes_nothing(
     assert changed != config
     assert caplog.messages == []
     probe = entry.probe if isinstance(entry, Changed) and entry.probe not in OF_A_PART else learned
-    if key == "block_manager.blending":
-        probe = composited
     assert probe(changed) == probe(config)

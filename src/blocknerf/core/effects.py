@@ -74,6 +74,16 @@ CHOICES = (
 
 SWITCHES = (
     Need(
+        ("block_manager.placement", "block_manager.overlap_ratio", "block_manager.min_images_per_block"),
+        lambda config: config.block_manager.max_blocks > 1,
+        "block_manager.max_blocks is 1",
+    ),
+    Need(
+        ("block_manager.distance_threshold", "block_manager.max_composited", "block_manager.visibility_threshold"),
+        lambda config: config.block_manager.blending != "nearest" or config.block_manager.divide_by == "surface",
+        "block_manager.blending is nearest",
+    ),
+    Need(
         ("block_nerf.num_samples_fine", "training.coarse_loss_weight"),
         lambda config: config.block_nerf.use_hierarchical_sampling,
         "block_nerf.use_hierarchical_sampling is false",
