@@ -1,10 +1,10 @@
 """Trains the documents' file on the tiny city as it stands, reduced by training.max_steps alone; prints a row.
 
-python -m benchmarks.documents_yaml OUT [--steps 4]
+python -m benchmarks.documents_yaml OUT [--steps 8]
 
-Each block is ended once when it has entered its second stage, the first by Ctrl-C, the second by SIGKILL, and gone on
-with by --resume. The row says for each block at which step each stage began and at what size of images, where it went
-on, and which terms of the loss were logged.
+Each block is ended once in its second stage and gone on with by --resume: the first by Ctrl-C, the second by SIGKILL
+once it has been saved, which is two minutes after its begin. The row says for each block at which step it entered each
+stage last and at what size of images, where it went on, and which terms of the loss were logged.
 """
 
 import argparse
@@ -14,6 +14,7 @@ import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ STAGE = r"Block (\w+), step (\d+): stage '(\w+)', images of up to (\d+) pixels"
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--steps", type=int, default=4)
+    parser.add_argument("--steps", type=int, default=8)
     arguments = parser.parse_args()
     shutil.rmtree(arguments.out, ignore_errors=True)
     print(json.dumps({**trained(arguments.out, arguments.steps), "where": where()}))
@@ -39,10 +40,10 @@ def trained(out: Path, steps: int) -> dict[str, Any]:
         *("train", "--config", CONFIG, "--data-root", out / "tiny", "--output-dir", out / "city", "--jobs", "1"),
         *("--resume", f"training.max_steps={steps}"),
     )
-    log = out / "city" / "logs" / "train.log"
+    log, saved = out / "city" / "logs" / "train.log", out / "city" / "checkpoints" / "001" / "checkpoint.json"
     ends = [
-        ended_in_second_stage(train, log, "000", signal.SIGINT),
-        ended_in_second_stage(train, log, "001", signal.SIGKILL),
+        ended(train, lambda: len(stages_of("000", log)) > 1, signal.SIGINT),
+        ended(train, lambda: len(stages_of("001", log)) > 1 and saved.is_file(), signal.SIGKILL),
     ]
     run(train)
     blocks = sorted(path.name for path in (out / "city" / "blocks").iterdir() if path.is_dir())
@@ -53,11 +54,11 @@ def trained(out: Path, steps: int) -> dict[str, Any]:
     }
 
 
-def ended_in_second_stage(train: list[str], log: Path, block: str, how: signal.Signals) -> int:
-    """Runs the command until its block has entered a second stage, then ends it so; returns its exit code."""
-    print("$", " ".join(train), f"# until {how.name} in the second stage of block {block}", flush=True)
+def ended(train: list[str], when: Callable[[], bool], how: signal.Signals) -> int:
+    """Runs the command until `when` says so, then ends it so; returns its exit code."""
+    print("$", " ".join(train), f"# until {how.name}", flush=True)
     process = subprocess.Popen(train, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))
-    while process.poll() is None and len(stages_of(block, log)) < 2:
+    while process.poll() is None and not when():
         time.sleep(0.2)
     process.send_signal(how)
     return process.wait()

@@ -10,8 +10,9 @@ HEAD = """# Configuration
 
 Every key, its default, what it may be, and what it does. A file is YAML or JSON with these sections; single values are
 given on the command line as `section.key=value`. A misspelt key is an error that names the nearest one.
-`blocknerf config show` prints what a run would have, `blocknerf config check --config FILE` says what is wrong,
-`blocknerf config schema` prints the JSON schema of this page for editors.
+`blocknerf config show` prints what a run would have, `blocknerf config check --config FILE` says what is wrong, and
+with `--data-root SCENE` which stages are above its images; `blocknerf config schema` prints the JSON schema of this
+page for editors.
 
 This page is printed by `python docs/configuration.py`.
 """

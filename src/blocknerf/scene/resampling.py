@@ -7,9 +7,6 @@ whole numbers, in units of 1 / (height x width) of an old pixel, so that nothing
 import numpy as np
 from jaxtyping import Bool, Float32, Int64, UInt8
 
-_CHUNK = 512
-"""Columns of a picture at a time: their sums take eight bytes a channel."""
-
 
 def resampled_rgb(rgb: UInt8[np.ndarray, "H W 3"], height: int, width: int) -> UInt8[np.ndarray, "h w 3"]:
     """The mean colour over each new pixel's area, rounded."""
@@ -53,18 +50,15 @@ def resampled_rays(
 
 def _area_sums(values: UInt8[np.ndarray, "H W channels"], height: int, width: int) -> Int64[np.ndarray, "h w channels"]:
     """Sums of values by covered area, in the unit above: the area of a new pixel is H x W of it."""
-    columns = range(0, values.shape[1], _CHUNK)
-    tall = [_piece_sums(values[:, at : at + _CHUNK].astype(np.int64), height) for at in columns]
-    return _piece_sums(np.concatenate(tall, 1).swapaxes(0, 1), width).swapaxes(0, 1)
-
-
-def _piece_sums(values: Int64[np.ndarray, "n m channels"], pieces: int) -> Int64[np.ndarray, "pieces m channels"]:
-    """Sums over equal pieces of the first axis, in units of 1 / pieces of a row: running sums at the ends of pieces."""
-    count = len(values)
-    whole, part = np.divmod(np.arange(pieces + 1) * count, pieces)
-    running = np.concatenate([np.zeros_like(values[:1]), np.cumsum(values, axis=0)])
-    at_ends = pieces * running[whole] + part[:, None, None] * values[np.minimum(whole, count - 1)]
-    return np.diff(at_ends, axis=0)
+    rows, row_shares = _covered(values.shape[0], height)
+    columns, column_shares = _covered(values.shape[1], width)
+    tall = np.zeros((height, *values.shape[1:]), np.int32)
+    for row, share in zip(rows.T, row_shares.T.astype(np.int32), strict=True):
+        tall += share[:, None, None] * values[row]
+    sums = np.zeros((height, width, values.shape[2]), np.int64)
+    for column, share in zip(columns.T, column_shares.T, strict=True):
+        sums += share[:, None] * np.take(tall, column, axis=1)
+    return sums
 
 
 def _covered(count: int, pieces: int) -> tuple[Int64[np.ndarray, "pieces k"], Int64[np.ndarray, "pieces k"]]:
