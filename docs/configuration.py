@@ -26,8 +26,8 @@ refused, if it is given and is not its default:
 Where the one switches a part off, what is told of that part waits until it is switched on, and that is said:
 
 {switches}
-`distributed.backend` and `distributed.find_unused_parameters` are for `--distributed`, `distributed.exchange_every` for
-`--side-by-side`. What a folder has stored in its config.json always loads.
+`distributed.backend` and `distributed.find_unused_parameters` are for `--distributed`. What a folder has stored in its
+config.json always loads.
 """
 
 

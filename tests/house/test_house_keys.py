@@ -525,6 +525,7 @@ BESIDE = {
     "appearance_embedding.use_block_appearance is false": (*HASH, "appearance_embedding.use_block_appearance=false"),
     "training.use_exposure_encoding is false": (*HASH, "training.use_exposure_encoding=false"),
     "dataset.use_depth is false": HASH,
+    "training.consistency_loss_weight is 0": HASH,
     "dataset.precrop_iters is 0": HASH,
     "neither SSIM nor depth is learned": HASH,
     "training.rgb_loss_weight is 0": (*MLP[:3], "dataset.batch_size=300", "training.rgb_loss_weight=0"),
@@ -533,7 +534,11 @@ BESIDE = {
     "logging.use_tensorboard is false": HASH,
 }
 """What does not meet a need, by its words."""
-OF_ITS_OWN = {"training.depth_loss_weight": "0.5", "block_nerf.num_layers": "12"}
+OF_ITS_OWN = {
+    "training.depth_loss_weight": "0.5",
+    "block_nerf.num_layers": "12",
+    "distributed.exchange_every": "7",
+}
 """Values of keys whose effect is shown elsewhere, or that the table's does not fit."""
 OF_A_PART: tuple[Callable, ...] = (extractor, pose_parameters)
 """Probes that look at a part whether it is in use or not."""
@@ -547,7 +552,7 @@ def needy() -> list[tuple[Need, str]]:
 EVERYTHING = (
     *("training.use_pose_refinement=true", "pose_refinement.mode=features", LEARNS_SIGHT, "dataset.use_depth=true"),
     *("dataset.batch_size=300", "dataset.precrop_iters=2", "training.num_epochs=2", "logging.use_tensorboard=true"),
-    *(f"training.stage_training={staged()}", *BLOCKS),
+    *(f"training.stage_training={staged()}", *BLOCKS, "training.consistency_loss_weight=0.1"),
 )
 """Every part switched on."""
 

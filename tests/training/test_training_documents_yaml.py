@@ -27,3 +27,4 @@ def test_the_documents_file_trains_as_it_stands_and_goes_on_in_the_right_stage(t
             assert stage == [name for name, begin in BEGINS.items() if step > begin][-1]
         assert block["stages"]["refinement"]["step"] >= BEGINS["refinement"]
     assert told["blocks"]["000"]["went_on"] is not None
+    assert "loss/consistency" in told["blocks"]["001"]["terms"]  # it learns after its neighbour

@@ -125,6 +125,11 @@ SWITCHES = (
         "dataset.use_depth is false",
     ),
     Need(
+        ("distributed.exchange_every",),
+        lambda config: config.training.consistency_loss_weight > 0,
+        "training.consistency_loss_weight is 0",
+    ),
+    Need(
         ("dataset.precrop_frac",),
         lambda config: config.dataset.precrop_iters > 0,
         "dataset.precrop_iters is 0",
