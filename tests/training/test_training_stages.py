@@ -167,12 +167,12 @@ LARGE = """training.stage_training={enable: true, stages: [{name: small, epochs:
 
 def test_a_stage_above_the_images_is_trained_at_their_size_and_that_is_said_once_for_all_blocks(room, tmp_path, capsys):
     settings = (*FIELD[1:], *HASH, "block_manager.block_size=1.5", LARGE, "training.num_epochs=3")
-    told = ("--data-root", str(room), *settings)
+    told = ("--data-root", str(room))
     said = "Images have at most 32 pixels on their longer side at dataset.image_downsample=1, and stages of a higher"
     for command in (
-        ("config", "check", *told),
-        ("plan", *told, "--output-dir", str(tmp_path / "out")),
-        ("train", *told, "--output-dir", str(tmp_path / "out"), "training.max_steps=6", "--jobs", "1"),
+        ("config", "check", *told, *settings),
+        ("plan", *told, "--output-dir", str(tmp_path / "out"), *settings),
+        ("train", *told, "--output-dir", str(tmp_path / "out"), "--jobs", "1", "training.max_steps=6", *settings),
     ):
         main([*command])
         text = " ".join("".join(capsys.readouterr()).split())
