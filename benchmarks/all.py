@@ -51,6 +51,7 @@ def main() -> None:
     for campaign in (["fuzz", "--minutes", "40"], ["io_faults", "--one"], ["kills"]):
         run([sys.executable, "-m", f"benchmarks.robustness.{campaign[0]}", *campaign[1:]])
     run([sys.executable, "-m", "benchmarks.ray_nodes", str(out / "tiny"), str(out / "ray_nodes")])
+    run([sys.executable, "-m", "benchmarks.documents_yaml", str(out / "documents_yaml")])
     hours = [str(out / "appearance" / "scene"), str(out / "poses"), "training.max_steps=6000", LONG]
     for each in ([], ["--by", "image"]):
         run([sys.executable, "-m", "benchmarks.poses", *hours, *each])

@@ -4,21 +4,42 @@ import sys
 from typing import Any
 
 from blocknerf.core.config import Config
+from blocknerf.core.effects import CHOICES, SWITCHES, Need
 
 HEAD = """# Configuration
 
 Every key, its default, what it may be, and what it does. A file is YAML or JSON with these sections; single values are
 given on the command line as `section.key=value`. A misspelt key is an error that names the nearest one.
-`blocknerf config show` prints what a run would have, `blocknerf config check --config FILE` says what is wrong,
-`blocknerf config schema` prints the JSON schema of this page for editors.
+`blocknerf config show` prints what a run would have, `blocknerf config check --config FILE` says what is wrong, and
+with `--data-root SCENE` which stages are above its images; `blocknerf config schema` prints the JSON schema of this
+page for editors.
 
 This page is printed by `python docs/configuration.py`.
+"""
+NEEDS = """
+## Keys that need another
+
+Beside some values of one key another changes nothing. Where the one chooses another kind of thing, the other is
+refused, if it is given and is not its default:
+
+{choices}
+Where the one switches a part off, what is told of that part waits until it is switched on, and that is said:
+
+{switches}
+`distributed.backend` and `distributed.find_unused_parameters` are for `--distributed`. What a folder has stored in its
+config.json always loads.
 """
 
 
 def page() -> str:
     schema = Config.model_json_schema()
-    return HEAD + "".join(_section(name, tree, schema["$defs"]) for name, tree in schema["properties"].items())
+    sections = "".join(_section(name, tree, schema["$defs"]) for name, tree in schema["properties"].items())
+    return HEAD + sections + NEEDS.format(choices=_needs("", CHOICES), switches=_needs("where ", SWITCHES))
+
+
+def _needs(begin: str, needs: tuple[Need, ...]) -> str:
+    rows = [f"| {', '.join(f'`{key}`' for key in need.keys)} | {begin}{need.other} |\n" for need in needs]
+    return f"| without effect | |\n|---|---|\n{''.join(rows)}"
 
 
 def _section(path: str, tree: dict[str, Any], defined: dict[str, Any]) -> str:

@@ -6,23 +6,23 @@ from functools import reduce
 import pytest
 
 from blocknerf.core.errors import UserError
-from blocknerf.core.training_config import KEYS, BlockNeRFTrainingConfig
-
-LAUNCH = {"distributed", "world_size", "use_model_parallel"}
+from blocknerf.core.training_config import DISTRIBUTED, ELSEWHERE, KEYS, BlockNeRFTrainingConfig
 
 
-def test_the_documents_example_runs():
+def test_the_documents_example_runs(caplog):
+    caplog.set_level("INFO")
     config = BlockNeRFTrainingConfig()
     config.batch_size = 8192
     config.num_epochs = 300
     config.distributed = True
     schema = config.to_config()
     assert (schema.dataset.batch_size, schema.training.num_epochs) == (8192, 300)
+    assert caplog.messages == [f"BlockNeRFTrainingConfig.distributed: {DISTRIBUTED}."]
 
 
 def test_every_attribute_goes_somewhere():
     names = {one.name for one in fields(BlockNeRFTrainingConfig)}
-    assert names == {*KEYS, *LAUNCH, "visibility_hidden_dim"}
+    assert names == {*KEYS, *ELSEWHERE, "distributed", "visibility_hidden_dim"}
 
 
 @pytest.mark.parametrize("name", KEYS)
@@ -63,3 +63,11 @@ def test_few_layers_have_no_joint():
         flat.nerf_layers = layers
         joints.append(flat.to_config().block_nerf.skip_connections)
     assert joints == [(), (), (4,), (4,)]
+
+
+@pytest.mark.parametrize(("name", "value"), [("world_size", 4), ("use_model_parallel", True)])
+def test_what_a_launcher_must_be_told_is_refused_with_what_to_do(name, value):
+    flat = BlockNeRFTrainingConfig()
+    setattr(flat, name, value)
+    with pytest.raises(UserError, match=rf"cannot say how a run is started\. {name} {value}: .*(torchrun|device_map)"):
+        flat.to_config()

@@ -37,11 +37,6 @@ BAD = {
         r"training.stage_training.stages.0.components.1: input should be 'nerf', 'appearance', 'pose' or 'visibility', "
         "not 'apearance'",
     ),
-    "a resolution above the images'": (
-        (_stages("resolution: 640"),),
-        "Stage 'coarse' of training.stage_training wants images of resolution 640, but the longer side of the largest "
-        "has 32 pixels",
-    ),
     "weights that are all zero": (
         ALL_ZERO,
         "cannot be used: the weights of all terms that compare a block with its photographs are zero; give "

@@ -6,24 +6,30 @@ effect, name that test in its place.
 """
 
 import hashlib
+import re
 import sys
 from collections.abc import Callable
-from dataclasses import asdict
-from functools import cache
+from functools import cache, reduce
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 from unittest import mock
 
 import pytest
+import torch
+import yaml
 from pydantic import BaseModel
 
 from blocknerf.blocks.output import plan_scene
 from blocknerf.blocks.planner import make_plan
-from blocknerf.city.manifest import manifest_of
-from blocknerf.core.config import Config, StageConfig, load_config
+from blocknerf.city.block_file import BlockFile, write_block
+from blocknerf.city.city import City
+from blocknerf.city.manifest import block_folder, manifest_of, write_manifest
+from blocknerf.core.config import Config, StageConfig, config_to_json, load_config
+from blocknerf.core.effects import CHOICES, SWITCHES, Need, keys_of
 from blocknerf.core.errors import UserError
-from blocknerf.core.types import Exposures
+from blocknerf.core.files import write_json
+from blocknerf.core.types import Exposures, RayBatch, RenderOutput
 from blocknerf.models.poses import PoseRefinementNetwork
 from blocknerf.scene.readers.read import read_scene
 from blocknerf.scene.store import ImageStore
@@ -81,8 +87,59 @@ def captured(config: Config) -> object:
 
 
 def planned(config: Config) -> object:
-    plan = make_plan(read_scene(room(), config.dataset), config)
-    return plan.blocks, asdict(manifest_of(plan, config.block_manager, config.city))
+    return make_plan(read_scene(room(), config.dataset), config).blocks
+
+
+class FormulaBlock:
+    """A plain block of a colour, a distance and a visibility of its own."""
+
+    def __init__(self, block: BlockFile) -> None:
+        self.number = block.meta["number"]
+        LOADED.append(self.number)
+
+    def render(self, rays: RayBatch, code: object) -> RenderOutput:
+        count, place = len(rays), 0.1 * self.number
+        colours = torch.tensor([place, 1 - place, 0.5]).expand(count, 3)
+        return RenderOutput(colours, torch.ones(count), torch.full((count,), 1.0 + self.number))
+
+    def mean_visibility(self, rays: RayBatch) -> float:
+        return (0.9, 0.28, 0.6)[self.number % 3]
+
+    def sight(self, rays: RayBatch, distances_m: torch.Tensor) -> torch.Tensor:
+        return torch.linspace(0.1, 1.0, len(rays)) if self.number % 2 else torch.ones(len(rays))
+
+    def code_for(self, *_: object, **__: object) -> None:
+        return None
+
+
+LOADED: list[int] = []
+
+
+def composited(config: Config) -> object:
+    """What cameras see of a city of formula blocks."""
+    scene = read_scene(room(), config.dataset)
+    plan = make_plan(scene, config)
+    with TemporaryDirectory() as folder:
+        out = Path(folder)
+        write_manifest(out, manifest_of(plan, config.block_manager, config.city))
+        for number, block in enumerate(plan.blocks):
+            told = {"block_id": block.id, "scene_hash": plan.scene_hash, "drives": [], "number": number}
+            tensors = {"ballast": torch.zeros(2500)}
+            write_block(block_folder(out, block.id), "latest", BlockFile(told, tensors))
+        LOADED.clear()
+        city = City.open(out, load=FormulaBlock)
+        ahead, pictures = torch.tensor([[0.0, 1.0, 0.0]]).expand(4, 3), []
+        for center in scene.centers_world:
+            origins = torch.tensor(center).float().expand(4, 3)
+            rays = RayBatch(origins, ahead, torch.full((4,), -1), torch.zeros(4))
+            pictures.append(city.render(rays, torch.tensor(center)).rgb.tolist())
+    return pictures
+
+
+def loaded(config: Config) -> object:
+    """Which blocks come from the disk, in which order, while cameras look at a city."""
+    composited(config)
+    return list(LOADED)
 
 
 class Watched(BlockNeRFTrainer):
@@ -166,7 +223,7 @@ def decoding_threads(config: Config) -> object:
     scene = read_scene(room(), config.dataset)
     from concurrent.futures import ThreadPoolExecutor
 
-    with TemporaryDirectory() as folder, mock.patch("blocknerf.scene.store.ThreadPoolExecutor") as pools:
+    with TemporaryDirectory() as folder, mock.patch("blocknerf.scene.store_files.ThreadPoolExecutor") as pools:
         pools.side_effect = ThreadPoolExecutor
         open_store(Run(config, scene, make_plan(scene, config), Path(folder)), progress=False)
         return [call.args for call in pools.call_args_list]
@@ -214,7 +271,8 @@ MLP = (
     *("training.rgb_l1_share=0", "training.rgb_ssim_share=0"),
 )
 POSES = (*HASH, "training.use_pose_refinement=true")
-SEES = (*HASH, "training.use_visibility_network=true")
+LEARNS_SIGHT = "training.use_visibility_network=true"
+SEES = (*HASH, LEARNS_SIGHT)
 BLOCKS = ("block_manager.max_blocks=100", "block_manager.block_size=1.5")
 PATCHES = (*HASH, "dataset.batch_size=300", "training.rgb_ssim_share=0.5")
 MILESTONES = (*HASH, "training.num_epochs=3", "training.lr_decay_steps=[1]")
@@ -255,13 +313,13 @@ KEYS: dict[str, Changed | Elsewhere] = {
     "block_manager.overlap_ratio": Changed("0", planned, BLOCKS),
     "block_manager.min_images_per_block": Changed("3", planned, BLOCKS),
     "block_manager.max_blocks": Changed("1", planned, BLOCKS),
-    "block_manager.distance_threshold": Changed("7", planned),
-    "block_manager.divide_by": Changed("surface", planned),
-    "block_manager.visibility_threshold": Changed("0.3", planned),
-    "block_manager.blending": Changed("nearest", planned),
-    "block_manager.blend_power": Changed("2", planned),
-    "block_manager.max_composited": Changed("2", planned),
-    "city.memory_budget_gb": Changed("1", planned),
+    "block_manager.distance_threshold": Changed("0.5", composited, BLOCKS),
+    "block_manager.divide_by": Changed("surface", composited, BLOCKS),
+    "block_manager.visibility_threshold": Changed("0.1", composited, (*BLOCKS, LEARNS_SIGHT)),
+    "block_manager.blending": Changed("nearest", composited, BLOCKS),
+    "block_manager.blend_power": Changed("2", composited, BLOCKS),
+    "block_manager.max_composited": Changed("1", composited, BLOCKS),
+    "city.memory_budget_gb": Changed("1e-6", loaded, BLOCKS),
     "block_nerf.backbone": Changed("mlp", learned, ("training.rgb_ssim_share=0",)),
     "block_nerf.white_background": Changed("true", learned, HASH),
     "block_nerf.hidden_dim": Changed("24", learned, HASH),
@@ -299,7 +357,7 @@ KEYS: dict[str, Changed | Elsewhere] = {
     ),
     "pose_refinement.coarse_to_fine_share": Changed("0.9", learned, POSES),
     "pose_refinement.feature_extractor": Changed("another", extractor, refused=True),
-    "pose_refinement.feature_weights": Changed("some.safetensors", extractor),
+    "pose_refinement.feature_weights": Changed("some.safetensors", extractor, ("pose_refinement.mode=features",)),
     "pose_refinement.hidden_dim": Changed("64", pose_parameters, ("pose_refinement.mode=features",)),
     "visibility_network.hidden_dims": Changed("[32]", learned, SEES),
     "visibility_network.use_camera_features": Changed("false", learned, SEES),
@@ -444,3 +502,93 @@ def test_changing_a_key_of_a_stage_changes_something(key):
     assert not isinstance(before, str)
     assert isinstance(after, str) is entry.refused, after
     assert before != after
+
+
+# --- keys that need another -----------------------------------------------------------------------------------------
+
+BESIDE = {
+    "with backbone hash": HASH,
+    "with backbone mlp": MLP,
+    "without pose_refinement.mode features": (*POSES, "pose_refinement.mode=image"),
+    "beside training.lr_decay_steps, where rates fall by lr_decay_rate": MILESTONES,
+    "without training.lr_decay_steps": HASH,
+    "with block_manager.divide_by surface, where every pixel is blended by what it shows": (
+        *(*BLOCKS, "block_manager.divide_by=surface"),
+    ),
+    "block_manager.max_blocks is 1": (),
+    "block_manager.blending is nearest": (*BLOCKS, LEARNS_SIGHT, "block_manager.blending=nearest"),
+    "block_nerf.use_hierarchical_sampling is false": (*MLP, "block_nerf.use_hierarchical_sampling=false"),
+    "training.use_visibility_network is false": HASH,
+    "training.use_pose_refinement is false": (*HASH, "pose_refinement.mode=features"),
+    "pose_refinement.regularization_share is 0": (*POSES, "pose_refinement.regularization_share=0"),
+    "training.use_appearance_embedding is false": (*HASH, "training.use_appearance_embedding=false"),
+    "appearance_embedding.use_block_appearance is false": (*HASH, "appearance_embedding.use_block_appearance=false"),
+    "training.use_exposure_encoding is false": (*HASH, "training.use_exposure_encoding=false"),
+    "dataset.use_depth is false": HASH,
+    "training.consistency_loss_weight is 0": HASH,
+    "dataset.precrop_iters is 0": HASH,
+    "neither SSIM nor depth is learned": HASH,
+    "training.rgb_loss_weight is 0": (*MLP[:3], "dataset.batch_size=300", "training.rgb_loss_weight=0"),
+    "training.stage_training.enable is false": ONE_STAGE,
+    "validation.num_val_images is 0": (*HASH, "validation.num_val_images=0"),
+    "logging.use_tensorboard is false": HASH,
+}
+"""What does not meet a need, by its words."""
+OF_ITS_OWN = {
+    "training.depth_loss_weight": "0.5",
+    "block_nerf.num_layers": "12",
+    "distributed.exchange_every": "7",
+}
+"""Values of keys whose effect is shown elsewhere, or that the table's does not fit."""
+OF_A_PART: tuple[Callable, ...] = (extractor, pose_parameters)
+"""Probes that look at a part whether it is in use or not."""
+
+
+def needy() -> list[tuple[Need, str]]:
+    pairs = [(need, key) for need in (*CHOICES, *SWITCHES) for own in need.keys for key in keys_of(Config(), own)]
+    return [(need, key) for need, key in pairs if key in OF_ITS_OWN or not KEYS[key].refused]
+
+
+EVERYTHING = (
+    *("training.use_pose_refinement=true", "pose_refinement.mode=features", LEARNS_SIGHT, "dataset.use_depth=true"),
+    *("dataset.batch_size=300", "dataset.precrop_iters=2", "training.num_epochs=2", "logging.use_tensorboard=true"),
+    *(f"training.stage_training={staged()}", *BLOCKS, "training.consistency_loss_weight=0.1"),
+)
+"""Every part switched on."""
+
+
+def test_a_need_is_met_where_all_is_switched_on_and_not_beside_what_it_names():
+    assert set(BESIDE) == {need.other for need in (*CHOICES, *SWITCHES)}
+    kinds = [EVERYTHING, (*EVERYTHING, "block_nerf.backbone=mlp"), (*EVERYTHING, "training.lr_decay_steps=[1]")]
+    whole = [load_config(None, [*BASE, *kind]) for kind in kinds]
+    for need in (*CHOICES, *SWITCHES):
+        assert not need.met(load_config(None, [*BASE, *BESIDE[need.other]]))
+        assert any(map(need.met, whole))
+        assert need in CHOICES or all(map(need.met, whole))
+
+
+@pytest.mark.parametrize(("need", "key"), needy(), ids=lambda value: value if isinstance(value, str) else value.other)
+def test_a_key_that_would_change_nothing_is_refused_or_said_and_changes_nothing(need, key, tmp_path, caplog):
+    entry = KEYS[key]
+    value = OF_ITS_OWN.get(key) or entry.value
+    beside = [*BASE, *BESIDE[need.other]]
+    config = load_config(None, beside)
+    caplog.set_level("INFO")
+    if need in CHOICES:
+        with pytest.raises(UserError, match=rf"{re.escape(key)}.* would change nothing {re.escape(need.other)}; "):
+            load_config(None, [*beside, f"{key}={value}"])
+    else:
+        load_config(None, [*beside, f"{key}={value}"])
+        assert any(key in said and said.endswith(f" as long as {need.other}.") for said in caplog.messages)
+    tree = config_to_json(config)
+    write_json(tmp_path / "config.json", tree)
+    assert load_config(tmp_path / "config.json") == config  # all of it, as a folder keeps it
+    *sections, name = key.split(".")
+    reduce(dict.__getitem__, sections, tree)[name] = yaml.safe_load(value)
+    write_json(tmp_path / "config.json", tree)
+    caplog.clear()
+    changed = load_config(tmp_path / "config.json", stored=True)
+    assert changed != config
+    assert caplog.messages == []
+    probe = entry.probe if isinstance(entry, Changed) and entry.probe not in OF_A_PART else learned
+    assert probe(changed) == probe(config)

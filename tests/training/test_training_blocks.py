@@ -18,10 +18,12 @@ from blocknerf.city.block_file import has_block, read_block, read_block_meta
 from blocknerf.cli.train import base_config
 from blocknerf.core.config import load_config
 from blocknerf.core.errors import UserError
+from blocknerf.core.seeds import generator
 from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.runtime.signals import StopSignal
 from blocknerf.scene.readers.read import read_scene
 from blocknerf.scene.store import ImageStore
+from blocknerf.training import visibility
 from blocknerf.training.launchers.processes import _send_progress
 from blocknerf.training.one_block import Run, make_trainer, open_store
 from blocknerf.training.run import jobs_that_fit, train_blocks
@@ -92,6 +94,24 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(room, tmp_pa
     assert not torch.equal(one, other)
 
 
+def test_samples_in_the_middle_leave_dropout_and_places_never_seen_to_chance(room, tmp_path, monkeypatch):
+    asked, learned = [], []
+    own = visibility._never_seen
+    monkeypatch.setattr(visibility, "_never_seen", lambda *given: asked.append(given) or own(*given))
+    for dropout in (0.0, 0.5):
+        settings = ("block_nerf.perturb_samples=false", f"visibility_network.dropout={dropout}")
+        trainer = _trainer(_run(room, tmp_path / str(dropout), *settings))
+        for _ in range(3):
+            trainer._train_step()
+        learned.append(trainer.model.visibility_network().last.weight.detach())
+    assert len(asked) == 6
+    assert not torch.equal(*learned)
+    rays = trainer.sampler.next().rays
+    one, other, none = (trainer.model(rays, chance)[1].edges for chance in (generator(1), generator(2), None))
+    assert torch.equal(one, other)
+    assert torch.equal(one, none)
+
+
 def test_stopped_and_resumed_is_never_stopped(room, tmp_path):
     """20 steps are 10, a new process' worth of state from disk, and 10 more: bit for bit."""
     whole = _trainer(_run(room, tmp_path / "whole"))
@@ -127,7 +147,7 @@ def test_going_on_needs_no_configuration_again(room, tmp_path):
     run = _run(room, tmp_path, "training.num_epochs=1")
     _train(run)
     assert base_config(None, tmp_path, resume=True) == tmp_path / "config.json"
-    assert load_config(base_config(None, tmp_path, resume=True)) == run.config
+    assert load_config(base_config(None, tmp_path, resume=True), stored=True) == run.config
     assert base_config(None, tmp_path, resume=False) is None
     assert base_config(Path("mine.yaml"), tmp_path, resume=True) == Path("mine.yaml")
 

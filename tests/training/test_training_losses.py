@@ -32,10 +32,6 @@ from room import write_room
 
 SMALL = (
     "block_manager.max_blocks=1",
-    "block_nerf.hash_grid.num_levels=4",
-    "block_nerf.hash_grid.log2_table_rows=12",
-    "block_nerf.hash_grid.finest_resolution=64",
-    "block_nerf.proposal_resolution=24",
     "block_nerf.num_samples_coarse=24",
     "block_nerf.num_samples_fine=16",
     "block_nerf.hidden_dim=32",
@@ -52,6 +48,12 @@ EVERY_TERM = (
     "training.rgb_ssim_share=0.1",
     "training.regularization_weight=1e-6",
 )
+HASH = (
+    "block_nerf.hash_grid.num_levels=4",
+    "block_nerf.hash_grid.log2_table_rows=12",
+    "block_nerf.hash_grid.finest_resolution=64",
+    "block_nerf.proposal_resolution=24",
+)
 MLP = (
     "block_nerf.backbone=mlp",
     "block_nerf.num_layers=3",
@@ -66,7 +68,8 @@ def room(tmp_path_factory) -> Path:
 
 
 def _run(room: Path, out: Path, *overrides: str) -> Run:
-    return Run(*plan_scene(load_config(None, [*SMALL, *overrides]), room, out), out)
+    backbone = () if MLP[0] in overrides else HASH
+    return Run(*plan_scene(load_config(None, [*SMALL, *backbone, *overrides]), room, out), out)
 
 
 def _trainer(room: Path, out: Path, *overrides: str) -> BlockNeRFTrainer:

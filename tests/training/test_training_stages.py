@@ -1,17 +1,21 @@
 """Stages: what they draw from, what learns in them and what does not, where a resumed block goes on."""
 
+import json
+import math
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
-from blocknerf.blocks.cost import estimate
-from blocknerf.blocks.output import plan_scene
-from blocknerf.core.config import StageConfig, TrainingConfig, load_config
+from blocknerf.blocks.cost import estimate, store_bytes
+from blocknerf.blocks.output import load_output, plan_scene
+from blocknerf.cli.main import main
+from blocknerf.core.config import TrainingConfig, load_config
 from blocknerf.core.errors import UserError
-from blocknerf.scene.store import ImageStore, level_of_stage
-from blocknerf.training.one_block import Run
+from blocknerf.scene.store import ImageStore
+from blocknerf.training.one_block import Run, make_trainer, open_store
 from blocknerf.training.stages import ProgressiveTrainer
 from blocknerf.training.trainer import BlockNeRFTrainer
 
@@ -100,10 +104,10 @@ def test_a_stage_draws_from_its_level_with_its_cones_and_samples(room, tmp_path)
         levels.append(trainer.stages.stages[trainer.stage].level)
         radii.append(float(trainer.sampler.next().rays.radii.mean()))
         samples.append(trainer.model.field.spacing.num_fine)
-    assert levels == [2, 1, 0]  # longer sides of 8, 16 and 32 pixels
+    assert levels == [2, 3, 0]  # longer sides of 8, 13 and 32 pixels: a half of a half, one of its own, all
     assert samples == [4, 8, 12]
-    assert radii[0] == pytest.approx(2 * radii[1], rel=0.1)
-    assert radii[1] == pytest.approx(2 * radii[2], rel=0.1)
+    assert radii[0] == pytest.approx(13 / 8 * radii[1], rel=0.1)
+    assert radii[1] == pytest.approx(32 / 13 * radii[2], rel=0.1)
     trainer._validate()
     assert trainer.model.field.spacing.num_fine == 8  # pictures are rendered as the finished block will be
 
@@ -134,7 +138,8 @@ def test_stopped_and_resumed_in_any_stage_is_never_stopped(room, tmp_path, stop)
 def _progressive(stages: list[dict], **training) -> ProgressiveTrainer:
     total = sum(stage["epochs"] for stage in stages)
     tree = {"num_epochs": total, "stage_training": {"enable": True, "stages": stages}, **training}
-    return ProgressiveTrainer(TrainingConfig.model_validate(tree), [64, 32, 16], lambda level: 16 // 4**level)
+    level_of = {16: 2, None: 0}.__getitem__
+    return ProgressiveTrainer(TrainingConfig.model_validate(tree), level_of, lambda level: 16 // 4**level)
 
 
 def test_stages_share_a_run_by_their_steps_and_epochs_are_counted_in_each():
@@ -149,21 +154,89 @@ def test_stages_share_a_run_by_their_steps_and_epochs_are_counted_in_each():
 
 
 def test_without_stages_there_is_one_in_which_everything_learns():
-    progressive = ProgressiveTrainer(TrainingConfig(num_epochs=2.5), [64, 32], lambda level: 10)
+    progressive = ProgressiveTrainer(TrainingConfig(num_epochs=2.5), {None: 0}.__getitem__, lambda level: 10)
     assert progressive.total_steps == 25
     assert progressive.stages[0].level == 0
     assert len(progressive.stages[0].config.components) == 4
     assert progressive.epoch_share(1 / 3) == 1 / 3
 
 
-@pytest.mark.parametrize(("resolution", "level"), [(1, 2), (16, 2), (17, 1), (32, 1), (33, 0), (64, 0), (None, 0)])
-def test_the_level_is_the_smallest_that_is_not_below(resolution, level):
-    assert level_of_stage(StageConfig(name="a", epochs=1, resolution=resolution), [64, 32, 16]) == level
+LARGE = """training.stage_training={enable: true, stages: [{name: small, epochs: 1, resolution: 20},
+    {name: large, epochs: 1, resolution: 33}, {name: larger, epochs: 1, resolution: 999}]}"""
 
 
-def test_a_resolution_above_the_images_is_refused():
-    with pytest.raises(UserError, match=r"Stage 'a'.*resolution 65, but the longer side of the largest has 64 pixels"):
-        _progressive([{"name": "a", "epochs": 1, "resolution": 65}])
+def test_a_stage_above_the_images_is_trained_at_their_size_and_that_is_said_once_for_all_blocks(room, tmp_path, capsys):
+    settings = (*FIELD[1:], *HASH, "block_manager.block_size=1.5", LARGE, "training.num_epochs=3")
+    told = ("--data-root", str(room))
+    said = "Images have at most 32 pixels on their longer side at dataset.image_downsample=1, and stages of a higher"
+    for command in (
+        ("config", "check", *told, *settings),
+        ("plan", *told, "--output-dir", str(tmp_path / "out"), *settings),
+        ("train", *told, "--output-dir", str(tmp_path / "out"), "--jobs", "1", "training.max_steps=6", *settings),
+    ):
+        main([*command])
+        text = " ".join("".join(capsys.readouterr()).split())
+        assert text.count(said) == 1
+        assert text.count("train at that: large (33), larger (999).") == 1
+    blocks = [block.id for block in load_output(tmp_path / "out")[1].blocks]
+    assert len(blocks) > 1
+    assert text.find(said) < text.find("Training block")
+    assert text.count("stage 'larger', images of up to 32 pixels a side") == len(blocks)
+    assert sorted(path.name for path in (tmp_path / "out/store").glob("*.rgb")) == [
+        *("level_0.rgb", "level_1.rgb", "level_2.rgb", "side_20.rgb")
+    ]
+
+
+DOCUMENTS = Path(__file__).parents[2] / "configs/block_nerf_config.yaml"
+SMALLER = (
+    *("block_manager.max_blocks=1", "block_manager.min_images_per_block=1"),
+    *("block_nerf.num_layers=2", "block_nerf.skip_connections=[]", "block_nerf.hidden_dim=16"),
+    *("block_nerf.num_samples_coarse=8", "block_nerf.num_samples_fine=8", "training.rgb_ssim_share=0"),
+    *("dataset.batch_size=256", "dataset.num_rays_per_image=64", "validation.num_val_images=0"),
+    *("logging.use_tensorboard=false", "training.max_steps=8"),
+)
+
+
+@pytest.mark.parametrize(
+    ("width", "sides"),
+    [(400, (100, 100, 100)), (1920, (256, 480, 480)), (4000, (256, 512, 1000)), (5472, (256, 512, 1024))],
+)
+def test_every_stage_of_the_documents_file_is_entered_whatever_the_size_of_images(tmp_path, width, sides):
+    folder = write_room(tmp_path / "room", images=4, width=32, height=24)
+    told = json.loads((folder / "transforms.json").read_text())
+    for frame in told["frames"]:
+        path = folder / frame["file_path"]
+        Image.open(path).resize((width, width * 3 // 4)).save(path, compress_level=1)
+    scale = width / told["w"]
+    told |= {key: scale * told[key] for key in ("fl_x", "fl_y", "cx", "cy")} | {"w": width, "h": width * 3 // 4}
+    (folder / "transforms.json").write_text(json.dumps(told))
+    config = load_config(DOCUMENTS, ["dataset.type=auto", *SMALLER])
+    run = Run(*plan_scene(config, folder, tmp_path), tmp_path)
+    entered = {}
+    trainer = make_trainer(run, run.plan.blocks[0], open_store(run, progress=False), lambda progress: None)
+    while trainer.step < trainer.total_steps:
+        trainer._train_step()
+        stage = trainer.stages.stages[trainer.stage]
+        sizes = {trainer.store.size(image_id, stage.level) for image_id in trainer.image_ids}
+        entered[stage.config.name] = max(max(size) for size in sizes)
+    assert entered == dict(zip(("coarse", "fine", "refinement"), sides, strict=True))
+
+
+def test_the_first_step_of_each_stage_is_logged(room, tmp_path):
+    settings = (*HASH, THREE, "training.num_epochs=3", "training.max_steps=14", "logging.log_freq=100")
+    trainer = _trainer(room, tmp_path, *settings)
+    trainer.train()
+    begins = [0, *(math.ceil(end * 14) for end in trainer.stages.ends[:-1])]
+    rows = [json.loads(line) for line in (trainer.folder / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows if "loss/rgb" in row] == [begin + 1 for begin in begins]
+
+
+def test_the_disk_that_the_store_takes_is_as_estimated(room, tmp_path):
+    settings = (*HASH, THREE, "training.num_epochs=3")
+    config, scene, _ = plan_scene(load_config(None, [*FIELD, *settings]), room, tmp_path)
+    _trainer(room, tmp_path, *settings)
+    files = [path for path in (tmp_path / "store").iterdir() if path.suffix not in (".json", ".lock")]
+    assert store_bytes(scene, config) == sum(path.stat().st_size for path in files)
 
 
 def test_a_stage_in_which_nothing_learns_is_refused():

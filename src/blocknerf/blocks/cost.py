@@ -8,8 +8,8 @@ from blocknerf.blocks.plan import BlockSpec
 from blocknerf.core.config import Config, FieldConfig
 from blocknerf.kernels.hash_grid import FEATURES
 from blocknerf.runtime.threads import available_cores
-from blocknerf.scene.scene import Camera, Scene
-from blocknerf.scene.store import level_of_stage, pyramid_sides
+from blocknerf.scene.levels import bounded, layout, levels_for, pyramid
+from blocknerf.scene.scene import Scene
 
 HASH_RAYS_PER_SECOND_PER_CORE = 16_000.0
 """Training rays of the default field (64 proposal, 16 field samples); other sample counts scale it."""
@@ -24,7 +24,7 @@ MLP_HEAD_WIDTH = 128
 BASE_MEMORY_BYTES = 0.7e9
 """The program itself: torch, numba and what they compile."""
 PYRAMID = 1 + 1 / 4 + 1 / 16
-"""The pixel store keeps three sizes of every image."""
+"""The pixel store keeps three sizes of every image, and those that stages ask for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,15 +64,14 @@ def estimate(block: BlockSpec, scene: Scene, config: Config, cores: int | None =
 
 def _estimate(images: int, cameras: Counter[str], scene: Scene, config: Config, cores: int | None) -> BlockCost:
     """Of a block whose images are so many of each camera."""
-    pixels = sum(number * _pixels(scene, key, config) for key, number in cameras.items())
-    largest = max((scene.cameras[key] for key in cameras), key=lambda camera: max(camera.width, camera.height))
+    pixels = _pixels(cameras, scene, config, None)
     field = config.block_nerf
     parameter_bytes = 4 * parameters(config)
     activation_bytes = config.dataset.batch_size * _bytes_per_ray(field)
     pixel_bytes, budget_gb = 3 * pixels * PYRAMID, config.training.ram_budget_gb
     held_bytes = pixel_bytes if budget_gb is None else min(pixel_bytes, 1e9 * budget_gb)
     memory_bytes = 4 * parameter_bytes + activation_bytes + held_bytes + BASE_MEMORY_BYTES
-    minutes = _seconds(pixels, largest, config, cores or available_cores()) / 60
+    minutes = _seconds(cameras, scene, config, cores or available_cores()) / 60
     if config.training.max_minutes is not None:
         minutes = min(minutes, config.training.max_minutes)
     return BlockCost(images, pixels, memory_bytes / 1e9, minutes, 5 * parameter_bytes)
@@ -84,17 +83,18 @@ def cuda_devices(config: Config) -> int:
 
 
 def store_bytes(scene: Scene, config: Config) -> int:
-    """Disk that the pixel store takes, once for all blocks: colours (and depth) of images, directions of cameras.
+    """Disk that the pixel store takes, once for all blocks: pixels of images, directions of cameras.
 
-    Images with rays of their own have each a table, and with it where its rays begin.
+    A pixel has its colour and, where any image has them, its depth and whether it is masked. Images with rays of their
+    own have each a table, and with it where its rays begin.
     """
-    bytes_per_pixel = 7 if config.dataset.use_depth else 3
-    cameras = Counter(image.camera_key for image in scene.images)
-    colours = sum(bytes_per_pixel * number * _pixels(scene, key, config) for key, number in cameras.items())
-    own = Counter(image.camera_key for image in scene.images if image.rays_path is not None)
-    tables = own + Counter({image.camera_key: 1 for image in scene.images if image.rays_path is None})
-    directions = sum((24 if own else 12) * number * _pixels(scene, key, config) for key, number in tables.items())
-    return int((colours + directions) * PYRAMID)
+    images = scene.images
+    masked = any(image.mask_paths or image.alpha == "mask" for image in images)
+    bytes_per_pixel = 3 + masked + 4 * any(image.depth_path is not None for image in images)
+    bytes_per_direction = 24 if any(image.rays_path is not None for image in images) else 12
+    levels = levels_for(scene.cameras, config.dataset.image_downsample, config.training.stage_training.resolutions)
+    laid = [layout("", scene.cameras, images, sizes) for sizes in levels]
+    return sum(bytes_per_pixel * level.num_pixels + bytes_per_direction * level.num_directions for level in laid)
 
 
 def parameters(config: Config) -> int:
@@ -119,16 +119,16 @@ def rays_per_second(config: Config, cores: int) -> float:
     return HASH_RAYS_PER_SECOND_PER_CORE * cores * _hash_work(FieldConfig()) / _hash_work(field)
 
 
-def _seconds(pixels: int, largest: Camera, config: Config, cores: int) -> float:
+def _seconds(cameras: Counter[str], scene: Scene, config: Config, cores: int) -> float:
     """A run's time: of each stage its rays by its rays per second; max_steps shortens all stages alike."""
     staged = config.training.stage_training
     if staged.enable:
-        sides = pyramid_sides(largest, config.dataset.image_downsample)
         parts = [
-            (stage.epochs * pixels / 4 ** level_of_stage(stage, sides), stage.num_samples) for stage in staged.stages
+            (stage.epochs * _pixels(cameras, scene, config, stage.resolution), stage.num_samples)
+            for stage in staged.stages
         ]
     else:
-        parts = [(pixels * config.training.num_epochs, None)]
+        parts = [(config.training.num_epochs * _pixels(cameras, scene, config, None), None)]
     rays, steps = sum(rays for rays, _ in parts), config.training.max_steps
     share = 1.0 if steps is None else min(1.0, steps * config.dataset.batch_size / rays)
     return sum(share * rays / rays_per_second(_with_samples(config, samples), cores) for rays, samples in parts)
@@ -157,6 +157,7 @@ def _hash_work(field: FieldConfig) -> float:
     return field.num_samples_fine + PROPOSAL_SAMPLE_COST * field.num_samples_coarse
 
 
-def _pixels(scene: Scene, camera_key: str, config: Config) -> int:
-    camera, factor = scene.cameras[camera_key], config.dataset.image_downsample
-    return (camera.width // factor) * (camera.height // factor)
+def _pixels(cameras: Counter[str], scene: Scene, config: Config, longer_side_px: int | None) -> int:
+    """Of so many images of each camera, with at most so many pixels on their longer side."""
+    sizes = bounded(pyramid(scene.cameras, config.dataset.image_downsample)[0], longer_side_px)
+    return sum(number * sizes[key][0] * sizes[key][1] for key, number in cameras.items())

@@ -203,7 +203,8 @@ def check_output(output_dir: Path, hash_of_scene: str, config: Config) -> None:
 
 def _require_configuration(output_dir: Path, config: Config) -> None:
     if _is_settled(output_dir):
-        changed = differences(_as_planned(load_config(output_dir / "config.json"), output_dir, config), config)
+        stored = load_config(output_dir / "config.json", stored=True)
+        changed = differences(_as_planned(stored, output_dir, config), config)
         if changed:
             raise UserError(
                 f"{output_dir} belongs to another configuration: {'; '.join(changed)}. "
@@ -247,7 +248,7 @@ def load_output(output_dir: Path) -> tuple[Config, Plan]:
             f"{output_dir} is no output folder of blocknerf: it has no {missing}. "
             "Make one with `blocknerf plan` or `blocknerf train`, or check the path."
         )
-    return load_config(output_dir / "config.json"), read_plan(output_dir / "plan.json")
+    return load_config(output_dir / "config.json", stored=True), read_plan(output_dir / "plan.json")
 
 
 def open_scene(output_dir: Path, config: Config, data_root: str | Path | None = None) -> Scene:

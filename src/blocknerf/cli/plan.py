@@ -61,7 +61,9 @@ def plan(
 def print_plan(planned: Plan, scene: Scene, settings: Config) -> None:
     """Prints the table of costs: what is about to be trained. Warns where that will take days."""
     from blocknerf.blocks.cost import estimates
+    from blocknerf.training.stages import say_stages_above
 
+    say_stages_above(settings, scene)
     costs = estimates(planned.blocks, scene, settings)
     console.print(cost_table(planned, scene, settings, costs))
     minutes = sum(cost.minutes for cost in costs)

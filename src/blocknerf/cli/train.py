@@ -107,7 +107,8 @@ def train(
     if resume_from is not None:
         _check_alone_with_a_state(overwrite or side_by_side or update)
         resume, resume_from = True, state_path(resume_from)
-    settings = load_config(base_config(config, output_dir, resume or update), overrides)
+    base = base_config(config, output_dir, resume or update)
+    settings = load_config(base, overrides, stored=base == output_dir / "config.json")
     if distributed:
         _check_alone(update or side_by_side, debug, jobs)
     group = _join(settings, distributed, side_by_side)

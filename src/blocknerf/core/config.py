@@ -1,5 +1,6 @@
 """Strict configuration: every key is known, typed, bounded and has an effect; a misspelt one names its nearest."""
 
+import copy
 import difflib
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
@@ -7,7 +8,9 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from blocknerf.core.effects import MLP_KEYS, refused, waiting
 from blocknerf.core.errors import UserError, shown
+from blocknerf.core.logging import log
 from blocknerf.core.reading import Damaged, parse_yaml, read_json, read_yaml
 
 Positive = Annotated[float, Field(gt=0)]
@@ -236,13 +239,6 @@ class FieldConfig(Section):
         return self
 
     @model_validator(mode="after")
-    def _hash_has_no_layers_of_the_mlp(self) -> "FieldConfig":
-        changed = [key for key in MLP_KEYS if getattr(self, key) != type(self).model_fields[key].default]
-        if self.backbone == "hash" and changed:
-            raise ValueError(f"{', '.join(changed)} would change nothing with backbone hash; give backbone mlp")
-        return self
-
-    @model_validator(mode="after")
     def _hash_is_hierarchical(self) -> "FieldConfig":
         if self.backbone == "hash" and not self.use_hierarchical_sampling:
             raise ValueError("use_hierarchical_sampling can be false with backbone mlp only")
@@ -345,8 +341,8 @@ class StageConfig(Section):
     epochs: Positive
     """Passes over the training pixels as large as this stage sees them."""
     resolution: Count | None = None
-    """Pixels of the images' longer side: of the sizes that the image store keeps (1, 1/2 and 1/4 of the downsampled
-    images) the smallest that is not below; none: the largest."""
+    """Images have at most this many pixels on their longer side; smaller ones, and with none all of them, stay as
+    dataset.image_downsample leaves them."""
     num_samples: Samples | None = None
     """Samples of the field along a ray; none: those of block_nerf."""
     components: Annotated[tuple[Component, ...], Field(min_length=1)] = ("nerf", "appearance", "pose", "visibility")
@@ -360,6 +356,11 @@ class StageTraining(Section):
     """Trains in stages, in place of one run of training.num_epochs."""
     stages: tuple[StageConfig, ...] = ()
     """In the order in which they are trained."""
+
+    @property
+    def resolutions(self) -> tuple[int | None, ...]:
+        """Different ones that a run trains at."""
+        return tuple(dict.fromkeys(stage.resolution for stage in self.stages)) if self.enable else (None,)
 
     @model_validator(mode="after")
     def _there_is_a_stage(self) -> "StageTraining":
@@ -601,8 +602,6 @@ MLP_DEFAULTS = {
     "training": {"nerf_lr": 5e-4, "rgb_l1_share": 0.1, "rgb_ssim_share": 0.1},
 }
 """Defaults of keys that both backbones have and for which one number does not serve both."""
-MLP_KEYS = ("num_layers", "skip_connections", "pos_encoding_levels", "use_integrated_pos_enc")
-"""Keys of block_nerf that mean something to the mlp alone."""
 
 
 class Config(Section):
@@ -688,10 +687,11 @@ class Config(Section):
         return tree | {name: MLP_DEFAULTS[name] | section for name, section in given.items()}
 
 
-def load_config(path: Path | None, overrides: list[str] | tuple[str, ...] = ()) -> Config:
+def load_config(path: Path | None, overrides: list[str] | tuple[str, ...] = (), stored: bool = False) -> Config:
     """Reads a YAML or JSON file (none: the defaults) and applies `section.key=value` overrides.
 
-    Raises UserError that names the file, the key and its nearest known neighbour.
+    Raises UserError that names the file, the key and its nearest known neighbour, also for a key that would change
+    nothing beside another (see core/effects.py); of what a run has `stored` that is asked of the overrides alone.
     """
     tree: Any = {}
     origin = "the command line"
@@ -701,17 +701,29 @@ def load_config(path: Path | None, overrides: list[str] | tuple[str, ...] = ()) 
         tree = {} if tree is None else tree
         if not isinstance(tree, dict):
             raise UserError(f"{path} holds a {type(tree).__name__}; a configuration is a mapping of sections.")
+    given: dict[str, Any] = {} if stored else copy.deepcopy(tree)
     for override in overrides:
         _apply_override(tree, override)
-    return validated(tree, origin)
+        _apply_override(given, override)
+    return validated(tree, origin, given)
 
 
-def validated(tree: dict[str, Any], origin: str) -> Config:
-    """The configuration of a tree of sections; raises UserError that names the `origin` and what is wrong."""
+def validated(tree: dict[str, Any], origin: str, given: dict[str, Any] | None = None) -> Config:
+    """The configuration of a tree of sections; raises UserError that names the `origin` and what is wrong.
+
+    `given`: what a person has said of it, which must have an effect; none: all of it.
+    """
     try:
-        return Config.model_validate(tree)
+        config = Config.model_validate(tree)
     except ValidationError as error:
         raise UserError(_explain(error, origin)) from error
+    default = Config.model_validate({"block_nerf": {"backbone": config.block_nerf.backbone}})
+    told = tree if given is None else given
+    if silent := refused(config, default, told):
+        raise UserError(f"The configuration from {origin} cannot be used: {'; '.join(silent)}.")
+    for sentence in waiting(config, default, told):
+        log.info(sentence)
+    return config
 
 
 def config_to_json(config: Config) -> dict[str, Any]:

@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from blocknerf.core.config import Config, validated
+from blocknerf.core.errors import UserError
+from blocknerf.core.logging import log
 
 SKIP = 4
 """The paper's layer after which the position joins again, where there is one."""
@@ -13,8 +15,8 @@ SKIP = 4
 class BlockNeRFTrainingConfig:
     """The training configuration under the documents' names and with their defaults; see KEYS for what each one is.
 
-    `distributed`, `world_size` and `use_model_parallel` say how a run is started, not what it learns: the launcher and
-    its flags decide that, and `to_config` leaves them out.
+    `distributed`, `world_size` and `use_model_parallel` say how a run is started, not what it learns, which is for the
+    launcher and its flags: `to_config` says which for the first, and refuses other values than these of the others.
     """
 
     scene_bounds: list[float] | None = field(default_factory=lambda: [-100, -100, -10, 100, 100, 50])
@@ -61,7 +63,15 @@ class BlockNeRFTrainingConfig:
     image_log_frequency: int = 1000
 
     def to_config(self) -> Config:
-        """The same in the schema, with the paper's network. Raises UserError for a value that the schema refuses."""
+        """The same in the schema, with the paper's network.
+
+        Raises UserError for a value that the schema refuses, and for what a launcher must be told.
+        """
+        named = [f"{name} {getattr(self, name)!r}: {ELSEWHERE[name]}" for name in ELSEWHERE if self._is_changed(name)]
+        if named:
+            raise UserError(f"BlockNeRFTrainingConfig cannot say how a run is started. {'; '.join(named)}.")
+        if self.distributed:
+            log.info("BlockNeRFTrainingConfig.distributed: %s.", DISTRIBUTED)
         tree: dict[str, Any] = {"block_nerf": {"backbone": "mlp"}}
         for name, key in KEYS.items():
             section, _, leaf = key.partition(".")
@@ -71,7 +81,16 @@ class BlockNeRFTrainingConfig:
         tree["visibility_network"] = {"hidden_dims": [width, width // 2, width // 4]}
         return validated(tree, "BlockNeRFTrainingConfig")
 
+    def _is_changed(self, name: str) -> bool:
+        return getattr(self, name) != getattr(type(self), name)
 
+
+DISTRIBUTED = "start the run with `torchrun --nproc-per-node N -m blocknerf train --distributed`"
+ELSEWHERE = {
+    "world_size": "that many processes are started by torchrun's --nproc-per-node and --nnodes",
+    "use_model_parallel": "give distributed.device_map in its place, as in {encoder: 0, nerf_mlp: 1, decoder: 1}",
+}
+"""What says how a run is started and cannot become a key, and what to do in its place."""
 KEYS = {
     "scene_bounds": "dataset.scene_bounds",
     "block_size": "block_manager.block_size",

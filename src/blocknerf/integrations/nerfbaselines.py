@@ -106,7 +106,7 @@ class BlockNeRFMethod:
         if train_dataset is None:
             self._out = Path(str(checkpoint))
             about = _read_about(self._out)
-            self.config = load_config(self._out / "config.json")
+            self.config = load_config(self._out / "config.json", stored=True)
             self.step, self._num_steps = about["step"], about["num_iterations"]
             self._image_ids, self._drives = about["image_ids"], about["drives"]
             return
@@ -264,8 +264,8 @@ def _config(out: Path, dataset: Dataset, overrides: Mapping[str, Any]) -> Config
     known = out / "config.json"
     texts = [f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in overrides.items()]
     if known.is_file():
-        config = load_config(known, texts)
-        changed = differences(load_config(known), config)
+        config = load_config(known, texts, stored=True)
+        changed = differences(load_config(known, stored=True), config)
         if changed:
             raise UserError(f"The checkpoint is of another configuration: {'; '.join(changed)}. Leave these out.")
         return config

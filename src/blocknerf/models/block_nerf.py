@@ -137,7 +137,11 @@ class BlockNeRF(nn.Module):
     def composite(
         self, rays: RayBatch, codes: Float[Tensor, "rays code"] | None, rng: torch.Generator | None
     ) -> tuple[Float[Tensor, "rays 3"], CompositedRays]:
-        """Colour of every ray and what it was made of. Differentiable; `rng` perturbs the samples."""
+        """Colour of every ray and what it was made of. Differentiable.
+
+        `rng` perturbs the samples, where block_nerf.perturb_samples lets it.
+        """
+        rng = rng if self.config.block_nerf.perturb_samples else None
         return self.field.composite(self.to_block(rays.origins), rays.directions, rays.radii, codes, rng)
 
     def forward(

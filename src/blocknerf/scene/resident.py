@@ -21,9 +21,9 @@ import numpy as np
 
 from blocknerf.core.errors import UserError
 from blocknerf.core.seeds import derive_seed
+from blocknerf.scene.levels import LevelFiles
 from blocknerf.scene.resident_numba import draw_resident, shares_begin
 from blocknerf.scene.sampler_numba import num_bits, permute
-from blocknerf.scene.store import LevelFiles
 
 SHARES = 256
 _PIECE_PIXELS = 1 << 18

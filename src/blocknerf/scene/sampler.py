@@ -153,7 +153,8 @@ class PixelSampler:
         if state["num_pixels"] != self.num_pixels:
             raise UserError(
                 f"The saved position is one among {state['num_pixels']} pixels, but now there are {self.num_pixels}: "
-                "images, masks or dataset.image_downsample have changed. Train this block anew."
+                "images, masks, dataset.image_downsample or the sizes that stages train at have changed. Train this "
+                "block anew."
             )
         self._epoch, self._counter, self._patches = state["epoch"], state["counter"], state["patches"]
         self._keys = self._keys_of(self._epoch)

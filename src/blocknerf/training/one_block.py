@@ -20,6 +20,7 @@ from blocknerf.scene.background import say_other_ground
 from blocknerf.scene.exposures import scene_exposures
 from blocknerf.scene.sampler import PixelSampler
 from blocknerf.scene.scene import Scene
+from blocknerf.scene.stage_levels import stage_level
 from blocknerf.scene.store import ImageStore
 from blocknerf.training.checkpoint import Origin, read_checkpoint_meta
 from blocknerf.training.neighbours import LearnedNeighbours, SharedBorders, borders_of, usable_images
@@ -239,6 +240,8 @@ def open_store(run: Run, progress: bool) -> ImageStore:
     dataset = run.config.dataset
     folder = run.store_dir or run.output_dir / "store"
     store = ImageStore.open(run.scene, dataset.image_downsample, folder, progress, dataset.num_workers)
+    for resolution in run.config.training.stage_training.resolutions:
+        stage_level(store, resolution, progress, dataset.num_workers)
     if progress:
         say_other_ground(store, run.config.white_background)
     return store

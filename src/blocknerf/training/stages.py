@@ -5,9 +5,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import accumulate
 
-from blocknerf.core.config import StageConfig, TrainingConfig
+from blocknerf.core.config import Config, StageConfig, TrainingConfig
 from blocknerf.core.errors import UserError
-from blocknerf.scene.store import level_of_stage
+from blocknerf.core.logging import log
+from blocknerf.scene.levels import pyramid
+from blocknerf.scene.scene import Scene
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,17 +27,19 @@ class ProgressiveTrainer:
     A stage's share of the run is its share of all steps. `max_steps` and `max_minutes` shorten all stages alike.
     """
 
-    def __init__(self, config: TrainingConfig, longer_sides: list[int], steps_per_epoch: Callable[[int], int]):
-        """`longer_sides`: of the block's largest image, in pixels, by level; `steps_per_epoch` takes a level.
+    def __init__(
+        self, config: TrainingConfig, level_of: Callable[[int | None], int], steps_per_epoch: Callable[[int], int]
+    ):
+        """`level_of` takes the resolution of a stage, `steps_per_epoch` a level of the image store.
 
-        Raises UserError where a stage wants larger images than there are, or lets nothing learn.
+        Raises UserError where a stage lets nothing learn.
         """
         self.enabled = config.stage_training.enable
         chosen = config.stage_training.stages if self.enabled else (StageConfig(name="all", epochs=config.num_epochs),)
         if self.enabled:
             for stage in chosen:
                 _check_something_learns(stage, config)
-        levels = [level_of_stage(stage, longer_sides) for stage in chosen]
+        levels = [level_of(stage.resolution) for stage in chosen]
         steps = {level: steps_per_epoch(level) for level in dict.fromkeys(levels)}
         self.stages = tuple(
             Stage(stage, level, math.ceil(stage.epochs * steps[level]))
@@ -58,6 +62,19 @@ class ProgressiveTrainer:
         epochs = [stage.config.epochs for stage in self.stages]
         within = min(1.0, (fraction - begin) / (end - begin))
         return (sum(epochs[:number]) + within * epochs[number]) / sum(epochs)
+
+
+def say_stages_above(config: Config, scene: Scene) -> None:
+    """Names stages whose resolution is above the images of a scene: they are trained at the images' own size."""
+    downsample, staged = config.dataset.image_downsample, config.training.stage_training
+    longest_px = max(max(size) for size in pyramid(scene.cameras, downsample)[0].values())
+    above = [stage for stage in staged.stages if staged.enable and (stage.resolution or 0) > longest_px]
+    if above:
+        log.info(
+            "Images have at most %d pixels on their longer side at dataset.image_downsample=%d, and stages of a higher "
+            "resolution train at that: %s.",
+            *(longest_px, downsample, ", ".join(f"{stage.name} ({stage.resolution})" for stage in above)),
+        )
 
 
 def _check_something_learns(stage: StageConfig, config: TrainingConfig) -> None:

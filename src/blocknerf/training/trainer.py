@@ -26,6 +26,7 @@ from blocknerf.rendering.colours import distance_colours
 from blocknerf.runtime.devices import made_on
 from blocknerf.runtime.process_group import ALONE, ProcessGroup
 from blocknerf.scene.sampler import PixelBatch, PixelSampler, Tiles
+from blocknerf.scene.stage_levels import stage_level
 from blocknerf.scene.store import ImageStore
 from blocknerf.training.broken_batch import is_finite, write_broken_batch
 from blocknerf.training.checkpoint import CHECKPOINT, ModelCheckpoint, ModuleState, Origin
@@ -126,8 +127,11 @@ class BlockNeRFTrainer:
         self.loss = BlockNeRFLoss(settings)
         self.tiles = tiles
         self.scheduler = BlockNeRFScheduler(settings)
-        sides = store.longer_sides(self.image_ids)
-        self.stages = ProgressiveTrainer(settings, sides, lambda level: self._steps_per_epoch(self._sampler(level, 0)))
+        self.stages = ProgressiveTrainer(
+            settings,
+            lambda resolution: stage_level(store, resolution),
+            lambda level: self._steps_per_epoch(self._sampler(level, 0)),
+        )
         all_epochs = self.stages.total_steps
         self.total_steps = min(all_epochs, settings.max_steps or all_epochs)
         self.budget_s = math.inf if settings.max_minutes is None else 60 * settings.max_minutes
@@ -188,10 +192,11 @@ class BlockNeRFTrainer:
 
         Returns the terms of its loss by name, unweighted.
         """
-        begin = time.perf_counter()
+        begin, stage = time.perf_counter(), self.stage if self.step else None
         terms, norm = self._train_step()
         (self.spent_s,) = self.group.of_first(self.spent_s + time.perf_counter() - begin)
-        if self.step % self.config.logging.log_freq == 0:
+        begins_stage = self.stages.enabled and self.stage != stage
+        if begins_stage or self.step % self.config.logging.log_freq == 0:
             self._log(terms, norm)
         if self.fraction == 1:
             pass  # `finish` validates and shows
@@ -278,7 +283,7 @@ class BlockNeRFTrainer:
         if self.stages.enabled:
             log.info(
                 "Block %s, step %d: stage %r, images of up to %d pixels a side, learns %s.",
-                *(self.spec.id, self.step, stage.config.name, self.store.longer_sides(self.image_ids)[stage.level]),
+                *(self.spec.id, self.step, stage.config.name, self.store.longer_side(self.image_ids, stage.level)),
                 ", ".join(stage.config.components),
             )
 
@@ -294,7 +299,7 @@ class BlockNeRFTrainer:
         batch = batch.part(self.group.rank, self.group.size)
         self.model.take_samples(self.stages.stages[self.stage].config.num_samples)
         self.model.advance(self.fraction)
-        rng = self._rng_of_step() if self.config.block_nerf.perturb_samples else None
+        rng = self._rng_of_step()
         terms = self.memory.backward(batch, lambda part: self._loss_of(part, rng), rng)
         terms = self.exchange.add(terms)
         is_whole, norm = self.memory.gradients_are_finite(), 0.0

@@ -2,7 +2,7 @@
 
 import time
 
-from blocknerf.core.config import Config, load_config
+from blocknerf.core.config import Config
 from blocknerf.core.logging import log
 from blocknerf.core.seeds import generator
 from blocknerf.models.block_nerf import BlockNeRF
@@ -21,10 +21,9 @@ def warm_up(sampler: PixelSampler, config: Config) -> None:
     """
     begin = time.perf_counter()
     rng = generator(0, "warm up")
-    tiny = ("hidden_dim=8", "num_samples_fine=4", "hash_grid.log2_table_rows=8", "proposal_resolution=8")
-    field = [f"block_nerf.{override}" for override in (f"backbone={config.block_nerf.backbone}", *tiny)]
-    without = ("use_appearance_embedding=false", "rgb_ssim_share=0", "depth_loss_weight=0")
-    small = load_config(None, [*field, *(f"training.{override}" for override in without)])
+    tiny = {"hidden_dim": 8, "num_samples_fine": 4, "hash_grid": {"log2_table_rows": 8}, "proposal_resolution": 8}
+    without = {"use_appearance_embedding": False, "rgb_ssim_share": 0, "depth_loss_weight": 0}
+    small = Config.model_validate({"block_nerf": {"backbone": config.block_nerf.backbone, **tiny}, "training": without})
     if config.needs_patches:
         sampler.next_patches(1, 1)
     batch = sampler.next()
