@@ -170,7 +170,7 @@ def test_best_are_the_weights_of_the_highest_psnr(room, tmp_path):
             next(trainer.model.parameters()).fill_(weight)
         if trainer.metrics.validated({"psnr": psnr}, 1):
             trainer.checkpoint.save_best()
-    best = read_block(trainer.folder, "best")
+    best = read_block(trainer.folder, "best").to_render()
     name, _ = next(trainer.model.named_parameters())
     assert best.meta["best_psnr"] == 30.0
     assert bool((best.tensors[name] == 2.0).all())

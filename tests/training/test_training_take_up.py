@@ -195,8 +195,6 @@ def bad_state(kind: str, folder: Path) -> Path:
         return folder / "step_000009.json"
     if kind == "weights to render":
         return folder / "latest.json"
-    if kind == "best":
-        return folder / "best.json"
     if kind == "a picture":
         (folder / "x.png").write_bytes(b"")
         return folder / "x.png"
@@ -225,7 +223,6 @@ def bad_state(kind: str, folder: Path) -> Path:
     [
         ("absent", "There is no checkpoint at {state}."),
         ("weights to render", "{state} holds weights that can be rendered, not what training goes on from."),
-        ("best", "{state} holds weights that can be rendered, not what training goes on from."),
         ("a picture", "{state} is no checkpoint of this program."),
         ("half a pair", "{state} is half a checkpoint: no step_000008.json beside it names it."),
         ("an empty folder", "There is no checkpoint at {state}/checkpoint.json."),

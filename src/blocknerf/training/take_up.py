@@ -24,13 +24,15 @@ def state_path(named: Path) -> Path:
     if path.name == f"{CHECKPOINT}.json" and not path.is_file() and has_block(path.parent, "latest"):
         return path.with_name("latest.json")
     if not path.is_file():
-        raise UserError(f"There is no checkpoint at {path}. Give checkpoint.json or step_N.json of a block.")
+        raise UserError(f"There is no checkpoint at {path}. Give checkpoint.json, best.json or step_N.json of a block.")
     if path.suffix == ".safetensors":  # as in step_000100-0123456789abcdef.safetensors
         weights, path = path, path.with_name(f"{path.stem.rpartition('-')[0]}.json")
         if not path.is_file() or read_block_meta(path.parent, path.stem)["weights"]["file"] != weights.name:
             raise UserError(f"{weights} is half a checkpoint: no {path.name} beside it names it. Restore that file.")
     if path.suffix != ".json":
-        raise UserError(f"{path} is no checkpoint of this program. Give checkpoint.json or step_N.json of a block.")
+        raise UserError(
+            f"{path} is no checkpoint of this program. Give checkpoint.json, best.json or step_N.json of a block."
+        )
     return path
 
 
@@ -75,8 +77,8 @@ def _block_of(run: Run, state: BlockFile, path: Path) -> BlockSpec:
     parts = state.meta.get("parts")
     if parts is None:
         raise UserError(
-            f"{path} holds weights that can be rendered, not what training goes on from. Give checkpoint.json, or a "
-            "step_N.json as validation.save_freq keeps them."
+            f"{path} holds weights that can be rendered, not what training goes on from. Give checkpoint.json, "
+            "best.json, or a step_N.json as validation.save_freq keeps them."
         )
     if NEIGHBOURS in parts:
         raise UserError(
