@@ -63,8 +63,8 @@ def train(
         jobs: Blocks trained at once, each in a process with its share of the cores, and for so many times
             training.max_minutes; none: one for each core, as long as memory lasts.
         resume: Leave finished blocks alone and go on with begun ones.
-        resume_from: As --resume, but one block goes on from this state: checkpoint.json, best.json or a kept step_N.json, of this
-            output folder or of another that was made from the same scene and configuration.
+        resume_from: As --resume, but one block goes on from this state: checkpoint.json, best.json or a kept
+            step_N.json, of this output folder or of another that was made from the same scene and configuration.
         overwrite: Give up what these blocks had learned.
         update: Train the blocks that --blocks names again, from what they have learned, on their old images and those
             that the scene has gained since; then align them with their neighbours. No other block is touched.
