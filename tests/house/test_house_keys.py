@@ -512,6 +512,7 @@ BESIDE = {
     "without pose_refinement.mode features": (*POSES, "pose_refinement.mode=image"),
     "beside training.lr_decay_steps, where rates fall by lr_decay_rate": MILESTONES,
     "without training.lr_decay_steps": HASH,
+    "without training.pose_milestones": POSES,
     "with block_manager.divide_by surface, where every pixel is blended by what it shows": (
         *(*BLOCKS, "block_manager.divide_by=surface"),
     ),
@@ -559,7 +560,11 @@ EVERYTHING = (
 
 def test_a_need_is_met_where_all_is_switched_on_and_not_beside_what_it_names():
     assert set(BESIDE) == {need.other for need in (*CHOICES, *SWITCHES)}
-    kinds = [EVERYTHING, (*EVERYTHING, "block_nerf.backbone=mlp"), (*EVERYTHING, "training.lr_decay_steps=[1]")]
+    kinds = [
+        EVERYTHING,
+        (*EVERYTHING, "block_nerf.backbone=mlp"),
+        (*EVERYTHING, "training.lr_decay_steps=[1]", "training.pose_milestones=[1]"),
+    ]
     whole = [load_config(None, [*BASE, *kind]) for kind in kinds]
     for need in (*CHOICES, *SWITCHES):
         assert not need.met(load_config(None, [*BASE, *BESIDE[need.other]]))

@@ -161,7 +161,6 @@ def test_groups_with_keys_of_their_own_follow_the_schedulers_of_torch():
     [
         ({"pose_milestones": [3, 2]}, "must rise"),
         ({"pose_milestones": [5]}, "never passes"),
-        ({"pose_lr_decay": 0.5}, "without pose_milestones"),
         ({"appearance_min_lr": 1.0}, "above appearance_lr"),
     ],
 )

@@ -505,8 +505,6 @@ class TrainingConfig(Section):
                 f"appearance_min_lr {self.appearance_min_lr:g} is above appearance_lr {self.appearance_lr:g}, from "
                 "which it is to be reached"
             )
-        if self.pose_lr_decay != type(self).model_fields["pose_lr_decay"].default and not self.pose_milestones:
-            raise ValueError("pose_lr_decay is given without pose_milestones, at which it would apply; give both")
         return self
 
     @model_validator(mode="after")

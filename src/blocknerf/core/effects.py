@@ -65,6 +65,12 @@ CHOICES = (
         "give those",
     ),
     Need(
+        ("training.pose_lr_decay",),
+        lambda config: bool(config.training.pose_milestones),
+        "without training.pose_milestones",
+        "give those",
+    ),
+    Need(
         ("block_manager.blending",),
         lambda config: config.block_manager.divide_by == "camera",
         "with block_manager.divide_by surface, where every pixel is blended by what it shows",
@@ -95,7 +101,7 @@ SWITCHES = (
         "training.use_visibility_network is false",
     ),
     Need(
-        ("pose_refinement", "training.pose_lr"),
+        ("pose_refinement", "training.pose_lr", "training.pose_milestones"),
         lambda config: config.training.use_pose_refinement,
         "training.use_pose_refinement is false",
     ),
@@ -105,7 +111,8 @@ SWITCHES = (
         "pose_refinement.regularization_share is 0",
     ),
     Need(
-        ("appearance_embedding", "training.appearance_lr", "training.appearance_loss_weight"),
+        ("appearance_embedding", "training.appearance_lr", "training.appearance_loss_weight",
+         "training.appearance_cosine_cycles", "training.appearance_min_lr"),
         lambda config: config.training.use_appearance_embedding,
         "training.use_appearance_embedding is false",
     ),
