@@ -1,4 +1,7 @@
-"""From a scene to a plan: place cells, claim images, merge small blocks, size the cubes."""
+"""From a scene to a plan: place cells, claim images, merge small blocks, size the cubes.
+
+With `city.selection` it is what the documents call BlockManager.
+"""
 
 import functools
 import hashlib
