@@ -50,7 +50,7 @@ def test_bash_takes_the_script(script):
         ("blocknerf tr", ["train"]),
         ("blocknerf export me", ["mesh"]),
         ("blocknerf export mesh out --vo", ["--voxel"]),
-        ("blocknerf align --", ["--data-root", "--help", "--root"]),
+        ("blocknerf align --", ["--data-root", "--device", "--help", "--root"]),
         ("blocknerf synth --preset st", ["street"]),
         ("blocknerf config s", ["schema", "show"]),
         ("blocknerf completion ba", ["bash"]),

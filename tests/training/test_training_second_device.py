@@ -6,14 +6,19 @@ from pathlib import Path
 import pytest
 import torch
 
+from blocknerf.blocks.output import plan_scene
+from blocknerf.core.config import load_config
 from blocknerf.kernels.registry import use_backend
+from blocknerf.scene.store import ImageStore
+from blocknerf.training.one_block import Run
 from blocknerf.training.trainer import BlockNeRFTrainer
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 from room import write_room
 from second_device import SecondDevice, There
-from tiny_run import tiny_run, trainer_of
+from tiny_run import TINY, tiny_run, trainer_of
 
+HASH_KEYS = ("block_nerf.hash_grid", "block_nerf.proposal_resolution")
 EVERYTHING = (
     "training.use_pose_refinement=true",
     "training.regularization_weight=1e-6",
@@ -51,6 +56,44 @@ def test_steps_are_those_of_the_processor(tmp_path, plainly, overrides):
     assert set(mine) == set(theirs.model.state_dict())
     for name, tensor in theirs.model.state_dict().items():
         assert torch.allclose(tensor.values, mine[name], rtol=1e-4, atol=1e-6), name
+
+
+MLP = (
+    "block_nerf.backbone=mlp",
+    "block_nerf.num_layers=3",
+    "block_nerf.skip_connections=[1]",
+    "training.rgb_ssim_share=0.1",
+    "dataset.batch_size=512",
+    "training.use_pose_refinement=true",
+)
+
+
+@pytest.mark.parametrize("overrides", [EVERYTHING, MLP], ids=["hash", "mlp"])
+def test_a_block_of_either_backbone_learns_whole_on_a_device(tmp_path, plainly, overrides):
+    room = write_room(tmp_path / "room", depth=True)
+    backbone = [key for key in TINY if overrides is EVERYTHING or not key.startswith(HASH_KEYS)]
+    run = Run(*plan_scene(load_config(None, [*backbone, *overrides]), room, tmp_path / "out"), tmp_path / "out")
+    store = ImageStore.open(run.scene, 1, run.output_dir / "store", progress=False)
+
+    def trainer_on(device: str, folder: Path) -> BlockNeRFTrainer:
+        block = run.plan.blocks[0]
+        return BlockNeRFTrainer(run.config, block, store, run.plan.scene_hash, folder, device=device)
+
+    ours = trainer_on("cpu", tmp_path / "here")
+    with SecondDevice():
+        theirs = trainer_on("meta", tmp_path / "there")
+        for parameter in theirs.model.parameters():
+            assert isinstance(parameter.data, There)
+        for step in range(3):
+            terms, _ = ours._train_step()
+            others, _ = theirs._train_step()
+            for name, term in terms.items():
+                assert float(others[name]) == pytest.approx(float(term), rel=1e-4), (step, name)
+        theirs.save()
+        again = trainer_on("meta", tmp_path / "there")
+        assert again.resume()
+        assert again.step == 3
+        again._train_step()
 
 
 def test_a_tensor_that_stayed_behind_is_noticed():

@@ -3,6 +3,7 @@
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -25,6 +26,7 @@ from blocknerf.core.config import Config
 from blocknerf.core.errors import UserError
 from blocknerf.core.logging import log
 from blocknerf.core.types import RayBatch, RenderOutput
+from blocknerf.runtime.devices import CPU, devices_of
 
 
 @runtime_checkable
@@ -69,15 +71,18 @@ GOLDEN = 0.6180339887498949
 Load = Callable[[BlockFile], BlockRenderer]
 
 
-def load_block(block: BlockFile) -> BlockRenderer:
-    """Raises UserError when the file does not describe a model that its tensors fit."""
+def load_block(block: BlockFile, device: str | torch.device = "cpu") -> BlockRenderer:
+    """The block, to be rendered on `device`.
+
+    Raises UserError when the file does not describe a model that its tensors fit.
+    """
     from blocknerf.models.block_nerf import BlockNeRF
 
     try:
         model = BlockNeRF.from_state(block.meta["model"], block.tensors)
         if broken := block.not_finite():
             raise ValueError(f"{broken[0]} holds a value that is not finite")
-        return model
+        return model.to(device)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         block_id = block.meta.get("block_id")
         raise UserError(
@@ -105,15 +110,17 @@ class City:
         self._cache = cache
 
     @staticmethod
-    def open(out: Path, load: Load = load_block, state: str = LATEST) -> "City":
+    def open(out: Path, load: Load | None = None, state: str = LATEST, device: str = CPU) -> "City":
         """Opens the city in `out`; blocks that are not trained yet are named in the log and left out.
 
-        `state` says which state of each block is shown (see `state_files`).
+        `state` says which state of each block is shown (see `state_files`), `device` where blocks are rendered: on the
+        first of `devices_of`. `load` may load them otherwise.
 
         Says so where its blocks take more memory than city.json allows: they come and go while a camera drives.
 
         Raises UserError when there is no city.json, no trained block, or a block of another scene.
         """
+        load = load or partial(load_block, device=devices_of(device)[0])
         manifest = read_manifest(out)
         files = state_files(out, manifest.blocks, state)
         missing = [block.id for block in manifest.blocks if block.id not in files]
@@ -287,7 +294,7 @@ class City:
         for name, part in ((drive, 1 - share), (there, share)):
             shift = entry.shift(name)
             if shift is not None and part > 0:
-                code[: len(shift)] += part * shift
+                code[: len(shift)] += part * shift.to(code)
         return code
 
     def render(

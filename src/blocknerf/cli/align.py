@@ -9,7 +9,7 @@ import tyro
 from rich import box
 from rich.table import Table
 
-from blocknerf.cli.place import Place
+from blocknerf.cli.place import Device, Place
 from blocknerf.core.lock import locked_file
 from blocknerf.core.logging import console, log
 
@@ -18,6 +18,7 @@ def align(
     out: tyro.conf.Positional[Path],
     root: Annotated[str | None, tyro.conf.arg(metavar="ID")] = None,
     data_root: Place | None = None,
+    device: Device = "auto",
 ) -> None:
     """Makes neighbouring blocks show one look: appearance codes move until their pictures agree where they overlap.
 
@@ -31,6 +32,7 @@ def align(
         root: Block whose looks the others take, for all drives that it saw; none: for each drive the block that
             learned most of its images.
         data_root: Where the scene lies now, if it has moved since training; its cameras are asked, not its pictures.
+        device: Where blocks are rendered: auto (a CUDA device where there is one), cpu, cuda or cuda:N.
     """
     from blocknerf.blocks.output import load_output, open_scene
     from blocknerf.city.alignment import write_alignment
@@ -42,20 +44,21 @@ def align(
     scene = open_scene(out, config, data_root)
     use_threads(available_cores())
     with _aligning(out), console.status("Aligning blocks"):
-        alignment, differences = align_city(City.open(out), plan.links, scene, config.training.seed, root)
+        city = City.open(out, device=device)
+        alignment, differences = align_city(city, plan.links, scene, config.training.seed, root)
         path = write_alignment(out, alignment)
     _print_differences(differences)
     console.print(f"Alignment: {path}", soft_wrap=True, highlight=False, markup=False)
 
 
-def align_updated(out: Path, scene, plan, config, block_ids: Sequence[str]) -> None:
+def align_updated(out: Path, scene, plan, config, block_ids: Sequence[str], device: str) -> None:
     """Aligns blocks that were just updated with their neighbours, where there is something to align."""
     from blocknerf.city.alignment import write_alignment
     from blocknerf.city.city import City
     from blocknerf.city.matching import align_blocks
 
     with _aligning(out, wait_s=math.inf):
-        city = City.open(out)
+        city = City.open(out, device=device)
         if len(city.ids) < 2 or not config.training.use_appearance_embedding:
             log.info("There is nothing to align: one block, or blocks without appearance codes.")
             return
@@ -65,7 +68,7 @@ def align_updated(out: Path, scene, plan, config, block_ids: Sequence[str]) -> N
     _print_differences(differences)
 
 
-def align_trained(out: Path, scene, plan, config, block_ids: Sequence[str]) -> None:
+def align_trained(out: Path, scene, plan, config, block_ids: Sequence[str], device: str) -> None:
     """Aligns a city of several drives when its last block has been trained (Block-NeRF, section 4.3.3).
 
     `block_ids` are those that were trained just now. Where the city was aligned before, only these are aligned anew.
@@ -78,11 +81,11 @@ def align_trained(out: Path, scene, plan, config, block_ids: Sequence[str]) -> N
     is_aligned = (out / ALIGNMENT_FILE).is_file()
     if len(plan.blocks) < 2 or not config.training.use_appearance_embedding or (is_aligned and not block_ids):
         return
-    city = City.open(out)
+    city = City.open(out, device=device)
     if len(city.drives) < 2 or not all(city.is_finished(block.id) for block in plan.blocks):
         return
     if is_aligned:
-        align_updated(out, scene, plan, config, block_ids)
+        align_updated(out, scene, plan, config, block_ids, device)
         return
     log.info("Blocks of several drives are aligned (--no-align leaves them as they were trained).")
     with _aligning(out, wait_s=math.inf), console.status("Aligning blocks"):

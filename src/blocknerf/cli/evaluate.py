@@ -6,7 +6,7 @@ import tyro
 from rich import box
 from rich.table import Table
 
-from blocknerf.cli.place import Place, State
+from blocknerf.cli.place import Device, Place, State
 from blocknerf.core.logging import console
 from blocknerf.core.shared_folder import SharedFolder
 
@@ -16,6 +16,7 @@ def evaluate(
     data_root: Place | None = None,
     protocols: str | None = None,
     state: State = "latest",
+    device: Device = "auto",
 ) -> None:
     """Renders every test image from the city and from its nearest block alone, and writes a report.
 
@@ -34,6 +35,7 @@ def evaluate(
         data_root: Where the scene lies now, if it has moved since training.
         state: Which state of each block: latest, best (in validation), or the JSON of one block's state, as in
             out/blocks/003/step_000500.json, beside the latest of all others.
+        device: Where blocks are rendered: auto (a CUDA device where there is one), cpu, cuda or cuda:N.
         protocols: Names separated by commas (plain, masked, half_image, colour_corrected, learned_poses,
             refined_poses); without them, all that can differ for this city and this scene. docs/evaluation.md says what
             each means.
@@ -50,7 +52,7 @@ def evaluate(
     out = folder.local
     config, _ = load_output(out)
     use_threads(available_cores(), config.block_nerf.worker)
-    metrics = run_evaluation(out, data_root, chosen, state)
+    metrics = run_evaluation(out, data_root, chosen, state, device)
     folder.push("report")
     console.print(figures_table(metrics))
     console.print(protocols_table(metrics))

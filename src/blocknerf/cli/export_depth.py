@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from blocknerf.cli.place import Place, State
+from blocknerf.cli.place import Device, Place, State
 from blocknerf.core.errors import UserError
 from blocknerf.core.lock import locked_folder
 from blocknerf.core.logging import console
@@ -22,6 +22,7 @@ def export_depth(
     drive: str | None = None,
     data_root: Place | None = None,
     state: State = "latest",
+    device: Device = "auto",
 ) -> None:
     """Writes what the city shows as depth in metres, one file per picture; 0 where a ray hits nothing.
 
@@ -40,6 +41,7 @@ def export_depth(
         data_root: Where the scene lies now, if it has moved since training.
         state: Which state of each block: latest, best (in validation), or the JSON of one block's state, as in
             out/blocks/003/step_000500.json, beside the latest of all others.
+        device: Where blocks are rendered: auto (a CUDA device where there is one), cpu, cuda or cuda:N.
     """
     from rich.progress import track
 
@@ -53,7 +55,7 @@ def export_depth(
     check_format(format)
     folder, pixels = folder or out / "depth", parse_size(size)
     is_other = folder.resolve() != (out.resolve() / "depth")
-    city = City.open(out, state=state)
+    city = City.open(out, state=state, device=device)
     if drive is not None:
         city.require_drive(drive)
     names, views, originals = _named_views(out, path, frames, pixels, drive, data_root)

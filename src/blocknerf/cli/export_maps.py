@@ -13,7 +13,7 @@ from blocknerf.core.system_errors import reason, remedy
 
 @contextmanager
 def city_maps(
-    out: Path, beside: Path, longest_px: int, most_views: int, data_root: Place | None, state: str
+    out: Path, beside: Path, longest_px: int, most_views: int, data_root: Place | None, state: str, device: str
 ) -> Iterator[tuple]:
     """(Maps, InnerRegions) of the city in `out`; their files lie beside `beside` while the context lasts."""
     from blocknerf.blocks.output import load_output, open_scene
@@ -24,7 +24,7 @@ def city_maps(
     if longest_px < 8 or most_views < 1:
         raise UserError(f"--longest-side {longest_px} must be at least 8 pixels, and --views {most_views} at least 1.")
     config, plan = load_output(out)
-    city = City.open(out, state=state)
+    city = City.open(out, state=state, device=device)
     scene = open_scene(out, config, data_root)
     use_threads(available_cores(), city.worker)
     regions = InnerRegions.of(plan)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import tyro
 
-from blocknerf.cli.place import Place, State
+from blocknerf.cli.place import Device, Place, State
 from blocknerf.core.errors import UserError
 from blocknerf.core.logging import console
 
@@ -20,6 +20,7 @@ def export_mesh(
     views: int = 200,
     data_root: Place | None = None,
     state: State = "latest",
+    device: Device = "auto",
 ) -> None:
     """Writes the city's surface as one coloured mesh in metres.
 
@@ -40,6 +41,7 @@ def export_mesh(
         data_root: Where the scene lies now, if it has moved since training.
         state: Which state of each block: latest, best (in validation), or the JSON of one block's state, as in
             out/blocks/003/step_000500.json, beside the latest of all others.
+        device: Where blocks are rendered: auto (a CUDA device where there is one), cpu, cuda or cuda:N.
     """
     from blocknerf.city.manifest import read_manifest
     from blocknerf.cli.export_maps import city_maps
@@ -51,7 +53,7 @@ def export_mesh(
     check_mesh_path(path)
     if not (0 < voxel < float("inf") and 0 < least_weight < float("inf")):
         raise UserError(f"--voxel {voxel:g} and --least-weight {least_weight:g} must be above 0.")
-    with city_maps(out, path, longest_side, views, data_root, state) as (maps, regions):
+    with city_maps(out, path, longest_side, views, data_root, state, device) as (maps, regions):
         fused = extract_mesh(maps, regions, Fusing(voxel, least_weight=least_weight))
         mesh = without_specks(fused, smallest_piece)
         if len(mesh.faces) == 0:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import tyro
 
-from blocknerf.cli.place import Place, State
+from blocknerf.cli.place import Device, Place, State
 from blocknerf.core.lock import locked_file
 from blocknerf.core.logging import console
 
@@ -20,6 +20,7 @@ def export_orthophoto(
     drive: str | None = None,
     data_root: Place | None = None,
     state: State = "latest",
+    device: Device = "auto",
 ) -> None:
     """Writes a georeferenced orthophoto (GeoTIFF): parallel rays from above, blended from all blocks near a pixel.
 
@@ -42,6 +43,7 @@ def export_orthophoto(
         data_root: Where the scene lies now, if it has moved since training.
         state: Which state of each block: latest, best (in validation), or the JSON of one block's state, as in
             out/blocks/003/step_000500.json, beside the latest of all others.
+        device: Where blocks are rendered: auto (a CUDA device where there is one), cpu, cuda or cuda:N.
     """
     from blocknerf.blocks.output import load_output, open_scene
     from blocknerf.city.city import City
@@ -52,7 +54,7 @@ def export_orthophoto(
     path = file or out / "orthophoto.tif"
     orthophoto.check_orthophoto_path(path)
     config, plan = load_output(out)
-    city, layout = City.open(out, state=state), plan.ground()
+    city, layout = City.open(out, state=state, device=device), plan.ground()
     if drive is not None:
         city.require_drive(drive)
     frame = orthophoto.map_frame(layout, is_enu=city.manifest.geo_origin is not None)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import tyro
 
-from blocknerf.cli.place import Place, State
+from blocknerf.cli.place import Device, Place, State
 from blocknerf.core.errors import UserError
 from blocknerf.core.logging import console
 
@@ -20,6 +20,7 @@ def export_points(
     views: int = 200,
     data_root: Place | None = None,
     state: State = "latest",
+    device: Device = "auto",
 ) -> None:
     """Writes points on the city's surface as PLY, in metres, with colours and normals.
 
@@ -40,6 +41,7 @@ def export_points(
         data_root: Where the scene lies now, if it has moved since training.
         state: Which state of each block: latest, best (in validation), or the JSON of one block's state, as in
             out/blocks/003/step_000500.json, beside the latest of all others.
+        device: Where blocks are rendered: auto (a CUDA device where there is one), cpu, cuda or cuda:N.
     """
     from blocknerf.city.manifest import read_manifest
     from blocknerf.cli.export_maps import city_maps
@@ -55,7 +57,7 @@ def export_points(
             f"--spacing {spacing:g} must be above 0, --least-views {least_views} not below 0, and --tolerance "
             f"{tolerance:g} between 0 and 1."
         )
-    with city_maps(out, path, longest_side, views, data_root, state) as (maps, regions):
+    with city_maps(out, path, longest_side, views, data_root, state, device) as (maps, regions):
         cloud = extract_points(maps, regions, Agreement(spacing, least_views, tolerance))
         write_points(path, cloud.places, cloud.colours, cloud.normals)
         write_world_offset(path, read_manifest(out).world_offset_m)

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from blocknerf.cli.place import Place, State
+from blocknerf.cli.place import Device, Place, State
 from blocknerf.core.errors import UserError
 from blocknerf.core.lock import locked_file
 from blocknerf.core.logging import console
@@ -27,6 +27,7 @@ def export_splats(
     longest_side: int = 480,
     data_root: Place | None = None,
     state: State = "latest",
+    device: Device = "auto",
 ) -> None:
     """Distils Gaussian splats from a trained city: they learn to show what it shows, under one look, in metres.
 
@@ -48,6 +49,7 @@ def export_splats(
         data_root: Where the scene lies now, if it has moved since training.
         state: Which state of each block: latest, best (in validation), or the JSON of one block's state, as in
             out/blocks/003/step_000500.json, beside the latest of all others.
+        device: Where blocks are rendered: auto (a CUDA device where there is one), cpu, cuda or cuda:N.
     """
     from rich.progress import Progress, TextColumn, track
 
@@ -65,7 +67,7 @@ def export_splats(
     check_splats_name(file)
     _check_amounts(splats=splats, steps=steps, views=views, longest_side=longest_side)
     config, plan = load_output(out)
-    city = City.open(out, state=state)
+    city = City.open(out, state=state, device=device)
     if drive is not None:
         city.require_drive(drive)
     if block is not None:

@@ -1,4 +1,4 @@
-"""A folder, and a state of its blocks, as commands are given them."""
+"""A folder, a state of its blocks and a device, as commands are given them."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,3 +9,5 @@ Place = Annotated[str | Path, tyro.conf.arg(metavar="FOLDER|URL")]
 """A path, or a URL that fsspec reaches; a path alone would lose one of a URL's two slashes."""
 State = Annotated[str, tyro.conf.arg(metavar="latest|best|FILE.json")]
 """Which state of each block a city shows (see `city.states.state_files`)."""
+Device = Annotated[str, tyro.conf.arg(metavar="auto|cpu|cuda[:N]")]
+"""Where a command computes (see `runtime.devices.devices_of`)."""

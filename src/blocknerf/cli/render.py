@@ -7,7 +7,7 @@ from typing import Annotated
 
 import tyro
 
-from blocknerf.cli.place import Place, State
+from blocknerf.cli.place import Device, Place, State
 from blocknerf.core.errors import UserError
 from blocknerf.core.logging import console, log
 from blocknerf.core.shared_folder import SharedFolder
@@ -29,6 +29,7 @@ def render(
     exposure: Annotated[float, tyro.conf.arg(metavar="STOPS")] = 0.0,
     data_root: Place | None = None,
     state: State = "latest",
+    device: Device = "auto",
 ) -> None:
     """Renders a camera path through the city: PNG frames, and a video of them.
 
@@ -65,6 +66,7 @@ def render(
         data_root: Where the scene lies now, if it has moved since training.
         state: Which state of each block: latest, best (in validation), or the JSON of one block's state, as in
             out/blocks/003/step_000500.json, beside the latest of all others.
+        device: Where blocks are rendered: auto (a CUDA device where there is one), cpu, cuda or cuda:N.
     """
     from rich.progress import track
 
@@ -84,7 +86,7 @@ def render(
     fps = _frames_per_second(path) if fps is None else fps
     check_video(video, fps)
     pixels = parse_size(size)
-    city = City.open(out, state=state)
+    city = City.open(out, state=state, device=device)
     if drive is not None:
         city.require_drive(drive)
     _check_look(city, image, appearance, share, exposure)

@@ -1,6 +1,7 @@
 """`blocknerf train`: every block of the plan, or some of them."""
 
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -11,7 +12,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
 from blocknerf.cli.overrides import Overrides
-from blocknerf.cli.place import Place
+from blocknerf.cli.place import Device, Place
 from blocknerf.core.config import Config, load_config
 from blocknerf.core.errors import UserError
 from blocknerf.core.logging import console, log, start_logging
@@ -31,6 +32,7 @@ def train(
     update: bool = False,
     side_by_side: bool = False,
     align: bool = True,
+    device: Device = "auto",
     debug: bool = False,
     distributed: bool = False,
     launcher: Literal["local", "ray"] = "local",
@@ -74,6 +76,9 @@ def train(
             trains its share of the blocks.
         align: Let neighbouring blocks show one look when the last of them is trained, as `blocknerf align` does, where
             the scene has several drives. Weights are not touched.
+        device: Where blocks learn: auto (every CUDA device of this machine where there is one, else the processor),
+            cpu, cuda or cuda:N. Several devices train a block each, or with --distributed one together. On a Ray
+            cluster distributed.device_map says it.
         debug: Try everything out within a minute: inspect the scene and the first block as `blocknerf inspect` does,
             then train a few small images at tiny sizes, log every detail, and stop where a gradient first becomes NaN.
         distributed: Every block by several processes, each on its share of the rays; start them with
@@ -99,6 +104,7 @@ def train(
 
     block_ids = _block_ids(blocks)
     ray = _cluster(launcher, address, cores)
+    devices = _devices(device if ray is None else "cpu", distributed)
     captured, output = SharedFolder.at(data_root), SharedFolder.at(output_dir)
     if captured.url or output.url:
         _check_url(resume_from is not None or update or side_by_side or debug or distributed)
@@ -122,7 +128,7 @@ def train(
             settings, scene, planned = update_scene(settings, data_root, output_dir, block_ids)
         else:
             settings, scene, planned = plan_scene(settings, data_root, output_dir)
-        run = Run(settings, scene, planned, output_dir, update, captured.url, output.url)
+        run = Run(settings, scene, planned, output_dir, update, captured.url, output.url, devices=devices)
         with _logged(run, group):
             if group.is_first:
                 print_plan(planned, scene, settings)
@@ -143,14 +149,14 @@ def train(
     if side_by_side or group.is_first:  # side by side every process has blocks of its own
         console.print(_results_table(results) if results else "Every block is trained already.")
     if update and align:
-        align_updated(output_dir, scene, planned, settings, block_ids)
+        align_updated(output_dir, scene, planned, settings, block_ids, device)
     elif align and output.url:
         log.info(
             "The city lies on a URL: blocks of several drives are not aligned. Copy it here for `blocknerf align`."
         )
     elif align and group.is_first and not debug:
         trained = [result.block_id for result in results] if group.size == 1 else [block.id for block in planned.blocks]
-        align_trained(output_dir, scene, planned, settings, trained)
+        align_trained(output_dir, scene, planned, settings, trained, device)
     log.info("The city is in %s. Look at it with `blocknerf evaluate %s`.", output.place, output.place)
 
 
@@ -164,6 +170,15 @@ def _logged(run, group) -> Iterator[None]:
         yield
     finally:
         run.push(log_file)
+
+
+def _devices(device: str, distributed: bool) -> tuple[str, ...]:
+    """Of this process: where several train a block together, that of its number on this machine."""
+    from blocknerf.runtime.devices import devices_of
+
+    devices = devices_of(device)
+    rank = int(os.environ.get("LOCAL_RANK", "0"))
+    return (devices[rank % len(devices)],) if distributed else devices
 
 
 def _join(settings: Config, distributed: bool, side_by_side: bool):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import tyro
 
-from blocknerf.cli.place import Place, State
+from blocknerf.cli.place import Device, Place, State
 from blocknerf.core.errors import UserError
 from blocknerf.core.logging import console, log
 
@@ -17,6 +17,7 @@ def view(
     max_width: int = 960,
     data_root: Place | None = None,
     state: State = "latest",
+    device: Device = "auto",
     hostname: str | None = None,
 ) -> None:
     """Opens the city as a page in the browser: fly or walk through it, and see which block shows what.
@@ -37,6 +38,7 @@ def view(
         data_root: Where the scene lies now, if it has moved since training.
         state: Which state of each block: latest, best (in validation), or the JSON of one block's state, as in
             out/blocks/003/step_000500.json, beside the latest of all others.
+        device: Where blocks are rendered: auto (a CUDA device where there is one), cpu, cuda or cuda:N.
         hostname: A further name of this machine that browsers use, as behind a proxy.
     """
     if not 16 <= max_width <= 4096:
@@ -47,7 +49,7 @@ def view(
 
     EXTRA.require()
     scene, absence = _scene_or_why_not(out, data_root)
-    viewer = Viewer(out, scene, absence, host, port, max_width, hostname, state)
+    viewer = Viewer(out, scene, absence, host, port, max_width, hostname, state, device)
     try:
         console.print(f"The city is at {viewer.url}. Ctrl-C ends the viewer.", soft_wrap=True, highlight=False)
         if host not in LOCAL:

@@ -34,6 +34,7 @@ from blocknerf.models.fit import appearance_width
 from blocknerf.rendering.colours import distance_colours, error_colours
 from blocknerf.rendering.perceptual import Metric, perceptual_metrics
 from blocknerf.rendering.quality import psnr, ssim
+from blocknerf.runtime.devices import CPU
 from blocknerf.scene.scene import ImageRecord
 from blocknerf.scene.store import ImageStore
 
@@ -53,15 +54,17 @@ def evaluate(
     data_root: str | Path | None = None,
     protocols: Sequence[EvaluationProtocol] | None = None,
     state: str = LATEST,
+    device: str = CPU,
 ) -> dict[str, Any]:
     """Evaluates the city in `out` on the test images of its scene (at `data_root`, when it has moved).
 
-    Without `protocols`, those that make sense for the city and the scene. `state`: of each block (see `City.open`).
+    Without `protocols`, those that make sense for the city and the scene. `state` of each block, and
+    `device`: see `City.open`.
     Writes OUT/report/metrics.json, index.html and pictures; returns what metrics.json holds. Raises UserError when
     there is no trained block or no test image.
     """
     config, plan = load_output(out)
-    city = City.open(out, state=state)
+    city = City.open(out, state=state, device=device)
     scene = open_scene(out, config, data_root)
     dataset = config.dataset
     store = ImageStore.open(scene, dataset.image_downsample, out / "store", threads=dataset.num_workers)

@@ -50,7 +50,7 @@ class AppearanceEmbedding(nn.Module):
     def _of(self, image_slots: Int[Tensor, " rays"]) -> Float[Tensor, "rays code"]:
         """Reads the rows that are asked for alone, of however many images."""
         tables = [table for table in (self.global_codes, self.residuals) if table is not None]
-        return torch.stack([table[image_slots] for table in tables]).sum(0)
+        return torch.stack([table[image_slots.to(table.device)] for table in tables]).sum(0)
 
     def forward(self, image_slots: Int[Tensor, " rays"]) -> Float[Tensor, "rays code"]:
         """Codes of slots; -1 gets the mean of all."""

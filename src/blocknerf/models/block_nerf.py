@@ -137,10 +137,15 @@ class BlockNeRF(nn.Module):
     def composite(
         self, rays: RayBatch, codes: Float[Tensor, "rays code"] | None, rng: torch.Generator | None
     ) -> tuple[Float[Tensor, "rays 3"], CompositedRays]:
-        """Colour of every ray and what it was made of. Differentiable.
+        """Colour of every ray and what it was made of, where the rays lie. Differentiable.
 
         `rng` perturbs the samples, where block_nerf.perturb_samples lets it.
         """
+        if rays.origins.device != self.device:
+            codes = None if codes is None else codes.to(self.device)
+            with made_on(self.device):
+                rgb, composited = self.composite(on_device(rays, self.device), codes, rng)
+            return rgb.to(rays.origins.device), on_device(composited, rays.origins.device)
         rng = rng if self.config.block_nerf.perturb_samples else None
         return self.field.composite(self.to_block(rays.origins), rays.directions, rays.radii, codes, rng)
 
@@ -244,14 +249,14 @@ class BlockNeRF(nn.Module):
         """The pose as this block learned it from the image, else from its drive or segment; as given where it learned
         none."""
         motion = None if self.poses is None else self.poses.motion(image_id, drive, segment)
-        return world_from_cam if motion is None else se3.compose(motion, world_from_cam)
+        return world_from_cam if motion is None else se3.compose(motion.to(world_from_cam.device), world_from_cam)
 
     def refined_rays(
         self, rays: RayBatch, image_id: str | None = None, drive: str | None = None, segment: str | None = None
     ) -> RayBatch:
         """`rays` of one camera from its `refined_pose`."""
         motion = None if self.poses is None else self.poses.motion(image_id, drive, segment)
-        return rays if motion is None else moved_rays(rays, motion)
+        return rays if motion is None else moved_rays(rays, motion.to(rays.origins.device))
 
     @torch.no_grad()
     def query_points(
@@ -262,9 +267,12 @@ class BlockNeRF(nn.Module):
     ) -> FieldOutput:
         """Density (per metre) and colour at points seen along unit directions. `code` as in `render`."""
         code = self.code_for(None, None) if code is None else code
-        codes = None if code is None else code.expand(points_world.shape[0], -1)
-        density, rgb = self.field.query(self.to_block(points_world), directions, codes)
-        return FieldOutput(density[:, None] / self.radius_m, rgb[:, None])
+        codes = None if code is None else code.to(self.device).expand(points_world.shape[0], -1)
+        with made_on(self.device):
+            points, directions = self.to_block(points_world.to(self.device)), directions.to(self.device)
+            density, rgb = self.field.query(points, directions, codes)
+        output = FieldOutput(density[:, None] / self.radius_m, rgb[:, None])
+        return on_device(output, points_world.device)
 
     def visibility_network(self) -> VisibilityNetwork:
         """Raises UserError where the block was trained without one."""
@@ -287,8 +295,10 @@ class BlockNeRF(nn.Module):
         `distances_m` says how far the camera stands from each point; none: half a block radius. Low where no training
         camera has looked. Raises UserError where the block was trained without a visibility network.
         """
-        distances = None if distances_m is None else distances_m / self.radius_m
-        return self.visibility_network()(self.to_block(points_world), directions, distances)
+        distances = None if distances_m is None else (distances_m / self.radius_m).to(self.device)
+        with made_on(self.device):
+            points, directions = self.to_block(points_world.to(self.device)), directions.to(self.device)
+            return self.visibility_network()(points, directions, distances).to(points_world.device)
 
     @torch.no_grad()
     def mean_visibility(self, rays: RayBatch) -> float | None:
@@ -317,7 +327,8 @@ class BlockNeRF(nn.Module):
         for start in range(0, len(rays), self.field.rays_at_once):
             some = slice(start, start + self.field.rays_at_once)
             chunk, there_m = rays[some], distances_m[some]
-            met = self.visibility.sights.met(self.to_block(chunk.origins + there_m[:, None] * chunk.directions))
+            points_world = (chunk.origins + there_m[:, None] * chunk.directions).to(self.device)
+            met = self.visibility.sights.met(self.to_block(points_world)).to(there_m.device)
             parts.append((self.visibility_along(chunk, there_m) + LEAST_VISIBLE).sqrt() * (met + LEAST_MET) ** 0.25)
         return torch.cat(parts)
 

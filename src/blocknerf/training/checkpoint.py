@@ -46,7 +46,9 @@ class ModuleState:
         return self.module.state_dict()
 
     def restore(self, state: dict[str, Any]) -> None:
-        self.module.load_state_dict(state, strict=True)
+        own = self.module.state_dict()
+        placed = {name: value.to(own[name].device) if name in own else value for name, value in state.items()}
+        self.module.load_state_dict(placed, strict=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from blocknerf.core.logging import log
 from blocknerf.core.shared_folder import SharedFolder
 from blocknerf.core.types import Exposures
 from blocknerf.models.block_nerf import BlockNeRF, exposures_from_json, pose_groups_from_json
+from blocknerf.runtime.devices import CPU
 from blocknerf.runtime.process_group import ALONE, ProcessGroup
 from blocknerf.scene.background import say_other_ground
 from blocknerf.scene.exposures import scene_exposures
@@ -49,6 +50,8 @@ class Run:
     """Of decoded pixels; none: in the output folder."""
     at_once: int = 1
     """Blocks that share this machine: each may take so many times training.max_minutes."""
+    devices: tuple[str, ...] = (CPU,)
+    """Where blocks learn, one after the other on each; a block alone learns on the first."""
     exposures: Exposures | None = None
     """Those of the whole scene, where `scene` is a part of it; none: as `scene` tells."""
 
@@ -163,6 +166,7 @@ def make_trainer(
         shown=shown,
         group=group,
         saved=lambda: run.push_block(block.id),
+        device=run.devices[0],
     )
     trainer.budget_s *= run.at_once
     if learned is not None:

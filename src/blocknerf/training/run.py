@@ -14,6 +14,7 @@ from blocknerf.city.manifest import manifest_of, write_manifest
 from blocknerf.core.errors import UserError
 from blocknerf.core.lock import Held
 from blocknerf.core.logging import log
+from blocknerf.runtime.devices import CPU
 from blocknerf.runtime.memory import free_gb
 from blocknerf.runtime.process_group import ALONE, ProcessGroup
 from blocknerf.runtime.signals import StopSignal
@@ -128,8 +129,11 @@ def _train_apart(
 def jobs_that_fit(run: Run, blocks: list[BlockSpec]) -> int:
     """One for each core, as long as memory lasts: a core to itself gets more out of a block than all together.
 
-    One alone where the blocks' networks are on other devices.
+    One for each device where blocks learn on others than the processor; one alone where `distributed.device_map` puts
+    their parts there.
     """
+    if run.devices != (CPU,) and not run.config.distributed.device_map:
+        return min(len(run.devices), max(1, len(blocks)))
     if run.config.distributed.device_map or len(blocks) < 2:
         return 1
     block_gb = max(cost.memory_gb for cost in estimates(blocks, run.scene, run.config))
@@ -287,7 +291,8 @@ def _train_side_by_side(
     trainers = []
     for block in mine:
         shown = Shown(exchange.every)
-        trainers.append((make_trainer(run, block, store, partial(report, block.id), shown=shown), shown))
+        own = replace(run, devices=(run.devices[len(trainers) % len(run.devices)],))
+        trainers.append((make_trainer(own, block, store, partial(report, block.id), shown=shown), shown))
     for trainer, _ in trainers[:1]:
         warm_up(PixelSampler(store, trainer.image_ids, batch_size=8, seed=0), run.config)
     fixed = [block.id for block in learned] if group.is_first else []

@@ -23,7 +23,7 @@ from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.models.model_parallel import ModelParallelBlockNeRF
 from blocknerf.models.poses import PoseGroups
 from blocknerf.rendering.colours import distance_colours
-from blocknerf.runtime.devices import made_on
+from blocknerf.runtime.devices import CPU, made_on
 from blocknerf.runtime.process_group import ALONE, ProcessGroup
 from blocknerf.scene.sampler import PixelBatch, PixelSampler, Tiles
 from blocknerf.scene.stage_levels import stage_level
@@ -92,6 +92,7 @@ class BlockNeRFTrainer:
         group: ProcessGroup = ALONE,
         shown: SharedBorders | None = None,
         saved: Callable[[], None] = lambda: None,
+        device: str = CPU,
         pose_groups: PoseGroups | None = None,
     ):
         """`tiles`: which parts of its images the block is to learn first; none: all alike (see PixelSampler).
@@ -100,7 +101,8 @@ class BlockNeRFTrainer:
         none. A checkpoint of a scene that this one has grown from may be gone on with. All processes of a `group` train
         this block together, each on `batch_size` rays of every step; the first of them writes. `shown` is what
         neighbours show of rays that both see, where they do. `saved` is called when there is a new state to go on from.
-        `pose_groups` are those that a block was begun with; none: as its images tell.
+        `pose_groups` are those that a block was begun with; none: as its images tell. The whole block learns on
+        `device`, unless distributed.device_map says where its parts do.
         """
         self.config, self.spec, self.store = config, spec, store
         self.scene_hash, self.folder, self.report, self.group = scene_hash, folder, report, group
@@ -114,6 +116,8 @@ class BlockNeRFTrainer:
         drives, groups = tuple(image.drive for image in images), pose_groups or groups_of(config, images)
         make = ModelParallelBlockNeRF if config.distributed.device_map else BlockNeRF
         self.model = make(config, spec.center_world, spec.radius_m, self.image_ids, drives, self.rng, exposures, groups)
+        if not config.distributed.device_map:
+            self.model.to(device)
         if self.model.poses is not None:
             if group.is_first and (sentence := about_groups(config, self.model.poses.pose_groups)) is not None:
                 log.info("Block %s: %s.", spec.id, sentence)

@@ -6,6 +6,7 @@ from pathlib import Path
 from blocknerf.city.city import City
 from blocknerf.city.manifest import block_folder, read_manifest
 from blocknerf.city.states import BEST, LATEST
+from blocknerf.runtime.devices import CPU
 
 Signature = tuple[tuple[str, int, int], ...]
 
@@ -13,9 +14,9 @@ Signature = tuple[tuple[str, int, int], ...]
 class NewestCity:
     """`city` is that of the last `refresh`. Of one thread alone."""
 
-    def __init__(self, out: Path, state: str = LATEST):
+    def __init__(self, out: Path, state: str = LATEST, device: str = CPU):
         """Raises UserError where nothing has been trained yet."""
-        self._out, self._state = out, state
+        self._out, self._state, self._device = out, state, device
         self._blocks = read_manifest(out).blocks
         self._opened = Signature()
         self.city = self._open()
@@ -32,7 +33,7 @@ class NewestCity:
 
     def _open(self) -> City:
         self._opened = self._signature()
-        city = City.open(self._out, state=self._state)
+        city = City.open(self._out, state=self._state, device=self._device)
         self._blocks = city.manifest.blocks
         return city
 

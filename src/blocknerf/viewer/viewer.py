@@ -11,6 +11,7 @@ from blocknerf.city.states import LATEST
 from blocknerf.core.errors import UserError
 from blocknerf.core.logging import log
 from blocknerf.geometry.spline import rotations_of
+from blocknerf.runtime.devices import CPU
 from blocknerf.runtime.threads import available_cores, use_threads
 from blocknerf.scene.scene import Scene
 from blocknerf.viewer.door import Door
@@ -40,15 +41,16 @@ class Viewer:
         max_width: int = 960,
         hostname: str | None = None,
         state: str = LATEST,
+        device: str = CPU,
     ):
         """`scene` gives cameras and photographs; none: `absence` says why, and the city is shown without them.
 
         `hostname` is a further name of this machine under which browsers may ask for the page (see door.py). Port 0 is
-        any free one. `state`: of each block (see `City.open`). Raises UserError when nothing has been trained yet, or
-        the port cannot be had.
+        any free one. `state` of each block and `device`: see `City.open`. Raises UserError when nothing has been
+        trained yet, or the port cannot be had.
         """
         self._out, self._scene, self._absence, self._max_width = out, scene, absence, max_width
-        self._newest = NewestCity(out, state)
+        self._newest = NewestCity(out, state, device)
         self._photographs = None if scene is None else Photographs(scene)
         self._pages: dict[Hashable, Page] = {}
         port = _free_port(host, port)

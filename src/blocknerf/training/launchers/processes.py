@@ -5,7 +5,7 @@ import os
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -35,7 +35,8 @@ class Processes:
     def listen(self) -> Iterator[tuple[str, Progress | BlockResult | Failure]]:
         while self._waiting and len(self._running) < self._jobs:
             block = self._waiting.pop(0)
-            self._running[block.id] = _Worker.start(self._run, block, self._threads, self._held)
+            run = replace(self._run, devices=(self._idlest(),))
+            self._running[block.id] = _Worker.start(run, block, self._threads, self._held)
         wait([worker.process.sentinel for worker in self._running.values()], WAIT_S)
         for block_id, worker in list(self._running.items()):
             has_ended = not worker.process.is_alive()  # asked before its last words are read
@@ -47,6 +48,10 @@ class Processes:
                 del self._running[block_id]
                 if worker.process.exitcode != 0:
                     yield block_id, Failure(_why_it_ended(worker.process.exitcode))
+
+    def _idlest(self) -> str:
+        """The device with the fewest blocks, the first of several."""
+        return min(self._run.devices, key=[worker.device for worker in self._running.values()].count)
 
     def stop(self) -> None:
         processes = [worker.process for worker in self._running.values()]
@@ -73,6 +78,7 @@ class _Worker:
 
     process: BaseProcess
     messages: Connection
+    device: str
 
     @classmethod
     def start(cls, run: Run, block: BlockSpec, threads: int, held: list[Held]) -> "_Worker":
@@ -81,7 +87,7 @@ class _Worker:
         process = context.Process(target=_work, args=(run, block, threads, said, held), name=block.id)
         process.start()
         said.close()  # the process alone holds that end, so that its death ends the pipe
-        return cls(process, messages)
+        return cls(process, messages, run.devices[0])
 
     def read(self) -> Iterator[Progress | BlockResult | Failure]:
         """What has been said since; half a message of one that died is none."""
