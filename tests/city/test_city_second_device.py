@@ -112,7 +112,7 @@ COMMANDS = {
     "render": lambda out: render(out, "test", out / "flight.mp4", size="32x24"),
     "align": align,
     "depth": lambda out: export_depth(out, folder=out / "depth", size="32x24"),
-    "points": lambda out: export_points(out, views=4, longest_side=32, spacing=0.2, least_views=1, tolerance=1.0),
+    "points": lambda out: export_points(out, views=4, longest_side=32, spacing=0.2, least_views=0, tolerance=0.9),
     "orthophoto": lambda out: export_orthophoto(out, pixel=0.5),
 }
 
