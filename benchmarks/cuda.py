@@ -1,6 +1,9 @@
-"""Every kernel on a CUDA device against its floor, and a training step: one JSON row each.
+"""Every kernel on a CUDA device against its floor, a training step, and a city: one JSON row each.
 
-python -m benchmarks.cuda [--points 2097152] [--repeats 30]
+python -m benchmarks.cuda [--points 2097152] [--repeats 30] [--out OUT]
+
+With --out a small synthetic city is trained there on the device, with both backbones, and evaluated by the device and
+by the processor: `psnr` of both must agree to a hundredth of a dB.
 
 The floor of a kernel is the time that its bytes take at the rate of a copy, or its operations at the rate of a matrix
 product, both measured here; `share_of_floor` is 1 where it can be no faster. A row of a table that is read or added to
@@ -14,9 +17,11 @@ import statistics
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
+from benchmarks.measure import blocknerf, run
 from blocknerf.core.config import load_config
 from blocknerf.core.seeds import generator
 from blocknerf.core.types import RayBatch
@@ -34,6 +39,7 @@ SECTOR = 32  # bytes
 GRIDS = {"16x2": (16, 2, 19), "8x4": (8, 4, 19)}
 """Levels, features and log2 of rows."""
 COPIED = 2**28  # numbers
+CITY_STEPS = {"hash": 2000, "mlp": 500}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +56,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--points", type=int, default=2**21)
     parser.add_argument("--repeats", type=int, default=30)
+    parser.add_argument("--out", type=Path)
     parser.add_argument("--batch-size", type=int, default=2**15, help="rays of a training step")
     arguments = parser.parse_args()
     if not torch.cuda.is_available():
@@ -73,6 +80,25 @@ def main() -> None:
     seconds = median_s(training_step(device, arguments.batch_size), arguments.repeats)
     rate = round(arguments.batch_size / seconds)
     print(json.dumps({"kernel": "training step", "seconds": seconds, "rays_per_s": rate, "where": where}))
+    if arguments.out is not None:
+        for backbone, steps in CITY_STEPS.items():
+            print(json.dumps(city(arguments.out, backbone, steps, "cuda") | {"where": where}), flush=True)
+
+
+def city(out: Path, backbone: str, steps: int, device: str) -> dict:
+    """PSNR of a city that was trained on `device`, as `device` renders it and as the processor does."""
+    scene, trained = out / "scene", out / backbone
+    if not scene.is_dir():
+        run(blocknerf("synth", scene, "--preset", "tiny"))
+    told = [f"block_nerf.backbone={backbone}", f"training.max_steps={steps}", "training.num_epochs=1000"]
+    training = run(
+        blocknerf("train", "--data-root", scene, "--output-dir", trained, "--overwrite", "--device", device, *told)
+    )
+    psnr = {}
+    for each in (device, "cpu"):
+        run(blocknerf("evaluate", trained, "--protocols", "plain", "--device", each))
+        psnr[each] = json.loads((trained / "report" / "metrics.json").read_text())["protocols"]["plain"]["psnr"]
+    return {"city": backbone, "steps": steps, "seconds": round(training.seconds, 1), "psnr": psnr}
 
 
 def median_s(run: Callable[[], object], repeats: int) -> float:
