@@ -13,7 +13,6 @@ from blocknerf.cli.align import align
 from blocknerf.cli.evaluate import evaluate
 from blocknerf.cli.export_depth import export_depth
 from blocknerf.cli.export_orthophoto import export_orthophoto
-from blocknerf.cli.export_points import export_points
 from blocknerf.cli.render import render
 from blocknerf.core.config import load_config
 from blocknerf.core.types import RayBatch
@@ -92,9 +91,14 @@ def test_points_and_poses_are_those_of_the_processor(out):
         drive = model.drives[0]
         points = center.float() + rays.directions
         expected = model.query_points(points, rays.directions), model.refined_rays(rays, drive=drive)
+        codes = torch.zeros(len(rays), len(model.code_for(None, None)))  # pyright: ignore[reportArgumentType]
+        rgb, composited = model.composite(rays, codes, None)
         with SecondDevice():
             away = load_block_away(out, block_id)
+            there_rgb, there = away.composite(rays, codes, None)
             found = away.query_points(points, rays.directions), away.refined_rays(rays, drive=drive)
+    torch.testing.assert_close(there_rgb, rgb, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(there.weights, composited.weights, rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(found[0].density, expected[0].density, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(found[0].rgb, expected[0].rgb, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(found[1].origins, expected[1].origins)
@@ -112,7 +116,6 @@ COMMANDS = {
     "render": lambda out: render(out, "test", out / "flight.mp4", size="32x24"),
     "align": align,
     "depth": lambda out: export_depth(out, folder=out / "depth", size="32x24"),
-    "points": lambda out: export_points(out, views=4, longest_side=32, spacing=0.2, least_views=0, tolerance=0.9),
     "orthophoto": lambda out: export_orthophoto(out, pixel=0.5),
 }
 
