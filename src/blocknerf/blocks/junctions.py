@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from jaxtyping import Float, Int
 
-from blocknerf.blocks.placement import MOST_CANDIDATES, Cells, Placement, reading_order
+from blocknerf.blocks.placement import MOST_CANDIDATES, Cells, Placement, along, reading_order
 from blocknerf.blocks.streets import Street, StreetNetwork, street_m
 from blocknerf.core.config import BlockManagerConfig
 from blocknerf.core.errors import UserError
@@ -42,7 +42,7 @@ def place_at_junctions(
     sites, strung = [*network.junctions_xy], _Strung()
     for street in network.streets:
         stops_m, first = _stops(street, config.block_size), len(sites)
-        sites += list(_along(street, stops_m))
+        sites += list(along(street.path_xy, stops_m))
         blocks = [street.begins, *range(first, len(sites)), street.ends]
         ends_m = [0.0, *stops_m.tolist(), street.length_m]
         for i in range(len(blocks) - 1):
@@ -75,11 +75,6 @@ def _stops(street: Street, block_size_m: float) -> Float[np.ndarray, " blocks"]:
     return first_m + spacing_m * np.arange(number)
 
 
-def _along(street: Street, at_m: Float[np.ndarray, " n"]) -> Float[np.ndarray, "n 2"]:
-    travelled_m = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(street.path_xy, axis=0), axis=1))])
-    return np.stack([np.interp(at_m, travelled_m, column) for column in street.path_xy.T], axis=1)
-
-
 def _string(
     strung: _Strung,
     street: Street,
@@ -92,7 +87,7 @@ def _string(
     begin_m, end_m = between_m
     pieces = 4 * max(1, int(np.ceil((end_m - begin_m) / (4 * longest_m) - 1e-9)))  # quarters end where cells do
     shares = (np.arange(pieces) + 0.5) / pieces
-    strung.centers_xy.append(_along(street, begin_m + shares * (end_m - begin_m)))
+    strung.centers_xy.append(along(street.path_xy, begin_m + shares * (end_m - begin_m)))
     one, other = (-1 if block is None else block for block in blocks)
     if -1 in (one, other):
         strung.owners.append(np.full(pieces, max(one, other)))

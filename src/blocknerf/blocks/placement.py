@@ -209,8 +209,17 @@ def _lengths(offsets_xy: np.ndarray) -> np.ndarray:
 
 def _evenly_along(path_xy: np.ndarray, spacing_m: float) -> np.ndarray:
     """Middles of equal pieces of a polyline, none longer than `spacing_m`."""
-    steps_m = np.linalg.norm(np.diff(path_xy, axis=0), axis=1)
-    travelled_m = np.concatenate([[0.0], np.cumsum(steps_m)])
-    pieces = min(max(1, int(np.ceil(travelled_m[-1] / spacing_m - 1e-9))), MOST_CANDIDATES + 1)
-    middles_m = (np.arange(pieces) + 0.5) * travelled_m[-1] / pieces
-    return np.stack([np.interp(middles_m, travelled_m, path_xy[:, i]) for i in range(2)], axis=-1)
+    length_m = travelled_m(path_xy)[-1]
+    pieces = min(max(1, int(np.ceil(length_m / spacing_m - 1e-9))), MOST_CANDIDATES + 1)
+    return along(path_xy, (np.arange(pieces) + 0.5) * length_m / pieces)
+
+
+def travelled_m(path: Float[np.ndarray, "n axes"]) -> Float[np.ndarray, " n"]:
+    """How far along a polyline each of its points is, on the ground."""
+    return np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(path[:, :2], axis=0), axis=1))])
+
+
+def along(path: Float[np.ndarray, "n axes"], at_m: Float[np.ndarray, " places"]) -> Float[np.ndarray, "places axes"]:
+    """The places of a polyline that are so far along it on the ground."""
+    known_m = travelled_m(path)
+    return np.stack([np.interp(at_m, known_m, column) for column in path.T], axis=1)

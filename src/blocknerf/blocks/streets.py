@@ -13,7 +13,7 @@ from itertools import pairwise
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from blocknerf.blocks.placement import Cells, ways_of
+from blocknerf.blocks.placement import Cells, along, travelled_m, ways_of
 from blocknerf.scene.street_map import Node, StreetMap
 
 STREET_M = 15.0
@@ -48,7 +48,7 @@ class Street:
 
     @property
     def length_m(self) -> float:
-        return float(_lengths(self.path_xy)[-1])
+        return float(travelled_m(self.path_xy)[-1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,9 +159,8 @@ def _unbroken(way: np.ndarray, step_m: float, gap_m: float) -> Iterator[np.ndarr
 
 
 def _every(way: np.ndarray, step_m: float) -> np.ndarray:
-    travelled_m = _lengths(way[:, :2])
-    at_m = np.linspace(0, travelled_m[-1], max(2, int(np.ceil(travelled_m[-1] / step_m)) + 1))
-    return np.stack([np.interp(at_m, travelled_m, column) for column in way.T], axis=1)
+    length_m = travelled_m(way)[-1]
+    return along(way, np.linspace(0, length_m, max(2, int(np.ceil(length_m / step_m)) + 1)))
 
 
 def _between_turns(places: np.ndarray) -> list[np.ndarray]:
@@ -193,11 +192,6 @@ def _smooth(xy: np.ndarray) -> np.ndarray:
     sums = np.concatenate([np.zeros((1, 2)), np.cumsum(xy, axis=0)])
     rows = np.arange(len(xy))
     return (sums[rows + reach + 1] - sums[rows - reach]) / (2 * reach + 1)[:, None]
-
-
-def _lengths(xy: np.ndarray) -> np.ndarray:
-    """How far along a polyline each of its points is."""
-    return np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(xy, axis=0), axis=1))])
 
 
 def _distinct(points: _Points, width_m: float, headroom_m: float) -> Int[np.ndarray, " some"]:

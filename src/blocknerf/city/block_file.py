@@ -170,6 +170,11 @@ def has_block(folder: Path, name: str) -> bool:
     return (folder / f"{name}.json").is_file()
 
 
+def is_finished(folder: Path) -> bool:
+    """Whether the newest state in a block's folder is that of the end of its training."""
+    return has_block(folder, "latest") and bool(read_block_meta(folder, "latest").get("finished"))
+
+
 def delete_block(folder: Path, name: str) -> None:
     """Removes the pair `name` where there is one: the JSON first, so that what is left is never half a pair."""
     disk.unlink(folder / f"{name}.json", missing_ok=True)

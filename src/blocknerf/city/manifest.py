@@ -99,3 +99,8 @@ _FREE = ("memory_budget_gb",)
 
 def block_folder(out: Path, block_id: str) -> Path:
     return out / "blocks" / block_id
+
+
+def checkpoint_folder(out: Path, block_id: str, checkpoint_dir: str | None) -> Path:
+    """Where a run puts states of a block: beside it, or where `output.checkpoint_dir` says."""
+    return block_folder(out, block_id) if checkpoint_dir is None else out / checkpoint_dir / block_id

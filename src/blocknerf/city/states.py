@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from blocknerf.city.block_file import has_block, read_block_meta
-from blocknerf.city.manifest import CityBlock, block_folder
+from blocknerf.city.manifest import CityBlock, block_folder, checkpoint_folder
 from blocknerf.core.errors import UserError
 from blocknerf.core.logging import log
 
@@ -51,9 +51,8 @@ def _newest(out: Path, block: CityBlock) -> StateFile | None:
 
 
 def _checkpoint_folder(out: Path, block_id: str, latest: StateFile) -> Path:
-    """Where the run put states, beside the block or where output.checkpoint_dir says."""
-    elsewhere = read_block_meta(latest.folder, latest.name)["model"]["config"]["output"]["checkpoint_dir"]
-    return latest.folder if elsewhere is None else out / elsewhere / block_id
+    told = read_block_meta(latest.folder, latest.name)["model"]["config"]["output"]
+    return checkpoint_folder(out, block_id, told["checkpoint_dir"])
 
 
 def _named(path: Path, latest: dict[str, StateFile]) -> dict[str, StateFile]:

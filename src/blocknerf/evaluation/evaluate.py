@@ -58,8 +58,7 @@ def evaluate(
 ) -> dict[str, Any]:
     """Evaluates the city in `out` on the test images of its scene (at `data_root`, when it has moved).
 
-    Without `protocols`, those that make sense for the city and the scene. `state` of each block, and
-    `device`: see `City.open`.
+    Without `protocols`, those that make sense for the city and the scene; for `state` and `device` see `City.open`.
     Writes OUT/report/metrics.json, index.html and pictures; returns what metrics.json holds. Raises UserError when
     there is no trained block or no test image.
     """

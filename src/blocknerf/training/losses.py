@@ -108,7 +108,7 @@ class BlockNeRFLoss:
         rgb, truth = view.render.rgb[valid], view.truth[valid]
         mse = squared_error(rgb, truth)
         patches = (view.render.rgb[None], view.truth[None], valid[None])
-        has_windows = min(valid.shape) >= SSIM_WINDOW_PX
+        has_windows = self.ssim_share > 0 and min(valid.shape) >= SSIM_WINDOW_PX
         terms = {"mse": mse, "rgb": self._mixed(mse, rgb, truth, dissimilarity(*patches) if has_windows else None)}
         if view.distance_m is not None:
             known = valid & (view.distance_m > 0)
@@ -141,7 +141,7 @@ class BlockNeRFLoss:
         term = mse
         if self.l1_share > 0 or self.ssim_share > 0:
             term = (1 - self.l1_share - self.ssim_share) * mse + self.l1_share * absolute_error(rgb, truth)
-        return term if dssim is None or self.ssim_share == 0 else term + self.ssim_share * dssim
+        return term if dssim is None else term + self.ssim_share * dssim
 
 
 def _depth(batch: PixelBatch, composited: CompositedRays, radius_m: float) -> Float[Tensor, ""]:

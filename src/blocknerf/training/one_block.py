@@ -3,13 +3,14 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from blocknerf.blocks.output import PLAN_FILES
 from blocknerf.blocks.plan import BlockSpec, Plan, planned_split
 from blocknerf.blocks.surface import tiles_of_block
-from blocknerf.city.block_file import has_block, read_block, read_block_meta
-from blocknerf.city.manifest import block_folder
+from blocknerf.city.block_file import is_finished, read_block
+from blocknerf.city.city import load_block
+from blocknerf.city.manifest import block_folder, checkpoint_folder
 from blocknerf.core.config import Config
 from blocknerf.core.logging import log
 from blocknerf.core.shared_folder import SharedFolder
@@ -72,8 +73,7 @@ class Run:
         return block_folder(self.output_dir, block_id)
 
     def checkpoint_folder(self, block_id: str) -> Path:
-        elsewhere = self.config.output.checkpoint_dir
-        return self.block_folder(block_id) if elsewhere is None else self.output_dir / elsewhere / block_id
+        return checkpoint_folder(self.output_dir, block_id, self.config.output.checkpoint_dir)
 
     def log_file(self, block_id: str) -> Path:
         return self.output_dir / self.config.output.log_dir / f"{block_id}.log"
@@ -183,7 +183,8 @@ def learned_neighbours(run: Run, block: BlockSpec, store: ImageStore) -> Learned
     earlier = [run.plan.block(name) for name in block.neighbours if wave[name] < wave[block.id]]
     if run.config.training.consistency_loss_weight == 0 or not earlier:
         return None
-    finished = [neighbour for neighbour in earlier if _is_finished(run, neighbour.id)]
+    run.pull(*(run.block_folder(neighbour.id) for neighbour in earlier))
+    finished = [neighbour for neighbour in earlier if is_finished(run.block_folder(neighbour.id))]
     missing = [neighbour.id for neighbour in earlier if neighbour not in finished]
     if missing:
         log.warning(
@@ -199,16 +200,9 @@ def learned_neighbours(run: Run, block: BlockSpec, store: ImageStore) -> Learned
     return LearnedNeighbours(run.config, block, models, borders, store)
 
 
-def _is_finished(run: Run, block_id: str) -> bool:
-    folder = run.block_folder(block_id)
-    run.pull(folder)
-    return has_block(folder, "latest") and bool(read_block_meta(folder, "latest").get("finished"))
-
-
 def read_model(run: Run, block_id: str) -> BlockNeRF:
     """What a block has learned. Raises UserError where that is damaged."""
-    saved = read_block(run.block_folder(block_id), "latest")
-    return BlockNeRF.from_state(saved.meta["model"], saved.tensors)
+    return cast(BlockNeRF, load_block(read_block(run.block_folder(block_id), "latest")))
 
 
 def origin_of(run: Run, block: BlockSpec, store: ImageStore) -> Origin:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from blocknerf.blocks.plan import BlockSpec
-from blocknerf.city.block_file import BlockFile, has_block, read_block, read_block_meta, write_block
+from blocknerf.city.block_file import BlockFile, has_block, is_finished, read_block, read_block_meta, write_block
 from blocknerf.city.states import BEST
 from blocknerf.core.errors import UserError
 from blocknerf.core.files import write_bytes
@@ -53,7 +53,7 @@ def take_up(run: Run, path: Path, block_ids: tuple[str, ...] = ()) -> None:
     if block_ids and block.id not in block_ids:
         raise UserError(f"{path} is a state of block {block.id}, which --blocks leaves out. Name it there as well.")
     folder = run.block_folder(block.id)
-    if has_block(folder, "latest") and read_block_meta(folder, "latest").get("finished"):
+    if is_finished(folder):
         raise UserError(
             f"Block {block.id} in {run.output_dir} is finished, and going on from {path} would give that up. Give a "
             "new folder as the output folder to go on there."

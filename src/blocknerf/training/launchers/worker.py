@@ -4,7 +4,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 from blocknerf.blocks.plan import BlockSpec
-from blocknerf.city.block_file import has_block, read_block_meta
+from blocknerf.city.block_file import is_finished, read_block_meta
 from blocknerf.core.errors import UserError
 from blocknerf.core.logging import log, start_logging
 from blocknerf.runtime.threads import use_threads
@@ -41,10 +41,8 @@ def work(
 def _learned_already(run: Run, block: BlockSpec) -> BlockResult | None:
     """Of a block whose machine died when all was written; blocks that were finished before are not launched."""
     folder = run.block_folder(block.id)
-    if not has_block(folder, "latest"):
+    if not is_finished(folder):
         return None
     meta = read_block_meta(folder, "latest")
-    if not meta.get("finished"):
-        return None
     steps, train_s = meta["step"], meta["spent_s"]
     return BlockResult(block.id, steps, train_s, steps * run.config.dataset.batch_size / train_s, meta["best_psnr"])
