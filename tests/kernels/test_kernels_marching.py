@@ -6,6 +6,7 @@ import torch
 from blocknerf.kernels.marching import distances, unit_cube_points, unit_cube_points_torch
 from blocknerf.kernels.proposal import proposal_density
 from blocknerf.kernels.registry import use_backend
+from blocknerf.runtime import pool
 
 
 def _rays(rays=25, seed=0):
@@ -74,3 +75,18 @@ def test_a_constant_grid_is_a_constant_fog():
     origins, directions, edges = _rays()
     density = proposal_density(origins, directions, edges, torch.full((9, 9, 9), 0.7))
     assert torch.allclose(density, torch.tensor(0.7).exp().expand_as(density), rtol=1e-5)
+
+
+def test_the_gradient_of_the_proposal_has_the_same_bytes_with_any_number_of_threads():
+    origins, directions, edges = _rays(rays=400)
+    grid = torch.randn(17, 17, 17, generator=torch.Generator().manual_seed(1)).requires_grad_(True)
+    before, gradients = pool.num_threads(), []
+    try:
+        for threads in (1, 2, 3):
+            pool.set_num_threads(threads)
+            with use_backend("numba"):
+                density = proposal_density(origins, directions, 2 * edges, grid)  # long ones, as to the horizon
+                gradients += torch.autograd.grad(density.square().sum(), grid)
+    finally:
+        pool.set_num_threads(before)
+    assert all(torch.equal(gradients[0], gradient) for gradient in gradients[1:])

@@ -74,32 +74,22 @@ def _density_backward(start, stop, groups, side, cells, odd, fractions, gradient
                 g = gradients[r, s]
                 a, b, c = fractions[0, r, s], fractions[1, r, s], fractions[2, r, s]
                 row = np.int64(cells[r, s])
-                if groups == 1:
-                    low, high = g * (one - c), g * c
-                    grad_grid[row] += low * (one - b) * (one - a)
-                    grad_grid[row + 1] += low * (one - b) * a
-                    grad_grid[row + side] += low * b * (one - a)
-                    grad_grid[row + side + 1] += low * b * a
-                    row += area
-                    grad_grid[row] += high * (one - b) * (one - a)
-                    grad_grid[row + 1] += high * (one - b) * a
-                    grad_grid[row + side] += high * b * (one - a)
-                    grad_grid[row + side + 1] += high * b * a
-                else:
-                    up = np.int64(odd[r, s]) ^ group
+                first = np.int64(odd[r, s]) ^ group
+                for up in range(first if groups == 2 else 0, first + 1 if groups == 2 else 2):
                     share = g * (c if up else one - c)
-                    row += up * area
-                    grad_grid[row] += share * (one - b) * (one - a)
-                    grad_grid[row + 1] += share * (one - b) * a
-                    grad_grid[row + side] += share * b * (one - a)
-                    grad_grid[row + side + 1] += share * b * a
+                    plane = row + up * area
+                    grad_grid[plane] += share * (one - b) * (one - a)
+                    grad_grid[plane + 1] += share * (one - b) * a
+                    grad_grid[plane + side] += share * b * (one - a)
+                    grad_grid[plane + side + 1] += share * b * a
 
 
 @kernel(F2, F2, F2, F2, F2, I8, F1)
 def density_backward(origins, directions, edges, density, grad_density, side, grad_grid):
     """Even planes of the grid are of one thread and odd ones of another: a cell gets its samples in their order.
 
-    Every sample adds to one plane of each, so that no thread reads samples in vain.
+    Every sample adds to one plane of each, so that no thread reads samples in vain. One thread adds to both by the
+    same instructions: compiled apart they would be rounded apart.
     """
     shape = density.shape
     cells, odd = np.empty(shape, np.int32), np.empty(shape, np.uint8)
