@@ -356,6 +356,7 @@ KEYS: dict[str, Changed | Elsewhere] = {
         "linear", learned, (*POSES, "pose_refinement.regularization_share=0.9")
     ),
     "pose_refinement.coarse_to_fine_share": Changed("0.9", learned, POSES),
+    "pose_refinement.field_restarts": Changed("1", learned, (*POSES, "training.max_steps=3")),
     "pose_refinement.feature_extractor": Changed("another", extractor, refused=True),
     "pose_refinement.feature_weights": Changed("some.safetensors", extractor, ("pose_refinement.mode=features",)),
     "pose_refinement.hidden_dim": Changed("64", pose_parameters, ("pose_refinement.mode=features",)),

@@ -19,6 +19,7 @@ from blocknerf.models.poses import PoseGroups
 from blocknerf.scene.store import ImageStore
 from blocknerf.training import pose_setup
 from blocknerf.training.checkpoint import CHECKPOINT
+from blocknerf.training.field_restarts import POSES_REST, RESTARTS_END, FieldRestarts
 from blocknerf.training.one_block import Run, make_trainer, open_store
 from blocknerf.training.trainer import BlockNeRFTrainer
 
@@ -108,6 +109,67 @@ def test_stopped_and_resumed_is_never_stopped(room, tmp_path, monkeypatch, mode)
         assert torch.equal(tensor, second.model.state_dict()[name]), name
     assert whole.model.poses is not None
     assert any(bool((parameter.detach() != 0).any()) for parameter in whole.model.poses.parameters())
+
+
+def test_restarts_come_at_equal_distances_and_the_last_takes_the_rest():
+    for count in (1, 3, 7):
+        restarts = FieldRestarts(count)
+        progress = np.linspace(0, 1, 2001)
+        behind = np.array([restarts.behind(float(p)) for p in progress])
+        assert behind[0] == 0
+        assert behind[-1] == count
+        at = progress[1:][np.diff(behind) > 0]
+        assert np.diff(behind).max() == 1
+        assert at == pytest.approx(RESTARTS_END * np.arange(1, count + 1) / count, abs=1e-3)
+        since = np.array([restarts.since(float(p)) for p in progress])
+        assert since[-1] == 1
+        assert (np.diff(since)[np.diff(behind) == 0] >= 0).all()
+        assert (since[1:][np.diff(behind) > 0] < 0.01 * count).all()
+        rests = np.array([restarts.poses_rest(float(p)) for p in progress])
+        assert rests.mean() == pytest.approx(POSES_REST * RESTARTS_END, abs=0.01)
+        assert not rests[progress < RESTARTS_END / count - 1e-3].any()
+    none = FieldRestarts(0)
+    assert [none.behind(p) for p in (0.0, 0.5, 1.0)] == [0, 0, 0]
+    assert [none.since(p) for p in (0.0, 0.5, 1.0)] == [0.0, 0.5, 1.0]
+    assert not any(none.poses_rest(p) for p in (0.0, 0.5, 1.0))
+
+
+RESTARTS = ("training.max_steps=60", "pose_refinement.field_restarts=2")  # after steps 10 and 20
+
+
+def test_the_field_begins_anew_and_poses_stay(room, tmp_path):
+    trainer = _trainer(room, tmp_path, *RESTARTS)
+    model = trainer.model
+    assert model.poses is not None
+    for _ in range(10):
+        trainer._train_step()
+    learned = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    trainer._train_step()
+    for name, tensor in model.state_dict().items():
+        if name.startswith("poses."):
+            assert torch.equal(tensor, learned[name]), name
+    begun = trainer.config.training.nerf_lr + 1e-4  # one step of Adam from where a new table begins
+    assert float(model.state_dict()["field.grid.table"].abs().max()) <= begun
+    assert float(learned["field.grid.table"].abs().max()) > begun
+    assert trainer.optimizer.step_count == 1
+    for _ in range(4):
+        trainer._train_step()
+    assert not torch.equal(model.poses.shares, learned["poses.shares"])  # they go on when the field knows something
+
+
+def test_restarted_stopped_and_resumed_is_never_stopped(room, tmp_path):
+    whole = _trainer(room, tmp_path / "whole", *RESTARTS)
+    whole.train()
+    for stop in (10, 11):
+        folder = tmp_path / f"stopped at {stop}"
+        first = _trainer(room, folder, *RESTARTS)
+        with pytest.raises(KeyboardInterrupt):
+            first.train(should_stop=lambda: first.step == stop)  # noqa: B023
+        second = _trainer(room, folder, *RESTARTS)
+        assert second.resume()
+        second.train()
+        for name, tensor in whole.model.state_dict().items():
+            assert torch.equal(tensor, second.model.state_dict()[name]), (stop, name)
 
 
 def test_features_are_those_of_the_photographs(room, tmp_path, monkeypatch):

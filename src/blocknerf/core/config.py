@@ -299,7 +299,12 @@ class PoseRefinementConfig(Section):
     regularization_decay: Literal["exponential", "linear"] = "exponential"
     """How it falls: by equal factors, or by equal steps (the paper's), which hold it high for longer."""
     coarse_to_fine_share: Annotated[float, Field(ge=0, le=1)] = 0.2
-    """Share of the run over which levels (hash) or octaves (mlp) are let in, coarsest first; 0: all from the start."""
+    """Share of the run, or of the time since a field's restart, over which levels (hash) or octaves (mlp) are let in,
+    coarsest first; 0: all from the start."""
+    field_restarts: Annotated[int, Field(ge=0, le=100)] = 0
+    """How often the field begins anew in the first third of the run, with the poses learned so far. A field that
+    has learned from wrong poses holds them in place; without it they go on to the right ones. For parts of a drive
+    that follow one another and are off by more than a few pixels."""
     feature_extractor: Literal["resnet18"] = "resnet18"
     """What `mode: features` sees of an image."""
     feature_weights: str | None = None

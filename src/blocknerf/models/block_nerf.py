@@ -60,10 +60,7 @@ class BlockNeRF(nn.Module):
         self.exposure = None
         if config.training.use_exposure_encoding and exposures is not None:
             self.exposure = ExposureEncoding(config.exposure_encoding.num_levels, exposures, image_ids)
-        code_dim = 0 if self.appearance is None else self.appearance.dim
-        code_dim += 0 if self.exposure is None else self.exposure.width
-        backbone = MLPField if config.block_nerf.backbone == "mlp" else HashField
-        self.field: Backbone = backbone(config, code_dim, _spacing(config, radius_m), rng)
+        self.field = self._new_field(rng)
         self.poses = None
         if config.training.use_pose_refinement:
             self.poses = PoseRefinementNetwork(config.pose_refinement, image_ids, drives, rng, pose_groups)
@@ -73,12 +70,31 @@ class BlockNeRF(nn.Module):
         self.progress = 1.0
         self.half: torch.dtype | None = None
 
-    def advance(self, progress: float) -> None:
-        """Tells how much of the run is behind, in [0, 1]; poses are learned from coarse levels first."""
+    def advance(self, progress: float, since_restart: float | None = None) -> None:
+        """Tells how much of the run is behind, in [0, 1]; poses are learned from coarse levels first.
+
+        `since_restart`: how much is behind of the time that the field has, where that is not the run's.
+        """
         self.progress = progress
         if self.poses is not None:
             share = self.config.pose_refinement.coarse_to_fine_share if self.learns_poses else 0.0
-            self.field.show(progress / share if share > 0 else 1.0)
+            passed = progress if since_restart is None else since_restart
+            self.field.show(passed / share if share > 0 else 1.0)
+
+    @torch.no_grad()
+    def restart_field(self, rng: torch.Generator) -> None:
+        """The field as a new block's; poses, codes and what was counted for visibility stay."""
+        field = self._new_field(rng)
+        for parameter, new in zip(self.field.networks(), field.networks(), strict=True):
+            parameter.copy_(new)
+        for name, table in field.row_tables().items():
+            self.field.row_tables()[name].rows.copy_(table.rows)
+
+    def _new_field(self, rng: torch.Generator | None) -> Backbone:
+        code_dim = 0 if self.appearance is None else self.appearance.dim
+        code_dim += 0 if self.exposure is None else self.exposure.width
+        backbone = MLPField if self.config.block_nerf.backbone == "mlp" else HashField
+        return backbone(self.config, code_dim, _spacing(self.config, self.radius_m), rng)
 
     @property
     def learns_poses(self) -> bool:

@@ -25,6 +25,7 @@ from blocknerf.scene.scene import Scene
 from blocknerf.scene.stage_levels import stage_level
 from blocknerf.scene.store import ImageStore
 from blocknerf.training.checkpoint import Origin, read_checkpoint_meta
+from blocknerf.training.field_restarts import FieldRestarts
 from blocknerf.training.neighbours import LearnedNeighbours, SharedBorders, borders_of, usable_images
 from blocknerf.training.trainer import BlockNeRFTrainer, BlockResult, Progress
 from blocknerf.training.update import grown_block
@@ -171,6 +172,7 @@ def make_trainer(
     trainer.budget_s *= run.at_once
     if learned is not None:
         trainer.model.load_state_dict(learned.state_dict(), strict=True)
+        trainer.restarts = FieldRestarts(0)  # what was learned stays
     return trainer
 
 

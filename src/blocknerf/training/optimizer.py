@@ -73,6 +73,15 @@ class BlockOptimizer:
         for gradient in self.gradients.values():
             gradient.zero_()
 
+    def restart_field(self) -> None:
+        """Forgets what the field's tables and networks did so far, as for a new field."""
+        self.step_count = 0
+        for first, second in self.moments.values():
+            first.zero_()
+            second.zero_()
+        for parameter in self.components["nerf"]:
+            self.dense.pop(parameter, None)
+
     def follow_growth(self, model: BlockNeRF) -> None:
         """After `BlockNeRF.grow`: takes the longer tables; old rows keep their moments, new ones have 0."""
         tables = {"appearance": None if model.appearance is None else model.appearance.residuals}

@@ -31,6 +31,7 @@ from blocknerf.scene.store import ImageStore
 from blocknerf.training.broken_batch import is_finite, write_broken_batch
 from blocknerf.training.checkpoint import CHECKPOINT, ModelCheckpoint, ModuleState, Origin
 from blocknerf.training.exchange import GradientExchange, average_counts
+from blocknerf.training.field_restarts import FieldRestarts
 from blocknerf.training.losses import BlockNeRFLoss
 from blocknerf.training.memory import MemoryOptimizer
 from blocknerf.training.metrics import CLOCK, TrainingMetrics
@@ -131,6 +132,8 @@ class BlockNeRFTrainer:
         self.loss = BlockNeRFLoss(settings)
         self.tiles = tiles
         self.scheduler = BlockNeRFScheduler(settings)
+        self.restarts = FieldRestarts(config.pose_refinement.field_restarts if self.model.learns_poses else 0)
+        self.restarts_done = 0
         self.stages = ProgressiveTrainer(
             settings,
             lambda resolution: stage_level(store, resolution),
@@ -235,11 +238,13 @@ class BlockNeRFTrainer:
 
     def state(self) -> dict[str, Any]:
         own = {"step": self.step, "spent_s": self.spent_s, "recent_mse": self.recent_mse, "stage": self.stage}
+        own["restarts_done"] = self.restarts_done
         return {**own, "sampler": self.sampler.state(), "rng": torch.stack([self.rng.get_state(), *self.other_rngs])}
 
     def restore(self, state: dict[str, Any]) -> None:
         self.step, self.spent_s, self.recent_mse = state["step"], state["spent_s"], state["recent_mse"]
         self._enter_stage(state["stage"])
+        self.restarts_done = state.get("restarts_done", 0)
         self.sampler.restore(state["sampler"])
         if len(state["rng"]) != self.group.size:
             raise UserError(
@@ -302,7 +307,8 @@ class BlockNeRFTrainer:
         batch = self.sampler.next(dataset.precrop_frac if self.step < dataset.precrop_iters else 1.0)
         batch = batch.part(self.group.rank, self.group.size)
         self.model.take_samples(self.stages.stages[self.stage].config.num_samples)
-        self.model.advance(self.fraction)
+        self._restart_field()
+        self.model.advance(self.fraction, self.restarts.since(self.fraction))
         rng = self._rng_of_step()
         terms = self.memory.backward(batch, lambda part: self._loss_of(part, rng), rng)
         terms = self.exchange.add(terms)
@@ -318,6 +324,18 @@ class BlockNeRFTrainer:
         mse = float(terms["mse"])
         self.recent_mse = mse if self.recent_mse is None else 0.98 * self.recent_mse + 0.02 * mse
         return terms, norm
+
+    def _restart_field(self) -> None:
+        """Begins the field anew where that is due and it learns; poses rest until it knows something again."""
+        due, components = self.restarts.behind(self.fraction), self.stages.stages[self.stage].config.components
+        if self.restarts.count == 0 or "nerf" not in components:
+            return
+        if due > self.restarts_done:
+            self.restarts_done = due
+            self.model.restart_field(generator(self.config.training.seed, "train", self.spec.id, "restart", due))
+            self.optimizer.restart_field()
+        poses_rest = self.restarts.poses_rest(self.fraction)
+        self.model.learn([name for name in components if not (poses_rest and name == "pose")])
 
     def _rng_of_step(self) -> torch.Generator:
         """What draws the step's samples. One of another device is seeded anew: a checkpoint then fits any device."""
