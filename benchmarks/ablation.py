@@ -21,7 +21,9 @@ from benchmarks.measure import blocknerf, markdown, run, where
 from benchmarks.poses import spoil
 from blocknerf.blocks.output import load_output, open_scene
 from blocknerf.city.city import City
-from blocknerf.core.config import Config, DatasetConfig, load_config
+from blocknerf.core.config.config import Config
+from blocknerf.core.config.dataset import DatasetConfig
+from blocknerf.core.config.load import load_config
 from blocknerf.evaluation.evaluate import evaluate_city
 from blocknerf.evaluation.protocols import parse_protocols
 from blocknerf.evaluation.report import JUDGES

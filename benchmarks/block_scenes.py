@@ -14,7 +14,7 @@ import numpy as np
 
 from benchmarks.measure import blocknerf, run, where
 from blocknerf.blocks.output import load_output, open_scene
-from blocknerf.core.config import DatasetConfig
+from blocknerf.core.config.dataset import DatasetConfig
 from blocknerf.export.splats import Splats
 from blocknerf.export.splats_file import read_splats, write_splats
 from blocknerf.scene.readers.read import read_scene

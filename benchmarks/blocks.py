@@ -17,7 +17,8 @@ from pathlib import Path
 
 from benchmarks.measure import blocknerf, markdown, run, where
 from blocknerf.blocks.planner import make_plan
-from blocknerf.core.config import Config, load_config
+from blocknerf.core.config.config import Config
+from blocknerf.core.config.load import load_config
 from blocknerf.core.errors import UserError
 from blocknerf.evaluation.report import JUDGES
 from blocknerf.scene.readers.read import read_scene

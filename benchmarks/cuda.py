@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.measure import blocknerf, run
-from blocknerf.core.config import load_config
+from blocknerf.core.config.load import load_config
 from blocknerf.core.seeds import generator
 from blocknerf.core.types import RayBatch
 from blocknerf.kernels.hash_grid import level_resolutions

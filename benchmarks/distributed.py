@@ -16,7 +16,7 @@ from pathlib import Path
 
 from benchmarks.measure import where
 from blocknerf.blocks.output import plan_scene
-from blocknerf.core.config import load_config
+from blocknerf.core.config.load import load_config
 from blocknerf.runtime.process_group import ALONE, ProcessGroup
 from blocknerf.runtime.threads import use_threads
 from blocknerf.scene.store import ImageStore

@@ -16,7 +16,7 @@ import numpy as np
 from benchmarks.capture import row
 from benchmarks.measure import blocknerf, markdown, run, where
 from benchmarks.writers import FORMATS, Capture, Shot, write_sidecar
-from blocknerf.core.config import DatasetConfig
+from blocknerf.core.config.dataset import DatasetConfig
 from blocknerf.scene.photographs import read_masks, read_rgb
 from blocknerf.scene.readers.read import read_scene
 from blocknerf.scene.scene import ImageRecord, Scene

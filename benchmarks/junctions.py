@@ -20,7 +20,7 @@ from benchmarks.town import parser
 from blocknerf.blocks.output import load_output
 from blocknerf.blocks.plan import Plan
 from blocknerf.blocks.planner import make_plan
-from blocknerf.core.config import load_config
+from blocknerf.core.config.load import load_config
 from blocknerf.core.errors import UserError
 from blocknerf.core.reading import read_json
 from blocknerf.scene.readers.read import read_scene

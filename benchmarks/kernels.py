@@ -20,7 +20,7 @@ from numba import njit, prange
 from torch import Tensor
 
 from benchmarks.measure import markdown, where
-from blocknerf.core.config import Config
+from blocknerf.core.config.config import Config
 from blocknerf.core.seeds import generator
 from blocknerf.kernels import hash_grid
 from blocknerf.kernels.compositing import accumulate, render_weights

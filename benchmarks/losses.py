@@ -21,7 +21,7 @@ from benchmarks.measure import blocknerf, markdown, run, where
 from blocknerf.blocks.output import load_output
 from blocknerf.city.block_file import read_block
 from blocknerf.city.manifest import block_folder
-from blocknerf.core.config import DatasetConfig
+from blocknerf.core.config.dataset import DatasetConfig
 from blocknerf.core.errors import UserError
 from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.rendering.quality import psnr, ssim

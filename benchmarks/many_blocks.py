@@ -22,7 +22,8 @@ from blocknerf.blocks.plan import BlockSpec, Plan
 from blocknerf.city.block_file import BlockFile, write_block
 from blocknerf.city.city import City
 from blocknerf.city.manifest import block_folder, manifest_of, write_manifest
-from blocknerf.core.config import CityConfig, load_config
+from blocknerf.core.config.city import CityConfig
+from blocknerf.core.config.load import load_config
 from blocknerf.core.seeds import generator
 from blocknerf.core.types import RayBatch
 from blocknerf.models.block_nerf import BlockNeRF

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from benchmarks.measure import markdown, where
 from blocknerf.blocks.output import plan_scene
-from blocknerf.core.config import load_config
+from blocknerf.core.config.load import load_config
 from blocknerf.runtime.memory import held_gb
 from blocknerf.runtime.threads import available_cores, use_threads
 from blocknerf.scene.store import ImageStore

@@ -16,7 +16,7 @@ import trimesh
 from scipy.spatial import KDTree
 
 from benchmarks.measure import blocknerf, run, where
-from blocknerf.core.config import DatasetConfig
+from blocknerf.core.config.dataset import DatasetConfig
 from blocknerf.core.seeds import derive_seed
 from blocknerf.scene.rays import camera_rays
 from blocknerf.scene.readers.read import read_scene

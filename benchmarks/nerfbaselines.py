@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.measure import blocknerf, run, where
-from blocknerf.core.config import DatasetConfig
+from blocknerf.core.config.dataset import DatasetConfig
 from blocknerf.core.files import write_json
 from blocknerf.scene.colmap_writer import ModelImage, ModelPoints, write_colmap
 from blocknerf.scene.rays import pixels_of

@@ -25,7 +25,8 @@ import torch
 
 from benchmarks.measure import where
 from blocknerf.blocks.planner import make_plan
-from blocknerf.core.config import Config, load_config
+from blocknerf.core.config.config import Config
+from blocknerf.core.config.load import load_config
 from blocknerf.geometry import se3, so3
 from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.rendering.quality import psnr

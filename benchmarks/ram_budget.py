@@ -113,7 +113,7 @@ def train(arguments: argparse.Namespace) -> None:
     watch = Watch()
     watch.start()
     from blocknerf.blocks.output import plan_scene
-    from blocknerf.core.config import load_config
+    from blocknerf.core.config.load import load_config
     from blocknerf.runtime.threads import available_cores, use_threads
     from blocknerf.training.one_block import Run, make_trainer, open_store
 

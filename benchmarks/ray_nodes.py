@@ -24,7 +24,7 @@ from benchmarks.measure import where
 from blocknerf.blocks.output import plan_scene
 from blocknerf.city.block_file import read_block
 from blocknerf.core.caches import CACHE_VARIABLE
-from blocknerf.core.config import load_config
+from blocknerf.core.config.load import load_config
 from blocknerf.core.shared_folder import SharedFolder
 from blocknerf.training.launchers.launcher import RayCluster
 from blocknerf.training.one_block import Run

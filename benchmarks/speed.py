@@ -21,7 +21,7 @@ from benchmarks.capture import row
 from benchmarks.measure import blocknerf, run, where
 from blocknerf.blocks.output import plan_scene
 from blocknerf.city.city import City
-from blocknerf.core.config import load_config
+from blocknerf.core.config.load import load_config
 from blocknerf.runtime.threads import available_cores, use_threads
 from blocknerf.scene.store import ImageStore
 

@@ -27,7 +27,7 @@ from benchmarks.town import parser, trace_town, train
 from blocknerf.blocks.plan import BlockSpec, Plan, read_plan
 from blocknerf.city.block_file import read_block
 from blocknerf.city.city import City, coarse_rows, load_block
-from blocknerf.core.config import load_config
+from blocknerf.core.config.load import load_config
 from blocknerf.core.seeds import derive_seed
 from blocknerf.core.types import RayBatch
 from blocknerf.models.block_nerf import BlockNeRF

@@ -3,8 +3,8 @@
 import sys
 from typing import Any
 
-from blocknerf.core.config import Config
-from blocknerf.core.effects import CHOICES, SWITCHES, Need
+from blocknerf.core.config.config import Config
+from blocknerf.core.config.effects import CHOICES, SWITCHES, Need
 
 HEAD = """# Configuration
 

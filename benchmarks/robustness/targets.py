@@ -112,7 +112,7 @@ def capture(count: int = 4) -> writers.Capture:
 
 def _scene(kind: str, depth: bool = False) -> Callable[[Path], Any]:
     def read(folder: Path) -> Any:
-        from blocknerf.core.config import DatasetConfig
+        from blocknerf.core.config.dataset import DatasetConfig
         from blocknerf.scene.readers.read import read_scene
 
         return read_scene(folder, DatasetConfig(type=kind, use_depth=depth))  # type: ignore[arg-type]
@@ -312,7 +312,7 @@ def _read_plan(folder: Path) -> Any:
 
 
 def _small_config():
-    from blocknerf.core.config import load_config
+    from blocknerf.core.config.load import load_config
 
     small = ("num_levels=3", "log2_table_rows=8", "finest_resolution=16")
     return load_config(None, [*(f"block_nerf.hash_grid.{key}" for key in small), "block_nerf.proposal_resolution=8",
@@ -323,7 +323,7 @@ def _city(folder: Path) -> None:
     from blocknerf.blocks.output import _write_origin
     from blocknerf.city.alignment import Alignment, BlockShifts, write_alignment
     from blocknerf.city.manifest import manifest_of, write_manifest
-    from blocknerf.core.config import Config
+    from blocknerf.core.config.config import Config
 
     write_manifest(folder, manifest_of(_plan_of(folder), Config().block_manager))
     write_alignment(folder, Alignment({"000": BlockShifts("f" * 64, {"0": (0.5, 1.0)})}))
@@ -335,7 +335,7 @@ def _read_city(folder: Path) -> Any:
     from blocknerf.blocks.output import check_output, load_output
     from blocknerf.city.alignment import read_alignment
     from blocknerf.city.manifest import read_manifest
-    from blocknerf.core.config import Config
+    from blocknerf.core.config.config import Config
 
     config, plan = load_output(folder)
     check_output(folder, "a" * 16, Config())
@@ -384,7 +384,7 @@ class _Parts:
         self.checkpoint = ModelCheckpoint(folder, folder, origin, self.module, parts, self.describe)
 
     def describe(self) -> dict[str, Any]:
-        from blocknerf.core.config import config_to_json
+        from blocknerf.core.config.load import config_to_json
 
         return {"block_id": "000", "scene_hash": "a" * 16, "image_ids": ["a", "b"], "step": 3,
                 "model": {"config": config_to_json(self.config)}}  # fmt: skip
@@ -422,7 +422,7 @@ def _configuration(folder: Path) -> None:
 
 
 def _read_configuration(folder: Path) -> Any:
-    from blocknerf.core.config import load_config
+    from blocknerf.core.config.load import load_config
 
     first = load_config(folder / "c.yaml")
     text = (folder / "c.yaml").read_text(encoding="utf-8", errors="replace").split("\n")

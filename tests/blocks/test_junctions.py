@@ -12,7 +12,8 @@ from blocknerf.blocks.placement import Placement
 from blocknerf.blocks.plan import read_plan, write_plan
 from blocknerf.blocks.planner import make_plan
 from blocknerf.blocks.streets import StreetNetwork, streets_of_drives
-from blocknerf.core.config import BlockManagerConfig, load_config
+from blocknerf.core.config.block_manager import BlockManagerConfig
+from blocknerf.core.config.load import load_config
 
 SIZE_M = 60.0
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from blocknerf.blocks.output import plan_scene
 from blocknerf.cli.plan import print_plan
-from blocknerf.core.config import load_config
+from blocknerf.core.config.load import load_config
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 from room import write_room

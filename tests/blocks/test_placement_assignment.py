@@ -17,7 +17,7 @@ from blocknerf.blocks.sights import (
     gather_sights,
     typical_distances_m,
 )
-from blocknerf.core.config import BlockManagerConfig
+from blocknerf.core.config.block_manager import BlockManagerConfig
 from blocknerf.core.errors import UserError
 
 

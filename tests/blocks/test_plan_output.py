@@ -20,7 +20,7 @@ from blocknerf.city.city import City
 from blocknerf.city.manifest import manifest_of, write_manifest
 from blocknerf.cli.plan import cost_table, duration, plan
 from blocknerf.core import disk
-from blocknerf.core.config import load_config
+from blocknerf.core.config.load import load_config
 from blocknerf.core.errors import UserError
 from blocknerf.export.block_scenes import write_block_scenes
 from blocknerf.export.merge import find_plan

@@ -13,7 +13,8 @@ from blocknerf.blocks.cost import cuda_devices, estimate, parameters, store_byte
 from blocknerf.blocks.extent import content_cube
 from blocknerf.blocks.plan import BlockSpec, Plan, read_plan, write_plan
 from blocknerf.blocks.planner import make_plan, planning_hash
-from blocknerf.core.config import Config, load_config
+from blocknerf.core.config.config import Config
+from blocknerf.core.config.load import load_config
 from blocknerf.core.errors import UserError
 from blocknerf.models.block_nerf import BlockNeRF
 

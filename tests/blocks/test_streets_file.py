@@ -11,7 +11,7 @@ from made_scenes import crossing
 
 from blocknerf.blocks.planner import make_plan, planning_hash
 from blocknerf.blocks.streets import streets_of_map
-from blocknerf.core.config import load_config
+from blocknerf.core.config.load import load_config
 from blocknerf.core.errors import UserError
 from blocknerf.scene.colmap_module import pycolmap
 from blocknerf.scene.scene import GeoOrigin

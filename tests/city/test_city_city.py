@@ -12,7 +12,8 @@ from blocknerf.blocks.plan import BlockSpec, Layout, Plan
 from blocknerf.city.block_file import BlockFile, write_block
 from blocknerf.city.city import COARSE_RAYS, City, Layer, coarse_rows, composite
 from blocknerf.city.manifest import MANIFEST_VERSION, block_folder, manifest_of, read_manifest, write_manifest
-from blocknerf.core.config import BlockManagerConfig, CityConfig
+from blocknerf.core.config.block_manager import BlockManagerConfig
+from blocknerf.core.config.city import CityConfig
 from blocknerf.core.errors import UserError
 from blocknerf.core.types import RayBatch, RenderOutput
 

@@ -15,7 +15,8 @@ from blocknerf.city.block_file import BlockFile, write_block
 from blocknerf.city.city import City
 from blocknerf.city.manifest import block_folder, manifest_of, write_manifest
 from blocknerf.city.matching import align_blocks, align_city, seen_by_both
-from blocknerf.core.config import Config, load_config
+from blocknerf.core.config.config import Config
+from blocknerf.core.config.load import load_config
 from blocknerf.core.errors import UserError
 from blocknerf.core.types import MEAN_EXPOSURE_VALUE, Exposures
 from blocknerf.models.block_nerf import BlockNeRF

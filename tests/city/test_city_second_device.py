@@ -14,7 +14,7 @@ from blocknerf.cli.evaluate import evaluate
 from blocknerf.cli.export_depth import export_depth
 from blocknerf.cli.export_orthophoto import export_orthophoto
 from blocknerf.cli.render import render
-from blocknerf.core.config import load_config
+from blocknerf.core.config.load import load_config
 from blocknerf.core.types import RayBatch
 from blocknerf.evaluation.evaluate import evaluate as run_evaluation
 from blocknerf.kernels.registry import use_backend

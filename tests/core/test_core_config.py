@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from blocknerf.core.config import Config, config_to_json, load_config
+from blocknerf.core.config.config import Config
+from blocknerf.core.config.load import config_to_json, load_config
 from blocknerf.core.errors import UserError
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from blocknerf.core.config import load_config
+from blocknerf.core.config.load import load_config
 from blocknerf.core.seeds import generator
 from blocknerf.core.types import Exposures, RayBatch
 from blocknerf.diagnostics.coverage import labels_of

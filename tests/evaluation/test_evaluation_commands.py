@@ -17,7 +17,7 @@ from blocknerf.city.manifest import block_folder, manifest_of, write_manifest
 from blocknerf.cli.evaluate import evaluate
 from blocknerf.cli.main import main
 from blocknerf.cli.render import parse_size, render
-from blocknerf.core.config import load_config
+from blocknerf.core.config.load import load_config
 from blocknerf.core.errors import UserError
 from blocknerf.core.seeds import generator
 from blocknerf.export.render import render_views

@@ -14,7 +14,7 @@ from blocknerf.blocks.plan import BlockSpec, Plan
 from blocknerf.city.block_file import BlockFile, write_block
 from blocknerf.city.city import City
 from blocknerf.city.manifest import block_folder, manifest_of, write_manifest
-from blocknerf.core.config import BlockManagerConfig
+from blocknerf.core.config.block_manager import BlockManagerConfig
 from blocknerf.core.errors import UserError
 from blocknerf.core.types import RayBatch, RenderOutput
 from blocknerf.evaluation.evaluate import evaluate_city

@@ -12,7 +12,8 @@ from blocknerf.blocks.plan import BlockSpec, Plan
 from blocknerf.city.block_file import BlockFile, write_block
 from blocknerf.city.city import City, composite
 from blocknerf.city.manifest import block_folder, manifest_of, write_manifest
-from blocknerf.core.config import BlockManagerConfig, load_config
+from blocknerf.core.config.block_manager import BlockManagerConfig
+from blocknerf.core.config.load import load_config
 from blocknerf.core.errors import UserError
 from blocknerf.core.seeds import generator
 from blocknerf.core.types import RayBatch

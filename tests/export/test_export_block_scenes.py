@@ -15,7 +15,7 @@ from blocknerf.blocks.plan import BlockSpec, Layout, Plan, read_plan
 from blocknerf.cli.export_blocks import export_blocks
 from blocknerf.cli.main import main
 from blocknerf.cli.merge import merge
-from blocknerf.core.config import DatasetConfig
+from blocknerf.core.config.dataset import DatasetConfig
 from blocknerf.core.errors import UserError
 from blocknerf.core.files import write_json
 from blocknerf.core.stored import write_stored

@@ -14,7 +14,8 @@ from blocknerf.city.city import City
 from blocknerf.city.manifest import block_folder, manifest_of, write_manifest
 from blocknerf.cli.export_cameras import export_cameras
 from blocknerf.cli.main import main
-from blocknerf.core.config import DatasetConfig, load_config
+from blocknerf.core.config.dataset import DatasetConfig
+from blocknerf.core.config.load import load_config
 from blocknerf.core.errors import UserError
 from blocknerf.core.seeds import generator
 from blocknerf.export.cameras import refined_poses, write_cameras

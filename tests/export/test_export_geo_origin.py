@@ -9,7 +9,8 @@ import pytest
 from blocknerf.blocks.output import load_output, plan_scene
 from blocknerf.city.manifest import manifest_of, read_manifest, write_manifest
 from blocknerf.cli.main import main
-from blocknerf.core.config import DatasetConfig, load_config
+from blocknerf.core.config.dataset import DatasetConfig
+from blocknerf.core.config.load import load_config
 from blocknerf.core.errors import UserError
 from blocknerf.scene.readers.read import read_scene
 from blocknerf.scene.scene import GeoOrigin, scene_hash

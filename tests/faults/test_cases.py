@@ -25,7 +25,7 @@ def case(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
 
 @pytest.mark.parametrize("case", ["colmap-txt-one-line"], indirect=True)
 def test_a_text_model_without_observations_is_refused(case: Path) -> None:
-    from blocknerf.core.config import DatasetConfig
+    from blocknerf.core.config.dataset import DatasetConfig
     from blocknerf.core.errors import UserError
     from blocknerf.scene.readers.read import read_scene
 
@@ -46,7 +46,7 @@ def test_a_text_model_without_observations_is_refused(case: Path) -> None:
 def test_of_several_captures_the_best_is_read_and_said(
     case: Path, images: int, said: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from blocknerf.core.config import DatasetConfig
+    from blocknerf.core.config.dataset import DatasetConfig
     from blocknerf.scene.readers.read import read_scene
 
     caplog.set_level(logging.INFO)
@@ -60,7 +60,7 @@ def test_of_several_captures_the_best_is_read_and_said(
 
 @pytest.mark.parametrize("case", ["exif-orientation-display-poses"], indirect=True)
 def test_poses_of_upright_pictures_are_read_upright(case: Path, caplog: pytest.LogCaptureFixture) -> None:
-    from blocknerf.core.config import DatasetConfig
+    from blocknerf.core.config.dataset import DatasetConfig
     from blocknerf.scene.readers.read import read_scene
 
     caplog.set_level(logging.INFO)
@@ -75,7 +75,7 @@ def test_up_is_a_persons_up_where_pixels_lie_on_their_side(case: Path) -> None:
     import numpy as np
 
     from blocknerf.blocks.ground import ground_frame
-    from blocknerf.core.config import DatasetConfig
+    from blocknerf.core.config.dataset import DatasetConfig
     from blocknerf.scene.readers.read import read_scene
     from blocknerf.scene.scene import upright_poses_of
 
@@ -109,7 +109,7 @@ def test_up_is_a_persons_up_where_pixels_lie_on_their_side(case: Path) -> None:
 def test_transforms_of_other_programs_and_machines(
     case: Path, camera: str, said: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from blocknerf.core.config import DatasetConfig
+    from blocknerf.core.config.dataset import DatasetConfig
     from blocknerf.scene.readers.read import read_scene
 
     scene = read_scene(case, DatasetConfig())
@@ -134,7 +134,7 @@ def test_every_photograph_is_prepared_once_and_as_it_is_meant_to_be_seen(case: P
     import numpy as np
     from PIL import Image, ImageOps
 
-    from blocknerf.core.config import DatasetConfig
+    from blocknerf.core.config.dataset import DatasetConfig
     from blocknerf.prepare.prepare import Settings, prepare
     from blocknerf.scene.photographs import read_rgb
     from blocknerf.scene.readers.read import read_scene
@@ -172,7 +172,7 @@ def test_videos_of_one_picture_have_one_colour_whatever_matrix_and_range_they_ar
 def test_a_model_in_utm_is_shifted_and_its_offset_kept(case: Path) -> None:
     import numpy as np
 
-    from blocknerf.core.config import DatasetConfig
+    from blocknerf.core.config.dataset import DatasetConfig
     from blocknerf.scene.readers.read import read_scene
 
     scene = read_scene(case, DatasetConfig())
@@ -183,7 +183,7 @@ def test_a_model_in_utm_is_shifted_and_its_offset_kept(case: Path) -> None:
 
 @pytest.mark.parametrize("case", ["ns-depth-npy-mm"], indirect=True)
 def test_whole_numbers_of_depth_are_millimetres(case: Path) -> None:
-    from blocknerf.core.config import DatasetConfig
+    from blocknerf.core.config.dataset import DatasetConfig
     from blocknerf.scene.readers.read import read_scene
     from blocknerf.scene.store import ImageStore
 
@@ -211,7 +211,7 @@ def test_a_path_in_nerfstudios_frame_is_brought_back(case: Path, caplog: pytest.
 
 @pytest.mark.parametrize("case", ["photo-200-megapixels"], indirect=True)
 def test_200_megapixels_are_read(case: Path) -> None:
-    from blocknerf.core.config import DatasetConfig
+    from blocknerf.core.config.dataset import DatasetConfig
     from blocknerf.scene.readers.read import read_scene
 
     scene = read_scene(case, DatasetConfig())
@@ -228,7 +228,8 @@ def test_blocks_are_exported_whole_and_no_original_is_touched(case: Path, captur
     import numpy as np
 
     from blocknerf.blocks.output import plan_scene
-    from blocknerf.core.config import DatasetConfig, load_config
+    from blocknerf.core.config.dataset import DatasetConfig
+    from blocknerf.core.config.load import load_config
     from blocknerf.export.block_scenes import write_block_scenes
     from blocknerf.export.depth_maps import depth_paths, write_depth
     from blocknerf.scene.colmap_module import pycolmap

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from blocknerf.blocks.plan import BlockSpec, Layout, Plan
-from blocknerf.core.config import DatasetConfig
+from blocknerf.core.config.dataset import DatasetConfig
 from blocknerf.core.errors import UserError
 from blocknerf.export.block_scenes import write_block_scenes
 from blocknerf.export.depth_maps import depth_paths, write_depth

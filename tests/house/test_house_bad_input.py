@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from blocknerf.cli.main import main
-from blocknerf.core.config import config_to_json
+from blocknerf.core.config.load import config_to_json
 from blocknerf.core.files import write_json
 from blocknerf.core.training_config import BlockNeRFTrainingConfig
 from blocknerf.runtime.process_group import ENVIRONMENT

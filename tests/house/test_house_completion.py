@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from blocknerf.cli.main import commands, main
-from blocknerf.core.config import Config, load_config
+from blocknerf.core.config.config import Config
+from blocknerf.core.config.load import load_config
 
 
 @pytest.fixture(scope="module")

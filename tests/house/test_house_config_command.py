@@ -6,7 +6,8 @@ import pytest
 import yaml
 
 from blocknerf.cli.main import main
-from blocknerf.core.config import Config, load_config
+from blocknerf.core.config.config import Config
+from blocknerf.core.config.load import load_config
 
 
 def test_what_is_shown_is_what_was_resolved(capsys, tmp_path):

@@ -12,7 +12,7 @@ import pytest
 import tyro
 
 from blocknerf.cli.main import ABOUT, commands, main
-from blocknerf.core.config import load_config
+from blocknerf.core.config.load import load_config
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 from shown import commands_of, text_of

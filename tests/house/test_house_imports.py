@@ -26,7 +26,7 @@ def test_importing_the_package_imports_nothing_heavy():
 
 
 def test_reading_a_configuration_imports_nothing_heavy():
-    assert loaded_after("from blocknerf.core.config import load_config; load_config(None)") == set()
+    assert loaded_after("from blocknerf.core.config.load import load_config; load_config(None)") == set()
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"]])
@@ -45,7 +45,7 @@ def test_a_first_step_waits_neither_for_torchs_compiler_nor_for_matplotlib():
     code = """
 import torch
 import blocknerf.training.run
-from blocknerf.core.config import load_config
+from blocknerf.core.config.load import load_config
 from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.training.optimizer import BlockOptimizer
 small = ("log2_table_rows=8", "num_levels=2")

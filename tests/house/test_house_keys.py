@@ -25,8 +25,10 @@ from blocknerf.blocks.planner import make_plan
 from blocknerf.city.block_file import BlockFile, write_block
 from blocknerf.city.city import City
 from blocknerf.city.manifest import block_folder, manifest_of, write_manifest
-from blocknerf.core.config import Config, StageConfig, config_to_json, load_config
-from blocknerf.core.effects import CHOICES, SWITCHES, Need, keys_of
+from blocknerf.core.config.config import Config
+from blocknerf.core.config.effects import CHOICES, SWITCHES, Need, keys_of
+from blocknerf.core.config.load import config_to_json, load_config
+from blocknerf.core.config.stages import StageConfig
 from blocknerf.core.errors import UserError
 from blocknerf.core.files import write_json
 from blocknerf.core.types import Exposures, RayBatch, RenderOutput

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from blocknerf.core.config import DatasetConfig
+from blocknerf.core.config.dataset import DatasetConfig
 from blocknerf.export.splats_file import write_splats
 from blocknerf.scene.readers.read import read_scene
 

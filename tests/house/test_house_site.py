@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from blocknerf.core.config import Config
+from blocknerf.core.config.config import Config
 
 ROOT = Path(__file__).parents[2]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from blocknerf.core.config import DatasetConfig
+from blocknerf.core.config.dataset import DatasetConfig
 from blocknerf.core.errors import UserError
 from blocknerf.integrations.nerfbaselines_scene import camera_of, image_of, mask_of, names_of, scene_of
 from blocknerf.scene.rays import camera_directions

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from blocknerf.core.config import load_config
+from blocknerf.core.config.load import load_config
 from blocknerf.core.errors import UserError
 from blocknerf.core.seeds import generator
 from blocknerf.core.types import Exposures

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from blocknerf.core.config import Config, load_config
+from blocknerf.core.config.config import Config
+from blocknerf.core.config.load import load_config
 from blocknerf.core.seeds import generator
 from blocknerf.core.types import RayBatch
 from blocknerf.geometry.contraction import uncontract

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from blocknerf.core.config import Config, load_config
+from blocknerf.core.config.config import Config
+from blocknerf.core.config.load import load_config
 from blocknerf.core.seeds import generator
 from blocknerf.core.types import RayBatch
 from blocknerf.models.block_nerf import BlockNeRF

@@ -2,7 +2,7 @@
 
 import torch
 
-from blocknerf.core.config import HashGridConfig
+from blocknerf.core.config.block_nerf import HashGridConfig
 from blocknerf.core.seeds import generator
 from blocknerf.models.encodings import (
     HashGrid,

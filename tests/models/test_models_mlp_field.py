@@ -2,7 +2,8 @@
 
 import torch
 
-from blocknerf.core.config import Config, load_config
+from blocknerf.core.config.config import Config
+from blocknerf.core.config.load import load_config
 from blocknerf.core.seeds import generator
 from blocknerf.models.mlp_field import MLPField
 from blocknerf.rendering.volume import Spacing

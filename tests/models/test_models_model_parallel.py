@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from blocknerf.core.config import Config, config_to_json, load_config
+from blocknerf.core.config.config import Config
+from blocknerf.core.config.load import config_to_json, load_config
 from blocknerf.core.errors import UserError
 from blocknerf.core.seeds import generator
 from blocknerf.core.types import RayBatch

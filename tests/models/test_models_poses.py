@@ -3,7 +3,9 @@
 import pytest
 import torch
 
-from blocknerf.core.config import Config, PoseRefinementConfig, load_config
+from blocknerf.core.config.config import Config
+from blocknerf.core.config.load import load_config
+from blocknerf.core.config.pose_refinement import PoseRefinementConfig
 from blocknerf.core.errors import UserError
 from blocknerf.core.seeds import generator
 from blocknerf.core.types import RayBatch

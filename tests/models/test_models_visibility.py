@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from blocknerf.core.config import VisibilityConfig, load_config
+from blocknerf.core.config.load import load_config
+from blocknerf.core.config.visibility_network import VisibilityConfig
 from blocknerf.core.errors import UserError
 from blocknerf.core.seeds import generator
 from blocknerf.core.types import RayBatch

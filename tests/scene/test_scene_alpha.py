@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 from scene_builders import transforms_capture
 
-from blocknerf.core.config import DatasetConfig, load_config
+from blocknerf.core.config.dataset import DatasetConfig
+from blocknerf.core.config.load import load_config
 from blocknerf.core.errors import UserError
 from blocknerf.scene.background import say_other_ground
 from blocknerf.scene.orientation import AS_STORED, Orientation

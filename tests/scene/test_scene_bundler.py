@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from blocknerf.core.config import DatasetConfig
+from blocknerf.core.config.dataset import DatasetConfig
 from blocknerf.core.errors import UserError
 from blocknerf.scene.rays import directions_at, pixels_of
 from blocknerf.scene.readers.read import read_scene

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from scene_builders import colmap_capture, transforms_capture, write_transforms
 
-from blocknerf.core.config import DatasetConfig
+from blocknerf.core.config.dataset import DatasetConfig
 from blocknerf.core.errors import UserError
 from blocknerf.scene.readers.read import read_scene
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image, TiffImagePlugin
 from scene_builders import colmap_capture, picture, poses
 
-from blocknerf.core.config import DatasetConfig
+from blocknerf.core.config.dataset import DatasetConfig
 from blocknerf.core.errors import UserError
 from blocknerf.scene.colmap_module import pycolmap
 from blocknerf.scene.photographs import exposure_of

@@ -11,7 +11,8 @@ from scene_builders import transforms_capture, write_transforms
 
 from blocknerf.blocks.output import open_scene, plan_scene
 from blocknerf.blocks.plan import planned_split
-from blocknerf.core.config import Config, DatasetConfig
+from blocknerf.core.config.config import Config
+from blocknerf.core.config.dataset import DatasetConfig
 from blocknerf.scene.copies import without_copies
 from blocknerf.scene.readers.read import read_scene
 from blocknerf.scene.scene import Scene

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from scene_builders import transforms_capture, write_transforms
 
-from blocknerf.core.config import DatasetConfig
+from blocknerf.core.config.dataset import DatasetConfig
 from blocknerf.core.errors import UserError
 from blocknerf.scene.depth import read_depth_z_m, reduced_depth
 from blocknerf.scene.readers.read import read_scene

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scene_builders import colmap_capture, transforms_capture, write_transforms
 
-from blocknerf.core.config import DatasetConfig
+from blocknerf.core.config.dataset import DatasetConfig
 from blocknerf.core.errors import UserError
 from blocknerf.scene.readers.found_files import ENDINGS, FileFinder, Way
 from blocknerf.scene.readers.read import read_scene

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from scene_builders import colmap_capture, picture, transforms_capture, write_transforms
 
-from blocknerf.core.config import DatasetConfig
+from blocknerf.core.config.dataset import DatasetConfig
 from blocknerf.core.errors import UserError
 from blocknerf.core.logging import log
 from blocknerf.scene import transients

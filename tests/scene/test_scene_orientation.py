@@ -8,7 +8,7 @@ from PIL import ExifTags, Image, ImageOps
 from scene_builders import poses, transforms_capture, write_transforms
 
 from blocknerf.blocks.ground import estimate_up
-from blocknerf.core.config import DatasetConfig
+from blocknerf.core.config.dataset import DatasetConfig
 from blocknerf.core.errors import UserError
 from blocknerf.scene.orientation import Orientation, exif_orientation, turned
 from blocknerf.scene.readers.read import read_scene

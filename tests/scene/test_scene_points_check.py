@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scene_builders import colmap_capture
 
-from blocknerf.core.config import DatasetConfig
+from blocknerf.core.config.dataset import DatasetConfig
 from blocknerf.scene.readers.read import read_scene
 
 CONFIG = DatasetConfig()

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scene_builders import poses, transforms_capture
 
-from blocknerf.core.config import DatasetConfig
+from blocknerf.core.config.dataset import DatasetConfig
 from blocknerf.scene.radii_numba import picture_radii
 from blocknerf.scene.rays import camera_rays
 from blocknerf.scene.readers.read import read_scene

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from blocknerf.core.config import DatasetConfig
+from blocknerf.core.config.dataset import DatasetConfig
 from blocknerf.core.errors import UserError
 from blocknerf.scene.readers.read import READERS, read_scene
 from blocknerf.scene.scene import ImageRecord, Scene

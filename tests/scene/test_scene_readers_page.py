@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scene_builders import picture
 
-from blocknerf.core.config import DatasetConfig
+from blocknerf.core.config.dataset import DatasetConfig
 from blocknerf.core.errors import UserError
 from blocknerf.scene.readers import read
 from blocknerf.scene.readers.read import Reader, read_scene

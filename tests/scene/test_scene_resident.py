@@ -9,7 +9,7 @@ import torch
 from scene_builders import picture, transforms_capture
 from test_scene_sampler import assert_true_to_store, drawn, make_store
 
-from blocknerf.core.config import DatasetConfig
+from blocknerf.core.config.dataset import DatasetConfig
 from blocknerf.core.errors import UserError
 from blocknerf.scene import resident
 from blocknerf.scene.readers.read import read_scene

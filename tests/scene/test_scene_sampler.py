@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from scene_builders import picture, transforms_capture, write_transforms
 
-from blocknerf.core.config import DatasetConfig
+from blocknerf.core.config.dataset import DatasetConfig
 from blocknerf.core.errors import UserError
 from blocknerf.scene.readers.read import read_scene
 from blocknerf.scene.sampler import PixelBatch, PixelSampler

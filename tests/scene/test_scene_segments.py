@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scene_builders import poses
 
-from blocknerf.core.config import load_config
+from blocknerf.core.config.load import load_config
 from blocknerf.scene.readers.read import read_scene
 from blocknerf.scene.scene import ImageRecord
 from blocknerf.scene.segments import with_segments

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from scene_builders import colmap_capture, picture, transforms_capture, write_transforms
 
-from blocknerf.core.config import DatasetConfig
+from blocknerf.core.config.dataset import DatasetConfig
 from blocknerf.core.errors import UserError
 from blocknerf.scene.depth import reduced_depth
 from blocknerf.scene.photographs import whole_blocks

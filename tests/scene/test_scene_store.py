@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from scene_builders import colmap_capture, picture, poses, transforms_capture, write_transforms
 
-from blocknerf.core.config import DatasetConfig
+from blocknerf.core.config.dataset import DatasetConfig
 from blocknerf.core.errors import UserError
 from blocknerf.scene.photographs import area_mean, read_mask, read_rgb
 from blocknerf.scene.rays import camera_directions, directions_at
@@ -296,7 +296,7 @@ def test_the_manifest_carries_no_paths_of_this_machine(tmp_path: Path):
 CUT = """
 import os, sys
 from pathlib import Path
-from blocknerf.core.config import DatasetConfig
+from blocknerf.core.config.dataset import DatasetConfig
 from blocknerf.scene.readers.read import read_scene
 from blocknerf.scene.store import ImageStore
 

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from scene_builders import colmap_capture, picture, poses, transforms_capture, write_transforms
 
-from blocknerf.core.config import DatasetConfig
+from blocknerf.core.config.dataset import DatasetConfig
 from blocknerf.core.errors import UserError
 from blocknerf.core.ply import write_points
 from blocknerf.scene.rays import camera_directions

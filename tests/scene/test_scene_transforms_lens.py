@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from scene_builders import poses, transforms_capture, write_transforms
 
-from blocknerf.core.config import DatasetConfig
+from blocknerf.core.config.dataset import DatasetConfig
 from blocknerf.core.errors import UserError
 from blocknerf.scene.photographs import read_masks
 from blocknerf.scene.rays import camera_directions

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from blocknerf.core.config import DatasetConfig
+from blocknerf.core.config.dataset import DatasetConfig
 from blocknerf.core.errors import UserError
 from blocknerf.scene.crc32c_numba import crc32c, masked_crc32c
 from blocknerf.scene.ray_tables import reduced_rays, write_ray_table

@@ -12,7 +12,8 @@ from scene_builders import colmap_capture, transforms_capture, write_transforms
 from blocknerf.blocks.output import open_scene, plan_scene, update_scene
 from blocknerf.blocks.plan import read_plan
 from blocknerf.city.manifest import manifest_of, read_manifest, write_manifest
-from blocknerf.core.config import Config, DatasetConfig
+from blocknerf.core.config.config import Config
+from blocknerf.core.config.dataset import DatasetConfig
 from blocknerf.export.world_offset import write_world_offset
 from blocknerf.scene.colmap_module import pycolmap
 from blocknerf.scene.readers.read import read_scene

@@ -11,7 +11,7 @@ import torch
 from blocknerf.blocks.output import plan_scene
 from blocknerf.city.block_file import read_block
 from blocknerf.core import disk
-from blocknerf.core.config import load_config
+from blocknerf.core.config.load import load_config
 from blocknerf.scene.store import ImageStore
 from blocknerf.training.one_block import Run
 from blocknerf.training.run import train_blocks

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from blocknerf.core import disk
-from blocknerf.core.config import DatasetConfig
+from blocknerf.core.config.dataset import DatasetConfig
 from blocknerf.core.errors import UserError
 from blocknerf.scene.readers.read import read_scene
 from blocknerf.scene.scene import ImageRecord, Scene

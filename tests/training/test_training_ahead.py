@@ -29,7 +29,7 @@ from pathlib import Path
 sys.path.insert(0, "{support}")
 from room import write_room
 from blocknerf.blocks.output import plan_scene
-from blocknerf.core.config import load_config
+from blocknerf.core.config.load import load_config
 from blocknerf.scene.sampler import PixelSampler
 from blocknerf.scene.store import ImageStore
 from blocknerf.training.ahead import STEP, kernel_of

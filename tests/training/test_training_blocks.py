@@ -16,7 +16,7 @@ from blocknerf.blocks.cost import estimates
 from blocknerf.blocks.output import plan_scene
 from blocknerf.city.block_file import has_block, read_block, read_block_meta
 from blocknerf.cli.train import base_config
-from blocknerf.core.config import load_config
+from blocknerf.core.config.load import load_config
 from blocknerf.core.errors import UserError
 from blocknerf.core.seeds import generator
 from blocknerf.models.block_nerf import BlockNeRF

@@ -27,7 +27,7 @@ KILLED_AT_STEP_15_SAVED_AT_10 = """
 import os, signal, sys
 from pathlib import Path
 from blocknerf.blocks.output import plan_scene
-from blocknerf.core.config import load_config
+from blocknerf.core.config.load import load_config
 from blocknerf.training.one_block import Run
 from blocknerf.training.run import train_blocks
 from blocknerf.training.trainer import BlockNeRFTrainer

@@ -14,7 +14,7 @@ import torch
 
 from blocknerf.blocks.output import plan_scene
 from blocknerf.blocks.plan import read_plan
-from blocknerf.core.config import load_config
+from blocknerf.core.config.load import load_config
 from blocknerf.core.errors import UserError
 from blocknerf.models.model_parallel import ModelParallelBlockNeRF
 from blocknerf.runtime.process_group import ALONE, ENVIRONMENT, ProcessGroup

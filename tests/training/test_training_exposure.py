@@ -10,7 +10,7 @@ from PIL import Image
 
 from blocknerf.blocks.output import plan_scene
 from blocknerf.cli.render import render
-from blocknerf.core.config import load_config
+from blocknerf.core.config.load import load_config
 from blocknerf.core.errors import UserError
 from blocknerf.scene.readers.read import read_scene
 from blocknerf.training.one_block import Run

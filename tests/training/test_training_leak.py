@@ -12,7 +12,7 @@ from PIL import Image
 
 from blocknerf.blocks.output import plan_scene
 from blocknerf.city.block_file import read_block
-from blocknerf.core.config import load_config
+from blocknerf.core.config.load import load_config
 from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.scene.splits import split_images
 from blocknerf.scene.store import ImageStore

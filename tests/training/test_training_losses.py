@@ -13,7 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from blocknerf.blocks.output import plan_scene
 from blocknerf.city.block_file import has_block
-from blocknerf.core.config import load_config
+from blocknerf.core.config.load import load_config
 from blocknerf.core.errors import UserError
 from blocknerf.core.seeds import generator
 from blocknerf.models.block_nerf import BlockNeRF

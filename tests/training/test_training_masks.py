@@ -11,7 +11,8 @@ from PIL import Image
 
 from blocknerf.blocks.output import plan_scene
 from blocknerf.city.block_file import read_block
-from blocknerf.core.config import DatasetConfig, load_config
+from blocknerf.core.config.dataset import DatasetConfig
+from blocknerf.core.config.load import load_config
 from blocknerf.scene.readers.read import read_scene
 from blocknerf.scene.sampler import PixelSampler
 from blocknerf.scene.store import ImageStore

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from blocknerf.blocks.output import plan_scene
-from blocknerf.core.config import load_config
+from blocknerf.core.config.load import load_config
 from blocknerf.core.errors import UserError
 from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.runtime.memory import held_gb, is_out_of_memory

@@ -8,7 +8,7 @@ from unittest import mock
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from blocknerf.core.config import load_config
+from blocknerf.core.config.load import load_config
 from blocknerf.training.metrics import FILE, TrainingMetrics
 
 

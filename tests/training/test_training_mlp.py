@@ -10,7 +10,7 @@ import torch
 from blocknerf.blocks.output import plan_scene
 from blocknerf.cli.evaluate import evaluate
 from blocknerf.cli.train import train
-from blocknerf.core.config import load_config
+from blocknerf.core.config.load import load_config
 from blocknerf.scene.store import ImageStore
 from blocknerf.training.one_block import Run
 from blocknerf.training.trainer import BlockNeRFTrainer

@@ -14,7 +14,7 @@ from blocknerf.blocks.output import plan_scene
 from blocknerf.blocks.plan import BlockSpec, write_plan
 from blocknerf.city.block_file import read_block
 from blocknerf.cli.train import train
-from blocknerf.core.config import load_config
+from blocknerf.core.config.load import load_config
 from blocknerf.core.errors import UserError
 from blocknerf.core.seeds import generator
 from blocknerf.models.block_nerf import BlockNeRF

@@ -13,7 +13,7 @@ from PIL import Image
 from blocknerf.blocks.output import plan_scene
 from blocknerf.city.block_file import read_block, write_block
 from blocknerf.cli.plan import plan
-from blocknerf.core.config import load_config
+from blocknerf.core.config.load import load_config
 from blocknerf.geometry import se3
 from blocknerf.models.poses import PoseGroups
 from blocknerf.scene.store import ImageStore

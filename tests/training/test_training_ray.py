@@ -20,7 +20,7 @@ from blocknerf.city.block_file import read_block_meta
 from blocknerf.cli.render import render
 from blocknerf.cli.train import train
 from blocknerf.core.caches import CACHE_VARIABLE
-from blocknerf.core.config import load_config
+from blocknerf.core.config.load import load_config
 from blocknerf.core.errors import UserError
 from blocknerf.core.shared_folder import SharedFolder
 from blocknerf.training.elsewhere import brought_here, part_for

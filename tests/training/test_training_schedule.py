@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from blocknerf.core.config import TrainingConfig
+from blocknerf.core.config.training import TrainingConfig
 from blocknerf.training.rates_plot import axis_label, draw_rates, rate_curves, run_length
 from blocknerf.training.schedule import BlockNeRFScheduler
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from blocknerf.blocks.output import plan_scene
-from blocknerf.core.config import load_config
+from blocknerf.core.config.load import load_config
 from blocknerf.kernels.registry import use_backend
 from blocknerf.scene.store import ImageStore
 from blocknerf.training.one_block import Run

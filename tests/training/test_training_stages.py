@@ -12,7 +12,8 @@ from PIL import Image
 from blocknerf.blocks.cost import estimate, store_bytes
 from blocknerf.blocks.output import load_output, plan_scene
 from blocknerf.cli.main import main
-from blocknerf.core.config import TrainingConfig, load_config
+from blocknerf.core.config.load import load_config
+from blocknerf.core.config.training import TrainingConfig
 from blocknerf.core.errors import UserError
 from blocknerf.scene.store import ImageStore
 from blocknerf.training.one_block import Run, make_trainer, open_store

@@ -12,7 +12,8 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from blocknerf.blocks.output import plan_scene
-from blocknerf.core.config import Config, load_config
+from blocknerf.core.config.config import Config
+from blocknerf.core.config.load import load_config
 from blocknerf.training.metrics import CLOCK
 from blocknerf.training.one_block import Run
 from blocknerf.training.run import train_blocks

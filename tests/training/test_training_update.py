@@ -129,7 +129,7 @@ def test_only_the_updated_block_changes(copied):
 
 def test_old_codes_are_those_of_before_and_new_images_have_some(copied):
     from blocknerf.blocks.output import update_scene
-    from blocknerf.core.config import load_config
+    from blocknerf.core.config.load import load_config
 
     room, out = copied
     _, before = load_output(out)

@@ -9,7 +9,8 @@ from blocknerf.blocks.output import plan_scene
 from blocknerf.blocks.plan import BlockSpec
 from blocknerf.city.block_file import BlockFile, write_block
 from blocknerf.city.manifest import block_folder, manifest_of, write_manifest
-from blocknerf.core.config import Config, load_config
+from blocknerf.core.config.config import Config
+from blocknerf.core.config.load import load_config
 from blocknerf.core.seeds import generator
 from blocknerf.core.types import Exposures
 from blocknerf.models.block_nerf import BlockNeRF

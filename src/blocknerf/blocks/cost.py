@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from blocknerf.blocks.plan import BlockSpec
-from blocknerf.core.config import Config, FieldConfig
+from blocknerf.core.config.block_nerf import FieldConfig
+from blocknerf.core.config.config import Config
 from blocknerf.kernels.hash_grid import FEATURES
 from blocknerf.runtime.threads import available_cores
 from blocknerf.scene.levels import bounded, layout, levels_for, pyramid

@@ -14,7 +14,7 @@ from blocknerf.blocks.assignment import SHARE_SEEN, claim_images
 from blocknerf.blocks.plan import BlockSpec, Plan
 from blocknerf.blocks.sights import gather_sights
 from blocknerf.blocks.surface import claim_surfaces, shown_ground
-from blocknerf.core.config import Config
+from blocknerf.core.config.config import Config
 from blocknerf.core.errors import UserError
 from blocknerf.scene.scene import ImageRecord, Scene, poses_of, scene_hash
 

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 
 from blocknerf.blocks.placement import MOST_CANDIDATES, Cells, Placement, along, reading_order
 from blocknerf.blocks.streets import Street, StreetNetwork, street_m
-from blocknerf.core.config import BlockManagerConfig
+from blocknerf.core.config.block_manager import BlockManagerConfig
 from blocknerf.core.errors import UserError
 
 CELLS_PER_BLOCK = 8

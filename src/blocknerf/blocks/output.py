@@ -16,7 +16,9 @@ from typing import Any
 from blocknerf.blocks.growth import grow_plan
 from blocknerf.blocks.plan import Plan, read_plan, write_plan
 from blocknerf.blocks.planner import make_plan, planning_hash
-from blocknerf.core.config import Config, config_to_json, load_config
+from blocknerf.core.config.config import Config
+from blocknerf.core.config.keys import changeable_keys
+from blocknerf.core.config.load import config_to_json, load_config
 from blocknerf.core.errors import UserError
 from blocknerf.core.files import write_json
 from blocknerf.core.lock import holder, is_locked, locked_file
@@ -32,29 +34,6 @@ PLAN_FILES = ("config.json", "scene.json", "plan.json", "map.png")
 
 PLANNING_S = 60.0
 """How long a command waits for another that plans."""
-
-FREE_KEYS = (
-    "training.max_minutes",
-    "training.num_epochs",
-    "training.max_steps",
-    "training.checkpoint_minutes",
-    "training.nerf_lr",
-    "training.appearance_lr",
-    "training.pose_lr",
-    "block_manager.distance_threshold",
-    "block_manager.blending",
-    "block_manager.blend_power",
-    "block_manager.max_composited",
-    "block_manager.visibility_threshold",
-    "city.",
-    "distributed.device_map",
-    "dataset.num_workers",
-    "dataset.val_batch_size",
-    "logging.",
-    "validation.",
-    "output.",
-)
-"""Keys (or beginnings of keys) that may change between runs: none decides the plan or the shape of what is learned."""
 
 
 def plan_scene(config: Config, data_root: str | Path, output_dir: Path) -> tuple[Config, Scene, Plan]:
@@ -185,7 +164,7 @@ def _says_of_blocks(name: str) -> bool:
 def check_output(output_dir: Path, hash_of_scene: str, config: Config) -> None:
     """Raises UserError when the folder belongs to another scene or configuration.
 
-    FREE_KEYS may always differ, and all keys as long as no block has learned anything.
+    Keys marked CHANGEABLE may always differ, and all keys as long as no block has learned anything.
     """
     if output_dir.exists() and not output_dir.is_dir():
         raise UserError(f"{output_dir} is a file; an output folder is needed there. Give another --output-dir.")
@@ -233,10 +212,11 @@ def _halved(plan: Plan, config: Config) -> bool:
     return math.isclose(layout.cell_reach_m, layout.cell_half_edge_m * (1 + ratio), rel_tol=1e-9)
 
 
-def differences(old: Config, new: Config, free: tuple[str, ...] = FREE_KEYS) -> list[str]:
-    """`section.key old -> new` for every key that differs and decides the result."""
+def differences(old: Config, new: Config, free: tuple[str, ...] = ()) -> list[str]:
+    """`section.key old -> new` for every key that differs and decides the result; those that are `free` do not here."""
+    changeable = (*changeable_keys(), *free)
     before, after = _flatten(config_to_json(old)), _flatten(config_to_json(new))
-    keys = [key for key in before | after if before.get(key) != after.get(key) and not key.startswith(free)]
+    keys = [key for key in before | after if before.get(key) != after.get(key) and not key.startswith(changeable)]
     return [f"{key} {_show(before.get(key))} -> {_show(after.get(key))}" for key in keys]
 
 

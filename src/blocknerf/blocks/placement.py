@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from blocknerf.blocks.ground import GroundFrame
-from blocknerf.core.config import BlockManagerConfig
+from blocknerf.core.config.block_manager import BlockManagerConfig
 from blocknerf.core.errors import UserError
 from blocknerf.core.names import natural_order
 

@@ -23,7 +23,8 @@ from blocknerf.blocks.plan import BlockSpec, Layout, Plan
 from blocknerf.blocks.sights import Sights, gather_sights
 from blocknerf.blocks.streets import StreetNetwork, streets_of_drives, streets_of_map
 from blocknerf.blocks.surface import claim_surfaces, shown_ground
-from blocknerf.core.config import BlockManagerConfig, Config
+from blocknerf.core.config.block_manager import BlockManagerConfig
+from blocknerf.core.config.config import Config
 from blocknerf.core.errors import UserError
 from blocknerf.core.logging import log
 from blocknerf.core.reading import read_bytes

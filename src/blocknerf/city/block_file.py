@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from blocknerf.core import disk
-from blocknerf.core.config import Config
+from blocknerf.core.config.config import Config
 from blocknerf.core.errors import UserError
 from blocknerf.core.files import write_bytes
 from blocknerf.core.logging import log

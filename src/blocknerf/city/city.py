@@ -22,7 +22,7 @@ from blocknerf.city.selection import (
     visible_block_weights,
 )
 from blocknerf.city.states import LATEST, StateFile, state_files
-from blocknerf.core.config import Config
+from blocknerf.core.config.config import Config
 from blocknerf.core.errors import UserError
 from blocknerf.core.logging import log
 from blocknerf.core.types import RayBatch, RenderOutput

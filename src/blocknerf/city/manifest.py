@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Literal
 
 from blocknerf.blocks.plan import Layout, Plan
-from blocknerf.core.config import BlockManagerConfig, CityConfig
+from blocknerf.core.config.block_manager import BlockManagerConfig
+from blocknerf.core.config.city import CityConfig
 from blocknerf.core.errors import UserError
 from blocknerf.core.stored import (
     Above0,

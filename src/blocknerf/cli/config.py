@@ -10,7 +10,8 @@ import yaml
 
 from blocknerf.cli.overrides import Overrides
 from blocknerf.cli.place import Place
-from blocknerf.core.config import Config, config_to_json, load_config
+from blocknerf.core.config.config import Config
+from blocknerf.core.config.load import config_to_json, load_config
 from blocknerf.core.errors import UserError
 from blocknerf.core.logging import console, log
 from blocknerf.core.shared_folder import SharedFolder

@@ -10,7 +10,8 @@ from rich.table import Table
 from blocknerf.blocks.plan import Plan
 from blocknerf.cli.overrides import Overrides
 from blocknerf.cli.place import Place
-from blocknerf.core.config import Config, load_config
+from blocknerf.core.config.config import Config
+from blocknerf.core.config.load import load_config
 from blocknerf.core.logging import console, log
 from blocknerf.core.shared_folder import SharedFolder
 from blocknerf.scene.scene import Scene

@@ -13,7 +13,8 @@ from rich.table import Table
 
 from blocknerf.cli.overrides import Overrides
 from blocknerf.cli.place import Device, Place
-from blocknerf.core.config import Config, load_config
+from blocknerf.core.config.config import Config
+from blocknerf.core.config.load import load_config
 from blocknerf.core.errors import UserError
 from blocknerf.core.logging import console, log, start_logging
 from blocknerf.core.shared_folder import SharedFolder

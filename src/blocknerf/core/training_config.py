@@ -3,7 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from blocknerf.core.config import Config, validated
+from blocknerf.core.config.config import Config
+from blocknerf.core.config.load import validated
 from blocknerf.core.errors import UserError
 from blocknerf.core.logging import log
 

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from blocknerf.core.config import Config
+from blocknerf.core.config.config import Config
 from blocknerf.core.errors import UserError
 from blocknerf.diagnostics.data import check_batch, check_exposures, check_pictures, check_poses
 from blocknerf.diagnostics.findings import Finding

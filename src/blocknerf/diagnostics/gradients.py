@@ -7,7 +7,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from blocknerf.core.config import TrainingConfig
+from blocknerf.core.config.training import TrainingConfig
 from blocknerf.diagnostics.findings import Finding, some_of
 from blocknerf.models.backbone import RowTable
 from blocknerf.models.block_nerf import BlockNeRF

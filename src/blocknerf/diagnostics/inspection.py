@@ -15,7 +15,8 @@ from blocknerf.blocks.output import load_output, open_scene, plan_scene
 from blocknerf.blocks.plan import Plan, planned_split
 from blocknerf.city.city import City
 from blocknerf.city.manifest import block_folder
-from blocknerf.core.config import Config, load_config
+from blocknerf.core.config.config import Config
+from blocknerf.core.config.load import load_config
 from blocknerf.core.errors import UserError
 from blocknerf.core.files import write_bytes, write_json
 from blocknerf.core.lock import locked_folder

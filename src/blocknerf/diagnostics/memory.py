@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from blocknerf.core.config import Config
+from blocknerf.core.config.config import Config
 from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.scene.sampler import PixelSampler
 from blocknerf.training.losses import BlockNeRFLoss

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from blocknerf.core.config import Config
+from blocknerf.core.config.config import Config
 from blocknerf.scene.scene import Scene
 
 LONG_SIDE_PX = 96

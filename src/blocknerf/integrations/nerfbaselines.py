@@ -23,7 +23,8 @@ from blocknerf.blocks.plan import Plan, read_plan, write_plan
 from blocknerf.blocks.planner import make_plan
 from blocknerf.city.city import City, composite
 from blocknerf.core import disk
-from blocknerf.core.config import Config, config_to_json, load_config
+from blocknerf.core.config.config import Config
+from blocknerf.core.config.load import config_to_json, load_config
 from blocknerf.core.errors import UserError
 from blocknerf.core.files import write_json
 from blocknerf.core.logging import log

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from blocknerf.core.config import AppearanceConfig
+from blocknerf.core.config.appearance import AppearanceConfig
 from blocknerf.core.seeds import generator
 
 GLOBAL_NORM = 2**0.5  # in many dimensions random directions are nearly orthogonal: two drives are about 2 apart

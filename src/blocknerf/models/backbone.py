@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from blocknerf.core.config import FieldPart
+from blocknerf.core.config.distributed import FieldPart
 from blocknerf.rendering.volume import CompositedRays, Spacing
 
 

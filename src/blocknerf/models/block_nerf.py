@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Float64, Int
 from torch import Tensor, nn
 
-from blocknerf.core.config import Config
+from blocknerf.core.config.config import Config
 from blocknerf.core.errors import UserError
 from blocknerf.core.types import Exposures, FieldOutput, RayBatch, RenderOutput, on_device
 from blocknerf.geometry import se3

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from blocknerf.core.config import HashGridConfig
+from blocknerf.core.config.block_nerf import HashGridConfig
 from blocknerf.kernels.hash_grid import FEATURES, hash_encode, level_resolutions
 
 FIRST_LEVELS = 3  # of a grid or of octaves, where they are let in one after the other

@@ -10,7 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from blocknerf.core.config import Config, FieldPart
+from blocknerf.core.config.config import Config
+from blocknerf.core.config.distributed import FieldPart
 from blocknerf.geometry.contraction import contract, to_unit_cube
 from blocknerf.kernels.marching import unit_cube_points
 from blocknerf.kernels.mlp import three_layers, two_layers

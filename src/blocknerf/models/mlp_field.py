@@ -12,7 +12,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from blocknerf.core.config import Config, FieldPart
+from blocknerf.core.config.config import Config
+from blocknerf.core.config.distributed import FieldPart
 from blocknerf.geometry.cones import contracted_frustum_gaussians
 from blocknerf.geometry.contraction import contract
 from blocknerf.models.backbone import RowTable

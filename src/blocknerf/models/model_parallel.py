@@ -2,7 +2,8 @@
 
 import torch
 
-from blocknerf.core.config import Config, FieldPart
+from blocknerf.core.config.config import Config
+from blocknerf.core.config.distributed import FieldPart
 from blocknerf.core.errors import UserError
 from blocknerf.core.types import Exposures
 from blocknerf.models.block_nerf import BlockNeRF

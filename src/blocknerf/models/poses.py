@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float, Float64, Int
 from torch import Tensor, nn
 
-from blocknerf.core.config import PoseMode, PoseRefinementConfig
+from blocknerf.core.config.pose_refinement import PoseMode, PoseRefinementConfig
 from blocknerf.core.errors import UserError
 from blocknerf.core.types import RayBatch
 from blocknerf.geometry import so3

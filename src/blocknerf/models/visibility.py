@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import grid_sample
 
-from blocknerf.core.config import VisibilityConfig
+from blocknerf.core.config.visibility_network import VisibilityConfig
 from blocknerf.geometry.contraction import contract, to_unit_cube
 from blocknerf.kernels.proposal import proposal_density
 from blocknerf.models.encodings import positional_encoding, spherical_harmonics

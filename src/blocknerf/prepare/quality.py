@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from blocknerf.core.config import DatasetConfig
+from blocknerf.core.config.dataset import DatasetConfig
 from blocknerf.core.files import write_bytes, write_json
 from blocknerf.prepare.colmap import Model
 from blocknerf.prepare.placed import MODEL

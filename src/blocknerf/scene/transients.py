@@ -13,7 +13,7 @@ from rich.progress import track
 from torch.nn import functional
 
 from blocknerf.core import disk
-from blocknerf.core.config import DatasetConfig
+from blocknerf.core.config.dataset import DatasetConfig
 from blocknerf.core.errors import UserError
 from blocknerf.core.files import write_json, write_picture
 from blocknerf.core.lock import locked_folder

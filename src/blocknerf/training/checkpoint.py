@@ -17,14 +17,14 @@ from typing import Any, Protocol, runtime_checkable
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from blocknerf.blocks.output import FREE_KEYS, differences
+from blocknerf.blocks.output import differences
 from blocknerf.city.block_file import BlockFile, delete_block, has_block, read_block, read_block_meta, write_block
 from blocknerf.city.states import BEST
-from blocknerf.core.config import Config
+from blocknerf.core.config.config import Config
 from blocknerf.core.errors import UserError
 
 CHECKPOINT, SIDE_BY_SIDE = "checkpoint", "side_by_side"
-_FREE = (*FREE_KEYS, "block_manager.overlap_ratio")
+_FREE = ("block_manager.overlap_ratio",)
 """What the ratio decides, the block's images, is compared itself."""
 
 

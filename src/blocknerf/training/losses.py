@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from blocknerf.core.config import TrainingConfig
+from blocknerf.core.config.training import TrainingConfig
 from blocknerf.core.types import RayBatch
 from blocknerf.kernels.intervals import distortion_loss, interlevel_loss
 from blocknerf.models.block_nerf import BlockNeRF

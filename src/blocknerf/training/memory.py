@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from blocknerf.core.config import TrainingConfig
+from blocknerf.core.config.training import TrainingConfig
 from blocknerf.core.errors import UserError
 from blocknerf.core.logging import log
 from blocknerf.models.block_nerf import BlockNeRF

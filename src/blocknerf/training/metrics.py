@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from blocknerf.core import disk
-from blocknerf.core.config import Config, config_to_json
+from blocknerf.core.config.config import Config
+from blocknerf.core.config.load import config_to_json
 from blocknerf.core.logging import log
 
 FILE = "metrics.jsonl"

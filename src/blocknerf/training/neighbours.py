@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from blocknerf.blocks.plan import BlockSpec
-from blocknerf.core.config import Config
+from blocknerf.core.config.config import Config
 from blocknerf.core.seeds import derive_seed
 from blocknerf.core.types import RayBatch, on_device
 from blocknerf.models.block_nerf import BlockNeRF

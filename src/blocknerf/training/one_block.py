@@ -11,7 +11,7 @@ from blocknerf.blocks.surface import tiles_of_block
 from blocknerf.city.block_file import is_finished, read_block
 from blocknerf.city.city import load_block
 from blocknerf.city.manifest import block_folder, checkpoint_folder
-from blocknerf.core.config import Config
+from blocknerf.core.config.config import Config
 from blocknerf.core.logging import log
 from blocknerf.core.shared_folder import SharedFolder
 from blocknerf.core.types import Exposures

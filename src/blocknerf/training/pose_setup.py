@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from blocknerf.blocks.plan import Plan
-from blocknerf.core.config import Config
+from blocknerf.core.config.config import Config
 from blocknerf.core.seeds import generator
 from blocknerf.models.image_features import FeatureExtractor, resnet18
 from blocknerf.models.poses import PoseGroups, PoseRefinementNetwork, free_groups

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from blocknerf.core.config import TrainingConfig
+from blocknerf.core.config.training import TrainingConfig
 from blocknerf.core.plots import save_figure
 from blocknerf.training.schedule import BlockNeRFScheduler
 

@@ -2,7 +2,7 @@
 
 import math
 
-from blocknerf.core.config import TrainingConfig
+from blocknerf.core.config.training import TrainingConfig
 
 POSES_HOLD = 0.8
 VISIBILITY_WARMUP = 0.1

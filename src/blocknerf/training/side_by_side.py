@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 
 import torch
 
-from blocknerf.core.config import Config
+from blocknerf.core.config.config import Config
 from blocknerf.core.errors import UserError
 from blocknerf.core.logging import log
 from blocknerf.models.block_nerf import BlockNeRF

@@ -5,7 +5,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import accumulate
 
-from blocknerf.core.config import Config, StageConfig, TrainingConfig
+from blocknerf.core.config.config import Config
+from blocknerf.core.config.stages import StageConfig
+from blocknerf.core.config.training import TrainingConfig
 from blocknerf.core.errors import UserError
 from blocknerf.core.logging import log
 from blocknerf.scene.levels import pyramid

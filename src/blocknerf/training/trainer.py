@@ -13,7 +13,7 @@ from torch import Tensor
 
 from blocknerf.blocks.plan import BlockSpec
 from blocknerf.city.pictures import to_bytes, write_png
-from blocknerf.core.config import Config
+from blocknerf.core.config.config import Config
 from blocknerf.core.errors import UserError
 from blocknerf.core.logging import log
 from blocknerf.core.names import word_of

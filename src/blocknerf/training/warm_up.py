@@ -2,7 +2,7 @@
 
 import time
 
-from blocknerf.core.config import Config
+from blocknerf.core.config.config import Config
 from blocknerf.core.logging import log
 from blocknerf.core.seeds import generator
 from blocknerf.models.block_nerf import BlockNeRF

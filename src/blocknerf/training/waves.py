@@ -7,7 +7,7 @@ of them, in any order, to the same bytes. Every border is compared once, by the 
 from collections.abc import Iterable
 
 from blocknerf.blocks.plan import BlockSpec, Plan
-from blocknerf.core.config import TrainingConfig
+from blocknerf.core.config.training import TrainingConfig
 
 
 def wave_of_each(plan: Plan) -> dict[str, int]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from blocknerf.core.config import DatasetConfig
+from blocknerf.core.config.dataset import DatasetConfig
 from blocknerf.core.errors import UserError
 from blocknerf.core.logging import log
 from blocknerf.scene.readers.alpha import with_alpha

@@ -1,0 +1,110 @@
+"""The whole configuration: its sections, and what they need of each other."""
+
+from typing import Annotated, Any
+
+from pydantic import model_validator
+
+from blocknerf.core.config.appearance import AppearanceConfig
+from blocknerf.core.config.block_manager import BlockManagerConfig
+from blocknerf.core.config.block_nerf import FieldConfig
+from blocknerf.core.config.city import CityConfig
+from blocknerf.core.config.dataset import DatasetConfig
+from blocknerf.core.config.distributed import DistributedConfig
+from blocknerf.core.config.effects import MLP_KEYS
+from blocknerf.core.config.exposure import ExposureConfig
+from blocknerf.core.config.logging import LoggingConfig
+from blocknerf.core.config.output import OutputConfig
+from blocknerf.core.config.pose_refinement import PoseRefinementConfig
+from blocknerf.core.config.section import CHANGEABLE, Section
+from blocknerf.core.config.training import TrainingConfig
+from blocknerf.core.config.validation import ValidationConfig
+from blocknerf.core.config.visibility_network import VisibilityConfig
+
+MLP_DEFAULTS = {
+    "block_nerf": {"hidden_dim": 256, "num_samples_fine": 128, "density_activation": "softplus"},
+    "training": {"nerf_lr": 5e-4, "rgb_l1_share": 0.1, "rgb_ssim_share": 0.1},
+}
+"""Defaults of keys that both backbones have and for which one number does not serve both."""
+
+
+class Config(Section):
+    """Everything a run is told. The same file trains, renders and evaluates."""
+
+    dataset: DatasetConfig = DatasetConfig()
+    block_manager: BlockManagerConfig = BlockManagerConfig()
+    block_nerf: FieldConfig = FieldConfig()
+    appearance_embedding: AppearanceConfig = AppearanceConfig()
+    exposure_encoding: ExposureConfig = ExposureConfig()
+    pose_refinement: PoseRefinementConfig = PoseRefinementConfig()
+    visibility_network: VisibilityConfig = VisibilityConfig()
+    training: TrainingConfig = TrainingConfig()
+    validation: Annotated[ValidationConfig, CHANGEABLE] = ValidationConfig()
+    logging: Annotated[LoggingConfig, CHANGEABLE] = LoggingConfig()
+    output: Annotated[OutputConfig, CHANGEABLE] = OutputConfig()
+    city: Annotated[CityConfig, CHANGEABLE] = CityConfig()
+    distributed: DistributedConfig = DistributedConfig()
+
+    @property
+    def needs_patches(self) -> bool:
+        """Whether a term of the loss is taken on neighbouring pixels."""
+        settings = self.training
+        compares_windows = settings.rgb_loss_weight > 0 and settings.rgb_ssim_share > 0
+        return compares_windows or (self.dataset.use_depth and settings.depth_loss_weight > 0)
+
+    @model_validator(mode="after")
+    def _a_batch_has_room_for_a_patch(self) -> "Config":
+        size, batch_size = self.dataset.patch_size, self.dataset.batch_size
+        if self.needs_patches and size**2 > batch_size:
+            raise ValueError(
+                f"SSIM and depth are learned on patches of {size} x {size} pixels (dataset.patch_size), more than the "
+                f"{batch_size} rays of a step (dataset.batch_size); make one smaller or the other larger, or set "
+                "training.rgb_ssim_share to 0 and dataset.use_depth to false"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _a_batch_mixes_what_is_in_memory(self) -> "Config":
+        if self.training.ram_budget_gb is not None and self.dataset.num_rays_per_image is not None:
+            raise ValueError(
+                "training.ram_budget_gb draws batches from all pixels in memory, and dataset.num_rays_per_image from a "
+                "few images anywhere; give one of them"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _something_is_learned(self) -> "Config":
+        settings, field = self.training, self.block_nerf
+        coarse = field.backbone == "mlp" and field.use_hierarchical_sampling and settings.coarse_loss_weight > 0
+        depth = self.dataset.use_depth and settings.depth_loss_weight > 0
+        if not (settings.rgb_loss_weight > 0 or coarse or depth):
+            raise ValueError(
+                "the weights of all terms that compare a block with its photographs are zero; give "
+                "training.rgb_loss_weight (usually 1) or, with dataset.use_depth, training.depth_loss_weight"
+            )
+        return self
+
+    @property
+    def white_background(self) -> bool:
+        """Whether rays that leave the scene end in white."""
+        return self.dataset.white_background or self.block_nerf.white_background or self.dataset.alpha == "white"
+
+    @model_validator(mode="after")
+    def _rays_end_in_what_pictures_end_in(self) -> "Config":
+        if self.white_background and self.dataset.alpha == "black":
+            raise ValueError("dataset.alpha black lays pictures on black, and with white_background rays end in white")
+        return self
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults_of_the_backbone(cls, tree: Any) -> Any:
+        field = tree.get("block_nerf") if isinstance(tree, dict) else None
+        if not isinstance(field, dict):
+            return tree
+        if "backbone" not in field and any(key in field for key in MLP_KEYS):
+            field = {"backbone": "mlp"} | field
+            tree = tree | {"block_nerf": field}
+        if field.get("backbone") != "mlp":
+            return tree
+        sections = {name: tree.get(name, {}) for name in MLP_DEFAULTS}
+        given = {name: section for name, section in sections.items() if isinstance(section, dict)}
+        return tree | {name: MLP_DEFAULTS[name] | section for name, section in given.items()}

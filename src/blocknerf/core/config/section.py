@@ -1,0 +1,31 @@
+"""What every section of a configuration is: strict, frozen, its keys described."""
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=1)]
+Width = Annotated[int, Field(ge=4, le=1024)]
+Samples = Annotated[int, Field(ge=4, le=1024)]
+Folder = Annotated[str, Field(min_length=1)]
+
+
+class Changeable:
+    """Marks a key, or a section, that may change between runs of one output folder: it decides neither the plan nor the
+    shape of what is learned."""
+
+
+CHANGEABLE = Changeable()
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _truth_is_no_number(cls, value: Any, info: Any) -> Any:
+        if isinstance(value, bool) and cls.model_fields[info.field_name].annotation is not bool:
+            raise ValueError("true and false have no meaning here")
+        return value
