@@ -1,8 +1,12 @@
 """The documents' file as it stands, on the tiny city: two blocks, every stage, each ended once and gone on with."""
 
+import sys
+from pathlib import Path
+
 import pytest
 
 pytest.importorskip("embreex")
+sys.path.insert(0, str(Path(__file__).parents[2]))
 from benchmarks.documents_yaml import trained
 
 STEPS = 8
