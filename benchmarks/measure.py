@@ -23,7 +23,7 @@ def run(command: list[str]) -> Measured:
     begin = time.perf_counter()
     process = subprocess.Popen(command)
     _, status, usage = os.wait4(process.pid, 0)
-    code = os.waitstatus_to_exitcode(status)
+    process.returncode = code = os.waitstatus_to_exitcode(status)  # Popen did not wait for it itself
     if code != 0:
         sys.exit(f"the command above ended with code {code}")
     return Measured(time.perf_counter() - begin, usage.ru_maxrss * 1024 / 1e9)

@@ -12,6 +12,7 @@ from blocknerf.kernels.splats import LEAST_ALPHA, MOST_ALPHA, rasterize, rasteri
 from blocknerf.runtime.pool import num_threads, set_num_threads
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
+sys.path.insert(0, str(Path(__file__).parents[2]))
 from twins import compare
 
 WIDTH, HEIGHT = 23, 17

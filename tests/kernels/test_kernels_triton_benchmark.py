@@ -1,5 +1,7 @@
-"""benchmarks/cuda.py: its calls are right, though there may be no device to time them on."""
+"""benchmarks/cuda.py: its calls are right, though there may be no device to run them on."""
 
+import contextlib
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -11,11 +13,14 @@ from blocknerf.kernels.registry import use_backend
 
 pytest.importorskip("triton", reason="triton is made for Linux alone")
 sys.path.insert(0, str(Path(__file__).parents[2]))
-from benchmarks.cuda import cases, training_step
+from benchmarks import cuda
+from benchmarks.cuda_checks import checks
+from benchmarks.cuda_speeds import cases, training_step
+from blocknerf.kernels import compositing_triton
 
 
 def test_every_case_runs_and_moves_bytes(monkeypatch):
-    monkeypatch.setattr("benchmarks.cuda.GRIDS", {"2x2": (2, 2, 6)})
+    monkeypatch.setattr("benchmarks.cuda_speeds.GRIDS", {"2x2": (2, 2, 6)})
     with use_backend("triton"):
         for case in cases(torch.device("cpu"), 128):
             case.run()
@@ -26,6 +31,43 @@ def test_a_training_step_learns():
     step = training_step(torch.device("cpu"), 32)
     step()
     step()
+
+
+@pytest.mark.parametrize("spoilt", [False, True])
+def test_it_tells_all_and_ends_with_a_sentence_where_a_kernel_is_wrong(monkeypatch, tmp_path, capsys, spoilt):
+    """As where there is a device, whose kernels are interpreted, and whose speeds and cities are given."""
+    weights = compositing_triton.weights
+
+    def wrong(density, edges, out):
+        weights(density, edges, out)
+        out.mul_(1.01)
+
+    if spoilt:
+        monkeypatch.setattr(compositing_triton, "weights", wrong)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a device")
+    on_processor = [each for each in checks(torch.device("cpu"), 5) if each.module == "compositing"]
+    monkeypatch.setattr(cuda, "checks", lambda device, rays: on_processor)
+    monkeypatch.setattr(cuda, "speeds", lambda *sizes: [{"kernel": "encode", "seconds": 0.5}])
+    monkeypatch.setattr(cuda, "city", lambda out, backbone, *told: {"city": backbone, "psnr_cuda": 21.5, "ok": True})
+    monkeypatch.setattr(sys, "argv", ["cuda", "--out", str(tmp_path)])
+    with pytest.raises(SystemExit) if spoilt else contextlib.nullcontext() as ended:
+        cuda.main()
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert "a device" in rows[0]["where"]
+    names = [each.name for each in on_processor]
+    assert [row.get("kernel") or row["city"] for row in rows[1:]] == [
+        *(f"compositing: {name}" for name in names), "encode", "hash", "mlp"
+    ]  # fmt: skip
+    wrongs = [f"compositing: {name}" for name in names if name.startswith("weights") and spoilt]
+    assert [row["kernel"] for row in rows[1:] if row.get("ok") is False] == wrongs
+    written = (tmp_path / "cuda.md").read_text()
+    assert written.count("**no**") == len(wrongs)
+    assert [line for line in written.splitlines() if line.startswith("#")] == ["## Correctness", "## Speed", "## City"]
+    assert "| hash | 21.5 | yes |" in written
+    if spoilt:
+        sentence = f"Wrong on this device, by more than rounding explains: {'; '.join(wrongs)}."
+        assert ended.value.code == sentence  # which python prints, and ends with code 1
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is something to measure")

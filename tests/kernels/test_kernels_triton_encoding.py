@@ -1,4 +1,4 @@
-"""The hash encoding and Adam on its rows in triton, interpreted: against their twins, and what only tables know."""
+"""The hash encoding and Adam on its rows in triton, interpreted: what only tables know."""
 
 import sys
 from pathlib import Path
@@ -12,33 +12,18 @@ from blocknerf.kernels.sparse_adam import sparse_adam_step
 
 pytest.importorskip("triton", reason="triton is made for Linux alone")
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
-from twins import compare, random
+sys.path.insert(0, str(Path(__file__).parents[2]))
+from twins import compare
 
-RESOLUTIONS = torch.tensor([3, 8, 40])  # the first two fit into 1,024 rows, the last is hashed
-FACES = torch.tensor([[0.0, 0.5, 1.0], [1.0, 1.0, 1.0], [0.0, 0.0, 0.0], [-0.3, 0.4, 1.7], [0.5, -2.0, 0.25]])
+from benchmarks import cuda_checks
+from benchmarks.cuda_checks import random, random_points
 
-
-def _points(count: int = 300) -> torch.Tensor:
-    """Inside the cube, on its border and outside."""
-    inside = torch.rand(count, 3, generator=torch.Generator().manual_seed(1))
-    return torch.cat([FACES, inside])
-
-
-@pytest.mark.parametrize("features", [2, 4])
-def test_encoding_and_its_gradients_agree(features):
-    table, points = random(3, 1024, features).requires_grad_(), _points().requires_grad_()
-    cotangent = random(len(points), 3 * features, seed=2)
-
-    def call():
-        encoded = hash_encode(points, table, RESOLUTIONS)
-        return encoded, *torch.autograd.grad((encoded * cotangent).sum(), (points, table))
-
-    compare(call, "triton", 2e-5)
+RESOLUTIONS = torch.tensor(cuda_checks.RESOLUTIONS)
 
 
 def test_any_order_of_memory_is_read():
     """Points by columns, and gradients that arrive by columns."""
-    table, points = random(3, 1024, 4).requires_grad_(), _points().T.contiguous().T
+    table, points = random(3, 1024, 4).requires_grad_(), random_points(300).T.contiguous().T
     cotangent = random(12, len(points), seed=2).T
     call = lambda: torch.autograd.grad(hash_encode(points, table, RESOLUTIONS), table, cotangent)  # noqa: E731
     compare(call, "triton")
@@ -47,7 +32,7 @@ def test_any_order_of_memory_is_read():
 def test_a_point_whose_gradient_is_zero_touches_nothing():
     table = random(3, 1024, 4).requires_grad_()
     gradient = torch.zeros(3, 1024, 4)
-    points = _points(20)[5:]
+    points = random_points(20)[5:]
     with use_backend("triton"):
         encoded = hash_encode(points, table, RESOLUTIONS, gradient)
     encoded[:10].sum().backward()  # by the kernels of forward, though nobody asks for them any more
@@ -67,7 +52,7 @@ def test_no_points_touch_nothing():
 
 
 def test_a_table_in_half_precision_is_summed_in_float32():
-    half, points = random(3, 1024, 4).half(), _points().requires_grad_()
+    half, points = random(3, 1024, 4).half(), random_points(300).requires_grad_()
     table = half.float().requires_grad_()
     cotangent = random(len(points), 12, seed=2)
     half.requires_grad_()
