@@ -133,7 +133,7 @@ def train(
             if group.is_first:
                 print_plan(planned, scene, settings)
                 if debug:
-                    _inspect_start(settings, scene, planned, output_dir)
+                    _inspect_start(settings, scene, planned, output_dir, devices[0])
                 if resume_from is not None:
                     take_up(run, resume_from, block_ids)
                 group.wait()
@@ -265,11 +265,11 @@ def _debug_settings(settings: Config, data_root: Path, update: bool, jobs: int |
     return tiny_config(settings, read_scene(data_root, settings.dataset))
 
 
-def _inspect_start(settings, scene, planned, output_dir: Path) -> None:
+def _inspect_start(settings, scene, planned, output_dir: Path, device: str) -> None:
     from blocknerf.cli.inspect import print_inspection
     from blocknerf.diagnostics.inspection import inspect_start
 
-    print_inspection(inspect_start(settings, scene, planned, output_dir))
+    print_inspection(inspect_start(settings, scene, planned, output_dir, device))
 
 
 def _anomalies_found(debug: bool):
