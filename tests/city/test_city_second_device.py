@@ -1,8 +1,11 @@
 """A city whose blocks stand on another device: the pictures of the processor, and nothing that stayed behind."""
 
+import json
 import sys
 from functools import partial
+from itertools import product
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
@@ -12,15 +15,24 @@ from blocknerf.city.city import City, load_block
 from blocknerf.cli.align import align
 from blocknerf.cli.evaluate import evaluate
 from blocknerf.cli.export_depth import export_depth
+from blocknerf.cli.export_mesh import export_mesh
 from blocknerf.cli.export_orthophoto import export_orthophoto
+from blocknerf.cli.export_points import export_points
+from blocknerf.cli.export_splats import export_splats
+from blocknerf.cli.inspect import inspect
 from blocknerf.cli.render import render
 from blocknerf.core.config.load import load_config
 from blocknerf.core.types import RayBatch
 from blocknerf.evaluation.evaluate import evaluate as run_evaluation
+from blocknerf.export.points import Agreement
 from blocknerf.kernels.registry import use_backend
 from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.training.one_block import Run
 from blocknerf.training.run import train_blocks
+from blocknerf.viewer.drawing import draw
+from blocknerf.viewer.map import first_view
+from blocknerf.viewer.newest import NewestCity
+from blocknerf.viewer.wish import Kind, Wish, blendings
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 from room import write_room
@@ -51,9 +63,17 @@ MLP = (
 @pytest.fixture(scope="module", params=[SMALL_HASH, MLP], ids=["hash", "mlp"])
 def out(request, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("city")
-    config = load_config(None, [*SMALL, *request.param])
-    train_blocks(Run(*plan_scene(config, write_room(folder / "room"), folder / "out"), folder / "out"), jobs=1)
+    config, room = load_config(None, [*SMALL, *request.param]), write_room(folder / "room", width=24, height=18)
+    train_blocks(Run(*plan_scene(config, room, folder / "out"), folder / "out"), jobs=1)
     return folder / "out"
+
+
+@pytest.fixture(autouse=True)
+def in_a_moment(monkeypatch):
+    """Codes and poses of test images are fitted in few steps, and points of a fog count although nothing is sure."""
+    for name in ("CODE_STEPS", "POSE_STEPS"):
+        monkeypatch.setattr(f"blocknerf.evaluation.views.{name}", 4)
+    monkeypatch.setattr("blocknerf.export.points.Agreement", partial(Agreement, spread_share=float("inf")))
 
 
 def _rays(city: City) -> tuple[RayBatch, torch.Tensor]:
@@ -117,15 +137,52 @@ COMMANDS = {
     "align": align,
     "depth": lambda out: export_depth(out, folder=out / "depth", size="32x24"),
     "orthophoto": lambda out: export_orthophoto(out, pixel=0.5),
+    "mesh": lambda out: export_mesh(out, voxel=1.0, least_weight=1e-6, smallest_piece=0.0, longest_side=16),
+    "points": lambda out: export_points(out, spacing=0.5, tolerance=0.99, longest_side=16),
+    "splats": lambda out: export_splats(out, splats=40, steps=4, views=4, longest_side=32),
+    "view": lambda out: _every_picture_of_the_viewer(NewestCity(out, device="auto").city),
 }
+
+
+def _every_picture_of_the_viewer(city: City) -> None:
+    for kind, blending in product(get_args(Kind), blendings(city.manifest)):
+        wish = Wish(first_view(city, None, 4 / 3), kind, blending)
+        drawn = draw(city, None, wish, 24, lambda: True)
+        assert drawn is not None
+        assert drawn.rgb.shape == (18, 24, 3)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_that_renders_runs_there(out, command, monkeypatch):
-    monkeypatch.setattr("blocknerf.city.city.devices_of", lambda name: ("meta",))
+    for module in ("blocknerf.city.city", "blocknerf.runtime.devices"):
+        monkeypatch.setattr(f"{module}.devices_of", lambda name: ("meta",))
     with use_backend("torch"), SecondDevice():
         COMMANDS[command](out)
+
+
+def test_what_is_inspected_is_that_of_the_processor(out, monkeypatch):
+    ids = City.open(out).ids
+    found = {}
+    with use_backend("torch"):
+        for device in ("cpu", "meta"):
+            monkeypatch.setattr("blocknerf.city.city.devices_of", lambda name, device=device: (device,))
+            with SecondDevice():
+                inspect(out, block=ids[0], seam=f"{ids[0]},{ids[1]}")
+            found[device] = json.loads((out / "inspect" / "inspect.json").read_text())
+    here, there = found["cpu"], found["meta"]
+    assert [phase["phase"] for phase in there.pop("memory")] == [phase["phase"] for phase in here.pop("memory")]
+    assert len(here["gradients"]) > 3
+    assert len(here["poses"]["moved"]) > 1
+    assert _numbers(there) == pytest.approx(_numbers(here), rel=1e-3, abs=1e-5)
+
+
+def _numbers(tree, name="") -> dict[str, float]:
+    """Of a JSON tree, by their way from its root."""
+    if isinstance(tree, int | float):
+        return {name: tree}
+    items = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
+    return {key: number for part, below in items for key, number in _numbers(below, f"{name}/{part}").items()}
 
 
 @pytest.mark.slow

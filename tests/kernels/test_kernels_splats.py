@@ -56,6 +56,12 @@ def test_the_first_hides_what_is_behind(backend):
     torch.testing.assert_close(picture, torch.tensor([*expected, sum(expected)]))
 
 
+def test_what_has_no_kernel_for_cuda_runs_the_twin():
+    made = _made(5)
+    with use_backend("triton"):
+        assert torch.equal(rasterize(*made, WIDTH, HEIGHT), rasterize_torch(*made, WIDTH, HEIGHT))
+
+
 def test_gradients_of_the_twin():
     made = _made(6, torch.float64, seed=3)
 

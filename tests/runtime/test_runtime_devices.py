@@ -34,11 +34,23 @@ def test_a_device_that_is_there_is_used_without_asking(two_devices):
 
 
 def test_processes_that_train_one_block_take_a_device_each(two_devices, monkeypatch):
-    assert _devices("auto", distributed=False) == ("cuda:0", "cuda:1")
+    assert _devices("auto", distributed=False, side_by_side=False) == ("cuda:0", "cuda:1")
     for rank, device in (("0", "cuda:0"), ("1", "cuda:1"), ("2", "cuda:0")):
         monkeypatch.setenv("LOCAL_RANK", rank)
-        assert _devices("auto", distributed=True) == (device,)
-        assert _devices("cpu", distributed=True) == ("cpu",)
+        assert _devices("auto", distributed=True, side_by_side=False) == (device,)
+        assert _devices("cpu", distributed=True, side_by_side=False) == ("cpu",)
+
+
+@pytest.mark.parametrize(
+    ("processes", "own"),
+    [(1, [("cuda:0", "cuda:1")]), (2, [("cuda:0",), ("cuda:1",)]), (3, [("cuda:0",), ("cuda:1",), ("cuda:0",)])],
+)
+def test_processes_side_by_side_share_the_devices_of_their_machine(two_devices, monkeypatch, processes, own):
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
+    for rank, devices in enumerate(own):
+        monkeypatch.setenv("LOCAL_RANK", str(rank))
+        assert _devices("auto", distributed=False, side_by_side=True) == devices
+        assert _devices("auto", distributed=False, side_by_side=False) == ("cuda:0", "cuda:1")
 
 
 def test_a_block_goes_to_the_device_that_has_the_fewest():

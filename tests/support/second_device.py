@@ -5,6 +5,7 @@ They call their device "meta", the only one that torch knows on every machine.
 
 from contextlib import ExitStack
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor
@@ -43,7 +44,22 @@ class SecondDevice(ExitStack):
         super().__enter__()
         self.enter_context(_Constants())
         self.enter_context(_Operations())
+        self.enter_context(patch("torch.Generator", _Generator))
         return self
+
+
+class _AnyGenerator(type):
+    made = torch.Generator
+
+    def __call__(cls, device="cpu"):
+        return cls.made("cpu" if torch.device(device).type == "meta" else device)
+
+    def __instancecheck__(cls, value):
+        return isinstance(value, cls.made)
+
+
+class _Generator(metaclass=_AnyGenerator):
+    """Numbers of the second device are drawn by the processor."""
 
 
 class _Constants(TorchFunctionMode):

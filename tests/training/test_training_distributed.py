@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from blocknerf.blocks.output import plan_scene
 from blocknerf.blocks.plan import read_plan
@@ -23,6 +25,7 @@ from blocknerf.training.distributed import DistributedBlockNeRFTrainer
 from blocknerf.training.exchange import GradientExchange
 from blocknerf.training.one_block import Run
 from blocknerf.training.run import longest_first, train_blocks
+from blocknerf.training.spread import spread
 from blocknerf.training.trainer import BlockNeRFTrainer
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
@@ -64,6 +67,32 @@ def test_workers_that_take_the_longest_first_end_nearly_as_soon_as_they_could(to
     )
     assert _finish(order, workers) <= (4 / 3 - 1 / (3 * workers)) * best + 1e-9
     assert order == sorted(order, reverse=True)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.integers(0, 60), max_size=7), st.integers(1, 3), st.randoms())
+def test_blocks_side_by_side_end_nearly_as_soon_as_they_could(minutes, places, random):
+    """Whole minutes: ties, and blocks that take none."""
+    takes = {f"{number:03d}": float(each) for number, each in enumerate(minutes)}
+    place_of = spread(takes, places)
+    shuffled = random.sample(list(takes.items()), len(takes))
+    assert spread(dict(shuffled), places) == place_of
+    assert place_of.keys() == takes.keys()
+    assert set(place_of.values()) <= set(range(places))
+    last = _last_end(takes, place_of, places)
+    best = min(
+        _last_end(takes, dict(zip(takes, chosen, strict=True)), places)
+        for chosen in product(range(places), repeat=len(takes))
+    )
+    assert last <= (4 / 3 - 1 / (3 * places)) * best + 1e-9
+
+
+def test_equal_blocks_are_spread_evenly():
+    assert list(spread({f"{number:03d}": 2.5 for number in range(5)}, 2).values()) == [0, 1, 0, 1, 0]
+
+
+def _last_end(takes: dict[str, float], place_of: dict[str, int], places: int) -> float:
+    return max(sum(takes[each] for each in takes if place_of[each] == place) for place in range(places))
 
 
 def _trainer(room: Path, out: Path, batch_size: int, group: ProcessGroup = ALONE, *overrides: str) -> BlockNeRFTrainer:

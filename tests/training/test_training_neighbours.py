@@ -17,19 +17,21 @@ from blocknerf.cli.train import train
 from blocknerf.core.config.load import load_config
 from blocknerf.core.errors import UserError
 from blocknerf.core.seeds import generator
+from blocknerf.kernels.registry import use_backend
 from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.runtime.process_group import ALONE, ENVIRONMENT, ProcessGroup
 from blocknerf.scene.store import ImageStore
 from blocknerf.training.checkpoint import CHECKPOINT, SIDE_BY_SIDE, ModelCheckpoint
 from blocknerf.training.losses import BlockNeRFLoss
 from blocknerf.training.neighbours import Border, Exchange, Shown, borders_of, own_slots, shown_by
-from blocknerf.training.one_block import Run
+from blocknerf.training.one_block import Run, make_trainer
 from blocknerf.training.run import train_blocks
 from blocknerf.training.terms import consistency_loss
 from blocknerf.training.trainer import BlockNeRFTrainer
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 from room import write_room
+from second_device import SecondDevice
 
 SMALL = (
     "block_manager.block_size=2.5",
@@ -218,6 +220,30 @@ def test_two_processes_train_what_one_does(room, tmp_path, monkeypatch):
     other.join(60)
     assert trained_here == [alone.plan.blocks[0].id]
     assert _same(_files(alone), _files(two))
+
+
+def test_blocks_side_by_side_learn_on_a_device_each(room, tmp_path, monkeypatch):
+    """And what one shows the other goes from device to device."""
+    monkeypatch.setattr(BlockNeRFTrainer, "_rng_of_step", lambda trainer: trainer.rng)  # draws alike on both
+    learned_on = []
+
+    def make(run, *told, **named):
+        trainer = make_trainer(run, *told, **named)
+        learned_on.append(str(trainer.model.device))
+        return trainer
+
+    monkeypatch.setattr("blocknerf.training.run.make_trainer", make)
+    here, away = (_run(room, tmp_path / name, TERM) for name in ("here", "away"))
+    with use_backend("torch"):
+        _train(here)
+        with SecondDevice():
+            _train(replace(away, devices=("cpu", "meta")))
+    assert learned_on[:2] == ["cpu", "cpu"]
+    assert sorted(learned_on[2:]) == ["cpu", "meta"]
+    ours, theirs = _files(here), _files(away)
+    for block_id, tensors in ours.items():
+        for name, tensor in tensors.items():
+            torch.testing.assert_close(theirs[block_id][name], tensor, rtol=1e-3, atol=1e-5)
 
 
 def test_without_weight_blocks_are_those_of_a_plain_run_and_with_it_others(room, tmp_path, caplog):

@@ -24,7 +24,7 @@ from blocknerf.core.errors import UserError
 from blocknerf.core.shared_folder import SharedFolder
 from blocknerf.training.elsewhere import brought_here, part_for
 from blocknerf.training.launchers.launcher import RayCluster
-from blocknerf.training.launchers.ray_tasks import cores_of_block, have_room
+from blocknerf.training.launchers.ray_tasks import cores_of_block, gpus_of_block, have_room
 from blocknerf.training.launchers.worker import work
 from blocknerf.training.one_block import Run
 from blocknerf.training.run import train_blocks
@@ -160,7 +160,7 @@ def test_a_photograph_that_was_changed_since_is_named(tmp_path):
 
 @pytest.fixture
 def one_machine():
-    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+    ray.init(address="local", num_cpus=2, num_gpus=1, include_dashboard=False, log_to_driver=False)
     yield
     ray.shutdown()
 
@@ -231,6 +231,25 @@ def test_cores_are_shared_among_blocks():
     assert cores_of_block([{"CPU": 64.0}], blocks=2) == 8
     assert cores_of_block([{"CPU": 2.0}, {"CPU": 2.0}, {}], blocks=1) == 2
     assert cores_of_block([], blocks=3) == 1
+
+
+@pytest.mark.parametrize(
+    ("machines", "use_gpus", "overrides", "gpus"),
+    [
+        ([{"CPU": 4.0}, {"CPU": 4.0, "GPU": 8.0}], True, (), 1),
+        ([{"CPU": 4.0}, {"CPU": 4.0, "GPU": 8.0}], False, (), 0),
+        ([{"CPU": 4.0}], True, (), 0),
+        ([{"CPU": 4.0, "GPU": 0.5}], True, (), 0),
+        ([{"CPU": 4.0}], False, ("distributed.device_map={nerf_mlp: 0, decoder: 1}",), 2),
+    ],
+)
+def test_a_block_takes_a_gpu_where_any_machine_has_one(machines, use_gpus, overrides, gpus):
+    assert gpus_of_block(machines, load_config(None, overrides), use_gpus) == gpus
+
+
+def test_ray_gives_devices_itself(room, tmp_path):
+    with pytest.raises(UserError, match="--device cuda:1: Ray itself gives each block a GPU.*auto or cpu"):
+        train(room, tmp_path, launcher="ray", device="cuda:1")
 
 
 def test_needs_are_those_of_one_machine():

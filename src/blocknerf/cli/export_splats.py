@@ -10,7 +10,7 @@ import tyro
 from blocknerf.cli.place import Device, Place, State
 from blocknerf.core.errors import UserError
 from blocknerf.core.lock import locked_file
-from blocknerf.core.logging import console
+from blocknerf.core.logging import console, log
 
 SEED = 0
 
@@ -49,7 +49,8 @@ def export_splats(
         data_root: Where the scene lies now, if it has moved since training.
         state: Which state of each block: latest, best (in validation), or the JSON of one block's state, as in
             out/blocks/003/step_000500.json, beside the latest of all others.
-        device: Where blocks are rendered: auto (a CUDA device where there is one), cpu, cuda or cuda:N.
+        device: Where blocks are rendered: auto (a CUDA device where there is one), cpu, cuda or cuda:N. Splats learn on
+            the processor.
     """
     from rich.progress import Progress, TextColumn, track
 
@@ -61,6 +62,7 @@ def export_splats(
     from blocknerf.export.splats_file import check_splats_name, write_splats
     from blocknerf.export.splats_teacher import lesson_views, lessons
     from blocknerf.export.world_offset import write_world_offset
+    from blocknerf.runtime.devices import CPU, devices_of
     from blocknerf.runtime.threads import available_cores, use_threads
 
     file = file or out / "splats.ply"
@@ -81,6 +83,9 @@ def export_splats(
                         generator(SEED, "splats", "views"))  # fmt: skip
     shown = lessons(city, seen, Look(drive=drive), block)
     taught = list(track(shown, "Rendering views", len(seen), console=console, transient=True))
+    rendered_on = devices_of(device)[0]
+    if rendered_on != CPU:
+        log.info("Splats learn on the processor: their rasteriser has no kernel for %s.", rendered_on)
     near_m = 0.01 * min(each.radius_m for each in blocks)
     with Progress(*Progress.get_default_columns(), TextColumn("{task.fields[psnr]}"), console=console) as bar:
         task = bar.add_task("Learning", total=steps, psnr="")

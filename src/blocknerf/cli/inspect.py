@@ -7,7 +7,7 @@ import tyro
 from rich import box
 from rich.table import Table
 
-from blocknerf.cli.place import Place
+from blocknerf.cli.place import Device, Place
 from blocknerf.core.errors import UserError
 from blocknerf.core.logging import console
 
@@ -22,6 +22,7 @@ def inspect(
     pixel: Annotated[tuple[int, int] | None, tyro.conf.arg(metavar="X Y")] = None,
     seam: Annotated[str | None, tyro.conf.arg(metavar="ID,ID")] = None,
     data_root: Place | None = None,
+    device: Device = "auto",
 ) -> None:
     """Looks for faults: data, gradients of every component, one ray, memory of a step, the seam of two blocks.
 
@@ -38,6 +39,8 @@ def inspect(
         pixel: Its pixel, as column and row from the upper left, at the size it is trained at; none: the middle.
         seam: Two blocks that are compared from a camera near both; none: the block and its nearest neighbour.
         data_root: Where the scene lies now, if it has moved since training.
+        device: Where blocks are rendered and the step is taken: auto (a CUDA device where there is one), cpu, cuda or
+            cuda:N.
     """
     from blocknerf.blocks.output import load_output
     from blocknerf.diagnostics.inspection import inspect_city
@@ -47,7 +50,7 @@ def inspect(
     config, _ = load_output(out)
     use_threads(available_cores(), config.block_nerf.worker)
     with console.status("Inspecting"):
-        inspection = inspect_city(out, data_root, block, image, pixel, pair)
+        inspection = inspect_city(out, data_root, block, image, pixel, pair, device)
     print_inspection(inspection)
 
 

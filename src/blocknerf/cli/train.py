@@ -79,7 +79,7 @@ def train(
             the scene has several drives. Weights are not touched.
         device: Where blocks learn: auto (every CUDA device of this machine where there is one, else the processor),
             cpu, cuda or cuda:N. Several devices train a block each, or with --distributed one together. On a Ray
-            cluster distributed.device_map says it.
+            cluster: auto (a GPU for each block where any machine has one) or cpu.
         debug: Try everything out within a minute: inspect the scene and the first block as `blocknerf inspect` does,
             then train a few small images at tiny sizes, log every detail, and stop where a gradient first becomes NaN.
         distributed: Every block by several processes, each on its share of the rays; start them with
@@ -104,8 +104,8 @@ def train(
     from blocknerf.training.take_up import state_path, take_up
 
     block_ids = _block_ids(blocks)
-    ray = _cluster(launcher, address, cores)
-    devices = _devices(device if ray is None else "cpu", distributed)
+    ray = _cluster(launcher, address, cores, device)
+    devices = _devices(device if ray is None else "cpu", distributed, side_by_side)
     captured, output = SharedFolder.at(data_root), SharedFolder.at(output_dir)
     if captured.url or output.url:
         _check_url(resume_from is not None or update or side_by_side or debug or distributed)
@@ -134,7 +134,7 @@ def train(
             if group.is_first:
                 print_plan(planned, scene, settings)
                 if debug:
-                    _inspect_start(settings, scene, planned, output_dir)
+                    _inspect_start(settings, scene, planned, output_dir, devices[0])
                 if resume_from is not None:
                     take_up(run, resume_from, block_ids)
                 group.wait()
@@ -173,13 +173,16 @@ def _logged(run, group) -> Iterator[None]:
         run.push(log_file)
 
 
-def _devices(device: str, distributed: bool) -> tuple[str, ...]:
-    """Of this process: where several train a block together, that of its number on this machine."""
+def _devices(device: str, distributed: bool, side_by_side: bool) -> tuple[str, ...]:
+    """Of this process: its share, where torchrun started several on this machine; one where these train a block."""
     from blocknerf.runtime.devices import devices_of
 
     devices = devices_of(device)
-    rank = int(os.environ.get("LOCAL_RANK", "0"))
-    return (devices[rank % len(devices)],) if distributed else devices
+    if not (distributed or side_by_side):
+        return devices
+    rank, processes = (int(os.environ.get(name, alone)) for name, alone in (("LOCAL_RANK", 0), ("LOCAL_WORLD_SIZE", 1)))
+    own = devices[rank::processes] or (devices[rank % len(devices)],)
+    return own[:1] if distributed else own
 
 
 def _join(settings: Config, distributed: bool, side_by_side: bool):
@@ -207,13 +210,15 @@ def _check_url(otherwise: bool) -> None:
         )
 
 
-def _cluster(launcher: str, address: str | None, cores: int | None):
+def _cluster(launcher: str, address: str | None, cores: int | None, device: str):
     from blocknerf.training.launchers.launcher import RayCluster
 
     if launcher == "ray":
         if cores is not None and cores < 1:
             raise UserError(f"--cores {cores}: a block needs at least one.")
-        return RayCluster(address, cores)
+        if device not in ("auto", "cpu"):
+            raise UserError(f"--device {device}: Ray itself gives each block a GPU of its cluster. Give auto or cpu.")
+        return RayCluster(address, cores, use_gpus=device == "auto")
     if address is not None or cores is not None:
         raise UserError("--address and --cores are of --launcher ray; give that as well, or leave them out.")
     return None
@@ -266,11 +271,11 @@ def _debug_settings(settings: Config, data_root: Path, update: bool, jobs: int |
     return tiny_config(settings, read_scene(data_root, settings.dataset))
 
 
-def _inspect_start(settings, scene, planned, output_dir: Path) -> None:
+def _inspect_start(settings, scene, planned, output_dir: Path, device: str) -> None:
     from blocknerf.cli.inspect import print_inspection
     from blocknerf.diagnostics.inspection import inspect_start
 
-    print_inspection(inspect_start(settings, scene, planned, output_dir))
+    print_inspection(inspect_start(settings, scene, planned, output_dir, device))
 
 
 def _anomalies_found(debug: bool):

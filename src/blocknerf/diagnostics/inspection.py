@@ -21,6 +21,7 @@ from blocknerf.core.errors import UserError
 from blocknerf.core.files import write_bytes, write_json
 from blocknerf.core.lock import locked_folder
 from blocknerf.core.seeds import generator
+from blocknerf.core.types import on_device
 from blocknerf.diagnostics.coverage import draw_coverage
 from blocknerf.diagnostics.debugger import BlockNeRFDebugger
 from blocknerf.diagnostics.findings import Finding
@@ -31,6 +32,7 @@ from blocknerf.diagnostics.ray import RayTrace
 from blocknerf.diagnostics.seam import SeamView, draw_seam, view_seam
 from blocknerf.diagnostics.tiny import tiny_config
 from blocknerf.models.block_nerf import BlockNeRF
+from blocknerf.runtime.devices import CPU, made_on
 from blocknerf.scene.exposures import scene_exposures
 from blocknerf.scene.readers.read import read_scene
 from blocknerf.scene.sampler import PixelSampler
@@ -73,15 +75,17 @@ def inspect_city(
     image_name: str | None = None,
     pixel_xy: tuple[int, int] | None = None,
     seam: tuple[str, str] | None = None,
+    device: str = CPU,
 ) -> Inspection:
     """Inspects a trained block of the city in `out`, and writes OUT/inspect/.
 
     Without `image_name`, the first test image (of the block, where one is named); without `block_id`, the block nearest
     to that image's camera; without `pixel_xy`, its middle; without `seam`, the block and its nearest neighbour, where
-    there is one. Raises UserError when nothing is trained, or when block, image or pixel do not exist.
+    there is one. `device`: see `City.open`. Raises UserError when nothing is trained, or when block, image or pixel do
+    not exist.
     """
     config, plan = load_output(out)
-    city, scene = City.open(out), open_scene(out, config, data_root)
+    city, scene = City.open(out, device=device), open_scene(out, config, data_root)
     store = ImageStore.open(scene, config.dataset.image_downsample, out / "store")
     image = _image(plan, scene, store, image_name, block_id)
     block_id = block_id or city.nearest(torch.from_numpy(image.world_from_cam[:, 3].copy()))
@@ -95,13 +99,16 @@ def inspect_city(
         return _inspect(out / "inspect", config, block_id, model, state, scene, store, image, pixel_xy, code, view)
 
 
-def inspect_start(config: Config, scene: Scene, plan: Plan, output_dir: Path) -> Inspection:
-    """Inspects the first block of the plan as training would begin it, and writes OUT/inspect/; nothing is learned."""
+def inspect_start(config: Config, scene: Scene, plan: Plan, output_dir: Path, device: str = CPU) -> Inspection:
+    """Inspects the first block of the plan as training on `device` would begin it; nothing is learned.
+
+    Writes OUT/inspect/.
+    """
     store = ImageStore.open(scene, config.dataset.image_downsample, output_dir / "store")
     block = plan.blocks[0]
     exposures = scene_exposures(planned_split(plan, scene)[0])
     folder = block_folder(output_dir, block.id)
-    model = BlockNeRFTrainer(config, block, store, plan.scene_hash, folder, exposures=exposures).model
+    model = BlockNeRFTrainer(config, block, store, plan.scene_hash, folder, exposures=exposures, device=device).model
     image = _image(plan, scene, store, None, block.id)
     code = model.code_for(image.id, image.drive, exposure=image.exposure)
     state = "As training begins it"
@@ -149,8 +156,10 @@ def _inspect(
     learner.learn(learner.components())  # whatever its stage freezes
     settings = config.training
     sampler = PixelSampler(store, model.image_ids, config.dataset.batch_size, settings.seed)
-    batch = sampler.next()
-    total, _ = BlockNeRFLoss(settings)(learner, batch, generator(settings.seed, "inspect", block_id))
+    batch = on_device(sampler.next(), model.device)
+    rng = generator(settings.seed, "inspect", block_id, device=model.device)
+    with made_on(model.device):
+        total, _ = BlockNeRFLoss(settings)(learner, batch, rng)
     gradients, about_gradients = debugger.check_model_gradients(learner, total)
     memory = debugger.memory_profiling(learner, sampler)
     draw_coverage(folder / "coverage.png", scene, store)

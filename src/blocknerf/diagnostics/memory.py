@@ -11,7 +11,9 @@ import torch
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from blocknerf.core.config.config import Config
+from blocknerf.core.types import on_device
 from blocknerf.models.block_nerf import BlockNeRF
+from blocknerf.runtime.devices import made_on
 from blocknerf.scene.sampler import PixelSampler
 from blocknerf.training.losses import BlockNeRFLoss
 from blocknerf.training.optimizer import BlockOptimizer
@@ -39,15 +41,17 @@ def profile_step(model: BlockNeRF, sampler: PixelSampler, config: Config) -> lis
     yet `model` is left with a gradient sink: give a copy.
     """
     optimizer, loss = BlockOptimizer(model, config.training), BlockNeRFLoss(config.training)
-    rng = torch.Generator().manual_seed(0)
+    device = model.device
+    rng = torch.Generator(device).manual_seed(0)
     rates = dict.fromkeys(optimizer.components, 0.0)
     held = {}
 
     def data() -> None:
-        held["batch"] = sampler.next()
+        held["batch"] = on_device(sampler.next(), device)
 
     def forward() -> None:
-        held["total"], _ = loss(model, held["batch"], rng)
+        with made_on(device):
+            held["total"], _ = loss(model, held["batch"], rng)
 
     def backward() -> None:
         held.pop("total").backward()

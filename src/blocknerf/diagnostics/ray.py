@@ -12,10 +12,11 @@ from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from blocknerf.core.plots import new_figure, picture, quiet, save_figure
-from blocknerf.core.types import RayBatch
+from blocknerf.core.types import RayBatch, on_device
 from blocknerf.kernels.marching import distances
 from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.rendering.volume import transmittance
+from blocknerf.runtime.devices import made_on
 
 CROP_PX = 48
 LEAST_DENSITY = 1e-8
@@ -50,11 +51,20 @@ class RayTrace:
 
 @torch.no_grad()
 def trace_ray(model: BlockNeRF, ray: RayBatch, code: Float[Tensor, " code"] | None) -> RayTrace:
-    """Renders a batch of one ray as `BlockNeRF.render` does, and keeps everything. `code` as there."""
+    """Renders a batch of one ray as `BlockNeRF.render` does, and keeps everything; all lies where the ray does.
+
+    `code` as there.
+    """
     if len(ray) != 1:
         raise ValueError(f"One ray is traced at a time, not {len(ray)}.")
     code = model.code_for(None, None) if code is None else code
-    codes = None if code is None else code[None]
+    codes = None if code is None else code[None].to(model.device)
+    with made_on(model.device):
+        trace = _traced(model, on_device(ray, model.device), codes)
+    return on_device(trace, ray.origins.device)
+
+
+def _traced(model: BlockNeRF, ray: RayBatch, codes: Float[Tensor, "1 code"] | None) -> RayTrace:
     pixel_rgb, composited = model.composite(ray, codes, None)
     origins, spacing = model.to_block(ray.origins), model.field.spacing
     density, rgb = model.field.on_intervals(origins, ray.directions, ray.radii, codes, composited.edges)

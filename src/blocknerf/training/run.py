@@ -29,6 +29,7 @@ from blocknerf.training.launchers.ray_tasks import ray_tasks
 from blocknerf.training.neighbours import Exchange, Shown, borders_of
 from blocknerf.training.one_block import Run, make_trainer, open_store, read_model, said, train_one
 from blocknerf.training.side_by_side import SideBySide
+from blocknerf.training.spread import spread
 from blocknerf.training.taken import taken
 from blocknerf.training.trainer import BlockResult
 from blocknerf.training.warm_up import warm_up
@@ -171,9 +172,13 @@ def _train_on_ray(run: Run, blocks: list[BlockSpec], cluster: RayCluster, report
 
 
 def _longest_first_of(run: Run, blocks: list[BlockSpec]) -> list[BlockSpec]:
-    costs = zip(blocks, estimates(blocks, run.scene, run.config), strict=True)
-    minutes = {block.id: cost.minutes for block, cost in costs}
+    minutes = _minutes(run, blocks)
     return longest_first(blocks, lambda block: minutes[block.id])
+
+
+def _minutes(run: Run, blocks: list[BlockSpec], cores: int | None = None) -> dict[str, float]:
+    costs = zip(blocks, estimates(blocks, run.scene, run.config, cores), strict=True)
+    return {block.id: cost.minutes for block, cost in costs}
 
 
 def longest_first(blocks: list[BlockSpec], minutes: Callable[[BlockSpec], float]) -> list[BlockSpec]:
@@ -277,7 +282,8 @@ def _train_side_by_side(
 ) -> list[BlockResult]:
     """Trains this process's share of `blocks`; neighbours that have been trained before take part as they are."""
     use_threads(available_cores(), run.config.block_nerf.worker)
-    hosts = {block.id: index % group.size for index, block in enumerate(blocks)}
+    minutes = _minutes(run, blocks, cores=1)  # the same on every machine
+    hosts = spread(minutes, group.size)
     mine = [block for block in blocks if hosts[block.id] == group.rank]
     if run.config.training.consistency_loss_weight == 0:
         log.warning("With training.consistency_loss_weight=0 blocks learn nothing from each other: each is alone.")
@@ -288,10 +294,10 @@ def _train_side_by_side(
     log.info("%d blocks learn side by side and compare %d borders.", len(blocks), len(borders))
     hosts |= {block.id: 0 for block in learned}
     exchange = Exchange(run.config, borders, hosts, store, group)
-    trainers = []
+    trainers, device_of = [], spread({block.id: minutes[block.id] for block in mine}, len(run.devices))
     for block in mine:
         shown = Shown(exchange.every)
-        own = replace(run, devices=(run.devices[len(trainers) % len(run.devices)],))
+        own = replace(run, devices=(run.devices[device_of[block.id]],))
         trainers.append((make_trainer(own, block, store, partial(report, block.id), shown=shown), shown))
     for trainer, _ in trainers[:1]:
         warm_up(PixelSampler(store, trainer.image_ids, batch_size=8, seed=0), run.config)

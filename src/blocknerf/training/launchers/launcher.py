@@ -20,10 +20,12 @@ WAIT_S = 0.5
 @dataclass(frozen=True, slots=True)
 class RayCluster:
     """A cluster of Ray (`address` as in ray.init; none: the one at hand, or this machine alone), and the cores that
-    each block is given; none: those of the cluster, shared among the blocks."""
+    each block is given; none: those of the cluster, shared among the blocks. With `use_gpus`, each block is given a GPU
+    where the cluster has any."""
 
     address: str | None = None
     cores: int | None = None
+    use_gpus: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,9 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 from blocknerf.blocks.cost import BlockCost, cuda_devices, estimates
 from blocknerf.blocks.plan import BlockSpec
+from blocknerf.core.config.config import Config
 from blocknerf.core.errors import UserError
 from blocknerf.core.extras import Extra
 from blocknerf.core.logging import log
+from blocknerf.runtime.devices import AUTO, devices_of
 from blocknerf.scene.part import moved
 from blocknerf.training.elsewhere import brought_here, part_for
 from blocknerf.training.launchers.launcher import WAIT_S, Failure, RayCluster
@@ -52,7 +54,7 @@ def ray_tasks(run: Run, blocks: list[BlockSpec], cluster: RayCluster) -> Iterato
     if is_ours:
         _connect(cluster.address)
     try:
-        yield RayTasks(run, blocks, cluster.cores)
+        yield RayTasks(run, blocks, cluster)
     finally:
         if is_ours:
             ray.shutdown()
@@ -80,9 +82,10 @@ def _require_listener(address: str) -> None:
 class RayTasks:
     """A `Launcher`: blocks are handed to Ray in their order, each with what it needs; Ray finds the room."""
 
-    def __init__(self, run: Run, blocks: list[BlockSpec], cores: int | None):
+    def __init__(self, run: Run, blocks: list[BlockSpec], cluster: RayCluster):
         self._run = _at_absolute_paths(run)
-        self._cores = cores or cores_of_block(_machines(), len(blocks))
+        self._cores = cluster.cores or cores_of_block(_machines(), len(blocks))
+        self._gpus = gpus_of_block(_machines(), run.config, cluster.use_gpus)
         self._sent_to_all = None if run.is_on_urls else ray.put(self._run)
         self._waiting = list(zip(blocks, estimates(blocks, run.scene, run.config), strict=True))
         self._queued: set[str] = set()
@@ -120,7 +123,7 @@ class RayTasks:
     def _hand_over(self, block: BlockSpec, cost: BlockCost) -> None:
         needs = {
             "num_cpus": self._cores,
-            "num_gpus": cuda_devices(self._run.config),
+            "num_gpus": self._gpus,
             "memory": int(1e9 * cost.memory_gb),
         }
         sent = self._sent_to_all or ray.put(part_for(self._run, block))
@@ -140,6 +143,13 @@ def cores_of_block(machines: Sequence[dict[str, float]], blocks: int) -> int:
     """The cluster's cores shared among the blocks: 1 at least, as many as the largest machine has at most."""
     cores = [int(machine.get("CPU", 0)) for machine in machines]
     return max(1, min(sum(cores) // blocks, max(cores, default=1), MOST_CORES))
+
+
+def gpus_of_block(machines: Sequence[dict[str, float]], config: Config, use_gpus: bool) -> int:
+    """Those that distributed.device_map names, else one where any machine has one and blocks may use it."""
+    if config.distributed.device_map:
+        return cuda_devices(config)
+    return int(use_gpus and any(machine.get("GPU", 0) >= 1 for machine in machines))
 
 
 def have_room(machines: Sequence[dict[str, float]], needs: dict[str, int]) -> bool:
@@ -208,7 +218,9 @@ def _work(run: Run, block: BlockSpec, threads: int, board: Any) -> BlockResult |
     if not ray.get(board.begin.remote(block.id, socket.gethostname())):
         return None
     asked = _Asked(board.stopped.remote())
-    return work(brought_here(run), block, threads, asked, partial(board.tell.remote, block.id))
+    devices = devices_of(AUTO)[:1] if ray.get_gpu_ids() else run.devices  # of which it sees its own alone
+    here = brought_here(replace(run, devices=devices))
+    return work(here, block, threads, asked, partial(board.tell.remote, block.id))
 
 
 @dataclass
