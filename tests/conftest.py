@@ -11,6 +11,7 @@ SOURCES = Path(__file__).parents[1] / "src"
 os.environ.setdefault(
     "TRITON_INTERPRET", "1"
 )  # read where a kernel is decorated: they run on a processor, step by step
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as the command line does, before torch is imported
 
 
 def modules_to_check() -> list[str]:
