@@ -7,7 +7,7 @@ DEMO_SCENE := demo/scene/blocknerf_scene.json
 DEMO_CITY := demo/city
 DEMO_VIDEO := $(DEMO_CITY)/renders/city.mp4
 
-.PHONY: help .venv test test-lowest test-newest demo bench bench-all docs format clean
+.PHONY: help .venv test test-lowest test-newest golden demo bench bench-all docs format clean
 .DELETE_ON_ERROR:
 
 help: ## this list
@@ -50,6 +50,9 @@ test-newest: ## tests with the newest versions that pyproject.toml allows, in .v
 	$(PYTHON) -m venv .venv-newest
 	.venv-newest/bin/python -m pip install --quiet --upgrade --upgrade-strategy eager -e '.[demo,view,export,docs,ray,dev]'
 	OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=2 .venv-newest/bin/pytest -n 2 -m 'not slow and not real_data'
+
+golden: .venv/.installed-dev ## stores the first losses of each backbone anew, after a change that is meant to change them
+	OMP_NUM_THREADS=1 $(BIN)/python -W ignore tests/support/golden_losses.py
 
 demo: $(DEMO_SCENE) ## a synthetic street, its blocks trained, composited, measured and filmed, in demo/
 	$(BIN)/blocknerf train --config configs/quickstart.yaml --data-root demo/scene --output-dir $(DEMO_CITY) \

@@ -1,6 +1,7 @@
 """Checks of shapes and types in every module of the package, and fixtures that several areas share."""
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,15 +9,17 @@ import pytest
 from jaxtyping import install_import_hook
 
 SOURCES = Path(__file__).parents[1] / "src"
+COMPILES = re.compile(r"@triton\.jit|@compiled\b|@kernel\(|@built_in|^from numba import", re.MULTILINE)
 os.environ.setdefault(
     "TRITON_INTERPRET", "1"
 )  # read where a kernel is decorated: they run on a processor, step by step
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as the command line does, before torch is imported
 
 
 def modules_to_check() -> list[str]:
     """Every module but those with functions that are compiled: those are taken as they are, without a decorator."""
     texts = {path: path.read_text(encoding="utf-8") for path in sorted(SOURCES.rglob("*.py"))}
-    compiled = {path for path, text in texts.items() if path.stem.endswith("_numba") or "triton.jit" in text}
+    compiled = {path for path, text in texts.items() if COMPILES.search(text)}
     sources = [path for path in texts if path not in compiled]
     modules = (".".join(path.relative_to(SOURCES).with_suffix("").parts) for path in sources)
     return [module for module in modules if not module.endswith("__init__")]

@@ -92,8 +92,8 @@ def load_everything() -> None:
     from pkgutil import walk_packages
 
     import blocknerf
-    from blocknerf.kernels.cached_numba import is_compiled
-    from blocknerf.training.ahead import STEP, kernel_of
+    from blocknerf.kernels.jit.compiled import is_compiled
+    from blocknerf.kernels.jit.precompile import STEP, kernel_of
 
     for module in walk_packages(blocknerf.__path__, "blocknerf."):
         if (

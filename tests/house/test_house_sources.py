@@ -53,16 +53,21 @@ def test_every_module_says_what_it_is(path):
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=relative)
-def test_what_numba_keeps_goes_through_one_door(path):
-    """Its cache looks at a function's own file alone; `kernels/cached_numba.py` sees to the others."""
+def test_one_decorator_compiles_and_one_file_knows_numba(path):
+    """The decorator stamps what is kept by the sources of the files that it may stand in; private names change."""
     text = path.read_text(encoding="utf-8")
-    calls = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call)]
-    keeps = [call for call in calls if any(keyword.arg == "cache" for keyword in call.keywords)]
-    assert not keeps or path.name == "cached_numba.py"
-    assert (
-        path.name.endswith("_numba.py")
-        or re.search(r"\b(from numba import|cached_numba import cached)\b", text) is None
-    )
+    nodes = list(ast.walk(ast.parse(text)))
+    imported = {
+        f"{node.module}.{alias.name}" for node in nodes if isinstance(node, ast.ImportFrom) for alias in node.names
+    }
+    attributes = {ast.unparse(node) for node in nodes if isinstance(node, ast.Attribute)}
+    compilers = {f"numba.{name}" for name in ("jit", "njit", "vectorize", "guvectorize", "stencil", "cfunc")}
+    assert compilers.isdisjoint(imported | attributes) or path.name == "compiled.py"
+    private = re.search(r"\bnumba\.(core|np|experimental)\b|\._cache_file\b|\.call_conv\b|\._insert\(", text)
+    assert private is None or path.name == "numba_internals.py"
+    decorators = [ast.unparse(each) for node in nodes for each in getattr(node, "decorator_list", ())]
+    is_stamped = path.name.endswith("_numba.py") or path.parent.name == "jit"
+    assert is_stamped or not any(re.match(r"(compiled|kernel|worker_body|built_in)\b", each) for each in decorators)
 
 
 BY_NAME = {  # functions that change the disk, by their last name
@@ -91,7 +96,7 @@ ELSEWHERE = {  # what changes the disk without core.disk, and why it may
     "prepare/placed.py: model.write_binary": "within disk.by_library, into a folder that takes its place when whole",
     "export/orthophoto.py: rasterio.open": "within write_by_library",
     "export/video.py: av.open": "within write_by_library",
-    "training/ahead.py: os.write": "into a pipe",
+    "kernels/jit/precompile.py: os.write": "into a pipe",
     "training/metrics.py: SummaryWriter": "within disk.by_library; curves are no state, and may end",
 }
 

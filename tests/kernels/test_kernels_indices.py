@@ -27,10 +27,10 @@ from blocknerf.kernels import (
     sparse_adam_numba,
     splats_numba,
 )
-from blocknerf.kernels.cached_numba import CHECKS_INDICES
-from blocknerf.kernels.elementary_numba import whole_between
-from blocknerf.kernels.threads_numba import I1, I8, kernel, part, share_out
-from blocknerf.kernels.vectors_numba import GROUP, locate_dense, locate_hashed
+from blocknerf.kernels.jit.compiled import CHECKS_INDICES
+from blocknerf.kernels.jit.fast_math import whole_between
+from blocknerf.kernels.jit.parallel_for import I1, I8, kernel, parallel_for, worker_body
+from blocknerf.kernels.jit.simd_ir import GROUP, locate_dense, locate_hashed
 from blocknerf.scene import radii_numba, sampler_numba
 from blocknerf.synth import noise_numba
 
@@ -254,7 +254,7 @@ def test_an_index_is_one_whatever_it_comes_from(count):
     assert set(out.tolist()) <= {*range(6)}
 
 
-@part
+@worker_body
 def _beyond(start, stop, out):
     for i in range(start, stop + 1):
         out[i] = 1
@@ -262,7 +262,7 @@ def _beyond(start, stop, out):
 
 @kernel(I8, I1)
 def beyond(size, out):
-    share_out(_beyond, size, (out,))
+    parallel_for(_beyond, size, (out,))
 
 
 @pytest.mark.skipif(not CHECKS_INDICES, reason="numba was started without NUMBA_BOUNDSCHECK=1")

@@ -6,25 +6,25 @@ at least as wide as a cell and as its reach.
 
 import numpy as np
 
-from blocknerf.kernels.cached_numba import cached
-from blocknerf.kernels.elementary_numba import whole_between
+from blocknerf.kernels.jit.compiled import compiled
+from blocknerf.kernels.jit.fast_math import whole_between
 
 _SLACK = 1 + 1e-9  # a cell exactly as far as one looks must not be lost to rounding
 
 
-@cached(nogil=True)
+@compiled(nogil=True)
 def bin_of(value, low, width_m, count):
     """The bin that holds a coordinate; the first or last one for what lies outside of the table."""
     return whole_between(min(max((value - low) / width_m, 0.0), count - 1.0), 0, count - 1)
 
 
-@cached(nogil=True)
+@compiled(nogil=True)
 def apart_m(x, y, center, is_square):
     across_m, along_m = abs(x - center[0]), abs(y - center[1])
     return max(across_m, along_m) if is_square else np.sqrt(across_m * across_m + along_m * along_m)
 
 
-@cached(nogil=True)
+@compiled(nogil=True)
 def nearest_cell(x, y, limit_m, centers_xy, is_square, low_xy, width_m, counts, begin, members):
     """The nearest cell and how far its centre is; on a border the first has it. (-1, infinity) beyond `limit_m`.
 
@@ -54,7 +54,7 @@ def nearest_cell(x, y, limit_m, centers_xy, is_square, low_xy, width_m, counts, 
     return (found, found_m) if found_m <= limit_m else (np.int64(-1), np.inf)
 
 
-@cached(nogil=True)
+@compiled(nogil=True)
 def nearest_cells(xy, limit_m, centers_xy, is_square, low_xy, width_m, counts, begin, members, cells, distances_m):
     for place in range(len(xy)):
         cells[place], distances_m[place] = nearest_cell(
@@ -62,7 +62,7 @@ def nearest_cells(xy, limit_m, centers_xy, is_square, low_xy, width_m, counts, b
         )
 
 
-@cached(nogil=True)
+@compiled(nogil=True)
 def cells_within(xy, reach_m, centers_xy, is_square, low_xy, width_m, counts, begin, members, points, cells):
     """All (point, cell) at most `reach_m` apart, in the order of points. Fills as many as there is room for.
 
@@ -83,7 +83,7 @@ def cells_within(xy, reach_m, centers_xy, is_square, low_xy, width_m, counts, be
     return number
 
 
-@cached(nogil=True)
+@compiled(nogil=True)
 def tally(cells, begin, rows, kept, numbers):
     """How often each cell occurs among those of row i, cells[begin[i] : begin[i + 1]]; -1 is none.
 
@@ -105,7 +105,7 @@ def tally(cells, begin, rows, kept, numbers):
     return number
 
 
-@cached(nogil=True)
+@compiled(nogil=True)
 def frustum_places(
     images, camera, directions, directions_begin, poses, depths_m, ground_from_world, origin_world, low, high, places
 ):

@@ -90,8 +90,8 @@ def train(
         address: Of the Ray cluster's head; none: the cluster that this machine is part of, or this machine alone.
         cores: Of each block with --launcher ray; none: the cluster's, shared among the blocks, 8 at most.
     """
+    from blocknerf.kernels.jit.precompile import start_compiling
     from blocknerf.runtime.threads import available_cores
-    from blocknerf.training.ahead import start_compiling
 
     start_compiling(available_cores())
 

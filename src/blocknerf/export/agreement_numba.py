@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from blocknerf.kernels.cached_numba import cached
+from blocknerf.kernels.jit.compiled import compiled
 
 
-@cached(nogil=True)
+@compiled(nogil=True)
 def count_agreeing(
     places, views, cam_from_world, focal_px, sizes, first_rows, inverse_depths, tolerance_share, agreeing, beyond
 ):

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from blocknerf.kernels.cached_numba import cached
+from blocknerf.kernels.jit.compiled import compiled
 
 _GRAZING = 0.05
 """Cosine below which a picture is not asked."""
@@ -14,7 +14,7 @@ _STEP = 1.15
 """Ratio of neighbouring depths from which they belong to two surfaces."""
 
 
-@cached(nogil=True, fastmath=False)
+@compiled(nogil=True, fastmath=False)
 def fuse(
     low_world, voxel_m, truncation_m, owners, views, cam_from_world, focal_px, sizes, first_rows, view_blocks,
     inverse_depths, spreads_m, cosines, colours, values, weights, colour_sums, colour_weights,
@@ -65,7 +65,7 @@ def fuse(
                             colour_sums[i, j, k, channel] += weight * colours[near, channel]
 
 
-@cached(nogil=True, inline="always")
+@compiled(nogil=True, inline="always")
 def _between(inverse_depths, spreads_m, first, width, u, v):
     """1 / depth between four pixels, linear as it is on planes, and the largest spread of the four.
 

@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from blocknerf.kernels.elementary_numba import exp
-from blocknerf.kernels.threads_numba import F2, F3, kernel, part, share_out
+from blocknerf.kernels.jit.fast_math import exp
+from blocknerf.kernels.jit.parallel_for import F2, F3, kernel, parallel_for, worker_body
 
 
-@part
+@worker_body
 def _weights(start, stop, density, edges, out):
     rays, samples = density.shape
     for r in range(start, stop):
@@ -26,10 +26,10 @@ def _weights(start, stop, density, edges, out):
 @kernel(F2, F2, F2)
 def weights(density, edges, out):
     """Each is what is left of the transmittance before its interval, less what is left behind it."""
-    share_out(_weights, len(density), (density, edges, out))
+    parallel_for(_weights, len(density), (density, edges, out))
 
 
-@part
+@worker_body
 def _weights_backward(start, stop, density, edges, out, grad_out, grad_density):
     rays, samples = density.shape
     for r in range(start, stop):
@@ -49,10 +49,10 @@ def _weights_backward(start, stop, density, edges, out, grad_out, grad_density):
 @kernel(F2, F2, F2, F2, F2)
 def weights_backward(density, edges, out, grad_out, grad_density):
     """d weight_i / d depth_i = T_i exp(-depth_i); d weight_j / d depth_i = -weight_j for j > i."""
-    share_out(_weights_backward, len(density), (density, edges, out, grad_out, grad_density))
+    parallel_for(_weights_backward, len(density), (density, edges, out, grad_out, grad_density))
 
 
-@part
+@worker_body
 def _accumulate(start, stop, weight, values, out):
     channels, rays, samples = values.shape
     for r in range(start, stop):
@@ -66,10 +66,10 @@ def _accumulate(start, stop, weight, values, out):
 @kernel(F2, F3, F2)
 def accumulate(weight, values, out):
     """values: [channels, rays, samples]."""
-    share_out(_accumulate, len(weight), (weight, values, out))
+    parallel_for(_accumulate, len(weight), (weight, values, out))
 
 
-@part
+@worker_body
 def _accumulate_backward(start, stop, weight, values, grad_out, grad_weight, grad_values):
     channels, rays, samples = values.shape
     for r in range(start, stop):
@@ -84,4 +84,4 @@ def _accumulate_backward(start, stop, weight, values, grad_out, grad_weight, gra
 
 @kernel(F2, F3, F2, F2, F3)
 def accumulate_backward(weight, values, grad_out, grad_weight, grad_values):
-    share_out(_accumulate_backward, len(weight), (weight, values, grad_out, grad_weight, grad_values))
+    parallel_for(_accumulate_backward, len(weight), (weight, values, grad_out, grad_weight, grad_values))

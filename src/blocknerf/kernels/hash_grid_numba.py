@@ -5,10 +5,19 @@ it reads its lanes, which are points, side by side.
 """
 
 import numpy as np
-from numba import njit
 
-from blocknerf.kernels.threads_numba import F2, F3, I1, kernel, num_threads, part, share_out
-from blocknerf.kernels.vectors_numba import GROUP, add_2, add_4, blend_2, blend_4, locate_dense, locate_hashed, weigh
+from blocknerf.kernels.jit.compiled import compiled
+from blocknerf.kernels.jit.parallel_for import F2, F3, I1, kernel, num_threads, parallel_for, worker_body
+from blocknerf.kernels.jit.simd_ir import (
+    GROUP,
+    gather_2,
+    gather_4,
+    locate_dense,
+    locate_hashed,
+    scatter_add_2,
+    scatter_add_4,
+    trilinear_weights,
+)
 
 CHUNK = 65536  # points at most that a thread takes through a level at once
 LEVELS_EACH = 4  # at least, for a thread to take whole levels
@@ -16,7 +25,7 @@ CHUNKS = 4  # of a level for each thread, where there are fewer
 LINE = 16  # numbers of a cache line
 
 
-@njit(inline="always")
+@compiled(kept=False, inline="always")
 def _locate(points, begin, size, resolution, rows, group, corners, fractions):
     """Cells of up to GROUP points. Rows of a group are found before any is read: many reads are then under way."""
     for axis in range(3):
@@ -29,7 +38,7 @@ def _locate(points, begin, size, resolution, rows, group, corners, fractions):
         locate_hashed(group, np.int32(resolution), np.int32(rows - 1), corners, fractions)
 
 
-@njit(inline="always")
+@compiled(kept=False, inline="always")
 def _fetch(table, level, begin, end, points, into):
     """Reads rows `begin` to `end` in order where `points` will ask for about as many lines, and memory is asked once.
 
@@ -43,7 +52,7 @@ def _fetch(table, level, begin, end, points, into):
         into[0, 0] = total
 
 
-@part
+@worker_body
 def _encode(start, stop, chunks, at_once, points, table, resolutions, encoded):
     count = points.shape[1]
     levels, rows, features = table.shape
@@ -62,14 +71,14 @@ def _encode(start, stop, chunks, at_once, points, table, resolutions, encoded):
         for begin in range(first, end, GROUP):
             size = min(GROUP, end - begin)
             _locate(points, begin, size, resolutions[level], rows, group, corners, fractions)
-            weigh(fractions, weights)
+            trilinear_weights(fractions, weights)
             at = level * features * count + begin
             if features == 2:
                 for g in range(size):
-                    blend_2(table, level * rows, corners, weights, g, encoded, at + g, count)
+                    gather_2(table, level * rows, corners, weights, g, encoded, at + g, count)
             else:
                 for g in range(size):
-                    blend_4(table, level * rows, corners, weights, g, encoded, at + g, count)
+                    gather_4(table, level * rows, corners, weights, g, encoded, at + g, count)
 
 
 @kernel(F2, F3, I1, F2)
@@ -83,10 +92,10 @@ def encode(points, table, resolutions, encoded):
     share = max(1, (count + shares - 1) // shares)
     at_once = min(CHUNK, (share + GROUP - 1) // GROUP * GROUP)
     chunks = (count + at_once - 1) // at_once
-    share_out(_encode, len(table) * chunks, (chunks, at_once, points, table, resolutions, encoded))
+    parallel_for(_encode, len(table) * chunks, (chunks, at_once, points, table, resolutions, encoded))
 
 
-@part
+@worker_body
 def _encode_backward_table(start, stop, points, resolutions, grad_encoded, grad_table):
     count = points.shape[1]
     levels, rows, features = grad_table.shape
@@ -99,23 +108,23 @@ def _encode_backward_table(start, stop, points, resolutions, grad_encoded, grad_
         for begin in range(0, count, GROUP):
             size = min(GROUP, count - begin)
             _locate(points, begin, size, resolutions[level], rows, group, corners, fractions)
-            weigh(fractions, weights)
+            trilinear_weights(fractions, weights)
             at = level * features * count + begin
             if features == 2:
                 for g in range(size):
-                    add_2(grad_table, level * rows, corners, weights, g, grad_encoded, at + g, count)
+                    scatter_add_2(grad_table, level * rows, corners, weights, g, grad_encoded, at + g, count)
             else:
                 for g in range(size):
-                    add_4(grad_table, level * rows, corners, weights, g, grad_encoded, at + g, count)
+                    scatter_add_4(grad_table, level * rows, corners, weights, g, grad_encoded, at + g, count)
 
 
 @kernel(F2, I1, F2, F3)
 def encode_backward_table(points, resolutions, grad_encoded, grad_table):
     """A row gets its points in their order, whatever the number of threads."""
-    share_out(_encode_backward_table, len(grad_table), (points, resolutions, grad_encoded, grad_table))
+    parallel_for(_encode_backward_table, len(grad_table), (points, resolutions, grad_encoded, grad_table))
 
 
-@part
+@worker_body
 def _encode_backward_points(start, stop, points, table, resolutions, grad_encoded, grad_points):
     count = points.shape[1]
     levels, rows, features = table.shape
@@ -152,7 +161,7 @@ def _encode_backward_points(start, stop, points, table, resolutions, grad_encode
 
 @kernel(F2, F3, I1, F2, F2)
 def encode_backward_points(points, table, resolutions, grad_encoded, grad_points):
-    share_out(
+    parallel_for(
         _encode_backward_points,
         (points.shape[1] + GROUP - 1) // GROUP,
         (points, table, resolutions, grad_encoded, grad_points),

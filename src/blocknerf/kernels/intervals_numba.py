@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from blocknerf.kernels.threads_numba import F1, F2, F8, kernel, part, share_out
+from blocknerf.kernels.jit.parallel_for import F1, F2, F8, kernel, parallel_for, worker_body
 
 
-@part
+@worker_body
 def _resample(start, stop, edges, weights, jitter, padding, out):
     rays, bins = weights.shape
     wanted = out.shape[1]
@@ -29,10 +29,10 @@ def _resample(start, stop, edges, weights, jitter, padding, out):
 
 @kernel(F2, F2, F1, F8, F2)
 def resample(edges, weights, jitter, padding, out):
-    share_out(_resample, len(weights), (edges, weights, jitter, padding, out))
+    parallel_for(_resample, len(weights), (edges, weights, jitter, padding, out))
 
 
-@part
+@worker_body
 def _interlevel(start, stop, proposal_edges, proposal_weights, edges, weights, epsilon, losses, grad):
     rays, bins = proposal_weights.shape
     fine = weights.shape[1]
@@ -60,10 +60,10 @@ def _interlevel(start, stop, proposal_edges, proposal_weights, edges, weights, e
 
 @kernel(F2, F2, F2, F2, F8, F1, F2)
 def interlevel(proposal_edges, proposal_weights, edges, weights, epsilon, losses, grad):
-    share_out(_interlevel, len(weights), (proposal_edges, proposal_weights, edges, weights, epsilon, losses, grad))
+    parallel_for(_interlevel, len(weights), (proposal_edges, proposal_weights, edges, weights, epsilon, losses, grad))
 
 
-@part
+@worker_body
 def _distortion(start, stop, edges, weights, losses, grad):
     rays, bins = weights.shape
     for r in range(start, stop):
@@ -93,4 +93,4 @@ def _distortion(start, stop, edges, weights, losses, grad):
 @kernel(F2, F2, F1, F2)
 def distortion(edges, weights, losses, grad):
     """sum_ij w_i w_j |m_i - m_j| by running sums: for sorted middles the pairs before i give w_i (m_i W - M)."""
-    share_out(_distortion, len(weights), (edges, weights, losses, grad))
+    parallel_for(_distortion, len(weights), (edges, weights, losses, grad))

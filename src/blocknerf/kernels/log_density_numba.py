@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from blocknerf.kernels.elementary_numba import exp
-from blocknerf.kernels.threads_numba import F1, F8, kernel, part, share_out
+from blocknerf.kernels.jit.fast_math import exp
+from blocknerf.kernels.jit.parallel_for import F1, F8, kernel, parallel_for, worker_body
 
 
-@part
+@worker_body
 def _density(start, stop, raw, bias, largest_log, out):
     for p in range(start, stop):
         out[p] = exp(min(raw[p] + np.float32(bias), np.float32(largest_log)))
@@ -14,10 +14,10 @@ def _density(start, stop, raw, bias, largest_log, out):
 
 @kernel(F1, F8, F8, F1)
 def density(raw, bias, largest_log, out):
-    share_out(_density, len(raw), (raw, bias, largest_log, out))
+    parallel_for(_density, len(raw), (raw, bias, largest_log, out))
 
 
-@part
+@worker_body
 def _density_backward(start, stop, raw, bias, largest_log, out, grad_out, grad_raw):
     for p in range(start, stop):
         grows = raw[p] + np.float32(bias) <= np.float32(largest_log)
@@ -26,4 +26,4 @@ def _density_backward(start, stop, raw, bias, largest_log, out, grad_out, grad_r
 
 @kernel(F1, F8, F8, F1, F1, F1)
 def density_backward(raw, bias, largest_log, out, grad_out, grad_raw):
-    share_out(_density_backward, len(raw), (raw, bias, largest_log, out, grad_out, grad_raw))
+    parallel_for(_density_backward, len(raw), (raw, bias, largest_log, out, grad_out, grad_raw))

@@ -3,13 +3,13 @@
 import math
 
 import numpy as np
-from numba import njit
 
-from blocknerf.kernels.elementary_numba import sine_and_cosine
-from blocknerf.kernels.threads_numba import F2, F3, F4, kernel, part, share_out
+from blocknerf.kernels.jit.compiled import compiled
+from blocknerf.kernels.jit.fast_math import sine_and_cosine
+from blocknerf.kernels.jit.parallel_for import F2, F3, F4, kernel, parallel_for, worker_body
 
 
-@njit(inline="always")
+@compiled(kept=False, inline="always")
 def contracted_point(origins, directions, r, t):
     """The point at distance t along ray r, contracted, in the unit cube (geometry.contraction)."""
     half, one, two = np.float32(0.5), np.float32(1), np.float32(2)
@@ -21,7 +21,7 @@ def contracted_point(origins, directions, r, t):
     return x * squeeze + half, y * squeeze + half, z * squeeze + half
 
 
-@njit(inline="always")
+@compiled(kept=False, inline="always")
 def _spacing(u, inner, impact):
     """geometry.spacing.spacing_from_distance at foot + u."""
     beyond = max(abs(u), inner)
@@ -29,7 +29,7 @@ def _spacing(u, inner, impact):
     return math.copysign(min(abs(u), inner) + np.float32(outside), u)
 
 
-@part
+@worker_body
 def _distances(start, stop, origins, directions, edges_s, near, far, smallest_impact, out):
     rays, edges = edges_s.shape
     one, zero = np.float32(1), np.float32(0)
@@ -54,10 +54,10 @@ def _distances(start, stop, origins, directions, edges_s, near, far, smallest_im
 @kernel(F2, F2, F2, F4, F4, F4, F2)
 def distances(origins, directions, edges_s, near, far, smallest_impact, out):
     """geometry.spacing.distance_from_spacing between the coordinates of `near` and `far`."""
-    share_out(_distances, len(edges_s), (origins, directions, edges_s, near, far, smallest_impact, out))
+    parallel_for(_distances, len(edges_s), (origins, directions, edges_s, near, far, smallest_impact, out))
 
 
-@part
+@worker_body
 def _unit_cube_points(start, stop, origins, directions, edges, out):
     _, rays, samples = out.shape
     for r in range(start, stop):
@@ -71,10 +71,10 @@ def _unit_cube_points(start, stop, origins, directions, edges, out):
 
 @kernel(F2, F2, F2, F3)
 def unit_cube_points(origins, directions, edges, out):
-    share_out(_unit_cube_points, len(edges), (origins, directions, edges, out))
+    parallel_for(_unit_cube_points, len(edges), (origins, directions, edges, out))
 
 
-@part
+@worker_body
 def _unit_cube_points_backward(start, stop, origins, directions, edges, grad, grad_origins, grad_directions):
     _, rays, samples = grad.shape
     half, one, two, quarter = np.float32(0.5), np.float32(1), np.float32(2), np.float32(0.25)
@@ -111,4 +111,6 @@ def _unit_cube_points_backward(start, stop, origins, directions, edges, grad, gr
 @kernel(F2, F2, F2, F3, F2, F2)
 def unit_cube_points_backward(origins, directions, edges, grad, grad_origins, grad_directions):
     """Outside the cube x goes to s(n) x / 4 with n = |x|_max and s(n) = 2/n - 1/n^2, so n's axis gets s'(n) too."""
-    share_out(_unit_cube_points_backward, len(edges), (origins, directions, edges, grad, grad_origins, grad_directions))
+    parallel_for(
+        _unit_cube_points_backward, len(edges), (origins, directions, edges, grad, grad_origins, grad_directions)
+    )

@@ -7,13 +7,13 @@ which kernel's copy runs, whose sums may be in another order, would depend on wh
 """
 
 import numpy as np
-from numba import njit
 
-from blocknerf.kernels.threads_numba import F1, F2, F3, kernel, part, share_out
-from blocknerf.kernels.vectors_numba import GROUP, add_outer_product, add_product
+from blocknerf.kernels.jit.compiled import compiled
+from blocknerf.kernels.jit.parallel_for import F1, F2, F3, kernel, parallel_for, worker_body
+from blocknerf.kernels.jit.simd_ir import GROUP, add_outer_product, add_product
 
 
-@njit(inline="always")
+@compiled(kept=False, inline="always")
 def _take(values, begin, size, tile, row):
     for i in range(values.shape[0]):
         for p in range(size):
@@ -22,7 +22,7 @@ def _take(values, begin, size, tile, row):
             tile[row + i, p] = 0
 
 
-@njit(fastmath=True, forceinline=True)
+@compiled(kept=False, fastmath=True, forceinline=True)
 def _layer(x, weight, bias, out):
     for j in range(out.shape[0]):
         for p in range(GROUP):
@@ -30,7 +30,7 @@ def _layer(x, weight, bias, out):
     add_product(weight, x, out)
 
 
-@njit(fastmath=True, forceinline=True)
+@compiled(kept=False, fastmath=True, forceinline=True)
 def _hidden_layer(x, weight, bias, hidden):
     _layer(x, weight, bias, hidden)
     for j in range(hidden.shape[0]):
@@ -38,7 +38,7 @@ def _hidden_layer(x, weight, bias, hidden):
             hidden[j, p] = max(hidden[j, p], np.float32(0))
 
 
-@njit(fastmath=True, forceinline=True)
+@compiled(kept=False, fastmath=True, forceinline=True)
 def _before_layer(weight_t, gradient, hidden, before, grad_bias):
     """The gradient before the rectifier of `hidden`, from the one behind the next layer; `grad_bias` += its sum."""
     before[:] = 0
@@ -52,7 +52,7 @@ def _before_layer(weight_t, gradient, hidden, before, grad_bias):
         grad_bias[j] += total
 
 
-@njit(fastmath=True, forceinline=True)
+@compiled(kept=False, fastmath=True, forceinline=True)
 def _add_sums(gradient, grad_bias):
     for j in range(gradient.shape[0]):
         total = np.float32(0)
@@ -61,14 +61,14 @@ def _add_sums(gradient, grad_bias):
         grad_bias[j] += total
 
 
-@njit(inline="always")
+@compiled(kept=False, inline="always")
 def _put(tile, begin, size, values):
     for i in range(tile.shape[0]):
         for p in range(size):
             values[i, begin + p] = tile[i, p]
 
 
-@part
+@worker_body
 def _forward(start, stop, values, weight1, bias1, weight2, bias2, out):
     inputs, count = values.shape
     for t in range(start, stop):
@@ -85,10 +85,10 @@ def _forward(start, stop, values, weight1, bias1, weight2, bias2, out):
 
 @kernel(F2, F2, F1, F2, F1, F2)
 def forward(values, weight1, bias1, weight2, bias2, out):
-    share_out(_forward, (values.shape[1] + GROUP - 1) // GROUP, (values, weight1, bias1, weight2, bias2, out))
+    parallel_for(_forward, (values.shape[1] + GROUP - 1) // GROUP, (values, weight1, bias1, weight2, bias2, out))
 
 
-@part
+@worker_body
 def _backward(
     start, stop, values, weight1, bias1, weight1_t, weight2_t, grad_first, grad_others, grad_values,
     grad1, grad_bias1, grad2, grad_bias2,
@@ -129,10 +129,10 @@ def backward(
     The gradient of the first output and that of the others come apart.
     """
     weights, sums = (weight1, bias1, weight1.T.copy(), weight2.T.copy()), (grad1, grad_bias1, grad2, grad_bias2)
-    share_out(_backward, len(grad1), (values, *weights, grad_first, grad_others, grad_values, *sums))
+    parallel_for(_backward, len(grad1), (values, *weights, grad_first, grad_others, grad_values, *sums))
 
 
-@part
+@worker_body
 def _forward_three(start, stop, values, weight1, bias1, weight2, bias2, weight3, bias3, out):
     inputs, count = values.shape
     for t in range(start, stop):
@@ -153,10 +153,10 @@ def _forward_three(start, stop, values, weight1, bias1, weight2, bias2, weight3,
 def forward_three(values, weight1, bias1, weight2, bias2, weight3, bias3, out):
     """Of three layers, two of them hidden."""
     tiles = (values.shape[1] + GROUP - 1) // GROUP
-    share_out(_forward_three, tiles, (values, weight1, bias1, weight2, bias2, weight3, bias3, out))
+    parallel_for(_forward_three, tiles, (values, weight1, bias1, weight2, bias2, weight3, bias3, out))
 
 
-@part
+@worker_body
 def _backward_three(
     start, stop, values, weight1, bias1, weight2, bias2, weight1_t, weight2_t, weight3_t, grad_out, grad_values,
     grad1, grad_bias1, grad2, grad_bias2, grad3, grad_bias3,
@@ -203,4 +203,4 @@ def backward_three(
     turned = (weight1.T.copy(), weight2.T.copy(), weight3.T.copy())
     sums = (grad1, grad_bias1, grad2, grad_bias2, grad3, grad_bias3)
     told = (values, weight1, bias1, weight2, bias2, *turned, grad_out, grad_values, *sums)
-    share_out(_backward_three, len(grad1), told)
+    parallel_for(_backward_three, len(grad1), told)

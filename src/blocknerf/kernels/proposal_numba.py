@@ -1,17 +1,17 @@
 """numba kernels of the proposal grid."""
 
 import numpy as np
-from numba import njit
 
-from blocknerf.kernels.elementary_numba import exp, whole_between
+from blocknerf.kernels.jit.compiled import compiled
+from blocknerf.kernels.jit.fast_math import exp, whole_between
+from blocknerf.kernels.jit.parallel_for import F1, F2, F3, I8, kernel, num_threads, parallel_for, worker_body
 from blocknerf.kernels.marching_numba import contracted_point
-from blocknerf.kernels.threads_numba import F1, F2, F3, I8, kernel, num_threads, part, share_out
 
 MAX_LOG_DENSITY = np.float32(12)
 _NO_SIGN = np.uint32(0x7FFFFFFF)
 
 
-@njit(inline="always")
+@compiled(kept=False, inline="always")
 def _place(origins, directions, r, t, corners):
     """Cell and fraction of the point at distance t along ray r, after contraction."""
     x, y, z = contracted_point(origins, directions, r, t)
@@ -22,7 +22,7 @@ def _place(origins, directions, r, t, corners):
     return i, j, k, u - np.float32(i), v - np.float32(j), w - np.float32(k)
 
 
-@part
+@worker_body
 def _density(start, stop, origins, directions, edges, grid, out):
     rays, samples = out.shape
     corners = grid.shape[0] - 1
@@ -44,10 +44,10 @@ def _density(start, stop, origins, directions, edges, grid, out):
 
 @kernel(F2, F2, F2, F3, F2)
 def density(origins, directions, edges, grid, out):
-    share_out(_density, len(out), (origins, directions, edges, grid, out))
+    parallel_for(_density, len(out), (origins, directions, edges, grid, out))
 
 
-@part
+@worker_body
 def _places(start, stop, origins, directions, edges, density, grad_density, side, cells, odd, fractions, gradients):
     rays, samples = density.shape
     ceiling = np.exp(MAX_LOG_DENSITY) * np.float32(0.99999)
@@ -62,7 +62,7 @@ def _places(start, stop, origins, directions, edges, density, grad_density, side
             gradients[r, s] = g if density[r, s] < ceiling else np.float32(0)
 
 
-@part
+@worker_body
 def _density_backward(start, stop, groups, side, cells, odd, fractions, gradients, bits, grad_grid):
     rays, samples = cells.shape
     one, area = np.float32(1), side * side
@@ -95,7 +95,7 @@ def density_backward(origins, directions, edges, density, grad_density, side, gr
     cells, odd = np.empty(shape, np.int32), np.empty(shape, np.uint8)
     fractions, gradients = np.empty((3, *shape), np.float32), np.empty(shape, np.float32)
     places = origins, directions, edges, density, grad_density, side, cells, odd, fractions, gradients
-    share_out(_places, len(density), places)
+    parallel_for(_places, len(density), places)
     groups = 1 if num_threads() == 1 else 2
     bits = gradients.view(np.uint32)
-    share_out(_density_backward, groups, (groups, side, cells, odd, fractions, gradients, bits, grad_grid))
+    parallel_for(_density_backward, groups, (groups, side, cells, odd, fractions, gradients, bits, grad_grid))

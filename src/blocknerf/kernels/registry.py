@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from blocknerf.core.logging import log
-from blocknerf.kernels.arrays import array_of
+from blocknerf.kernels.jit.tensor_bridge import array_of
 
 Backend = Literal["torch", "numba", "triton"]
 _forced: ContextVar[Backend | None] = ContextVar("forced_backend", default=None)

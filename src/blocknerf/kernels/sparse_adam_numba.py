@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from blocknerf.kernels.threads_numba import F3, F8, kernel, part, share_out
-from blocknerf.kernels.vectors_numba import LANES, adam_1, adam_2, adam_4
+from blocknerf.kernels.jit.parallel_for import F3, F8, kernel, parallel_for, worker_body
+from blocknerf.kernels.jit.simd_ir import LANES, adam_1, adam_2, adam_4
 
 
-@part
+@worker_body
 def _lines(start, stop, table, gradient, first, second, rate, keep1, take1, keep2, take2, epsilon):
     """Rows of 1, 2 or 4 features, LANES numbers at a time."""
     features = table.shape[1]
@@ -20,7 +20,7 @@ def _lines(start, stop, table, gradient, first, second, rate, keep1, take1, keep
             adam_1(table, gradient, first, second, at, rate, keep1, take1, keep2, take2, epsilon)
 
 
-@part
+@worker_body
 def _rows(start, stop, skipped, table, gradient, first, second, rate, keep1, take1, keep2, take2, epsilon):
     """Rows of any width, from row `skipped` on."""
     features = table.shape[1]
@@ -49,7 +49,7 @@ def step(table, gradient, first, second, rate, beta1, beta2, epsilon):
     betas = np.float32(beta1), np.float32(1 - beta1), np.float32(beta2), np.float32(1 - beta2)
     numbers = (np.float32(rate), *betas, np.float32(epsilon))
     lines = count * features // LANES if features in (1, 2, 4) else 0
-    share_out(_lines, lines, (*flat, *numbers))
+    parallel_for(_lines, lines, (*flat, *numbers))
     done = lines * LANES // features
     if done < count:
-        share_out(_rows, count - done, (done, *flat, *numbers))
+        parallel_for(_rows, count - done, (done, *flat, *numbers))

@@ -8,11 +8,11 @@ threads; their number is fixed, and with it the order of all sums.
 import math
 
 import numpy as np
-from numba import njit
 
-from blocknerf.kernels.elementary_numba import exp, whole_between
+from blocknerf.kernels.jit.compiled import compiled
+from blocknerf.kernels.jit.fast_math import exp, whole_between
+from blocknerf.kernels.jit.parallel_for import F1, F2, F3, kernel, parallel_for, worker_body
 from blocknerf.kernels.splats import LEAST_ALPHA, LEAST_TRANSMITTANCE, MOST_ALPHA
-from blocknerf.kernels.threads_numba import F1, F2, F3, kernel, part, share_out
 
 _BANDS = 4
 _LEAST, _MOST, _DARK = np.float32(LEAST_ALPHA), np.float32(MOST_ALPHA), np.float32(LEAST_TRANSMITTANCE)
@@ -20,7 +20,7 @@ _HALF, _ONE = np.float32(0.5), np.float32(1)
 _NEVER = np.float32(-1)
 
 
-@njit(inline="always")
+@compiled(kept=False, inline="always")
 def _reach(conics, opacities, i):
     """2 ln(opacity / LEAST_ALPHA), the largest d^T C d at which the splat shows, and how far up and down that is."""
     if not opacities[i] >= _LEAST:
@@ -30,7 +30,7 @@ def _reach(conics, opacities, i):
     return reach, np.float32(math.sqrt(max(reach * conics[i, 0] / max(determinant, np.float32(1e-20)), 0.0)))
 
 
-@njit(inline="always")
+@compiled(kept=False, inline="always")
 def _rows(center_y, rise, first, end):
     """Rows from `first` to `end` whose middles lie within `rise` of the centre."""
     low = whole_between(np.ceil(np.float64(center_y - rise) - 0.5), first, end)
@@ -38,7 +38,7 @@ def _rows(center_y, rise, first, end):
     return low, high
 
 
-@njit(inline="always")
+@compiled(kept=False, inline="always")
 def _span(center_x, conics, reach, dy, i, width):
     """Columns of the row at `dy` in which d^T C d <= reach."""
     xx, xy, yy = np.float64(conics[i, 0]), np.float64(conics[i, 1]), np.float64(conics[i, 2])
@@ -52,7 +52,7 @@ def _span(center_x, conics, reach, dy, i, width):
     return low, high
 
 
-@part
+@worker_body
 def _forward(start, stop, left, centers_xy, conics, rgb, opacities, out):
     splats = len(centers_xy)
     _, height, width = out.shape
@@ -84,10 +84,10 @@ def _forward(start, stop, left, centers_xy, conics, rgb, opacities, out):
 @kernel(F2, F2, F2, F1, F3)
 def forward(centers_xy, conics, rgb, opacities, out):
     left = np.ones(out.shape[1:], np.float32)
-    share_out(_forward, _BANDS, (left, centers_xy, conics, rgb, opacities, out))
+    parallel_for(_forward, _BANDS, (left, centers_xy, conics, rgb, opacities, out))
 
 
-@part
+@worker_body
 def _backward(start, stop, left, behind, centers_xy, conics, rgb, opacities, out, grad_out, parts):
     splats = len(centers_xy)
     _, height, width = out.shape
@@ -150,6 +150,6 @@ def backward(centers_xy, conics, rgb, opacities, out, grad_out, grads):
     left = np.ones(out.shape[1:], np.float32)
     behind = np.empty(out.shape[1:], np.float32)
     parts = np.zeros((_BANDS, *grads.shape), np.float32)
-    share_out(_backward, _BANDS, (left, behind, centers_xy, conics, rgb, opacities, out, grad_out, parts))
+    parallel_for(_backward, _BANDS, (left, behind, centers_xy, conics, rgb, opacities, out, grad_out, parts))
     for band in range(_BANDS):
         grads += parts[band]

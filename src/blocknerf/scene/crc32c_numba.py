@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from blocknerf.kernels.cached_numba import cached
+from blocknerf.kernels.jit.compiled import compiled
 
 _REVERSED_POLYNOMIAL = 0x82F63B78
 
@@ -33,7 +33,7 @@ def masked_crc32c(content: bytes | memoryview) -> int:
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
-@cached
+@compiled
 def _crc32c(content, tables):
     crc = np.uint32(0xFFFFFFFF)
     eights = len(content) // 8 * 8

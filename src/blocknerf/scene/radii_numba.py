@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from blocknerf.kernels.cached_numba import cached
+from blocknerf.kernels.jit.compiled import compiled
 
 
-@cached
+@compiled
 def pixel_radius(directions, begin, width, height, pixel):
     """Radius at distance 1 of pixel number `pixel` of a picture whose row-major directions start at row `begin`.
 
@@ -24,7 +24,7 @@ def pixel_radius(directions, begin, width, height, pixel):
     return np.float32(np.sqrt((wide + high) / 6)) if wide >= 0 else np.float32(0)
 
 
-@cached
+@compiled
 def picture_radii(directions, width, height):
     """`pixel_radius` of every pixel of one picture; `directions` are [height * width, 3]."""
     radii = np.empty(width * height, np.float32)
@@ -33,7 +33,7 @@ def picture_radii(directions, width, height):
     return radii
 
 
-@cached
+@compiled
 def _step(directions, here, before, has_before, after, has_after):
     """Squared distance to the nearer of two neighbours; -1 where there is none."""
     nearest = -1.0
@@ -45,7 +45,7 @@ def _step(directions, here, before, has_before, after, has_after):
     return nearest
 
 
-@cached
+@compiled
 def _squared_distance(directions, one, other):
     total = 0.0
     for axis in range(3):

@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from blocknerf.kernels.cached_numba import cached
+from blocknerf.kernels.jit.compiled import compiled
 from blocknerf.scene.sampler_numba import may_be_drawn, mix, num_bits, permute, row_of
 
 
-@cached
+@compiled
 def shares_begin(pieces, rounds, ages, piece_begin, shares, stays):
     """[window + 1] running count of the pixels that each resident piece gives in this stage.
 
@@ -20,7 +20,7 @@ def shares_begin(pieces, rounds, ages, piece_begin, shares, stays):
     return begin
 
 
-@cached
+@compiled
 def draw_resident(
     counter, stage_keys, filled, given, pieces, rounds, ages, epochs, slots_of, keys, piece_begin, shares, stays,
     begin, rgb_begin, width, height, tiles, central, held_rgb, held_valid, held_depth, slots, flat, rgb, depth_z_m,

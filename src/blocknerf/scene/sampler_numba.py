@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from blocknerf.kernels.cached_numba import cached
-from blocknerf.kernels.threads_numba import kernel, part, share_out
+from blocknerf.kernels.jit.compiled import compiled
+from blocknerf.kernels.jit.parallel_for import kernel, parallel_for, worker_body
 from blocknerf.scene.radii_numba import pixel_radius
 
 PATCH_TRIES = 64
@@ -14,7 +14,7 @@ LEAST_COSINE = np.float32(1e-2)
 """Nearer to 90 degrees from the optical axis, depth along it says nothing of the distance."""
 
 
-@cached
+@compiled
 def mix(x):
     """splitmix64's finaliser: every input bit moves every output bit."""
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -22,7 +22,7 @@ def mix(x):
     return x ^ (x >> np.uint64(31))
 
 
-@cached
+@compiled
 def num_bits(size):
     bits = 2
     while (1 << bits) < size:
@@ -30,7 +30,7 @@ def num_bits(size):
     return bits
 
 
-@cached
+@compiled
 def permute(position, keys, size, bits):
     """The bijection of 0 ... size - 1 that `keys` name; 2^bits >= size.
 
@@ -53,7 +53,7 @@ def permute(position, keys, size, bits):
             return np.int64(x)
 
 
-@cached
+@compiled
 def row_of(begin, value):
     """The row whose span begin[row] ... begin[row + 1] holds `value`."""
     low, high = 0, len(begin) - 1
@@ -66,7 +66,7 @@ def row_of(begin, value):
     return low
 
 
-@cached
+@compiled
 def _is_due(pixel, epoch, width, height, tiles):
     size = tiles.shape[0]
     if tiles[pixel // width * size // height, pixel % width * size // width]:
@@ -74,14 +74,14 @@ def _is_due(pixel, epoch, width, height, tiles):
     return mix(np.uint64(pixel)) % np.uint64(CONTEXT_EVERY) == np.uint64(epoch % CONTEXT_EVERY)
 
 
-@cached
+@compiled
 def _is_central(pixel, width, height, central):
     """Whether the pixel lies in the middle `central` of the width and of the height."""
     x, y = pixel % width + 0.5, pixel // width + 0.5
     return abs(2 * x / width - 1) <= central and abs(2 * y / height - 1) <= central
 
 
-@cached
+@compiled
 def may_be_drawn(within, place, row, epoch, width, height, valid, tiles, central):
     """Pixel `within` of image `row`, `place` of all: neither masked, nor of another pass, nor off centre."""
     if len(valid) > 0 and valid[place] == 0:
@@ -91,7 +91,7 @@ def may_be_drawn(within, place, row, epoch, width, height, valid, tiles, central
     return central >= 1 or _is_central(within, width[row], height[row], central)
 
 
-@cached
+@compiled
 def draw(counter, keys, epoch, filled, begin, rgb_begin, width, height, valid, tiles, central, slots, flat):
     """Fills `slots` (rows of the table) and `flat` (rows of the level's rgb) from place `filled` on.
 
@@ -113,7 +113,7 @@ def draw(counter, keys, epoch, filled, begin, rgb_begin, width, height, valid, t
     return filled, counter
 
 
-@cached
+@compiled
 def draw_by_image(
     counter, keys, epoch, filled, begin, rgb_begin, width, height, valid, tiles, central, slots, flat, chunks, num_rays
 ):
@@ -141,7 +141,7 @@ def draw_by_image(
     return filled, counter
 
 
-@cached
+@compiled
 def draw_patches(key, first_patch, size, corners, rgb_begin, width, valid, slots, flat, patch_valid):
     area = size * size
     for patch in range(len(slots) // area):
@@ -169,7 +169,7 @@ def draw_patches(key, first_patch, size, corners, rgb_begin, width, valid, slots
             patch_valid[patch * area + index] = len(valid) == 0 or valid[place] != 0
 
 
-@part
+@worker_body
 def _gather_pixels(
     start, stop, slots, flat, places, directions_begin, width, height, world_from_cam, all_rgb, all_directions,
     all_offsets_m, all_depth_z_m, rgb_begin,
@@ -207,4 +207,4 @@ def gather_pixels(
     """`places` are the rows of `all_rgb` and `all_depth_z_m` that hold the pixels `flat` of the level's files."""
     source = (directions_begin, width, height, world_from_cam, all_rgb, all_directions, all_offsets_m, all_depth_z_m)
     into = (origins, directions, radii, rgb, pixels_xy, distance_m)
-    share_out(_gather_pixels, len(slots), (slots, flat, places, *source, rgb_begin, *into))
+    parallel_for(_gather_pixels, len(slots), (slots, flat, places, *source, rgb_begin, *into))

@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from blocknerf.kernels.cached_numba import cached
+from blocknerf.kernels.jit.compiled import compiled
 
 SIDE = 256
 
 
-@cached(nogil=True)
+@compiled(nogil=True)
 def _value_noise(x: float, y: float, lattice: np.ndarray) -> float:
     """Smooth noise in [-1, 1] with features of size 1, from a random lattice."""
     column, row = np.floor(x), np.floor(y)
@@ -20,7 +20,7 @@ def _value_noise(x: float, y: float, lattice: np.ndarray) -> float:
     return low * (1 - fy) + high * fy
 
 
-@cached(nogil=True)
+@compiled(nogil=True)
 def fractal_noise(x, y, coarsest_m, octaves, footprint, lattice):
     total = np.zeros(x.shape, np.float32)
     for i in range(x.size):

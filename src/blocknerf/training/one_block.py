@@ -29,7 +29,7 @@ from blocknerf.training.field_restarts import FieldRestarts
 from blocknerf.training.neighbours import LearnedNeighbours, SharedBorders, borders_of, usable_images
 from blocknerf.training.trainer import BlockNeRFTrainer, BlockResult, Progress
 from blocknerf.training.update import grown_block
-from blocknerf.training.warm_up import warm_up
+from blocknerf.training.warmup import warmup
 from blocknerf.training.waves import wave_of_each
 
 
@@ -128,7 +128,7 @@ def train_one(
 ) -> BlockResult:
     """Trains one block from its checkpoint, where it has one, to its end; KeyboardInterrupt when it `should_stop`."""
     trainer = make_trainer(run, block, store, report, group, learned_neighbours(run, block, store))
-    warm_up(PixelSampler(store, trainer.image_ids, batch_size=8, seed=0), run.config)
+    warmup(PixelSampler(store, trainer.image_ids, batch_size=8, seed=0), run.config)
     if trainer.resume():
         log.info("Block %s goes on at step %d.", block.id, trainer.step)
     log.info("Training block %s on %d images.", block.id, len(trainer.image_ids))

@@ -14,6 +14,7 @@ from blocknerf.city.manifest import manifest_of, write_manifest
 from blocknerf.core.errors import UserError
 from blocknerf.core.lock import Held
 from blocknerf.core.logging import log
+from blocknerf.kernels.jit.precompile import finish_compiling
 from blocknerf.runtime.devices import CPU
 from blocknerf.runtime.memory import free_gb
 from blocknerf.runtime.process_group import ALONE, ProcessGroup
@@ -21,7 +22,6 @@ from blocknerf.runtime.signals import StopSignal
 from blocknerf.runtime.threads import available_cores, use_threads
 from blocknerf.scene.sampler import PixelSampler
 from blocknerf.scene.store import ImageStore
-from blocknerf.training.ahead import finish_compiling
 from blocknerf.training.checkpoint import delete_checkpoints, delete_states, forget_way
 from blocknerf.training.launchers.launcher import RayCluster, Report, raise_failures, train_with
 from blocknerf.training.launchers.processes import Processes
@@ -32,7 +32,7 @@ from blocknerf.training.side_by_side import SideBySide
 from blocknerf.training.spread import spread
 from blocknerf.training.taken import taken
 from blocknerf.training.trainer import BlockResult
-from blocknerf.training.warm_up import warm_up
+from blocknerf.training.warmup import warmup
 from blocknerf.training.waves import in_waves
 
 MEMORY_SHARE = 0.8
@@ -300,7 +300,7 @@ def _train_side_by_side(
         own = replace(run, devices=(run.devices[device_of[block.id]],))
         trainers.append((make_trainer(own, block, store, partial(report, block.id), shown=shown), shown))
     for trainer, _ in trainers[:1]:
-        warm_up(PixelSampler(store, trainer.image_ids, batch_size=8, seed=0), run.config)
+        warmup(PixelSampler(store, trainer.image_ids, batch_size=8, seed=0), run.config)
     fixed = [block.id for block in learned] if group.is_first else []
     with StopSignal() as stop:
         together = SideBySide(run.config, trainers, exchange, fixed, partial(read_model, run))

@@ -15,7 +15,7 @@ from blocknerf.scene.sampler import PixelSampler
 from blocknerf.scene.store import ImageStore
 from blocknerf.training.one_block import Run, make_trainer, said
 from blocknerf.training.trainer import BlockNeRFTrainer, Progress
-from blocknerf.training.warm_up import warm_up
+from blocknerf.training.warmup import warmup
 
 
 class StepByStep:
@@ -40,7 +40,7 @@ class StepByStep:
         self.total_steps += sum(self._made(block).total_steps for block in self._waiting)
         self._trainer: BlockNeRFTrainer | None = None
         if self._waiting:
-            warm_up(PixelSampler(store, self._made(self._waiting[0]).image_ids, batch_size=8, seed=0), run.config)
+            warmup(PixelSampler(store, self._made(self._waiting[0]).image_ids, batch_size=8, seed=0), run.config)
         self._begin_next()
 
     def next(self) -> Mapping[str, Tensor]:

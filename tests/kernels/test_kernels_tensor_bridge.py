@@ -21,10 +21,10 @@ from blocknerf.kernels import (
     sparse_adam_numba,
     splats_numba,
 )
-from blocknerf.kernels.arrays import array_of
 from blocknerf.kernels.compositing import accumulate, render_weights
 from blocknerf.kernels.hash_grid import hash_encode
 from blocknerf.kernels.intervals import distortion_loss, interlevel_loss
+from blocknerf.kernels.jit.tensor_bridge import array_of
 from blocknerf.kernels.marching import distances, unit_cube_points
 from blocknerf.kernels.mlp import two_layers
 

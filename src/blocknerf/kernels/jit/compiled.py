@@ -1,4 +1,4 @@
-"""The one door into numba's cache: compiled code is kept for the next process, and for as long as it is valid."""
+"""The decorator of every compiled function, and the one stamp that says for how long kept code is valid."""
 
 import hashlib
 import math
@@ -13,15 +13,36 @@ from numba import njit
 
 from blocknerf.core.caches import CACHE_VARIABLE, cache_folder
 from blocknerf.core.errors import UserError
+from blocknerf.kernels.jit.numba_internals import IS_KNOWN, call_before_compiling, is_cached, set_source_stamp
 from blocknerf.runtime.memory import address_space_gb, require_addresses
 
 _ROOM_TO_LOAD, _ROOM_TO_COMPILE = 48 << 20, 256 << 20
 """Bytes of addresses for one function, with what else begins meanwhile."""
 _NOWHERE = "no locator available"  # what numba says
-PACKAGE = Path(__file__).parents[1]
+PACKAGE = Path(__file__).parents[2]
 _FLAGS: Any = numba.config  # pyright: ignore[reportPrivateImportUsage]
 CHECKS_INDICES = bool(_FLAGS.BOUNDSCHECK)
 """Whether NUMBA_BOUNDSCHECK asks for it; slow, for tests."""
+
+
+def compiled(function: Any = None, *, kept: bool = True, **options: Any) -> Any:
+    """numba's `njit`, with its `options`; the code is `kept` on the disk for the next process.
+
+    Not kept is what is compiled into its callers alone: they keep it. With a numba that is not known, nothing is.
+    """
+    if function is None:
+        return lambda decorated: compiled(decorated, kept=kept, **options)
+    if not (kept and IS_KNOWN):
+        return njit(**options)(function)
+    dispatcher = _with_cache(function, options)
+    set_source_stamp(dispatcher, _STAMP)
+    call_before_compiling(dispatcher, lambda: _require_room(dispatcher))
+    return dispatcher
+
+
+def is_compiled(dispatcher: Any) -> bool:
+    """Whether a kept function, as it stands here, is on the disk."""
+    return is_cached(dispatcher)
 
 
 def stamp_of(package: Path) -> str:
@@ -30,7 +51,7 @@ def stamp_of(package: Path) -> str:
     numba looks at a function's own file alone, though code and constants of others are built into it. What kind of
     processor it is for stands in numba's index.
     """
-    compiled = sorted(package.rglob("*_numba.py"))
+    compiled = sorted([*package.rglob("*_numba.py"), *(package / "kernels" / "jit").glob("*.py")])
     imported = re.findall(r"^from blocknerf\.([\w.]+) import", "".join(map(_text, compiled)), re.MULTILINE)
     constants = {package / f"{module.replace('.', '/')}.py" for module in imported} - set(compiled)
     sources = "".join(map(_text, [*compiled, *sorted(constants)]))
@@ -45,29 +66,13 @@ def _text(path: Path) -> str:
 _STAMP = stamp_of(PACKAGE)
 
 
-def cached(function: Any = None, **options: Any) -> Any:
-    """`njit`, with these options, whose code is kept."""
-    if function is None:
-        return lambda decorated: cached(decorated, **options)
-    dispatcher: Any = _kept(function, options)
-    dispatcher._cache._cache_file._source_stamp = _STAMP
-    dispatcher.compile = _with_room(dispatcher)
-    return dispatcher
+def _require_room(dispatcher: Any) -> None:
+    """Memory to compile, or to load what is kept. LLVM ends the process where it finds none."""
+    if address_space_gb() < math.inf:
+        require_addresses(_ROOM_TO_LOAD if is_compiled(dispatcher) else _ROOM_TO_COMPILE)
 
 
-def _with_room(dispatcher: Any) -> Any:
-    """Compiles, or takes from the cache, what there is memory for. LLVM ends the process where it finds none."""
-    compile_or_load = dispatcher.compile
-
-    def compile_with_room(signature: Any) -> Any:
-        if address_space_gb() < math.inf:
-            require_addresses(_ROOM_TO_LOAD if is_compiled(dispatcher) else _ROOM_TO_COMPILE)
-        return compile_or_load(signature)
-
-    return compile_with_room
-
-
-def _kept(function: Any, options: dict[str, Any]) -> Any:
+def _with_cache(function: Any, options: dict[str, Any]) -> Any:
     """numba keeps code beside its source or at home; where neither can be written, in our own folder, as its workers
     do."""
     try:
@@ -84,8 +89,3 @@ def _kept(function: Any, options: dict[str, Any]) -> Any:
             f"Compiled code can be kept neither beside the program, nor at home, nor in {folder}. Set {CACHE_VARIABLE} "
             "to a folder that can be written to."
         ) from error
-
-
-def is_compiled(dispatcher: Any) -> bool:
-    """Whether numba's cache has the function as it stands here."""
-    return bool(dispatcher._cache._cache_file._load_index())

@@ -4,8 +4,12 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import float32, int32, njit, types
+from numba import float32, int32, types
 from numba.extending import intrinsic
+
+import blocknerf.kernels.jit.plain_loops as plain_loops
+from blocknerf.kernels.jit.compiled import compiled
+from blocknerf.kernels.jit.numba_internals import IS_KNOWN, frozen
 
 _LOG2_E = np.float32(1.4426950408889634)
 _LN2_HIGH, _LN2_LOW = np.float32(0.693359375), np.float32(-2.12194440054690583e-4)  # of ln 2, the first bits exact
@@ -22,16 +26,6 @@ def _typed(typing_context, bits):
 _as_float: Any = intrinsic(_typed)
 
 
-def frozen(builder: ir.IRBuilder, value: Any) -> Any:
-    """The value, which is some number even where it came from one that the compiler may take for impossible.
-
-    What a cast makes of NaN is any number at all, and another each time it is looked at: a border would not hold it.
-    """
-    held = ir.Instruction(builder.block, value.type, "freeze", [value])
-    builder._insert(held)
-    return held
-
-
 def _whole_between(typing_context, x, low, high):
     def code(context, builder, signature, arguments):
         value, low, high = arguments
@@ -42,11 +36,11 @@ def _whole_between(typing_context, x, low, high):
     return types.int64(x, types.int64, types.int64), code
 
 
-whole_between: Any = intrinsic(_whole_between)
+whole_between: Any = intrinsic(_whole_between) if IS_KNOWN else plain_loops.whole_between
 """x without its fraction, an index from `low` to `high` whatever x is: NaN, infinite, beyond all integers."""
 
 
-@njit(inline="always")
+@compiled(kept=False, inline="always")
 def exp(x):
     """e^x in float32, relative error below 4e-7 from LOWEST to HIGHEST; 0 below, and above the value there.
 
@@ -64,7 +58,7 @@ def exp(x):
     return value if x >= LOWEST else float32(0)
 
 
-@njit(inline="always")
+@compiled(kept=False, inline="always")
 def sine_and_cosine(x):
     """In float32, errors below 2e-7, of 0 <= x <= pi / 2; by their series."""
     square = x * x

@@ -10,14 +10,11 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from numba.extending import intrinsic
 
-from blocknerf.kernels.elementary_numba import frozen
-
-GROUP = 64
-LANES = 16
-PRIME_Y, PRIME_Z = 2654435761, 805459861  # as in hash_grid.py
+import blocknerf.kernels.jit.plain_loops as plain_loops
+from blocknerf.kernels.jit.numba_internals import IS_KNOWN, array_struct, cgutils, frozen
+from blocknerf.kernels.jit.plain_loops import GROUP, LANES, PRIME_Y, PRIME_Z
 
 _FLOAT, _INT32, _INT64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
 
@@ -33,7 +30,7 @@ class _Code:
         return self.array(argument).data
 
     def array(self, argument: int) -> Any:
-        return self.context.make_array(self.types[argument])(self.context, self.builder, self.arguments[argument])
+        return array_struct(self.context, self.builder, self.types[argument], self.arguments[argument])
 
     def size(self, argument: int, axis: int) -> Any:
         return cgutils.unpack_tuple(self.builder, self.array(argument).shape)[axis]
@@ -63,7 +60,7 @@ class _Code:
     def scalar(self, pointer: Any, at: Any) -> Any:
         return self.builder.load(self.builder.gep(pointer, [at]))
 
-    def spread(self, value: Any, lanes: int) -> Any:
+    def broadcast(self, value: Any, lanes: int) -> Any:
         """The value in every lane."""
         nothing = ir.Constant(ir.VectorType(value.type, lanes), ir.Undefined)
         first = self.builder.insert_element(nothing, value, ir.Constant(_INT32, 0))
@@ -95,7 +92,10 @@ def _built_in(code: Callable[[_Code], None], *arguments: Any) -> Any:
     return types.void(*arguments), generate
 
 
-built_in: Any = intrinsic
+def built_in(function: Callable[..., Any]) -> Any:
+    """numba's `intrinsic`; with a numba that is not known, the plain loop of the same name."""
+    return intrinsic(function) if IS_KNOWN else getattr(plain_loops, function.__name__)
+
 
 # --- cells ----------------------------------------------------------------------------------------------------------
 
@@ -119,16 +119,16 @@ def locate_dense(typing_context, points, resolution, mask, corners, fractions):
 def _locate(code: _Code, hashed: bool) -> None:
     builder, (_, resolution, mask, _, _) = code.builder, code.arguments
     points, corners, fractions = code.pointer(0), code.pointer(3), code.pointer(4)
-    scale = code.spread(builder.sitofp(resolution, _FLOAT), LANES)
-    last = code.spread(builder.sub(resolution, ir.Constant(_INT32, 1)), LANES)
+    scale = code.broadcast(builder.sitofp(resolution, _FLOAT), LANES)
+    last = code.broadcast(builder.sub(resolution, ir.Constant(_INT32, 1)), LANES)
     first = code.constant(0, LANES, _INT32)
     side = builder.add(resolution, ir.Constant(_INT32, 1))
     one = ir.Constant(_INT32, 1)
     steps = (one, side, builder.mul(side, side))
     if hashed:
         steps = (one, ir.Constant(_INT32, PRIME_Y), ir.Constant(_INT32, PRIME_Z))
-    steps = [code.spread(step, LANES) for step in steps]
-    mask = code.spread(mask, LANES)
+    steps = [code.broadcast(step, LANES) for step in steps]
+    mask = code.broadcast(mask, LANES)
     for begin in range(0, GROUP, LANES):
         low = []
         for axis in range(3):
@@ -148,12 +148,12 @@ def _locate(code: _Code, hashed: bool) -> None:
 
 
 @built_in
-def weigh(typing_context, fractions, weights):
+def trilinear_weights(typing_context, fractions, weights):
     """Trilinear weights of the corners, [8, GROUP], from where a point is in its cell, [3, GROUP]."""
-    return _built_in(_weigh, fractions, weights)
+    return _built_in(_trilinear_weights, fractions, weights)
 
 
-def _weigh(code: _Code) -> None:
+def _trilinear_weights(code: _Code) -> None:
     builder, fractions, weights = code.builder, code.pointer(0), code.pointer(1)
     one = code.constant(1.0, LANES)
     for begin in range(0, GROUP, LANES):
@@ -170,30 +170,30 @@ def _weigh(code: _Code) -> None:
 
 
 @built_in
-def blend_2(typing_context, table, first, rows, weights, g, out, at, stride):
+def gather_2(typing_context, table, first, rows, weights, g, out, at, stride):
     """out[at + f stride] = sum over corners of weight times feature f of row `first` + rows, of point g of a group.
 
     Rows of 2 features; rows, weights: [8, GROUP]; first, g, at, stride: int64.
     """
-    return _built_in(lambda code: _blend(code, 2), table, first, rows, weights, g, out, at, stride)
+    return _built_in(lambda code: _gather(code, 2), table, first, rows, weights, g, out, at, stride)
 
 
 @built_in
-def blend_4(typing_context, table, first, rows, weights, g, out, at, stride):
-    """As `blend_2`, rows of 4 features."""
-    return _built_in(lambda code: _blend(code, 4), table, first, rows, weights, g, out, at, stride)
+def gather_4(typing_context, table, first, rows, weights, g, out, at, stride):
+    """As `gather_2`, rows of 4 features."""
+    return _built_in(lambda code: _gather(code, 4), table, first, rows, weights, g, out, at, stride)
 
 
 @built_in
-def add_2(typing_context, table, first, rows, weights, g, gradient, at, stride):
-    """Each corner's row += its weight times gradient[at + f stride]; see `blend_2`."""
-    return _built_in(lambda code: _add(code, 2), table, first, rows, weights, g, gradient, at, stride)
+def scatter_add_2(typing_context, table, first, rows, weights, g, gradient, at, stride):
+    """Each corner's row += its weight times gradient[at + f stride]; see `gather_2`."""
+    return _built_in(lambda code: _scatter_add(code, 2), table, first, rows, weights, g, gradient, at, stride)
 
 
 @built_in
-def add_4(typing_context, table, first, rows, weights, g, gradient, at, stride):
-    """As `add_2`, rows of 4 features."""
-    return _built_in(lambda code: _add(code, 4), table, first, rows, weights, g, gradient, at, stride)
+def scatter_add_4(typing_context, table, first, rows, weights, g, gradient, at, stride):
+    """As `scatter_add_2`, rows of 4 features."""
+    return _built_in(lambda code: _scatter_add(code, 4), table, first, rows, weights, g, gradient, at, stride)
 
 
 def _corners(code: _Code, features: int) -> Iterator[tuple[Any, Any]]:
@@ -202,10 +202,10 @@ def _corners(code: _Code, features: int) -> Iterator[tuple[Any, Any]]:
     for corner in range(8):
         at = code.add(g, code.index(corner * GROUP))
         row = code.add(first, code.builder.zext(code.scalar(rows, at), _INT64))
-        yield code.times(row, features), code.spread(code.scalar(weights, at), features)
+        yield code.times(row, features), code.broadcast(code.scalar(weights, at), features)
 
 
-def _blend(code: _Code, features: int) -> None:
+def _gather(code: _Code, features: int) -> None:
     table, out, (at, stride) = code.pointer(0), code.pointer(5), code.arguments[6:]
     total = code.constant(0.0, features)
     for row, weight in _corners(code, features):
@@ -215,7 +215,7 @@ def _blend(code: _Code, features: int) -> None:
         code.builder.store(code.builder.extract_element(total, ir.Constant(_INT32, f)), place)
 
 
-def _add(code: _Code, features: int) -> None:
+def _scatter_add(code: _Code, features: int) -> None:
     table, gradient, (at, stride) = code.pointer(0), code.pointer(5), code.arguments[6:]
     vector = code.constant(0.0, features)
     for f in range(features):
@@ -255,7 +255,7 @@ def _adam(code: _Code, features: int) -> None:
     slope = code.load(gradient, at, LANES)
     some, touched = _touched(code, slope, features)
     with builder.if_then(some):
-        rate, keep1, take1, keep2, take2, epsilon = (code.spread(value, LANES) for value in code.arguments[5:])
+        rate, keep1, take1, keep2, take2, epsilon = (code.broadcast(value, LANES) for value in code.arguments[5:])
         old = [code.load(array, at, LANES) for array in (table, first, second)]
         m = code.multiply_add(take1, slope, builder.fmul(keep1, old[1]))
         v = code.multiply_add(builder.fmul(take2, slope), slope, builder.fmul(keep2, old[2]))
@@ -311,7 +311,7 @@ def _product_block(code: _Code, row: Any, rows: int, begin: int) -> None:
         at = code.add(code.times(loop.index, GROUP), code.index(begin))
         column = [code.load(values, code.add(at, code.index(lane)), LANES) for lane in lanes]
         for r, start in enumerate(starts):
-            factor = code.spread(code.scalar(matrix, code.add(start, loop.index)), LANES)
+            factor = code.broadcast(code.scalar(matrix, code.add(start, loop.index)), LANES)
             for half in range(len(lanes)):
                 total = code.multiply_add(factor, column[half], code.builder.load(sums[r][half]))
                 code.builder.store(total, sums[r][half])

@@ -7,7 +7,8 @@ from importlib import import_module
 from typing import Any
 
 from blocknerf.core.logging import log
-from blocknerf.kernels.cached_numba import is_compiled
+from blocknerf.kernels.jit.compiled import is_compiled
+from blocknerf.kernels.jit.numba_internals import IS_KNOWN
 
 STEP = (
     *("mlp.backward_three", "mlp.backward", "hash_grid.encode", "mlp.forward_three", "mlp.forward"),
@@ -24,6 +25,8 @@ _compilers: list[subprocess.Popen[bytes]] = []
 
 def start_compiling(processes: int) -> None:
     """Starts `processes` that compile what of STEP is not in numba's cache; none where all is there."""
+    if not IS_KNOWN:  # nothing is kept
+        return
     missing = [number for number, name in enumerate(STEP) if not is_compiled(kernel_of(name))]
     if not missing:
         return

@@ -1,4 +1,4 @@
-"""Kernels on all cores: a `kernel` shares out a range among threads, and each does its `part` of it.
+"""Kernels on all cores: a `kernel` shares out a range among threads, and each calls its `worker_body` for pieces of it.
 
 The range is cut into pieces, several for each thread, and whoever is free takes the next one: a thread that lost its
 core to another program holds up one piece. What a piece computes does not depend on who does it, nor on where it ends.
@@ -11,32 +11,32 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from llvmlite import ir
-from numba import njit, types
-from numba.core import cgutils
-from numba.core.compiler import Flags, compile_internal
-from numba.core.cpu_options import FastMathOptions
+from numba import types
 from numba.extending import intrinsic
 
-from blocknerf.kernels.cached_numba import CHECKS_INDICES, cached
+import blocknerf.kernels.jit.plain_loops as plain_loops
+from blocknerf.kernels.jit.compiled import CHECKS_INDICES, compiled
+from blocknerf.kernels.jit.numba_internals import IS_KNOWN, call_compiled, cgutils, compile_into_caller, raise_error
 from blocknerf.runtime.pool import BYTES, INT64, JOB, THREADS, TOGETHER, VOID
 
 F1, F2, F3 = types.float32[::1], types.float32[:, ::1], types.float32[:, :, ::1]
 I1 = types.int64[::1]
 F4, F8, I8 = types.float32, types.float64, types.int64
 
-part: Any = njit
+worker_body: Any = compiled(kept=False) if IS_KNOWN else plain_loops.worker_body
 """A function of `start`, `stop` and more, for one kernel: it does that part of the kernel's range."""
 
 
 def kernel(*called_with: Any) -> Callable[[Callable[..., None]], Any]:
     """A function that shares out its work, and the types that it is called with: what can be compiled beforehand."""
+    options = {"no_cfunc_wrapper": True} if IS_KNOWN else {}
 
-    def compiled(function: Callable[..., None]) -> Any:
-        dispatcher = cached(function, nogil=True, no_cfunc_wrapper=True)
+    def decorated(function: Callable[..., None]) -> Any:
+        dispatcher = compiled(function, nogil=True, **options)
         dispatcher.called_with = called_with
         return dispatcher
 
-    return compiled
+    return decorated
 
 
 PIECES = 8
@@ -45,21 +45,11 @@ PIECES = 8
 _ONE = ir.Constant(INT64, 1)
 
 _FAULT = (
-    (IndexError, ("A kernel read or wrote outside of an array.",))
+    (IndexError, "A kernel read or wrote outside of an array.")
     if CHECKS_INDICES
-    else (MemoryError, ("A kernel found no memory for its work.",))
+    else (MemoryError, "A kernel found no memory for its work.")
 )
-"""What can go wrong in a part."""
-
-
-def _flags() -> Any:
-    """How a part is compiled: without what Python would need to call it."""
-    flags: Any = Flags()
-    flags.nrt, flags.fastmath, flags.error_model = True, FastMathOptions(True), "numpy"
-    flags.noalias = True  # no array of a kernel overlaps another
-    flags.boundscheck = CHECKS_INDICES
-    flags.no_compile = flags.no_cpython_wrapper = flags.no_cfunc_wrapper = True
-    return flags
+"""What can go wrong in a worker's body."""
 
 
 def _num_threads(typing_context):
@@ -69,14 +59,12 @@ def _num_threads(typing_context):
     return types.int64(), generate
 
 
-def _share_out(typing_context, part, count, arguments):
-    """Calls part(start, stop, *arguments) on every thread, for pieces of range(count)."""
-    part_signature = types.void(types.uint64, types.uint64, *arguments.types)  # no index is below 0
+def _parallel_for(typing_context, body, count, arguments):
+    """Calls body(start, stop, *arguments) on every thread, for pieces of range(count)."""
+    body_arguments = (types.uint64, types.uint64, *arguments.types)  # no index is below 0
 
     def generate(context, builder, signature, values):
-        # into the kernel's own library, so that both are optimised together and once
-        told = (context.active_code_library, part.dispatcher.py_func, part_signature.args, types.none, _flags(), {})
-        compiled = compile_internal(typing_context, context, *told)
+        compiled_body = compile_into_caller(typing_context, context, body, body_arguments, CHECKS_INDICES)
         threads, size = _threads(builder), context.cast(builder, values[1], count, types.int64)
         most = builder.select(
             builder.icmp_signed("==", threads, _ONE), _ONE, builder.mul(threads, ir.Constant(INT64, PIECES))
@@ -86,7 +74,7 @@ def _share_out(typing_context, part, count, arguments):
         task = cgutils.alloca_once_value(
             builder, cgutils.pack_struct(builder, [pieces, size, nothing, nothing, values[2]])
         )
-        job = _job(context, builder.module, compiled, task.type)
+        job = _job(context, builder.module, compiled_body, task.type)
         fewer = builder.select(builder.icmp_signed("<", pieces, threads), pieces, threads)
         helpers = builder.sub(fewer, _ONE)
         together = ir.FunctionType(VOID, [JOB.as_pointer(), BYTES, INT64])
@@ -97,14 +85,14 @@ def _share_out(typing_context, part, count, arguments):
                 builder.call(job, [builder.bitcast(task, BYTES)])
         failed = builder.load(cgutils.gep_inbounds(builder, task, 0, 3))
         with cgutils.if_unlikely(builder, cgutils.is_not_null(builder, failed)):
-            context.call_conv.return_user_exc(builder, *_FAULT)
+            raise_error(context, builder, *_FAULT)
         return context.get_dummy_value()
 
-    return types.void(part, count, arguments), generate
+    return types.void(body, count, arguments), generate
 
 
-num_threads: Any = intrinsic(_num_threads)
-share_out: Any = intrinsic(_share_out)
+num_threads: Any = intrinsic(_num_threads) if IS_KNOWN else plain_loops.num_threads
+parallel_for: Any = intrinsic(_parallel_for) if IS_KNOWN else plain_loops.parallel_for
 
 
 def _threads(builder: Any) -> Any:
@@ -115,7 +103,7 @@ def _call(builder: Any, kind: ir.FunctionType, name: str, *arguments: Any) -> An
     return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), arguments)
 
 
-def _job(context: Any, module: ir.Module, compiled: Any, task_type: ir.PointerType) -> ir.Function:
+def _job(context: Any, module: ir.Module, compiled_body: Any, task_type: ir.PointerType) -> ir.Function:
     """What each thread that comes does: it takes pieces until there are none."""
     job = ir.Function(module, JOB, module.get_unique_name("job"))
     job.linkage = "internal"
@@ -123,7 +111,7 @@ def _job(context: Any, module: ir.Module, compiled: Any, task_type: ir.PointerTy
     builder = ir.IRBuilder(job.append_basic_block())
     task = builder.bitcast(job.args[0], task_type)
     pieces, count, _, _, values = cgutils.unpack_tuple(builder, builder.load(task), 5)
-    arguments: Sequence[Any] = cgutils.unpack_tuple(builder, values, len(compiled.signature.args) - 2)
+    arguments: Sequence[Any] = cgutils.unpack_tuple(builder, values, len(compiled_body.signature.args) - 2)
     take, work, end = (builder.append_basic_block(name) for name in ("take", "work", "end"))
     builder.branch(take)
     builder.position_at_end(take)
@@ -131,7 +119,7 @@ def _job(context: Any, module: ir.Module, compiled: Any, task_type: ir.PointerTy
     builder.cbranch(builder.icmp_signed("<", piece, pieces), work, end)
     builder.position_at_end(work)
     span = [_begin(builder, count, pieces, number) for number in (piece, builder.add(piece, _ONE))]
-    status, _ = context.call_internal_no_propagate(builder, compiled.fndesc, compiled.signature, [*span, *arguments])
+    status = call_compiled(context, builder, compiled_body, [*span, *arguments])
     with cgutils.if_unlikely(builder, status.is_error):
         builder.store(_ONE, cgutils.gep_inbounds(builder, task, 0, 3))
     builder.branch(take)

@@ -3,7 +3,7 @@
 import numpy as np
 from numba import njit
 
-from blocknerf.kernels.elementary_numba import HIGHEST, LOWEST, exp, sine_and_cosine
+from blocknerf.kernels.jit.fast_math import HIGHEST, LOWEST, exp, sine_and_cosine
 
 
 @njit(fastmath=True)

@@ -5,16 +5,16 @@ import time
 from blocknerf.core.config.config import Config
 from blocknerf.core.logging import log
 from blocknerf.core.seeds import generator
+from blocknerf.kernels.jit.precompile import finish_compiling
 from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.scene.sampler import PixelSampler
-from blocknerf.training.ahead import finish_compiling
 from blocknerf.training.losses import BlockNeRFLoss
 from blocknerf.training.optimizer import BlockOptimizer
 
 LONG_S = 2.0
 
 
-def warm_up(sampler: PixelSampler, config: Config) -> None:
+def warmup(sampler: PixelSampler, config: Config) -> None:
     """Takes one step of a field too small to matter on a batch of `sampler`, which is then of no use.
 
     Compiles what training with `config` will call: half a minute the first time on a machine.

@@ -8,20 +8,20 @@ import numpy as np
 import pytest
 
 from blocknerf.kernels import intervals_numba
-from blocknerf.training import ahead
+from blocknerf.kernels.jit import precompile
 
 COMPILE = """
-from blocknerf.kernels.cached_numba import is_compiled
-from blocknerf.training import ahead
-wanted = [ahead.kernel_of(name) for name in {step} or ahead.STEP]
-ahead.is_compiled = lambda kernel: kernel not in wanted or is_compiled(kernel)
+from blocknerf.kernels.jit.compiled import is_compiled
+from blocknerf.kernels.jit import precompile
+wanted = [precompile.kernel_of(name) for name in {step} or precompile.STEP]
+precompile.is_compiled = lambda kernel: kernel not in wanted or is_compiled(kernel)
 assert not any(map(is_compiled, wanted))
-ahead.start_compiling(2)
-assert len(ahead._compilers) == 2
-ahead.finish_compiling()
+precompile.start_compiling(2)
+assert len(precompile._compilers) == 2
+precompile.finish_compiling()
 assert all(map(is_compiled, wanted))
-ahead.start_compiling(2)
-assert not ahead._compilers
+precompile.start_compiling(2)
+assert not precompile._compilers
 """
 STEP = """
 import sys
@@ -32,13 +32,13 @@ from blocknerf.blocks.output import plan_scene
 from blocknerf.core.config.load import load_config
 from blocknerf.scene.sampler import PixelSampler
 from blocknerf.scene.store import ImageStore
-from blocknerf.training.ahead import STEP, kernel_of
-from blocknerf.training.warm_up import warm_up
+from blocknerf.kernels.jit.precompile import STEP, kernel_of
+from blocknerf.training.warmup import warmup
 folder = Path("{folder}")
 write_room(folder / "room")
 config, scene, plan = plan_scene(load_config(None, ["block_manager.max_blocks=1"]), folder / "room", folder / "out")
 store = ImageStore.open(scene, 1, folder / "store", progress=False)
-warm_up(PixelSampler(store, plan.blocks[0].train_images, batch_size=8, seed=0), config)
+warmup(PixelSampler(store, plan.blocks[0].train_images, batch_size=8, seed=0), config)
 called = [sys.modules[name] for name in sys.modules if name.startswith("blocknerf.kernels") and name.endswith("_numba")]
 called = [kernel for module in called for kernel in vars(module).values() if getattr(kernel, "signatures", ())]
 called = [kernel for kernel in called if hasattr(kernel, "called_with")]
@@ -67,6 +67,6 @@ def test_a_step_finds_all_that_it_calls_and_nothing_is_compiled_in_vain(tmp_path
 def test_nothing_is_started_where_all_is_compiled(monkeypatch):
     values = np.zeros((1, 1), np.float32)
     intervals_numba.distortion(np.array([[0, 1]], np.float32), values, values[0], values.copy())
-    monkeypatch.setattr(ahead, "STEP", ("intervals.distortion",))
-    ahead.start_compiling(2)
-    assert not ahead._compilers
+    monkeypatch.setattr(precompile, "STEP", ("intervals.distortion",))
+    precompile.start_compiling(2)
+    assert not precompile._compilers

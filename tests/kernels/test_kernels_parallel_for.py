@@ -11,11 +11,11 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from blocknerf.kernels.threads_numba import I1, I8, PIECES, kernel, num_threads, part, share_out
+from blocknerf.kernels.jit.parallel_for import I1, I8, PIECES, kernel, num_threads, parallel_for, worker_body
 from blocknerf.runtime import pool
 
 
-@part
+@worker_body
 def _count(start, stop, seen, begins):
     begins[start] += 1
     for i in range(start, stop):
@@ -24,11 +24,11 @@ def _count(start, stop, seen, begins):
 
 @kernel(I8, I1, I1)
 def count(size, seen, begins):
-    share_out(_count, size, (seen, begins))
+    parallel_for(_count, size, (seen, begins))
     seen[-1] = num_threads()
 
 
-@part
+@worker_body
 def _ask_for_too_much(start, stop, size, out):
     for i in range(start, stop):
         out[i] = len(np.empty(size, np.uint8))
@@ -36,7 +36,7 @@ def _ask_for_too_much(start, stop, size, out):
 
 @kernel(I8, I1)
 def ask_for_too_much(size, out):
-    share_out(_ask_for_too_much, len(out), (size, out))
+    parallel_for(_ask_for_too_much, len(out), (size, out))
 
 
 @pytest.mark.parametrize("size", [0, 1, 2, 3, 7, 1000])
@@ -48,14 +48,14 @@ def test_every_number_of_the_range_comes_once(threads, size):
     assert begins.sum() == min(size, 1 if threads == 1 else threads * PIECES)
 
 
-@part
+@worker_body
 def _note_sizes(start, stop, size, sizes):
     sizes[start] += stop - start
 
 
 @kernel(I8, I1)
 def note_sizes(size, sizes):
-    share_out(_note_sizes, size, (size, sizes))
+    parallel_for(_note_sizes, size, (size, sizes))
 
 
 def test_pieces_grow_smaller_so_that_all_end_together(threads):
@@ -97,7 +97,7 @@ def test_where_the_pool_is_taken_a_kernel_stays_in_its_thread(threads):
     assert pool.num_threads() == threads
 
 
-@part
+@worker_body
 def _wait(start, stop, entered, leave):
     for i in range(start, stop):
         entered[i] = 1
@@ -107,7 +107,7 @@ def _wait(start, stop, entered, leave):
 
 @kernel(I1, I1)
 def wait(entered, leave):
-    share_out(_wait, len(entered), (entered, leave))
+    parallel_for(_wait, len(entered), (entered, leave))
 
 
 def test_a_signal_while_others_are_waited_for_loses_nothing():

@@ -1,0 +1,1 @@
+"""What compiled functions share: the decorator, the parallel loop, SIMD code, fast functions, precompilation."""
