@@ -21,6 +21,7 @@ from blocknerf.core.config.config import Config
 from blocknerf.core.config.load import load_config
 from blocknerf.core.errors import UserError
 from blocknerf.evaluation.report import JUDGES
+from blocknerf.models.backbones.hash_grid.config import HashConfig
 from blocknerf.scene.readers.read import read_scene
 from blocknerf.scene.scene import Scene
 
@@ -88,10 +89,13 @@ def size_for(number: int, scene: Scene, config: Config, arguments: argparse.Name
 
 
 def smaller(config: Config, number: int) -> list[str]:
-    grid = config.block_nerf.hash_grid
+    field = config.block_nerf
+    if not isinstance(field, HashConfig):
+        raise UserError("Blocks are made smaller by the tables of backbone hash; measure that one.")
+    grid = field.hash_grid
     return [
         f"block_nerf.hash_grid.log2_table_rows={grid.log2_table_rows - round(math.log2(number))}",
-        f"block_nerf.proposal_resolution={round(config.block_nerf.proposal_resolution / number ** (1 / 3))}",
+        f"block_nerf.proposal_resolution={round(field.proposal_resolution / number ** (1 / 3))}",
     ]
 
 

@@ -20,7 +20,6 @@ from numba import njit, prange
 from torch import Tensor
 
 from benchmarks.measure import markdown, where
-from blocknerf.core.config.config import Config
 from blocknerf.core.seeds import generator
 from blocknerf.kernels import hash_grid
 from blocknerf.kernels.compositing import accumulate, render_weights
@@ -31,6 +30,7 @@ from blocknerf.kernels.mlp import two_layers
 from blocknerf.kernels.proposal import proposal_density
 from blocknerf.kernels.row_gradient import touched_rows
 from blocknerf.kernels.sparse_adam import sparse_adam_step
+from blocknerf.models.backbones.hash_grid.config import HashConfig
 from blocknerf.runtime.threads import available_cores, use_threads
 
 LINE_BYTES = 64
@@ -208,7 +208,7 @@ def _encoding(points: Tensor, levels: int, features: int, log2_rows: int) -> lis
 
 def step_parts(rays: int, samples: int, log2_rows: int) -> list[Part]:
     """At the sizes of the default field, on rays from around a block into it."""
-    field, rng = Config().block_nerf, generator(0, "kernels")
+    field, rng = HashConfig(), generator(0, "kernels")
     bins, levels, side = field.num_samples_coarse, field.hash_grid.num_levels, field.proposal_resolution + 1
     origins = torch.rand(rays, 3, generator=rng) * 2 - 1
     directions = torch.nn.functional.normalize(torch.randn(rays, 3, generator=rng), dim=-1)

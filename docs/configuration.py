@@ -3,6 +3,7 @@
 import sys
 from typing import Any
 
+from blocknerf.core.config.backbone import backbones
 from blocknerf.core.config.config import Config
 from blocknerf.core.config.effects import CHOICES, SWITCHES, Need
 
@@ -20,7 +21,8 @@ NEEDS = """
 ## Keys that need another
 
 Beside some values of one key another changes nothing. Where the one chooses another kind of thing, the other is
-refused, if it is given and is not its default:
+refused, if it is given and is not its default. So are keys of another backbone, and the weight of a term that only
+another has:
 
 {choices}
 Where the one switches a part off, what is told of that part waits until it is switched on, and that is said:
@@ -33,8 +35,13 @@ config.json always loads.
 
 def page() -> str:
     schema = Config.model_json_schema()
-    sections = "".join(_section(name, tree, schema["$defs"]) for name, tree in schema["properties"].items())
-    return HEAD + sections + NEEDS.format(choices=_needs("", CHOICES), switches=_needs("where ", SWITCHES))
+    of_backbones = [need for backbone in backbones().values() for need in backbone.switches]
+    sections = "".join(
+        _section(name, kind, schema["$defs"])
+        for name, tree in schema["properties"].items()
+        for kind in tree.get("oneOf", [tree])
+    )
+    return HEAD + sections + NEEDS.format(choices=_needs("", CHOICES), switches=_needs("where ", (*SWITCHES, *of_backbones)))
 
 
 def _needs(begin: str, needs: tuple[Need, ...]) -> str:
@@ -44,12 +51,10 @@ def _needs(begin: str, needs: tuple[Need, ...]) -> str:
 
 def _section(path: str, tree: dict[str, Any], defined: dict[str, Any]) -> str:
     """The table of a section, and then those of the sections within."""
-    kind = _kind(tree)
-    keys = defined[kind]["properties"]
+    section = defined.get(_kind(tree), tree)
+    keys = section["properties"]
     plain = {key: value for key, value in keys.items() if "properties" not in defined.get(_kind(value), {})}
-    text = (
-        f"\n## `{path}`\n\n{defined[kind].get('description', '')}\n\n| key | default | may be | |\n|---|---|---|---|\n"
-    )
+    text = f"\n## `{path}`\n\n{section.get('description', '')}\n\n| key | default | may be | |\n|---|---|---|---|\n"
     for key, value in plain.items():
         told = " ".join(value.get("description", "").split()).replace("|", "\\|")
         text += f"| `{key}` | {_default(value)} | {_allowed(value, defined)} | {told} |\n"

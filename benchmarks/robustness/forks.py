@@ -93,7 +93,8 @@ def load_everything() -> None:
 
     import blocknerf
     from blocknerf.kernels.jit.compiled import is_compiled
-    from blocknerf.kernels.jit.precompile import STEP, kernel_of
+    from blocknerf.kernels.jit.precompile import kernel_of
+    from blocknerf.models.backbones.hash_grid.config import HashConfig
 
     for module in walk_packages(blocknerf.__path__, "blocknerf."):
         if (
@@ -106,7 +107,7 @@ def load_everything() -> None:
             import_module(name)
         except ImportError:
             continue
-    for name in STEP:
+    for name in HashConfig.kernels:
         kernel = kernel_of(name)
         if is_compiled(kernel):
             kernel.compile(kernel.called_with)

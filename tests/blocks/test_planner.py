@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from made_scenes import aerial, crossing, look_at, moved, scene_of, streets, with_tests
 
-from blocknerf.blocks.cost import cuda_devices, estimate, parameters, store_bytes
+from blocknerf.blocks.cost import cuda_devices, estimate, step_cost, store_bytes
 from blocknerf.blocks.extent import content_cube
 from blocknerf.blocks.plan import BlockSpec, Plan, read_plan, write_plan
 from blocknerf.blocks.planner import make_plan, planning_hash
@@ -226,7 +226,7 @@ def test_costs_follow_their_formulas():
     assert (cost.images, cost.pixels) == (48, 48 * 32 * 24)
     assert cost.minutes == pytest.approx(48 * 32 * 24 * 3 / 32_000 / 60)
     assert estimate(block, scene, config, cores=4).minutes == pytest.approx(cost.minutes / 2)
-    assert cost.bytes_on_disk == 20 * parameters(config)
+    assert cost.bytes_on_disk == 20 * step_cost(config).parameters
     assert cost.memory_gb > cost.bytes_on_disk / 1e9
     assert store_bytes(scene, config) == int((48 * 3 + 12) * 32 * 24 * 1.3125)
     own = [
@@ -261,7 +261,9 @@ def test_the_count_of_parameters_is_that_of_the_model(codes):
         config = config_of(f"block_nerf.backbone={backbone}", f"training.use_appearance_embedding={codes}".lower())
         field = BlockNeRF(config, (0.0, 0.0, 0.0), 1.0, ("a",), ("0",)).field
         tables = sum(table.rows.numel() for table in field.row_tables().values())
-        assert parameters(config) == pytest.approx(tables + sum(p.numel() for p in field.networks()), rel=0.01)
+        assert step_cost(config).parameters == pytest.approx(
+            tables + sum(p.numel() for p in field.networks()), rel=0.01
+        )
 
 
 def test_the_mlp_is_told_to_be_slow_and_its_steps_to_end_it():

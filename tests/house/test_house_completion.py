@@ -10,7 +10,7 @@ import pytest
 
 from blocknerf.cli.main import commands, main
 from blocknerf.core.config.config import Config
-from blocknerf.core.config.load import load_config
+from blocknerf.core.config.keys import known_keys
 
 
 @pytest.fixture(scope="module")
@@ -73,11 +73,8 @@ def test_every_command_and_every_key_is_offered(script, tmp_path):
     assert set(offered(script, "blocknerf ", tmp_path)) == set(commands())
     keys = offered(script, "blocknerf config check ", tmp_path)
     assert {key.partition(".")[0] for key in keys if key.endswith("=")} == set(Config.model_fields)
-    config = load_config(None)
-    for key in (key for key in keys if key.endswith("=")):
-        value = config
-        for part in key.removesuffix("=").split("."):
-            value = getattr(value, part)
+    assert {key.removesuffix("=") for key in keys} >= {"block_nerf.num_layers", "block_nerf.hash_grid.num_levels"}
+    assert {key.removesuffix("=") for key in keys if key.endswith("=")} <= set(known_keys(Config))
 
 
 def test_other_shells_have_one_too():

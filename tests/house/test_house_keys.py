@@ -27,11 +27,13 @@ from blocknerf.city.city import City
 from blocknerf.city.manifest import block_folder, manifest_of, write_manifest
 from blocknerf.core.config.config import Config
 from blocknerf.core.config.effects import CHOICES, SWITCHES, Need, keys_of
+from blocknerf.core.config.keys import sections_of
 from blocknerf.core.config.load import config_to_json, load_config
 from blocknerf.core.config.stages import StageConfig
 from blocknerf.core.errors import UserError
 from blocknerf.core.files import write_json
 from blocknerf.core.types import Exposures, RayBatch, RenderOutput
+from blocknerf.models.backbones.mip_nerf.config import MipNerfConfig
 from blocknerf.models.poses import PoseRefinementNetwork
 from blocknerf.scene.readers.read import read_scene
 from blocknerf.scene.store import ImageStore
@@ -459,12 +461,11 @@ STAGES = {
 
 
 def leaves(section: type[BaseModel], prefix: str = "") -> list[str]:
-    found = []
+    found: list[str] = []
     for name, field in section.model_fields.items():
-        inner = field.annotation
-        nested = isinstance(inner, type) and issubclass(inner, BaseModel)
-        found += leaves(inner, f"{prefix}{name}.") if nested else [prefix + name]
-    return found
+        inner = sections_of(field)
+        found += [key for kind in inner for key in leaves(kind, f"{prefix}{name}.")] or [prefix + name]
+    return [*dict.fromkeys(found)]
 
 
 def test_every_key_stands_in_the_table():
@@ -507,11 +508,11 @@ def test_changing_a_key_of_a_stage_changes_something(key):
     assert before != after
 
 
+NEEDS = (*CHOICES, *SWITCHES, *MipNerfConfig.switches)
+
 # --- keys that need another -----------------------------------------------------------------------------------------
 
 BESIDE = {
-    "with backbone hash": HASH,
-    "with backbone mlp": MLP,
     "without pose_refinement.mode features": (*POSES, "pose_refinement.mode=image"),
     "beside training.lr_decay_steps, where rates fall by lr_decay_rate": MILESTONES,
     "without training.lr_decay_steps": HASH,
@@ -540,7 +541,6 @@ BESIDE = {
 """What does not meet a need, by its words."""
 OF_ITS_OWN = {
     "training.depth_loss_weight": "0.5",
-    "block_nerf.num_layers": "12",
     "distributed.exchange_every": "7",
 }
 """Values of keys whose effect is shown elsewhere, or that the table's does not fit."""
@@ -549,7 +549,8 @@ OF_A_PART: tuple[Callable, ...] = (extractor, pose_parameters)
 
 
 def needy() -> list[tuple[Need, str]]:
-    pairs = [(need, key) for need in (*CHOICES, *SWITCHES) for own in need.keys for key in keys_of(Config(), own)]
+    config = Config.model_validate({"block_nerf": {"backbone": "mlp"}})
+    pairs = [(need, key) for need in NEEDS for own in need.keys for key in keys_of(config, own)]
     return [(need, key) for need, key in pairs if key in OF_ITS_OWN or not KEYS[key].refused]
 
 
@@ -562,17 +563,49 @@ EVERYTHING = (
 
 
 def test_a_need_is_met_where_all_is_switched_on_and_not_beside_what_it_names():
-    assert set(BESIDE) == {need.other for need in (*CHOICES, *SWITCHES)}
+    assert set(BESIDE) == {need.other for need in NEEDS}
     kinds = [
         EVERYTHING,
         (*EVERYTHING, "block_nerf.backbone=mlp"),
         (*EVERYTHING, "training.lr_decay_steps=[1]", "training.pose_milestones=[1]"),
     ]
     whole = [load_config(None, [*BASE, *kind]) for kind in kinds]
-    for need in (*CHOICES, *SWITCHES):
+    for need in NEEDS:
         assert not need.met(load_config(None, [*BASE, *BESIDE[need.other]]))
-        assert any(map(need.met, whole))
-        assert need in CHOICES or all(map(need.met, whole))
+        having = whole[1:2] if need in MipNerfConfig.switches else whole
+        assert any(map(need.met, having))
+        assert need in CHOICES or all(map(need.met, having))
+
+
+OF_BACKBONES = {
+    "hash": ("block_nerf.hash_grid.num_levels=4", "block_nerf.proposal_resolution=16"),
+    "mlp": ("block_nerf.num_layers=12", "block_nerf.skip_connections=[2]", "block_nerf.pos_encoding_levels=4",
+            "block_nerf.use_integrated_pos_enc=false", "block_nerf.use_hierarchical_sampling=false"),
+}  # fmt: skip
+WEIGHTS = {"hash": "training.interlevel_loss_weight=2", "mlp": "training.coarse_loss_weight=2"}
+BASES = {"hash": HASH, "mlp": MLP}
+
+
+@pytest.mark.parametrize(("own", "other"), [("hash", "mlp"), ("mlp", "hash")])
+def test_keys_of_another_backbone_are_refused_and_change_nothing(own, other, tmp_path):
+    beside = [*BASE, *BASES[own]]
+    config = load_config(None, beside)
+    for override in (*OF_BACKBONES[other], WEIGHTS[other]):
+        key, _, value = override.partition("=")
+        with pytest.raises(UserError, match=rf"{re.escape(key)} would change nothing with .* {own}; give .* {other},"):
+            load_config(None, [*beside, override])
+        tree = config_to_json(config)
+        *sections, name = key.split(".")
+        reduce(lambda part, section: part.setdefault(section, {}), sections, tree)[name] = yaml.safe_load(value)
+        write_json(tmp_path / "config.json", tree)
+        stored = load_config(tmp_path / "config.json", stored=True)
+        assert stored.block_nerf == config.block_nerf
+
+
+def test_keys_of_another_backbone_at_their_defaults_are_no_error():
+    """As folders of before keep them, with all keys of both."""
+    told = ["block_nerf.num_layers=8", "block_nerf.skip_connections=[4]", "block_nerf.use_hierarchical_sampling=true"]
+    assert load_config(None, ["block_nerf.backbone=hash", *told]) == load_config(None)
 
 
 @pytest.mark.parametrize(("need", "key"), needy(), ids=lambda value: value if isinstance(value, str) else value.other)

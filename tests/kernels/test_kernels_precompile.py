@@ -13,14 +13,15 @@ from blocknerf.kernels.jit import precompile
 COMPILE = """
 from blocknerf.kernels.jit.compiled import is_compiled
 from blocknerf.kernels.jit import precompile
-wanted = [precompile.kernel_of(name) for name in {step} or precompile.STEP]
+from blocknerf.models.backbones.hash_grid.config import HashConfig
+wanted = [precompile.kernel_of(name) for name in {step} or HashConfig.kernels]
 precompile.is_compiled = lambda kernel: kernel not in wanted or is_compiled(kernel)
 assert not any(map(is_compiled, wanted))
-precompile.start_compiling(2)
+precompile.start_compiling({step} or HashConfig.kernels, 2)
 assert len(precompile._compilers) == 2
 precompile.finish_compiling()
 assert all(map(is_compiled, wanted))
-precompile.start_compiling(2)
+precompile.start_compiling({step} or HashConfig.kernels, 2)
 assert not precompile._compilers
 """
 STEP = """
@@ -32,7 +33,8 @@ from blocknerf.blocks.output import plan_scene
 from blocknerf.core.config.load import load_config
 from blocknerf.scene.sampler import PixelSampler
 from blocknerf.scene.store import ImageStore
-from blocknerf.kernels.jit.precompile import STEP, kernel_of
+from blocknerf.kernels.jit.precompile import kernel_of
+from blocknerf.models.backbones.hash_grid.config import HashConfig
 from blocknerf.training.warmup import warmup
 folder = Path("{folder}")
 write_room(folder / "room")
@@ -43,7 +45,7 @@ called = [sys.modules[name] for name in sys.modules if name.startswith("blockner
 called = [kernel for module in called for kernel in vars(module).values() if getattr(kernel, "signatures", ())]
 called = [kernel for kernel in called if hasattr(kernel, "called_with")]
 assert not [kernel for kernel in called if kernel.stats.cache_misses]
-assert set(called) == {{kernel_of(name) for name in STEP}}
+assert set(called) == {{kernel_of(name) for name in HashConfig.kernels}}
 """
 
 
@@ -64,9 +66,8 @@ def test_a_step_finds_all_that_it_calls_and_nothing_is_compiled_in_vain(tmp_path
     _run(STEP.format(support=support, folder=tmp_path), tmp_path / "cache")
 
 
-def test_nothing_is_started_where_all_is_compiled(monkeypatch):
+def test_nothing_is_started_where_all_is_compiled():
     values = np.zeros((1, 1), np.float32)
     intervals_numba.distortion(np.array([[0, 1]], np.float32), values, values[0], values.copy())
-    monkeypatch.setattr(precompile, "STEP", ("intervals.distortion",))
-    precompile.start_compiling(2)
+    precompile.start_compiling(("intervals.distortion",), 2)
     assert not precompile._compilers

@@ -12,9 +12,9 @@ from blocknerf.core.config.load import load_config
 from blocknerf.core.seeds import generator
 from blocknerf.core.types import RayBatch
 from blocknerf.geometry.contraction import uncontract
-from blocknerf.models.backbone import Backbone
+from blocknerf.models.backbones.interface import Backbone
+from blocknerf.models.backbones.mip_nerf.field import MLPField
 from blocknerf.models.block_nerf import BlockNeRF
-from blocknerf.models.mlp_field import MLPField
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 from small_field import SMALL_HASH

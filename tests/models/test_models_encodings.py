@@ -2,10 +2,10 @@
 
 import torch
 
-from blocknerf.core.config.block_nerf import HashGridConfig
 from blocknerf.core.seeds import generator
+from blocknerf.models.backbones.hash_grid.config import HashGridConfig
+from blocknerf.models.backbones.hash_grid.grid import HashGrid
 from blocknerf.models.encodings import (
-    HashGrid,
     integrated_positional_encoding,
     positional_encoding,
     spherical_harmonics,

@@ -2,21 +2,24 @@
 
 import torch
 
-from blocknerf.core.config.config import Config
 from blocknerf.core.config.load import load_config
 from blocknerf.core.seeds import generator
-from blocknerf.models.mlp_field import MLPField
+from blocknerf.models.backbones.mip_nerf.config import MipNerfConfig
+from blocknerf.models.backbones.mip_nerf.field import MLPField
 from blocknerf.rendering.volume import Spacing
 
 SMALL = ("hidden_dim=8", "num_layers=3", "skip_connections=[0]", "pos_encoding_levels=4", "dir_encoding_levels=2")
 
 
-def _config(*overrides: str) -> Config:
-    return load_config(None, ["block_nerf.backbone=mlp", *(f"block_nerf.{o}" for o in (*SMALL, *overrides))])
+def _config(*overrides: str) -> MipNerfConfig:
+    told = ["block_nerf.backbone=mlp", *(f"block_nerf.{o}" for o in (*SMALL, *overrides))]
+    config = load_config(None, told).block_nerf
+    assert isinstance(config, MipNerfConfig)
+    return config
 
 
 def _field(*overrides: str, code_dim=3) -> MLPField:
-    return MLPField(_config(*overrides), code_dim, Spacing(0.05, 10.0, 8, 8), generator(1, "field")).double()
+    return MLPField(_config(*overrides), code_dim, Spacing(0.05, 10.0, 8, 8), rng=generator(1, "field")).double()
 
 
 def _rays(count=5, radius=0.05) -> tuple[torch.Tensor, ...]:
@@ -64,8 +67,7 @@ def _hidden(field: MLPField, encoded: torch.Tensor) -> torch.Tensor:
 
 
 def test_the_paper_is_eight_layers_of_512_and_a_head_of_three_of_128():
-    field = load_config(None, ["block_nerf.backbone=mlp"])
-    model = MLPField(field, 32, Spacing(0.05, 10.0, 8, 8))
+    model = MLPField(MipNerfConfig(), 32, Spacing(0.05, 10.0, 8, 8))
     assert [tuple(layer.weight.shape) for layer in model.trunk] == [
         (256, 60), *[(256, 256)] * 4, (256, 316), *[(256, 256)] * 2,
     ]  # fmt: skip

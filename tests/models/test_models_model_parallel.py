@@ -15,8 +15,8 @@ from blocknerf.core.errors import UserError
 from blocknerf.core.seeds import generator
 from blocknerf.core.types import RayBatch
 from blocknerf.kernels.registry import use_backend
+from blocknerf.models.backbones.hash_grid.grid import HashGrid
 from blocknerf.models.block_nerf import BlockNeRF
-from blocknerf.models.encodings import HashGrid
 from blocknerf.models.model_parallel import ModelParallelBlockNeRF
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))

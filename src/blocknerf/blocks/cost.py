@@ -5,23 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from blocknerf.blocks.plan import BlockSpec
-from blocknerf.core.config.block_nerf import FieldConfig
+from blocknerf.core.config.backbone import StepCost
 from blocknerf.core.config.config import Config
-from blocknerf.kernels.hash_grid import FEATURES
 from blocknerf.runtime.threads import available_cores
 from blocknerf.scene.levels import bounded, layout, levels_for, pyramid
 from blocknerf.scene.scene import Scene
 
-HASH_RAYS_PER_SECOND_PER_CORE = 16_000.0
-"""Training rays of the default field (64 proposal, 16 field samples); other sample counts scale it."""
-PROPOSAL_SAMPLE_COST = 0.1
-"""A sample of the proposal grid beside one of the field."""
-HASH_NETWORK_PARAMETERS = 20_000
-HASH_BYTES_PER_SAMPLE = 1_500
-"""Activations and gradients of one field sample in a training step."""
-MLP_FLOPS_PER_SECOND_PER_CORE = 50e9
-"""Of training steps in float32; measured 37, 53 and 68 x 10^9 at widths of 128, 256 and 512."""
-MLP_HEAD_WIDTH = 128
 BASE_MEMORY_BYTES = 0.7e9
 """The program itself: torch, numba and what they compile."""
 PYRAMID = 1 + 1 / 4 + 1 / 16
@@ -66,9 +55,9 @@ def estimate(block: BlockSpec, scene: Scene, config: Config, cores: int | None =
 def _estimate(images: int, cameras: Counter[str], scene: Scene, config: Config, cores: int | None) -> BlockCost:
     """Of a block whose images are so many of each camera."""
     pixels = _pixels(cameras, scene, config, None)
-    field = config.block_nerf
-    parameter_bytes = 4 * parameters(config)
-    activation_bytes = config.dataset.batch_size * _bytes_per_ray(field)
+    cost = step_cost(config)
+    parameter_bytes = 4 * cost.parameters
+    activation_bytes = config.dataset.batch_size * cost.bytes_per_ray
     pixel_bytes, budget_gb = 3 * pixels * PYRAMID, config.training.ram_budget_gb
     held_bytes = pixel_bytes if budget_gb is None else min(pixel_bytes, 1e9 * budget_gb)
     memory_bytes = 4 * parameter_bytes + activation_bytes + held_bytes + BASE_MEMORY_BYTES
@@ -98,26 +87,10 @@ def store_bytes(scene: Scene, config: Config) -> int:
     return sum(bytes_per_pixel * level.num_pixels + bytes_per_direction * level.num_directions for level in laid)
 
 
-def parameters(config: Config) -> int:
-    """How many numbers a block learns besides its codes, to within a few thousand."""
-    field = config.block_nerf
-    if field.backbone == "hash":
-        tables = field.hash_grid.num_levels * 2**field.hash_grid.log2_table_rows * FEATURES
-        return tables + (field.proposal_resolution + 1) ** 3 + HASH_NETWORK_PARAMETERS
-    encoded, width, head = 6 * field.pos_encoding_levels, field.hidden_dim, MLP_HEAD_WIDTH
-    code_dim = config.appearance_embedding.embedding_dim if config.training.use_appearance_embedding else 0
-    trunk = encoded * (1 + len(field.skip_connections)) * width + (field.num_layers - 1) * width**2
-    colour = width**2 + (width + 6 * field.dir_encoding_levels + code_dim) * head + 2 * head**2
-    return trunk + colour + (field.num_layers + 2) * width
-
-
-def rays_per_second(config: Config, cores: int) -> float:
-    """Training rays. Every parameter of the mlp takes part in 6 operations a sample: 2 forward, 4 backward."""
-    field = config.block_nerf
-    if field.backbone == "mlp":
-        operations = 6 * parameters(config) * _mlp_samples(field)
-        return MLP_FLOPS_PER_SECOND_PER_CORE * cores / operations
-    return HASH_RAYS_PER_SECOND_PER_CORE * cores * _hash_work(FieldConfig()) / _hash_work(field)
+def step_cost(config: Config) -> StepCost:
+    """What the field of one block takes."""
+    has_codes = config.training.use_appearance_embedding
+    return config.block_nerf.cost(config.appearance_embedding.embedding_dim if has_codes else 0)
 
 
 def _seconds(cameras: Counter[str], scene: Scene, config: Config, cores: int) -> float:
@@ -132,30 +105,14 @@ def _seconds(cameras: Counter[str], scene: Scene, config: Config, cores: int) ->
         parts = [(config.training.num_epochs * _pixels(cameras, scene, config, None), None)]
     rays, steps = sum(rays for rays, _ in parts), config.training.max_steps
     share = 1.0 if steps is None else min(1.0, steps * config.dataset.batch_size / rays)
-    return sum(share * rays / rays_per_second(_with_samples(config, samples), cores) for rays, samples in parts)
+    return sum(
+        share * rays / (cores * step_cost(_with_samples(config, samples)).rays_per_second_per_core)
+        for rays, samples in parts
+    )
 
 
 def _with_samples(config: Config, count: int | None) -> Config:
-    if count is None:
-        return config
-    field = config.block_nerf
-    kind = "num_samples_fine" if field.use_hierarchical_sampling else "num_samples_coarse"
-    return config.model_copy(update={"block_nerf": field.model_copy(update={kind: count})})
-
-
-def _bytes_per_ray(field: FieldConfig) -> int:
-    """Activations and gradients in a training step; of the mlp two numbers for each unit of each layer, and inputs."""
-    if field.backbone == "mlp":
-        return _mlp_samples(field) * (8 * field.num_layers * field.hidden_dim + 2_500)
-    return field.num_samples_fine * HASH_BYTES_PER_SAMPLE
-
-
-def _mlp_samples(field: FieldConfig) -> int:
-    return field.num_samples_coarse + field.num_samples_fine * field.use_hierarchical_sampling
-
-
-def _hash_work(field: FieldConfig) -> float:
-    return field.num_samples_fine + PROPOSAL_SAMPLE_COST * field.num_samples_coarse
+    return config if count is None else config.model_copy(update={"block_nerf": config.block_nerf.with_samples(count)})
 
 
 def _pixels(cameras: Counter[str], scene: Scene, config: Config, longer_side_px: int | None) -> int:

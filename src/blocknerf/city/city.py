@@ -164,7 +164,7 @@ class City:
 
     @property
     def worker(self) -> Literal["numba", "torch"]:
-        """See `FieldConfig.worker`."""
+        """See `BackboneConfig.worker`."""
         return Config.model_validate(self.blocks[0].meta["model"]["config"]).block_nerf.worker
 
     def require_drive(self, drive: str) -> None:

@@ -10,7 +10,7 @@ import tyro
 
 from blocknerf.cli.overrides import Overrides
 from blocknerf.core.config.config import Config
-from blocknerf.core.config.load import known_keys
+from blocknerf.core.config.keys import known_keys
 
 BASH = """
 # tyro's function completes commands and flags. A flag is offered where its hyphen was typed; after a command come the

@@ -69,7 +69,7 @@ def print_plan(planned: Plan, scene: Scene, settings: Config) -> None:
     console.print(cost_table(planned, scene, settings, costs))
     minutes = sum(cost.minutes for cost in costs)
     if minutes > LONG_MINUTES:
-        faster = "block_nerf.backbone=hash is 20 to 400 times faster, " * (settings.block_nerf.backbone == "mlp")
+        faster = f"{settings.block_nerf.faster}, " if settings.block_nerf.faster else ""
         log.warning(
             "Training will take about %s on this machine; %straining.max_minutes or training.max_steps ends a block "
             "sooner.",

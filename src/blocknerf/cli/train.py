@@ -90,10 +90,11 @@ def train(
         address: Of the Ray cluster's head; none: the cluster that this machine is part of, or this machine alone.
         cores: Of each block with --launcher ray; none: the cluster's, shared among the blocks, 8 at most.
     """
+    from blocknerf.core.config.backbone import first_backbone
     from blocknerf.kernels.jit.precompile import start_compiling
     from blocknerf.runtime.threads import available_cores
 
-    start_compiling(available_cores())
+    start_compiling(first_backbone().kernels, available_cores())  # beside imports, before the configuration is known
 
     from blocknerf.blocks.output import plan_scene, pull_plan, update_scene
     from blocknerf.cli.align import align_trained, align_updated

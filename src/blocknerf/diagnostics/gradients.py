@@ -2,14 +2,13 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from blocknerf.core.config.training import TrainingConfig
 from blocknerf.diagnostics.findings import Finding, some_of
-from blocknerf.models.backbone import RowTable
+from blocknerf.models.backbones.interface import RowTable
 from blocknerf.models.block_nerf import BlockNeRF
 
 TOO_LARGE, TOO_SMALL = 100.0, 1e-8
@@ -33,7 +32,9 @@ class ComponentGradient:
 
 def component_gradients(model: BlockNeRF, config: TrainingConfig) -> list[ComponentGradient]:
     """What lies in the gradients of `model` after a backward, component by component; nothing is changed."""
-    weights = {"proposal": config.interlevel_loss_weight, "visibility": config.visibility_loss_weight}
+    weight_of = {"rgb": config.rgb_loss_weight, "interlevel": config.interlevel_loss_weight}
+    weights = {name: weight_of[table.loss] for name, table in model.field.row_tables().items()}
+    weights["visibility"] = config.visibility_loss_weight
     return [
         _measured(name, gradients, weights.get(name, config.rgb_loss_weight)) for name, gradients in _components(model)
     ]
@@ -85,11 +86,11 @@ def _components(model: BlockNeRF) -> Iterator[tuple[str, Gradients]]:
     if model.appearance is not None and model.appearance.residuals is not None:
         gradient = model.appearance.residuals.grad
         yield "appearance", {"residuals": None if gradient is None else gradient[: len(model.image_ids)]}
-    if model.exposure is not None:
+    layer = model.field.code_layer()
+    if model.exposure is not None and layer is not None:
         columns = model.exposure.width
-        head = _colour_head(model)
-        name = f"{names[head.weight]}, the columns of exposure"
-        yield "exposure", {name: None if head.weight.grad is None else head.weight.grad[:, -columns:]}
+        name = f"{names[layer.weight]}, the columns of exposure"
+        yield "exposure", {name: None if layer.weight.grad is None else layer.weight.grad[:, -columns:]}
     if model.poses is not None and len(model.poses.groups) > 1:
         yield "pose", {name: parameter.grad for name, parameter in model.poses.named_parameters()}
     if model.visibility is not None:
@@ -104,13 +105,6 @@ def _table_gradient(table: RowTable) -> Tensor | None:
     assert isinstance(table, nn.Module)
     (parameter,) = table.parameters()
     return parameter.grad
-
-
-def _colour_head(model: BlockNeRF) -> nn.Linear:
-    """The layer that is told exposure, behind everything else."""
-    head = cast(nn.Module, model.field).get_submodule("head.0")
-    assert isinstance(head, nn.Linear)
-    return head
 
 
 def _measured(name: str, gradients: Gradients, weight: float) -> ComponentGradient:

@@ -10,14 +10,6 @@ RAYS_PER_IMAGE, PRECROP_STEPS = 32, 3
 LARGEST: dict[str, dict[str, Any]] = {
     "dataset": {"batch_size": 256, "max_images": 24},
     "block_manager": {"min_images_per_block": 4},
-    "block_nerf": {
-        "hidden_dim": 32,
-        "num_layers": 4,
-        "num_samples_coarse": 16,
-        "num_samples_fine": 8,
-        "proposal_resolution": 32,
-        "hash_grid": {"num_levels": 4, "log2_table_rows": 10, "finest_resolution": 128},
-    },
     "training": {"num_epochs": 1, "max_steps": 20, "lr_warmup_steps": 5},
     "validation": {"val_freq": 0.5, "num_val_images": 1},
     "logging": {"log_freq": 5},
@@ -36,12 +28,7 @@ def tiny_config(config: Config, scene: Scene) -> Config:
     if config.dataset.num_rays_per_image is not None:
         tree["dataset"]["num_rays_per_image"] = min(config.dataset.num_rays_per_image, RAYS_PER_IMAGE)
     tree["dataset"]["precrop_iters"] = min(config.dataset.precrop_iters, PRECROP_STEPS)
-    field = tree["block_nerf"]
-    if config.block_nerf.backbone == "mlp":
-        joints = [layer for layer in config.block_nerf.skip_connections if layer <= field["num_layers"] - 2]
-        field["skip_connections"] = joints
-    else:
-        field["num_layers"] = config.block_nerf.num_layers  # says nothing to a hash grid, and may not
+    tree["block_nerf"] = config.block_nerf.for_debug()
     training = tree["training"]
     shorter = training["num_epochs"] / config.training.num_epochs
     training["lr_decay_steps"] = [shorter * epoch for epoch in config.training.lr_decay_steps]

@@ -1,22 +1,21 @@
 """One block: a radiance field and appearance codes around a centre, asked in world coordinates."""
 
 from collections.abc import Collection
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
 import torch
 from jaxtyping import Float, Float64, Int
 from torch import Tensor, nn
 
+from blocknerf.core.config.backbone import BackboneConfig
 from blocknerf.core.config.config import Config
 from blocknerf.core.errors import UserError
 from blocknerf.core.types import Exposures, FieldOutput, RayBatch, RenderOutput, on_device
 from blocknerf.geometry import se3
 from blocknerf.models.appearance import AppearanceEmbedding
-from blocknerf.models.backbone import Backbone
+from blocknerf.models.backbones.interface import Backbone
 from blocknerf.models.exposure import ExposureEncoding
-from blocknerf.models.hash_field import HashField
-from blocknerf.models.mlp_field import MLPField
 from blocknerf.models.poses import PoseGroups, PoseRefinementNetwork, moved_rays, told_groups
 from blocknerf.models.visibility import BEFORE_SURFACE, VisibilityNetwork
 from blocknerf.rendering.volume import CompositedRays, Spacing
@@ -93,8 +92,9 @@ class BlockNeRF(nn.Module):
     def _new_field(self, rng: torch.Generator | None) -> Backbone:
         code_dim = 0 if self.appearance is None else self.appearance.dim
         code_dim += 0 if self.exposure is None else self.exposure.width
-        backbone = MLPField if self.config.block_nerf.backbone == "mlp" else HashField
-        return backbone(self.config, code_dim, _spacing(self.config, self.radius_m), rng)
+        config = self.config
+        spacing = _spacing(config.block_nerf, self.radius_m)
+        return config.block_nerf.field(code_dim, spacing, config.white_background, rng)
 
     @property
     def learns_poses(self) -> bool:
@@ -138,9 +138,8 @@ class BlockNeRF(nn.Module):
 
     def take_samples(self, count: int | None) -> None:
         """How many samples of the field a ray takes from now on; none: as many as the configuration says."""
-        kind = "num_fine" if self.config.block_nerf.use_hierarchical_sampling else "num_coarse"
-        spacing = _spacing(self.config, self.radius_m)
-        self.field.spacing = spacing if count is None else replace(spacing, **{kind: count})
+        config = self.config.block_nerf
+        self.field.spacing = _spacing(config if count is None else config.with_samples(count), self.radius_m)
 
     def to_block(self, points_world: Float[Tensor, "points 3"]) -> Float[Tensor, "points 3"]:
         """World metres to block units."""
@@ -399,8 +398,7 @@ def pose_groups_from_json(description: dict[str, Any]) -> PoseGroups:
     return PoseGroups(tree["by"], tuple(tree["names"]))
 
 
-def _spacing(config: Config, radius_m: float) -> Spacing:
-    field = config.block_nerf
-    near = 0.01 if field.near_m is None else field.near_m / radius_m
-    far = 100.0 if field.far_m is None else field.far_m / radius_m
-    return Spacing(near, far, field.num_samples_coarse, field.num_samples_fine)
+def _spacing(config: BackboneConfig, radius_m: float) -> Spacing:
+    near = 0.01 if config.near_m is None else config.near_m / radius_m
+    far = 100.0 if config.far_m is None else config.far_m / radius_m
+    return Spacing(near, far, config.num_samples_coarse, config.num_samples_fine)

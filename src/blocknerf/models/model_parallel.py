@@ -33,7 +33,7 @@ class ModelParallelBlockNeRF(BlockNeRF):
         super().__init__(config, center_world, radius_m, image_ids, drives, rng, exposures, pose_groups)
         named = config.distributed.device_map.items()
         places: dict[FieldPart, torch.device] = {part: _device(part, name) for part, name in named}
-        if config.block_nerf.backbone == "hash" and "encoder" in places:
+        if self.field.stands_with_encoder and "encoder" in places:
             self.to(places["encoder"])
         for part, device in places.items():
             self.field.move(part, device)

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from blocknerf.core.config.block_nerf import DensityActivation, RgbActivation
+from blocknerf.core.config.section import DensityActivation, RgbActivation
 from blocknerf.kernels.log_density import exp_density
 
 DENSITY_BIAS: dict[DensityActivation, float] = {"exp": -1.0, "softplus": -1.0, "relu": 0.5}

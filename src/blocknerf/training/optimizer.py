@@ -11,8 +11,6 @@ from blocknerf.kernels.row_gradient import touched_rows
 from blocknerf.kernels.sparse_adam import sparse_adam_step
 from blocknerf.models.block_nerf import BlockNeRF
 
-PROPOSAL_RATE_RATIO = 10.0  # log densities are in nats: they must move further than features do
-
 
 class BlockOptimizer:
     """Holds every moment; `state` and `restore` are exact. What is frozen (`BlockNeRF.learn`) keeps its moments."""
@@ -21,6 +19,7 @@ class BlockOptimizer:
         self.step_count = 0
         self.config = config
         self.tables = {name: table.rows for name, table in model.field.row_tables().items()}
+        self.rate_ratios = {name: table.rate_ratio for name, table in model.field.row_tables().items()}
         self.gradients = {name: torch.zeros_like(values) for name, values in self.tables.items()}
         self.moments = {
             name: (torch.zeros_like(values), torch.zeros_like(values)) for name, values in self.tables.items()
@@ -52,7 +51,7 @@ class BlockOptimizer:
             for parameter in learning:
                 parameter.grad = None
         for name, values in self.tables.items() if field_learns else ():
-            rate = rates["nerf"] * (PROPOSAL_RATE_RATIO if name == "proposal" else 1.0)
+            rate = rates["nerf"] * self.rate_ratios[name]
             sparse_adam_step(values, self.gradients[name], *self.moments[name], self.step_count, rate)
         return norm
 

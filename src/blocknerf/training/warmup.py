@@ -21,9 +21,8 @@ def warmup(sampler: PixelSampler, config: Config) -> None:
     """
     begin = time.perf_counter()
     rng = generator(0, "warm up")
-    tiny = {"hidden_dim": 8, "num_samples_fine": 4, "hash_grid": {"log2_table_rows": 8}, "proposal_resolution": 8}
     without = {"use_appearance_embedding": False, "rgb_ssim_share": 0, "depth_loss_weight": 0}
-    small = Config.model_validate({"block_nerf": {"backbone": config.block_nerf.backbone, **tiny}, "training": without})
+    small = Config.model_validate({"block_nerf": config.block_nerf.for_warmup(), "training": without})
     if config.needs_patches:
         sampler.next_patches(1, 1)
     batch = sampler.next()

@@ -2,15 +2,21 @@
 
 from typing import Annotated, Any
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from blocknerf.core.config.appearance import AppearanceConfig
+from blocknerf.core.config.backbone import (
+    BackboneConfig,
+    OneOfBackbones,
+    backbone_named,
+    first_backbone,
+    keys_of_others,
+    meant_backbone,
+)
 from blocknerf.core.config.block_manager import BlockManagerConfig
-from blocknerf.core.config.block_nerf import FieldConfig
 from blocknerf.core.config.city import CityConfig
 from blocknerf.core.config.dataset import DatasetConfig
 from blocknerf.core.config.distributed import DistributedConfig
-from blocknerf.core.config.effects import MLP_KEYS
 from blocknerf.core.config.exposure import ExposureConfig
 from blocknerf.core.config.logging import LoggingConfig
 from blocknerf.core.config.output import OutputConfig
@@ -20,19 +26,13 @@ from blocknerf.core.config.training import TrainingConfig
 from blocknerf.core.config.validation import ValidationConfig
 from blocknerf.core.config.visibility_network import VisibilityConfig
 
-MLP_DEFAULTS = {
-    "block_nerf": {"hidden_dim": 256, "num_samples_fine": 128, "density_activation": "softplus"},
-    "training": {"nerf_lr": 5e-4, "rgb_l1_share": 0.1, "rgb_ssim_share": 0.1},
-}
-"""Defaults of keys that both backbones have and for which one number does not serve both."""
-
 
 class Config(Section):
     """Everything a run is told. The same file trains, renders and evaluates."""
 
     dataset: DatasetConfig = DatasetConfig()
     block_manager: BlockManagerConfig = BlockManagerConfig()
-    block_nerf: FieldConfig = FieldConfig()
+    block_nerf: Annotated[BackboneConfig, OneOfBackbones()] = Field(default_factory=lambda: first_backbone()())
     appearance_embedding: AppearanceConfig = AppearanceConfig()
     exposure_encoding: ExposureConfig = ExposureConfig()
     pose_refinement: PoseRefinementConfig = PoseRefinementConfig()
@@ -74,7 +74,7 @@ class Config(Section):
     @model_validator(mode="after")
     def _something_is_learned(self) -> "Config":
         settings, field = self.training, self.block_nerf
-        coarse = field.backbone == "mlp" and field.use_hierarchical_sampling and settings.coarse_loss_weight > 0
+        coarse = field.learns_from_first_samples and settings.coarse_loss_weight > 0
         depth = self.dataset.use_depth and settings.depth_loss_weight > 0
         if not (settings.rgb_loss_weight > 0 or coarse or depth):
             raise ValueError(
@@ -96,15 +96,20 @@ class Config(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _defaults_of_the_backbone(cls, tree: Any) -> Any:
-        field = tree.get("block_nerf") if isinstance(tree, dict) else None
-        if not isinstance(field, dict):
+    def _of_its_backbone(cls, tree: Any) -> Any:
+        """Names the backbone that is meant, leaves out keys that others alone have, and adds its own defaults."""
+        if not isinstance(tree, dict):
             return tree
-        if "backbone" not in field and any(key in field for key in MLP_KEYS):
-            field = {"backbone": "mlp"} | field
-            tree = tree | {"block_nerf": field}
-        if field.get("backbone") != "mlp":
+        section = tree.get("block_nerf", {})
+        if isinstance(section, BackboneConfig):
+            defaults = section.defaults_elsewhere
+        elif isinstance(section, dict):
+            others = keys_of_others(section)
+            section = {"backbone": meant_backbone(section)} | {k: v for k, v in section.items() if k not in others}
+            backbone = backbone_named(section["backbone"])
+            defaults = {} if backbone is None else backbone.defaults_elsewhere
+        else:
             return tree
-        sections = {name: tree.get(name, {}) for name in MLP_DEFAULTS}
-        given = {name: section for name, section in sections.items() if isinstance(section, dict)}
-        return tree | {name: MLP_DEFAULTS[name] | section for name, section in given.items()}
+        sections = {name: tree.get(name, {}) for name in defaults}
+        given = {name: defaults[name] | own for name, own in sections.items() if isinstance(own, dict)}
+        return tree | given | {"block_nerf": section}

@@ -2,6 +2,7 @@
 
 Where that key chooses another kind of thing (`CHOICES`), what is told by them is refused. Where it switches something
 off (`SWITCHES`), they wait until it is switched on again, and that is said. Only what differs from the default counts.
+Keys that belong to one backbone are in other_backbones.py.
 """
 
 from collections.abc import Callable, Iterator
@@ -25,27 +26,7 @@ class Need:
     """As in "give backbone mlp"; of choices alone."""
 
 
-MLP_KEYS = ("num_layers", "skip_connections", "pos_encoding_levels", "use_integrated_pos_enc")
-"""Keys of block_nerf that mean something to the mlp alone."""
-
-
-def _is_hash(config: Any) -> bool:
-    return config.block_nerf.backbone == "hash"
-
-
 CHOICES = (
-    Need(
-        (*(f"block_nerf.{key}" for key in MLP_KEYS), "training.coarse_loss_weight"),
-        lambda config: not _is_hash(config),
-        "with backbone hash",
-        "give backbone mlp",
-    ),
-    Need(
-        ("block_nerf.hash_grid", "block_nerf.proposal_resolution", "training.interlevel_loss_weight"),
-        _is_hash,
-        "with backbone mlp",
-        "give backbone hash",
-    ),
     Need(
         ("pose_refinement.feature_weights", "pose_refinement.hidden_dim"),
         lambda config: config.pose_refinement.mode == "features",
@@ -88,11 +69,6 @@ SWITCHES = (
         ("block_manager.distance_threshold", "block_manager.max_composited", "block_manager.visibility_threshold"),
         lambda config: config.block_manager.blending != "nearest" or config.block_manager.divide_by == "surface",
         "block_manager.blending is nearest",
-    ),
-    Need(
-        ("block_nerf.num_samples_fine", "training.coarse_loss_weight"),
-        lambda config: config.block_nerf.use_hierarchical_sampling,
-        "block_nerf.use_hierarchical_sampling is false",
     ),
     Need(
         ("visibility_network", "training.visibility_lr", "training.visibility_loss_weight",
@@ -181,7 +157,7 @@ def waiting(config: Any, default: Any, given: dict[str, Any]) -> list[str]:
     """A sentence for each switch that keys of the tree `given` wait for."""
     return [
         f"{', '.join(keys)}: without effect as long as {need.other}."
-        for need, keys in _without_effect(SWITCHES, config, default, given)
+        for need, keys in _without_effect((*config.block_nerf.switches, *SWITCHES), config, default, given)
     ]
 
 

@@ -3,6 +3,7 @@
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from blocknerf.core.config.backbone import BackboneConfig, backbones
 from blocknerf.core.config.config import Config
 from blocknerf.core.config.section import CHANGEABLE
 
@@ -12,9 +13,8 @@ def known_keys(section: type[BaseModel], prefix: str = "") -> list[str]:
     keys = []
     for name, field in section.model_fields.items():
         keys.append(prefix + name)
-        inner = section_of(field)
-        if inner is not None:
-            keys += known_keys(inner, f"{prefix}{name}.")
+        for inner in sections_of(field):
+            keys += [key for key in known_keys(inner, f"{prefix}{name}.") if key not in keys]
     return keys
 
 
@@ -22,15 +22,17 @@ def changeable_keys(section: type[BaseModel] = Config, prefix: str = "") -> tupl
     """Keys marked CHANGEABLE, as section.key; a section that is marked ends with a dot."""
     keys: list[str] = []
     for name, field in section.model_fields.items():
-        inner = section_of(field)
+        inner = sections_of(field)
         if CHANGEABLE in field.metadata:
-            keys.append(prefix + name if inner is None else f"{prefix}{name}.")
-        elif inner is not None:
-            keys += changeable_keys(inner, f"{prefix}{name}.")
+            keys.append(f"{prefix}{name}." if inner else prefix + name)
+        else:
+            keys += [key for kind in inner for key in changeable_keys(kind, f"{prefix}{name}.")]
     return tuple(keys)
 
 
-def section_of(field: FieldInfo) -> type[BaseModel] | None:
-    """The section that a key holds; None for a value."""
+def sections_of(field: FieldInfo) -> list[type[BaseModel]]:
+    """The sections that a key may hold, several where there are several backbones; none for a value."""
     kind = field.annotation
-    return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
+    if kind is BackboneConfig:
+        return [*backbones().values()]
+    return [kind] if isinstance(kind, type) and issubclass(kind, BaseModel) else []

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from blocknerf.core.config.config import Config
 from blocknerf.core.config.effects import refused, waiting
 from blocknerf.core.config.keys import known_keys
+from blocknerf.core.config.other_backbones import keys_for_others
 from blocknerf.core.errors import UserError, shown
 from blocknerf.core.logging import log
 from blocknerf.core.reading import Damaged, parse_yaml, read_json, read_yaml
@@ -47,7 +48,7 @@ def validated(tree: dict[str, Any], origin: str, given: dict[str, Any] | None = 
         raise UserError(_explain(error, origin)) from error
     default = Config.model_validate({"block_nerf": {"backbone": config.block_nerf.backbone}})
     told = tree if given is None else given
-    if silent := refused(config, default, told):
+    if silent := [*keys_for_others(config, default, told), *refused(config, default, told)]:
         raise UserError(f"The configuration from {origin} cannot be used: {'; '.join(silent)}.")
     for sentence in waiting(config, default, told):
         log.info(sentence)

@@ -1,6 +1,6 @@
 """What every section of a configuration is: strict, frozen, its keys described."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -10,6 +10,8 @@ Count = Annotated[int, Field(ge=1)]
 Width = Annotated[int, Field(ge=4, le=1024)]
 Samples = Annotated[int, Field(ge=4, le=1024)]
 Folder = Annotated[str, Field(min_length=1)]
+DensityActivation = Literal["exp", "softplus", "relu"]
+RgbActivation = Literal["sigmoid", "padded_sigmoid"]
 
 
 class Changeable:

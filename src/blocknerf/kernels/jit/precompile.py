@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
 
@@ -10,31 +11,22 @@ from blocknerf.core.logging import log
 from blocknerf.kernels.jit.compiled import is_compiled
 from blocknerf.kernels.jit.numba_internals import IS_KNOWN
 
-STEP = (
-    *("mlp.backward_three", "mlp.backward", "hash_grid.encode", "mlp.forward_three", "mlp.forward"),
-    "hash_grid.encode_backward_table",
-    *("proposal.density_backward", "sparse_adam.step", "proposal.density", "marching.distances"),
-    *("compositing.weights_backward", "compositing.accumulate_backward", "intervals.interlevel"),
-    *("compositing.accumulate", "marching.unit_cube_points", "compositing.weights", "intervals.resample"),
-    *("intervals.distortion", "log_density.density", "log_density.density_backward"),
-)
-"""What a step of the `hash` backbone calls, what takes longest first."""
-
 _compilers: list[subprocess.Popen[bytes]] = []
 
 
-def start_compiling(processes: int) -> None:
-    """Starts `processes` that compile what of STEP is not in numba's cache; none where all is there."""
+def start_compiling(kernels: Sequence[str], processes: int) -> None:
+    """Starts `processes` that compile those of `kernels` (module.function) that are not in numba's cache, the first of
+    them first; none where all are there."""
     if not IS_KNOWN:  # nothing is kept
         return
-    missing = [number for number, name in enumerate(STEP) if not is_compiled(kernel_of(name))]
+    missing = [name for name in kernels if not is_compiled(kernel_of(name))]
     if not missing:
         return
     log.info("Compiling kernels; the next run on this machine finds them ready.")
     queue, into = os.pipe()
-    os.write(into, bytes(missing))
+    os.write(into, bytes(range(len(missing))))
     os.close(into)
-    command, nowhere = [sys.executable, "-m", __name__], subprocess.DEVNULL
+    command, nowhere = [sys.executable, "-m", __name__, *missing], subprocess.DEVNULL
     for _ in range(min(processes, len(missing))):
         # one that fails says nothing: the kernel is then compiled where it is called, and fails there
         _compilers.append(subprocess.Popen(command, stdin=queue, stdout=nowhere, stderr=nowhere))
@@ -48,15 +40,15 @@ def finish_compiling() -> None:
 
 
 def kernel_of(name: str) -> Any:
-    """What compiles a kernel of STEP."""
+    """What compiles the kernel of that name."""
     module, function = name.split(".")
     return getattr(import_module(f"blocknerf.kernels.{module}_numba"), function)
 
 
 def _compile_from_queue() -> None:
-    """Takes numbers of STEP from standard input, which all processes read: whoever is idle gets the next byte."""
+    """Takes numbers of arguments from standard input, which all processes read: whoever is idle gets the next byte."""
     while number := os.read(sys.stdin.fileno(), 1):
-        kernel = kernel_of(STEP[number[0]])
+        kernel = kernel_of(sys.argv[1 + number[0]])
         kernel.compile(kernel.called_with)
 
 

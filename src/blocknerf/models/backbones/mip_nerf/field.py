@@ -12,11 +12,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from blocknerf.core.config.config import Config
 from blocknerf.core.config.distributed import FieldPart
 from blocknerf.geometry.cones import contracted_frustum_gaussians
 from blocknerf.geometry.contraction import contract
-from blocknerf.models.backbone import RowTable
+from blocknerf.models.backbones.interface import RowTable
+from blocknerf.models.backbones.mip_nerf.config import MipNerfConfig
 from blocknerf.models.encodings import (
     integrated_positional_encoding,
     level_weights,
@@ -39,17 +39,24 @@ class MLPField(nn.Module):
     `skip_connections` name layers, counted from 0, after which the encoding joins the features again.
     """
 
-    def __init__(self, config: Config, code_dim: int, spacing: Spacing, rng: torch.Generator | None = None):
+    stands_with_encoder = False
+
+    def __init__(
+        self,
+        config: MipNerfConfig,
+        code_dim: int,
+        spacing: Spacing,
+        white_background: bool = False,
+        rng: torch.Generator | None = None,
+    ):
         super().__init__()
-        self.spacing = spacing
-        self.white_background = config.white_background
-        self.config = field = config.block_nerf
-        encoded, width = 6 * field.pos_encoding_levels, field.hidden_dim
-        fan_ins = [width + encoded * (layer in field.skip_connections) for layer in range(field.num_layers - 1)]
+        self.spacing, self.white_background, self.config = spacing, white_background, config
+        encoded, width = 6 * config.pos_encoding_levels, config.hidden_dim
+        fan_ins = [width + encoded * (layer in config.skip_connections) for layer in range(config.num_layers - 1)]
         self.trunk = nn.ModuleList(linear(fan_in, width, rng) for fan_in in (encoded, *fan_ins))
         self.density = linear(width, 1, rng, gain=0.1)  # even fog: nowhere so thin that relu gives no gradient
         self.features = linear(width, width, rng)
-        conditions = 3 + 6 * field.dir_encoding_levels + code_dim
+        conditions = 3 + 6 * config.dir_encoding_levels + code_dim
         self.head = perceptron([width + conditions, HEAD_WIDTH, HEAD_WIDTH, HEAD_WIDTH, 3], rng)
         self.show(1.0)
         self.encoder_device: torch.device | None = None
@@ -123,6 +130,9 @@ class MLPField(nn.Module):
 
     def row_tables(self) -> dict[str, RowTable]:
         return {}
+
+    def code_layer(self) -> nn.Linear:
+        return cast(nn.Linear, self.head[0])
 
     def networks(self) -> list[nn.Parameter]:
         return list(self.parameters())

@@ -10,6 +10,9 @@ from blocknerf.kernels.proposal import proposal_density
 class ProposalGrid(nn.Module):
     """A dense grid of log density over the contracted cube; starts as fog of one per block radius."""
 
+    rate_ratio = 10.0  # log densities are in nats: they must move further than features do
+    loss = "interlevel"
+
     def __init__(self, resolution: int):
         super().__init__()
         self.log_density = nn.Parameter(torch.zeros(resolution + 1, resolution + 1, resolution + 1))

@@ -1,4 +1,4 @@
-"""The seam between a block and its radiance field: two backbones, one interface."""
+"""What a block asks of its radiance field. `core.config.backbone.BackboneConfig` is what the program asks before."""
 
 from typing import Protocol, runtime_checkable
 
@@ -15,6 +15,10 @@ class RowTable(Protocol):
     """Parameters of which a step changes a few rows; `gradient` collects what the sparse optimiser consumes."""
 
     gradient: Tensor | None
+    rate_ratio: float
+    """Its learning rate, as a multiple of the networks'."""
+    loss: str
+    """The term of the loss that it learns by."""
 
     @property
     def rows(self) -> Float[Tensor, "levels rows features"]:
@@ -36,6 +40,8 @@ class Backbone(Protocol):
     """Whether activations of samples are computed again in backward instead of kept."""
     spacing: Spacing
     """Where samples lie along a ray, and how many."""
+    stands_with_encoder: bool
+    """Whether rays and codes go to the device that the encoder is put on (distributed.device_map)."""
 
     def composite(
         self,
@@ -82,6 +88,10 @@ class Backbone(Protocol):
 
     def row_tables(self) -> dict[str, RowTable]:
         """Parameters for the sparse optimiser, by name."""
+        ...
+
+    def code_layer(self) -> nn.Linear | None:
+        """The layer whose last inputs are the code of an image; None where colour is told no code."""
         ...
 
     def networks(self) -> list[nn.Parameter]:

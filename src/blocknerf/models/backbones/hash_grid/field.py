@@ -10,15 +10,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from blocknerf.core.config.config import Config
 from blocknerf.core.config.distributed import FieldPart
 from blocknerf.geometry.contraction import contract, to_unit_cube
 from blocknerf.kernels.marching import unit_cube_points
 from blocknerf.kernels.mlp import three_layers, two_layers
-from blocknerf.models.backbone import RowTable
-from blocknerf.models.encodings import HashGrid, spherical_harmonics
+from blocknerf.models.backbones.hash_grid.config import HashConfig
+from blocknerf.models.backbones.hash_grid.grid import HashGrid
+from blocknerf.models.backbones.hash_grid.proposal import ProposalGrid
+from blocknerf.models.backbones.interface import RowTable
+from blocknerf.models.encodings import spherical_harmonics
 from blocknerf.models.networks import density_of, perceptron, rgb_of
-from blocknerf.models.proposal import ProposalGrid
 from blocknerf.models.recompute import recomputed
 from blocknerf.rendering.volume import CompositedRays, Spacing, composite_rays
 
@@ -31,16 +32,23 @@ class HashField(nn.Module):
 
     rays_at_once = 4096  # the samples' features stay in the processor's cache
 
-    def __init__(self, config: Config, code_dim: int, spacing: Spacing, rng: torch.Generator | None = None):
+    stands_with_encoder = True
+
+    def __init__(
+        self,
+        config: HashConfig,
+        code_dim: int,
+        spacing: Spacing,
+        white_background: bool = False,
+        rng: torch.Generator | None = None,
+    ):
         super().__init__()
-        self.spacing = spacing
-        self.white_background = config.white_background
-        self.config = field = config.block_nerf
-        self.grid = HashGrid(field.hash_grid, rng)
-        width = field.hidden_dim
+        self.spacing, self.white_background, self.config = spacing, white_background, config
+        self.grid = HashGrid(config.hash_grid, rng)
+        width = config.hidden_dim
         self.base = perceptron([self.grid.width, width, 1 + NUM_FEATURES], rng)
-        self.head = perceptron([NUM_FEATURES + field.dir_encoding_levels**2 + code_dim, width, width, 3], rng)
-        self.proposal = ProposalGrid(field.proposal_resolution)
+        self.head = perceptron([NUM_FEATURES + config.dir_encoding_levels**2 + code_dim, width, width, 3], rng)
+        self.proposal = ProposalGrid(config.proposal_resolution)
         self.recomputes = False
 
     def composite(
@@ -99,6 +107,9 @@ class HashField(nn.Module):
 
     def row_tables(self) -> dict[str, RowTable]:
         return {"table": self.grid, "proposal": self.proposal}
+
+    def code_layer(self) -> nn.Linear:
+        return cast(nn.Linear, self.head[0])
 
     def networks(self) -> list[nn.Parameter]:
         return [*self.base.parameters(), *self.head.parameters()]

@@ -1,0 +1,1 @@
+"""Radiance fields of a block: one package for each, behind one interface."""

@@ -1,0 +1,1 @@
+"""The `hash` backbone: a hash grid with small networks, learned in minutes."""

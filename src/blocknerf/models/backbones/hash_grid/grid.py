@@ -1,0 +1,54 @@
+"""A learned encoding of positions: hash tables at several resolutions (Mueller et al. 2022)."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from blocknerf.kernels.hash_grid import FEATURES, hash_encode, level_resolutions
+from blocknerf.models.backbones.hash_grid.config import HashGridConfig
+from blocknerf.models.encodings import level_weights, levels_shown
+
+TABLE_INIT = 1e-4  # uniform within plus and minus this (Mueller et al. 2022, section 4)
+
+
+class HashGrid(nn.Module):
+    """A multiresolution hash table over the unit cube; `gradient` collects what the sparse optimiser consumes."""
+
+    resolutions: Tensor
+    rate_ratio = 1.0
+    loss = "rgb"
+
+    def __init__(self, config: HashGridConfig, rng: torch.Generator | None = None):
+        super().__init__()
+        shape = (config.num_levels, 2**config.log2_table_rows, FEATURES)
+        table = torch.zeros(shape)
+        if rng is not None:
+            table.uniform_(-TABLE_INIT, TABLE_INIT, generator=rng)
+        self.table = nn.Parameter(table)
+        resolutions = level_resolutions(config.num_levels, config.base_resolution, config.finest_resolution)
+        self.register_buffer("resolutions", resolutions, persistent=False)
+        self.gradient: Tensor | None = None
+        self.shown_levels = float(config.num_levels)
+        """Levels that count, coarsest first, the last one in part."""
+
+    @property
+    def rows(self) -> Float[Tensor, "levels rows features"]:
+        return self.table
+
+    def learn(self, learns: bool) -> None:
+        self.table.requires_grad_(learns)
+
+    @property
+    def width(self) -> int:
+        return self.table.shape[0] * FEATURES
+
+    def show(self, share: float) -> None:
+        """Lets the coarsest levels count (see `levels_shown`), and this share of the others; all from 1 on."""
+        self.shown_levels = levels_shown(self.table.shape[0], share)
+
+    def forward(self, points: Float[Tensor, "points 3"]) -> Float[Tensor, "points encoding"]:
+        encoded = hash_encode(points, self.table, self.resolutions, self.gradient)
+        levels = self.table.shape[0]
+        if self.shown_levels >= levels:
+            return encoded
+        return encoded * level_weights(levels, self.shown_levels).repeat_interleave(FEATURES).to(encoded)

@@ -1,0 +1,1 @@
+"""The `mlp` backbone: the paper's mip-NeRF."""
