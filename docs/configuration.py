@@ -41,7 +41,11 @@ def page() -> str:
         for name, tree in schema["properties"].items()
         for kind in tree.get("oneOf", [tree])
     )
-    return HEAD + sections + NEEDS.format(choices=_needs("", CHOICES), switches=_needs("where ", (*SWITCHES, *of_backbones)))
+    return (
+        HEAD
+        + sections
+        + NEEDS.format(choices=_needs("", CHOICES), switches=_needs("where ", (*SWITCHES, *of_backbones)))
+    )
 
 
 def _needs(begin: str, needs: tuple[Need, ...]) -> str:

@@ -43,6 +43,7 @@ SMALL = (
     "block_manager.block_size=2.5",
     "block_manager.overlap_ratio=0.5",
     "block_manager.min_images_per_block=6",
+    "dataset.test_every=16",
     "block_nerf.num_samples_coarse=8",
     "block_nerf.num_samples_fine=8",
     "dataset.batch_size=64",
