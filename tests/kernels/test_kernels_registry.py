@@ -11,6 +11,7 @@ from blocknerf.kernels import registry
 from blocknerf.kernels.hash_grid import hash_encode
 from blocknerf.kernels.proposal import proposal_density
 from blocknerf.kernels.registry import backend_for, kernels_for, use_backend
+from blocknerf.kernels.splats import rasterize, rasterize_torch
 
 
 @pytest.fixture
@@ -87,3 +88,12 @@ def test_what_has_no_kernel_collects_gradients_of_rows_as_well(kind):
         collected.append(gradient)
     twin, kernel = collected
     assert torch.allclose(twin, kernel, rtol=1e-4, atol=1e-4)
+
+
+def test_where_a_backend_has_no_such_kernels_plain_torch_runs_and_that_is_said_once(caplog):
+    registry._has_kernels.cache_clear()
+    splats = torch.rand(3, 2), torch.tensor([[1.0, 0, 1]]).expand(3, 3), torch.rand(3, 3), torch.rand(3)
+    with use_backend("triton"), caplog.at_level(logging.WARNING):
+        pictures = [rasterize(*splats, 4, 4) for _ in range(2)]
+    assert all(torch.equal(picture, rasterize_torch(*splats, 4, 4)) for picture in pictures)
+    assert caplog.messages == ["splats has no kernels in triton and runs in plain torch, slower."]

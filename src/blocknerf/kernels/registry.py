@@ -24,11 +24,18 @@ Backend = Literal["torch", "numba", "triton"]
 _forced: ContextVar[Backend | None] = ContextVar("forced_backend", default=None)
 
 
-def backend_for(tensor: Tensor) -> Backend:
-    """numba for float32 on a CPU, triton for float32 and tables in float16 on CUDA; torch for everything else."""
-    forced = _forced.get()
-    if forced is not None:
-        return forced
+def backend_for(tensor: Tensor, module: str | None = None) -> Backend:
+    """numba for float32 on a CPU, triton for float32 and tables in float16 on CUDA; torch for everything else.
+
+    torch too where `module` has no kernels of that backend, which is said once.
+    """
+    backend = _forced.get() or _backend_of(tensor)
+    if module is None or backend == "torch" or _has_kernels(module, backend):
+        return backend
+    return "torch"
+
+
+def _backend_of(tensor: Tensor) -> Backend:
     if tensor.device.type == "cpu":
         return "numba" if tensor.dtype == torch.float32 else "torch"
     fits_triton = tensor.device.type == "cuda" and tensor.dtype in (torch.float32, torch.float16)
@@ -73,6 +80,14 @@ class _OnArrays:
 
         setattr(self, name, call)
         return call
+
+
+@cache
+def _has_kernels(module: str, backend: Backend) -> bool:
+    found = importlib.util.find_spec(f"{module}_{backend}") is not None
+    if not found:
+        log.warning("%s has no kernels in %s and runs in plain torch, slower.", module.rpartition(".")[2], backend)
+    return found
 
 
 @cache

@@ -28,7 +28,7 @@ def rasterize(
 
     `conics` are C's entries xx, xy, yy; centres are in pixels.
     """
-    if backend_for(centers_xy) != "numba":
+    if backend_for(centers_xy, __name__) == "torch":
         return rasterize_torch(centers_xy, conics, rgb, opacities, width, height)
     return _Rasterize.apply(centers_xy, conics, rgb, opacities, width, height)  # pyright: ignore[reportReturnType]
 
