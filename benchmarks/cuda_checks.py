@@ -13,14 +13,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear, normalize, pad
 
-from blocknerf.kernels.compositing import accumulate, render_weights
-from blocknerf.kernels.hash_grid import hash_encode
-from blocknerf.kernels.intervals import distortion_loss, interlevel_loss, resample
-from blocknerf.kernels.marching import distances, unit_cube_points
-from blocknerf.kernels.mlp import two_layers
-from blocknerf.kernels.proposal import proposal_density
+from blocknerf.kernels.compositing.ops import accumulate, render_weights
+from blocknerf.kernels.hash_grid.ops import hash_encode
+from blocknerf.kernels.intervals.ops import distortion_loss, interlevel_loss, resample
+from blocknerf.kernels.marching.ops import distances, unit_cube_points
+from blocknerf.kernels.mlp.ops import two_layers
+from blocknerf.kernels.proposal.ops import proposal_density
 from blocknerf.kernels.registry import Backend, use_backend
-from blocknerf.kernels.sparse_adam import sparse_adam_step
+from blocknerf.kernels.sparse_adam.ops import sparse_adam_step
 
 RESOLUTIONS, ROWS = (3, 8, 40), 1024  # the first two levels fit into the rows, the last is hashed
 FACES = ((0.0, 0.5, 1.0), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), (-0.3, 0.4, 1.7), (0.5, -2.0, 0.25))

@@ -14,8 +14,8 @@ import torch
 from blocknerf.core.config.load import load_config
 from blocknerf.core.seeds import generator
 from blocknerf.core.types import RayBatch
-from blocknerf.kernels.hash_grid import level_resolutions
-from blocknerf.kernels.mlp import PROGRAMS
+from blocknerf.kernels.hash_grid.ops import level_resolutions
+from blocknerf.kernels.mlp.ops import PROGRAMS
 from blocknerf.kernels.registry import kernels_for
 from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.runtime.devices import made_on
@@ -104,7 +104,7 @@ def encoding(device: torch.device, points: int, name: str, levels: int, features
     encoded = torch.rand(levels * features, points, device=device)
     gradient = torch.zeros_like(table)
     first, second, grad_points = torch.zeros_like(table), torch.zeros_like(table), torch.empty_like(places)
-    kernels, adam = (kernels_for(f"blocknerf.kernels.{module}", table) for module in ("hash_grid", "sparse_adam"))
+    kernels, adam = (kernels_for(operation, table) for operation in ("hash_grid", "sparse_adam"))
     gathered = 8 * levels * points * max(SECTOR, 4 * features)
     ends = places.nbytes + encoded.nbytes
 
@@ -138,7 +138,7 @@ def along_rays(device: torch.device, rays: int) -> Iterator[Case]:
     grid, histogram, losses = random(129, 129, 129), random(rays, COARSE), random(rays)
     grad_grid = torch.zeros(grid.numel(), device=device)
     names = ("marching", "compositing", "intervals", "proposal")
-    marching, compositing, intervals, proposal = (kernels_for(f"blocknerf.kernels.{name}", grid) for name in names)
+    marching, compositing, intervals, proposal = (kernels_for(name, grid) for name in names)
     bundle, looked_up = origins.nbytes + ways.nbytes, 4 * rays * COARSE * SECTOR
     of_ray = (origins, ways, edges)
     yield Case(
@@ -201,7 +201,7 @@ def network(device: torch.device, points: int) -> Iterator[Case]:
     slabs = [torch.zeros(PROGRAMS, *shape, device=device) for shape in shapes]
     values, out = torch.rand(INPUTS, points, device=device), torch.rand(OUTPUTS, points, device=device)
     grad = torch.empty_like(values)
-    kernels = kernels_for("blocknerf.kernels.mlp", values)
+    kernels = kernels_for("mlp", values)
     products = 2 * points * WIDTH * (INPUTS + OUTPUTS)
     yield Case("network", lambda: kernels.forward(values, *parameters, out), values.nbytes + out.nbytes, products)
     yield Case(

@@ -21,15 +21,15 @@ from torch import Tensor
 
 from benchmarks.measure import markdown, where
 from blocknerf.core.seeds import generator
-from blocknerf.kernels import hash_grid
-from blocknerf.kernels.compositing import accumulate, render_weights
-from blocknerf.kernels.hash_grid import hash_encode, level_resolutions
-from blocknerf.kernels.intervals import distortion_loss, interlevel_loss, resample
-from blocknerf.kernels.marching import distances, unit_cube_points
-from blocknerf.kernels.mlp import two_layers
-from blocknerf.kernels.proposal import proposal_density
+from blocknerf.kernels.compositing.ops import accumulate, render_weights
+from blocknerf.kernels.hash_grid.ops import FEATURES, hash_encode, level_resolutions
+from blocknerf.kernels.hash_grid.reference import corner_rows
+from blocknerf.kernels.intervals.ops import distortion_loss, interlevel_loss, resample
+from blocknerf.kernels.marching.ops import distances, unit_cube_points
+from blocknerf.kernels.mlp.ops import two_layers
+from blocknerf.kernels.proposal.ops import proposal_density
 from blocknerf.kernels.row_gradient import touched_rows
-from blocknerf.kernels.sparse_adam import sparse_adam_step
+from blocknerf.kernels.sparse_adam.ops import sparse_adam_step
 from blocknerf.models.backbones.hash_grid.config import HashConfig
 from blocknerf.runtime.threads import available_cores, use_threads
 
@@ -182,7 +182,7 @@ def lines_of(points: Tensor, resolutions: Tensor, rows: int, features: int) -> i
     for resolution in resolutions.tolist():
         low = (points * resolution).floor().clamp(max=resolution - 1).long()
         corners = torch.stack([torch.tensor([c & 1, c >> 1 & 1, c >> 2 & 1]) for c in range(8)])
-        found = torch.stack([hash_grid._row(low + corner, resolution, rows) for corner in corners], -1)
+        found = torch.stack([corner_rows(low + corner, resolution, rows) for corner in corners], -1)
         lines = (found * features * 4 // LINE_BYTES).sort(-1).values
         total += lines.shape[0] + int((lines.diff(dim=-1) != 0).sum())
     return total
@@ -220,7 +220,7 @@ def step_parts(rays: int, samples: int, log2_rows: int) -> list[Part]:
     fine_s = resample(edges_s, coarse_weights, samples, None)
     fine = distances(origins, directions, fine_s, 0.01, 100.0)
     points = unit_cube_points(origins, directions, fine).reshape(-1, 3)
-    count, width, outputs, inputs = len(points), field.hidden_dim, 16, levels * hash_grid.FEATURES
+    count, width, outputs, inputs = len(points), field.hidden_dim, 16, levels * FEATURES
     encoded = torch.randn(inputs, count, generator=rng).t().requires_grad_()
     layers = [torch.randn(*shape, generator=rng).requires_grad_() for shape in ((width, inputs), (width,))]
     layers += [torch.randn(*shape, generator=rng).requires_grad_() for shape in ((outputs, width), (outputs,))]
@@ -232,7 +232,7 @@ def step_parts(rays: int, samples: int, log2_rows: int) -> list[Part]:
     proposal_lines = 4.5 * rays * bins
     products = 2 * count * (inputs * width + width * outputs)
     per_bin, per_sample = 4 * rays * bins, 4 * rays * samples
-    encoding, encoding_backward = _encoding(points, levels, hash_grid.FEATURES, log2_rows)
+    encoding, encoding_backward = _encoding(points, levels, FEATURES, log2_rows)
 
     def losses() -> None:
         interlevel_loss(edges_s, coarse_weights, fine_s, weights.detach())
@@ -261,7 +261,7 @@ def step_parts(rays: int, samples: int, log2_rows: int) -> list[Part]:
 
 def adam_part(points: Tensor, levels: int, log2_rows: int) -> Part:
     """On the rows that `points` touch; giving them their gradient again is counted in."""
-    table = torch.zeros(levels, 2**log2_rows, hash_grid.FEATURES)
+    table = torch.zeros(levels, 2**log2_rows, FEATURES)
     gradient, first, second = (torch.zeros_like(table) for _ in range(3))
     encoded = hash_encode(points, table.requires_grad_(), level_resolutions(levels, 16, 2048), gradient)
     encoded.sum().backward()
@@ -272,7 +272,7 @@ def adam_part(points: Tensor, levels: int, log2_rows: int) -> Part:
         sparse_adam_step(table, gradient, first, second, step=1, learning_rate=1e-2)
 
     touched = int(touched_rows(arrived).sum())
-    return Part("Adam of the table", run, 8 * touched * hash_grid.FEATURES * 4)
+    return Part("Adam of the table", run, 8 * touched * FEATURES * 4)
 
 
 if __name__ == "__main__":

@@ -97,10 +97,8 @@ def load_everything() -> None:
     from blocknerf.models.backbones.hash_grid.config import HashConfig
 
     for module in walk_packages(blocknerf.__path__, "blocknerf."):
-        if (
-            not module.name.startswith(("blocknerf.__main__", "blocknerf.integrations"))
-            and "_triton" not in module.name
-        ):
+        others = module.name.startswith(("blocknerf.__main__", "blocknerf.integrations"))
+        if not others and not module.name.endswith(".triton"):
             import_module(module.name)
     for name in LATE:
         try:

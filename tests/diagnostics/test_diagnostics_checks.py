@@ -19,7 +19,7 @@ from blocknerf.diagnostics.gradients import TOO_LARGE
 from blocknerf.diagnostics.memory import measure_phases
 from blocknerf.diagnostics.ray import trace_ray
 from blocknerf.diagnostics.tiny import tiny_config
-from blocknerf.kernels.compositing import render_weights
+from blocknerf.kernels.compositing.ops import render_weights
 from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.scene.readers.read import read_scene
 from blocknerf.scene.sampler import PixelSampler

@@ -19,7 +19,7 @@ PACKAGES = (
     *("embreex", "OpenEXR", "plyfile", "rasterio", "ray", "scipy", "skimage", "stlpips_pytorch", "torchvision"),
     *("transformers", "trimesh", "viser"),
 )
-NOT_OURS_TO_IMPORT = ("__main__", "_triton", "blocknerf_spec")
+NOT_OURS_TO_IMPORT = ("__main__", ".triton", "blocknerf_spec")
 """A program, kernels that ask whether there is triton before, and what nerfbaselines alone imports."""
 WITHOUT = f"""
 import importlib, json, pkgutil, sys

@@ -16,8 +16,8 @@ import blocknerf.kernels.jit.compiled as compiled_module
 from blocknerf.kernels.jit.compiled import PACKAGE, compiled, is_compiled, stamp_of
 from blocknerf.scene.radii_numba import picture_radii
 
-MODULES = sorted([*PACKAGE.rglob("*_numba.py"), *(PACKAGE / "kernels" / "jit").glob("*.py")])
-BUILT_IN = [*(str(path.relative_to(PACKAGE)) for path in MODULES), "kernels/splats.py"]
+MODULES = sorted([*PACKAGE.rglob("*numba.py"), *(PACKAGE / "kernels" / "jit").glob("*.py")])
+BUILT_IN = [*(str(path.relative_to(PACKAGE)) for path in MODULES), "kernels/splats/reference.py"]
 SAMPLE = """
 import numpy as np
 from blocknerf.scene.sampler_numba import gather_pixels

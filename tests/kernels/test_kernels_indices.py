@@ -16,21 +16,19 @@ from numba import njit
 
 from blocknerf.blocks import cells_numba
 from blocknerf.export import agreement_numba, fusion_numba
-from blocknerf.kernels import (
-    compositing_numba,
-    hash_grid_numba,
-    intervals_numba,
-    log_density_numba,
-    marching_numba,
-    mlp_numba,
-    proposal_numba,
-    sparse_adam_numba,
-    splats_numba,
-)
+from blocknerf.kernels.compositing import numba as compositing_numba
+from blocknerf.kernels.hash_grid import numba as hash_grid_numba
+from blocknerf.kernels.intervals import numba as intervals_numba
 from blocknerf.kernels.jit.compiled import CHECKS_INDICES
 from blocknerf.kernels.jit.fast_math import whole_between
 from blocknerf.kernels.jit.parallel_for import I1, I8, kernel, parallel_for, worker_body
 from blocknerf.kernels.jit.simd_ir import GROUP, locate_dense, locate_hashed
+from blocknerf.kernels.log_density import numba as log_density_numba
+from blocknerf.kernels.marching import numba as marching_numba
+from blocknerf.kernels.mlp import numba as mlp_numba
+from blocknerf.kernels.proposal import numba as proposal_numba
+from blocknerf.kernels.sparse_adam import numba as sparse_adam_numba
+from blocknerf.kernels.splats import numba as splats_numba
 from blocknerf.scene import radii_numba, sampler_numba
 from blocknerf.synth import noise_numba
 

@@ -3,12 +3,11 @@
 import pytest
 import torch
 
-from blocknerf.kernels.mlp import (
+from blocknerf.kernels.mlp import reference
+from blocknerf.kernels.mlp.ops import (
     POINTS_IN_SLAB,
     three_layers,
-    three_layers_torch,
     two_layers,
-    two_layers_torch,
 )
 from blocknerf.kernels.registry import use_backend
 from blocknerf.runtime import pool
@@ -65,11 +64,11 @@ def test_the_same_bytes_every_time_on_any_number_of_threads(network, made):
 def test_only_the_first_output_may_be_asked_for():
     """The others get no gradient then."""
     tensors = _inputs(70, 4, 8, 3)
-    expected = torch.autograd.grad(two_layers_torch(*tensors)[:, 0].square().sum(), tensors)
+    expected = torch.autograd.grad(reference.two_layers(*tensors)[:, 0].square().sum(), tensors)
     found = torch.autograd.grad(two_layers(*tensors)[0].square().sum(), tensors)
     assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(expected, found, strict=True))
 
 
-@pytest.mark.parametrize(("twin", "made"), [(two_layers_torch, _inputs), (three_layers_torch, _deeper_inputs)])
+@pytest.mark.parametrize(("twin", "made"), [(reference.two_layers, _inputs), (reference.three_layers, _deeper_inputs)])
 def test_twin_gradients_by_finite_differences(twin, made):
     assert torch.autograd.gradcheck(twin, made(5, 4, 6, 3, torch.float64))

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from blocknerf.kernels import intervals_numba
+from blocknerf.kernels.intervals import numba as intervals_numba
 from blocknerf.kernels.jit import precompile
 
 COMPILE = """
@@ -41,7 +41,7 @@ write_room(folder / "room")
 config, scene, plan = plan_scene(load_config(None, ["block_manager.max_blocks=1"]), folder / "room", folder / "out")
 store = ImageStore.open(scene, 1, folder / "store", progress=False)
 warmup(PixelSampler(store, plan.blocks[0].train_images, batch_size=8, seed=0), config)
-called = [sys.modules[name] for name in sys.modules if name.startswith("blocknerf.kernels") and name.endswith("_numba")]
+called = [sys.modules[name] for name in sys.modules if name.startswith("blocknerf.kernels") and name.endswith(".numba")]
 called = [kernel for module in called for kernel in vars(module).values() if getattr(kernel, "signatures", ())]
 called = [kernel for kernel in called if hasattr(kernel, "called_with")]
 assert not [kernel for kernel in called if kernel.stats.cache_misses]

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from blocknerf.kernels.registry import use_backend
-from blocknerf.kernels.sparse_adam import sparse_adam_step
+from blocknerf.kernels.sparse_adam.ops import sparse_adam_step
 
 
 def _gradient(values, rows):

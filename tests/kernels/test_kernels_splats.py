@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from blocknerf.kernels.registry import use_backend
-from blocknerf.kernels.splats import LEAST_ALPHA, MOST_ALPHA, rasterize, rasterize_torch
+from blocknerf.kernels.splats import reference
+from blocknerf.kernels.splats.ops import rasterize
+from blocknerf.kernels.splats.reference import LEAST_ALPHA, MOST_ALPHA
 from blocknerf.runtime.pool import num_threads, set_num_threads
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
@@ -59,14 +61,14 @@ def test_the_first_hides_what_is_behind(backend):
 def test_what_has_no_kernel_for_cuda_runs_the_twin():
     made = _made(5)
     with use_backend("triton"):
-        assert torch.equal(rasterize(*made, WIDTH, HEIGHT), rasterize_torch(*made, WIDTH, HEIGHT))
+        assert torch.equal(rasterize(*made, WIDTH, HEIGHT), reference.rasterize(*made, WIDTH, HEIGHT))
 
 
 def test_gradients_of_the_twin():
     made = _made(6, torch.float64, seed=3)
 
     def picture(*parts):
-        return rasterize_torch(*parts, 7, 6)
+        return reference.rasterize(*parts, 7, 6)
 
     small = [part.detach().clone() for part in made]
     small[0].copy_(small[0] * 0.3 + 1)

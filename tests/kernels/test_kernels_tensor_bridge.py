@@ -10,23 +10,21 @@ import pytest
 import torch
 from torch import Tensor
 
-from blocknerf.kernels import (
-    compositing_numba,
-    hash_grid_numba,
-    intervals_numba,
-    log_density_numba,
-    marching_numba,
-    mlp_numba,
-    proposal_numba,
-    sparse_adam_numba,
-    splats_numba,
-)
-from blocknerf.kernels.compositing import accumulate, render_weights
-from blocknerf.kernels.hash_grid import hash_encode
-from blocknerf.kernels.intervals import distortion_loss, interlevel_loss
+from blocknerf.kernels.compositing import numba as compositing_numba
+from blocknerf.kernels.compositing.ops import accumulate, render_weights
+from blocknerf.kernels.hash_grid import numba as hash_grid_numba
+from blocknerf.kernels.hash_grid.ops import hash_encode
+from blocknerf.kernels.intervals import numba as intervals_numba
+from blocknerf.kernels.intervals.ops import distortion_loss, interlevel_loss
 from blocknerf.kernels.jit.tensor_bridge import array_of
-from blocknerf.kernels.marching import distances, unit_cube_points
-from blocknerf.kernels.mlp import two_layers
+from blocknerf.kernels.log_density import numba as log_density_numba
+from blocknerf.kernels.marching import numba as marching_numba
+from blocknerf.kernels.marching.ops import distances, unit_cube_points
+from blocknerf.kernels.mlp import numba as mlp_numba
+from blocknerf.kernels.mlp.ops import two_layers
+from blocknerf.kernels.proposal import numba as proposal_numba
+from blocknerf.kernels.sparse_adam import numba as sparse_adam_numba
+from blocknerf.kernels.splats import numba as splats_numba
 
 RAYS, SAMPLES = 6, 5
 MODULES = (
@@ -35,7 +33,7 @@ MODULES = (
 )
 BYTES_OF_A_GRADIENT = """
 import hashlib, torch
-from blocknerf.kernels.mlp import two_layers
+from blocknerf.kernels.mlp.ops import two_layers
 rng = torch.Generator().manual_seed(0)
 tensors = [torch.randn(shape, generator=rng).requires_grad_() for shape in [(99, 32), (64, 32), (64,), (16, 64), (16,)]]
 gradients = torch.autograd.grad(torch.cat(two_layers(*tensors), -1).square().sum(), tensors)

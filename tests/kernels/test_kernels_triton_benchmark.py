@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from benchmarks import cuda
 from benchmarks.cuda_checks import checks
 from benchmarks.cuda_speeds import cases, training_step
-from blocknerf.kernels import compositing_triton
+from blocknerf.kernels.compositing import triton as compositing_triton
 
 
 def test_every_case_runs_and_moves_bytes(monkeypatch):

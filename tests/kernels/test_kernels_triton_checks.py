@@ -18,13 +18,14 @@ CHECKS = list(cuda_checks.checks(torch.device("cpu"), 25))
 
 
 def _functions() -> list[tuple[str, str]]:
-    """What a registered module offers: each function that starts a kernel."""
+    """What an operation offers: each function that starts a kernel."""
     found = []
-    for path in sorted(Path(kernels.__path__[0]).glob("*_triton.py")):
-        module = importlib.import_module(f"blocknerf.kernels.{path.stem}")
+    for path in sorted(Path(kernels.__path__[0]).glob("*/triton.py")):
+        operation = path.parent.name
+        module = importlib.import_module(f"blocknerf.kernels.{operation}.triton")
         own = inspect.getmembers(module, inspect.isfunction)
-        found += [(path.stem, name) for name, each in own if each.__module__ == module.__name__ and name[0] != "_"]
-    return [each for each in found if each[0] != "launch_triton"]
+        found += [(operation, name) for name, each in own if each.__module__ == module.__name__ and name[0] != "_"]
+    return found
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: f"{check.module}: {check.name}")
@@ -33,10 +34,10 @@ def test_kernels_agree_with_their_references(check):
     assert row["ok"], row
 
 
-@pytest.mark.parametrize(("module", "function"), _functions())
-def test_a_kernel_that_is_a_part_in_a_hundred_off_is_noticed(monkeypatch, module, function):
+@pytest.mark.parametrize(("operation", "function"), _functions())
+def test_a_kernel_that_is_a_part_in_a_hundred_off_is_noticed(monkeypatch, operation, function):
     """Of each kernel, its last tensor: what it writes."""
-    spoilt = importlib.import_module(f"blocknerf.kernels.{module}")
+    spoilt = importlib.import_module(f"blocknerf.kernels.{operation}.triton")
     right = getattr(spoilt, function)
 
     def wrong(*arguments):
@@ -44,8 +45,8 @@ def test_a_kernel_that_is_a_part_in_a_hundred_off_is_noticed(monkeypatch, module
         [each for each in arguments if isinstance(each, Tensor)][-1].mul_(1.01)
 
     monkeypatch.setattr(spoilt, function, wrong)
-    of_module = [check for check in CHECKS if f"{check.module}_triton" == module]
-    assert any(not cuda_checks.checked(check, "triton")["ok"] for check in of_module)
+    of_operation = [check for check in CHECKS if check.module == operation]
+    assert any(not cuda_checks.checked(check, "triton")["ok"] for check in of_operation)
 
 
 def test_errors_are_shares_of_the_largest_number():

@@ -21,14 +21,14 @@ from collections import Counter
 import torch
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource, compile
-from blocknerf.kernels.compositing import accumulate, render_weights
-from blocknerf.kernels.hash_grid import hash_encode
-from blocknerf.kernels.intervals import distortion_loss, interlevel_loss, resample
-from blocknerf.kernels.marching import distances, unit_cube_points
-from blocknerf.kernels.mlp import two_layers
-from blocknerf.kernels.proposal import proposal_density
+from blocknerf.kernels.compositing.ops import accumulate, render_weights
+from blocknerf.kernels.hash_grid.ops import hash_encode
+from blocknerf.kernels.intervals.ops import distortion_loss, interlevel_loss, resample
+from blocknerf.kernels.marching.ops import distances, unit_cube_points
+from blocknerf.kernels.mlp.ops import two_layers
+from blocknerf.kernels.proposal.ops import proposal_density
 from blocknerf.kernels.registry import use_backend
-from blocknerf.kernels.sparse_adam import sparse_adam_step
+from blocknerf.kernels.sparse_adam.ops import sparse_adam_step
 
 KINDS = {torch.float32: "*fp32", torch.float16: "*fp16", torch.int64: "*i64", torch.uint8: "*u8"}
 KINDS |= {int: "i32", float: "fp32"}
@@ -44,11 +44,11 @@ def compile_it(kernel, grid, *arguments, num_warps=4, **sizes):
     source = ASTSource(kernel, kinds, constants)
     compiled = compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": num_warps})
     assert compiled.asm["cubin"] and compiled.metadata.shared <= 99_000, kernel
-    done.add((kernel.__module__.split(".")[-1].removesuffix("_triton"), kernel.__name__))
+    done.add((kernel.__module__.split(".")[-2], kernel.__name__))
 
 
 for module in MODULES:
-    importlib.import_module(f"blocknerf.kernels.{module}_triton").launch = compile_it
+    importlib.import_module(f"blocknerf.kernels.{module}.triton").launch = compile_it
 rays, samples = 6, 5
 like = lambda *shape: torch.rand(shape, requires_grad=True)
 origins, directions, density, edges = like(rays, 3), like(rays, 3), like(rays, samples), torch.rand(rays, samples + 1)

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from blocknerf.kernels.hash_grid import hash_encode
+from blocknerf.kernels.hash_grid.ops import hash_encode
 from blocknerf.kernels.registry import use_backend
-from blocknerf.kernels.sparse_adam import sparse_adam_step
+from blocknerf.kernels.sparse_adam.ops import sparse_adam_step
 
 pytest.importorskip("triton", reason="triton is made for Linux alone")
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))

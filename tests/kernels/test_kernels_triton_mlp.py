@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from blocknerf.kernels.mlp import two_layers
+from blocknerf.kernels.mlp.ops import two_layers
 
 pytest.importorskip("triton", reason="triton is made for Linux alone")
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))

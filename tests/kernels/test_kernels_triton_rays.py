@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from blocknerf.kernels.compositing import accumulate, render_weights
-from blocknerf.kernels.intervals import resample
-from blocknerf.kernels.marching import distances, unit_cube_points
-from blocknerf.kernels.proposal import proposal_density
+from blocknerf.kernels.compositing.ops import accumulate, render_weights
+from blocknerf.kernels.intervals.ops import resample
+from blocknerf.kernels.marching.ops import distances, unit_cube_points
+from blocknerf.kernels.proposal.ops import proposal_density
 from blocknerf.kernels.registry import use_backend
 
 pytest.importorskip("triton", reason="triton is made for Linux alone")

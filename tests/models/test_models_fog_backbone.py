@@ -176,7 +176,11 @@ def test_it_is_inspected(out):
 
 @pytest.mark.parametrize("what", ["points", "mesh", "depth", "orthophoto"])
 def test_it_is_exported(out, tmp_path, what):
-    options = {"points": ["--tolerance", "0.5", "--least-views", "1"], "mesh": ["--voxel", "0.5"], "orthophoto": ["--pixel", "0.5"]}
+    options = {
+        "points": ["--tolerance", "0.5", "--least-views", "1"],
+        "mesh": ["--voxel", "0.5"],
+        "orthophoto": ["--pixel", "0.5"],
+    }
     main(["export", what, str(out), *options.get(what, [])])
 
 

@@ -12,7 +12,7 @@ from blocknerf.core.config.visibility_network import VisibilityConfig
 from blocknerf.core.errors import UserError
 from blocknerf.core.seeds import generator
 from blocknerf.core.types import RayBatch
-from blocknerf.kernels.compositing import render_weights
+from blocknerf.kernels.compositing.ops import render_weights
 from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.models.visibility import PRIOR_STOPPED, PRIOR_TRAVELLED, SightGrid, VisibilityNetwork
 from blocknerf.rendering.volume import Spacing, composite_rays

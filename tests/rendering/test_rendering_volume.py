@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from blocknerf.kernels.compositing import render_weights
+from blocknerf.kernels.compositing.ops import render_weights
 from blocknerf.rendering.quality import psnr
 from blocknerf.rendering.volume import Spacing, composite_rays, stratified_edges, transmittance
 

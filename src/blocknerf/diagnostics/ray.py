@@ -13,7 +13,7 @@ from torch import Tensor
 
 from blocknerf.core.plots import new_figure, picture, quiet, save_figure
 from blocknerf.core.types import RayBatch, on_device
-from blocknerf.kernels.marching import distances
+from blocknerf.kernels.marching.ops import distances
 from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.rendering.volume import transmittance
 from blocknerf.runtime.devices import made_on

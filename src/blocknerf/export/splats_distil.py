@@ -11,7 +11,7 @@ from torch import Tensor
 from blocknerf.export.splats import Splats
 from blocknerf.export.splats_begin import SurfaceSamples, discs, first_splats
 from blocknerf.export.splats_teacher import Lesson, pixel_m
-from blocknerf.kernels.sparse_adam import sparse_adam_step
+from blocknerf.kernels.sparse_adam.ops import sparse_adam_step
 from blocknerf.rendering.splatting import Gaussians, in_sight, show_splats
 
 _RATES = {"places": 0.03, "log_scales": 0.02, "quaternions": 0.02, "opacity_logits": 0.05, "flat": 0.02, "rest": 0.004}

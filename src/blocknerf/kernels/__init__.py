@@ -1,1 +1,1 @@
-"""The hot loops. Per operation a plain torch twin, which is the truth, and a numba kernel for float32 on a CPU."""
+"""The hot loops. Each operation has a reference in plain torch, and kernels for float32 on a CPU and on CUDA."""

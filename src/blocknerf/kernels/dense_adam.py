@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from blocknerf.kernels.registry import backend_for
+from blocknerf.kernels.registry import preferred_backend
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ def dense_adam_step(
         for pairs in alike.values():
             some, theirs = [parameter for parameter, _ in pairs], [of_it for _, of_it in pairs]
             torch._foreach_add_([of_it.step for of_it in theirs], 1)  # pyright: ignore[reportPrivateImportUsage]
-            if backend_for(some[0]) == "torch":
+            if preferred_backend(some[0]) == "torch":
                 for parameter, of_it in pairs:
                     _step_torch(parameter, of_it, learning_rate, weight_decay, betas, epsilon)
                 continue

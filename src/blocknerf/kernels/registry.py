@@ -1,8 +1,9 @@
 """One place decides which implementation of a kernel runs.
 
-Kernels of X.py lie beside it: X_numba.py has them for arrays, X_triton.py for tensors on CUDA, under the same names and
-with the same arguments. X.py itself holds the twins in torch, and all that autograd has to know. Values of many points
-go to kernels channel after channel, the points side by side: [features, points], [channels, rays, samples].
+An operation is a package. `ops.py` is what others import, and has all that autograd has to know; `reference.py` is the
+operation in plain torch, with its equations, which kernels are compared with. `numba.py` has kernels for arrays,
+`triton.py` for tensors on CUDA, under the same names and with the same arguments. Values of many points go to kernels
+channel after channel, the points side by side: [features, points], [channels, rays, samples].
 """
 
 import contextlib
@@ -24,18 +25,18 @@ Backend = Literal["torch", "numba", "triton"]
 _forced: ContextVar[Backend | None] = ContextVar("forced_backend", default=None)
 
 
-def backend_for(tensor: Tensor, module: str | None = None) -> Backend:
-    """numba for float32 on a CPU, triton for float32 and tables in float16 on CUDA; torch for everything else.
-
-    torch too where `module` has no kernels of that backend, which is said once.
-    """
-    backend = _forced.get() or _backend_of(tensor)
-    if module is None or backend == "torch" or _has_kernels(module, backend):
-        return backend
-    return "torch"
+def backend_for(kernel: str, tensor: Tensor) -> Backend:
+    """What runs `kernel` (operation.function): the preferred backend, or torch, which is the reference, where that one
+    has no such kernel. That is said once."""
+    backend = preferred_backend(tensor)
+    return backend if backend == "torch" or _has_kernel(kernel, backend) else "torch"
 
 
-def _backend_of(tensor: Tensor) -> Backend:
+def preferred_backend(tensor: Tensor) -> Backend:
+    """numba for float32 on a CPU, triton for float32 and tables in float16 on CUDA; torch for everything else."""
+    forced = _forced.get()
+    if forced is not None:
+        return forced
     if tensor.device.type == "cpu":
         return "numba" if tensor.dtype == torch.float32 else "torch"
     fits_triton = tensor.device.type == "cuda" and tensor.dtype in (torch.float32, torch.float16)
@@ -52,17 +53,17 @@ def use_backend(backend: Backend) -> Iterator[None]:
         _forced.reset(token)
 
 
-def kernels_for(module: str, tensor: Tensor) -> Any:
-    """The compiled kernels of a `module` of this package, to be called with tensors.
+def kernels_for(operation: str, tensor: Tensor) -> Any:
+    """The compiled kernels of an `operation`, to be called with tensors.
 
     Backward keeps what forward got: of CUDA tensors it runs in a thread that knows nothing of `use_backend`.
     """
-    return _kernels(module, backend_for(tensor))
+    return _kernels(operation, preferred_backend(tensor))
 
 
 @cache
-def _kernels(module: str, backend: Backend) -> "_OnArrays | ModuleType":
-    kernels = importlib.import_module(f"{module}_{backend}")
+def _kernels(operation: str, backend: Backend) -> "_OnArrays | ModuleType":
+    kernels = importlib.import_module(f"blocknerf.kernels.{operation}.{backend}")
     return _OnArrays(kernels) if backend == "numba" else kernels
 
 
@@ -83,10 +84,12 @@ class _OnArrays:
 
 
 @cache
-def _has_kernels(module: str, backend: Backend) -> bool:
-    found = importlib.util.find_spec(f"{module}_{backend}") is not None
+def _has_kernel(kernel: str, backend: Backend) -> bool:
+    operation, function = kernel.split(".")
+    has_module = importlib.util.find_spec(f"blocknerf.kernels.{operation}.{backend}") is not None
+    found = has_module and hasattr(_kernels(operation, backend), function)
     if not found:
-        log.warning("%s has no kernels in %s and runs in plain torch, slower.", module.rpartition(".")[2], backend)
+        log.info("%s has no kernel in %s: its reference in torch runs.", kernel, backend)
     return found
 
 

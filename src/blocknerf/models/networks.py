@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from blocknerf.core.config.section import DensityActivation, RgbActivation
-from blocknerf.kernels.log_density import exp_density
+from blocknerf.kernels.log_density.ops import exp_density
 
 DENSITY_BIAS: dict[DensityActivation, float] = {"exp": -1.0, "softplus": -1.0, "relu": 0.5}
 """A new field is thin fog: every sample of a ray gets a gradient."""

@@ -14,7 +14,7 @@ from torch.nn.functional import grid_sample
 
 from blocknerf.core.config.visibility_network import VisibilityConfig
 from blocknerf.geometry.contraction import contract, to_unit_cube
-from blocknerf.kernels.proposal import proposal_density
+from blocknerf.kernels.proposal.ops import proposal_density
 from blocknerf.models.encodings import positional_encoding, spherical_harmonics
 from blocknerf.models.networks import linear
 from blocknerf.rendering.volume import transmittance

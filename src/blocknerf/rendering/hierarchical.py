@@ -6,9 +6,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from blocknerf.kernels.compositing import accumulate, render_weights
-from blocknerf.kernels.intervals import resample
-from blocknerf.kernels.marching import distances
+from blocknerf.kernels.compositing.ops import accumulate, render_weights
+from blocknerf.kernels.intervals.ops import resample
+from blocknerf.kernels.marching.ops import distances
 from blocknerf.rendering.volume import CompositedRays, Spacing, stratified_edges
 
 FieldOnIntervals = Callable[

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from blocknerf.geometry.harmonics import harmonics
 from blocknerf.geometry.so3 import from_quaternion
-from blocknerf.kernels.splats import rasterize
+from blocknerf.kernels.splats.ops import rasterize
 
 DILATION_PX2 = 0.3
 """Added to both variances on the picture, as all viewers do: no splat falls between pixels."""

@@ -7,9 +7,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from blocknerf.kernels.compositing import accumulate, render_weights
-from blocknerf.kernels.intervals import resample
-from blocknerf.kernels.marching import distances, unit_cube_points
+from blocknerf.kernels.compositing.ops import accumulate, render_weights
+from blocknerf.kernels.intervals.ops import resample
+from blocknerf.kernels.marching.ops import distances, unit_cube_points
 
 DensityAlongRays = Callable[
     [Float[Tensor, "rays 3"], Float[Tensor, "rays 3"], Float[Tensor, "rays edges"]], Float[Tensor, "rays bins"]

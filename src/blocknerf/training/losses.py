@@ -9,7 +9,7 @@ from torch import Tensor
 
 from blocknerf.core.config.training import TrainingConfig
 from blocknerf.core.types import RayBatch
-from blocknerf.kernels.intervals import distortion_loss, interlevel_loss
+from blocknerf.kernels.intervals.ops import distortion_loss, interlevel_loss
 from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.rendering.quality import SSIM_WINDOW_PX
 from blocknerf.rendering.volume import CompositedRays, expected_distance

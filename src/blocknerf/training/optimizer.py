@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from blocknerf.core.config.training import TrainingConfig
 from blocknerf.kernels.dense_adam import AdamMoments, dense_adam_step
 from blocknerf.kernels.row_gradient import touched_rows
-from blocknerf.kernels.sparse_adam import sparse_adam_step
+from blocknerf.kernels.sparse_adam.ops import sparse_adam_step
 from blocknerf.models.block_nerf import BlockNeRF
 
 

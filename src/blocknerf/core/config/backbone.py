@@ -58,7 +58,7 @@ class BackboneConfig(Section):
     switches: ClassVar[tuple[Need, ...]] = ()
     """What its own keys need of each other."""
     kernels: ClassVar[tuple[str, ...]] = ()
-    """Kernels that a training step calls, as module.function, what takes longest to compile first."""
+    """Kernels that a training step calls, as operation.function, what takes longest to compile first."""
     implied_by: ClassVar[tuple[str, ...]] = ()
     """Keys that mean this backbone where `backbone` is not given."""
     defaults_elsewhere: ClassVar[dict[str, dict[str, Any]]] = {}

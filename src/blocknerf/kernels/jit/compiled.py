@@ -51,7 +51,7 @@ def stamp_of(package: Path) -> str:
     numba looks at a function's own file alone, though code and constants of others are built into it. What kind of
     processor it is for stands in numba's index.
     """
-    compiled = sorted([*package.rglob("*_numba.py"), *(package / "kernels" / "jit").glob("*.py")])
+    compiled = sorted([*package.rglob("*numba.py"), *(package / "kernels" / "jit").glob("*.py")])
     imported = re.findall(r"^from blocknerf\.([\w.]+) import", "".join(map(_text, compiled)), re.MULTILINE)
     constants = {package / f"{module.replace('.', '/')}.py" for module in imported} - set(compiled)
     sources = "".join(map(_text, [*compiled, *sorted(constants)]))

@@ -13,7 +13,7 @@ GROUP = 64
 """Points side by side."""
 LANES = 16
 """Numbers side by side."""
-PRIME_Y, PRIME_Z = 2654435761, 805459861  # as in hash_grid.py
+PRIME_Y, PRIME_Z = 2654435761, 805459861  # as in hash_grid/reference.py
 
 worker_body: Any = compiled(kept=False, fastmath=True, error_model="numpy")
 

@@ -15,8 +15,9 @@ _compilers: list[subprocess.Popen[bytes]] = []
 
 
 def start_compiling(kernels: Sequence[str], processes: int) -> None:
-    """Starts `processes` that compile those of `kernels` (module.function) that are not in numba's cache, the first of
-    them first; none where all are there."""
+    """Starts `processes` that compile those of `kernels` (operation.function) that are not in numba's cache.
+
+    The first of them first; no process where all are there."""
     if not IS_KNOWN:  # nothing is kept
         return
     missing = [name for name in kernels if not is_compiled(kernel_of(name))]
@@ -41,8 +42,8 @@ def finish_compiling() -> None:
 
 def kernel_of(name: str) -> Any:
     """What compiles the kernel of that name."""
-    module, function = name.split(".")
-    return getattr(import_module(f"blocknerf.kernels.{module}_numba"), function)
+    operation, function = name.split(".")
+    return getattr(import_module(f"blocknerf.kernels.{operation}.numba"), function)
 
 
 def _compile_from_queue() -> None:

@@ -1,7 +1,7 @@
 """What a training step of the `hash` backbone takes."""
 
 from blocknerf.core.config.backbone import StepCost
-from blocknerf.kernels.hash_grid import FEATURES
+from blocknerf.kernels.hash_grid.ops import FEATURES
 from blocknerf.models.backbones.hash_grid.config import HashConfig
 
 RAYS_PER_SECOND_PER_CORE = 16_000.0

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from blocknerf.core.config.distributed import FieldPart
 from blocknerf.geometry.contraction import contract, to_unit_cube
-from blocknerf.kernels.marching import unit_cube_points
-from blocknerf.kernels.mlp import three_layers, two_layers
+from blocknerf.kernels.marching.ops import unit_cube_points
+from blocknerf.kernels.mlp.ops import three_layers, two_layers
 from blocknerf.models.backbones.hash_grid.config import HashConfig
 from blocknerf.models.backbones.hash_grid.grid import HashGrid
 from blocknerf.models.backbones.hash_grid.proposal import ProposalGrid

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from blocknerf.kernels.hash_grid import FEATURES, hash_encode, level_resolutions
+from blocknerf.kernels.hash_grid.ops import FEATURES, hash_encode, level_resolutions
 from blocknerf.models.backbones.hash_grid.config import HashGridConfig
 from blocknerf.models.encodings import level_weights, levels_shown
 

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from blocknerf.kernels.proposal import proposal_density
+from blocknerf.kernels.proposal.ops import proposal_density
 
 
 class ProposalGrid(nn.Module):

@@ -1,27 +1,24 @@
-"""From what a network says to density: exp(raw + bias), which stops growing at a largest log density."""
+"""Density from its logarithm, differentiable."""
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from blocknerf.kernels.log_density import reference
 from blocknerf.kernels.registry import backend_for, kernels_for
 
 
 def exp_density(raw: Float[Tensor, "*points"], bias: float, largest_log: float) -> Float[Tensor, "*points"]:
     """exp(min(raw + bias, largest_log)), per block radius. Differentiable in `raw`; no gradient beyond the largest."""
-    if backend_for(raw) != "numba":
-        return exp_density_torch(raw, bias, largest_log)
+    if backend_for("log_density.density", raw) == "torch":
+        return reference.exp_density(raw, bias, largest_log)
     return _ExpDensity.apply(raw, bias, largest_log)  # pyright: ignore[reportReturnType]
-
-
-def exp_density_torch(raw: Float[Tensor, "*points"], bias: float, largest_log: float) -> Float[Tensor, "*points"]:
-    return torch.exp((raw + bias).clamp(max=largest_log))
 
 
 class _ExpDensity(torch.autograd.Function):
     @staticmethod
     def forward(ctx, raw, bias, largest_log):  # pyright: ignore[reportIncompatibleMethodOverride]
-        ctx.kernels, ctx.limits = kernels_for(__name__, raw), (bias, largest_log)
+        ctx.kernels, ctx.limits = kernels_for("log_density", raw), (bias, largest_log)
         density = raw.new_empty(raw.shape)
         ctx.kernels.density(raw.reshape(-1), *ctx.limits, density.view(-1))
         ctx.save_for_backward(raw, density)

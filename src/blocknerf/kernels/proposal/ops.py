@@ -1,17 +1,12 @@
-"""The proposal: a dense grid of log density over the contracted cube, asked along rays to decide where samples go.
-
-Trilinear in log density; density = exp(grid value) per block radius.
-"""
+"""Density of the proposal's grid along rays, differentiable."""
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from blocknerf.kernels.marching import unit_cube_points_torch
+from blocknerf.kernels.proposal import reference
 from blocknerf.kernels.registry import backend_for, kernels_for
 from blocknerf.kernels.row_gradient import collect
-
-MAX_LOG_DENSITY = 12.0
 
 
 def proposal_density(
@@ -26,36 +21,16 @@ def proposal_density(
     With `gradient` given (one level, one feature, the cells in row-major order as rows), the grid's gradient is added
     there instead of to `grid.grad`.
     """
-    if backend_for(grid) == "torch":
+    if backend_for("proposal.density", grid) == "torch":
         collected = grid if gradient is None else collect(grid, gradient)
-        return proposal_density_torch(origins, directions, edges, collected)
+        return reference.proposal_density(origins, directions, edges, collected)
     return _ProposalDensity.apply(origins, directions, edges, grid, gradient)  # pyright: ignore[reportReturnType]
-
-
-def proposal_density_torch(
-    origins: Float[Tensor, "rays 3"],
-    directions: Float[Tensor, "rays 3"],
-    edges: Float[Tensor, "rays edges"],
-    grid: Float[Tensor, "z y x"],
-) -> Float[Tensor, "rays samples"]:
-    points = unit_cube_points_torch(origins, directions, edges)
-    corners = grid.shape[0] - 1
-    scaled = points.clamp(0, 1) * corners
-    low = scaled.floor().clamp(max=corners - 1)
-    fraction = scaled - low
-    x, y, z = low.long().clamp(0, corners - 1).unbind(-1)  # of NaN, too
-    value = torch.zeros_like(points[..., 0])
-    for corner in range(8):
-        bits = x.new_tensor([corner & 1, corner >> 1 & 1, corner >> 2 & 1])
-        weight = torch.where(bits.bool(), fraction, 1 - fraction).prod(-1)
-        value = value + weight * grid[z + bits[2], y + bits[1], x + bits[0]]
-    return value.clamp(max=MAX_LOG_DENSITY).exp()
 
 
 class _ProposalDensity(torch.autograd.Function):
     @staticmethod
     def forward(ctx, origins, directions, edges, grid, gradient):  # pyright: ignore[reportIncompatibleMethodOverride]
-        kernels = kernels_for(__name__, grid)
+        kernels = kernels_for("proposal", grid)
         density = edges.new_empty(edges.shape[0], edges.shape[1] - 1)
         kernels.density(origins, directions, edges, grid, density)
         ctx.save_for_backward(origins, directions, edges, grid, density)

@@ -1,17 +1,12 @@
-"""Places along rays: spacing to distance, and intervals to points in the contracted unit cube."""
+"""Distances along rays, and points in the contracted unit cube, differentiable."""
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from blocknerf.geometry.contraction import contract, to_unit_cube
-from blocknerf.geometry.spacing import (
-    SMALLEST_IMPACT,
-    distance_from_spacing,
-    foot_and_impact,
-    spacing_from_distance,
-)
+from blocknerf.geometry.spacing import SMALLEST_IMPACT
+from blocknerf.kernels.marching import reference
 from blocknerf.kernels.registry import backend_for, kernels_for
 
 
@@ -27,46 +22,27 @@ def distances(
     Block units. No gradient: where a ray is sampled is not learned through the ray.
     """
     origins, directions = origins.detach(), directions.detach()
-    if backend_for(edges_s) == "torch":
-        return distances_torch(origins, directions, edges_s, near, far)
+    if backend_for("marching.distances", edges_s) == "torch":
+        return reference.distances(origins, directions, edges_s, near, far)
     out = edges_s.new_empty(edges_s.shape)
     ends = (np.float32(near), np.float32(far), np.float32(SMALLEST_IMPACT))
-    kernels_for(__name__, edges_s).distances(origins, directions, edges_s, *ends, out)
+    kernels_for("marching", edges_s).distances(origins, directions, edges_s, *ends, out)
     return out
-
-
-def distances_torch(
-    origins: Float[Tensor, "rays 3"],
-    directions: Float[Tensor, "rays 3"],
-    edges_s: Float[Tensor, "rays edges"],
-    near: float,
-    far: float,
-) -> Float[Tensor, "rays edges"]:
-    foot, impact = foot_and_impact(origins, directions)
-    low, high = (spacing_from_distance(torch.full_like(foot, end), foot, impact) for end in (near, far))
-    return distance_from_spacing(low + (high - low) * edges_s, foot, impact)
 
 
 def unit_cube_points(
     origins: Float[Tensor, "rays 3"], directions: Float[Tensor, "rays 3"], edges: Float[Tensor, "rays edges"]
 ) -> Float[Tensor, "rays samples 3"]:
     """Middles of all intervals, contracted, in (0, 1)^3. Rays in block units. Differentiable in the rays."""
-    if backend_for(edges) == "torch":
-        return unit_cube_points_torch(origins, directions, edges)
+    if backend_for("marching.unit_cube_points", edges) == "torch":
+        return reference.unit_cube_points(origins, directions, edges)
     return _UnitCubePoints.apply(origins, directions, edges)  # pyright: ignore[reportReturnType]
-
-
-def unit_cube_points_torch(
-    origins: Float[Tensor, "rays 3"], directions: Float[Tensor, "rays 3"], edges: Float[Tensor, "rays edges"]
-) -> Float[Tensor, "rays samples 3"]:
-    middles = 0.5 * (edges[:, 1:] + edges[:, :-1])
-    return to_unit_cube(contract(origins[:, None] + middles[..., None] * directions[:, None]))
 
 
 class _UnitCubePoints(torch.autograd.Function):
     @staticmethod
     def forward(ctx, origins, directions, edges):  # pyright: ignore[reportIncompatibleMethodOverride]
-        ctx.kernels = kernels_for(__name__, edges)
+        ctx.kernels = kernels_for("marching", edges)
         out = edges.new_empty(3, edges.shape[0], edges.shape[1] - 1)
         ctx.kernels.unit_cube_points(origins, directions, edges, out)
         ctx.save_for_backward(origins, directions, edges)

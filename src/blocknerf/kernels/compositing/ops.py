@@ -1,12 +1,10 @@
-"""Emission-absorption compositing (Max 1995; mip-NeRF 360, section 2) of densities and features along rays.
-
-weight_i = (1 - exp(-density_i delta_i)) exp(-sum_{j<i} density_j delta_j): the transmittance is exclusive.
-"""
+"""Weights of intervals and sums along rays, differentiable."""
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from blocknerf.kernels.compositing import reference
 from blocknerf.kernels.registry import backend_for, kernels_for
 
 
@@ -14,38 +12,24 @@ def render_weights(
     density: Float[Tensor, "rays samples"], edges: Float[Tensor, "rays edges"]
 ) -> Float[Tensor, "rays samples"]:
     """Weights of intervals; each is in [0, 1] and a ray's sum is at most 1. Differentiable in the densities."""
-    if backend_for(density) == "torch":
-        return render_weights_torch(density, edges)
+    if backend_for("compositing.weights", density) == "torch":
+        return reference.render_weights(density, edges)
     return _RenderWeights.apply(density, edges)  # pyright: ignore[reportReturnType]
-
-
-def render_weights_torch(
-    density: Float[Tensor, "rays samples"], edges: Float[Tensor, "rays edges"]
-) -> Float[Tensor, "rays samples"]:
-    optical_depth = density * edges.diff(dim=-1)
-    before = torch.nn.functional.pad(optical_depth[..., :-1], (1, 0)).cumsum(-1)
-    return -torch.expm1(-optical_depth) * torch.exp(-before)
 
 
 def accumulate(
     weights: Float[Tensor, "rays samples"], values: Float[Tensor, "rays samples channels"]
 ) -> Float[Tensor, "rays channels"]:
     """Sum over a ray of weight times value. Differentiable in both."""
-    if backend_for(values) == "torch":
-        return accumulate_torch(weights, values)
+    if backend_for("compositing.accumulate", values) == "torch":
+        return reference.accumulate(weights, values)
     return _Accumulate.apply(weights, values)  # pyright: ignore[reportReturnType]
-
-
-def accumulate_torch(
-    weights: Float[Tensor, "rays samples"], values: Float[Tensor, "rays samples channels"]
-) -> Float[Tensor, "rays channels"]:
-    return (weights.unsqueeze(-2) @ values).squeeze(-2)
 
 
 class _RenderWeights(torch.autograd.Function):
     @staticmethod
     def forward(ctx, density, edges):  # pyright: ignore[reportIncompatibleMethodOverride]
-        ctx.kernels = kernels_for(__name__, density)
+        ctx.kernels = kernels_for("compositing", density)
         weights = density.new_empty(density.shape)
         ctx.kernels.weights(density, edges, weights)
         ctx.save_for_backward(density, edges, weights)
@@ -62,7 +46,7 @@ class _RenderWeights(torch.autograd.Function):
 class _Accumulate(torch.autograd.Function):
     @staticmethod
     def forward(ctx, weights, values):  # pyright: ignore[reportIncompatibleMethodOverride]
-        ctx.kernels = kernels_for(__name__, values)
+        ctx.kernels = kernels_for("compositing", values)
         total = values.new_empty(values.shape[0], values.shape[2])
         ctx.kernels.accumulate(weights, values.permute(2, 0, 1), total)
         ctx.save_for_backward(weights, values)

@@ -1,4 +1,4 @@
-"""Networks with one or two hidden layers of rectified units, for many points: y = W2 max(W1 x + b1, 0) + b2."""
+"""Small networks for many points, differentiable."""
 
 from collections.abc import Sequence
 
@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from blocknerf.kernels.mlp import reference
 from blocknerf.kernels.registry import backend_for, kernels_for
 
 SLABS = 32  # of the weights' gradient, one for each piece of work; more threads than that are not used
@@ -21,8 +22,8 @@ def two_layers(
     bias2: Float[Tensor, " outputs"],
 ) -> tuple[Float[Tensor, "points 1"], Float[Tensor, "points others"]]:
     """The first output and the others, whose gradients need not be put together. Differentiable in everything."""
-    if backend_for(values) == "torch":
-        out = two_layers_torch(values, weight1, bias1, weight2, bias2)
+    if backend_for("mlp.forward", values) == "torch":
+        out = reference.two_layers(values, weight1, bias1, weight2, bias2)
         return out[:, :1], out[:, 1:]
     return _TwoLayers.apply(values, weight1, bias1, weight2, bias2)  # pyright: ignore[reportReturnType]
 
@@ -30,36 +31,16 @@ def two_layers(
 def three_layers(
     values: Float[Tensor, "points inputs"], *parameters: Float[Tensor, "..."]
 ) -> Float[Tensor, "points outputs"]:
-    """Two hidden layers: weight and bias of each layer in order. Differentiable in everything.
-
-    On CUDA these are torch's own products; on a processor those of so few points take them three times as long.
-    """
-    if backend_for(values) == "numba":
-        return _ThreeLayers.apply(values, *parameters)  # pyright: ignore[reportReturnType]
-    return three_layers_torch(values, *parameters)
-
-
-def two_layers_torch(
-    values: Float[Tensor, "points inputs"],
-    weight1: Float[Tensor, "width inputs"],
-    bias1: Float[Tensor, " width"],
-    weight2: Float[Tensor, "outputs width"],
-    bias2: Float[Tensor, " outputs"],
-) -> Float[Tensor, "points outputs"]:
-    hidden = torch.nn.functional.linear(values, weight1, bias1).relu()
-    return torch.nn.functional.linear(hidden, weight2, bias2)
-
-
-def three_layers_torch(
-    values: Float[Tensor, "points inputs"], *parameters: Float[Tensor, "..."]
-) -> Float[Tensor, "points outputs"]:
-    return torch.nn.functional.linear(two_layers_torch(values, *parameters[:4]).relu(), *parameters[4:])
+    """Two hidden layers: weight and bias of each layer in order. Differentiable in everything."""
+    if backend_for("mlp.forward_three", values) == "torch":
+        return reference.three_layers(values, *parameters)
+    return _ThreeLayers.apply(values, *parameters)  # pyright: ignore[reportReturnType]
 
 
 class _TwoLayers(torch.autograd.Function):
     @staticmethod
     def forward(ctx, values, *parameters):  # pyright: ignore[reportIncompatibleMethodOverride]
-        ctx.kernels = kernels_for(__name__, values)
+        ctx.kernels = kernels_for("mlp", values)
         out = values.new_empty(parameters[2].shape[0], values.shape[0])
         ctx.kernels.forward(values.t(), *parameters, out)
         ctx.save_for_backward(values, *parameters)
@@ -77,7 +58,7 @@ class _TwoLayers(torch.autograd.Function):
 class _ThreeLayers(torch.autograd.Function):
     @staticmethod
     def forward(ctx, values, *parameters):  # pyright: ignore[reportIncompatibleMethodOverride]
-        ctx.kernels = kernels_for(__name__, values)
+        ctx.kernels = kernels_for("mlp", values)
         out = values.new_empty(parameters[4].shape[0], values.shape[0])
         ctx.kernels.forward_three(values.t(), *parameters, out)
         ctx.save_for_backward(values, *parameters)

@@ -1,22 +1,16 @@
-"""Multiresolution hash encoding (Mueller et al. 2022, section 3).
-
-A level is a virtual grid of `resolution` cells an edge over the unit cube. Corner (x, y, z) lives in row
-x + y (r + 1) + z (r + 1)^2 where the table has room for every corner, else in row
-(x xor 2654435761 y xor 805459861 z) mod rows. A point gets the trilinear mean of its 8 corners, level by level.
-"""
+"""The hash encoding, differentiable, and the resolutions of its levels."""
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from blocknerf.kernels.hash_grid import reference
 from blocknerf.kernels.registry import backend_for, kernels_for
 from blocknerf.kernels.row_gradient import collect
 
 FEATURES = 4  # per level: one row is one 16-byte vector, four rows one cache line
 KERNEL_FEATURES = (2, 4)
-PRIME_Y = 2654435761
-PRIME_Z = 805459861
 
 
 def level_resolutions(num_levels: int, base: int, finest: int) -> Int[Tensor, " levels"]:
@@ -39,47 +33,18 @@ def hash_encode(
     Raises ValueError where the kernel, which checks nothing as it reads, does not fit the table: KERNEL_FEATURES to a
     row, and a number of rows that is a power of two.
     """
-    if backend_for(table) == "torch":
-        return hash_encode_torch(points, table if gradient is None else collect(table, gradient), resolutions)
+    if backend_for("hash_grid.encode", table) == "torch":
+        return reference.hash_encode(points, table if gradient is None else collect(table, gradient), resolutions)
     _, rows, features = table.shape
     if features not in KERNEL_FEATURES or rows & (rows - 1):
         raise ValueError(f"The kernel wants 2^n rows of 2 or 4 features; the table has {rows} of {features}.")
     return _HashEncode.apply(points, table, resolutions, gradient)  # pyright: ignore[reportReturnType]
 
 
-def hash_encode_torch(
-    points: Float[Tensor, "points 3"],
-    table: Float[Tensor, "levels rows features"],
-    resolutions: Int[Tensor, " levels"],
-) -> Float[Tensor, "points encoding"]:
-    """The twin: differentiable in the table and in the points."""
-    rows = table.shape[1]
-    features = []
-    for level, resolution in enumerate(resolutions.tolist()):
-        scaled = points.clamp(0, 1) * resolution
-        cell = scaled.detach().floor().clamp(max=resolution - 1)
-        fraction = scaled - cell
-        low = cell.long().clamp(0, resolution - 1)  # of NaN, too
-        total = torch.zeros_like(table[level, 0]).expand(points.shape[0], -1)
-        for corner in range(8):
-            bits = low.new_tensor([corner & 1, corner >> 1 & 1, corner >> 2 & 1])
-            weight = torch.where(bits.bool(), fraction, 1 - fraction).prod(-1, keepdim=True)
-            total = total + weight * table[level, _row(low + bits, resolution, rows)]
-        features.append(total)
-    return torch.cat(features, -1)
-
-
-def _row(corner: Int[Tensor, "points 3"], resolution: int, rows: int) -> Int[Tensor, " points"]:
-    x, y, z = corner.unbind(-1)
-    if (resolution + 1) ** 3 <= rows:
-        return x + (resolution + 1) * (y + (resolution + 1) * z)
-    return (x ^ (y * PRIME_Y & 0xFFFFFFFF) ^ (z * PRIME_Z & 0xFFFFFFFF)) % rows
-
-
 class _HashEncode(torch.autograd.Function):
     @staticmethod
     def forward(ctx, points, table, resolutions, gradient):  # pyright: ignore[reportIncompatibleMethodOverride]
-        kernels = kernels_for(__name__, table)
+        kernels = kernels_for("hash_grid", table)
         encoded = points.new_empty(table.shape[0] * table.shape[2], points.shape[0])
         kernels.encode(points.t(), table, resolutions, encoded)
         ctx.save_for_backward(points, table, resolutions)

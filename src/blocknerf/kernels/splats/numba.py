@@ -12,7 +12,7 @@ import numpy as np
 from blocknerf.kernels.jit.compiled import compiled
 from blocknerf.kernels.jit.fast_math import exp, whole_between
 from blocknerf.kernels.jit.parallel_for import F1, F2, F3, kernel, parallel_for, worker_body
-from blocknerf.kernels.splats import LEAST_ALPHA, LEAST_TRANSMITTANCE, MOST_ALPHA
+from blocknerf.kernels.splats.reference import LEAST_ALPHA, LEAST_TRANSMITTANCE, MOST_ALPHA
 
 _BANDS = 4
 _LEAST, _MOST, _DARK = np.float32(LEAST_ALPHA), np.float32(MOST_ALPHA), np.float32(LEAST_TRANSMITTANCE)

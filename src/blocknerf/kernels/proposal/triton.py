@@ -8,7 +8,7 @@ import triton.language as tl
 from torch import Tensor
 
 from blocknerf.kernels.launch_triton import launch, ray_tiles
-from blocknerf.kernels.marching_triton import middle_points, squeeze
+from blocknerf.kernels.marching.triton import middle_points, squeeze
 
 
 def density(origins: Tensor, directions: Tensor, edges: Tensor, grid: Tensor, out: Tensor) -> None:

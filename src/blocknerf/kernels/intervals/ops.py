@@ -1,0 +1,81 @@
+"""Histograms along rays: resampling, and the two losses, differentiable."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from blocknerf.kernels.intervals import reference
+from blocknerf.kernels.registry import backend_for, kernels_for
+
+
+def resample(
+    edges: Float[Tensor, "rays edges"],
+    weights: Float[Tensor, "rays bins"],
+    count: int,
+    jitter: Float[Tensor, " rays"] | None = None,
+) -> Float[Tensor, "rays out"]:
+    """Edges of `count` intervals, equally probable under the histogram (mip-NeRF 360, section 3.1). Not differentiable.
+
+    `jitter` in [0, 1) shifts a ray's quantiles by that share of their spacing; without it they lie in the middle.
+    """
+    with torch.no_grad():
+        jitter = torch.full_like(edges[:, 0], 0.5) if jitter is None else jitter
+        if backend_for("intervals.resample", edges) == "torch":
+            return reference.resample(edges, weights, count, jitter)
+        out = edges.new_empty(edges.shape[0], count + 1)
+        kernels_for("intervals", edges).resample(edges, weights, jitter, reference.PADDING, out)
+        return out
+
+
+def interlevel_loss(
+    proposal_edges: Float[Tensor, "rays edges"],
+    proposal_weights: Float[Tensor, "rays bins"],
+    edges: Float[Tensor, "rays fine_edges"],
+    weights: Float[Tensor, "rays fine_bins"],
+) -> Float[Tensor, ""]:
+    """How much weight the proposal misses (mip-NeRF 360, equation 13), mean over rays.
+
+    Each fine weight must be no more than the sum of the proposal's weights in the bins it touches. Differentiable in
+    `proposal_weights` only: the field is the teacher.
+    """
+    weights = weights.detach()
+    if backend_for("intervals.interlevel", weights) == "torch":
+        return reference.interlevel_loss(proposal_edges, proposal_weights, edges, weights)
+    return _Interlevel.apply(proposal_edges, proposal_weights, edges, weights)  # pyright: ignore[reportReturnType]
+
+
+def distortion_loss(edges: Float[Tensor, "rays edges"], weights: Float[Tensor, "rays bins"]) -> Float[Tensor, ""]:
+    """How spread the weights are along the ray (mip-NeRF 360, equation 15), mean over rays."""
+    if backend_for("intervals.distortion", weights) == "torch":
+        return reference.distortion_loss(edges, weights)
+    return _Distortion.apply(edges, weights)  # pyright: ignore[reportReturnType]
+
+
+class _Interlevel(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, proposal_edges, proposal_weights, edges, weights):  # pyright: ignore[reportIncompatibleMethodOverride]
+        losses = weights.new_empty(weights.shape[0])
+        grad = proposal_weights.new_empty(proposal_weights.shape)
+        kernels = kernels_for("intervals", weights)
+        kernels.interlevel(proposal_edges, proposal_weights, edges, weights, reference.EPSILON, losses, grad)
+        ctx.save_for_backward(grad)
+        return losses.mean()
+
+    @staticmethod
+    def backward(ctx, grad_loss):  # pyright: ignore[reportIncompatibleMethodOverride]
+        (grad,) = ctx.saved_tensors
+        return None, grad * (grad_loss / grad.shape[0]), None, None
+
+
+class _Distortion(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, edges, weights):  # pyright: ignore[reportIncompatibleMethodOverride]
+        losses, grad = weights.new_empty(weights.shape[0]), weights.new_empty(weights.shape)
+        kernels_for("intervals", weights).distortion(edges, weights, losses, grad)
+        ctx.save_for_backward(grad)
+        return losses.mean()
+
+    @staticmethod
+    def backward(ctx, grad_loss):  # pyright: ignore[reportIncompatibleMethodOverride]
+        (grad,) = ctx.saved_tensors
+        return None, grad * (grad_loss / grad.shape[0])

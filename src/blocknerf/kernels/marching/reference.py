@@ -1,0 +1,27 @@
+"""Places along rays: spacing to distance, and intervals to points in the contracted unit cube."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from blocknerf.geometry.contraction import contract, to_unit_cube
+from blocknerf.geometry.spacing import distance_from_spacing, foot_and_impact, spacing_from_distance
+
+
+def distances(
+    origins: Float[Tensor, "rays 3"],
+    directions: Float[Tensor, "rays 3"],
+    edges_s: Float[Tensor, "rays edges"],
+    near: float,
+    far: float,
+) -> Float[Tensor, "rays edges"]:
+    foot, impact = foot_and_impact(origins, directions)
+    low, high = (spacing_from_distance(torch.full_like(foot, end), foot, impact) for end in (near, far))
+    return distance_from_spacing(low + (high - low) * edges_s, foot, impact)
+
+
+def unit_cube_points(
+    origins: Float[Tensor, "rays 3"], directions: Float[Tensor, "rays 3"], edges: Float[Tensor, "rays edges"]
+) -> Float[Tensor, "rays samples 3"]:
+    middles = 0.5 * (edges[:, 1:] + edges[:, :-1])
+    return to_unit_cube(contract(origins[:, None] + middles[..., None] * directions[:, None]))
