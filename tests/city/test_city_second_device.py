@@ -1,7 +1,6 @@
 """A city whose blocks stand on another device: the pictures of the processor, and nothing that stayed behind."""
 
 import json
-import sys
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -33,11 +32,9 @@ from blocknerf.viewer.drawing import draw
 from blocknerf.viewer.map import first_view
 from blocknerf.viewer.newest import NewestCity
 from blocknerf.viewer.wish import Kind, Wish, blendings
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
-from room import write_room
-from second_device import SecondDevice, There
-from small_field import SMALL_HASH
+from tests.support.room import write_room
+from tests.support.second_device import SecondDevice, There
+from tests.support.small_field import SMALL_HASH
 
 SMALL = (
     "block_manager.block_size=2.5",

@@ -1,7 +1,6 @@
 """Refined cameras out of a city and back in through the readers."""
 
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -23,9 +22,7 @@ from blocknerf.geometry import se3
 from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.scene.readers.read import read_scene
 from blocknerf.scene.scene import Camera, Scene
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
-from room import write_room
+from tests.support.room import write_room
 
 SMALL = (
     "block_manager.block_size=2",

@@ -1,8 +1,6 @@
 """Splats on the picture plane: laws of blending, gradients of the twin, and the kernel against the twin."""
 
 import math
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -10,10 +8,7 @@ import torch
 from blocknerf.kernels.registry import use_backend
 from blocknerf.kernels.splats import LEAST_ALPHA, MOST_ALPHA, rasterize, rasterize_torch
 from blocknerf.runtime.pool import num_threads, set_num_threads
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
-sys.path.insert(0, str(Path(__file__).parents[2]))
-from twins import compare
+from tests.support.twins import compare
 
 WIDTH, HEIGHT = 23, 17
 

@@ -1,8 +1,5 @@
 """The hash encoding and Adam on its rows in triton, interpreted: what only tables know."""
 
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 
@@ -11,12 +8,9 @@ from blocknerf.kernels.registry import use_backend
 from blocknerf.kernels.sparse_adam import sparse_adam_step
 
 pytest.importorskip("triton", reason="triton is made for Linux alone")
-sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
-sys.path.insert(0, str(Path(__file__).parents[2]))
-from twins import compare
-
 from benchmarks import cuda_checks
 from benchmarks.cuda_checks import random, random_points
+from tests.support.twins import compare
 
 RESOLUTIONS = torch.tensor(cuda_checks.RESOLUTIONS)
 

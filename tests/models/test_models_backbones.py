@@ -1,8 +1,6 @@
 """What a block promises whichever backbone it has."""
 
 import math
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -15,9 +13,7 @@ from blocknerf.geometry.contraction import uncontract
 from blocknerf.models.backbones.interface import Backbone
 from blocknerf.models.backbones.mip_nerf.field import MLPField
 from blocknerf.models.block_nerf import BlockNeRF
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
-from small_field import SMALL_HASH
+from tests.support.small_field import SMALL_HASH
 
 SMALL = {
     "hash": SMALL_HASH,

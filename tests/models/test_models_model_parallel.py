@@ -1,8 +1,6 @@
 """Parts of a field on several devices: the same answers, and every tensor where it belongs."""
 
-import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import torch
@@ -18,9 +16,7 @@ from blocknerf.kernels.registry import use_backend
 from blocknerf.models.backbones.hash_grid.grid import HashGrid
 from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.models.model_parallel import ModelParallelBlockNeRF
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
-from small_field import SMALL_HASH
+from tests.support.small_field import SMALL_HASH
 
 SMALL = {
     "hash": SMALL_HASH,

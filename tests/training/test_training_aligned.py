@@ -1,6 +1,5 @@
 """A city of several drives is aligned when its last block is trained, without asking."""
 
-import sys
 from pathlib import Path
 
 import pytest
@@ -8,10 +7,8 @@ import pytest
 from blocknerf.city.alignment import Alignment, BlockShifts, read_alignment
 from blocknerf.city.matching import PairDifference
 from blocknerf.cli.train import train
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
-from room import write_room
-from small_field import SMALL_HASH
+from tests.support.room import write_room
+from tests.support.small_field import SMALL_HASH
 
 SMALL = (
     "block_manager.block_size=2.5",

@@ -1,6 +1,5 @@
 """What a mask hides teaches nothing: with any colours there, the weights come out the same, to the bit."""
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,9 +17,7 @@ from blocknerf.scene.sampler import PixelSampler
 from blocknerf.scene.store import ImageStore
 from blocknerf.training import pose_setup
 from blocknerf.training.trainer import BlockNeRFTrainer
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
-from room import write_room
+from tests.support.room import write_room
 
 SETTINGS = (
     "block_manager.max_blocks=1",

@@ -2,7 +2,6 @@
 
 import math
 import mmap
-import sys
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -19,10 +18,8 @@ from blocknerf.scene.store import ImageStore
 from blocknerf.training.memory import LEAST_RAYS, AdaptiveBatchSize
 from blocknerf.training.one_block import Run
 from blocknerf.training.trainer import BlockNeRFTrainer
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
-from room import write_room
-from small_field import SMALL_HASH
+from tests.support.room import write_room
+from tests.support.small_field import SMALL_HASH
 
 SMALL = {
     "hash": SMALL_HASH,

@@ -1,7 +1,6 @@
 """The mlp backbone through the trainer and the command line."""
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,9 +13,7 @@ from blocknerf.core.config.load import load_config
 from blocknerf.scene.store import ImageStore
 from blocknerf.training.one_block import Run
 from blocknerf.training.trainer import BlockNeRFTrainer
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
-from room import write_room
+from tests.support.room import write_room
 
 ROOT = Path(__file__).parents[2]
 SMALL = (

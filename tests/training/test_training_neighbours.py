@@ -3,7 +3,6 @@
 import multiprocessing
 import os
 import socket
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,10 +27,8 @@ from blocknerf.training.one_block import Run, make_trainer
 from blocknerf.training.run import train_blocks
 from blocknerf.training.terms import consistency_loss
 from blocknerf.training.trainer import BlockNeRFTrainer
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
-from room import write_room
-from second_device import SecondDevice
+from tests.support.room import write_room
+from tests.support.second_device import SecondDevice
 
 SMALL = (
     "block_manager.block_size=2.5",

@@ -1,7 +1,6 @@
 """Which state of its blocks a city shows, and that the best in validation can be resumed from."""
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
@@ -17,10 +16,8 @@ from blocknerf.training.one_block import Run
 from blocknerf.training.optimizer import BlockOptimizer
 from blocknerf.training.run import train_blocks
 from blocknerf.training.take_up import take_up
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
-from room import write_room
-from small_field import SMALL_HASH
+from tests.support.room import write_room
+from tests.support.small_field import SMALL_HASH
 
 SMALL = (
     "block_manager.block_size=2.5",

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
@@ -19,9 +18,7 @@ from blocknerf.core.errors import UserError
 from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.scene.store import ImageStore
 from blocknerf.training.update import grown_block
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
-from room import write_room
+from tests.support.room import write_room
 
 SMALL = (
     "block_manager.block_size=1.5",

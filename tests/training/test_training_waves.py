@@ -1,7 +1,6 @@
 """Blocks that learn to agree with neighbours trained before them: in which order, and to what bytes."""
 
 import json
-import sys
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -19,10 +18,8 @@ from blocknerf.training.one_block import Run, open_store, read_model
 from blocknerf.training.run import train_blocks
 from blocknerf.training.terms import consistency_loss
 from blocknerf.training.waves import in_waves, wave_of_each
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
-from room import write_room
-from small_field import SMALL_HASH
+from tests.support.room import write_room
+from tests.support.small_field import SMALL_HASH
 
 SMALL = (
     "block_manager.block_size=2.5",
