@@ -16,19 +16,8 @@ from blocknerf.kernels.registry import use_backend
 from blocknerf.models.backbones.hash_grid.grid import HashGrid
 from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.models.model_parallel import ModelParallelBlockNeRF
-from tests.support.small_field import SMALL_HASH
+from tests.support.small_field import SMALL
 
-SMALL = {
-    "hash": SMALL_HASH,
-    "mlp": (
-        "block_nerf.backbone=mlp",
-        "block_nerf.hidden_dim=32",
-        "block_nerf.num_layers=4",
-        "block_nerf.skip_connections=[1]",
-        "block_nerf.num_samples_coarse=8",
-        "block_nerf.num_samples_fine=8",
-    ),
-}
 both = pytest.mark.parametrize("backbone", SMALL)
 SPREAD = {
     "hash": '{nerf_mlp: "cpu:1", decoder: "cpu:2"}',

@@ -12,18 +12,14 @@ from blocknerf.core.seeds import generator
 from blocknerf.core.types import Exposures
 from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.scene.scene import Scene
+from tests.support.small_field import SMALL_HASH
 
 SETTINGS = (
+    *SMALL_HASH,
     "block_manager.max_blocks=4",
     "block_manager.placement=grid",
     "block_manager.block_size=1.6",
     "block_manager.min_images_per_block=1",
-    "block_nerf.hash_grid.log2_table_rows=8",
-    "block_nerf.hash_grid.num_levels=2",
-    "block_nerf.hidden_dim=8",
-    "block_nerf.proposal_resolution=8",
-    "block_nerf.num_samples_coarse=8",
-    "block_nerf.num_samples_fine=4",
 )
 
 

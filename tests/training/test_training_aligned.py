@@ -17,8 +17,6 @@ SMALL = (
     "block_manager.max_blocks=4",
     "appearance_embedding.use_global_appearance=false",  # each block finds codes of its own
     *SMALL_HASH,
-    "block_nerf.num_samples_coarse=16",
-    "block_nerf.num_samples_fine=8",
     "dataset.batch_size=256",
     "training.max_steps=150",
     "training.use_visibility_network=false",

@@ -23,8 +23,6 @@ from tests.support.small_field import SMALL_HASH
 SMALL = (
     "block_manager.max_blocks=1",
     *SMALL_HASH,
-    "block_nerf.num_samples_coarse=16",
-    "block_nerf.num_samples_fine=8",
     "dataset.batch_size=256",
     "training.num_epochs=1",
     "training.lr_warmup_steps=5",

@@ -19,19 +19,8 @@ from blocknerf.training.memory import LEAST_RAYS, AdaptiveBatchSize
 from blocknerf.training.one_block import Run
 from blocknerf.training.trainer import BlockNeRFTrainer
 from tests.support.room import write_room
-from tests.support.small_field import SMALL_HASH
+from tests.support.small_field import SMALL
 
-SMALL = {
-    "hash": SMALL_HASH,
-    "mlp": (
-        "block_nerf.backbone=mlp",
-        "block_nerf.hidden_dim=64",
-        "block_nerf.num_layers=4",
-        "block_nerf.skip_connections=[1]",
-        "block_nerf.num_samples_coarse=16",
-        "block_nerf.num_samples_fine=16",
-    ),
-}
 COMMON = (
     "block_manager.max_blocks=1",
     "dataset.batch_size=256",

@@ -24,8 +24,6 @@ SMALL = (
     "block_manager.max_blocks=4",
     "block_manager.min_images_per_block=6",
     *SMALL_HASH,
-    "block_nerf.num_samples_coarse=16",
-    "block_nerf.num_samples_fine=8",
     "dataset.batch_size=128",
     "dataset.use_depth=true",
     "training.rgb_l1_share=0.1",

@@ -26,8 +26,6 @@ SMALL = (
     "block_manager.overlap_ratio=0.5",
     "block_manager.min_images_per_block=6",
     *SMALL_HASH,
-    "block_nerf.num_samples_coarse=16",
-    "block_nerf.num_samples_fine=8",
     "dataset.batch_size=128",
     "dataset.test_every=0",
     "training.max_steps=12",
