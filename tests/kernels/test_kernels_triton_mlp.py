@@ -7,7 +7,7 @@ from blocknerf.kernels.mlp import two_layers
 
 pytest.importorskip("triton", reason="triton is made for Linux alone")
 from benchmarks.cuda_checks import random
-from tests.support.twins import compare
+from tests.support.reference import compare
 
 
 def test_any_order_of_memory_is_read():

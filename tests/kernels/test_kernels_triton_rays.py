@@ -11,7 +11,7 @@ from blocknerf.kernels.registry import use_backend
 
 pytest.importorskip("triton", reason="triton is made for Linux alone")
 from benchmarks.cuda_checks import random, random_rays
-from tests.support.twins import compare
+from tests.support.reference import compare
 
 
 @pytest.mark.parametrize("scale", [0.0, 0.3, 1.0, 4.0])

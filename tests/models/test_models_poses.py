@@ -257,7 +257,7 @@ def _block(config: Config) -> BlockNeRF:
 
 @pytest.mark.parametrize("mode", ["drive", "segment"])
 def test_gradients_of_poses_through_the_whole_block_by_finite_differences(mode):
-    """Hash grid, network, harmonics, compositing: float64 twins, samples held where they are."""
+    """Hash grid, network, harmonics, compositing: float64 references, samples held where they are."""
     small = (*SMALL, f"pose_refinement.mode={mode}")
     model = _block(load_config(None, [*small, "block_nerf.num_samples_fine=4", "block_nerf.num_samples_coarse=8"]))
     model = model.double()

@@ -27,7 +27,7 @@ EVERYTHING = (
 
 @pytest.fixture
 def plainly(monkeypatch):
-    """Twins of all kernels, and samples that are drawn alike on both devices."""
+    """References of all kernels, and samples that are drawn alike on both devices."""
     monkeypatch.setattr(BlockNeRFTrainer, "_rng_of_step", lambda trainer: trainer.rng)
     with use_backend("torch"):
         yield
