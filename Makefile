@@ -52,7 +52,7 @@ test-newest: ## tests with the newest versions that pyproject.toml allows, in .v
 	OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=2 .venv-newest/bin/pytest -n 2 -m 'not slow and not real_data'
 
 golden: .venv/.installed-dev ## stores the first losses of each backbone anew, after a change that is meant to change them
-	OMP_NUM_THREADS=1 $(BIN)/python -W ignore tests/support/golden_losses.py
+	OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m tests.support.golden_losses
 
 demo: $(DEMO_SCENE) ## a synthetic street, its blocks trained, composited, measured and filmed, in demo/
 	$(BIN)/blocknerf train --config configs/quickstart.yaml --data-root demo/scene --output-dir $(DEMO_CITY) \

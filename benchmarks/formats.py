@@ -2,7 +2,7 @@
 
 python -m benchmarks.formats OUT [--preset tiny|street] [section.key=value ...]
 
-One camera of a synthetic city, written in each format by benchmarks/writers.py; drives, exposures, masks and the
+One camera of a synthetic city, written in each format by tests/support/writers.py; drives, exposures, masks and the
 split stand in the sidecar file beside each. Prints a row for each format: PSNR, how far it is from the first one's, and
 how far its rays are at most from those of the city (directions, and origins in metres).
 """
@@ -15,12 +15,12 @@ import numpy as np
 
 from benchmarks.capture import row
 from benchmarks.measure import blocknerf, markdown, run, where
-from benchmarks.writers import FORMATS, Capture, Shot, write_sidecar
 from blocknerf.core.config.dataset import DatasetConfig
 from blocknerf.scene.photographs import read_masks, read_rgb
 from blocknerf.scene.readers.read import read_scene
 from blocknerf.scene.scene import ImageRecord, Scene
 from blocknerf.scene.store import ImageStore
+from tests.support.writers import FORMATS, Capture, Shot, write_sidecar
 
 TEST_EVERY = 8
 SHORT = ["block_manager.max_blocks=1", "training.num_epochs=1000", "training.max_steps=400", "dataset.batch_size=1024"]

@@ -26,6 +26,7 @@ def modules_to_check() -> list[str]:
 
 
 install_import_hook(modules_to_check(), "beartype.beartype")
+pytest.register_assert_rewrite("tests.support")
 
 
 @pytest.fixture(scope="session", autouse=True)

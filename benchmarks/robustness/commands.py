@@ -5,7 +5,6 @@ import io
 import json
 import re
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
@@ -15,9 +14,6 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.robustness.forks import COMPILING_S, KILLED, At, Said, run
-
-for place in ("support", "export"):
-    sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / place))
 
 SETTINGS = (
     "block_manager.max_blocks=4", "block_manager.block_size=2.5", "block_manager.min_images_per_block=4",
@@ -156,13 +152,13 @@ def template(name: str, folder: Path, root: Path) -> Path:
 
 
 def _scene(root: Path) -> None:
-    from room import write_room
+    from tests.support.room import write_room
 
     write_room(root / "scene", images=12, width=24, height=16)
 
 
 def _grown(root: Path) -> None:
-    from room import write_room
+    from tests.support.room import write_room
 
     tree = json.loads((root / "scene" / "transforms.json").read_text())
     new = json.loads((write_room(root / "extra", 3, 24, 16) / "transforms.json").read_text())["frames"]
@@ -188,7 +184,7 @@ def _ran(line: Callable[[Path], list[str]], at: At | None = None) -> Callable[[P
 
 
 def _photographs(root: Path) -> None:
-    from photo_walk import photograph_walk, write_photographs
+    from tests.support.photo_walk import photograph_walk, write_photographs
 
     def act() -> None:
         write_photographs(root / "photographs", photograph_walk(6))
@@ -197,10 +193,9 @@ def _photographs(root: Path) -> None:
 
 
 def _splats(root: Path) -> None:
-    from splats_made import made_splats
-
     from blocknerf.blocks.plan import read_plan
     from blocknerf.export.splats_file import write_splats
+    from tests.support.made_splats import made_splats
 
     for number, block in enumerate(read_plan(root / "out" / "plan.json").blocks):
         write_splats(root / "blocks" / f"{block.id}.ply", made_splats(200, seed=number))
@@ -262,11 +257,10 @@ def _masks(line: list[str]) -> None:
 
 def _in_the_true_room(line: list[str]) -> None:
     """Surfaces of a block that has hardly learned are fog; here it shows the room as it is."""
-    from room import wall_distances_m
-    from solids import Solid
-
     from blocknerf.cli.main import parse
     from blocknerf.export import maps
+    from tests.support.room import wall_distances_m
+    from tests.support.solids import Solid
 
     real, room = maps.surface_map, Solid(lambda origins, directions: wall_distances_m(origins, directions)[:, 0])
     maps.surface_map = lambda block, *rest: real(room, *rest)  # pyright: ignore

@@ -14,8 +14,8 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
-from benchmarks.writers import framed
 from blocknerf.core.stored import CHECKSUM
+from tests.support.writers import framed
 
 Mutation = Callable[[Random, bytes], bytes]
 

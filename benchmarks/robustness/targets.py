@@ -19,9 +19,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks import writers
 from benchmarks.robustness import mutations as m
 from blocknerf.core.errors import MOST_MESSAGE, UserError
+from tests.support import writers
 
 Files = dict[str, bytes]
 

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from made_scenes import aerial, look_at, moved, streets
 
 from blocknerf.blocks.ground import estimate_up, ground_frame, smallest_rectangle
+from tests.support.made_scenes import aerial, look_at, moved, streets
 
 
 def poses_of(scene) -> np.ndarray:

@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from made_scenes import crossing, streets
 
 from blocknerf.blocks.growth import grow_plan
 from blocknerf.blocks.junctions import place_at_junctions
@@ -14,6 +13,7 @@ from blocknerf.blocks.planner import make_plan
 from blocknerf.blocks.streets import StreetNetwork, streets_of_drives
 from blocknerf.core.config.block_manager import BlockManagerConfig
 from blocknerf.core.config.load import load_config
+from tests.support.made_scenes import crossing, streets
 
 SIZE_M = 60.0
 

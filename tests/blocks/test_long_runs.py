@@ -1,14 +1,9 @@
 """How long a run will take is said before it begins."""
 
-import sys
-from pathlib import Path
-
 from blocknerf.blocks.output import plan_scene
 from blocknerf.cli.plan import print_plan
 from blocknerf.core.config.load import load_config
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
-from room import write_room
+from tests.support.room import write_room
 
 FIELD_OF_DAYS = ("block_nerf.backbone=mlp", "training.num_epochs=1e6", "block_manager.min_images_per_block=1")
 

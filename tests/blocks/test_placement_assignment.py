@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from made_scenes import aerial, look_at, scene_of, streets
 
 from blocknerf.blocks.assignment import Claims, assign_images, claim_images, find_neighbours
 from blocknerf.blocks.ground import GroundFrame, ground_frame
@@ -19,6 +18,7 @@ from blocknerf.blocks.sights import (
 )
 from blocknerf.core.config.block_manager import BlockManagerConfig
 from blocknerf.core.errors import UserError
+from tests.support.made_scenes import aerial, look_at, scene_of, streets
 
 
 def sights_of(places, *seen) -> Sights:

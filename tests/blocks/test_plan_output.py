@@ -7,7 +7,6 @@ import shutil
 
 import numpy as np
 import pytest
-from made_scenes import aerial, crossing, streets, write_capture
 from PIL import Image
 from rich.console import Console
 
@@ -24,6 +23,7 @@ from blocknerf.core.config.load import load_config
 from blocknerf.core.errors import UserError
 from blocknerf.export.block_scenes import write_block_scenes
 from blocknerf.export.merge import find_plan
+from tests.support.made_scenes import aerial, crossing, streets, write_capture
 
 SMALL = ("block_manager.block_size=20", "block_manager.min_images_per_block=4")
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_scenes import aerial, crossing, look_at, moved, scene_of, streets, with_tests
 
 from blocknerf.blocks.cost import cuda_devices, estimate, step_cost, store_bytes
 from blocknerf.blocks.extent import content_cube
@@ -17,6 +16,7 @@ from blocknerf.core.config.config import Config
 from blocknerf.core.config.load import load_config
 from blocknerf.core.errors import UserError
 from blocknerf.models.block_nerf import BlockNeRF
+from tests.support.made_scenes import aerial, crossing, look_at, moved, scene_of, streets, with_tests
 
 
 def config_of(*overrides: str) -> Config:

@@ -7,7 +7,6 @@ from xml.sax.saxutils import quoteattr
 
 import numpy as np
 import pytest
-from made_scenes import crossing
 
 from blocknerf.blocks.planner import make_plan, planning_hash
 from blocknerf.blocks.streets import streets_of_map
@@ -16,6 +15,7 @@ from blocknerf.core.errors import UserError
 from blocknerf.scene.colmap_module import pycolmap
 from blocknerf.scene.scene import GeoOrigin
 from blocknerf.scene.street_map import read_street_map
+from tests.support.made_scenes import crossing
 
 HERE = GeoOrigin(55.7047, 13.191, 62.0)
 NODES = {1: (-200, 45), 2: (45, 45), 3: (85, 45), 4: (300, 45), 5: (45, -200), 6: (45, 300), 7: (85, 200), 8: (10, 45),

@@ -3,13 +3,13 @@
 import dataclasses
 
 import numpy as np
-from made_scenes import aerial, look_at, moved, scene_of, with_tests
 
 from blocknerf.blocks.placement import Cells
 from blocknerf.blocks.planner import make_plan
 from blocknerf.blocks.surface import SHARE_SHOWN, TILES, claim_surfaces, shown_ground, tiles_of_block
 from blocknerf.core.config.load import load_config
 from blocknerf.scene.rays import camera_directions
+from tests.support.made_scenes import aerial, look_at, moved, scene_of, with_tests
 
 CONFIG = load_config(None, ["block_manager.divide_by=surface", "block_manager.block_size=35"])
 

@@ -22,15 +22,10 @@ from blocknerf.core.types import MEAN_EXPOSURE_VALUE, Exposures
 from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.scene.rays import camera_rays
 from blocknerf.scene.scene import Camera, ImageRecord, Scene
+from tests.support.small_field import SMALL_HASH
 
 SMALL = (
-    "block_nerf.hash_grid.num_levels=3",
-    "block_nerf.hash_grid.log2_table_rows=10",
-    "block_nerf.hash_grid.finest_resolution=32",
-    "block_nerf.proposal_resolution=16",
-    "block_nerf.num_samples_coarse=16",
-    "block_nerf.num_samples_fine=12",
-    "block_nerf.hidden_dim=32",
+    *SMALL_HASH,
     "appearance_embedding.embedding_dim=6",
     "appearance_embedding.num_images=8",
     "training.use_visibility_network=false",  # none of these blocks has been trained

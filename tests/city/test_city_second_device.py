@@ -1,7 +1,6 @@
 """A city whose blocks stand on another device: the pictures of the processor, and nothing that stayed behind."""
 
 import json
-import sys
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -33,11 +32,9 @@ from blocknerf.viewer.drawing import draw
 from blocknerf.viewer.map import first_view
 from blocknerf.viewer.newest import NewestCity
 from blocknerf.viewer.wish import Kind, Wish, blendings
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
-from room import write_room
-from second_device import SecondDevice, There
-from small_field import SMALL_HASH
+from tests.support.room import write_room
+from tests.support.second_device import SecondDevice, There
+from tests.support.small_field import SMALL_HASH, SMALL_MLP
 
 SMALL = (
     "block_manager.block_size=2.5",
@@ -52,19 +49,13 @@ SMALL = (
     "validation.num_val_images=0",
     "logging.use_tensorboard=false",
 )
-MLP = (
-    "block_nerf.backbone=mlp",
-    "block_nerf.num_layers=3",
-    "block_nerf.skip_connections=[1]",
-    "block_nerf.hidden_dim=16",
-    "training.rgb_ssim_share=0",
-)
+MLP = (*SMALL_MLP, "training.rgb_ssim_share=0")
 
 
 @pytest.fixture(scope="module", params=[SMALL_HASH, MLP], ids=["hash", "mlp"])
 def out(request, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("city")
-    config, room = load_config(None, [*SMALL, *request.param]), write_room(folder / "room", width=24, height=18)
+    config, room = load_config(None, [*request.param, *SMALL]), write_room(folder / "room", width=24, height=18)
     train_blocks(Run(*plan_scene(config, room, folder / "out"), folder / "out"), jobs=1)
     return folder / "out"
 

@@ -2,14 +2,11 @@
 
 import json
 import re
-import sys
-from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
 from benchmarks.robustness.targets import TARGETS
 from blocknerf.core.errors import UserError
 from blocknerf.core.stored import read_stored, write_stored

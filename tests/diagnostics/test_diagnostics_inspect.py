@@ -2,7 +2,6 @@
 
 import json
 import math
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,9 +16,7 @@ from blocknerf.core.errors import UserError
 from blocknerf.core.logging import console, log
 from blocknerf.diagnostics.inspection import debug_training
 from blocknerf.diagnostics.pose_motions import PoseMotion
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
-from room import write_room
+from tests.support.room import write_room
 
 
 @pytest.fixture(scope="module")

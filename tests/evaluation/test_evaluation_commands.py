@@ -23,16 +23,12 @@ from blocknerf.core.seeds import generator
 from blocknerf.export.render import render_views
 from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.scene.rays import camera_rays
+from tests.support.small_field import SMALL_HASH
 
 SETTINGS = (
+    *SMALL_HASH,
     "block_manager.block_size=4",
     "block_manager.min_images_per_block=2",
-    "block_nerf.hash_grid.log2_table_rows=8",
-    "block_nerf.hash_grid.num_levels=2",
-    "block_nerf.hidden_dim=8",
-    "block_nerf.proposal_resolution=8",
-    "block_nerf.num_samples_coarse=8",
-    "block_nerf.num_samples_fine=4",
 )
 
 

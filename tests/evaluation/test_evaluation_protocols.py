@@ -27,16 +27,11 @@ from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.models.poses import moved_rays
 from blocknerf.rendering.quality import psnr
 from blocknerf.scene.scene import ImageRecord
+from tests.support.small_field import SMALL_HASH
 
 HEIGHT, WIDTH = 16, 34
 SMALL = (
-    "block_nerf.hash_grid.num_levels=3",
-    "block_nerf.hash_grid.log2_table_rows=10",
-    "block_nerf.hash_grid.finest_resolution=64",
-    "block_nerf.proposal_resolution=16",
-    "block_nerf.hidden_dim=16",
-    "block_nerf.num_samples_coarse=16",
-    "block_nerf.num_samples_fine=8",
+    *SMALL_HASH,
     "appearance_embedding.embedding_dim=3",
     "appearance_embedding.use_global_appearance=false",  # codes begin at zero
 )

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -32,11 +31,8 @@ from blocknerf.geometry.similarity import Similarity
 from blocknerf.scene.colmap_module import pycolmap
 from blocknerf.scene.colmap_writer import ModelImage, ModelPoints, write_colmap
 from blocknerf.scene.readers.read import read_scene
-
-sys.path.insert(0, str(Path(__file__).parent))
-sys.path.insert(0, str(Path(__file__).parents[1] / "blocks"))
-from made_scenes import CAMERA, aerial
-from splats_made import made_splats
+from tests.support.made_scenes import CAMERA, aerial
+from tests.support.made_splats import made_splats
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,6 @@
 """Refined cameras out of a city and back in through the readers."""
 
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -23,17 +22,13 @@ from blocknerf.geometry import se3
 from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.scene.readers.read import read_scene
 from blocknerf.scene.scene import Camera, Scene
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
-from room import write_room
+from tests.support.room import write_room
+from tests.support.small_field import SMALL_HASH
 
 SMALL = (
+    *SMALL_HASH,
     "block_manager.block_size=2",
     "block_manager.min_images_per_block=3",
-    "block_nerf.hash_grid.log2_table_rows=8",
-    "block_nerf.hash_grid.num_levels=2",
-    "block_nerf.hidden_dim=8",
-    "block_nerf.proposal_resolution=8",
 )
 
 

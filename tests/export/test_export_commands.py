@@ -16,11 +16,9 @@ from blocknerf.core.errors import UserError
 from blocknerf.export import maps
 from blocknerf.export.paths import captured_views, view_rays
 from blocknerf.scene.depth import read_depth_z_m
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
-from room import HALF_ROOM_M, wall_distances_m, write_room
-from solids import Solid
-from tiny_run import tiny_run, train
+from tests.support.room import HALF_ROOM_M, wall_distances_m, write_room
+from tests.support.solids import Solid
+from tests.support.tiny_run import tiny_run, train
 
 KINDS = ("points", "mesh", "depth", "orthophoto")
 

@@ -1,7 +1,6 @@
 """Where on Earth a scene lies travels with it: scene, plan, city, map."""
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,10 +13,8 @@ from blocknerf.core.config.load import load_config
 from blocknerf.core.errors import UserError
 from blocknerf.scene.readers.read import read_scene
 from blocknerf.scene.scene import GeoOrigin, scene_hash
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
-from room import write_room
-from tiny_run import TINY, tiny_run, train
+from tests.support.room import write_room
+from tests.support.tiny_run import TINY, tiny_run, train
 
 LUND = GeoOrigin(55.7047, 13.191, 62.0)
 

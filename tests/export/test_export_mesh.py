@@ -1,8 +1,5 @@
 """Triangles around solids whose surface is known."""
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -11,9 +8,7 @@ from blocknerf.core.errors import UserError
 from blocknerf.export.maps import CUBES
 from blocknerf.export.mesh import Fusing, TriangleMesh, extract_mesh, face_areas_m2, wanted_bricks, without_specks
 from blocknerf.export.mesh_file import write_mesh
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
-from solids import Solid, ball, colours_at, maps_of, regions_of
+from tests.support.solids import Solid, ball, colours_at, maps_of, regions_of
 
 trimesh = pytest.importorskip("trimesh", reason="needs: pip install 'blocknerf[export]'")
 pytest.importorskip("skimage", reason="needs: pip install 'blocknerf[export]'")

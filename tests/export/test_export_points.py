@@ -1,16 +1,11 @@
 """Points on solids whose surface is known."""
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from blocknerf.core.errors import UserError
 from blocknerf.export.points import Agreement, extract_points
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
-from solids import ball, colours_at, maps_of, regions_of
+from tests.support.solids import ball, colours_at, maps_of, regions_of
 
 
 def test_points_lie_on_the_surface_with_its_normals_and_colours(tmp_path):

@@ -2,7 +2,6 @@
 
 import gzip
 import struct
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +14,7 @@ from blocknerf.export.splats_file import read_splats, write_splats
 from blocknerf.geometry import so3
 from blocknerf.geometry.harmonics import harmonics
 from blocknerf.geometry.similarity import Similarity
-
-sys.path.insert(0, str(Path(__file__).parent))
-from splats_made import made_splats
+from tests.support.made_splats import made_splats
 
 TURN = so3.exp(torch.tensor([0.5, -2.0, 0.7], dtype=torch.float64)).numpy()
 MOTION = Similarity(0.3, TURN, np.array([4.0, -5.0, 6.0]))

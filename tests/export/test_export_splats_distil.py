@@ -1,7 +1,6 @@
 """Splats learn what a city shows: where they begin, what they come to, and the command."""
 
 import math
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -21,11 +20,8 @@ from blocknerf.geometry import so3
 from blocknerf.rendering.splatting import distorted, render_splats
 from blocknerf.scene.rays import camera_directions
 from blocknerf.scene.scene import Camera
-
-sys.path.insert(0, str(Path(__file__).parent))
-sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
-from room import HALF_ROOM_M, wall_colours, wall_distances_m, write_room
-from tiny_run import tiny_run, train
+from tests.support.room import HALF_ROOM_M, wall_colours, wall_distances_m, write_room
+from tests.support.tiny_run import tiny_run, train
 
 CAMERA = Camera("PINHOLE", 40, 30, (28.0, 28.0, 20.0, 15.0))
 

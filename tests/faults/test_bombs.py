@@ -3,7 +3,6 @@
 import gzip
 import os
 import struct
-import sys
 import tracemalloc
 import zlib
 from collections.abc import Iterator
@@ -13,13 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
 from benchmarks.robustness.targets import TARGETS
-from benchmarks.writers import framed
 from blocknerf.core.errors import UserError
 from blocknerf.export.splats import Splats
 from blocknerf.export.splats_file import read_splats, write_splats
 from blocknerf.scene.depth import read_depth_z_m
+from tests.support.writers import framed
 
 MOST_BYTES = 64 << 20
 

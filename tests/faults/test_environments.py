@@ -9,10 +9,8 @@ from pathlib import Path
 import pytest
 
 import blocknerf
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
-from room import write_room
-from tiny_run import TINY
+from tests.support.room import write_room
+from tests.support.tiny_run import TINY
 
 SOURCES = Path(blocknerf.__file__).parent
 READ_ONLY_SOURCES = f'mount --bind "{SOURCES}" "{SOURCES}" && mount -o remount,ro,bind "{SOURCES}"'

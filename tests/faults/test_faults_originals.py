@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import sys
 import tempfile
 from contextlib import suppress
 from pathlib import Path
@@ -25,9 +24,7 @@ from blocknerf.scene.originals import Originals
 from blocknerf.scene.readers.read import read_scene
 from blocknerf.scene.scene import Scene, scene_hash
 from blocknerf.scene.transients import make_masks
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "scene"))
-from scene_builders import OPENGL_FROM_OPENCV, poses
+from tests.support.scene_builders import OPENGL_FROM_OPENCV, poses
 
 SIZE = (8, 6)
 FILES = (

@@ -5,17 +5,14 @@ once failed stand in REGRESSIONS, by target, seed and number.
 """
 
 import signal
-import sys
 import warnings
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
 from benchmarks.robustness.fuzz import HANG_S, _rng
 from benchmarks.robustness.targets import Arena, available, mutated
 from blocknerf.core.logging import console, log

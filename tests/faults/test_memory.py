@@ -11,14 +11,12 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
-from room import write_room
-from tiny_run import TINY, same_weights, tiny_run, train
-
 from blocknerf.city.block_file import has_block, read_block
 from blocknerf.cli.ending import what_to_do
 from blocknerf.core.errors import UserError
 from blocknerf.training.one_block import Run
+from tests.support.room import write_room
+from tests.support.tiny_run import TINY, same_weights, tiny_run, train
 
 MORE_STEPS = "training.max_steps=12"
 

@@ -5,7 +5,6 @@ import hashlib
 import io
 import json
 import shutil
-import sys
 import tempfile
 from pathlib import Path
 
@@ -21,17 +20,13 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from benchmarks.robustness.commands import SETTINGS, is_whole
 from blocknerf.city.block_file import has_block, read_block, read_block_meta
 from blocknerf.city.city import City
 from blocknerf.cli.main import main
 from blocknerf.core import disk
 from blocknerf.core.errors import UserError
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
-sys.path.insert(0, str(Path(__file__).parents[2]))
-from room import write_room
-
-from benchmarks.robustness.commands import SETTINGS, is_whole
+from tests.support.room import write_room
 
 FEW = [word for word in SETTINGS if not word.startswith(("training.max_steps", "training.use_pose", "validation."))]
 FEW += ["training.max_steps=2", "training.use_pose_refinement=false", "validation.num_val_images=0"]

@@ -1,6 +1,5 @@
 """What a user gets wrong about training, from the command line: exit code 2, one sentence, nothing lost."""
 
-import sys
 from pathlib import Path
 
 import pytest
@@ -10,10 +9,8 @@ from blocknerf.core.config.load import config_to_json
 from blocknerf.core.files import write_json
 from blocknerf.core.training_config import BlockNeRFTrainingConfig
 from blocknerf.runtime.process_group import ENVIRONMENT
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
-from room import write_room
-from small_field import SMALL_HASH
+from tests.support.room import write_room
+from tests.support.small_field import SMALL_HASH
 
 TINY = (
     "block_manager.max_blocks=1",

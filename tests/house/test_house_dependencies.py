@@ -10,8 +10,8 @@ import pytest
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
-from lowest_versions import constraints, requirements
+from tests.support import lowest_versions
+from tests.support.lowest_versions import constraints, requirements
 
 MAKEFILE = (Path(__file__).parents[2] / "Makefile").read_text(encoding="utf-8")
 
@@ -34,8 +34,7 @@ def test_the_lowest_environment_has_the_lower_bound_of_each():
 
 
 def test_both_ends_have_a_command():
-    script = Path(sys.modules["lowest_versions"].__file__ or "")
-    said = subprocess.check_output([sys.executable, str(script), "torch"], text=True, timeout=60)
+    said = subprocess.check_output([sys.executable, lowest_versions.__file__, "torch"], text=True, timeout=60)
     assert "numba==" in said
     assert "torch==" not in [line[:7] for line in said.splitlines()]
     for target in ("test-lowest", "test-newest"):

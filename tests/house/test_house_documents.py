@@ -4,7 +4,6 @@ import functools
 import importlib
 import re
 import shlex
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,9 +14,7 @@ from blocknerf.cli.main import ABOUT, commands, main
 from blocknerf.core.config.config import Config
 from blocknerf.core.config.keys import known_keys
 from blocknerf.core.config.load import load_config
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
-from shown import commands_of, text_of
+from tests.support.shown import commands_of, text_of
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [

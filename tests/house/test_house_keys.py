@@ -7,7 +7,6 @@ effect, name that test in its place.
 
 import hashlib
 import re
-import sys
 from collections.abc import Callable
 from functools import cache, reduce
 from pathlib import Path
@@ -42,9 +41,7 @@ from blocknerf.training.metrics import TrainingMetrics
 from blocknerf.training.one_block import Run, open_store
 from blocknerf.training.run import train_blocks
 from blocknerf.training.trainer import BlockNeRFTrainer
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
-from room import write_room
+from tests.support.room import write_room
 
 ROOT = Path(__file__).parents[2]
 

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
-from script import SCRIPT, load_script
+from tests.support.script import SCRIPT, load_script
 
 
 @pytest.fixture

@@ -16,12 +16,9 @@ import pytest
 from blocknerf.core.config.dataset import DatasetConfig
 from blocknerf.export.splats_file import write_splats
 from blocknerf.scene.readers.read import read_scene
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
-sys.path.insert(0, str(Path(__file__).parents[1] / "export"))
-from photo_walk import photograph_walk, write_photographs
-from shown import commands_of
-from splats_made import made_splats
+from tests.support.made_splats import made_splats
+from tests.support.photo_walk import photograph_walk, write_photographs
+from tests.support.shown import commands_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.demo]
 

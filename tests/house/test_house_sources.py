@@ -46,6 +46,12 @@ def test_no_pickle_no_print_no_loose_end(path):
     assert re.search(r"\b(TODO|FIXME|XXX|HACK)\b", text) is None
 
 
+def test_nothing_changes_where_modules_are_looked_for():
+    files = [path for path in TEXTS if path.suffix == ".py"]
+    changing = [path for path in files if re.search(r"\bsys\.path\.\w+\(", path.read_text(encoding="utf-8"))]
+    assert changing == []
+
+
 @pytest.mark.parametrize("path", SOURCES, ids=relative)
 def test_every_module_says_what_it_is(path):
     text = path.read_text(encoding="utf-8")

@@ -1,7 +1,6 @@
 """The method as nerfbaselines calls it: by the order of calls that its documentation gives, and by its own code."""
 
 import os
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +10,9 @@ from blocknerf.city.city import City
 from blocknerf.core.errors import UserError
 from blocknerf.integrations import nerfbaselines_scene
 from blocknerf.integrations.nerfbaselines import BlockNeRFMethod
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
-from nerfbaselines_data import dataset_of, moved, one_of
-from room import write_room
-from tiny_run import TINY
+from tests.support.nerfbaselines_data import dataset_of, moved, one_of
+from tests.support.room import write_room
+from tests.support.tiny_run import TINY
 
 OVERRIDES = {key: value for key, value in (text.split("=") for text in TINY) if key != "dataset.test_every"}
 TWO_BLOCKS = {"block_manager.max_blocks": "9", "block_manager.block_size": "2.2", "training.max_steps": 10}

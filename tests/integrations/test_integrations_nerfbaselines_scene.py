@@ -1,6 +1,5 @@
 """What nerfbaselines hands over is the capture that our own reader reads."""
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,10 +12,8 @@ from blocknerf.integrations.nerfbaselines_scene import camera_of, image_of, mask
 from blocknerf.scene.rays import camera_directions
 from blocknerf.scene.readers.read import read_scene
 from blocknerf.scene.store import ImageStore
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
-from nerfbaselines_data import MadeCameras, dataset_of
-from room import write_room
+from tests.support.nerfbaselines_data import MadeCameras, dataset_of
+from tests.support.room import write_room
 
 DISTORTION = np.array([0.05, -0.02, 0.003, -0.002, 0.01, -0.005, 0.004, 0.002])
 

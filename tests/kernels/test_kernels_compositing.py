@@ -1,4 +1,4 @@
-"""Compositing: laws, brute force, kernel against twin."""
+"""Compositing: laws, brute force, kernel against reference."""
 
 import math
 
@@ -41,7 +41,7 @@ def test_a_wall_hides_what_is_behind():
     assert torch.allclose(weights, torch.tensor([[0.0, 1.0, 0.0]]), atol=1e-6)
 
 
-def test_kernel_agrees_with_twin():
+def test_kernel_agrees_with_reference():
     density, edges = _rays()
     density.requires_grad_()
     values = torch.randn(40, 17, 5, generator=torch.Generator().manual_seed(3)).requires_grad_()
@@ -51,8 +51,8 @@ def test_kernel_agrees_with_twin():
             weights = render_weights(density, edges)
             total = accumulate(weights, values)
             results.append((weights, total, *torch.autograd.grad(total.square().sum(), (density, values))))
-    for twin, kernel in zip(*results, strict=True):
-        assert torch.allclose(twin, kernel, atol=1e-4 * float(twin.detach().abs().max()))
+    for expected, kernel in zip(*results, strict=True):
+        assert torch.allclose(expected, kernel, atol=1e-4 * float(expected.detach().abs().max()))
 
 
 @pytest.mark.parametrize("backend", ["torch", "numba"])
@@ -85,7 +85,7 @@ def test_finite_at_extremes(scale):
     assert density.grad.isfinite().all()
 
 
-def test_twin_gradient_by_finite_differences():
+def test_reference_gradient_by_finite_differences():
     density, edges = _rays(3, 5)
     edges = edges.double()
     check = lambda d: reference.render_weights(d, edges)  # noqa: E731

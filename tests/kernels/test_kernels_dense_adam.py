@@ -1,4 +1,4 @@
-"""Adam of whole tensors: byte for byte torch's own fused one, its twin within rounding of torch's plain one."""
+"""Adam of whole tensors: byte for byte torch's own fused one, its reference within rounding of torch's plain one."""
 
 import pytest
 import torch
@@ -43,7 +43,7 @@ def test_it_is_torchs_fused_adam_byte_for_byte(weight_decay):
 
 
 @pytest.mark.parametrize("weight_decay", [0.0, 0.3])
-def test_its_twin_is_torchs_plain_adam(weight_decay):
+def test_its_reference_is_torchs_plain_adam(weight_decay):
     with use_backend("torch"):
         values, moments = ours(torch.float64, weight_decay)
     expected, told = theirs(torch.float64, weight_decay, foreach=False)

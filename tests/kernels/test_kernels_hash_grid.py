@@ -1,4 +1,4 @@
-"""The hash encoding: laws of the twin, the kernel against the twin, gradients."""
+"""The hash encoding: laws of the reference, the kernel against the reference, gradients."""
 
 import pytest
 import torch
@@ -43,7 +43,7 @@ def test_linear_inside_a_cell():
 @pytest.mark.parametrize("shift", [0.0, 0.5])
 @pytest.mark.parametrize("features", [2, 4])
 @pytest.mark.parametrize("count", [1, 63, 64, 300, 20_000])
-def test_kernel_agrees_with_twin(shift, features, count):
+def test_kernel_agrees_with_reference(shift, features, count):
     """Forward, gradient to the table and to the points; also outside the cube, and past the end of a group."""
     table = _table(features=features).requires_grad_()
     points = (_points(count) * (1 + 2 * shift) - shift).requires_grad_()
@@ -53,8 +53,8 @@ def test_kernel_agrees_with_twin(shift, features, count):
         with use_backend(backend):
             encoded = hash_encode(points, table, RESOLUTIONS)
             results.append((encoded, *torch.autograd.grad((encoded * cotangent).sum(), (points, table))))
-    for twin, kernel in zip(*results, strict=True):
-        assert torch.allclose(twin, kernel, atol=2e-4 * float(twin.detach().abs().max()))
+    for expected, kernel in zip(*results, strict=True):
+        assert torch.allclose(expected, kernel, atol=2e-4 * float(expected.detach().abs().max()))
 
 
 def test_a_point_is_encoded_alike_whatever_comes_before_it():
@@ -74,7 +74,7 @@ def test_bytes_do_not_depend_on_the_number_of_threads():
     assert all(torch.equal(one, other) for one, *many in zip(*results, strict=True) for other in many)
 
 
-def test_twin_gradients_by_finite_differences():
+def test_reference_gradients_by_finite_differences():
     table = _table(rows=64, dtype=torch.float64).requires_grad_()
     points = (0.05 + 0.9 * _points(6, torch.float64)).requires_grad_()
     encode = lambda p, t: reference.hash_encode(p, t, torch.tensor([3, 8, 11]))  # noqa: E731

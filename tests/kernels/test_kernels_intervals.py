@@ -1,4 +1,4 @@
-"""Histograms along rays: laws, brute force, kernel against twin."""
+"""Histograms along rays: laws, brute force, kernel against reference."""
 
 import pytest
 import torch
@@ -49,12 +49,12 @@ def test_resampling_is_unbiased():
     assert torch.allclose(counts, padded / padded.sum(), atol=2e-3)
 
 
-def test_resample_kernel_agrees_with_twin():
+def test_resample_kernel_agrees_with_reference():
     edges, weights = _histogram()
     jitter = torch.rand(30, generator=torch.Generator().manual_seed(1))
     with use_backend("torch"):
-        twin = resample(edges, weights, 24, jitter)
-    assert torch.allclose(twin, resample(edges, weights, 24, jitter), atol=2e-5)
+        expected = resample(edges, weights, 24, jitter)
+    assert torch.allclose(expected, resample(edges, weights, 24, jitter), atol=2e-5)
 
 
 def test_a_proposal_that_covers_costs_nothing():
@@ -86,7 +86,7 @@ def test_distortion_by_integration():
     assert float(distortion_loss(edges, weights)) == pytest.approx(float(integral), rel=1e-2)
 
 
-def test_losses_agree_with_twins():
+def test_losses_agree_with_references():
     edges, weights = _histogram()
     fine_edges, fine_weights = _histogram(bins=24, seed=1)
     for loss in (
@@ -99,8 +99,8 @@ def test_losses_agree_with_twins():
             with use_backend(backend):
                 value = loss(leaf)
                 results.append((value, *torch.autograd.grad(value, leaf)))
-        for twin, kernel in zip(*results, strict=True):
-            assert torch.allclose(twin, kernel, atol=1e-5 * float(twin.detach().abs().max()))
+        for expected, kernel in zip(*results, strict=True):
+            assert torch.allclose(expected, kernel, atol=1e-5 * float(expected.detach().abs().max()))
 
 
 def test_the_field_is_the_teacher():

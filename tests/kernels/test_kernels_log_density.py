@@ -1,4 +1,4 @@
-"""Density from its logarithm: kernel against twin, and what happens at the largest."""
+"""Density from its logarithm: kernel against reference, and what happens at the largest."""
 
 import math
 
@@ -11,7 +11,7 @@ from blocknerf.kernels.registry import use_backend
 
 
 @pytest.mark.parametrize("shape", [(1,), (7, 3), (1000, 1), (0,)])
-def test_kernel_agrees_with_twin(shape):
+def test_kernel_agrees_with_reference(shape):
     rng = torch.Generator().manual_seed(0)
     raw = (8 * torch.randn(*shape, generator=rng)).requires_grad_()
     cotangent = torch.randn(*shape, generator=rng)
@@ -20,8 +20,8 @@ def test_kernel_agrees_with_twin(shape):
         with use_backend(backend):
             density = exp_density(raw, -1.0, 12.0)
             results.append((density, *torch.autograd.grad((density * cotangent).sum(), raw)))
-    for twin, kernel in zip(*results, strict=True):
-        assert torch.allclose(twin, kernel, rtol=1e-5)
+    for expected, kernel in zip(*results, strict=True):
+        assert torch.allclose(expected, kernel, rtol=1e-5)
 
 
 def test_stops_growing_at_the_largest_and_gets_no_gradient_there():
@@ -32,6 +32,6 @@ def test_stops_growing_at_the_largest_and_gets_no_gradient_there():
     assert torch.allclose(slope, torch.tensor([math.exp(-1.0), math.exp(11.9), 0.0, 0.0]), rtol=1e-5)
 
 
-def test_twin_gradient_by_finite_differences():
+def test_reference_gradient_by_finite_differences():
     raw = torch.tensor([-3.0, 0.5, 2.0, 14.0], dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda raw: reference.exp_density(raw, -1.0, 12.0), (raw,))

@@ -1,4 +1,4 @@
-"""Places along rays and the proposal grid: kernels against twins."""
+"""Places along rays and the proposal grid: kernels against references."""
 
 import pytest
 import torch
@@ -28,8 +28,8 @@ def _both(call):
 def test_distances_agree_and_end_at_near_and_far(scale):
     origins, directions, _ = _rays()
     edges_s = torch.linspace(0, 1, 33).expand(len(origins), -1).contiguous()
-    twin, kernel = _both(lambda: distances(scale * origins, directions, edges_s, 0.02, 50.0))
-    assert torch.allclose(twin, kernel, rtol=1e-3, atol=1e-4)
+    expected, kernel = _both(lambda: distances(scale * origins, directions, edges_s, 0.02, 50.0))
+    assert torch.allclose(expected, kernel, rtol=1e-3, atol=1e-4)
     assert torch.allclose(kernel[:, 0], torch.tensor(0.02), atol=1e-4)
     assert torch.allclose(kernel[:, -1], torch.tensor(50.0), rtol=1e-2)
     assert bool((kernel.diff(dim=-1) > 0).all())
@@ -37,8 +37,8 @@ def test_distances_agree_and_end_at_near_and_far(scale):
 
 def test_points_agree_and_stay_in_the_cube():
     origins, directions, edges = _rays()
-    twin, kernel = _both(lambda: unit_cube_points(origins, directions, 100 * edges))
-    assert torch.allclose(twin, kernel, atol=1e-5)
+    expected, kernel = _both(lambda: unit_cube_points(origins, directions, 100 * edges))
+    assert torch.allclose(expected, kernel, atol=1e-5)
     assert float(kernel.min()) > 0
     assert float(kernel.max()) < 1
 
@@ -50,17 +50,17 @@ def test_gradients_of_rays_agree(far):
     rays = ((0.1 * origins).requires_grad_(), directions.requires_grad_())
     cotangent = torch.randn(25, 12, 3, generator=torch.Generator().manual_seed(3))
     call = lambda: torch.autograd.grad((unit_cube_points(*rays, far * edges) * cotangent).sum(), rays)  # noqa: E731
-    for twin, kernel in zip(*_both(call), strict=True):
-        assert torch.allclose(twin, kernel, atol=1e-4 * float(twin.abs().max()))
+    for expected, kernel in zip(*_both(call), strict=True):
+        assert torch.allclose(expected, kernel, atol=1e-4 * float(expected.abs().max()))
 
 
-def test_twin_gradients_of_rays_by_finite_differences():
+def test_reference_gradients_of_rays_by_finite_differences():
     origins, directions, edges = (tensor.double() for tensor in _rays(rays=4))
     call = lambda o, d: reference.unit_cube_points(o, d, edges)  # noqa: E731
     assert torch.autograd.gradcheck(call, (origins.requires_grad_(), directions.requires_grad_()))
 
 
-def test_proposal_kernel_agrees_with_twin():
+def test_proposal_kernel_agrees_with_reference():
     origins, directions, edges = _rays()
     grid = torch.randn(9, 9, 9, generator=torch.Generator().manual_seed(1)).requires_grad_()
 
@@ -68,8 +68,8 @@ def test_proposal_kernel_agrees_with_twin():
         density = proposal_density(origins, directions, edges, grid)
         return density, torch.autograd.grad(density.square().sum(), grid)[0]
 
-    for twin, kernel in zip(*_both(call), strict=True):
-        assert torch.allclose(twin, kernel, atol=1e-4 * float(twin.detach().abs().max()))
+    for expected, kernel in zip(*_both(call), strict=True):
+        assert torch.allclose(expected, kernel, atol=1e-4 * float(expected.detach().abs().max()))
 
 
 def test_a_constant_grid_is_a_constant_fog():

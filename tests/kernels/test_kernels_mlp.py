@@ -1,4 +1,4 @@
-"""Networks of two and of three layers: kernels against twins at odd sizes, the same bytes every time."""
+"""Networks of two and of three layers: kernels against references at odd sizes, the same bytes every time."""
 
 import pytest
 import torch
@@ -38,7 +38,7 @@ SIZES = [(1, 4, 8, 3), (64, 32, 64, 16), (POINTS_IN_SLAB, 5, 9, 2), (1000, 20, 3
 
 @pytest.mark.parametrize("sizes", SIZES)
 @pytest.mark.parametrize(("network", "made"), NETWORKS)
-def test_kernel_agrees_with_twin(network, made, sizes):
+def test_kernel_agrees_with_reference(network, made, sizes):
     tensors = made(*sizes)
     cotangent = torch.randn(sizes[0], sizes[3], generator=torch.Generator().manual_seed(1))
     results = []
@@ -46,8 +46,8 @@ def test_kernel_agrees_with_twin(network, made, sizes):
         with use_backend(backend):
             out = network(*tensors)
             results.append((out, *torch.autograd.grad((out * cotangent).sum(), tensors)))
-    for twin, kernel in zip(*results, strict=True):
-        assert torch.allclose(twin, kernel, atol=1e-5 * float(twin.detach().abs().max()))
+    for expected, kernel in zip(*results, strict=True):
+        assert torch.allclose(expected, kernel, atol=1e-5 * float(expected.detach().abs().max()))
 
 
 @pytest.mark.parametrize(("network", "made"), NETWORKS)

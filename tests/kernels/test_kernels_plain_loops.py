@@ -21,10 +21,8 @@ RNG = np.random.default_rng(0)
 UNKNOWN_NUMBA = """
 import numba
 numba.__version__ = "0.99.0"
-import sys
 from pathlib import Path
-sys.path.insert(0, "{support}")
-from golden_losses import losses, stored
+from tests.support.golden_losses import losses, stored
 found, golden = losses("hash", Path("{folder}")), stored()["losses"]["hash"]
 for block, values in found.items():
     for loss, expected in zip(values, map(float.fromhex, golden[block]), strict=True):
@@ -146,10 +144,9 @@ def test_the_known_versions_are_those_that_are_installed():
 @pytest.mark.slow
 def test_an_unknown_numba_trains_to_the_same_losses_and_is_named(tmp_path):
     """Nothing private is touched: it is another version from before the first import on."""
-    code = UNKNOWN_NUMBA.format(support=ROOT / "tests" / "support", folder=tmp_path)
+    code = UNKNOWN_NUMBA.format(folder=tmp_path)
     command = [sys.executable, "-W", "ignore", "-c", code]
-    done = subprocess.run(
-        command, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False
-    )
+    one_thread = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=one_thread, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "not written for numba 0.99.0. Run pip install 'numba>=0.61,<0.69'." in done.stderr

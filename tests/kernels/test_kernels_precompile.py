@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from blocknerf.kernels.intervals import numba as intervals_numba
 from blocknerf.kernels.jit import precompile
 
+ROOT = Path(__file__).parents[2]
 COMPILE = """
 from blocknerf.kernels.jit.compiled import is_compiled
 from blocknerf.kernels.jit import precompile
@@ -27,8 +29,7 @@ assert not precompile._compilers
 STEP = """
 import sys
 from pathlib import Path
-sys.path.insert(0, "{support}")
-from room import write_room
+from tests.support.room import write_room
 from blocknerf.blocks.output import plan_scene
 from blocknerf.core.config.load import load_config
 from blocknerf.scene.sampler import PixelSampler
@@ -51,7 +52,8 @@ assert set(called) == {{kernel_of(name) for name in HashConfig.kernels}}
 
 def _run(code: str, cache: os.PathLike) -> None:
     environment = os.environ | {"NUMBA_CACHE_DIR": str(cache)}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
 
@@ -62,8 +64,7 @@ def test_processes_compile_what_is_not_in_the_cache(tmp_path):
 @pytest.mark.slow
 def test_a_step_finds_all_that_it_calls_and_nothing_is_compiled_in_vain(tmp_path):
     _run(COMPILE.format(step=()), tmp_path / "cache")
-    support = os.path.join(os.path.dirname(__file__), "..", "support")
-    _run(STEP.format(support=support, folder=tmp_path), tmp_path / "cache")
+    _run(STEP.format(folder=tmp_path), tmp_path / "cache")
 
 
 def test_nothing_is_started_where_all_is_compiled():

@@ -87,8 +87,8 @@ def test_what_has_no_kernel_collects_gradients_of_rows_as_well(kind):
                 out.square().sum().backward()
         assert learned.grad is None
         collected.append(gradient)
-    twin, kernel = collected
-    assert torch.allclose(twin, kernel, rtol=1e-4, atol=1e-4)
+    expected, kernel = collected
+    assert torch.allclose(expected, kernel, rtol=1e-4, atol=1e-4)
 
 
 def test_where_a_backend_has_no_such_kernel_the_reference_runs_and_that_is_said_once(caplog):

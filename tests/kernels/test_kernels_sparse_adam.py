@@ -35,9 +35,9 @@ def test_touching_every_row_is_adam():
     assert torch.allclose(_run("numba", list(range(6)))[0], table.detach(), atol=1e-5)
 
 
-def test_kernel_agrees_with_twin_and_leaves_other_rows_alone():
-    twin, kernel = _run("torch", [1, 4]), _run("numba", [1, 4])
-    for a, b in zip(twin, kernel, strict=True):
+def test_kernel_agrees_with_reference_and_leaves_other_rows_alone():
+    expected, kernel = _run("torch", [1, 4]), _run("numba", [1, 4])
+    for a, b in zip(expected, kernel, strict=True):
         assert torch.allclose(a, b, atol=1e-6)
     untouched = torch.randn(2, 6, 4, generator=torch.Generator().manual_seed(0))
     assert torch.equal(kernel[0][:, [0, 2, 3, 5]], untouched[:, [0, 2, 3, 5]])
@@ -72,5 +72,5 @@ def test_tables_of_any_width_agree(features):
             with use_backend(backend):
                 sparse_adam_step(table, gradient, *moments, number, 0.1)
         results.append((table, *moments))
-    for twin, kernel in zip(*results, strict=True):
-        assert torch.allclose(twin, kernel, atol=1e-6)
+    for expected, kernel in zip(*results, strict=True):
+        assert torch.allclose(expected, kernel, atol=1e-6)

@@ -1,8 +1,6 @@
-"""Splats on the picture plane: laws of blending, gradients of the twin, and the kernel against the twin."""
+"""Splats on the picture plane: laws of blending, gradients of the reference, and the kernel against the reference."""
 
 import math
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -12,10 +10,7 @@ from blocknerf.kernels.splats import reference
 from blocknerf.kernels.splats.ops import rasterize
 from blocknerf.kernels.splats.reference import LEAST_ALPHA, MOST_ALPHA
 from blocknerf.runtime.pool import num_threads, set_num_threads
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
-sys.path.insert(0, str(Path(__file__).parents[2]))
-from twins import compare
+from tests.support.reference import compare
 
 WIDTH, HEIGHT = 23, 17
 
@@ -58,13 +53,13 @@ def test_the_first_hides_what_is_behind(backend):
     torch.testing.assert_close(picture, torch.tensor([*expected, sum(expected)]))
 
 
-def test_what_has_no_kernel_for_cuda_runs_the_twin():
+def test_what_has_no_kernel_for_cuda_runs_the_reference():
     made = _made(5)
     with use_backend("triton"):
         assert torch.equal(rasterize(*made, WIDTH, HEIGHT), reference.rasterize(*made, WIDTH, HEIGHT))
 
 
-def test_gradients_of_the_twin():
+def test_gradients_of_the_reference():
     made = _made(6, torch.float64, seed=3)
 
     def picture(*parts):
@@ -76,7 +71,7 @@ def test_gradients_of_the_twin():
 
 
 @pytest.mark.parametrize(("count", "largest_px"), [(1, 4.0), (40, 4.0), (400, 2.0), (60, 40.0)])
-def test_the_kernel_is_its_twin(count, largest_px):
+def test_the_kernel_is_its_reference(count, largest_px):
     made = _made(count, seed=count, largest_px=largest_px)
     upstream = torch.rand(4, HEIGHT, WIDTH, generator=torch.Generator().manual_seed(1)) - 0.3
 

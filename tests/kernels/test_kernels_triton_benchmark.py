@@ -12,7 +12,6 @@ import torch
 from blocknerf.kernels.registry import use_backend
 
 pytest.importorskip("triton", reason="triton is made for Linux alone")
-sys.path.insert(0, str(Path(__file__).parents[2]))
 from benchmarks import cuda
 from benchmarks.cuda_checks import checks
 from benchmarks.cuda_speeds import cases, training_step

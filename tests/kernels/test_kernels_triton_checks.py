@@ -2,7 +2,6 @@
 
 import importlib
 import inspect
-import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,6 @@ import torch
 from torch import Tensor
 
 pytest.importorskip("triton", reason="triton is made for Linux alone")
-sys.path.insert(0, str(Path(__file__).parents[2]))
 from benchmarks import cuda_checks
 from blocknerf import kernels
 

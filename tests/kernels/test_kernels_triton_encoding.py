@@ -1,8 +1,5 @@
 """The hash encoding and Adam on its rows in triton, interpreted: what only tables know."""
 
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 
@@ -11,12 +8,9 @@ from blocknerf.kernels.registry import use_backend
 from blocknerf.kernels.sparse_adam.ops import sparse_adam_step
 
 pytest.importorskip("triton", reason="triton is made for Linux alone")
-sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
-sys.path.insert(0, str(Path(__file__).parents[2]))
-from twins import compare
-
 from benchmarks import cuda_checks
 from benchmarks.cuda_checks import random, random_points
+from tests.support.reference import compare
 
 RESOLUTIONS = torch.tensor(cuda_checks.RESOLUTIONS)
 
@@ -58,14 +52,14 @@ def test_a_table_in_half_precision_is_summed_in_float32():
     half.requires_grad_()
     with use_backend("torch"):
         encoded = hash_encode(points, table, RESOLUTIONS)
-        twin = torch.autograd.grad((encoded * cotangent).sum(), (points, table))
+        expected = torch.autograd.grad((encoded * cotangent).sum(), (points, table))
     with use_backend("triton"):
         ours = hash_encode(points, half, RESOLUTIONS)
         gradients = torch.autograd.grad((ours * cotangent).sum(), (points, half))
     assert ours.dtype == torch.float32
     assert torch.allclose(encoded, ours, atol=1e-5)
-    assert torch.allclose(twin[0], gradients[0], atol=2e-3)
-    assert torch.allclose(twin[1].half(), gradients[1], atol=2e-3)
+    assert torch.allclose(expected[0], gradients[0], atol=2e-3)
+    assert torch.allclose(expected[1].half(), gradients[1], atol=2e-3)
 
 
 @pytest.mark.parametrize("shape", [(2, 512, 4), (1, 343, 1)])
@@ -84,8 +78,8 @@ def test_adam_agrees_and_leaves_other_rows_alone(shape, dtype):
             assert float(gradient.abs().max()) == 0
         return table, first, second
 
-    for twin, kernel in zip(step("torch"), step("triton"), strict=True):
-        assert torch.allclose(twin.float(), kernel.float(), atol=1e-6 if dtype == torch.float32 else 2e-3)
+    for expected, kernel in zip(step("torch"), step("triton"), strict=True):
+        assert torch.allclose(expected.float(), kernel.float(), atol=1e-6 if dtype == torch.float32 else 2e-3)
     untouched = torch.ones(shape[1], dtype=torch.bool)
     untouched[[0, 3, 200, shape[1] - 1]] = False
     table = step("triton")[0]

@@ -1,19 +1,13 @@
 """The two-layer network in triton, interpreted: read in any order of memory."""
 
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 
 from blocknerf.kernels.mlp.ops import two_layers
 
 pytest.importorskip("triton", reason="triton is made for Linux alone")
-sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
-sys.path.insert(0, str(Path(__file__).parents[2]))
-from twins import compare
-
 from benchmarks.cuda_checks import random
+from tests.support.reference import compare
 
 
 def test_any_order_of_memory_is_read():

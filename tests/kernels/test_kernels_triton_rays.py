@@ -1,8 +1,5 @@
 """Places, weights and histograms along rays in triton, interpreted: what is particular to them."""
 
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 
@@ -13,11 +10,8 @@ from blocknerf.kernels.proposal.ops import proposal_density
 from blocknerf.kernels.registry import use_backend
 
 pytest.importorskip("triton", reason="triton is made for Linux alone")
-sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
-sys.path.insert(0, str(Path(__file__).parents[2]))
-from twins import compare
-
 from benchmarks.cuda_checks import random, random_rays
+from tests.support.reference import compare
 
 
 @pytest.mark.parametrize("scale", [0.0, 0.3, 1.0, 4.0])

@@ -11,14 +11,10 @@ from blocknerf.models.appearance import AppearanceEmbedding
 from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.training.losses import BlockNeRFLoss
 from blocknerf.training.optimizer import BlockOptimizer
+from tests.support.small_field import SMALL_HASH
 
 SMALL = (
-    "block_nerf.hash_grid.num_levels=2",
-    "block_nerf.hash_grid.log2_table_rows=8",
-    "block_nerf.proposal_resolution=8",
-    "block_nerf.hidden_dim=16",
-    "block_nerf.num_samples_coarse=8",
-    "block_nerf.num_samples_fine=4",
+    *SMALL_HASH,
     "appearance_embedding.embedding_dim=5",
 )
 IDS, DRIVES = ("a", "b", "c"), ("dawn", "dawn", "dusk")

@@ -1,8 +1,6 @@
 """What a block promises whichever backbone it has."""
 
 import math
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -15,22 +13,8 @@ from blocknerf.geometry.contraction import uncontract
 from blocknerf.models.backbones.interface import Backbone
 from blocknerf.models.backbones.mip_nerf.field import MLPField
 from blocknerf.models.block_nerf import BlockNeRF
+from tests.support.small_field import SMALL
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
-from small_field import SMALL_HASH
-
-SMALL = {
-    "hash": SMALL_HASH,
-    "mlp": (
-        "block_nerf.backbone=mlp",
-        "block_nerf.hidden_dim=32",
-        "block_nerf.num_layers=4",
-        "block_nerf.skip_connections=[1]",
-        "block_nerf.pos_encoding_levels=6",
-        "block_nerf.num_samples_coarse=16",
-        "block_nerf.num_samples_fine=16",
-    ),
-}
 both = pytest.mark.parametrize("backbone", SMALL)
 
 

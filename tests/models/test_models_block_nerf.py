@@ -8,18 +8,11 @@ from blocknerf.core.config.load import load_config
 from blocknerf.core.seeds import generator
 from blocknerf.core.types import RayBatch
 from blocknerf.models.block_nerf import BlockNeRF
-
-SMALL = (
-    "block_nerf.hash_grid.num_levels=3",
-    "block_nerf.hash_grid.log2_table_rows=10",
-    "block_nerf.hash_grid.finest_resolution=64",
-    "block_nerf.proposal_resolution=16",
-    "block_nerf.hidden_dim=16",
-)
+from tests.support.small_field import SMALL_HASH
 
 
 def _config(*overrides: str) -> Config:
-    return load_config(None, [*SMALL, *overrides])
+    return load_config(None, [*SMALL_HASH, *overrides])
 
 
 def _model(config: Config, center=(0.0, 0.0, 0.0), radius_m=2.0, seed=1) -> BlockNeRF:

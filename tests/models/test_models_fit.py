@@ -11,15 +11,10 @@ from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.models.fit import RAYS_PER_STEP, draw, fit_code, fit_code_to_areas, fit_pose, frozen
 from blocknerf.models.poses import moved_rays
 from blocknerf.rendering.quality import psnr
+from tests.support.small_field import SMALL_HASH
 
 SMALL = (
-    "block_nerf.hash_grid.num_levels=3",
-    "block_nerf.hash_grid.log2_table_rows=10",
-    "block_nerf.hash_grid.finest_resolution=64",
-    "block_nerf.proposal_resolution=16",
-    "block_nerf.hidden_dim=16",
-    "block_nerf.num_samples_coarse=16",
-    "block_nerf.num_samples_fine=8",
+    *SMALL_HASH,
     "appearance_embedding.embedding_dim=4",
 )
 

@@ -1,8 +1,6 @@
 """Parts of a field on several devices: the same answers, and every tensor where it belongs."""
 
-import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import torch
@@ -18,21 +16,8 @@ from blocknerf.kernels.registry import use_backend
 from blocknerf.models.backbones.hash_grid.grid import HashGrid
 from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.models.model_parallel import ModelParallelBlockNeRF
+from tests.support.small_field import SMALL
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
-from small_field import SMALL_HASH
-
-SMALL = {
-    "hash": SMALL_HASH,
-    "mlp": (
-        "block_nerf.backbone=mlp",
-        "block_nerf.hidden_dim=32",
-        "block_nerf.num_layers=4",
-        "block_nerf.skip_connections=[1]",
-        "block_nerf.num_samples_coarse=8",
-        "block_nerf.num_samples_fine=8",
-    ),
-}
 both = pytest.mark.parametrize("backbone", SMALL)
 SPREAD = {
     "hash": '{nerf_mlp: "cpu:1", decoder: "cpu:2"}',

@@ -14,18 +14,15 @@ from blocknerf.kernels.registry import use_backend
 from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.models.encodings import level_weights
 from blocknerf.models.poses import PoseGroups, PoseRefinementNetwork, free_groups
+from tests.support.small_field import SMALL_HASH
 
 IMAGES = tuple(f"image {n}" for n in range(12))
 DRIVES = tuple("abc"[n % 3] for n in range(12))
 SEGMENTS = tuple(f"0, from {'ace'[n // 4]}" for n in range(12))
 MODES = ["drive", "segment", "image", "features"]
 SMALL = (
+    *SMALL_HASH,
     "training.use_pose_refinement=true",
-    "block_nerf.hash_grid.num_levels=3",
-    "block_nerf.hash_grid.log2_table_rows=10",
-    "block_nerf.hash_grid.finest_resolution=64",
-    "block_nerf.proposal_resolution=16",
-    "block_nerf.hidden_dim=16",
 )
 
 
@@ -260,7 +257,7 @@ def _block(config: Config) -> BlockNeRF:
 
 @pytest.mark.parametrize("mode", ["drive", "segment"])
 def test_gradients_of_poses_through_the_whole_block_by_finite_differences(mode):
-    """Hash grid, network, harmonics, compositing: float64 twins, samples held where they are."""
+    """Hash grid, network, harmonics, compositing: float64 references, samples held where they are."""
     small = (*SMALL, f"pose_refinement.mode={mode}")
     model = _block(load_config(None, [*small, "block_nerf.num_samples_fine=4", "block_nerf.num_samples_coarse=8"]))
     model = model.double()

@@ -19,11 +19,10 @@ from blocknerf.rendering.volume import Spacing, composite_rays
 from blocknerf.scene.sampler import PixelBatch
 from blocknerf.training.losses import BlockNeRFLoss
 from blocknerf.training.visibility import OWN_RAYS, SAMPLES, visibility_loss
+from tests.support.small_field import SMALL_HASH
 
 SMALL = (
-    "block_nerf.hash_grid.num_levels=2",
-    "block_nerf.hash_grid.log2_table_rows=8",
-    "block_nerf.proposal_resolution=8",
+    *SMALL_HASH,
     "training.use_appearance_embedding=false",
 )
 HALF_ROOM_M, HALF_WALL_M = 4.0, 0.3

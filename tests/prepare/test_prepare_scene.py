@@ -3,7 +3,6 @@
 import hashlib
 import json
 import shutil
-import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,9 +21,13 @@ from blocknerf.prepare.quality import Found, left_out
 from blocknerf.prepare.shots import Shot
 from blocknerf.scene.readers.read import read_scene
 from blocknerf.scene.scene import GeoOrigin, poses_of
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
-from photo_walk import METRES_PER_DEGREE_EAST, METRES_PER_DEGREE_NORTH, Walk, photograph_walk, write_photographs
+from tests.support.photo_walk import (
+    METRES_PER_DEGREE_EAST,
+    METRES_PER_DEGREE_NORTH,
+    Walk,
+    photograph_walk,
+    write_photographs,
+)
 
 pytest.importorskip("embreex", reason="the synthetic city needs: pip install 'blocknerf[demo]'")
 pytestmark = pytest.mark.demo

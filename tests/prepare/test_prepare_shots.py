@@ -1,7 +1,6 @@
 """What EXIF tells, and how photographs come into the scene."""
 
 import os
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +11,7 @@ from blocknerf.core.errors import UserError
 from blocknerf.prepare.gather import find_sources
 from blocknerf.prepare.images import bring_images
 from blocknerf.prepare.shots import focal_of, position_of, shot_of, time_of
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
-from photo_walk import exif_of
+from tests.support.photo_walk import exif_of
 
 GPS = ExifTags.GPS
 TAGS = ExifTags.Base

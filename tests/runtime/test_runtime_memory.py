@@ -1,15 +1,11 @@
 """How much memory there is."""
 
 import resource
-import sys
-from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
-from control_groups import write_groups
-
 from blocknerf.runtime.memory import free_gb, require_addresses
+from tests.support.control_groups import write_groups
 
 GROUPS = [
     ("0::/", {"memory.max": "3000000000", "memory.current": "2900000000"}, 0.1),

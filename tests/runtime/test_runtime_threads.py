@@ -1,18 +1,14 @@
 """How many cores: what OMP_NUM_THREADS may hold; and work that is spread over them, item by item."""
 
 import os
-import sys
 import threading
 import time
-from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
-from control_groups import write_groups
-
 from blocknerf.runtime.pool import num_threads
 from blocknerf.runtime.threads import available_cores, each_on_a_core, settle_threads
+from tests.support.control_groups import write_groups
 
 
 @pytest.fixture(autouse=True)

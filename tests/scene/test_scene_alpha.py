@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from scene_builders import transforms_capture
 
 from blocknerf.core.config.dataset import DatasetConfig
 from blocknerf.core.config.load import load_config
@@ -15,6 +14,7 @@ from blocknerf.scene.orientation import AS_STORED, Orientation
 from blocknerf.scene.photographs import opened_picture, read_picture
 from blocknerf.scene.readers.read import read_scene
 from blocknerf.scene.store import ImageStore
+from tests.support.scene_builders import transforms_capture
 
 ASKED = r"has transparent pixels, and nothing says what they become\. Set dataset\.alpha=white"
 

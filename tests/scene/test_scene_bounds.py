@@ -1,7 +1,6 @@
 """Scenes are bounded where they are read: what no ray can be cast in is left out by name, or refused by its extent."""
 
 import math
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +13,7 @@ from blocknerf.core.errors import UserError
 from blocknerf.core.ply import write_points
 from blocknerf.scene.readers.read import read_scene
 from blocknerf.scene.scene import GeoOrigin, Scene
-
-sys.path.insert(0, str(Path(__file__).parent))
-from scene_builders import colmap_capture, transforms_capture, write_transforms
+from tests.support.scene_builders import colmap_capture, transforms_capture, write_transforms
 
 ANY_FOLDER = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from scene_builders import colmap_capture, transforms_capture, write_transforms
 
 from blocknerf.core.config.dataset import DatasetConfig
 from blocknerf.core.errors import UserError
 from blocknerf.scene.readers.read import read_scene
+from tests.support.scene_builders import colmap_capture, transforms_capture, write_transforms
 
 CONFIG = DatasetConfig()
 NAMES = [f"{index:04d}.png" for index in range(6)]

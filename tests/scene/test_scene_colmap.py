@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image, TiffImagePlugin
-from scene_builders import colmap_capture, picture, poses
 
 from blocknerf.core.config.dataset import DatasetConfig
 from blocknerf.core.errors import UserError
@@ -15,6 +14,7 @@ from blocknerf.scene.photographs import exposure_of
 from blocknerf.scene.readers.colmap_files import read_model
 from blocknerf.scene.readers.read import read_scene
 from blocknerf.scene.scene import Scene, scene_hash
+from tests.support.scene_builders import colmap_capture, picture, poses
 
 CONFIG = DatasetConfig()
 

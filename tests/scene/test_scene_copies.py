@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from scene_builders import transforms_capture, write_transforms
 
 from blocknerf.blocks.output import open_scene, plan_scene
 from blocknerf.blocks.plan import planned_split
@@ -16,6 +15,7 @@ from blocknerf.core.config.dataset import DatasetConfig
 from blocknerf.scene.copies import without_copies
 from blocknerf.scene.readers.read import read_scene
 from blocknerf.scene.scene import Scene
+from tests.support.scene_builders import transforms_capture, write_transforms
 
 
 def scenery(seed: int, size: tuple[int, int] = (320, 240)) -> Image.Image:

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from scene_builders import transforms_capture, write_transforms
 
 from blocknerf.core.config.dataset import DatasetConfig
 from blocknerf.core.errors import UserError
@@ -15,6 +14,7 @@ from blocknerf.scene.depth import read_depth_z_m, reduced_depth
 from blocknerf.scene.readers.read import read_scene
 from blocknerf.scene.sampler import PixelSampler
 from blocknerf.scene.store import ImageStore
+from tests.support.scene_builders import transforms_capture, write_transforms
 
 WITH_DEPTH = DatasetConfig(use_depth=True)
 

@@ -8,12 +8,12 @@ from tempfile import TemporaryDirectory
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scene_builders import colmap_capture, transforms_capture, write_transforms
 
 from blocknerf.core.config.dataset import DatasetConfig
 from blocknerf.core.errors import UserError
 from blocknerf.scene.readers.found_files import ENDINGS, FileFinder, Way
 from blocknerf.scene.readers.read import read_scene
+from tests.support.scene_builders import colmap_capture, transforms_capture, write_transforms
 
 WORDS = st.text(st.sampled_from("abcABz019-_ äÖßéİ"), min_size=1, max_size=5).map(str.strip).filter(bool)
 FOLDERS = st.lists(WORDS, max_size=2).map("/".join)

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from scene_builders import colmap_capture, picture, transforms_capture, write_transforms
 
 from blocknerf.core.config.dataset import DatasetConfig
 from blocknerf.core.errors import UserError
@@ -16,6 +15,7 @@ from blocknerf.scene.photographs import read_mask, read_masks
 from blocknerf.scene.readers.read import read_scene
 from blocknerf.scene.store import ImageStore
 from blocknerf.scene.transients import dilated, make_masks
+from tests.support.scene_builders import colmap_capture, picture, transforms_capture, write_transforms
 
 SETTINGS = {"model": "test", "classes": ["car"]}
 

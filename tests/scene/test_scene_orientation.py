@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import ExifTags, Image, ImageOps
-from scene_builders import poses, transforms_capture, write_transforms
 
 from blocknerf.blocks.ground import estimate_up
 from blocknerf.core.config.dataset import DatasetConfig
@@ -14,6 +13,7 @@ from blocknerf.scene.orientation import Orientation, exif_orientation, turned
 from blocknerf.scene.readers.read import read_scene
 from blocknerf.scene.scene import Scene, upright_poses_of
 from blocknerf.scene.store import ImageStore
+from tests.support.scene_builders import poses, transforms_capture, write_transforms
 
 ALL = range(1, 9)
 SIDEWAYS = (5, 6, 7, 8)

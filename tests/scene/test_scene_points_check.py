@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scene_builders import colmap_capture
 
 from blocknerf.core.config.dataset import DatasetConfig
 from blocknerf.scene.readers.read import read_scene
+from tests.support.scene_builders import colmap_capture
 
 CONFIG = DatasetConfig()
 SAID = "do not appear where"

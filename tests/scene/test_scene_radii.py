@@ -5,7 +5,6 @@ import math
 import numpy as np
 import pytest
 import torch
-from scene_builders import poses, transforms_capture
 
 from blocknerf.core.config.dataset import DatasetConfig
 from blocknerf.scene.radii_numba import picture_radii
@@ -14,6 +13,7 @@ from blocknerf.scene.readers.read import read_scene
 from blocknerf.scene.sampler import PixelSampler
 from blocknerf.scene.scene import Camera
 from blocknerf.scene.store import ImageStore
+from tests.support.scene_builders import poses, transforms_capture
 
 
 def radii_of(camera: Camera) -> torch.Tensor:

@@ -1,7 +1,6 @@
 """Every format, written by an independent writer: the rays that come back, masks, exposure, drives, the split."""
 
 import json
-import sys
 from pathlib import Path
 from typing import get_args
 
@@ -15,9 +14,7 @@ from blocknerf.core.errors import UserError
 from blocknerf.scene.readers.read import READERS, read_scene
 from blocknerf.scene.scene import ImageRecord, Scene
 from blocknerf.scene.store import ImageStore
-
-sys.path.insert(0, str(Path(__file__).parents[2]))
-from benchmarks.writers import (
+from tests.support.writers import (
     FORMATS,
     Capture,
     Shot,

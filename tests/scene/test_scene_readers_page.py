@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scene_builders import picture
 
 from blocknerf.core.config.dataset import DatasetConfig
 from blocknerf.core.errors import UserError
 from blocknerf.scene.readers import read
 from blocknerf.scene.readers.read import Reader, read_scene
 from blocknerf.scene.store import ImageStore
+from tests.support.scene_builders import picture
 
 PAGE = (Path(__file__).parents[2] / "docs" / "readers.md").read_text(encoding="utf-8")
 HEAD = "name,focal_px,x_m,y_m,z_m,heading_deg\n"

@@ -6,8 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from scene_builders import picture, transforms_capture
-from test_scene_sampler import assert_true_to_store, drawn, make_store
 
 from blocknerf.core.config.dataset import DatasetConfig
 from blocknerf.core.errors import UserError
@@ -16,6 +14,8 @@ from blocknerf.scene.readers.read import read_scene
 from blocknerf.scene.resident import ResidentPixels, Spans
 from blocknerf.scene.sampler import PixelSampler
 from blocknerf.scene.store import ImageStore
+from tests.support.scene_builders import picture, transforms_capture
+from tests.support.small_store import assert_true_to_store, drawn, make_store
 
 BUDGET = 2400  # bytes, of 5250 and more
 

@@ -1,9 +1,7 @@
 """Batches of a few images, and pixels of the middle alone: counts, passes, resume, masks."""
 
-import sys
 from collections import Counter
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,9 +11,7 @@ from blocknerf.core.errors import UserError
 from blocknerf.scene.readers.read import read_scene
 from blocknerf.scene.sampler import PixelBatch, PixelSampler
 from blocknerf.scene.store import ImageStore
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
-from room import write_room
+from tests.support.room import write_room
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from scene_builders import transforms_capture
 from torch import Tensor
 from torch.nn import functional
 
@@ -16,6 +15,7 @@ from blocknerf.cli.main import main
 from blocknerf.core.errors import UserError
 from blocknerf.scene import segformer
 from blocknerf.scene.segformer import SegFormer, in_tiles, working_size
+from tests.support.scene_builders import transforms_capture
 
 LABELS = ("road", "person", "car", "sky")
 

@@ -1,20 +1,17 @@
 """Segments of drives: gaps in time and place split them, and nothing else does."""
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from scene_builders import poses
 
 from blocknerf.core.config.load import load_config
 from blocknerf.scene.readers.read import read_scene
 from blocknerf.scene.scene import ImageRecord
 from blocknerf.scene.segments import with_segments
-
-sys.path.insert(0, str(Path(__file__).parents[2]))
-from benchmarks.writers import Capture, Shot, write_kitti, write_nuscenes, write_waymo
+from tests.support.scene_builders import poses
+from tests.support.writers import Capture, Shot, write_kitti, write_nuscenes, write_waymo
 
 CAMERAS = ("front", "left", "right")
 

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from scene_builders import colmap_capture, picture, transforms_capture, write_transforms
 
 from blocknerf.core.config.dataset import DatasetConfig
 from blocknerf.core.errors import UserError
@@ -23,6 +22,7 @@ from blocknerf.scene.sampler import PixelSampler
 from blocknerf.scene.scene import Scene
 from blocknerf.scene.stage_levels import stage_level
 from blocknerf.scene.store import ImageStore
+from tests.support.scene_builders import colmap_capture, picture, transforms_capture, write_transforms
 
 CONFIG = DatasetConfig()
 SIZES = [((7, 11), (3, 4)), ((36, 49), (8, 11)), ((5, 5), (5, 5)), ((9, 6), (1, 1)), ((12, 16), (11, 15))]

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from scene_builders import colmap_capture, picture, poses, transforms_capture, write_transforms
 
 from blocknerf.core.config.dataset import DatasetConfig
 from blocknerf.core.errors import UserError
@@ -19,6 +18,7 @@ from blocknerf.scene.rays import camera_directions, directions_at
 from blocknerf.scene.readers.read import read_scene
 from blocknerf.scene.scene import Scene
 from blocknerf.scene.store import ImageStore
+from tests.support.scene_builders import colmap_capture, picture, poses, transforms_capture, write_transforms
 
 CONFIG = DatasetConfig()
 

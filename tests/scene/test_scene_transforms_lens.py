@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from scene_builders import poses, transforms_capture, write_transforms
 
 from blocknerf.core.config.dataset import DatasetConfig
 from blocknerf.core.errors import UserError
@@ -17,6 +16,7 @@ from blocknerf.scene.rays import camera_directions
 from blocknerf.scene.readers.lens_fits import NoFit, angle_lens, polynomial_lens
 from blocknerf.scene.readers.read import read_scene
 from blocknerf.scene.scene import Camera, Scene
+from tests.support.scene_builders import poses, transforms_capture, write_transforms
 
 CONFIG = DatasetConfig()
 COLUMNS, ROWS = np.meshgrid(np.arange(40) + 0.5, np.arange(30) + 0.5)

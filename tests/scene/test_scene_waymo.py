@@ -3,7 +3,6 @@
 import contextlib
 import gzip
 import struct
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,9 +20,7 @@ from blocknerf.scene.readers.tfrecord import parse_example, read_examples
 from blocknerf.scene.sampler import PixelSampler
 from blocknerf.scene.scene import Scene
 from blocknerf.scene.store import ImageStore
-
-sys.path.insert(0, str(Path(__file__).parents[2]))
-from benchmarks.writers import (
+from tests.support.writers import (
     BYTES,
     FLOATS,
     INTS,

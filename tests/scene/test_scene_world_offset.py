@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scene_builders import colmap_capture, transforms_capture, write_transforms
 
 from blocknerf.blocks.output import open_scene, plan_scene, update_scene
 from blocknerf.blocks.plan import read_plan
@@ -18,6 +17,7 @@ from blocknerf.export.world_offset import write_world_offset
 from blocknerf.scene.colmap_module import pycolmap
 from blocknerf.scene.readers.read import read_scene
 from blocknerf.scene.world_offset import is_far, offset_of
+from tests.support.scene_builders import colmap_capture, transforms_capture, write_transforms
 
 UTM = (460029.0, 5300010.0, 317.0)
 ECEF = (4177000.0, 855000.0, 4728000.0)

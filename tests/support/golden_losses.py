@@ -13,12 +13,12 @@ from typing import Any
 import llvmlite.binding as llvm
 import numba
 import torch
-from room import write_room
 
 from blocknerf.blocks.output import plan_scene
 from blocknerf.core.config.load import load_config
 from blocknerf.training.one_block import Run
 from blocknerf.training.run import train_blocks
+from tests.support.room import write_room
 
 STORED = Path(__file__).parents[1] / "training" / "golden_losses.json"
 STEPS = 50

@@ -16,16 +16,12 @@ from blocknerf.scene.store import ImageStore
 from blocknerf.training.one_block import Run
 from blocknerf.training.run import train_blocks
 from blocknerf.training.trainer import BlockNeRFTrainer
+from tests.support.small_field import SMALL_HASH
 
 TINY = (
+    *SMALL_HASH,
     "block_manager.max_blocks=1",
     "block_manager.min_images_per_block=1",
-    "block_nerf.hash_grid.num_levels=4",
-    "block_nerf.hash_grid.log2_table_rows=8",
-    "block_nerf.proposal_resolution=12",
-    "block_nerf.num_samples_coarse=8",
-    "block_nerf.num_samples_fine=8",
-    "block_nerf.hidden_dim=16",
     "dataset.batch_size=32",
     "dataset.test_every=4",
     "training.max_steps=20",

@@ -1,6 +1,5 @@
 """A city of several drives is aligned when its last block is trained, without asking."""
 
-import sys
 from pathlib import Path
 
 import pytest
@@ -8,10 +7,8 @@ import pytest
 from blocknerf.city.alignment import Alignment, BlockShifts, read_alignment
 from blocknerf.city.matching import PairDifference
 from blocknerf.cli.train import train
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
-from room import write_room
-from small_field import SMALL_HASH
+from tests.support.room import write_room
+from tests.support.small_field import SMALL_HASH
 
 SMALL = (
     "block_manager.block_size=2.5",
@@ -20,8 +17,6 @@ SMALL = (
     "block_manager.max_blocks=4",
     "appearance_embedding.use_global_appearance=false",  # each block finds codes of its own
     *SMALL_HASH,
-    "block_nerf.num_samples_coarse=16",
-    "block_nerf.num_samples_fine=8",
     "dataset.batch_size=256",
     "training.max_steps=150",
     "training.use_visibility_network=false",

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
@@ -10,10 +9,8 @@ import pytest
 from blocknerf.city.manifest import manifest_of, write_manifest
 from blocknerf.cli.main import main
 from blocknerf.core.files import write_json
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
-from room import write_room
-from tiny_run import TINY, saved_after_three, snapshot, tiny_run
+from tests.support.room import write_room
+from tests.support.tiny_run import TINY, saved_after_three, snapshot, tiny_run
 
 
 @pytest.fixture(scope="module")

@@ -28,9 +28,7 @@ from blocknerf.training.launchers.processes import _send_progress
 from blocknerf.training.one_block import Run, make_trainer, open_store
 from blocknerf.training.run import jobs_that_fit, train_blocks
 from blocknerf.training.trainer import BlockNeRFTrainer, Progress
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
-from room import write_room
+from tests.support.room import write_room
 
 SMALL = (
     "block_manager.max_blocks=1",

@@ -17,10 +17,17 @@ from blocknerf.core.files import write_json
 from blocknerf.scene import resident
 from blocknerf.training.checkpoint import SIDE_BY_SIDE
 from blocknerf.training.metrics import CLOCK, FILE
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
-from room import write_room
-from tiny_run import TINY, FullDisk, same_weights, saved_after_three, snapshot, tiny_run, train, trainer_of
+from tests.support.room import write_room
+from tests.support.tiny_run import (
+    TINY,
+    FullDisk,
+    same_weights,
+    saved_after_three,
+    snapshot,
+    tiny_run,
+    train,
+    trainer_of,
+)
 
 LINE_BY_LINE = ("logging.log_freq=1", "validation.val_freq=0.2")  # an epoch is 18 steps
 KILLED_AT_STEP_15_SAVED_AT_10 = """

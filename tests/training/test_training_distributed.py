@@ -4,7 +4,6 @@ import multiprocessing
 import os
 import random
 import socket
-import sys
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -27,10 +26,8 @@ from blocknerf.training.one_block import Run
 from blocknerf.training.run import longest_first, train_blocks
 from blocknerf.training.spread import spread
 from blocknerf.training.trainer import BlockNeRFTrainer
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
-from room import write_room
-from small_field import SMALL_HASH
+from tests.support.room import write_room
+from tests.support.small_field import SMALL_HASH
 
 SMALL = (
     "block_manager.max_blocks=1",

@@ -2,12 +2,10 @@
 
 import gc
 import sys
-from pathlib import Path
 
 import pytest
 
 pytest.importorskip("embreex")
-sys.path.insert(0, str(Path(__file__).parents[2]))
 from benchmarks.documents_yaml import trained
 from benchmarks.measure import run
 

@@ -1,7 +1,6 @@
 """A room photographed at exposures that vary: the block learns what exposure does, and `exposure_stops` brighten."""
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +14,7 @@ from blocknerf.core.errors import UserError
 from blocknerf.scene.readers.read import read_scene
 from blocknerf.training.one_block import Run
 from blocknerf.training.run import train_blocks
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
-from room import write_room
+from tests.support.room import write_room
 
 SMALL = (
     "block_manager.max_blocks=1",

@@ -13,11 +13,10 @@ import torch
 
 from blocknerf.runtime.pool import num_threads, set_num_threads
 from blocknerf.runtime.threads import available_cores
+from tests.support import golden_losses
+from tests.support.golden_losses import BACKBONES, STEPS, logged_terms, losses, processor_type, stored, terms_of
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
-import golden_losses
-from golden_losses import BACKBONES, STEPS, logged_terms, losses, processor_type, stored, terms_of
-
+ROOT = Path(__file__).parents[2]
 ELSEWHERE = 1e-5
 """How far a loss may be off where code is compiled for another processor, or by other versions of it."""
 HOW_TO_REWRITE = "Where a change is meant to change losses, `make golden` stores the new ones."
@@ -56,8 +55,8 @@ def test_two_blocks_are_stored(backbone):
 def test_another_processor_is_near(processor, torch_code, tmp_path):
     """Its code, compiled and run here: with shorter vectors; without multiply-add."""
     other = {"NUMBA_CPU_NAME": processor, "ATEN_CPU_CAPABILITY": torch_code, "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
-    command = [sys.executable, "-W", "ignore", golden_losses.__file__, str(tmp_path / "other.json")]
-    subprocess.run(command, env=os.environ | other, check=True)
+    command = [sys.executable, "-W", "ignore", "-m", golden_losses.__name__, str(tmp_path / "other.json")]
+    subprocess.run(command, cwd=ROOT, env=os.environ | other, check=True)
     made = json.loads((tmp_path / "other.json").read_text())
     golden = stored()
     assert made["made_on"] != golden["made_on"]

@@ -1,7 +1,6 @@
 """The weighted total: the sum of its parts, a weight of zero silences each; and what becomes of a broken one."""
 
 import json
-import sys
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -26,9 +25,7 @@ from blocknerf.training.regularization import STENCIL_STEP, density_stencils
 from blocknerf.training.run import train_blocks
 from blocknerf.training.terms import consistency_loss
 from blocknerf.training.trainer import BlockNeRFTrainer
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
-from room import write_room
+from tests.support.room import write_room
 
 SMALL = (
     "block_manager.max_blocks=1",

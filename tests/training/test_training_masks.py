@@ -1,6 +1,5 @@
 """What a mask hides teaches nothing: with any colours there, the weights come out the same, to the bit."""
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,19 +17,12 @@ from blocknerf.scene.sampler import PixelSampler
 from blocknerf.scene.store import ImageStore
 from blocknerf.training import pose_setup
 from blocknerf.training.trainer import BlockNeRFTrainer
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
-from room import write_room
+from tests.support.room import write_room
+from tests.support.small_field import SMALL_HASH
 
 SETTINGS = (
+    *SMALL_HASH,
     "block_manager.max_blocks=1",
-    "block_nerf.hash_grid.num_levels=2",
-    "block_nerf.hash_grid.log2_table_rows=10",
-    "block_nerf.hash_grid.finest_resolution=32",
-    "block_nerf.proposal_resolution=16",
-    "block_nerf.num_samples_coarse=16",
-    "block_nerf.num_samples_fine=8",
-    "block_nerf.hidden_dim=16",
     "dataset.batch_size=256",
     "dataset.image_downsample=2",
     "training.num_epochs=1",

@@ -2,7 +2,6 @@
 
 import math
 import mmap
-import sys
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -19,22 +18,9 @@ from blocknerf.scene.store import ImageStore
 from blocknerf.training.memory import LEAST_RAYS, AdaptiveBatchSize
 from blocknerf.training.one_block import Run
 from blocknerf.training.trainer import BlockNeRFTrainer
+from tests.support.room import write_room
+from tests.support.small_field import SMALL
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
-from room import write_room
-from small_field import SMALL_HASH
-
-SMALL = {
-    "hash": SMALL_HASH,
-    "mlp": (
-        "block_nerf.backbone=mlp",
-        "block_nerf.hidden_dim=64",
-        "block_nerf.num_layers=4",
-        "block_nerf.skip_connections=[1]",
-        "block_nerf.num_samples_coarse=16",
-        "block_nerf.num_samples_fine=16",
-    ),
-}
 COMMON = (
     "block_manager.max_blocks=1",
     "dataset.batch_size=256",

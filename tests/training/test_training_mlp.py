@@ -1,7 +1,6 @@
 """The mlp backbone through the trainer and the command line."""
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,20 +13,13 @@ from blocknerf.core.config.load import load_config
 from blocknerf.scene.store import ImageStore
 from blocknerf.training.one_block import Run
 from blocknerf.training.trainer import BlockNeRFTrainer
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
-from room import write_room
+from tests.support.room import write_room
+from tests.support.small_field import SMALL_MLP
 
 ROOT = Path(__file__).parents[2]
 SMALL = (
     "block_manager.max_blocks=1",
-    "block_nerf.backbone=mlp",
-    "block_nerf.hidden_dim=32",
-    "block_nerf.num_layers=4",
-    "block_nerf.skip_connections=[1]",
-    "block_nerf.pos_encoding_levels=5",
-    "block_nerf.num_samples_coarse=12",
-    "block_nerf.num_samples_fine=12",
+    *SMALL_MLP,
     "dataset.batch_size=256",
     "training.nerf_lr=4e-3",
     "training.lr_warmup_steps=10",

@@ -3,7 +3,6 @@
 import multiprocessing
 import os
 import socket
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,22 +27,15 @@ from blocknerf.training.one_block import Run, make_trainer
 from blocknerf.training.run import train_blocks
 from blocknerf.training.terms import consistency_loss
 from blocknerf.training.trainer import BlockNeRFTrainer
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
-from room import write_room
-from second_device import SecondDevice
+from tests.support.room import write_room
+from tests.support.second_device import SecondDevice
+from tests.support.small_field import SMALL_HASH
 
 SMALL = (
+    *SMALL_HASH,
     "block_manager.block_size=2.5",
     "block_manager.overlap_ratio=0.5",
     "block_manager.min_images_per_block=6",
-    "block_nerf.hash_grid.num_levels=4",
-    "block_nerf.hash_grid.log2_table_rows=11",
-    "block_nerf.hash_grid.finest_resolution=64",
-    "block_nerf.proposal_resolution=16",
-    "block_nerf.num_samples_coarse=16",
-    "block_nerf.num_samples_fine=8",
-    "block_nerf.hidden_dim=16",
     "dataset.batch_size=128",
     "dataset.test_every=0",
     "training.max_steps=12",

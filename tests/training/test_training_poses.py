@@ -2,7 +2,6 @@
 
 import json
 import logging
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -22,12 +21,8 @@ from blocknerf.training.checkpoint import CHECKPOINT
 from blocknerf.training.field_restarts import POSES_REST, RESTARTS_END, FieldRestarts
 from blocknerf.training.one_block import Run, make_trainer, open_store
 from blocknerf.training.trainer import BlockNeRFTrainer
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
-sys.path.insert(0, str(Path(__file__).parents[2]))
-from room import write_room
-
-from benchmarks.writers import Capture, Shot, write_kitti
+from tests.support.room import write_room
+from tests.support.writers import Capture, Shot, write_kitti
 
 SMALL = (
     "training.use_pose_refinement=true",

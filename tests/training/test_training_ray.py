@@ -13,6 +13,7 @@ import pytest
 import ray
 from PIL import Image
 
+from benchmarks.ray_nodes import same_block, same_city, train_with_a_death, went_on_at
 from blocknerf.blocks.output import PLAN_FILES, plan_scene, pull_city, pull_plan
 from blocknerf.blocks.plan import BlockSpec
 from blocknerf.city.block_file import read_block_meta
@@ -29,13 +30,8 @@ from blocknerf.training.launchers.worker import work
 from blocknerf.training.one_block import Run
 from blocknerf.training.run import train_blocks
 from blocknerf.training.trainer import BlockResult
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
-sys.path.insert(0, str(Path(__file__).parents[2]))
-from room import write_room
-from tiny_run import TINY
-
-from benchmarks.ray_nodes import same_block, same_city, train_with_a_death, went_on_at
+from tests.support.room import write_room
+from tests.support.tiny_run import TINY
 
 RAY_WARNS = pytest.mark.filterwarnings(
     "ignore:Tip. In future versions of Ray:FutureWarning",  # of accelerators' variables

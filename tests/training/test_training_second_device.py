@@ -1,6 +1,5 @@
 """A block that learns on another device than the processor: every tensor of a step stands there."""
 
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,11 +11,9 @@ from blocknerf.kernels.registry import use_backend
 from blocknerf.scene.store import ImageStore
 from blocknerf.training.one_block import Run
 from blocknerf.training.trainer import BlockNeRFTrainer
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
-from room import write_room
-from second_device import SecondDevice, There
-from tiny_run import TINY, tiny_run, trainer_of
+from tests.support.room import write_room
+from tests.support.second_device import SecondDevice, There
+from tests.support.tiny_run import TINY, tiny_run, trainer_of
 
 HASH_KEYS = ("block_nerf.hash_grid", "block_nerf.proposal_resolution")
 EVERYTHING = (
@@ -30,7 +27,7 @@ EVERYTHING = (
 
 @pytest.fixture
 def plainly(monkeypatch):
-    """Twins of all kernels, and samples that are drawn alike on both devices."""
+    """References of all kernels, and samples that are drawn alike on both devices."""
     monkeypatch.setattr(BlockNeRFTrainer, "_rng_of_step", lambda trainer: trainer.rng)
     with use_backend("torch"):
         yield

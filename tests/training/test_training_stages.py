@@ -2,7 +2,6 @@
 
 import json
 import math
-import sys
 from pathlib import Path
 
 import pytest
@@ -19,9 +18,7 @@ from blocknerf.scene.store import ImageStore
 from blocknerf.training.one_block import Run, make_trainer, open_store
 from blocknerf.training.stages import ProgressiveTrainer
 from blocknerf.training.trainer import BlockNeRFTrainer
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
-from room import write_room
+from tests.support.room import write_room
 
 FIELD = (
     "block_manager.max_blocks=1",

@@ -1,7 +1,6 @@
 """Which state of its blocks a city shows, and that the best in validation can be resumed from."""
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
@@ -17,18 +16,14 @@ from blocknerf.training.one_block import Run
 from blocknerf.training.optimizer import BlockOptimizer
 from blocknerf.training.run import train_blocks
 from blocknerf.training.take_up import take_up
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
-from room import write_room
-from small_field import SMALL_HASH
+from tests.support.room import write_room
+from tests.support.small_field import SMALL_HASH
 
 SMALL = (
     "block_manager.block_size=2.5",
     "block_manager.max_blocks=4",
     "block_manager.min_images_per_block=6",
     *SMALL_HASH,
-    "block_nerf.num_samples_coarse=16",
-    "block_nerf.num_samples_fine=8",
     "dataset.batch_size=128",
     "dataset.use_depth=true",
     "training.rgb_l1_share=0.1",

@@ -1,6 +1,5 @@
 """A step at a time: the same bytes as in one go, whoever has the loop."""
 
-import sys
 from pathlib import Path
 
 import pytest
@@ -10,10 +9,8 @@ from blocknerf.core.errors import UserError
 from blocknerf.scene.store import ImageStore
 from blocknerf.training.one_block import Run
 from blocknerf.training.stepwise import StepByStep
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
-from room import write_room
-from tiny_run import tiny_run, train
+from tests.support.room import write_room
+from tests.support.tiny_run import tiny_run, train
 
 TWO_BLOCKS = ("block_manager.max_blocks=9", "block_manager.block_size=2.2", "training.max_steps=10")
 

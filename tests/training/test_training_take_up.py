@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,11 +11,9 @@ from blocknerf.city.manifest import manifest_of, write_manifest
 from blocknerf.cli.main import main, run
 from blocknerf.core.files import write_json
 from blocknerf.training.metrics import CLOCK, FILE
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
-from room import write_room
-from script import load_script
-from tiny_run import TINY, same_weights, saved_after_three, snapshot, tiny_run, train, trainer_of
+from tests.support.room import write_room
+from tests.support.script import load_script
+from tests.support.tiny_run import TINY, same_weights, saved_after_three, snapshot, tiny_run, train, trainer_of
 
 KEPT = ("logging.log_freq=1", "validation.val_freq=0.3", "validation.save_freq=0.2")  # every 5 and 4 steps
 

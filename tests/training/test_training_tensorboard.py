@@ -2,8 +2,6 @@
 
 import io
 import json
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,10 +15,8 @@ from blocknerf.core.config.load import load_config
 from blocknerf.training.metrics import CLOCK
 from blocknerf.training.one_block import Run
 from blocknerf.training.run import train_blocks
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
-from room import write_room
-from small_field import SMALL_HASH
+from tests.support.room import write_room
+from tests.support.small_field import SMALL_HASH
 
 SMALL = (
     "block_manager.max_blocks=1",

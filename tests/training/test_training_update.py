@@ -3,7 +3,6 @@
 import hashlib
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
@@ -19,21 +18,14 @@ from blocknerf.core.errors import UserError
 from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.scene.store import ImageStore
 from blocknerf.training.update import grown_block
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
-from room import write_room
+from tests.support.room import write_room
+from tests.support.small_field import SMALL_HASH
 
 SMALL = (
+    *SMALL_HASH,
     "block_manager.block_size=1.5",
     "block_manager.overlap_ratio=0.15",
     "block_manager.min_images_per_block=4",
-    "block_nerf.hash_grid.num_levels=2",
-    "block_nerf.hash_grid.log2_table_rows=9",
-    "block_nerf.hash_grid.finest_resolution=32",
-    "block_nerf.proposal_resolution=12",
-    "block_nerf.num_samples_coarse=12",
-    "block_nerf.num_samples_fine=8",
-    "block_nerf.hidden_dim=16",
     "appearance_embedding.embedding_dim=4",
     "dataset.batch_size=256",
     "training.num_epochs=0.3",

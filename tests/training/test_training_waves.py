@@ -1,7 +1,6 @@
 """Blocks that learn to agree with neighbours trained before them: in which order, and to what bytes."""
 
 import json
-import sys
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -19,18 +18,14 @@ from blocknerf.training.one_block import Run, open_store, read_model
 from blocknerf.training.run import train_blocks
 from blocknerf.training.terms import consistency_loss
 from blocknerf.training.waves import in_waves, wave_of_each
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
-from room import write_room
-from small_field import SMALL_HASH
+from tests.support.room import write_room
+from tests.support.small_field import SMALL_HASH
 
 SMALL = (
     "block_manager.block_size=2.5",
     "block_manager.overlap_ratio=0.5",
     "block_manager.min_images_per_block=6",
     *SMALL_HASH,
-    "block_nerf.num_samples_coarse=16",
-    "block_nerf.num_samples_fine=8",
     "dataset.batch_size=128",
     "dataset.test_every=0",
     "training.max_steps=12",

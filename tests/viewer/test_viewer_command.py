@@ -5,9 +5,9 @@ import socket
 import sys
 
 import pytest
-from conftest import write_city
 
 from blocknerf.cli.main import main
+from tests.support.random_city import write_city
 
 pytest.importorskip("viser", reason="the viewer needs: pip install 'blocknerf[view]'")
 

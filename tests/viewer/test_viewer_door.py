@@ -29,9 +29,7 @@ from blocknerf.viewer import door as door_module
 from blocknerf.viewer.door import MOST_BROWSERS, MOST_BYTES, Door, may_become, own_names, read_message, refusal
 from blocknerf.viewer.viewer import Viewer
 from blocknerf.viewer.wish import Viewpoint, Wish
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
-from browser import CAMERA, come_in, heard, junk, say, wait_for_picture, widgets
+from tests.support.browser import CAMERA, come_in, heard, junk, say, wait_for_picture, widgets
 
 PATIENCE_S = 60
 UNIT = st.floats(-1, 1)

@@ -4,11 +4,11 @@ import threading
 import time
 
 import pytest
-from conftest import write_city, write_random_block
 
 from blocknerf.blocks.output import load_output
 from blocknerf.core.errors import UserError
 from blocknerf.viewer.newest import NewestCity
+from tests.support.random_city import write_city, write_random_block
 
 
 def test_new_blocks_and_new_weights_are_seen(room, tmp_path):

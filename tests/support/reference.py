@@ -1,4 +1,4 @@
-"""A kernel against its twin in torch."""
+"""A kernel against its reference: the same operation in plain torch, which is taken as the truth."""
 
 from collections.abc import Callable, Sequence
 
@@ -11,11 +11,11 @@ from blocknerf.kernels.registry import Backend, use_backend
 def compare(call: Callable[[], Tensor | Sequence[Tensor]], backend: Backend, tolerance: float = 1e-5) -> None:
     """`call` gives the same tensors by both, within `tolerance` of the largest value of each."""
     with use_backend("torch"):
-        twins = call()
+        expected = call()
     with use_backend(backend):
-        ours = call()
-    if isinstance(twins, Tensor) and isinstance(ours, Tensor):
-        twins, ours = [twins], [ours]
-    for number, (twin, kernel) in enumerate(zip(twins, ours, strict=True)):
-        error = relative_error(twin, kernel)
+        found = call()
+    if isinstance(expected, Tensor) and isinstance(found, Tensor):
+        expected, found = [expected], [found]
+    for number, (reference, kernel) in enumerate(zip(expected, found, strict=True)):
+        error = relative_error(reference, kernel)
         assert error <= tolerance, f"tensor {number}: {error:.2g} of its largest number"

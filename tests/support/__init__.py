@@ -1,0 +1,1 @@
+"""What tests share: scenes with a known truth, small configurations, runs of one block."""
