@@ -2,7 +2,6 @@
 inspect, export. Nothing of the package knows it."""
 
 import json
-import sys
 from pathlib import Path
 from typing import Literal
 
@@ -19,9 +18,7 @@ from blocknerf.core.config.load import load_config
 from blocknerf.core.config.section import Positive
 from blocknerf.models.backbones.interface import Backbone
 from blocknerf.rendering.hierarchical import composite_coarse_and_fine
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
-from room import write_room
+from tests.support.room import write_room
 
 EDGE = 0.03  # block radii
 
@@ -172,6 +169,13 @@ def test_it_is_inspected(out):
     main(["inspect", str(out)])
     found = json.loads((out / "inspect" / "inspect.json").read_text())
     assert np.isfinite([gradient["norm"] for gradient in found["gradients"]]).all()
+
+
+OPTIONS = {
+    "points": ("--tolerance", "0.5", "--least-views", "1"),
+    "mesh": ("--voxel", "0.5"),
+    "orthophoto": ("--pixel", "0.5"),
+}
 
 
 @pytest.mark.parametrize("what", ["points", "mesh", "depth", "orthophoto"])
