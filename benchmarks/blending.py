@@ -30,7 +30,7 @@ from blocknerf.export.paths import View, interpolated_views, view_rays
 from blocknerf.scene.rays import camera_directions, pixels_of
 from blocknerf.synth.develop import develop
 from blocknerf.synth.lighting import lighting_at
-from blocknerf.synth.tracer import take_picture
+from blocknerf.synth.tracer import render_image
 
 RULES = ("nearest", "visibility", "distance")  # the bound is taken of the last, in which every block has its say
 BOUND_PX = 11
@@ -72,7 +72,7 @@ def photograph(root: Path, views: list[View]) -> tuple[list[np.ndarray], list[np
     (preset, tracer), name = trace_town(root), views[0].drive
     light = lighting_at(next(drive.hour for drive in preset.drives if drive.name == name))
     exposure = float(np.exp(np.mean([np.log(image["exposure"]) for image in images if image["drive"] == name])))
-    shots = [take_picture(tracer, view.camera, view.world_from_cam, light, preset.samples_edge) for view in views]
+    shots = [render_image(tracer, view.camera, view.world_from_cam, light, preset.samples_edge) for view in views]
     return [develop(shot.radiance, exposure) / np.float32(255) for shot in shots], [shot.depth_z_m for shot in shots]
 
 

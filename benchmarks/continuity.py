@@ -23,7 +23,7 @@ PIXELS = 16
 LONG_M = 20.0
 PAIRS_OF_A_CITY = 50
 LEAST_SIGHT = 0.02
-"""Of a pixel, in a block that knows nothing of it: see `BlockRenderer.sight`."""
+"""Of a pixel, in a block that knows nothing of it: see `BlockRenderer.view_confidence`."""
 
 
 class RandomCity:

@@ -17,7 +17,7 @@ from blocknerf.kernels.compositing.ops import accumulate, render_weights
 from blocknerf.kernels.hash_grid.ops import hash_encode
 from blocknerf.kernels.intervals.ops import distortion_loss, interlevel_loss, resample
 from blocknerf.kernels.marching.ops import distances, unit_cube_points
-from blocknerf.kernels.mlp.ops import two_layers
+from blocknerf.kernels.mlp.ops import fused_mlp
 from blocknerf.kernels.proposal.ops import proposal_density
 from blocknerf.kernels.registry import Backend, use_backend
 from blocknerf.kernels.sparse_adam.ops import sparse_adam_step
@@ -183,7 +183,7 @@ def networks(device: torch.device, rays: int) -> Iterator[Check]:
         smooth = values[(hidden.abs() > KINK).all(-1)]
         learned = [tensor.to(device).requires_grad_() for tensor in (smooth, *parameters)]
         name = f"{points} points, {inputs} to {width} to {outputs}"
-        yield Check("mlp", name, partial(two_layers, *learned), learned, 2e-6)
+        yield Check("mlp", name, partial(fused_mlp, *learned), learned, 2e-6)
 
 
 def adam(device: torch.device) -> Iterator[Check]:

@@ -18,7 +18,7 @@ from blocknerf.kernels.hash_grid.ops import level_resolutions
 from blocknerf.kernels.mlp.ops import PROGRAMS
 from blocknerf.kernels.registry import kernels_for
 from blocknerf.models.block_nerf import BlockNeRF
-from blocknerf.runtime.devices import made_on
+from blocknerf.runtime.devices import default_device
 from blocknerf.scene.sampler import PixelBatch
 from blocknerf.training.losses import BlockNeRFLoss
 from blocknerf.training.optimizer import BlockOptimizer
@@ -227,7 +227,7 @@ def training_step(device: torch.device, rays: int) -> Callable[[], None]:
     rng = torch.Generator(device).manual_seed(0)
 
     def step() -> None:
-        with made_on(device):
+        with default_device(device):
             total, _ = loss(model, batch, rng)
         total.backward()
         optimizer.step(rates)

@@ -26,9 +26,9 @@ from blocknerf.kernels.hash_grid.ops import FEATURES, hash_encode, level_resolut
 from blocknerf.kernels.hash_grid.reference import corner_rows
 from blocknerf.kernels.intervals.ops import distortion_loss, interlevel_loss, resample
 from blocknerf.kernels.marching.ops import distances, unit_cube_points
-from blocknerf.kernels.mlp.ops import two_layers
+from blocknerf.kernels.mlp.ops import fused_mlp
 from blocknerf.kernels.proposal.ops import proposal_density
-from blocknerf.kernels.row_gradient import touched_rows
+from blocknerf.kernels.row_gradient import nonzero_rows
 from blocknerf.kernels.sparse_adam.ops import sparse_adam_step
 from blocknerf.models.backbones.hash_grid.config import HashConfig
 from blocknerf.runtime.threads import available_cores, use_threads
@@ -224,7 +224,7 @@ def step_parts(rays: int, samples: int, log2_rows: int) -> list[Part]:
     encoded = torch.randn(inputs, count, generator=rng).t().requires_grad_()
     layers = [torch.randn(*shape, generator=rng).requires_grad_() for shape in ((width, inputs), (width,))]
     layers += [torch.randn(*shape, generator=rng).requires_grad_() for shape in ((outputs, width), (outputs,))]
-    raw = two_layers(encoded, *layers)
+    raw = fused_mlp(encoded, *layers)
     density = torch.rand(rays, samples, generator=rng).requires_grad_()
     weights = render_weights(density, fine)
     features = torch.randn(outputs - 1, rays, samples, generator=rng).permute(1, 2, 0).requires_grad_()
@@ -246,7 +246,7 @@ def step_parts(rays: int, samples: int, log2_rows: int) -> list[Part]:
         Part("resampling", lambda: resample(edges_s, coarse_weights, samples, None), 2 * per_bin),
         Part("points", lambda: unit_cube_points(origins, directions, fine), 4 * per_sample),
         encoding,
-        Part("network", lambda: two_layers(encoded, *layers), 4 * count * (inputs + outputs), operations=products),
+        Part("network", lambda: fused_mlp(encoded, *layers), 4 * count * (inputs + outputs), operations=products),
         Part("compositing", lambda: accumulate(render_weights(density, fine), features), 20 * per_sample),
         Part("interlevel and distortion", losses, 4 * per_bin),
         Part("compositing, backward", backward_of(rng, shaded), 40 * per_sample),
@@ -271,7 +271,7 @@ def adam_part(points: Tensor, levels: int, log2_rows: int) -> Part:
         gradient.copy_(arrived)
         sparse_adam_step(table, gradient, first, second, step=1, learning_rate=1e-2)
 
-    touched = int(touched_rows(arrived).sum())
+    touched = int(nonzero_rows(arrived).sum())
     return Part("Adam of the table", run, 8 * touched * FEATURES * 4)
 
 

@@ -130,7 +130,7 @@ def train(arguments: argparse.Namespace) -> None:
     use_threads(available_cores(), "numba")
     trainer = make_trainer(run, run.plan.blocks[0], store, lambda progress: None)
     for _ in range(20):
-        trainer.go_on()
+        trainer.train_iteration()
     started_s, began_s = time.perf_counter() - begin, trainer.spent_s
     sampled_s = 0.0
     next_batch = trainer.sampler.next
@@ -144,7 +144,7 @@ def train(arguments: argparse.Namespace) -> None:
 
     setattr(trainer.sampler, "next", timed)  # noqa: B010
     for _ in range(arguments.steps):
-        trainer.go_on()
+        trainer.train_iteration()
     print(json.dumps({
         "rays_per_s": round(arguments.steps * run.config.dataset.batch_size / (trainer.spent_s - began_s)),
         "sampling_share": round(sampled_s / (trainer.spent_s - began_s), 4),

@@ -24,11 +24,11 @@ import numpy as np
 from benchmarks.measure import where
 from blocknerf.blocks.output import load_output, open_scene
 from blocknerf.runtime.threads import available_cores, use_threads
+from blocknerf.viewer.city_watcher import CityWatcher
 from blocknerf.viewer.drawing import draw
-from blocknerf.viewer.loop import RenderLoop, Shown
+from blocknerf.viewer.loop import RenderedFrame, RenderLoop
 from blocknerf.viewer.map import first_view
-from blocknerf.viewer.newest import NewestCity
-from blocknerf.viewer.wish import Wish
+from blocknerf.viewer.render_request import RenderRequest
 
 ASPECT = 16 / 9
 TICK_S = 1 / 30
@@ -53,11 +53,11 @@ class Watched:
     """A render loop whose pictures are noted with the moment at which they came."""
 
     def __init__(self, out: Path, max_width: int):
-        newest = NewestCity(out)
+        newest = CityWatcher(out)
         config, _ = load_output(out)
-        self.start = Wish(first_view(newest.city, open_scene(out, config), ASPECT))
-        self.came: list[tuple[float, Wish, Shown]] = []
-        self.drawn: list[Wish] = []
+        self.start = RenderRequest(first_view(newest.city, open_scene(out, config), ASPECT))
+        self.came: list[tuple[float, RenderRequest, RenderedFrame]] = []
+        self.drawn: list[RenderRequest] = []
         self.arrived = threading.Condition()
 
         def drawing(wish, width, keep_going):
@@ -70,12 +70,12 @@ class Watched:
         )  # fmt: skip
         self.loop.start()
 
-    def _show(self, key, shown: Shown) -> None:
+    def _show(self, key, shown: RenderedFrame) -> None:
         with self.arrived:
             self.came.append((time.perf_counter(), self.drawn[-1], shown))
             self.arrived.notify_all()
 
-    def rest(self, wish: Wish) -> list[tuple[float, Shown]]:
+    def rest(self, wish: RenderRequest) -> list[tuple[float, RenderedFrame]]:
         """Seconds from the wish to each of its pictures, to the last."""
         self.came.clear()
         begin_s = time.perf_counter()
@@ -86,7 +86,7 @@ class Watched:
             )
         return [(moment - begin_s, shown) for moment, of, shown in self.came if of is wish]
 
-    def move(self, seconds: float) -> list[Shown]:
+    def move(self, seconds: float) -> list[RenderedFrame]:
         """Pictures that came while a camera moved all the time."""
         self.came.clear()
         begin_s = time.perf_counter()
@@ -96,7 +96,7 @@ class Watched:
         return [shown for *_, shown in self.came]
 
 
-def moved(wish: Wish, sideways_m: float) -> Wish:
+def moved(wish: RenderRequest, sideways_m: float) -> RenderRequest:
     pose = wish.viewpoint.world_from_cam.copy()
     pose[:, 3] += sideways_m * pose[:, 0]
     return replace(wish, viewpoint=replace(wish.viewpoint, world_from_cam=pose))
@@ -123,7 +123,7 @@ def of_the_thread(out: Path, max_width: int, seconds: float) -> dict:
     }
 
 
-def width_of(shown: Shown) -> int:
+def width_of(shown: RenderedFrame) -> int:
     return shown.drawn.rgb.shape[1]
 
 

@@ -53,7 +53,7 @@ def command_of(command: Command, line: list[str]) -> Callable[[], None]:
     return (lambda: parse(line)) if command.act is None else (lambda: command.act(line))  # pyright: ignore
 
 
-def go_on(command: Command, root: Path, said: Path) -> list[Said]:
+def train_iteration(command: Command, root: Path, said: Path) -> list[Said]:
     """The same command again, and what it then advises; all that was run, the last one ended well or nothing helps.
 
     Of an update whose block is trained already, what is left is to align it.

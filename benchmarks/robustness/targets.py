@@ -373,13 +373,13 @@ class _Parts:
     """A module, and the figures of a training, as a checkpoint holds them."""
 
     def __init__(self, folder: Path) -> None:
-        from blocknerf.training.checkpoint import ModelCheckpoint, ModuleState, Origin
+        from blocknerf.training.checkpoint import CheckpointProvenance, ModelCheckpoint, ModuleState
         from blocknerf.training.metrics import TrainingMetrics
 
         self.config = _small_config()
         self.module = torch.nn.Linear(2, 2)
         self.metrics = TrainingMetrics(self.config, folder, None)
-        origin = Origin("000", ("a" * 16,), self.config, ("a", "b"))
+        origin = CheckpointProvenance("000", ("a" * 16,), self.config, ("a", "b"))
         parts = {"model": ModuleState(self.module), "metrics": self.metrics}
         self.checkpoint = ModelCheckpoint(folder, folder, origin, self.module, parts, self.describe)
 

@@ -85,7 +85,11 @@ class Trial:
         expected = self.expected if expected is None else expected
         problems = [(what, said.message or said.end) for said in disturbed for what in said.faults]
         problems += [("loss", what) for what in self._lost(comparable(read_tree(self.root), self.command))]
-        ways = [] if disturbed[-1].code == 0 else commands.go_on(self.command, self.root, self.folder / "said.txt")
+        ways = (
+            []
+            if disturbed[-1].code == 0
+            else commands.train_iteration(self.command, self.root, self.folder / "said.txt")
+        )
         problems += [(what, f"going on: {way.message or way.end}") for way in ways for what in way.faults]
         if ways and ways[-1].code:
             return [*problems, ("does not go on", ways[-1].message or ways[-1].end)]

@@ -7,24 +7,24 @@ import pytest
 
 from blocknerf.blocks.assignment import Claims, assign_images, claim_images, find_neighbours
 from blocknerf.blocks.ground import GroundFrame, ground_frame
-from blocknerf.blocks.placement import MOST_CANDIDATES, Cells, Placement, place_cells
-from blocknerf.blocks.sights import (
+from blocknerf.blocks.image_visibility import (
     FEWEST_POINTS,
-    Sights,
+    ImageVisibility,
     focus_point,
     frustum_directions,
     gather_sights,
     typical_distances_m,
 )
+from blocknerf.blocks.placement import MOST_CANDIDATES, Cells, Placement, place_cells
 from blocknerf.core.config.block_manager import BlockManagerConfig
 from blocknerf.core.errors import UserError
 from tests.support.made_scenes import aerial, look_at, scene_of, streets
 
 
-def sights_of(places, *seen) -> Sights:
+def sights_of(places, *seen) -> ImageVisibility:
     """Places, and of each image which of them it sees."""
     begin = np.concatenate([[0], np.cumsum([len(some) for some in seen])]).astype(np.int64)
-    return Sights(
+    return ImageVisibility(
         np.array(places, float).reshape(-1, 3), begin, np.concatenate([np.zeros(0, int), *seen]).astype(int), None
     )
 

@@ -260,7 +260,7 @@ def test_the_count_of_parameters_is_that_of_the_model(codes):
     for backbone in ("hash", "mlp"):
         config = config_of(f"block_nerf.backbone={backbone}", f"training.use_appearance_embedding={codes}".lower())
         field = BlockNeRF(config, (0.0, 0.0, 0.0), 1.0, ("a",), ("0",)).field
-        tables = sum(table.rows.numel() for table in field.row_tables().values())
+        tables = sum(table.rows.numel() for table in field.sparse_tables().values())
         assert step_cost(config).parameters == pytest.approx(
             tables + sum(p.numel() for p in field.networks()), rel=0.01
         )

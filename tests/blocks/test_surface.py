@@ -25,7 +25,7 @@ def on_flat_ground(scene, pose, height_m=2.0) -> np.ndarray:
 
 
 def test_tiles_show_the_ground_that_their_rays_meet():
-    """To within the roughness of the made ground (4 m) and the width of a tile on it (4 m)."""
+    """To within the laplacian_smoothness of the made ground (4 m) and the width of a tile on it (4 m)."""
     scene = aerial(points=20_000)
     frame = plan_of(scene).ground().frame()
     shown = shown_ground(scene, scene.images, frame, 10.0)

@@ -33,7 +33,7 @@ class PlainBlock:
     def mean_visibility(self, rays):
         return None
 
-    def sight(self, rays, distances_m):
+    def view_confidence(self, rays, distances_m):
         return None
 
     def code_for(self, image_id, drive, exposure_stops=0.0, exposure=None, towards=None):
@@ -276,7 +276,7 @@ def test_a_block_that_sees_too_little_is_left_out(tmp_path):
 
 def test_where_all_see_little_what_they_see_counts(tmp_path):
     city = city_that_sees(tmp_path, a=0.001, b=0.2, c=0.0)
-    plain, left = city.weights(at(20.0)), city.seen_weights(rays(), at(20.0))
+    plain, left = city.weights(at(20.0)), city.block_weights(rays(), at(20.0))
     assert left["b"] > plain["b"] > 0
     assert sum(left.values()) == pytest.approx(1)
     assert [layer.block_id for layer in city.layers(rays(), at(30.0), only="a")] == ["a"]
@@ -288,7 +288,7 @@ def test_no_block_pops_into_a_picture_between_neighbouring_doubles(tmp_path, see
     city = city_that_sees(tmp_path, **dict(zip("abc", seen, strict=True)))
 
     def shares(x: float) -> dict[str, float]:
-        return city.seen_weights(rays(), at(x))
+        return city.block_weights(rays(), at(x))
 
     def difference(x: float, y: float) -> float:
         first, second = shares(x), shares(y)
@@ -308,7 +308,7 @@ def test_no_block_pops_into_a_picture_between_neighbouring_doubles(tmp_path, see
 class HalfSightedBlock(PlainBlock):
     """Knows what its file says in the first half of the pixels, all in the others."""
 
-    def sight(self, rays, distances_m):
+    def view_confidence(self, rays, distances_m):
         known = torch.ones(len(rays))
         known[: len(rays) // 2] = self.codes["known"]
         return known
@@ -387,22 +387,22 @@ def test_other_rules_and_fewer_blocks_share_what_is_loaded(tmp_path):
     city = City.open(make_city(tmp_path), load=load)
     assert list(city.weights(at(20.0))) == ["a", "b"]
     city.render(rays(), at(20.0))
-    nearest = city.under(replace(city.manifest, blending="nearest"), city.ids)
+    nearest = city.with_blending(replace(city.manifest, blending="nearest"), city.ids)
     assert nearest.render(rays(), at(20.0)).rgb[0].tolist() == COLOURS["a"]
-    rest = city.under(city.manifest, ["b", "c"])
+    rest = city.with_blending(city.manifest, ["b", "c"])
     assert rest.render(rays(), at(0.0)).rgb[0].tolist() == COLOURS["b"]
     assert rest.ids == ["b", "c"]
     assert city.ids == ["a", "b", "c"]
     assert loads == ["a", "b"]
     with pytest.raises(UserError, match="keep one of a, b, c"):
-        city.under(city.manifest, [])
+        city.with_blending(city.manifest, [])
 
 
 def test_a_picture_in_parts_is_the_picture(tmp_path):
     """Each part alone would judge by itself which blocks have seen enough of it."""
     city = city_that_sees(tmp_path, a=0.9, b=0.1, c=0.9)
     whole = city.layers(rays(6), at(25.0))
-    weights = city.seen_weights(rays(6), at(25.0))
+    weights = city.block_weights(rays(6), at(25.0))
     parts = [city.layers(rays(6)[some], at(25.0), weights=weights) for some in (slice(0, 2), slice(2, 6))]
     for layer, *pieces in zip(whole, *parts, strict=True):
         assert {piece.block_id for piece in pieces} == {layer.block_id}

@@ -2,8 +2,8 @@
 
 import pytest
 
+from blocknerf.city.appearance_settings import AppearanceSettings
 from blocknerf.city.city import City
-from blocknerf.city.look import Look
 
 
 class Asked(City):
@@ -21,10 +21,13 @@ class Asked(City):
 @pytest.mark.parametrize(
     ("look", "told"),
     [
-        (Look(), (None, "own", 0.0, None)),
-        (Look(drive="dusk", exposure_stops=1.5), (None, "dusk", 1.5, None)),
-        (Look("image", "noon", towards=(None, "dusk")), ("image", "noon", 0.0, (None, "dusk", 0.75))),
-        (Look(drive="noon", towards=("other", "dusk"), share=0.5), (None, "noon", 0.0, ("other", "dusk", 0.5))),
+        (AppearanceSettings(), (None, "own", 0.0, None)),
+        (AppearanceSettings(drive="dusk", exposure_stops=1.5), (None, "dusk", 1.5, None)),
+        (AppearanceSettings("image", "noon", towards=(None, "dusk")), ("image", "noon", 0.0, (None, "dusk", 0.75))),
+        (
+            AppearanceSettings(drive="noon", towards=("other", "dusk"), share=0.5),
+            (None, "noon", 0.0, ("other", "dusk", 0.5)),
+        ),
     ],
 )
 def test_a_look_is_told_to_every_block(look, told):
@@ -35,5 +38,5 @@ def test_a_look_is_told_to_every_block(look, told):
 
 def test_without_any_drive_the_main_one_counts():
     city = Asked()
-    Look().codes(city, ["a"])
+    AppearanceSettings().codes(city, ["a"])
     assert city.asked == [("a", None, "main", 0.0, None)]

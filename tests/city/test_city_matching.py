@@ -53,7 +53,7 @@ def block(drives: tuple[str, ...], settings: Config, exposures: Exposures | None
     rng = torch.Generator().manual_seed(seed)
     model = BlockNeRF(settings, (0.0, 0.0, 0.0), 4.0, ids, drives, rng, exposures)
     with torch.no_grad():
-        for name, table in model.field.row_tables().items():
+        for name, table in model.field.sparse_tables().items():
             table.rows.copy_(0.3 * torch.randn(table.rows.shape, generator=rng) + (2.0 if name == "proposal" else 0.0))
         model.field.base[-1].bias[0] = 5.0  # dense: rays end in it
         first, second, third = (layer for layer in model.field.head if isinstance(layer, torch.nn.Linear))
@@ -228,7 +228,7 @@ def test_both_see_well_what_both_show_at_one_distance():
     settings = config()
     one, same, other = (block(("noon",), settings, seed=seed) for seed in (3, 3, 4))
     with torch.no_grad():
-        for name, table in other.field.row_tables().items():
+        for name, table in other.field.sparse_tables().items():
             if name != "proposal":
                 table.rows.mul_(-3.0)
     rays = camera_rays(scene_of().cameras["0"], scene_of().images[0].world_from_cam, 16, 12)

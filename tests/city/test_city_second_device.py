@@ -28,10 +28,10 @@ from blocknerf.kernels.registry import use_backend
 from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.training.one_block import Run
 from blocknerf.training.run import train_blocks
+from blocknerf.viewer.city_watcher import CityWatcher
 from blocknerf.viewer.drawing import draw
 from blocknerf.viewer.map import first_view
-from blocknerf.viewer.newest import NewestCity
-from blocknerf.viewer.wish import Kind, Wish, blendings
+from blocknerf.viewer.render_request import Kind, RenderRequest, blendings
 from tests.support.room import write_room
 from tests.support.second_device import SecondDevice, There
 from tests.support.small_field import SMALL_HASH, SMALL_MLP
@@ -80,14 +80,14 @@ def test_pictures_are_those_of_the_processor(out):
     with use_backend("torch"):
         city = City.open(out)
         rays, center = _rays(city)
-        expected, weights = city.render(rays, center), city.seen_weights(rays, center)
+        expected, weights = city.render(rays, center), city.block_weights(rays, center)
         with SecondDevice():
             away = City.open(out, load=partial(load_block, device="meta"))
             for block_id in weights:
                 model = away.model(block_id)
                 assert isinstance(model, BlockNeRF)
                 assert all(isinstance(parameter.data, There) for parameter in model.parameters())
-            shown, there = away.render(rays, center), away.seen_weights(rays, center)
+            shown, there = away.render(rays, center), away.block_weights(rays, center)
     assert len(weights) > 1
     assert there == pytest.approx(weights, rel=1e-4)
     for name in ("rgb", "opacity", "distance_m"):
@@ -132,13 +132,13 @@ COMMANDS = {
     "mesh": lambda out: export_mesh(out, voxel=1.0, least_weight=1e-6, smallest_piece=0.0, longest_side=16),
     "points": lambda out: export_points(out, spacing=0.5, tolerance=0.99, longest_side=16),
     "splats": lambda out: export_splats(out, splats=40, steps=4, views=4, longest_side=32),
-    "view": lambda out: _every_picture_of_the_viewer(NewestCity(out, device="auto").city),
+    "view": lambda out: _every_picture_of_the_viewer(CityWatcher(out, device="auto").city),
 }
 
 
 def _every_picture_of_the_viewer(city: City) -> None:
     for kind, blending in product(get_args(Kind), blendings(city.manifest)):
-        wish = Wish(first_view(city, None, 4 / 3), kind, blending)
+        wish = RenderRequest(first_view(city, None, 4 / 3), kind, blending)
         drawn = draw(city, None, wish, 24, lambda: True)
         assert drawn is not None
         assert drawn.rgb.shape == (18, 24, 3)

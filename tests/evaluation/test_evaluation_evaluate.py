@@ -38,7 +38,7 @@ class GrayBlock:
     def mean_visibility(self, rays):
         return None
 
-    def sight(self, rays, distances_m):
+    def view_confidence(self, rays, distances_m):
         return None
 
     def code_for(self, image_id, drive, exposure_stops=0.0, exposure=None, towards=None):

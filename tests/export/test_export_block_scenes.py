@@ -24,7 +24,7 @@ from blocknerf.export.merge_seams import seam_report
 from blocknerf.export.nerfstudio_frame import read_transforms
 from blocknerf.export.splats import Splats, moved
 from blocknerf.export.splats_file import read_splats, write_splats
-from blocknerf.export.territories import Territories
+from blocknerf.export.voronoi_cells import VoronoiCells
 from blocknerf.geometry import so3
 from blocknerf.geometry.harmonics import BAND_0
 from blocknerf.geometry.similarity import Similarity
@@ -113,12 +113,12 @@ def test_colmap_itself_finds_tracks_and_small_errors(exported):
 
 def test_the_description_says_where_the_block_ends(exported, planned):
     plan = read_plan(planned / "plan.json")
-    territories = Territories.of(plan)
+    voronoi_cells = VoronoiCells.of(plan)
     for number, block in enumerate(plan.blocks):
         said = json.loads((exported / block.id / "block.json").read_text())
         scene = read_scene(exported / block.id, DatasetConfig())
         assert (said["images"], said["points"]) == (len(block.train_images), len(scene.points_world))
-        own = territories.owners(scene.points_world) == number
+        own = voronoi_cells.owners(scene.points_world) == number
         assert said["own_points"] == own.sum() > 0
         assert said["overlap_m"] == pytest.approx(plan.ground().cell_reach_m - plan.ground().cell_half_edge_m)
         assert set(said["borders"]) == set(block.neighbours)
@@ -203,7 +203,7 @@ def test_what_stands_in_the_way_is_said(planned, capture, tmp_path, capsys):
         export_blocks(lost / "plan.json", tmp_path / "b")
 
 
-# --- territories ------------------------------------------------------------------------------------------------------
+# --- Voronoi cells ------------------------------------------------------------------------------------------
 
 
 def _plan(exported: Path) -> Plan:
@@ -211,25 +211,25 @@ def _plan(exported: Path) -> Plan:
 
 
 def test_a_place_belongs_to_the_nearest_site_and_on_a_border_to_the_smallest_id(exported):
-    territories = Territories.of(_plan(exported))
+    voronoi_cells = VoronoiCells.of(_plan(exported))
     places = np.random.default_rng(0).uniform(-500, 500, (3000, 3)).astype(np.float32)
-    xy = territories.ground_xy(places)
-    apart = np.linalg.norm(xy[:, None] - territories.sites_xy[None], axis=2)
-    np.testing.assert_array_equal(territories.owners(places), territories.site_blocks[apart.argmin(1)])
+    xy = voronoi_cells.ground_xy(places)
+    apart = np.linalg.norm(xy[:, None] - voronoi_cells.sites_xy[None], axis=2)
+    np.testing.assert_array_equal(voronoi_cells.owners(places), voronoi_cells.site_blocks[apart.argmin(1)])
     layout = Layout((0.0, 0.0, 0.0), ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)), "square", 4.0, 6.0)
-    two = Territories(("a", "b"), layout, np.array([[-4.0, 0.0], [4.0, 0.0]]), np.array([0, 1]))
+    two = VoronoiCells(("a", "b"), layout, np.array([[-4.0, 0.0], [4.0, 0.0]]), np.array([0, 1]))
     assert two.owners(np.array([[0.0, y, 3.0] for y in (-90.0, 0.0, 7.0)])).tolist() == [0, 0, 0]
 
 
 def test_borders_are_as_far_as_they_are(exported):
-    territories = Territories.of(_plan(exported))
+    voronoi_cells = VoronoiCells.of(_plan(exported))
     places = np.random.default_rng(1).uniform(-60, 60, (500, 3)).astype(np.float32)
-    owned = places[territories.owners(places) == 0]
-    beyond, border_m = territories.beside(owned, 0)
+    owned = places[voronoi_cells.owners(places) == 0]
+    beyond, border_m = voronoi_cells.beside(owned, 0)
     assert (border_m >= 0).all()
     for place, other, away_m in zip(owned, beyond, border_m, strict=True):
-        xy = territories.ground_xy(place[None])[0]
-        own, theirs = (territories.sites_xy[territories.site_blocks == b] for b in (0, other))
+        xy = voronoi_cells.ground_xy(place[None])[0]
+        own, theirs = (voronoi_cells.sites_xy[voronoi_cells.site_blocks == b] for b in (0, other))
         a = own[np.linalg.norm(own - xy, axis=1).argmin()]
         b = theirs[np.linalg.norm(theirs - xy, axis=1).argmin()]
         assert away_m == pytest.approx(
@@ -241,12 +241,12 @@ def test_borders_are_as_far_as_they_are(exported):
 
 
 def test_a_scene_that_nerfstudio_moved_is_moved_back(exported, tmp_path):
-    plan, territories = _plan(exported), Territories.of(_plan(exported))
+    plan, voronoi_cells = _plan(exported), VoronoiCells.of(_plan(exported))
     splats = made_splats(3000)
     splats.places[:] *= 4  # all over the site
     rotation = so3.exp(torch.tensor([0.4, 0.2, -2.0], dtype=torch.float64)).numpy()
     motion = Similarity(0.11, rotation, np.array([0.3, -0.2, 0.5]))  # file_from_world
-    for block_id in territories.ids[:2]:
+    for block_id in voronoi_cells.ids[:2]:
         write_splats(tmp_path / "moved" / block_id / "splat.ply", moved(splats, motion))
         shift = motion.translation / motion.scale
         write_json(tmp_path / "moved" / block_id / "dataparser_transforms.json",
@@ -263,7 +263,7 @@ def test_seams_show_jumps(exported):
     from blocknerf.export.merge_seams import side_of
 
     layout = Layout((0.0, 0.0, 0.0), ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)), "square", 4.0, 6.0)
-    two = Territories(("a", "b"), layout, np.array([[-4.0, 0.0], [4.0, 0.0]]), np.array([0, 1]))
+    two = VoronoiCells(("a", "b"), layout, np.array([[-4.0, 0.0], [4.0, 0.0]]), np.array([0, 1]))
     rng, sides = np.random.default_rng(0), []
     for number, (count, grey) in enumerate([(300, 100), (100, 151)]):
         x = rng.uniform(0, 0.99, count) * (1 if number else -1)
@@ -288,7 +288,7 @@ def test_values_that_are_no_numbers_are_left_out_and_strangers_are_warned_of(exp
     assert entry["not_finite"] == 3
     assert entry["kept"] + entry["dropped"] == 197
     far = made_splats(200)
-    far.places[:] = Territories.of(plan).frame.to_world(np.array([[900.0, 900.0, 0.0]])) + far.places
+    far.places[:] = VoronoiCells.of(plan).frame.to_world(np.array([[900.0, 900.0, 0.0]])) + far.places
     write_splats(tmp_path / "x" / f"{plan.blocks[0].id}.ply", far)
     with (
         caplog.at_level("WARNING", logger="blocknerf"),

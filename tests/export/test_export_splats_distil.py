@@ -11,11 +11,11 @@ from blocknerf.cli.export_splats import export_splats
 from blocknerf.cli.main import main
 from blocknerf.core.errors import UserError
 from blocknerf.core.seeds import generator
+from blocknerf.export.distillation_views import TeacherView, pixel_m, splat_camera, splat_lens, views_between
 from blocknerf.export.paths import View
-from blocknerf.export.splats_begin import discs, first_splats, surface_samples, thinned
+from blocknerf.export.splat_init import discs, first_splats, surface_samples, thinned
 from blocknerf.export.splats_distil import Distillation, distil, to_gaussians, to_splats
 from blocknerf.export.splats_file import read_splats
-from blocknerf.export.splats_teacher import Lesson, pixel_m, splat_camera, splat_lens, views_between
 from blocknerf.geometry import so3
 from blocknerf.rendering.splatting import distorted, render_splats
 from blocknerf.scene.rays import camera_directions
@@ -26,7 +26,7 @@ from tests.support.tiny_run import tiny_run, train
 CAMERA = Camera("PINHOLE", 40, 30, (28.0, 28.0, 20.0, 15.0))
 
 
-def _lesson(yaw: float, center=(0.0, 0.0, 0.0), camera: Camera = CAMERA) -> Lesson:
+def _lesson(yaw: float, center=(0.0, 0.0, 0.0), camera: Camera = CAMERA) -> TeacherView:
     """The painted room as a city that has learned it well."""
     forward = np.array([math.cos(yaw), math.sin(yaw), 0.1])
     forward /= np.linalg.norm(forward)
@@ -36,7 +36,7 @@ def _lesson(yaw: float, center=(0.0, 0.0, 0.0), camera: Camera = CAMERA) -> Less
     flat = camera_directions(camera, camera.width, camera.height).reshape(-1, 3).astype(np.float64) @ pose[:, :3].T
     origins = np.broadcast_to(np.array(center), flat.shape)
     shape = (camera.height, camera.width)
-    return Lesson(
+    return TeacherView(
         splat_lens(camera, camera.width, camera.height),
         torch.from_numpy(pose).float(),
         torch.from_numpy((255 * wall_colours(origins, flat) + 0.5).astype(np.uint8)).reshape(*shape, 3),
@@ -47,11 +47,11 @@ def _lesson(yaw: float, center=(0.0, 0.0, 0.0), camera: Camera = CAMERA) -> Less
 
 
 @pytest.fixture(scope="module")
-def room_lessons() -> list[Lesson]:
+def room_lessons() -> list[TeacherView]:
     return [_lesson(2 * math.pi * i / 14, (math.sin(i), math.cos(2 * i), 0.2 * math.sin(3 * i))) for i in range(14)]
 
 
-def _psnr(splats, lesson: Lesson) -> float:
+def _psnr(splats, lesson: TeacherView) -> float:
     shown = render_splats(splats, lesson.lens, lesson.world_from_cam, 0.05)[:3].permute(1, 2, 0).clamp(0, 1)
     return float(-10 * torch.log10((shown - lesson.rgb.float() / 255).square().mean()))
 
@@ -109,7 +109,7 @@ def test_thinning_keeps_one_in_each_cell_and_finer_ones_before_coarser():
 
 def test_discs_face_along_their_normals():
     normals = torch.nn.functional.normalize(torch.randn(50, 3, generator=torch.Generator().manual_seed(1)), dim=-1)
-    from blocknerf.export.splats_begin import SurfaceSamples
+    from blocknerf.export.splat_init import SurfaceSamples
 
     made = discs(SurfaceSamples(normals, normals, normals.abs(), torch.ones(50)), torch.ones(50), 1, 0.7)
     axes = so3.from_quaternion(made.quaternions)

@@ -2,7 +2,7 @@
 
 import torch
 
-from blocknerf.geometry.spacing import distance_from_spacing, foot_and_impact, spacing_from_distance
+from blocknerf.geometry.spacing import closest_approach, distance_from_spacing, spacing_from_distance
 
 
 def _rays(scale, count=40):
@@ -15,7 +15,7 @@ def test_it_is_the_path_through_contracted_space():
     """Its slope is 1 within the unit ball and 1 / |x|^2 outside, for rays from anywhere."""
     for scale in (0.1, 1.0, 5.0):
         origins, directions = _rays(scale)
-        foot, impact = foot_and_impact(origins, directions)
+        foot, impact = closest_approach(origins, directions)
         distance = torch.linspace(0.01, 12, 4001, dtype=torch.float64).expand(len(origins), -1)
         middles = 0.5 * (distance[:, 1:] + distance[:, :-1])
         radius = (origins[:, None] + middles[..., None] * directions[:, None]).norm(dim=-1)
@@ -25,7 +25,7 @@ def test_it_is_the_path_through_contracted_space():
 
 def test_it_is_invertible():
     for scale in (1e-9, 0.5, 1.0, 30.0):
-        foot, impact = foot_and_impact(*_rays(scale))
+        foot, impact = closest_approach(*_rays(scale))
         distance = torch.logspace(-3, 3, 200, dtype=torch.float64).expand(len(foot), -1)
         spacing = spacing_from_distance(distance, foot, impact)
         assert bool((spacing.diff(dim=-1) > 0).all())
@@ -35,5 +35,5 @@ def test_it_is_invertible():
 def test_from_the_centre_it_is_distance_and_then_disparity():
     origins, directions = _rays(0.0)
     distance = torch.tensor([[0.2, 1.0, 2.0, 10.0]], dtype=torch.float64).expand(len(origins), -1)
-    spacing = spacing_from_distance(distance, *foot_and_impact(origins, directions))
+    spacing = spacing_from_distance(distance, *closest_approach(origins, directions))
     assert torch.allclose(spacing[0], torch.tensor([0.2, 1.0, 1.5, 1.9], dtype=torch.float64), atol=1e-5)

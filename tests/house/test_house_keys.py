@@ -106,7 +106,7 @@ class FormulaBlock:
     def mean_visibility(self, rays: RayBatch) -> float:
         return (0.9, 0.28, 0.6)[self.number % 3]
 
-    def sight(self, rays: RayBatch, distances_m: torch.Tensor) -> torch.Tensor:
+    def view_confidence(self, rays: RayBatch, distances_m: torch.Tensor) -> torch.Tensor:
         return torch.linspace(0.1, 1.0, len(rays)) if self.number % 2 else torch.ones(len(rays))
 
     def code_for(self, *_: object, **__: object) -> None:

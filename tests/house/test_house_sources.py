@@ -99,7 +99,7 @@ ELSEWHERE = {  # what changes the disk without core.disk, and why it may
     "integrations/nerfbaselines.py": "a folder of this process alone, removed with it",
     "prepare/colmap.py: logging.set_log_destination": "COLMAP's own log",
     "prepare/colmap.py: model.write_binary": "within disk.by_library, into a folder that takes its place when whole",
-    "prepare/placed.py: model.write_binary": "within disk.by_library, into a folder that takes its place when whole",
+    "prepare/write_scene.py: model.write_binary": "in disk.by_library, into a folder that takes its place when whole",
     "export/orthophoto.py: rasterio.open": "within write_by_library",
     "export/video.py: av.open": "within write_by_library",
     "kernels/jit/precompile.py: os.write": "into a pipe",

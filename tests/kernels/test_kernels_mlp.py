@@ -6,8 +6,8 @@ import torch
 from blocknerf.kernels.mlp import reference
 from blocknerf.kernels.mlp.ops import (
     POINTS_IN_SLAB,
-    three_layers,
-    two_layers,
+    fused_mlp,
+    fused_mlp_three,
 )
 from blocknerf.kernels.registry import use_backend
 from blocknerf.runtime import pool
@@ -29,10 +29,10 @@ def _deeper_inputs(points, inputs, width, outputs, dtype=torch.float32):
 
 
 def _two_layers(*tensors):
-    return torch.cat(two_layers(*tensors), -1)
+    return torch.cat(fused_mlp(*tensors), -1)
 
 
-NETWORKS = [(_two_layers, _inputs), (three_layers, _deeper_inputs)]
+NETWORKS = [(_two_layers, _inputs), (fused_mlp_three, _deeper_inputs)]
 SIZES = [(1, 4, 8, 3), (64, 32, 64, 16), (POINTS_IN_SLAB, 5, 9, 2), (1000, 20, 37, 5), (4097, 32, 64, 16)]
 
 
@@ -64,11 +64,13 @@ def test_the_same_bytes_every_time_on_any_number_of_threads(network, made):
 def test_only_the_first_output_may_be_asked_for():
     """The others get no gradient then."""
     tensors = _inputs(70, 4, 8, 3)
-    expected = torch.autograd.grad(reference.two_layers(*tensors)[:, 0].square().sum(), tensors)
-    found = torch.autograd.grad(two_layers(*tensors)[0].square().sum(), tensors)
+    expected = torch.autograd.grad(reference.fused_mlp(*tensors)[:, 0].square().sum(), tensors)
+    found = torch.autograd.grad(fused_mlp(*tensors)[0].square().sum(), tensors)
     assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(expected, found, strict=True))
 
 
-@pytest.mark.parametrize(("twin", "made"), [(reference.two_layers, _inputs), (reference.three_layers, _deeper_inputs)])
+@pytest.mark.parametrize(
+    ("twin", "made"), [(reference.fused_mlp, _inputs), (reference.fused_mlp_three, _deeper_inputs)]
+)
 def test_twin_gradients_by_finite_differences(twin, made):
     assert torch.autograd.gradcheck(twin, made(5, 4, 6, 3, torch.float64))

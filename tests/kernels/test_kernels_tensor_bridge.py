@@ -21,7 +21,7 @@ from blocknerf.kernels.log_density import numba as log_density_numba
 from blocknerf.kernels.marching import numba as marching_numba
 from blocknerf.kernels.marching.ops import distances, unit_cube_points
 from blocknerf.kernels.mlp import numba as mlp_numba
-from blocknerf.kernels.mlp.ops import two_layers
+from blocknerf.kernels.mlp.ops import fused_mlp
 from blocknerf.kernels.proposal import numba as proposal_numba
 from blocknerf.kernels.sparse_adam import numba as sparse_adam_numba
 from blocknerf.kernels.splats import numba as splats_numba
@@ -33,10 +33,10 @@ MODULES = (
 )
 BYTES_OF_A_GRADIENT = """
 import hashlib, torch
-from blocknerf.kernels.mlp.ops import two_layers
+from blocknerf.kernels.mlp.ops import fused_mlp
 rng = torch.Generator().manual_seed(0)
 tensors = [torch.randn(shape, generator=rng).requires_grad_() for shape in [(99, 32), (64, 32), (64,), (16, 64), (16,)]]
-gradients = torch.autograd.grad(torch.cat(two_layers(*tensors), -1).square().sum(), tensors)
+gradients = torch.autograd.grad(torch.cat(fused_mlp(*tensors), -1).square().sum(), tensors)
 print(hashlib.sha256(b"".join(gradient.numpy().tobytes() for gradient in gradients)).hexdigest())
 """
 
@@ -60,7 +60,7 @@ def _call_everything() -> None:
     table = _apart(2, 16, 4).requires_grad_()
     hash_encode(rays, table, torch.tensor([2, 4])).sum().backward()
     layers = (_apart(4, 3), _apart(4), _apart(2, 4), _apart(2))
-    torch.cat(two_layers(rays, *(layer.requires_grad_() for layer in layers)), -1).sum().backward()
+    torch.cat(fused_mlp(rays, *(layer.requires_grad_() for layer in layers)), -1).sum().backward()
 
 
 def test_kernels_are_compiled_for_one_order_of_memory():

@@ -25,7 +25,7 @@ from blocknerf.kernels.compositing.ops import accumulate, render_weights
 from blocknerf.kernels.hash_grid.ops import hash_encode
 from blocknerf.kernels.intervals.ops import distortion_loss, interlevel_loss, resample
 from blocknerf.kernels.marching.ops import distances, unit_cube_points
-from blocknerf.kernels.mlp.ops import two_layers
+from blocknerf.kernels.mlp.ops import fused_mlp
 from blocknerf.kernels.proposal.ops import proposal_density
 from blocknerf.kernels.registry import use_backend
 from blocknerf.kernels.sparse_adam.ops import sparse_adam_step
@@ -66,7 +66,7 @@ with use_backend("triton"):
         hash_encode(like(rays, 3), table, torch.tensor([2, 4])).sum().backward()
         moments = torch.zeros(2, 16, features), torch.zeros(2, 16, features)
         sparse_adam_step(table, torch.zeros(2, 16, features), *moments, 1, 0.1)
-    torch.cat(two_layers(like(rays, 32), like(64, 32), like(64), like(16, 64), like(16)), -1).sum().backward()
+    torch.cat(fused_mlp(like(rays, 32), like(64, 32), like(64), like(16, 64), like(16)), -1).sum().backward()
 assert Counter(module for module, _ in done) == MODULES, done
 """
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from blocknerf.kernels.mlp.ops import two_layers
+from blocknerf.kernels.mlp.ops import fused_mlp
 
 pytest.importorskip("triton", reason="triton is made for Linux alone")
 from benchmarks.cuda_checks import random
@@ -16,4 +16,4 @@ def test_any_order_of_memory_is_read():
     tensors = [values.T.requires_grad_(), weight1.requires_grad_(), bias1, weight2.T.requires_grad_(), bias2]
     cotangent = random(5, 300, seed=9).T
     learned = (tensors[0], tensors[1], tensors[3])
-    compare(lambda: torch.autograd.grad(torch.cat(two_layers(*tensors), -1), learned, cotangent), "triton", 2e-6)
+    compare(lambda: torch.autograd.grad(torch.cat(fused_mlp(*tensors), -1), learned, cotangent), "triton", 2e-6)

@@ -25,8 +25,8 @@ def _config(backbone: str, *overrides: str) -> Config:
 def _model(config: Config, center=(0.0, 0.0, 0.0), radius_m=2.0, seed=1) -> BlockNeRF:
     model = BlockNeRF(config, center, radius_m, ("a", "b"), ("0", "1"), generator(seed, "model"))
     with torch.no_grad():
-        if "table" in model.field.row_tables():
-            model.field.row_tables()["table"].rows.mul_(5000)  # structure instead of thin fog
+        if "table" in model.field.sparse_tables():
+            model.field.sparse_tables()["table"].rows.mul_(5000)  # structure instead of thin fog
         model.appearance.residuals.normal_(generator=generator(seed, "codes"))
     return model
 
@@ -114,7 +114,7 @@ def test_gradients_reach_every_parameter_in_either_list(backbone):
     for name, parameter in model.field.named_parameters():
         assert parameter.grad is not None, name
         assert bool((parameter.grad != 0).any()), name
-    tables = sum(table.rows.numel() for table in model.field.row_tables().values())
+    tables = sum(table.rows.numel() for table in model.field.sparse_tables().values())
     networks = sum(parameter.numel() for parameter in model.field.networks())
     assert tables + networks == sum(parameter.numel() for parameter in model.field.parameters())
 
@@ -152,12 +152,12 @@ def _fill_with_fog(field) -> None:
     """The networks give way to the ball; sampling, compositing and units stay."""
     if isinstance(field, MLPField):
 
-        def on_intervals(origins, directions, radii, codes, edges):
+        def query_intervals(origins, directions, radii, codes, edges):
             middles = 0.5 * (edges[:, 1:] + edges[:, :-1])
             density = _fog_at(origins[:, None] + middles[..., None] * directions[:, None])
             return density, torch.ones(*density.shape, 3)
 
-        field.on_intervals = on_intervals
+        field.query_intervals = query_intervals
     else:
 
         def density_and_features(points):

@@ -45,14 +45,14 @@ class FogField(nn.Module):
 
     def composite(self, origins, directions, radii, codes, rng):
         def field(edges):
-            return self.on_intervals(origins, directions, radii, codes, edges)
+            return self.query_intervals(origins, directions, radii, codes, edges)
 
         composited = composite_coarse_and_fine(
             origins, directions, self.spacing, field, rng, white_background=self.white_background
         )
         return composited.features, composited
 
-    def on_intervals(self, origins, directions, radii, codes, edges):
+    def query_intervals(self, origins, directions, radii, codes, edges):
         middles = (edges[:, 1:] + edges[:, :-1]) / 2
         density = self.density_at(origins[:, None] + middles[..., None] * directions[:, None])
         return density, self._rgb(len(origins), codes)[:, None].expand(*density.shape, 3)
@@ -64,13 +64,13 @@ class FogField(nn.Module):
         outwards = (points - self.center).norm(dim=-1) - self.log_width.exp()
         return self.log_thickness.exp() * torch.exp(-(outwards / EDGE).square())
 
-    def show(self, share: float) -> None:
+    def set_encoding_progress(self, share: float) -> None:
         """There are no levels."""
 
     def move(self, part, device) -> None:
         self.to(device)
 
-    def row_tables(self):
+    def sparse_tables(self):
         return {}
 
     def networks(self):

@@ -6,7 +6,7 @@ from blocknerf.core.config.load import load_config
 from blocknerf.core.seeds import generator
 from blocknerf.models.backbones.mip_nerf.config import MipNerfConfig
 from blocknerf.models.backbones.mip_nerf.field import MLPField
-from blocknerf.rendering.volume import Spacing
+from blocknerf.rendering.volume import RaySamplingConfig
 
 SMALL = ("hidden_dim=8", "num_layers=3", "skip_connections=[0]", "pos_encoding_levels=4", "dir_encoding_levels=2")
 
@@ -19,7 +19,9 @@ def _config(*overrides: str) -> MipNerfConfig:
 
 
 def _field(*overrides: str, code_dim=3) -> MLPField:
-    return MLPField(_config(*overrides), code_dim, Spacing(0.05, 10.0, 8, 8), rng=generator(1, "field")).double()
+    return MLPField(
+        _config(*overrides), code_dim, RaySamplingConfig(0.05, 10.0, 8, 8), rng=generator(1, "field")
+    ).double()
 
 
 def _rays(count=5, radius=0.05) -> tuple[torch.Tensor, ...]:
@@ -37,7 +39,7 @@ def test_thin_short_frusta_are_points():
     field = _field()
     origins, directions, _, codes = _rays()
     edges = torch.tensor([0.7, 0.7 + 1e-7]).double().expand(5, -1)
-    density, rgb = field.on_intervals(origins, directions, torch.zeros(5).double(), codes, edges)
+    density, rgb = field.query_intervals(origins, directions, torch.zeros(5).double(), codes, edges)
     at_points, rgb_at_points = field.query(origins + 0.7 * directions, directions, codes)
     assert torch.allclose(density[:, 0], at_points, atol=1e-5)
     assert torch.allclose(rgb[:, 0], rgb_at_points, atol=1e-5)
@@ -46,7 +48,7 @@ def test_thin_short_frusta_are_points():
 def test_the_width_of_a_pixel_matters_to_the_integrated_encoding_only():
     for integrated in (True, False):
         field = _field(f"use_integrated_pos_enc={integrated}".lower())
-        thin, wide = (field.on_intervals(*_rays(radius=radius), EDGES)[0] for radius in (1e-3, 0.3))
+        thin, wide = (field.query_intervals(*_rays(radius=radius), EDGES)[0] for radius in (1e-3, 0.3))
         assert torch.equal(thin, wide) == (not integrated)
 
 
@@ -54,7 +56,7 @@ def test_a_very_wide_cone_sees_a_blur():
     """Where every octave has faded, all places look alike."""
     field = _field()
     origins, directions, radii, codes = _rays(radius=400.0)
-    density, _ = field.on_intervals(0.3 * origins, directions, radii, codes, EDGES[:, :2])
+    density, _ = field.query_intervals(0.3 * origins, directions, radii, codes, EDGES[:, :2])
     nothing = field.density(_hidden(field, torch.zeros(1, 24).double()))
     assert torch.allclose(density, torch.nn.functional.softplus(nothing - 1).expand(5, 1), atol=1e-6)
 
@@ -67,7 +69,7 @@ def _hidden(field: MLPField, encoded: torch.Tensor) -> torch.Tensor:
 
 
 def test_the_paper_is_eight_layers_of_512_and_a_head_of_three_of_128():
-    model = MLPField(MipNerfConfig(), 32, Spacing(0.05, 10.0, 8, 8))
+    model = MLPField(MipNerfConfig(), 32, RaySamplingConfig(0.05, 10.0, 8, 8))
     assert [tuple(layer.weight.shape) for layer in model.trunk] == [
         (256, 60), *[(256, 256)] * 4, (256, 316), *[(256, 256)] * 2,
     ]  # fmt: skip
@@ -79,22 +81,22 @@ def test_octaves_are_let_in_one_after_the_other():
     """With three octaves shown, nothing finer counts; with all, the field is what it was."""
     field = _field("pos_encoding_levels=6")
     rays = _rays()
-    whole, _ = field.on_intervals(*rays, EDGES)
+    whole, _ = field.query_intervals(*rays, EDGES)
     encoded = {}
     for share in (0.0, 0.5, 1.0):
-        field.show(share)
+        field.set_encoding_progress(share)
         encoded[share] = field._encode(rays[0], torch.zeros_like(rays[0])).reshape(5, 2, 6, 3)
     assert torch.equal(encoded[0.0][:, :, 3:], torch.zeros(5, 2, 3, 3).double())
     assert torch.equal(encoded[0.0][:, :, :3], encoded[1.0][:, :, :3])
     assert torch.allclose(encoded[0.5][:, :, 4], 0.5 * encoded[1.0][:, :, 4])
-    assert torch.equal(field.on_intervals(*rays, EDGES)[0], whole)
+    assert torch.equal(field.query_intervals(*rays, EDGES)[0], whole)
 
 
 def test_gradients_to_rays_and_codes_in_float64():
     """Of density and colour on fixed intervals: where the second pass looks is not learned through the ray."""
     field = _field("num_samples_coarse=8")
     inputs = [tensor.requires_grad_() for tensor in _rays(3)]
-    assert torch.autograd.gradcheck(lambda o, d, r, c: field.on_intervals(o, d, r, c, EDGES[:3]), inputs)
+    assert torch.autograd.gradcheck(lambda o, d, r, c: field.query_intervals(o, d, r, c, EDGES[:3]), inputs)
 
 
 def test_gradients_of_pixels_to_the_networks_in_float64():

@@ -199,13 +199,13 @@ def test_segments_of_one_drive_can_move_apart_and_the_drive_as_a_whole_cannot():
 
 def test_levels_come_late_only_where_a_pose_can_move():
     model = _block(_config())
-    model.advance(0.0)
+    model.set_progress(0.0)
     assert model.field.grid.shown_levels < 6
     alone = BlockNeRF(_config(), (50.0,) * 3, 25.0, IMAGES[:1], DRIVES[:1], generator(1, "model"))
     stages = "training.stage_training={enable: true, stages: [{name: all, epochs: 5, components: [nerf]}]}"
     frozen = BlockNeRF(_config(stages), (50.0,) * 3, 25.0, IMAGES, DRIVES, generator(1, "model"))
     for model in (alone, frozen):
-        model.advance(0.0)
+        model.set_progress(0.0)
         assert model.field.grid.shown_levels == 6
 
 
@@ -233,7 +233,7 @@ def test_levels_are_let_in_coarsest_first():
     model = _block(_config())
     shown = []
     for progress in (0.0, 0.25, 0.5, 1.0):
-        model.advance(progress)
+        model.set_progress(progress)
         shown.append(model.field.grid.shown_levels)
     assert shown[0] < shown[1] < shown[2] == shown[3] == 6
 
@@ -288,7 +288,7 @@ def test_gradients_reach_poses_through_the_papers_network(hierarchical):
     model = BlockNeRF(config, (50.0, 50.0, 50.0), 25.0, IMAGES, DRIVES, generator(1, "model"))
     assert model.poses is not None
     model.poses.place(_centers(), 25.0)
-    model.advance(0.1)
+    model.set_progress(0.1)
     model(_rays(), generator(0, "jitter"))[0].square().sum().backward()
     assert model.poses.shares.grad is not None
     assert bool((model.poses.shares.grad != 0).all())

@@ -14,8 +14,8 @@ from blocknerf.core.seeds import generator
 from blocknerf.core.types import RayBatch
 from blocknerf.kernels.compositing.ops import render_weights
 from blocknerf.models.block_nerf import BlockNeRF
-from blocknerf.models.visibility import PRIOR_STOPPED, PRIOR_TRAVELLED, SightGrid, VisibilityNetwork
-from blocknerf.rendering.volume import Spacing, composite_rays
+from blocknerf.models.visibility import PRIOR_STOPPED, PRIOR_TRAVELLED, RayCountGrid, VisibilityNetwork
+from blocknerf.rendering.volume import RaySamplingConfig, composite_rays
 from blocknerf.scene.sampler import PixelBatch
 from blocknerf.training.losses import BlockNeRFLoss
 from blocknerf.training.visibility import OWN_RAYS, SAMPLES, visibility_loss
@@ -38,7 +38,7 @@ def _rays(origins: torch.Tensor, directions: torch.Tensor) -> RayBatch:
     return RayBatch(origins, directions, torch.full((count,), -1), torch.full((count,), 1e-3))
 
 
-def _fog(grid: SightGrid, density: float, batches: int) -> None:
+def _fog(grid: RayCountGrid, density: float, batches: int) -> None:
     """Rays from the middle through even fog, their intervals of uneven length."""
     rng = generator(0, "fog")
     for _ in range(batches):
@@ -50,7 +50,7 @@ def _fog(grid: SightGrid, density: float, batches: int) -> None:
 
 @pytest.mark.parametrize("density", [0.3, 3.0])
 def test_what_rays_met_is_the_density_of_the_fog(density):
-    grid = SightGrid(resolution=12)
+    grid = RayCountGrid(resolution=12)
     _fog(grid, density, 60)
     directions = _directions(50, "looks")
     depths = grid.depths(torch.zeros(50, 3), directions, torch.full((50,), 0.8))
@@ -58,7 +58,7 @@ def test_what_rays_met_is_the_density_of_the_fog(density):
 
 
 def test_cells_that_no_ray_met_are_opaque_and_not_seen():
-    grid = SightGrid(resolution=12)
+    grid = RayCountGrid(resolution=12)
     away = torch.tensor([[0.0, 0.0, 1.0]])
     assert grid.depths(torch.zeros(1, 3), away, torch.ones(1)) == pytest.approx(UNKNOWN, rel=1e-3)
     edges = torch.linspace(0, 1, 33)[None]
@@ -68,14 +68,14 @@ def test_cells_that_no_ray_met_are_opaque_and_not_seen():
 
 
 def test_old_counts_are_forgotten():
-    grid = SightGrid(resolution=12)
+    grid = RayCountGrid(resolution=12)
     _fog(grid, 5.0, 20)
     _fog(grid, 0.1, 300)
     assert grid.depths(torch.zeros(20, 3), _directions(20, "looks"), torch.ones(20)).mean() < 0.3
 
 
 def test_counts_come_back_from_a_file_with_what_follows_from_them():
-    grid, again = SightGrid(resolution=8), SightGrid(resolution=8)
+    grid, again = RayCountGrid(resolution=8), RayCountGrid(resolution=8)
     _fog(grid, 1.0, 3)
     again.load_state_dict(grid.state_dict())
     assert torch.equal(grid.log_extinction, again.log_extinction)
@@ -84,15 +84,15 @@ def test_counts_come_back_from_a_file_with_what_follows_from_them():
 
 def test_what_a_block_knows_has_no_steps_between_cells():
     """Along a line across many cells, and at the cells' own corners as counted."""
-    grid = SightGrid(resolution=12)
+    grid = RayCountGrid(resolution=12)
     _fog(grid, 3.0, 20)
     steps = torch.linspace(-0.9, 0.9, 20_001)
     line = torch.stack([steps, 0.3 * steps, -0.7 * steps], -1)
-    for know in (grid.met, grid.known):
+    for know in (grid.hit_count, grid.known):
         values = know(line)
         assert values.diff().abs().max() < 0.01 * (values.max() - values.min())
     corner = torch.tensor([[1 / 3, 0.0, -1 / 3]])  # in the cube of 12 cells from -2 to 2
-    assert float(grid.met(corner)) == pytest.approx(float(grid.stopped[5, 6, 7]), rel=1e-3)
+    assert float(grid.hit_count(corner)) == pytest.approx(float(grid.stopped[5, 6, 7]), rel=1e-3)
 
 
 def test_an_untrained_network_says_what_the_rays_met():
@@ -162,7 +162,7 @@ class WalledRoom(nn.Module):
             cube = 4 * points - 2  # the room lies within the cube that contraction leaves as it is
             return density(cube), torch.ones(*points.shape[:-1], 3)
 
-        composited = composite_rays(origins, directions, Spacing(0.01, 2.0, 64, 24), proposal, field, rng)
+        composited = composite_rays(origins, directions, RaySamplingConfig(0.01, 2.0, 64, 24), proposal, field, rng)
         return composited.features, composited
 
 
@@ -229,12 +229,12 @@ def test_a_block_knows_the_surfaces_of_its_side(monkeypatch):
     own, other = (_rays(*_looks(sign, 300, rng)) for sign in (-1.0, 1.0))
     known = {}
     for name, rays in (("own", own), ("other", other)):
-        known[name] = left.sight(rays, left.render(rays).distance_m)
+        known[name] = left.view_confidence(rays, left.render(rays).distance_m)
         assert known[name] is not None
         assert float(known[name].min()) > 0
     assert float(known["own"].median()) > 5 * float(known["other"].median())
     monkeypatch.setattr(left.field, "rays_at_once", 7)
-    again = left.sight(other, left.render(other).distance_m)
+    again = left.view_confidence(other, left.render(other).distance_m)
     assert again is not None
     torch.testing.assert_close(again, known["other"])
 
@@ -274,7 +274,7 @@ def test_without_a_network():
     config = load_config(None, [*SMALL, "training.use_visibility_network=false"])
     model = BlockNeRF(config, (0.0, 0.0, 0.0), 1.0, (), (), generator(0, "model"))
     assert model.mean_visibility(_rays(torch.zeros(5, 3), _directions(5, "d"))) is None
-    assert model.sight(_rays(torch.zeros(5, 3), _directions(5, "d")), torch.ones(5)) is None
+    assert model.view_confidence(_rays(torch.zeros(5, 3), _directions(5, "d")), torch.ones(5)) is None
     with pytest.raises(UserError, match="without a visibility network"):
         model.visibility_at(torch.zeros(1, 3), _directions(1, "d"))
 

@@ -1,15 +1,15 @@
 """Drives by folders and pauses."""
 
 from blocknerf.prepare.drives import drives_of
-from blocknerf.prepare.shots import Shot
+from blocknerf.prepare.shots import CapturedImage
 
 PAUSE_S = 600.0
 DAY_S = 1_767_225_600.0  # 2026-01-01, midnight
 
 
-def shots_at(folder: str, *times_s: float | None) -> list[Shot]:
+def shots_at(folder: str, *times_s: float | None) -> list[CapturedImage]:
     return [
-        Shot(f"{folder}/{n}.jpg", 4, 3, "", folder, None if time_s is None else DAY_S + time_s)
+        CapturedImage(f"{folder}/{n}.jpg", 4, 3, "", folder, None if time_s is None else DAY_S + time_s)
         for n, time_s in enumerate(times_s)
     ]
 

@@ -11,7 +11,7 @@ from blocknerf.prepare.georegister import (
     places_of,
     scale_against_gps,
 )
-from blocknerf.prepare.shots import Shot
+from blocknerf.prepare.shots import CapturedImage
 
 COUNT = 24
 NEARLY_M = 0.02
@@ -144,8 +144,8 @@ def test_degrees_become_metres_of_the_ellipsoid():
     squared = 1 - e2 * np.sin(latitude) ** 2
     north, east = a * (1 - e2) / squared**1.5 * second, a / squared**0.5 * np.cos(latitude) * second
     degrees = [(60, 10), (60, 10), (60, 10), (60 + 1 / 3600, 10), (60, 10 + 1 / 3600), (60, 10)]
-    shots = [Shot(str(n), 4, 3, "", "", None, float(lat), float(lon)) for n, (lat, lon) in enumerate(degrees)]
-    places = places_of([*shots, Shot("x", 4, 3, "", "")])
+    shots = [CapturedImage(str(n), 4, 3, "", "", None, float(lat), float(lon)) for n, (lat, lon) in enumerate(degrees)]
+    places = places_of([*shots, CapturedImage("x", 4, 3, "", "")])
     np.testing.assert_allclose(places.horizontal_m[3], (0, north), atol=1e-3)
     np.testing.assert_allclose(places.horizontal_m[4], (east, 0), atol=1e-3)
     assert np.isnan(places.horizontal_m[6]).all()
@@ -155,6 +155,6 @@ def test_degrees_become_metres_of_the_ellipsoid():
 
 def test_the_date_line_is_no_border():
     degrees = [179.9999, 179.99995, -180.0, -179.99995, -179.9999]
-    places = places_of([Shot(str(n), 4, 3, "", "", None, 0.5, lon, 3.0) for n, lon in enumerate(degrees)])
+    places = places_of([CapturedImage(str(n), 4, 3, "", "", None, 0.5, lon, 3.0) for n, lon in enumerate(degrees)])
     np.testing.assert_allclose(places.horizontal_m[:, 0], np.arange(-2, 3) * 5.5657, atol=0.01)
     assert places.origin[2] == 3

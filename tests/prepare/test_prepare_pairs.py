@@ -7,11 +7,13 @@ import pytest
 
 from blocknerf.core.errors import UserError
 from blocknerf.prepare.pairs import FEW, OVERLAP, anchor_pairs, plan_pairs, sequential_pairs, spatial_pairs
-from blocknerf.prepare.shots import Shot
+from blocknerf.prepare.shots import CapturedImage
 
 
-def shots_in(*folders: tuple[str, int]) -> list[Shot]:
-    return [Shot(f"{folder}/{n:04d}.jpg", 40, 30, "", folder) for folder, count in folders for n in range(count)]
+def shots_in(*folders: tuple[str, int]) -> list[CapturedImage]:
+    return [
+        CapturedImage(f"{folder}/{n:04d}.jpg", 40, 30, "", folder) for folder, count in folders for n in range(count)
+    ]
 
 
 def grid(count: int) -> np.ndarray:
@@ -51,7 +53,7 @@ def test_sequences_stay_in_their_folder_and_reach_further_and_further():
 
 def test_sequences_go_by_time_where_it_is_known():
     order = [3, 0, 4, 1, 5, 2]
-    shots = [Shot(f"{n}.jpg", 40, 30, "", "", float(order.index(n))) for n in range(6)]
+    shots = [CapturedImage(f"{n}.jpg", 40, 30, "", "", float(order.index(n))) for n in range(6)]
     expected = {tuple(sorted((order[i], order[i + step]))) for step in (1, 2, 4) for i in range(6 - step)}
     assert set(sequential_pairs(shots, 1)) == expected
 

@@ -15,10 +15,10 @@ from blocknerf.core.config.dataset import DatasetConfig
 from blocknerf.core.errors import UserError
 from blocknerf.prepare import colmap
 from blocknerf.prepare import prepare as prepare_module
-from blocknerf.prepare.placed import cameras_of, final_frame
 from blocknerf.prepare.prepare import Settings, prepare
 from blocknerf.prepare.quality import Found, left_out
-from blocknerf.prepare.shots import Shot
+from blocknerf.prepare.shots import CapturedImage
+from blocknerf.prepare.write_scene import cameras_of, final_frame
 from blocknerf.scene.readers.read import read_scene
 from blocknerf.scene.scene import GeoOrigin, poses_of
 from tests.support.photo_walk import (
@@ -177,7 +177,9 @@ def test_a_run_that_was_stopped_goes_on(walk, tmp_path, monkeypatch, stage):
 
 
 def test_gps_that_contradicts_the_pictures(prepared):
-    shots = [Shot(**entry) for entry in json.loads((prepared.out / "prepare/images.json").read_text())["result"]]
+    shots = [
+        CapturedImage(**entry) for entry in json.loads((prepared.out / "prepare/images.json").read_text())["result"]
+    ]
     cameras = cameras_of(
         prepare_module.pycolmap.Reconstruction(str(prepared.out / "sparse/0"))
     )  # fmt: skip
@@ -247,7 +249,7 @@ def test_a_component_whose_pictures_are_all_placed_is_not_told_of(caplog):
 
 
 def test_why_a_picture_is_left_out():
-    shots = [Shot(name, 10, 10, "", "") for name in ("placed", "blank", "alone", "apart", "loose")]
+    shots = [CapturedImage(name, 10, 10, "", "") for name in ("placed", "blank", "alone", "apart", "loose")]
     models = [colmap.Model(Path(), ("placed",), 9), colmap.Model(Path(), ("apart",), 3)]
     features = {"placed": 9, "blank": 0, "alone": 9, "apart": 9, "loose": 9}
     partners = {"placed": 2, "alone": 0, "apart": 1, "loose": 1}

@@ -8,9 +8,9 @@ import torch
 from blocknerf.core.seeds import generator
 from blocknerf.kernels.registry import use_backend
 from blocknerf.rendering.hierarchical import EVERYWHERE, composite_coarse_and_fine, spread
-from blocknerf.rendering.volume import Spacing
+from blocknerf.rendering.volume import RaySamplingConfig
 
-SPACING = Spacing(near=0.05, far=20.0, num_coarse=64, num_fine=48)
+SPACING = RaySamplingConfig(near=0.05, far=20.0, num_coarse=64, num_fine=48)
 RED = torch.tensor([1.0, 0.25, 0.0])
 
 

@@ -7,9 +7,9 @@ import torch
 
 from blocknerf.kernels.compositing.ops import render_weights
 from blocknerf.rendering.quality import psnr
-from blocknerf.rendering.volume import Spacing, composite_rays, stratified_edges, transmittance
+from blocknerf.rendering.volume import RaySamplingConfig, composite_rays, stratified_edges, transmittance
 
-SPACING = Spacing(near=0.05, far=20.0, num_coarse=64, num_fine=48)
+SPACING = RaySamplingConfig(near=0.05, far=20.0, num_coarse=64, num_fine=48)
 
 
 def _rays(count=10):

@@ -22,7 +22,7 @@ BUDGET = 2400  # bytes, of 5250 and more
 
 @pytest.fixture(autouse=True)
 def few_shares(monkeypatch):
-    monkeypatch.setattr(resident, "SHARES", 4)
+    monkeypatch.setattr(resident, "PASSES_PER_EPOCH", 4)
     monkeypatch.setattr(resident, "_FEWEST_PIECES", 16)
 
 

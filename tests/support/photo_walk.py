@@ -13,7 +13,7 @@ from blocknerf.synth.drives import _pose
 from blocknerf.synth.lighting import lighting_at
 from blocknerf.synth.presets import PRESETS
 from blocknerf.synth.town import build_town
-from blocknerf.synth.tracer import Tracer, take_picture
+from blocknerf.synth.tracer import Tracer, render_image
 
 LATITUDE_DEG, LONGITUDE_DEG = 48.2, 16.37
 METRES_PER_DEGREE_NORTH = 111_199.0  # of WGS84 at this latitude, to a part in 10^4
@@ -41,7 +41,7 @@ def photograph_walk(count: int = 10, step_m: float = 1.8, start_m: float = -12.0
               np.deg2rad(yaw_deg + 4 * np.sin(1.3 * n)), np.deg2rad(6.0), np.deg2rad(np.cos(n)))
         for n in range(count)
     ]  # fmt: skip
-    pictures = [develop(take_picture(tracer, camera, pose, light, 1).radiance, 0.8) for pose in poses]
+    pictures = [develop(render_image(tracer, camera, pose, light, 1).radiance, 0.8) for pose in poses]
     return Walk(tuple(f"{n:02d}.jpg" for n in range(count)), np.array(poses), tuple(pictures))
 
 

@@ -10,7 +10,7 @@ from blocknerf.blocks.plan import Layout
 from blocknerf.core.types import RayBatch
 from blocknerf.export.maps import InnerRegions, Maps, keep, new_maps
 from blocknerf.export.surfaces import surface_map
-from blocknerf.export.territories import Territories
+from blocknerf.export.voronoi_cells import VoronoiCells
 from blocknerf.rendering.volume import CompositedRays
 from blocknerf.scene.scene import Camera
 
@@ -67,7 +67,7 @@ def regions_of(*sites_xy: tuple[float, float]) -> InnerRegions:
     sites = np.array(sites_xy, float)
     ids = tuple(f"{number:03d}" for number in range(len(sites)))
     cubes = np.append(np.zeros((len(sites), 3)), np.full((len(sites), 1), 10.0), axis=1)
-    return InnerRegions(Territories(ids, GROUND, sites, np.arange(len(sites))), cubes)
+    return InnerRegions(VoronoiCells(ids, GROUND, sites, np.arange(len(sites))), cubes)
 
 
 def maps_of(folder: Path, solids: list[Solid], views: int = 24, width: int = 64) -> Maps:

@@ -21,7 +21,7 @@ from blocknerf.models.model_parallel import ModelParallelBlockNeRF
 from blocknerf.runtime.process_group import ALONE, ENVIRONMENT, ProcessGroup
 from blocknerf.scene.store import ImageStore
 from blocknerf.training.distributed import DistributedBlockNeRFTrainer
-from blocknerf.training.exchange import GradientExchange
+from blocknerf.training.gradient_sync import GradientSync
 from blocknerf.training.one_block import Run
 from blocknerf.training.run import longest_first, train_blocks
 from blocknerf.training.spread import spread
@@ -198,7 +198,7 @@ def test_a_parameter_that_no_ray_reached_is_zero_or_an_error(together, tmp_path)
     lonely.unite = lambda flags: None
     for finds in (True, False):
         trainer.optimizer.clear()
-        exchange = GradientExchange(lonely, trainer.model, trainer.optimizer, finds)
+        exchange = GradientSync(lonely, trainer.model, trainer.optimizer, finds)
         if finds:
             exchange.add({"mse": torch.ones(())})
             assert all(not bool(gradient.any()) for gradient in trainer.optimizer.gradients_of_all())

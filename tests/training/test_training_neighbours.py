@@ -22,7 +22,7 @@ from blocknerf.runtime.process_group import ALONE, ENVIRONMENT, ProcessGroup
 from blocknerf.scene.store import ImageStore
 from blocknerf.training.checkpoint import CHECKPOINT, SIDE_BY_SIDE, ModelCheckpoint
 from blocknerf.training.losses import BlockNeRFLoss
-from blocknerf.training.neighbours import Border, Exchange, Shown, borders_of, own_slots, shown_by
+from blocknerf.training.neighbours import Border, ConsistencyExchange, NeighbourTargets, borders_of, own_slots, shown_by
 from blocknerf.training.one_block import Run, make_trainer
 from blocknerf.training.run import train_blocks
 from blocknerf.training.terms import consistency_loss
@@ -91,14 +91,14 @@ def _models(run: Run, store: ImageStore) -> dict[str, BlockNeRF]:
     for block in run.plan.blocks:
         model = BlockNeRFTrainer(run.config, block, store, "", run.block_folder(block.id)).model
         with torch.no_grad():
-            model.field.row_tables()["table"].rows.mul_(5000)
+            model.field.sparse_tables()["table"].rows.mul_(5000)
         models[block.id] = model
     return models
 
 
-def _exchange(run: Run, store: ImageStore, group: ProcessGroup = ALONE) -> Exchange:
+def _exchange(run: Run, store: ImageStore, group: ProcessGroup = ALONE) -> ConsistencyExchange:
     hosts = {block.id: index % group.size for index, block in enumerate(run.plan.blocks)}
-    return Exchange(run.config, borders_of(run.plan.blocks, (), store), hosts, store, group)
+    return ConsistencyExchange(run.config, borders_of(run.plan.blocks, (), store), hosts, store, group)
 
 
 def test_weights_are_one_half_way_and_nothing_at_the_middles_and_at_the_edges():
@@ -141,7 +141,7 @@ def test_each_is_shown_what_the_other_renders_and_every_ray_once_a_round(room, t
     run = _run(room, tmp_path)
     store = _store(run)
     models, exchange = _models(run, store), _exchange(run, store)
-    learning = {block_id: Shown(exchange.every) for block_id in models}
+    learning = {block_id: NeighbourTargets(exchange.every) for block_id in models}
     exchange(1, models, learning)
     (border,) = exchange.borders
     rays = own_slots(
@@ -169,10 +169,10 @@ def test_identical_blocks_have_nothing_to_learn_and_the_neighbour_learns_nothing
     run = replace(run, plan=replace(run.plan, blocks=twins))
     store = _store(run)
     models, exchange = _models(run, store), _exchange(run, store)
-    apart = {block_id: Shown(exchange.every) for block_id in models}
+    apart = {block_id: NeighbourTargets(exchange.every) for block_id in models}
     exchange(1, models, apart)
     models[second.id].load_state_dict(models[first.id].state_dict())
-    equal = {block_id: Shown(exchange.every) for block_id in models}
+    equal = {block_id: NeighbourTargets(exchange.every) for block_id in models}
     exchange(1, models, equal)
     trainer = BlockNeRFTrainer(run.config, twins[0], store, "", tmp_path)
     batch = trainer.sampler.next()

@@ -23,12 +23,12 @@ from blocknerf.core.caches import CACHE_VARIABLE
 from blocknerf.core.config.load import load_config
 from blocknerf.core.errors import UserError
 from blocknerf.core.shared_folder import SharedFolder
-from blocknerf.training.elsewhere import brought_here, part_for
 from blocknerf.training.launchers.launcher import RayCluster
 from blocknerf.training.launchers.ray_tasks import cores_of_block, gpus_of_block, have_room
 from blocknerf.training.launchers.worker import work
 from blocknerf.training.one_block import Run
 from blocknerf.training.run import train_blocks
+from blocknerf.training.staging import staged_run, subset_for_block
 from blocknerf.training.trainer import BlockResult
 from tests.support.room import write_room
 from tests.support.tiny_run import TINY
@@ -117,7 +117,7 @@ def stopped_and_moved(room: Path, tmp_path: Path) -> tuple[Run, BlockSpec]:
     block = run.plan.blocks[0]
     train_all(run, block_ids=("003",))
     steps = iter(range(100))
-    here = brought_here(part_for(run, block))
+    here = staged_run(subset_for_block(run, block))
     assert work(here, block, 1, lambda: next(steps) == 9, lambda progress: None) is None
     assert list((tmp_path / "cache").glob("task-*")) == []
     assert read_block_meta(tmp_path / "there/city/blocks/000", "checkpoint")["step"] == 10
@@ -128,7 +128,7 @@ def test_a_block_goes_on_elsewhere_from_what_was_pushed(room, undisturbed, tmp_p
     """20 steps are 10, another machine that has nothing, and 10 more."""
     run, block = stopped_and_moved(room, tmp_path)
     begun = []
-    with brought_here(part_for(run, block)) as here:
+    with staged_run(subset_for_block(run, block)) as here:
         assert not any(image.path.exists() for image in here.scene.images)
         assert len(here.scene.images) == len({*block.train_images, *block.test_images})
         work(nullcontext(here), block, 1, lambda: False, lambda progress: begun.append(progress.step))
@@ -149,7 +149,7 @@ def test_a_photograph_that_was_changed_since_is_named(tmp_path):
     path.write_bytes(path.read_bytes() + b"\0")
     with (
         pytest.raises(UserError, match=f"photograph {image.name} is another than when"),
-        brought_here(part_for(run, block)),
+        staged_run(subset_for_block(run, block)),
     ):
         pass
 

@@ -14,8 +14,8 @@ from blocknerf.core.config.training import TrainingConfig
 from blocknerf.core.errors import UserError
 from blocknerf.training.one_block import Run
 from blocknerf.training.optimizer import BlockOptimizer
+from blocknerf.training.resume import resume_from_state
 from blocknerf.training.run import train_blocks
-from blocknerf.training.take_up import take_up
 from tests.support.room import write_room
 from tests.support.small_field import SMALL_HASH
 
@@ -75,7 +75,7 @@ def test_the_best_state_is_that_of_the_best_validation_and_is_resumed_from(run, 
     assert best["best_psnr"] == pytest.approx(max(validated.values()), abs=1e-4)
 
     other = Run(*plan_scene(run.config, run.scene.root, tmp_path), tmp_path)
-    take_up(other, run.checkpoint_folder(block.id) / "best.json", (block.id,))
+    resume_from_state(other, run.checkpoint_folder(block.id) / "best.json", (block.id,))
     train_blocks(other, (block.id,), jobs=1, resume=True)
     assert _same(_shown(tmp_path, block.id, "latest"), _shown(run.output_dir, block.id, "latest"))
 

@@ -8,7 +8,7 @@ from blocknerf.city.block_file import read_block_meta
 from blocknerf.core.errors import UserError
 from blocknerf.scene.store import ImageStore
 from blocknerf.training.one_block import Run
-from blocknerf.training.stepwise import StepByStep
+from blocknerf.training.training_iterator import TrainingIterator
 from tests.support.room import write_room
 from tests.support.tiny_run import tiny_run, train
 
@@ -20,8 +20,8 @@ def room(tmp_path_factory) -> Path:
     return write_room(tmp_path_factory.mktemp("room"), images=8, width=16, height=12)
 
 
-def stepwise(run: Run) -> StepByStep:
-    return StepByStep(run, ImageStore.open(run.scene, 1, run.output_dir / "store", progress=False))
+def stepwise(run: Run) -> TrainingIterator:
+    return TrainingIterator(run, ImageStore.open(run.scene, 1, run.output_dir / "store", progress=False))
 
 
 def weights(run: Run) -> dict[str, str]:

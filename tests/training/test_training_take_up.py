@@ -39,7 +39,7 @@ def ten_steps(room, tmp_path_factory) -> Path:
     trainer = trainer_of(begun)
     trainer.metrics.start(0)
     for _ in range(10):
-        trainer.go_on()
+        trainer.train_iteration()
     trainer.save()
     trainer.metrics.close()
     return begun.output_dir

@@ -11,8 +11,8 @@ from blocknerf.training.terms import (
     absolute_error,
     consistency_loss,
     depth_gradient_loss,
-    dissimilarity,
-    roughness,
+    dssim,
+    laplacian_smoothness,
     scale_invariant_log_loss,
     squared_error,
     squared_weights,
@@ -38,16 +38,16 @@ def test_errors_of_colour_against_brute_force():
 def test_equal_pictures_are_not_dissimilar_and_opposite_ones_are_more_than_strange_ones():
     truth, strange = uniform(2, 12, 12, 3, name="truth"), uniform(2, 12, 12, 3, name="strange")
     valid = everywhere(2, 12, 12)
-    assert float(dissimilarity(truth, truth, valid)) == pytest.approx(0, abs=1e-12)
-    assert 0.5 < float(dissimilarity(strange, truth, valid)) < float(dissimilarity(1 - truth, truth, valid)) < 2
+    assert float(dssim(truth, truth, valid)) == pytest.approx(0, abs=1e-12)
+    assert 0.5 < float(dssim(strange, truth, valid)) < float(dssim(1 - truth, truth, valid)) < 2
 
 
 def test_dissimilarity_knows_neither_the_order_of_patches_nor_mirrors():
     one, truth = uniform(3, 11, 13, 3, name="one"), uniform(3, 11, 13, 3, name="truth")
-    expected = float(dissimilarity(one, truth, everywhere(3, 11, 13)))
+    expected = float(dssim(one, truth, everywhere(3, 11, 13)))
     for turned in (lambda t: t.flip(0), lambda t: t.flip(1), lambda t: t.flip(2), lambda t: t.movedim(1, 2)):
         shape = turned(one).shape[:3]
-        assert float(dissimilarity(turned(one), turned(truth), everywhere(*shape))) == pytest.approx(expected)
+        assert float(dssim(turned(one), turned(truth), everywhere(*shape))) == pytest.approx(expected)
 
 
 def test_similarity_is_that_of_one_window_by_hand():
@@ -65,13 +65,13 @@ def test_similarity_is_that_of_one_window_by_hand():
 
 def test_where_nothing_is_valid_nothing_is_dissimilar():
     one, truth = uniform(1, 11, 11, 3, name="one"), uniform(1, 11, 11, 3, name="truth")
-    assert float(dissimilarity(one, truth, ~everywhere(1, 11, 11))) == 0
+    assert float(dssim(one, truth, ~everywhere(1, 11, 11))) == 0
 
 
 def test_without_a_mask_dissimilarity_is_that_of_the_library():
     one, truth = uniform(3, 14, 19, 3, name="one"), uniform(3, 14, 19, 3, name="truth")
     expected = 1 - similarity(one, truth).mean()
-    assert float(dissimilarity(one, truth, everywhere(3, 14, 19))) == pytest.approx(float(expected), rel=1e-9)
+    assert float(dssim(one, truth, everywhere(3, 14, 19))) == pytest.approx(float(expected), rel=1e-9)
 
 
 def masked_ssim_by_hand(one: torch.Tensor, truth: torch.Tensor, valid: torch.Tensor, row: int, column: int) -> float:
@@ -98,7 +98,7 @@ def test_dissimilarity_under_a_mask_is_that_of_windows_without_hidden_pixels(see
     places = valid[0].nonzero().tolist()
     channels = ((one[0, ..., c], truth[0, ..., c]) for c in range(3))
     by_hand = [masked_ssim_by_hand(*pair, valid[0], row, column) for pair in channels for row, column in places]
-    assert float(dissimilarity(one, truth, valid)) == pytest.approx(1 - sum(by_hand) / len(by_hand), abs=1e-9)
+    assert float(dssim(one, truth, valid)) == pytest.approx(1 - sum(by_hand) / len(by_hand), abs=1e-9)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -109,7 +109,7 @@ def test_what_stands_under_a_mask_reaches_neither_dissimilarity_nor_its_gradient
     for poison in (0.0, 7.0):
         render = torch.where(valid[..., None], one, torch.tensor(poison)).requires_grad_(True)
         other = torch.where(valid[..., None], truth, uniform(2, 11, 11, 3, name=f"poison {poison}"))
-        value = dissimilarity(render, other, valid)
+        value = dssim(render, other, valid)
         results.append((value.detach(), *torch.autograd.grad(value, render)))
         assert (results[-1][1][~valid] == 0).all()
     assert torch.equal(results[0][0], results[1][0])
@@ -163,10 +163,12 @@ def test_density_that_is_linear_is_smooth_and_a_bump_is_not():
     steps = torch.tensor([[0, 0, 0], [-1, 0, 0], [1, 0, 0], [0, -1, 0], [0, 1, 0], [0, 0, -1], [0, 0, 1]])
     points = uniform(20, 1, 3, name="points") + 0.1 * steps
     linear = points @ torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64) + 3
-    assert float(roughness(linear)) == pytest.approx(0, abs=1e-20)
-    assert float(roughness(points.square().sum(-1))) == pytest.approx((6 * 0.1**2) ** 2)  # Laplacian 6, times step^2
+    assert float(laplacian_smoothness(linear)) == pytest.approx(0, abs=1e-20)
+    assert float(laplacian_smoothness(points.square().sum(-1))) == pytest.approx(
+        (6 * 0.1**2) ** 2
+    )  # Laplacian 6, times step^2
     saddle = points[..., 0] ** 2 - points[..., 1] ** 2
-    assert float(roughness(saddle)) == pytest.approx(0, abs=1e-20)
+    assert float(laplacian_smoothness(saddle)) == pytest.approx(0, abs=1e-20)
 
 
 def test_squared_weights_are_those_of_matrices():
@@ -198,7 +200,7 @@ LINES = TRUTH[0]
 DIFFERENTIABLE = {
     "squared": (lambda rgb: squared_error(rgb, TRUTH[0, 0]), (11, 3)),
     "absolute": (lambda rgb: absolute_error(rgb, TRUTH[0, 0]), (11, 3)),
-    "dissimilarity": (lambda rgb: dissimilarity(rgb, TRUTH, KNOWN), (*PATCH, 3)),
+    "dssim": (lambda rgb: dssim(rgb, TRUTH, KNOWN), (*PATCH, 3)),
     "log": (lambda depth: scale_invariant_log_loss(depth, TRUTH[0, 0, :, 0] + 0.5), (11,)),
     "steps": (lambda depth: depth_gradient_loss(depth, TRUTH[..., 0], KNOWN), PATCH),
     "consistency of colour": (
@@ -209,7 +211,7 @@ DIFFERENTIABLE = {
         lambda distance: consistency_loss(LINES[0], distance, LINES[1], LINES[2, :, 0], LINES[3, :, 0]),
         (11,),
     ),
-    "roughness": (roughness, (5, 7)),
+    "laplacian_smoothness": (laplacian_smoothness, (5, 7)),
     "weights": (lambda matrix: squared_weights([matrix]), (4, 3)),
 }  # fmt: skip
 

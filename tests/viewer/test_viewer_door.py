@@ -27,8 +27,8 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from blocknerf.core.errors import UserError
 from blocknerf.viewer import door as door_module
 from blocknerf.viewer.door import MOST_BROWSERS, MOST_BYTES, Door, may_become, own_names, read_message, refusal
+from blocknerf.viewer.render_request import RenderRequest, Viewpoint
 from blocknerf.viewer.viewer import Viewer
-from blocknerf.viewer.wish import Viewpoint, Wish
 from tests.support.browser import CAMERA, come_in, heard, junk, say, wait_for_picture, widgets
 
 PATIENCE_S = 60
@@ -198,7 +198,7 @@ def test_a_picture_that_cannot_be_drawn_stops_nobody_elses(viewer, monkeypatch, 
     monkeypatch.setattr(viewer._loop, "_draw", lambda *_: 1 / 0)
     for key in range(3):
         viewer._loop.wish(
-            f"broken {key}", Wish(Viewpoint(pose_of(read_message(msgspec.msgpack.encode(CAMERA))), 1.0, 1.0))
+            f"broken {key}", RenderRequest(Viewpoint(pose_of(read_message(msgspec.msgpack.encode(CAMERA))), 1.0, 1.0))
         )
     until(lambda: "could not draw a picture" in caplog.text)
     monkeypatch.setattr(viewer._loop, "_draw", draw)

@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 
 from blocknerf.blocks.map import block_colours
+from blocknerf.city.appearance_settings import AppearanceSettings
 from blocknerf.city.city import City
-from blocknerf.city.look import Look
 from blocknerf.city.pictures import to_bytes
 from blocknerf.core.errors import UserError
 from blocknerf.models.block_nerf import BlockNeRF
@@ -21,7 +21,7 @@ from blocknerf.viewer import drawing
 from blocknerf.viewer.drawing import draw
 from blocknerf.viewer.map import first_view, photograph_view
 from blocknerf.viewer.photographs import Photographs
-from blocknerf.viewer.wish import Comparison, Viewpoint, Wish, blendings
+from blocknerf.viewer.render_request import Comparison, RenderRequest, Viewpoint, blendings
 
 WIDTH = 24
 
@@ -57,7 +57,7 @@ def test_colours_are_those_that_the_city_renders(city, view, monkeypatch):
     camera = view.camera(WIDTH)
     rays = camera_rays(camera, view.world_from_cam, camera.width, camera.height)
     expected = city.render(rays, torch.from_numpy(view.world_from_cam[:, 3].copy()), drive="dusk")
-    drawn = shown(city, Wish(view, look=Look(drive="dusk")))
+    drawn = shown(city, RenderRequest(view, look=AppearanceSettings(drive="dusk")))
     np.testing.assert_array_equal(drawn.rgb, to_bytes(expected.rgb.reshape(camera.height, camera.width, 3)))
     z = expected.distance_m.numpy() * (rays.directions.numpy() @ view.world_from_cam[:, 2].astype(np.float32))
     np.testing.assert_allclose(drawn.depth_z_m.ravel(), z, rtol=1e-5)
@@ -73,48 +73,52 @@ def test_it_is_given_up_between_two_parts(city, view, monkeypatch):
         asked.append(True)
         return len(asked) <= 2
 
-    assert draw(city, None, Wish(view), WIDTH, twice) is None
+    assert draw(city, None, RenderRequest(view), WIDTH, twice) is None
     assert len(asked) == 3
 
 
 def test_blocks_that_are_left_out_are_not_in_the_picture(city, view):
-    everything = shown(city, Wish(view))
+    everything = shown(city, RenderRequest(view))
     heaviest = max(everything.weights, key=everything.weights.__getitem__)
-    without = shown(city, Wish(view, left_out=frozenset([heaviest])))
+    without = shown(city, RenderRequest(view, left_out=frozenset([heaviest])))
     assert heaviest not in without.weights
     assert (without.rgb != everything.rgb).any()
     with pytest.raises(UserError, match="All blocks are left out; keep one of 000, 001, 002, 003"):
-        draw(city, None, Wish(view, left_out=frozenset(city.ids)), WIDTH, always)
+        draw(city, None, RenderRequest(view, left_out=frozenset(city.ids)), WIDTH, always)
 
 
 def test_every_way_of_blending_is_another_picture_and_the_first_is_the_citys_own(city, view):
     ways = blendings(city.manifest)
     assert ways == ("visibility", "distance", "nearest")
     assert blendings(replace(city.manifest, divide_by="surface"))[0] == "surface"
-    pictures = [shown(city, Wish(view, blending=way)) for way in ways]
-    np.testing.assert_array_equal(pictures[0].rgb, shown(city, Wish(view)).rgb)
+    pictures = [shown(city, RenderRequest(view, blending=way)) for way in ways]
+    np.testing.assert_array_equal(pictures[0].rgb, shown(city, RenderRequest(view)).rgb)
     assert len({picture.rgb.tobytes() for picture in pictures}) == 3
     assert len(pictures[2].weights) == 1
-    shown(city, Wish(view, blending="surface"))
+    shown(city, RenderRequest(view, blending="surface"))
 
 
 def test_exposure_and_appearance_change_the_picture(city, view):
-    looks = [Look(drive="noon"), Look(drive="dusk"), Look(drive="noon", exposure_stops=0.8)]
-    looks.append(Look(drive="noon", towards=(None, "dusk"), share=0.5))
-    assert len({shown(city, Wish(view, look=look)).rgb.tobytes() for look in looks}) == 4
-    ends = [Look(drive="noon", towards=(None, "dusk"), share=1.0), Look(drive="dusk")]
-    one, other = (shown(city, Wish(view, look=look)).rgb.astype(int) for look in ends)
+    looks = [
+        AppearanceSettings(drive="noon"),
+        AppearanceSettings(drive="dusk"),
+        AppearanceSettings(drive="noon", exposure_stops=0.8),
+    ]
+    looks.append(AppearanceSettings(drive="noon", towards=(None, "dusk"), share=0.5))
+    assert len({shown(city, RenderRequest(view, look=look)).rgb.tobytes() for look in looks}) == 4
+    ends = [AppearanceSettings(drive="noon", towards=(None, "dusk"), share=1.0), AppearanceSettings(drive="dusk")]
+    one, other = (shown(city, RenderRequest(view, look=look)).rgb.astype(int) for look in ends)
     assert np.abs(one - other).max() <= 1
 
 
 def test_one_block_alone_is_drawn_in_its_own_colour_and_has_no_seam(city, view):
-    alone = shown(city, Wish(view, "weights", blending="nearest"))
+    alone = shown(city, RenderRequest(view, "weights", blending="nearest"))
     (block_id,) = alone.weights
     colour = block_colours(4)[city.ids.index(block_id)]
     pixels = alone.rgb.reshape(-1, 3) / alone.rgb.reshape(-1, 3).sum(1, keepdims=True)
     np.testing.assert_allclose(pixels, np.broadcast_to(colour / colour.sum(), pixels.shape), atol=0.02)
-    assert shown(city, Wish(view, "seams", blending="nearest")).rgb.max() == 0
-    assert shown(city, Wish(view, "seams")).rgb.max() > 0
+    assert shown(city, RenderRequest(view, "seams", blending="nearest")).rgb.max() == 0
+    assert shown(city, RenderRequest(view, "seams")).rgb.max() > 0
 
 
 def test_depth_is_drawn_as_everywhere_else(city, view):
@@ -122,12 +126,12 @@ def test_depth_is_drawn_as_everywhere_else(city, view):
     rays = camera_rays(camera, view.world_from_cam, camera.width, camera.height)
     expected = city.render(rays, torch.from_numpy(view.world_from_cam[:, 3].copy()))
     colours = distance_colours(expected.reshape(camera.height, camera.width))
-    np.testing.assert_array_equal(shown(city, Wish(view, "depth")).rgb, to_bytes(colours))
+    np.testing.assert_array_equal(shown(city, RenderRequest(view, "depth")).rgb, to_bytes(colours))
 
 
 def test_visibility_is_what_each_block_says_of_its_surfaces_by_its_shares(city, view, monkeypatch):
     monkeypatch.setattr(BlockNeRF, "visibility_along", lambda block, rays, distances_m: 0.25 * distances_m)
-    drawn = shown(city, Wish(view, "visibility"))
+    drawn = shown(city, RenderRequest(view, "visibility"))
     middle = share_colours(torch.from_numpy(0.25 * np.linalg.norm(directions(view), axis=-1) * drawn.depth_z_m))
     assert np.abs(drawn.rgb.astype(int) - to_bytes(middle)).max() <= 8  # distances are blended by opacity as well
 
@@ -139,13 +143,13 @@ def directions(view: Viewpoint) -> np.ndarray:
 
 
 def test_a_block_without_visibility_says_so(built, view, monkeypatch):
-    monkeypatch.setattr(BlockNeRF, "sight", lambda block, rays, distances_m: None)
+    monkeypatch.setattr(BlockNeRF, "view_confidence", lambda block, rays, distances_m: None)
     monkeypatch.setattr(BlockNeRF, "mean_visibility", lambda block, rays: None)
     city = City.open(built[0])
     for block_id in city.ids:
         cast(BlockNeRF, city.model(block_id)).visibility = None
     with pytest.raises(UserError, match="trained without a visibility network"):
-        draw(city, None, Wish(view, "visibility"), WIDTH, always)
+        draw(city, None, RenderRequest(view, "visibility"), WIDTH, always)
 
 
 def test_half_a_viewpoint_sees_as_much_from_left_to_right(view):
@@ -184,21 +188,24 @@ def test_a_photograph_turns_with_the_camera(built, photographs):
 
 def test_comparisons(city, photographs, built, view):
     name = built[1].images[3].name
-    plain, photograph = shown(city, Wish(view)), photographs.seen_from(name, view, WIDTH)[0]
-    blends = [shown(city, Wish(view, comparison=Comparison(name, "blend", share)), photographs) for share in (0.0, 1.0)]
+    plain, photograph = shown(city, RenderRequest(view)), photographs.seen_from(name, view, WIDTH)[0]
+    blends = [
+        shown(city, RenderRequest(view, comparison=Comparison(name, "blend", share)), photographs)
+        for share in (0.0, 1.0)
+    ]
     np.testing.assert_array_equal(blends[0].rgb, plain.rgb)
     np.testing.assert_array_equal(blends[1].rgb, to_bytes(photograph))
-    beside = shown(city, Wish(view, comparison=Comparison(name, "side by side")), photographs)
+    beside = shown(city, RenderRequest(view, comparison=Comparison(name, "side by side")), photographs)
     assert beside.rgb.shape[1] == WIDTH
     assert abs(beside.rgb.shape[0] - plain.rgb.shape[0]) <= 1
     assert beside.depth_z_m is None
-    difference = shown(city, Wish(view, comparison=Comparison(name, "difference")), photographs)
+    difference = shown(city, RenderRequest(view, comparison=Comparison(name, "difference")), photographs)
     assert difference.rgb.max() > 0
 
 
 def test_without_photographs_nothing_is_compared(city, view):
     with pytest.raises(UserError, match="photographs are not there"):
-        draw(city, None, Wish(view, comparison=Comparison("a.png")), WIDTH, always)
+        draw(city, None, RenderRequest(view, comparison=Comparison("a.png")), WIDTH, always)
 
 
 def test_a_photograph_that_is_gone_is_named(built, tmp_path):

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import tyro
 
-from blocknerf.city.look import Look
+from blocknerf.city.appearance_settings import AppearanceSettings
 from blocknerf.cli.render import render
 from blocknerf.core.errors import UserError
 from blocknerf.export.paths import read_camera_path
 from blocknerf.viewer import keyframes as keyframes_module
 from blocknerf.viewer.keyframes import FPS, Keyframes, path_file, render_command, write_path
-from blocknerf.viewer.wish import Viewpoint
+from blocknerf.viewer.render_request import Viewpoint
 
 
 def at(x: float) -> Viewpoint:
@@ -52,9 +52,13 @@ def test_what_makes_no_path_is_said(tmp_path):
 @pytest.mark.parametrize(
     ("look", "photographs", "said"),
     [
-        (Look(drive="dusk"), [], {"image": None, "appearance": None, "share": None, "exposure": 0.0}),
-        (Look("id", "dusk", exposure_stops=-0.5), ["a b.png"], {"image": "a b.png", "exposure": -0.5}),
-        (Look("id", "n", ("other", "n"), 0.25), ["a.png", "b.png"], {"appearance": "a.png:b.png", "share": 0.25}),
+        (AppearanceSettings(drive="dusk"), [], {"image": None, "appearance": None, "share": None, "exposure": 0.0}),
+        (AppearanceSettings("id", "dusk", exposure_stops=-0.5), ["a b.png"], {"image": "a b.png", "exposure": -0.5}),
+        (
+            AppearanceSettings("id", "n", ("other", "n"), 0.25),
+            ["a.png", "b.png"],
+            {"appearance": "a.png:b.png", "share": 0.25},
+        ),
     ],
 )
 def test_the_command_is_one_that_render_understands(tmp_path, look, photographs, said):

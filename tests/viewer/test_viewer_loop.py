@@ -11,15 +11,15 @@ from blocknerf.core.errors import UserError
 from blocknerf.viewer import loop as loop_module
 from blocknerf.viewer.drawing import Drawn
 from blocknerf.viewer.loop import RenderLoop, later_widths, preview_width, widest
-from blocknerf.viewer.wish import Viewpoint, Wish
+from blocknerf.viewer.render_request import RenderRequest, Viewpoint
 
 PATIENCE_S = 30
 POSE = np.eye(4)[:3]
 
 
-def wish(aspect: float = 1.0) -> Wish:
+def wish(aspect: float = 1.0) -> RenderRequest:
     """Wishes are told apart by their aspect."""
-    return Wish(Viewpoint(POSE, 1.0, aspect))
+    return RenderRequest(Viewpoint(POSE, 1.0, aspect))
 
 
 class Studio:

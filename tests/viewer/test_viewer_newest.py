@@ -7,13 +7,13 @@ import pytest
 
 from blocknerf.blocks.output import load_output
 from blocknerf.core.errors import UserError
-from blocknerf.viewer.newest import NewestCity
+from blocknerf.viewer.city_watcher import CityWatcher
 from tests.support.random_city import write_city, write_random_block
 
 
 def test_new_blocks_and_new_weights_are_seen(room, tmp_path):
     scene = write_city(room, tmp_path, blocks=1)
-    newest = NewestCity(tmp_path)
+    newest = CityWatcher(tmp_path)
     assert newest.city.ids == ["000"]
     assert not newest.refresh()
     config, plan = load_output(tmp_path)
@@ -30,7 +30,7 @@ def test_new_blocks_and_new_weights_are_seen(room, tmp_path):
 
 def test_a_damaged_city_is_said_once_and_the_old_one_stays(room, tmp_path):
     write_city(room, tmp_path, blocks=1)
-    newest = NewestCity(tmp_path)
+    newest = CityWatcher(tmp_path)
     content = (tmp_path / "city.json").read_text()
     (tmp_path / "city.json").write_text(content[: len(content) // 2])
     with pytest.raises(UserError, match=r"city\.json is damaged"):
@@ -44,14 +44,14 @@ def test_a_damaged_city_is_said_once_and_the_old_one_stays(room, tmp_path):
 def test_an_untrained_city_is_said(room, tmp_path):
     write_city(room, tmp_path, blocks=0)
     with pytest.raises(UserError, match="No block of .* has been trained yet. Run `blocknerf train"):
-        NewestCity(tmp_path)
+        CityWatcher(tmp_path)
 
 
 def test_a_reader_beside_a_writer_sees_whole_blocks_alone(room, tmp_path):
     """Pairs are replaced while they are read, and files are gone between being found and being asked."""
     scene = write_city(room, tmp_path, blocks=1)
     config, plan = load_output(tmp_path)
-    newest, is_done = NewestCity(tmp_path), threading.Event()
+    newest, is_done = CityWatcher(tmp_path), threading.Event()
 
     def write() -> None:
         seed = 0

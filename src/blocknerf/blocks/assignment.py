@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from blocknerf.blocks.cells_numba import tally
+from blocknerf.blocks.image_visibility import ImageVisibility
 from blocknerf.blocks.placement import Cells, Placement
-from blocknerf.blocks.sights import Sights
 from blocknerf.runtime.threads import available_cores
 
 SHARE_SEEN = 0.25
@@ -52,7 +52,7 @@ class Assignment:
     merged: tuple[tuple[int, int, int], ...]
 
 
-def claim_images(cells: Cells, cameras_xy: Float[np.ndarray, "images 2"], sights: Sights) -> list[Claims]:
+def claim_images(cells: Cells, cameras_xy: Float[np.ndarray, "images 2"], sights: ImageVisibility) -> list[Claims]:
     """Claims of every cell; each image is near to at least one."""
     rows, within = cells.within_reach(cameras_xy)
     near_image = np.concatenate([np.arange(len(cameras_xy)), rows])
@@ -80,7 +80,7 @@ def gather_claims(
     return [Claims(pairs[span] - cell * images, is_near[span], share[span]) for cell, span in enumerate(spans)]
 
 
-def _shares_seen(cells: Cells, sights: Sights) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _shares_seen(cells: Cells, sights: ImageVisibility) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(images, cells, shares of what the image sees that lie in the cell), where that is anything."""
 
     def of_part(part: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

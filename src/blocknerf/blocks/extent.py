@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from blocknerf.blocks.sights import focus_point
+from blocknerf.blocks.image_visibility import focus_point
 
 _PERCENTILES = (5.0, 95.0)
 _SMALLEST_SHARE = 0.1  # of the limit's half edge

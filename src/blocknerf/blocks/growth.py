@@ -11,8 +11,8 @@ import numpy as np
 from jaxtyping import Bool
 
 from blocknerf.blocks.assignment import SHARE_SEEN, claim_images
+from blocknerf.blocks.image_visibility import gather_sights
 from blocknerf.blocks.plan import BlockSpec, Plan
-from blocknerf.blocks.sights import gather_sights
 from blocknerf.blocks.surface import claim_surfaces, shown_ground
 from blocknerf.core.config.config import Config
 from blocknerf.core.errors import UserError

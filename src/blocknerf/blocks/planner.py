@@ -17,10 +17,10 @@ from jaxtyping import Float
 from blocknerf.blocks.assignment import Assignment, assign_images, claim_images, find_neighbours
 from blocknerf.blocks.extent import Cube, content_cube, orbit_cube
 from blocknerf.blocks.ground import GroundFrame, ground_frame
+from blocknerf.blocks.image_visibility import ImageVisibility, gather_sights
 from blocknerf.blocks.junctions import place_at_junctions
 from blocknerf.blocks.placement import Placement, place_cells
 from blocknerf.blocks.plan import BlockSpec, Layout, Plan
-from blocknerf.blocks.sights import Sights, gather_sights
 from blocknerf.blocks.streets import StreetNetwork, streets_of_drives, streets_of_map
 from blocknerf.blocks.surface import claim_surfaces, shown_ground
 from blocknerf.core.config.block_manager import BlockManagerConfig
@@ -174,7 +174,12 @@ def _two_digits_up(value: float) -> float:
 
 
 def _cubes(
-    scene: Scene, frame: GroundFrame, poses: np.ndarray, placement: Placement, assignment: Assignment, sights: Sights
+    scene: Scene,
+    frame: GroundFrame,
+    poses: np.ndarray,
+    placement: Placement,
+    assignment: Assignment,
+    sights: ImageVisibility,
 ) -> list[Cube]:
     cameras, cells = frame.to_ground(poses[:, :, 3]), placement.cells
     if len(assignment.members_of_block) == 1:
@@ -197,7 +202,7 @@ def _cubes(
     return cubes
 
 
-def _seen_m(sights: Sights) -> float:
+def _seen_m(sights: ImageVisibility) -> float:
     """How far away is what images see, as a rule."""
     return 0.0 if sights.frusta is None else float(np.median(sights.frusta.depths_m))
 

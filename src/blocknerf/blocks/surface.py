@@ -12,9 +12,9 @@ from jaxtyping import Bool, Float
 
 from blocknerf.blocks.assignment import Claims, gather_claims
 from blocknerf.blocks.ground import GroundFrame
+from blocknerf.blocks.image_visibility import FEWEST_POINTS, typical_distances_m
 from blocknerf.blocks.placement import Cells
 from blocknerf.blocks.plan import BlockSpec, Plan
-from blocknerf.blocks.sights import FEWEST_POINTS, typical_distances_m
 from blocknerf.scene.rays import camera_directions, pixels_of
 from blocknerf.scene.scene import ImageRecord, Scene, poses_of
 

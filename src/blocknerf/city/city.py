@@ -41,7 +41,7 @@ class BlockRenderer(Protocol):
         """How well the block has seen what it shows along `rays`, in [0, 1]; None where it cannot say."""
         ...
 
-    def sight(self, rays: RayBatch, distances_m: Float[Tensor, " rays"]) -> Float[Tensor, " rays"] | None:
+    def view_confidence(self, rays: RayBatch, distances_m: Float[Tensor, " rays"]) -> Float[Tensor, " rays"] | None:
         """How well the block knows the surfaces at those distances, seen from there: above 0, alike in all blocks.
 
         None where it cannot say.
@@ -143,7 +143,7 @@ class City:
         cache = _BlockCache(int(manifest.memory_budget_gb * 1e9), load)
         return City(manifest, blocks, cache, _still_fitting(read_alignment(out), blocks, state))
 
-    def under(self, rules: Manifest, block_ids: Collection[str]) -> "City":
+    def with_blending(self, rules: Manifest, block_ids: Collection[str]) -> "City":
         """The same city, and the same loaded blocks, blended by other rules and from some of its blocks alone.
 
         Raises UserError where none of its blocks is among `block_ids`.
@@ -206,11 +206,11 @@ class City:
         """The pictures that `render` blends, heaviest first; same arguments.
 
         `codes` by block id win over what `image_id` and `drive` say; a block that is not among them goes by those.
-        Where `rays` are a part of a picture, `weights` are what `seen_weights` gave for all of it.
+        Where `rays` are a part of a picture, `weights` are what `block_weights` gave for all of it.
         """
         drive, given = drive or self.main_drive, codes or {}
         if weights is None:
-            weights = self.seen_weights(rays, camera_center) if only is None else {only: 1.0}
+            weights = self.block_weights(rays, camera_center) if only is None else {only: 1.0}
         pictures = []
         for block_id in weights:
             model = self.model(block_id)
@@ -249,7 +249,7 @@ class City:
         """`shares` by what blocks know; as they are where a block was trained without a visibility network."""
         sights = []
         for block_id, picture in zip(block_ids, pictures, strict=True):
-            sight = self.model(block_id).sight(rays, picture.distance_m)
+            sight = self.model(block_id).view_confidence(rays, picture.distance_m)
             if sight is None:
                 return shares
             sights.append(sight)
@@ -259,7 +259,7 @@ class City:
         """That block, loaded. Raises UserError for a block that the city does not have."""
         return self._cache.get(self._block(block_id))
 
-    def seen_weights(self, rays: RayBatch, camera_center: Float[Tensor, "3"]) -> dict[str, float]:
+    def block_weights(self, rays: RayBatch, camera_center: Float[Tensor, "3"]) -> dict[str, float]:
         """`weights` without the blocks that have seen too little of the picture (Block-NeRF, section 4.3.1)."""
         weights = self.weights(camera_center)
         if len(weights) == 1 or self.manifest.visibility_threshold == 0:

@@ -60,7 +60,7 @@ def export_mesh(
             raise UserError(
                 f"No piece of the surface is as large as {smallest_piece:g} square metres (--smallest-piece)."
             )
-        write_mesh(path, mesh, regions.territories.frame)
+        write_mesh(path, mesh, regions.voronoi_cells.frame)
         write_world_offset(path, read_manifest(out).world_offset_m)
     line = f"Mesh: {path} ({len(mesh.vertices)} points, {len(mesh.faces)} triangles)"
     console.print(line, soft_wrap=True, highlight=False, markup=False)

@@ -71,8 +71,8 @@ def render(
     from rich.progress import track
 
     from blocknerf.blocks.output import pull_city
+    from blocknerf.city.appearance_settings import AppearanceSettings
     from blocknerf.city.city import City
-    from blocknerf.city.look import Look
     from blocknerf.export.paths import in_city
     from blocknerf.export.render import render_views
     from blocknerf.export.video import check_video, write_frames
@@ -95,7 +95,7 @@ def render(
         views = in_city(views, Path(path), city.manifest)
     image_id, drive = (shown_as[0].id, shown_as[0].drive) if shown_as else (None, drive)
     towards = (shown_as[1].id, shown_as[1].drive) if len(shown_as) == 2 else None
-    look = Look(image_id, drive, towards, share, exposure)
+    look = AppearanceSettings(image_id, drive, towards, share, exposure)
     use_threads(available_cores(), city.worker)
     shown = track(render_views(city, views, look), "Rendering", len(views), console=console, transient=True)
     pictures = write_frames(video, shown, fps)

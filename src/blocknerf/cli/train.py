@@ -101,8 +101,8 @@ def train(
     from blocknerf.cli.plan import print_plan
     from blocknerf.training.distributed import DistributedBlockNeRFTrainer
     from blocknerf.training.one_block import Run
+    from blocknerf.training.resume import resume_from_state, state_path
     from blocknerf.training.run import train_blocks
-    from blocknerf.training.take_up import state_path, take_up
 
     block_ids = _block_ids(blocks)
     ray = _cluster(launcher, address, cores, device)
@@ -137,7 +137,7 @@ def train(
                 if debug:
                     _inspect_start(settings, scene, planned, output_dir, devices[0])
                 if resume_from is not None:
-                    take_up(run, resume_from, block_ids)
+                    resume_from_state(run, resume_from, block_ids)
                 group.wait()
             with _anomalies_found(debug), _progress_bars(shown=group.is_first) as bars:
                 report = _reporter(bars)

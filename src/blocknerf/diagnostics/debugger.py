@@ -86,6 +86,6 @@ class BlockNeRFDebugger:
 
 def _clear_gradients(model: BlockNeRF) -> None:
     model.zero_grad(set_to_none=True)
-    for table in model.field.row_tables().values():
+    for table in model.field.sparse_tables().values():
         if table.gradient is not None:
             table.gradient.zero_()

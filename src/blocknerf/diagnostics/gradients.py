@@ -33,7 +33,7 @@ class ComponentGradient:
 def component_gradients(model: BlockNeRF, config: TrainingConfig) -> list[ComponentGradient]:
     """What lies in the gradients of `model` after a backward, component by component; nothing is changed."""
     weight_of = {"rgb": config.rgb_loss_weight, "interlevel": config.interlevel_loss_weight}
-    weights = {name: weight_of[table.loss] for name, table in model.field.row_tables().items()}
+    weights = {name: weight_of[table.loss] for name, table in model.field.sparse_tables().items()}
     weights["visibility"] = config.visibility_loss_weight
     return [
         _measured(name, gradients, weights.get(name, config.rgb_loss_weight)) for name, gradients in _components(model)
@@ -81,7 +81,7 @@ def _components(model: BlockNeRF) -> Iterator[tuple[str, Gradients]]:
     """Components that can learn. Offsets of a single pose group cannot: what all cameras share is taken off."""
     names: dict[Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
     yield "field networks", {names[parameter]: parameter.grad for parameter in model.field.networks()}
-    for name, table in model.field.row_tables().items():
+    for name, table in model.field.sparse_tables().items():
         yield name, {name: _table_gradient(table)}
     if model.appearance is not None and model.appearance.residuals is not None:
         gradient = model.appearance.residuals.grad

@@ -32,7 +32,7 @@ from blocknerf.diagnostics.ray import RayTrace
 from blocknerf.diagnostics.seam import SeamView, draw_seam, view_seam
 from blocknerf.diagnostics.tiny import tiny_config
 from blocknerf.models.block_nerf import BlockNeRF
-from blocknerf.runtime.devices import CPU, made_on
+from blocknerf.runtime.devices import CPU, default_device
 from blocknerf.scene.exposures import scene_exposures
 from blocknerf.scene.readers.read import read_scene
 from blocknerf.scene.sampler import PixelSampler
@@ -153,12 +153,12 @@ def _inspect(
     trace = debugger.visualize_rendering_process(block_id, store, image, pixel_xy, code, folder / ray_png)
     findings = debugger.check_data_quality(store)
     learner = copy.deepcopy(model).train()
-    learner.learn(learner.components())  # whatever its stage freezes
+    learner.set_trainable(learner.components())  # whatever its stage freezes
     settings = config.training
     sampler = PixelSampler(store, model.image_ids, config.dataset.batch_size, settings.seed)
     batch = on_device(sampler.next(), model.device)
     rng = generator(settings.seed, "inspect", block_id, device=model.device)
-    with made_on(model.device):
+    with default_device(model.device):
         total, _ = BlockNeRFLoss(settings)(learner, batch, rng)
     gradients, about_gradients = debugger.check_model_gradients(learner, total)
     memory = debugger.memory_profiling(learner, sampler)

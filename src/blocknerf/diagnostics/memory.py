@@ -13,7 +13,7 @@ from torch.profiler import ProfilerActivity, profile, record_function
 from blocknerf.core.config.config import Config
 from blocknerf.core.types import on_device
 from blocknerf.models.block_nerf import BlockNeRF
-from blocknerf.runtime.devices import made_on
+from blocknerf.runtime.devices import default_device
 from blocknerf.scene.sampler import PixelSampler
 from blocknerf.training.losses import BlockNeRFLoss
 from blocknerf.training.optimizer import BlockOptimizer
@@ -50,7 +50,7 @@ def profile_step(model: BlockNeRF, sampler: PixelSampler, config: Config) -> lis
         held["batch"] = on_device(sampler.next(), device)
 
     def forward() -> None:
-        with made_on(device):
+        with default_device(device):
             held["total"], _ = loss(model, held["batch"], rng)
 
     def backward() -> None:

@@ -16,7 +16,7 @@ from blocknerf.core.types import RayBatch, on_device
 from blocknerf.kernels.marching.ops import distances
 from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.rendering.volume import transmittance
-from blocknerf.runtime.devices import made_on
+from blocknerf.runtime.devices import default_device
 
 CROP_PX = 48
 LEAST_DENSITY = 1e-8
@@ -59,7 +59,7 @@ def trace_ray(model: BlockNeRF, ray: RayBatch, code: Float[Tensor, " code"] | No
         raise ValueError(f"One ray is traced at a time, not {len(ray)}.")
     code = model.code_for(None, None) if code is None else code
     codes = None if code is None else code[None].to(model.device)
-    with made_on(model.device):
+    with default_device(model.device):
         trace = _traced(model, on_device(ray, model.device), codes)
     return on_device(trace, ray.origins.device)
 
@@ -67,7 +67,7 @@ def trace_ray(model: BlockNeRF, ray: RayBatch, code: Float[Tensor, " code"] | No
 def _traced(model: BlockNeRF, ray: RayBatch, codes: Float[Tensor, "1 code"] | None) -> RayTrace:
     pixel_rgb, composited = model.composite(ray, codes, None)
     origins, spacing = model.to_block(ray.origins), model.field.spacing
-    density, rgb = model.field.on_intervals(origins, ray.directions, ray.radii, codes, composited.edges)
+    density, rgb = model.field.query_intervals(origins, ray.directions, ray.radii, codes, composited.edges)
     first = distances(origins, ray.directions, composited.proposal_edges_s, spacing.near, spacing.far)
     return RayTrace(
         edges_m=composited.edges[0] * model.radius_m,

@@ -22,7 +22,7 @@ from blocknerf.core.errors import UserError
 from blocknerf.core.files import copy_file, is_empty, write_atomically, write_json, write_picture
 from blocknerf.core.logging import log
 from blocknerf.core.names import owned
-from blocknerf.export.territories import Territories
+from blocknerf.export.voronoi_cells import VoronoiCells
 from blocknerf.scene.colmap_writer import ModelImage, ModelPoints, write_colmap
 from blocknerf.scene.originals import Originals
 from blocknerf.scene.photographs import opened_picture, read_masks, read_rgb
@@ -61,11 +61,11 @@ def write_block_scenes(
             ", ".join(sorted(lenses)),
         )
     originals = Originals.of(scene)
-    territories = Territories.of(plan)
-    owners = territories.owners(scene.points_world)
+    voronoi_cells = VoronoiCells.of(plan)
+    owners = voronoi_cells.owners(scene.points_world)
     write_plan(folder / "plan.json", plan)
     seen = {block.id: _seen_points(scene, _images_of(scene, block, with_test)) for block in plan.blocks}
-    for number, block_id in enumerate(territories.ids):
+    for number, block_id in enumerate(voronoi_cells.ids):
         block, own = plan.block(block_id), owners == number
         images = _images_of(scene, block, with_test)
         rows = np.flatnonzero(seen[block_id] | own)
@@ -73,8 +73,8 @@ def write_block_scenes(
         model = owned(folder, f"{block_id}/sparse/0/images.bin").parent
         _write_photographs(folder, block_id, images, photographs, originals)
         _write_model(model, scene, images, rows)
-        figures = _figures(territories, number, plan, seen) | {"points": len(rows), "own_points": int(own.sum())}
-        write_json(place / "block.json", _description(block, plan, territories, images, scene) | figures)
+        figures = _figures(voronoi_cells, number, plan, seen) | {"points": len(rows), "own_points": int(own.sum())}
+        write_json(place / "block.json", _description(block, plan, voronoi_cells, images, scene) | figures)
         yield BlockScene(block_id, place, len(images), len(rows), int(own.sum()))
 
 
@@ -180,7 +180,7 @@ def _write_upright(image: ImageRecord, target: Path) -> None:
 
 
 def _description(
-    block: BlockSpec, plan: Plan, territories: Territories, images: list[ImageRecord], scene: Scene
+    block: BlockSpec, plan: Plan, voronoi_cells: VoronoiCells, images: list[ImageRecord], scene: Scene
 ) -> dict[str, Any]:
     center, test = np.array(block.center_world), set(block.test_images)
     return {
@@ -190,12 +190,12 @@ def _description(
         "center_world": block.center_world,
         "radius_m": block.radius_m,
         "bounds_world": [(center - block.radius_m).tolist(), (center + block.radius_m).tolist()],
-        "ground": {"origin_world": territories.layout.origin_world, "axes_world": territories.layout.axes_world},
+        "ground": {"origin_world": voronoi_cells.layout.origin_world, "axes_world": voronoi_cells.layout.axes_world},
         "cells_xy": block.cells_xy,
         "shared_xy": block.shared_xy,
-        "cell_half_edge_m": territories.layout.cell_half_edge_m,
-        "cell_reach_m": territories.layout.cell_reach_m,
-        "overlap_m": _overlap_m(block, territories.layout),
+        "cell_half_edge_m": voronoi_cells.layout.cell_half_edge_m,
+        "cell_reach_m": voronoi_cells.layout.cell_reach_m,
+        "overlap_m": _overlap_m(block, voronoi_cells.layout),
         "images": len(images),
         "test_images": [image.name for image in images if image.id in test],
         "drives": sorted({image.drive for image in images}),
@@ -211,13 +211,13 @@ def _overlap_m(block: BlockSpec, layout: Layout) -> float:
 
 
 def _figures(
-    territories: Territories, number: int, plan: Plan, seen: dict[str, Bool[np.ndarray, " points"]]
+    voronoi_cells: VoronoiCells, number: int, plan: Plan, seen: dict[str, Bool[np.ndarray, " points"]]
 ) -> dict[str, Any]:
     """Of every neighbour the border half-way to it, and what the two share."""
-    block = plan.block(territories.ids[number])
+    block = plan.block(voronoi_cells.ids[number])
     borders = {}
-    for other, middle, normal in territories.borders(number):
-        name = territories.ids[other]
+    for other, middle, normal in voronoi_cells.borders(number):
+        name = voronoi_cells.ids[other]
         if name not in block.neighbours:
             continue
         borders[name] = {

@@ -15,7 +15,7 @@ from blocknerf.core.errors import UserError
 from blocknerf.core.logging import console, log
 from blocknerf.core.names import natural_order
 from blocknerf.export.surfaces import SurfaceMap, pinhole_of, surface_map
-from blocknerf.export.territories import Territories
+from blocknerf.export.voronoi_cells import VoronoiCells
 from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.scene.scene import Camera, ImageRecord, Scene
 
@@ -27,22 +27,22 @@ CUBES = 2.0
 class InnerRegions:
     """What each block speaks for: its territory, as far as CUBES of its cube reach. Borders lie half-way between."""
 
-    territories: Territories
-    cubes: Float[np.ndarray, "blocks 4"]  # centre and half edge, metres, in the order of the territories' ids
+    voronoi_cells: VoronoiCells
+    cubes: Float[np.ndarray, "blocks 4"]  # centre and half edge, metres, in the order of the cells' ids
 
     @staticmethod
     def of(plan: Plan) -> "InnerRegions":
-        territories = Territories.of(plan)
-        specs = [plan.block(block_id) for block_id in territories.ids]
-        return InnerRegions(territories, np.array([(*spec.center_world, spec.radius_m) for spec in specs]))
+        voronoi_cells = VoronoiCells.of(plan)
+        specs = [plan.block(block_id) for block_id in voronoi_cells.ids]
+        return InnerRegions(voronoi_cells, np.array([(*spec.center_world, spec.radius_m) for spec in specs]))
 
     @property
     def ids(self) -> tuple[str, ...]:
-        return self.territories.ids
+        return self.voronoi_cells.ids
 
     def owners(self, places_world: Float[np.ndarray, "n 3"]) -> Int16[np.ndarray, " n"]:
         """Rows of `ids`; -1 for places too far from their block."""
-        owners = self.territories.owners(places_world)
+        owners = self.voronoi_cells.owners(places_world)
         cubes = self.cubes[owners]
         inside = np.abs(places_world - cubes[:, :3]).max(axis=1) <= CUBES * cubes[:, 3]
         return np.where(inside, owners, -1).astype(np.int16)
@@ -141,7 +141,7 @@ def keep(maps: Maps, view: int, shown: SurfaceMap) -> None:
     rows = maps.rows(view)
     depth = shown.depth_z_m.ravel()
     maps.inverse_depths[rows] = np.divide(1, depth, out=np.zeros_like(depth), where=depth > 0)
-    maps.spreads_m[rows] = shown.spread_m.ravel()
+    maps.spreads_m[rows] = shown.depth_std_m.ravel()
     maps.cosines[rows] = shown.cosine.ravel()
     maps.normals_world[rows] = shown.normals_world.reshape(-1, 3)
     maps.colours[rows] = shown.rgb.reshape(-1, 3)

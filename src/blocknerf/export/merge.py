@@ -14,7 +14,7 @@ from blocknerf.export.nerfstudio_frame import TRANSFORMS_NAME, read_transforms, 
 from blocknerf.export.splats import Splats, moved
 from blocknerf.export.splats_file import READERS, read_splats
 from blocknerf.export.splats_ply import is_splats_ply
-from blocknerf.export.territories import Territories
+from blocknerf.export.voronoi_cells import VoronoiCells
 
 _FEW = 0.05
 
@@ -92,16 +92,16 @@ def merge_splats(files: Sequence[SplatFile], plan: Plan) -> Merged:
 
     Raises UserError for a file that holds no splats, or none that can be kept.
     """
-    territories = Territories.of(plan)
+    voronoi_cells = VoronoiCells.of(plan)
     parts, blocks, sides = [], {}, []
     for file in files:
-        number = territories.ids.index(file.block_id)
+        number = voronoi_cells.ids.index(file.block_id)
         splats = read_splats(file.path)
         finite = splats[_finite(splats)]
         if file.transforms is not None:
             finite = moved(finite, read_transforms(file.transforms))
             finite = finite[_finite(finite)]
-        own = territories.owners(finite.places) == number
+        own = voronoi_cells.owners(finite.places) == number
         kept = finite[own]
         if len(kept) < _FEW * len(splats):
             log.warning(
@@ -114,7 +114,7 @@ def merge_splats(files: Sequence[SplatFile], plan: Plan) -> Merged:
             "splats": len(splats), "kept": len(kept), "dropped": int((~own).sum()),
             "not_finite": len(splats) - len(finite),
         }  # fmt: skip
-        sides += side_of(territories, number, kept)
+        sides += side_of(voronoi_cells, number, kept)
     if not any(len(part) for part in parts):
         raise UserError("Not one splat lies in the territory of its block: these files belong to another scene.")
     return Merged(Splats.concatenate(parts), blocks, sides)

@@ -9,7 +9,7 @@ import numpy as np
 from blocknerf.core.files import write_bytes, write_json
 from blocknerf.core.page import MISSING, number, page, section, table, text
 from blocknerf.export.splats import Splats
-from blocknerf.export.territories import Territories
+from blocknerf.export.voronoi_cells import VoronoiCells
 
 SEAMS_VERSION = 1
 _FEWEST = 10
@@ -27,19 +27,19 @@ class Side:
     rgb: tuple[float, float, float]
 
 
-def side_of(territories: Territories, number: int, kept: Splats) -> list[Side]:
+def side_of(voronoi_cells: VoronoiCells, number: int, kept: Splats) -> list[Side]:
     """The strips of one block, half as wide as the overlap of cells, at least a tenth of a cell; a cell of a street."""
-    layout = territories.layout
+    layout = voronoi_cells.layout
     least_share = 1.0 if layout.cell_shape == "street" else 0.1
     strip_m = max(0.5 * (layout.cell_reach_m - layout.cell_half_edge_m), least_share * layout.cell_half_edge_m)
-    beyond, to_border_m = territories.beside(kept.places, number)
+    beyond, to_border_m = voronoi_cells.beside(kept.places, number)
     sides = []
     for other in np.unique(beyond[to_border_m <= strip_m]).tolist():
         strip = kept[(beyond == other) & (to_border_m <= strip_m)]
         two_largest = np.sort(strip.log_scales, axis=1)[:, 1:].astype(np.float64)
         shown = strip.opacities * np.exp(np.minimum(two_largest.sum(axis=1), 50.0))
         red, green, blue = np.average(strip.mean_rgb.clip(0, 1), axis=0, weights=shown + 1e-30).tolist()
-        sides.append(Side(territories.ids[number], territories.ids[other], strip_m, len(strip), (red, green, blue)))
+        sides.append(Side(voronoi_cells.ids[number], voronoi_cells.ids[other], strip_m, len(strip), (red, green, blue)))
     return sides
 
 

@@ -149,7 +149,7 @@ def orthophoto_tiles(
 
     Every pixel is blended from the blocks whose cells are near, as in a city divided by surface: no tile shows.
     """
-    by_surface = city.under(replace(city.manifest, divide_by="surface"), city.ids)
+    by_surface = city.with_blending(replace(city.manifest, divide_by="surface"), city.ids)
     for row in range(0, raster.height, TILE_PX):
         for column in range(0, raster.width, TILE_PX):
             size = min(TILE_PX, raster.width - column), min(TILE_PX, raster.height - row)

@@ -7,12 +7,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from blocknerf.city.appearance_settings import AppearanceSettings
 from blocknerf.city.city import City, composite
-from blocknerf.city.look import Look
 from blocknerf.export.paths import View, view_rays
 
 
-def render_views(city: City, views: Sequence[View], look: Look) -> Iterator[Float[Tensor, "h w 3"]]:
+def render_views(city: City, views: Sequence[View], look: AppearanceSettings) -> Iterator[Float[Tensor, "h w 3"]]:
     """Composited colours of each view in turn; a look between two goes from the one to the other over the path."""
     for number, view in enumerate(views):
         center = torch.from_numpy(np.array(view.world_from_cam[:, 3], dtype=np.float64))

@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from blocknerf.export.distillation_views import TeacherView, pixel_m
+from blocknerf.export.splat_init import SurfaceSamples, discs, first_splats
 from blocknerf.export.splats import Splats
-from blocknerf.export.splats_begin import SurfaceSamples, discs, first_splats
-from blocknerf.export.splats_teacher import Lesson, pixel_m
 from blocknerf.kernels.sparse_adam.ops import sparse_adam_step
 from blocknerf.rendering.splatting import Gaussians, in_sight, show_splats
 
@@ -35,7 +35,7 @@ class Distillation:
 
 
 def distil(
-    lessons: Sequence[Lesson],
+    lessons: Sequence[TeacherView],
     plan: Distillation,
     near_m: float,
     generator: torch.Generator,
@@ -83,7 +83,7 @@ class _Learner:
     def splats(self) -> Gaussians:
         return self._splats(self.table, torch.arange(len(self)))
 
-    def step(self, lesson: Lesson, near_m: float, rate: float) -> Float[Tensor, "h w 3"]:
+    def step(self, lesson: TeacherView, near_m: float, rate: float) -> Float[Tensor, "h w 3"]:
         """Looks at one picture and learns from it; returns by how much it differed."""
         self.count += 1
         places = self.base + self.sizes[:, None] * (self.table[:, :3] * self.rates[:3])
@@ -134,7 +134,7 @@ class _Errors:
         self.draws = math.ceil((1 - _FIRST_SHARE) * plan.splats / plan.rounds / steps * 1.5)
         self.noted: list[SurfaceSamples] = []
 
-    def note(self, lesson: Lesson, difference: Float[Tensor, "h w 3"]) -> None:
+    def note(self, lesson: TeacherView, difference: Float[Tensor, "h w 3"]) -> None:
         chances = difference.square().sum(-1).reshape(-1) + 1e-12
         drawn = torch.multinomial(chances, min(self.draws, len(chances)), generator=self.generator)
         directions, distances = lesson.directions.reshape(-1, 3)[drawn], lesson.distance_m.reshape(-1)[drawn]

@@ -36,14 +36,14 @@ class Composites(Protocol):
 class SurfaceMap:
     """A picture of surfaces by a pinhole camera with square pixels whose axis goes through the middle.
 
-    `depth_z_m` is 0 where a ray hits nothing. `spread_m` is how far apart a ray's 20 % and 80 % quantiles lie;
+    `depth_z_m` is 0 where a ray hits nothing. `depth_std_m` is how far apart a ray's 20 % and 80 % quantiles lie;
     `cosine` that of the angle between the ray and the surface's normal.
     """
 
     camera: Camera
     world_from_cam: np.ndarray  # [3, 4]
     depth_z_m: Float32[np.ndarray, "h w"]
-    spread_m: Float32[np.ndarray, "h w"]
+    depth_std_m: Float32[np.ndarray, "h w"]
     cosine: Float32[np.ndarray, "h w"]
     normals_world: Float32[np.ndarray, "h w 3"]
     rgb: UInt8[np.ndarray, "h w 3"]

@@ -18,7 +18,7 @@ from torch import Tensor
 SMALLEST_IMPACT = 1e-3  # below it, the formulas' limit for rays through the centre is as exact as float32
 
 
-def foot_and_impact(
+def closest_approach(
     origins: Float[Tensor, "rays 3"], directions: Float[Tensor, "rays 3"]
 ) -> tuple[Float[Tensor, "rays 1"], Float[Tensor, "rays 1"]]:
     """Where each ray (unit directions) comes nearest to the centre, and how near."""

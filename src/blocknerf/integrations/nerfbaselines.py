@@ -49,7 +49,7 @@ from blocknerf.scene.rays import camera_rays
 from blocknerf.scene.scene import Scene, by_name, scene_hash
 from blocknerf.scene.store import ImageStore
 from blocknerf.training.one_block import Run
-from blocknerf.training.stepwise import StepByStep
+from blocknerf.training.training_iterator import TrainingIterator
 
 METHOD_ID = "blocknerf"
 DEFAULTS = (
@@ -103,7 +103,7 @@ class BlockNeRFMethod:
             raise UserError("Give nerfbaselines a data set to train on (--data) or a checkpoint to render from.")
         self._checkpoint = checkpoint
         self._city: City | None = None
-        self._training: StepByStep | None = None
+        self._training: TrainingIterator | None = None
         if train_dataset is None:
             self._out = Path(str(checkpoint))
             about = _read_about(self._out)
@@ -135,7 +135,7 @@ class BlockNeRFMethod:
         store = ImageStore.open(scene, settings.image_downsample, work / "store", False, settings.num_workers)
         disk.remove_tree(photographs)  # decoded now
         log.info("%d images, %d block(s).", len(scene.images), len(plan.blocks))
-        self._training = StepByStep(Run(self.config, scene, plan, self._out), store)
+        self._training = TrainingIterator(Run(self.config, scene, plan, self._out), store)
         self.step, self._num_steps = self._training.step, self._training.total_steps
 
     @classmethod

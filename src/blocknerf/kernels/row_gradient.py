@@ -5,11 +5,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 
-def touched_rows(gradient: Float[Tensor, "levels rows features"]) -> Bool[Tensor, "levels rows"]:
+def nonzero_rows(gradient: Float[Tensor, "levels rows features"]) -> Bool[Tensor, "levels rows"]:
     return (gradient != 0).any(-1)
 
 
-def collect(table: Tensor, gradient: Float[Tensor, "levels rows features"]) -> Tensor:
+def redirect_grad(table: Tensor, gradient: Float[Tensor, "levels rows features"]) -> Tensor:
     """The table, for what has no kernel: its gradient is added to `gradient` instead of to `table.grad`."""
     return _Collect.apply(table, gradient)  # pyright: ignore[reportReturnType]
 

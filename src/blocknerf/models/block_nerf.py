@@ -18,8 +18,8 @@ from blocknerf.models.backbones.interface import Backbone
 from blocknerf.models.exposure import ExposureEncoding
 from blocknerf.models.poses import PoseGroups, PoseRefinementNetwork, moved_rays, told_groups
 from blocknerf.models.visibility import BEFORE_SURFACE, VisibilityNetwork
-from blocknerf.rendering.volume import CompositedRays, Spacing
-from blocknerf.runtime.devices import made_on
+from blocknerf.rendering.volume import CompositedRays, RaySamplingConfig
+from blocknerf.runtime.devices import default_device
 from blocknerf.runtime.threads import each_on_a_core
 
 LEAST_VISIBLE, LEAST_MET = 0.01, 1e-3
@@ -69,7 +69,7 @@ class BlockNeRF(nn.Module):
         self.progress = 1.0
         self.half: torch.dtype | None = None
 
-    def advance(self, progress: float, since_restart: float | None = None) -> None:
+    def set_progress(self, progress: float, since_restart: float | None = None) -> None:
         """Tells how much of the run is behind, in [0, 1]; poses are learned from coarse levels first.
 
         `since_restart`: how much is behind of the time that the field has, where that is not the run's.
@@ -78,7 +78,7 @@ class BlockNeRF(nn.Module):
         if self.poses is not None:
             share = self.config.pose_refinement.coarse_to_fine_share if self.learns_poses else 0.0
             passed = progress if since_restart is None else since_restart
-            self.field.show(passed / share if share > 0 else 1.0)
+            self.field.set_encoding_progress(passed / share if share > 0 else 1.0)
 
     @torch.no_grad()
     def restart_field(self, rng: torch.Generator) -> None:
@@ -86,8 +86,8 @@ class BlockNeRF(nn.Module):
         field = self._new_field(rng)
         for parameter, new in zip(self.field.networks(), field.networks(), strict=True):
             parameter.copy_(new)
-        for name, table in field.row_tables().items():
-            self.field.row_tables()[name].rows.copy_(table.rows)
+        for name, table in field.sparse_tables().items():
+            self.field.sparse_tables()[name].rows.copy_(table.rows)
 
     def _new_field(self, rng: torch.Generator | None) -> Backbone:
         code_dim = 0 if self.appearance is None else self.appearance.dim
@@ -128,15 +128,15 @@ class BlockNeRF(nn.Module):
             parts["visibility"] = self.visibility.parameters_to_learn()
         return parts
 
-    def learn(self, components: Collection[str]) -> None:
+    def set_trainable(self, components: Collection[str]) -> None:
         """Says which components get gradients; all others are frozen, the field with its tables."""
         for name, parameters in self.components().items():
             for parameter in parameters:
                 parameter.requires_grad_(name in components)
-        for table in self.field.row_tables().values():
-            table.learn("nerf" in components)
+        for table in self.field.sparse_tables().values():
+            table.set_trainable("nerf" in components)
 
-    def take_samples(self, count: int | None) -> None:
+    def set_num_samples(self, count: int | None) -> None:
         """How many samples of the field a ray takes from now on; none: as many as the configuration says."""
         config = self.config.block_nerf
         self.field.spacing = _spacing(config if count is None else config.with_samples(count), self.radius_m)
@@ -158,7 +158,7 @@ class BlockNeRF(nn.Module):
         """
         if rays.origins.device != self.device:
             codes = None if codes is None else codes.to(self.device)
-            with made_on(self.device):
+            with default_device(self.device):
                 rgb, composited = self.composite(on_device(rays, self.device), codes, rng)
             return rgb.to(rays.origins.device), on_device(composited, rays.origins.device)
         rng = rng if self.config.block_nerf.perturb_samples else None
@@ -199,7 +199,7 @@ class BlockNeRF(nn.Module):
         def show(start: int) -> RenderOutput:
             chunk = on_device(rays[start : start + rays_at_once], self.device)
             codes = None if code is None else code.to(self.device).expand(len(chunk), -1)
-            with torch.no_grad(), made_on(self.device):  # either is of a thread
+            with torch.no_grad(), default_device(self.device):  # either is of a thread
                 rgb, composited = self.composite(chunk, codes, None)
             pixels = RenderOutput(rgb, composited.opacity, composited.distance * self.radius_m)
             return on_device(pixels, rays.origins.device)
@@ -283,7 +283,7 @@ class BlockNeRF(nn.Module):
         """Density (per metre) and colour at points seen along unit directions. `code` as in `render`."""
         code = self.code_for(None, None) if code is None else code
         codes = None if code is None else code.to(self.device).expand(points_world.shape[0], -1)
-        with made_on(self.device):
+        with default_device(self.device):
             points, directions = self.to_block(points_world.to(self.device)), directions.to(self.device)
             density, rgb = self.field.query(points, directions, codes)
         output = FieldOutput(density[:, None] / self.radius_m, rgb[:, None])
@@ -311,7 +311,7 @@ class BlockNeRF(nn.Module):
         camera has looked. Raises UserError where the block was trained without a visibility network.
         """
         distances = None if distances_m is None else (distances_m / self.radius_m).to(self.device)
-        with made_on(self.device):
+        with default_device(self.device):
             points, directions = self.to_block(points_world.to(self.device)), directions.to(self.device)
             return self.visibility_network()(points, directions, distances).to(points_world.device)
 
@@ -330,7 +330,7 @@ class BlockNeRF(nn.Module):
         return float((visible * stopped).sum() / stopped.sum())
 
     @torch.no_grad()
-    def sight(self, rays: RayBatch, distances_m: Float[Tensor, " rays"]) -> Float[Tensor, " rays"] | None:
+    def view_confidence(self, rays: RayBatch, distances_m: Float[Tensor, " rays"]) -> Float[Tensor, " rays"] | None:
         """How well the block knows surfaces at `distances_m` along `rays`: above 0, to be compared between blocks.
 
         The root of their visibility, times the fourth root of how much light of training rays was stopped there. None
@@ -343,7 +343,7 @@ class BlockNeRF(nn.Module):
             some = slice(start, start + self.field.rays_at_once)
             chunk, there_m = rays[some], distances_m[some]
             points_world = (chunk.origins + there_m[:, None] * chunk.directions).to(self.device)
-            met = self.visibility.sights.met(self.to_block(points_world)).to(there_m.device)
+            met = self.visibility.sights.hit_count(self.to_block(points_world)).to(there_m.device)
             parts.append((self.visibility_along(chunk, there_m) + LEAST_VISIBLE).sqrt() * (met + LEAST_MET) ** 0.25)
         return torch.cat(parts)
 
@@ -398,7 +398,7 @@ def pose_groups_from_json(description: dict[str, Any]) -> PoseGroups:
     return PoseGroups(tree["by"], tuple(tree["names"]))
 
 
-def _spacing(config: BackboneConfig, radius_m: float) -> Spacing:
+def _spacing(config: BackboneConfig, radius_m: float) -> RaySamplingConfig:
     near = 0.01 if config.near_m is None else config.near_m / radius_m
     far = 100.0 if config.far_m is None else config.far_m / radius_m
-    return Spacing(near, far, config.num_samples_coarse, config.num_samples_fine)
+    return RaySamplingConfig(near, far, config.num_samples_coarse, config.num_samples_fine)

@@ -26,7 +26,7 @@ def linear(fan_in: int, fan_out: int, rng: torch.Generator | None, gain: float =
     return layer
 
 
-def perceptron(widths: list[int], rng: torch.Generator | None) -> nn.Sequential:
+def mlp_layers(widths: list[int], rng: torch.Generator | None) -> nn.Sequential:
     """Linear layers with rectified units between them."""
     layers: list[nn.Module] = []
     for fan_in, fan_out in zip(widths[:-1], widths[1:], strict=True):

@@ -35,7 +35,7 @@ DEPTHS = (1e-3, 8.0)
 """Optical depths beyond these say no more."""
 
 
-class SightGrid(nn.Module):
+class RayCountGrid(nn.Module):
     """What a block's training rays met, by cell of the contracted cube: counts, not learned by gradients.
 
     A cell's extinction is the one under which its counts are most likely: light stopped by light times distance
@@ -83,7 +83,7 @@ class SightGrid(nn.Module):
         """Whether light from there (block units) has reached a training camera."""
         return self.travelled.view(-1)[self._nearest(points)] > 0
 
-    def met(self, points: Float[Tensor, "*points 3"]) -> Float[Tensor, "*points"]:
+    def hit_count(self, points: Float[Tensor, "*points 3"]) -> Float[Tensor, "*points"]:
         """How many training rays, of late, ended in a cell around each point (block units), between cells trilinear."""
         return self._interpolated(self.stopped, points)
 
@@ -126,7 +126,7 @@ class VisibilityNetwork(nn.Module):
     def __init__(self, config: VisibilityConfig, rng: torch.Generator | None = None):
         super().__init__()
         self.config = config
-        self.sights = SightGrid()
+        self.sights = RayCountGrid()
         inputs = 6 * POSITION_LEVELS + DIRECTION_LEVELS**2 + config.use_camera_features + 2 * config.use_block_features
         widths = [inputs, *config.hidden_dims]
         self.hidden = nn.ModuleList(

@@ -17,7 +17,7 @@ from blocknerf.core.files import write_bytes
 from blocknerf.core.logging import log
 from blocknerf.core.progress import bar
 from blocknerf.prepare.pairs import PairPlan
-from blocknerf.prepare.shots import Shot
+from blocknerf.prepare.shots import CapturedImage
 from blocknerf.scene.colmap_module import pycolmap
 
 T = TypeVar("T")
@@ -28,7 +28,7 @@ _LISTEN_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
-class Workshop:
+class ColmapWorkspace:
     """Where COLMAP works: its pictures, a folder for its files, and how many cores it may take.
 
     `plain` has the names that pictures go by in here, by their names in the scene. Whatever comes out of this file has
@@ -93,7 +93,12 @@ def interruptible(call: Callable[[Any], T]) -> T:
 
 
 def find_features(
-    shop: Workshop, shots: Sequence[Shot], masks: set[str], mask_folder: Path, long_side: int, camera_model: str
+    shop: ColmapWorkspace,
+    shots: Sequence[CapturedImage],
+    masks: set[str],
+    mask_folder: Path,
+    long_side: int,
+    camera_model: str,
 ) -> dict[str, int]:
     """Features of every picture, by name; those that stand in the database already are kept.
 
@@ -126,11 +131,11 @@ def find_features(
         return {named[image.name]: database.num_keypoints_for_image(image.image_id) for image in images}
 
 
-def _begin_database(shop: Workshop, shots: Sequence[Shot], camera_model: str) -> None:
-    """Cameras and images, without features; one camera for each key of `Shot.camera`. Whole or absent."""
+def _begin_database(shop: ColmapWorkspace, shots: Sequence[CapturedImage], camera_model: str) -> None:
+    """Cameras and images, without features; one camera for each key of `CapturedImage.camera`. Whole or absent."""
     if shop.database.is_file():
         return
-    groups: dict[str, list[Shot]] = {}
+    groups: dict[str, list[CapturedImage]] = {}
     for shot in shots:
         groups.setdefault(shot.camera, []).append(shot)
     unfinished = shop.folder / f"unfinished_{DATABASE}"
@@ -146,7 +151,7 @@ def _begin_database(shop: Workshop, shots: Sequence[Shot], camera_model: str) ->
     disk.replace(unfinished, shop.database)
 
 
-def _reader_options(shot: Shot, camera_model: str) -> Any:
+def _reader_options(shot: CapturedImage, camera_model: str) -> Any:
     """With the focal length where EXIF tells it; COLMAP knows some sensors by the camera's name, and else guesses."""
     options = pycolmap.ImageReaderOptions()
     options.camera_model = camera_model
@@ -159,7 +164,7 @@ def _reader_options(shot: Shot, camera_model: str) -> Any:
 # --- matches --------------------------------------------------------------------------------------------------------
 
 
-def find_matches(shop: Workshop, plan: PairPlan, vocabulary: Path | None) -> None:
+def find_matches(shop: ColmapWorkspace, plan: PairPlan, vocabulary: Path | None) -> None:
     """Compares the pairs and keeps those whose matches one geometry explains.
 
     Pairs that stand in the database already are passed over. `vocabulary` finds more pairs where it is given.
@@ -184,14 +189,14 @@ def find_matches(shop: Workshop, plan: PairPlan, vocabulary: Path | None) -> Non
         _match_by_vocabulary(shop, options, geometry, vocabulary)
 
 
-def forget_matches(shop: Workshop) -> None:
+def forget_matches(shop: ColmapWorkspace) -> None:
     """Leaves cameras and features in the database, and no pairs."""
     with pycolmap.Database.open(shop.database) as database:
         database.clear_matches()
         database.clear_two_view_geometries()
 
 
-def partners(shop: Workshop) -> dict[str, int]:
+def partners(shop: ColmapWorkspace) -> dict[str, int]:
     """With how many others each picture matches, geometry included."""
     with pycolmap.Database.open(shop.database) as database:
         named = shop.named()
@@ -205,7 +210,7 @@ def partners(shop: Workshop) -> dict[str, int]:
     return counts
 
 
-def _match_by_vocabulary(shop: Workshop, options: Any, geometry: Any, vocabulary: Path) -> None:
+def _match_by_vocabulary(shop: ColmapWorkspace, options: Any, geometry: Any, vocabulary: Path) -> None:
     tree = pycolmap.VocabTreePairingOptions()
     tree.vocab_tree_path, tree.num_threads = str(vocabulary), shop.threads
     log.info("Looking for pictures that show the same, by %s.", vocabulary)
@@ -257,7 +262,7 @@ class Model:
     points: int
 
 
-def map_cameras(shop: Workshop, count: int) -> tuple[Attempt, list[Model]]:
+def map_cameras(shop: ColmapWorkspace, count: int) -> tuple[Attempt, list[Model]]:
     """Places cameras; the components of the best attempt, largest first, perhaps none, of `count` pictures."""
     best: tuple[Attempt, list[Model]] = (ATTEMPTS[0], [])
     for number, attempt in enumerate(ATTEMPTS):
@@ -276,12 +281,12 @@ def _placed(models: Sequence[Model]) -> int:
     return len(models[0].names) if models else 0
 
 
-def _knows_focal(shop: Workshop) -> bool:
+def _knows_focal(shop: ColmapWorkspace) -> bool:
     with pycolmap.Database.open(shop.database) as database:
         return all(camera.has_prior_focal_length for camera in database.read_all_cameras())
 
 
-def _map_once(shop: Workshop, attempt: Attempt, folder: Path, count: int) -> list[Model]:
+def _map_once(shop: ColmapWorkspace, attempt: Attempt, folder: Path, count: int) -> list[Model]:
     disk.remove_tree(folder)
     disk.make_folder(folder)
     with bar(f"Cameras are placed {attempt.name}", count) as progress:
@@ -300,7 +305,7 @@ def _map_once(shop: Workshop, attempt: Attempt, folder: Path, count: int) -> lis
     return sorted(models, key=lambda model: (-len(model.names), -model.points))
 
 
-def _named_model(shop: Workshop, folder: Path, model: Any) -> Model:
+def _named_model(shop: ColmapWorkspace, folder: Path, model: Any) -> Model:
     """Writes the model into `folder` once more, with the names that pictures have in the scene."""
     named = shop.named()
     for image in model.images.values():

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from blocknerf.prepare.shots import Shot
+from blocknerf.prepare.shots import CapturedImage
 
 
 @dataclass(slots=True)
@@ -17,7 +17,7 @@ class _Piece:
     end_s: float
 
 
-def drives_of(shots: Sequence[Shot], pause_s: float) -> list[str]:
+def drives_of(shots: Sequence[CapturedImage], pause_s: float) -> list[str]:
     """The drive of each picture, by name.
 
     A folder, or a video, whose clock stands still for more than `pause_s` is several drives. Folders that were filled
@@ -39,7 +39,7 @@ def drives_of(shots: Sequence[Shot], pause_s: float) -> list[str]:
     return names
 
 
-def _pieces(shots: Sequence[Shot], pause_s: float) -> list[_Piece]:
+def _pieces(shots: Sequence[CapturedImage], pause_s: float) -> list[_Piece]:
     """Every folder cut at its pauses; without pictures whose time is not known."""
     pieces: list[_Piece] = []
     timed = [row for row, shot in enumerate(shots) if shot.time_s is not None]

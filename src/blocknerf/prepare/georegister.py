@@ -13,7 +13,7 @@ from jaxtyping import Complex, Float
 from blocknerf.blocks.ground import estimate_up
 from blocknerf.core.seeds import derive_seed
 from blocknerf.geometry.similarity import Similarity
-from blocknerf.prepare.shots import Shot
+from blocknerf.prepare.shots import CapturedImage
 from blocknerf.scene.colmap_module import pycolmap
 
 LEAST_POSITIONS = 5
@@ -58,7 +58,7 @@ class Fit:
         return self.typical_m <= BY_CHANCE * self.chance_m
 
 
-def places_of(shots: Sequence[Shot]) -> Places | None:
+def places_of(shots: Sequence[CapturedImage]) -> Places | None:
     """Positions around the median of all; None where fewer than LEAST_POSITIONS are known."""
     known = np.array([shot.has_gps for shot in shots])
     if known.sum() < LEAST_POSITIONS:

@@ -17,7 +17,7 @@ from blocknerf.prepare.colours import UnreadableProfile, in_srgb, profile_name
 from blocknerf.prepare.gather import Sources, free_name
 from blocknerf.prepare.kinds import exif_anew, format_anew, is_read_everywhere, why_unreadable
 from blocknerf.prepare.pictures import link
-from blocknerf.prepare.shots import Shot, is_upright, shot_of, size_upright
+from blocknerf.prepare.shots import CapturedImage, is_upright, shot_of, size_upright
 from blocknerf.prepare.video import duration_of, sharpest_frames, write_jpeg
 from blocknerf.scene.orientation import Orientation, exif_orientation
 from blocknerf.scene.photographs import DECODE_ERRORS, DYNAMIC_MASK, dynamic_mask, opened_picture, read_mask
@@ -49,7 +49,7 @@ class _Notes:
                         len(self.unreadable_profile), self.unreadable_profile[0])  # fmt: skip
 
 
-def bring_images(sources: Sources, out: Path, interval_s: float, each_its_camera: bool) -> list[Shot]:
+def bring_images(sources: Sources, out: Path, interval_s: float, each_its_camera: bool) -> list[CapturedImage]:
     """Fills OUT/images (and OUT/masks where there are masks) and returns what is known of each picture, by name.
 
     Photographs are linked where the file system can, else copied. Written anew are those that EXIF wants turned, whose
@@ -81,7 +81,7 @@ def bring_images(sources: Sources, out: Path, interval_s: float, each_its_camera
 
 def _bring_photograph(
     path: Path, sources: Sources, masks: Mapping[Path, Path], brought: Brought, taken: set[str], notes: _Notes
-) -> Shot:
+) -> CapturedImage:
     """Decodes it whole, so that one that is cut off is known at once."""
     name = sources.names[path]
     with opened_picture(path) as image:
@@ -164,7 +164,7 @@ def _masks_of(sources: Sources) -> dict[Path, Path]:
     return found
 
 
-def _bring_video(path: Path, sources: Sources, brought: Brought, interval_s: float) -> list[Shot]:
+def _bring_video(path: Path, sources: Sources, brought: Brought, interval_s: float) -> list[CapturedImage]:
     """Frames are named after their video and their number; one whose video stands alone has no folder."""
     alone = len(sources.videos) == 1 and not sources.photographs
     folder = "" if alone else sources.names[path]
@@ -175,7 +175,7 @@ def _bring_video(path: Path, sources: Sources, brought: Brought, interval_s: flo
             pixels = frame.rgb
             write_jpeg(brought.place(f"{IMAGE_FOLDER}/{name}"), pixels)
             height, width = pixels.shape[:2]
-            shots.append(Shot(name, width, height, f"{folder} {width}x{height}".strip(), folder))
+            shots.append(CapturedImage(name, width, height, f"{folder} {width}x{height}".strip(), folder))
     log.info("%s: %d frames, the sharpest of every %g s.", path.name, len(shots), interval_s)
     return shots
 

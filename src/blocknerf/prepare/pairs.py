@@ -10,7 +10,7 @@ from jaxtyping import Float
 
 from blocknerf.core.errors import UserError
 from blocknerf.core.logging import log
-from blocknerf.prepare.shots import Shot
+from blocknerf.prepare.shots import CapturedImage
 
 Matching = Literal["auto", "exhaustive", "sequential", "spatial", "vocabulary"]
 
@@ -33,7 +33,7 @@ class PairPlan:
 
 
 def plan_pairs(
-    shots: Sequence[Shot], places_m: Float[np.ndarray, "n 2"] | None, matching: Matching, has_vocabulary: bool
+    shots: Sequence[CapturedImage], places_m: Float[np.ndarray, "n 2"] | None, matching: Matching, has_vocabulary: bool
 ) -> PairPlan:
     """Chooses pairs for `matching`; `auto` chooses that as well, and says so.
 
@@ -56,7 +56,7 @@ def plan_pairs(
     return PairPlan(chosen, named)
 
 
-def _choose(shots: Sequence[Shot], places_m: np.ndarray | None, has_vocabulary: bool) -> Matching:
+def _choose(shots: Sequence[CapturedImage], places_m: np.ndarray | None, has_vocabulary: bool) -> Matching:
     if len(shots) <= FEW:
         return "exhaustive"
     share = 0.0 if places_m is None else float(np.isfinite(places_m).all(axis=1).mean())
@@ -73,7 +73,9 @@ def _choose(shots: Sequence[Shot], places_m: np.ndarray | None, has_vocabulary: 
     return "sequential"
 
 
-def _chosen_pairs(shots: Sequence[Shot], places_m: np.ndarray | None, chosen: Matching) -> Iterable[tuple[int, int]]:
+def _chosen_pairs(
+    shots: Sequence[CapturedImage], places_m: np.ndarray | None, chosen: Matching
+) -> Iterable[tuple[int, int]]:
     if chosen == "exhaustive":
         return itertools.combinations(range(len(shots)), 2)
     following = sequential_pairs(shots, OVERLAP)
@@ -83,7 +85,7 @@ def _chosen_pairs(shots: Sequence[Shot], places_m: np.ndarray | None, chosen: Ma
     return following if chosen == "vocabulary" else itertools.chain(following, anchor_pairs(len(shots)))
 
 
-def sequential_pairs(shots: Sequence[Shot], overlap: int) -> Iterable[tuple[int, int]]:
+def sequential_pairs(shots: Sequence[CapturedImage], overlap: int) -> Iterable[tuple[int, int]]:
     """Within each folder, by time and then by name: the next `overlap` pictures, and 2, 4, 8, ... further on."""
     rows: dict[str, list[int]] = {}
     for row in sorted(range(len(shots)), key=lambda row: (shots[row].time_s or 0.0, shots[row].name)):

@@ -11,14 +11,14 @@ from PIL import Image
 from blocknerf.core import disk
 from blocknerf.core.files import write_atomically, write_picture
 from blocknerf.core.progress import bar
-from blocknerf.prepare.shots import Shot
+from blocknerf.prepare.shots import CapturedImage
 from blocknerf.scene.photographs import opened_picture, read_rgb
 
 _ENDINGS = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "BMP": ".bmp", "TIFF": ".tif"}
 _TIFF_COMPRESSIONS = ("raw", "tiff_lzw", "tiff_adobe_deflate")
 
 
-def lay_out_pictures(shots: Sequence[Shot], images: Path, folder: Path) -> dict[str, str]:
+def lay_out_pictures(shots: Sequence[CapturedImage], images: Path, folder: Path) -> dict[str, str]:
     """Fills `folder` anew with links, and copies where a picture is of another kind; returns plain names by name."""
     disk.remove_tree(folder)
     plain = {}

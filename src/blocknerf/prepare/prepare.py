@@ -22,10 +22,10 @@ from blocknerf.prepare.georegister import places_of
 from blocknerf.prepare.images import bring_images
 from blocknerf.prepare.pairs import Matching, plan_pairs
 from blocknerf.prepare.pictures import lay_out_pictures
-from blocknerf.prepare.placed import MODEL, MODEL_FILES, write_scene
 from blocknerf.prepare.quality import Found, write_quality
-from blocknerf.prepare.shots import Shot
+from blocknerf.prepare.shots import CapturedImage
 from blocknerf.prepare.stages import FOLDER, Stages
+from blocknerf.prepare.write_scene import MODEL, MODEL_FILES, write_scene
 from blocknerf.runtime.threads import available_cores
 from blocknerf.scene.colmap_module import pycolmap
 from blocknerf.scene.photographs import read_masks
@@ -104,7 +104,7 @@ def _prepare(source: Path, sources: Sources, out: Path, settings: Settings, over
         "images", [sources.stamp(), settings.interval_s, each],
         lambda _: [shot.to_json() for shot in bring_images(sources, out, settings.interval_s, each)],
     )  # fmt: skip
-    shots = [Shot(**entry) for entry in brought]
+    shots = [CapturedImage(**entry) for entry in brought]
     shop, features = _features(stages, out, shots, settings)
     matching, partners = _matches(stages, shop, sources, shots, settings)
     attempt, models = _models(stages, shop, sources, shots)
@@ -147,15 +147,15 @@ def _open_output(source: Path, out: Path, overwrite: bool) -> None:
 
 
 def _features(
-    stages: Stages, out: Path, shots: Sequence[Shot], settings: Settings
-) -> tuple[colmap.Workshop, dict[str, int]]:
+    stages: Stages, out: Path, shots: Sequence[CapturedImage], settings: Settings
+) -> tuple[colmap.ColmapWorkspace, dict[str, int]]:
     """COLMAP's workshop, and how many features each picture has."""
     masks = {shot.name: paths for shot in shots if (paths := mask_paths(out, shot.name, None))}
     stamp = [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for paths in masks.values() for path in paths]
     folder = out / FOLDER
 
-    def workshop(plain: dict[str, str]) -> colmap.Workshop:
-        return colmap.Workshop(folder / "pictures", folder, available_cores(), plain)
+    def workshop(plain: dict[str, str]) -> colmap.ColmapWorkspace:
+        return colmap.ColmapWorkspace(folder / "pictures", folder, available_cores(), plain)
 
     def work(resumed: bool) -> dict[str, Any]:
         if not resumed:
@@ -186,7 +186,7 @@ def _forget(folder: Path, pattern: str) -> None:
 
 
 def _write_masks(
-    folder: Path, shots: Sequence[Shot], masks: dict[str, tuple[Path, ...]], plain: dict[str, str]
+    folder: Path, shots: Sequence[CapturedImage], masks: dict[str, tuple[Path, ...]], plain: dict[str, str]
 ) -> None:
     """What COLMAP wants: one mask a picture, of its size, black where no feature may be."""
     disk.remove_tree(folder)
@@ -199,7 +199,7 @@ def _write_masks(
 
 
 def _matches(
-    stages: Stages, shop: colmap.Workshop, sources: Sources, shots: Sequence[Shot], settings: Settings
+    stages: Stages, shop: colmap.ColmapWorkspace, sources: Sources, shots: Sequence[CapturedImage], settings: Settings
 ) -> tuple[str, dict[str, int]]:
     """How pairs were chosen, and with how many others each picture matches."""
 
@@ -223,7 +223,7 @@ def _matches(
 
 
 def _models(
-    stages: Stages, shop: colmap.Workshop, sources: Sources, shots: Sequence[Shot]
+    stages: Stages, shop: colmap.ColmapWorkspace, sources: Sources, shots: Sequence[CapturedImage]
 ) -> tuple[str, list[colmap.Model]]:
     """How mapping succeeded, and the components, largest first."""
 

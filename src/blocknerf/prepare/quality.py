@@ -11,10 +11,10 @@ from jaxtyping import Float
 from blocknerf.core.config.dataset import DatasetConfig
 from blocknerf.core.files import write_bytes, write_json
 from blocknerf.prepare.colmap import Model
-from blocknerf.prepare.placed import MODEL
 from blocknerf.prepare.quality_page import quality_page
 from blocknerf.prepare.quality_pictures import draw_coverage, draw_from_above
-from blocknerf.prepare.shots import Shot
+from blocknerf.prepare.shots import CapturedImage
+from blocknerf.prepare.write_scene import MODEL
 from blocknerf.scene.colmap_module import pycolmap
 from blocknerf.scene.readers.read import read_scene
 
@@ -27,7 +27,7 @@ _FOLDER = "quality"
 class Found:
     """What the stages found; `features` and `partners` count by name, `models` are largest first."""
 
-    shots: Sequence[Shot]
+    shots: Sequence[CapturedImage]
     features: dict[str, int]
     matching: str
     partners: dict[str, int]

@@ -19,7 +19,7 @@ _LEAST_FOCAL, _LARGEST_FOCAL = 0.2, 20.0
 
 
 @dataclass(frozen=True, slots=True)
-class Shot:
+class CapturedImage:
     """A picture in the scene's image folder. Images of one `camera` share their intrinsics.
 
     `folder` is the one it came from, or its video. `time_s` is the camera's own clock in seconds since 1970, in
@@ -46,13 +46,13 @@ class Shot:
         return asdict(self)
 
 
-def shot_of(image: Image.Image, name: str, folder: str) -> Shot:
+def shot_of(image: Image.Image, name: str, folder: str) -> CapturedImage:
     """Reads the header of a photograph, whose pixels are taken as upright: see `is_upright`."""
     exif = image.getexif()
     tags, gps = _directory(exif, ExifTags.IFD.Exif), _directory(exif, ExifTags.IFD.GPSInfo)
     latitude, longitude, altitude = position_of(gps)
     width, height = size_upright(image)
-    return Shot(
+    return CapturedImage(
         name=name,
         width=width,
         height=height,

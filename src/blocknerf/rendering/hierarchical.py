@@ -9,7 +9,7 @@ from torch import Tensor
 from blocknerf.kernels.compositing.ops import accumulate, render_weights
 from blocknerf.kernels.intervals.ops import resample
 from blocknerf.kernels.marching.ops import distances
-from blocknerf.rendering.volume import CompositedRays, Spacing, stratified_edges
+from blocknerf.rendering.volume import CompositedRays, RaySamplingConfig, stratified_edges
 
 FieldOnIntervals = Callable[
     [Float[Tensor, "rays edges"]], tuple[Float[Tensor, "rays bins"], Float[Tensor, "rays bins 3"]]
@@ -20,7 +20,7 @@ EVERYWHERE = 0.01  # added to every weight, so that no place is never looked at 
 def composite_coarse_and_fine(
     origins: Float[Tensor, "rays 3"],
     directions: Float[Tensor, "rays 3"],
-    spacing: Spacing,
+    spacing: RaySamplingConfig,
     field: FieldOnIntervals,
     rng: torch.Generator | None = None,
     hierarchical: bool = True,

@@ -20,7 +20,7 @@ FieldAtPoints = Callable[
 
 
 @dataclass(frozen=True, slots=True)
-class Spacing:
+class RaySamplingConfig:
     """Where samples may lie along a ray, in block units, and how many there are."""
 
     near: float
@@ -54,7 +54,7 @@ class CompositedRays:
 def composite_rays(
     origins: Float[Tensor, "rays 3"],
     directions: Float[Tensor, "rays 3"],
-    spacing: Spacing,
+    spacing: RaySamplingConfig,
     proposal: DensityAlongRays,
     field: FieldAtPoints,
     rng: torch.Generator | None = None,

@@ -27,6 +27,6 @@ def devices_of(name: str) -> tuple[str, ...]:
     raise UserError(f"--device {name}: this machine has {', '.join((CPU, *found))}. Give one of these, auto or cuda.")
 
 
-def made_on(device: torch.device) -> AbstractContextManager[Any]:
+def default_device(device: torch.device) -> AbstractContextManager[Any]:
     """Constants and random numbers are made on `device` inside the `with` block; on the processor they are anyway."""
     return contextlib.nullcontext() if device.type == "cpu" else device

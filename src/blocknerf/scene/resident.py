@@ -5,10 +5,11 @@ pass shuffles the pieces; a stage draws pixels from all resident ones, in random
 there longest leaves and the next one comes, which a thread has read meanwhile. So a batch mixes hundreds of pieces from
 all over the block, and disks read large spans only.
 
-While it is resident a piece gives one in SHARES of its pixels, evenly over its stay, and others the next time: after
-SHARES rounds every pixel has come exactly once, as without a window. A small share costs reading and brings a run
-through all images sooner: a ray costs SHARES x 3 bytes, 20 MB/s at 26,000 rays/s, and a window is new after as many
-rays as it has pixels / SHARES. What is drawn follows from the seed, the stage and the place in it alone.
+While it is resident a piece gives one in PASSES_PER_EPOCH of its pixels, evenly over its stay, and others the next
+time: after PASSES_PER_EPOCH rounds every pixel has come exactly once, as without a window. More passes cost reading and
+bring a run through all images sooner: a ray costs PASSES_PER_EPOCH x 3 bytes, 20 MB/s at 26,000 rays/s, and a window is
+new after as many rays as it has pixels / PASSES_PER_EPOCH. What is drawn follows from the seed, the stage and the place
+in it alone.
 """
 
 import os
@@ -25,7 +26,7 @@ from blocknerf.scene.levels import LevelFiles
 from blocknerf.scene.resident_numba import draw_resident, shares_begin
 from blocknerf.scene.sampler_numba import num_bits, permute
 
-SHARES = 256
+PASSES_PER_EPOCH = 256
 _PIECE_PIXELS = 1 << 18
 _FEWEST_PIECES = 64
 """Resident at least; with a small budget they are smaller."""
@@ -87,7 +88,7 @@ class ResidentPixels:
 
     @property
     def stages_per_pass(self) -> int:
-        return self.num_pieces * SHARES
+        return self.num_pieces * PASSES_PER_EPOCH
 
     def at_stage(self, stage: int) -> None:
         """Waits until the pieces of that stage are in memory, and has those of the next ones read."""
@@ -109,7 +110,7 @@ class ResidentPixels:
         """See `draw_resident`; `arguments` are those of the table, `drawn` the arrays to fill."""
         stage_keys, *pieces = self._drawing
         held = self._rgb, self._valid, self._depth_z_m
-        everything = (*pieces, self._begin, SHARES, self.window, *arguments, *held, *drawn)
+        everything = (*pieces, self._begin, PASSES_PER_EPOCH, self.window, *arguments, *held, *drawn)
         return draw_resident(counter, stage_keys, filled, *everything)
 
     def _prepared(self, stage: int) -> tuple:
@@ -119,9 +120,9 @@ class ResidentPixels:
         first = stage // self.num_pieces * self.num_pieces
         order = np.concatenate([self._order(first // self.num_pieces), self._order(first // self.num_pieces + 1)])
         pieces = order[numbers - first]
-        rounds, epochs = visits % SHARES, visits // SHARES
+        rounds, epochs = visits % PASSES_PER_EPOCH, visits // PASSES_PER_EPOCH
         ages = stage + self.window - 1 - numbers
-        given = shares_begin(pieces, rounds, ages, self._begin, SHARES, self.window)
+        given = shares_begin(pieces, rounds, ages, self._begin, PASSES_PER_EPOCH, self.window)
         even = int(epochs[0]) + int(epochs[0]) % 2  # of the two passes that the window may reach into
         odd = int(epochs[0]) + 1 - int(epochs[0]) % 2
         keys = np.stack([self._keys("pixels", epoch) for epoch in (even, odd)])

@@ -25,7 +25,7 @@ from blocknerf.synth.lighting import lighting_at
 from blocknerf.synth.presets import PRESETS, Preset, PresetName
 from blocknerf.synth.sparse import Shot, sample_points
 from blocknerf.synth.town import build_town
-from blocknerf.synth.tracer import Tracer, take_picture
+from blocknerf.synth.tracer import Tracer, render_image
 
 LARGEST_JITTER_STOPS = 3.0
 
@@ -160,7 +160,7 @@ def _photograph(
     drive_exposure = 0.45 / float(np.mean(0.25 * light.sun / np.pi * 0.5 + 0.25 * light.zenith + 0.2 * light.horizon))
     shots = []
     for place, camera in rig_cameras(preset.width, preset.height).items():
-        picture = take_picture(tracer, camera, poses[place], light, preset.samples_edge)
+        picture = render_image(tracer, camera, poses[place], light, preset.samples_edge)
         name = f"{drive.name}/{place}_{frame:04d}{preset.suffix}"
         exposure = auto_exposure(picture.radiance, drive_exposure, _rng(seed, name, "exposure"))
         exposure *= 2.0 ** float(_rng(seed, name, "jitter").uniform(-jitter_stops, jitter_stops))

@@ -150,13 +150,13 @@ def cylinder(base: Vector, height_m: float, radii_m: tuple[float, float], sides:
     ])  # fmt: skip
 
 
-def blob(center: Vector, radius_m: float, rng: np.random.Generator, roughness: float = 0.5) -> np.ndarray:
+def blob(center: Vector, radius_m: float, rng: np.random.Generator, laplacian_smoothness: float = 0.5) -> np.ndarray:
     """A lumpy ball: a sphere of 10 x 16 cells whose vertices move in and out, [T, 3, 3]."""
     polar, turn = np.meshgrid(np.linspace(0.0, np.pi, 11), 2 * np.pi * np.arange(16) / 16, indexing="ij")
     ball = np.stack([np.sin(polar) * np.cos(turn), np.sin(polar) * np.sin(turn), np.cos(polar)], -1)
     waves, phases = 3.0 * rng.normal(size=(8, 3)), rng.uniform(0, 2 * np.pi, 8)
     lumps = np.sin(ball @ waves.T + phases).mean(-1, keepdims=True)
-    vertices = np.asarray(center) + ball * (1 + roughness * lumps) * radius_m * (1, 1, 0.85)
+    vertices = np.asarray(center) + ball * (1 + laplacian_smoothness * lumps) * radius_m * (1, 1, 0.85)
     a, d = vertices[:-1], vertices[1:]
     b, c = np.roll(a, -1, 1), np.roll(d, -1, 1)
     upper, lower = np.stack([a, d, c], 2)[:-1], np.stack([a, c, b], 2)[1:]  # a cell at a pole is one triangle

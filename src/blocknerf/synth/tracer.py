@@ -46,7 +46,7 @@ class Tracer:
         return self._scene.run(origins, directions, query="OCCLUDED") < 0
 
 
-def take_picture(
+def render_image(
     tracer: Tracer, camera: Camera, world_from_cam: np.ndarray, light: Lighting, samples_edge: int
 ) -> Picture:
     """Every pixel is the mean of samples_edge^2 samples on a regular grid (odd, so that one is the centre).

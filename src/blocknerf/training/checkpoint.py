@@ -52,7 +52,7 @@ class ModuleState:
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class CheckpointProvenance:
     """What a checkpoint must have been made from to be gone on with."""
 
     block_id: str
@@ -103,7 +103,7 @@ class ModelCheckpoint:
         self,
         folder: Path,
         checkpoint_dir: Path,
-        origin: Origin,
+        origin: CheckpointProvenance,
         model: nn.Module,
         parts: Mapping[str, Stateful],
         describe: Callable[[], dict[str, Any]],
@@ -144,7 +144,7 @@ class ModelCheckpoint:
     def resume(self, name: str = CHECKPOINT) -> bool:
         """Brings all parts back to the state `name`; False where there is none.
 
-        Raises UserError when it is damaged or was made from something else (see `Origin`).
+        Raises UserError when it is damaged or was made from something else (see `CheckpointProvenance`).
         """
         if self.read_meta(name) is None:
             return False
@@ -191,7 +191,9 @@ def kept_name(step: int) -> str:
     return f"step_{step:06d}"
 
 
-def read_checkpoint_meta(checkpoint_dir: Path, origin: Origin, name: str = CHECKPOINT) -> dict[str, Any] | None:
+def read_checkpoint_meta(
+    checkpoint_dir: Path, origin: CheckpointProvenance, name: str = CHECKPOINT
+) -> dict[str, Any] | None:
     """The JSON of a block's checkpoint; None where there is none. Raises UserError when it is not of `origin`."""
     if not has_block(checkpoint_dir, name):
         return None

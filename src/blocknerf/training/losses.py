@@ -20,7 +20,7 @@ from blocknerf.training.terms import (
     absolute_error,
     consistency_loss,
     depth_gradient_loss,
-    dissimilarity,
+    dssim,
     scale_invariant_log_loss,
     squared_error,
 )
@@ -109,7 +109,7 @@ class BlockNeRFLoss:
         mse = squared_error(rgb, truth)
         patches = (view.render.rgb[None], view.truth[None], valid[None])
         has_windows = self.ssim_share > 0 and min(valid.shape) >= SSIM_WINDOW_PX
-        terms = {"mse": mse, "rgb": self._mixed(mse, rgb, truth, dissimilarity(*patches) if has_windows else None)}
+        terms = {"mse": mse, "rgb": self._mixed(mse, rgb, truth, dssim(*patches) if has_windows else None)}
         if view.distance_m is not None:
             known = valid & (view.distance_m > 0)
             shown, distance = view.render.distance_m / radius_m, view.distance_m / radius_m
@@ -128,7 +128,7 @@ class BlockNeRFLoss:
             return self._mixed(mse, rgb, truth, None)
         shown = torch.zeros_like(batch.rgb).masked_scatter(batch.valid[:, None], rgb)
         patches = (batch.patches(values) for values in (shown, batch.rgb, batch.valid))
-        return self._mixed(mse, rgb, truth, batch.patch_weight * dissimilarity(*patches))
+        return self._mixed(mse, rgb, truth, batch.patch_weight * dssim(*patches))
 
     def _mixed(
         self,

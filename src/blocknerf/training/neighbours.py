@@ -2,8 +2,8 @@
 
 Training goes in rounds of `distributed.exchange_every` steps. For each round, rays are drawn from images that two
 neighbours both train on, and rendered. Until the next round a block is drawn towards what its neighbour showed. Blocks
-that learn side by side show each other what they know at the time (`Exchange`). Otherwise a block learns from
-neighbours that have been trained before it (`LearnedNeighbours`).
+that learn side by side show each other what they know at the time (`ConsistencyExchange`). Otherwise a block learns
+from neighbours that have been trained before it (`LearnedNeighbours`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ from blocknerf.core.config.config import Config
 from blocknerf.core.seeds import derive_seed
 from blocknerf.core.types import RayBatch, on_device
 from blocknerf.models.block_nerf import BlockNeRF
-from blocknerf.runtime.devices import made_on
+from blocknerf.runtime.devices import default_device
 from blocknerf.runtime.process_group import ProcessGroup
 from blocknerf.scene.sampler import PixelSampler
 from blocknerf.scene.store import ImageStore
@@ -109,7 +109,7 @@ class SharedBorders:
         return [shared for shared in mine if len(shared.rays)]
 
 
-class Shown(SharedBorders):
+class NeighbourTargets(SharedBorders):
     """Of neighbours that learn at the same time: a part of a block's checkpoint, for nobody can render it again."""
 
     def state(self) -> dict[str, Any]:
@@ -164,7 +164,7 @@ class LearnedNeighbours(SharedBorders):
         return _near_border(border, own_slots(rays, border, self.image_ids), shown)
 
 
-class Exchange:
+class ConsistencyExchange:
     """Lets the blocks of all processes show each other their borders.
 
     Every process knows all blocks and who has which; `models` are those that it has itself.
@@ -182,7 +182,7 @@ class Exchange:
         self.seed, self.every = config.training.seed, config.distributed.exchange_every
         self.count = shared_rays_per_round(config)
 
-    def __call__(self, number: int, models: Mapping[str, BlockNeRF], learning: Mapping[str, Shown]) -> None:
+    def __call__(self, number: int, models: Mapping[str, BlockNeRF], learning: Mapping[str, NeighbourTargets]) -> None:
         """Begins round `number` for the blocks that are still learning here; all processes call at once."""
         rays = [border.draw(self.store, self.count, self.seed, number) for border in self.borders]
         here = torch.zeros(len(self.borders), 2, self.count, 4)
@@ -223,7 +223,7 @@ def shown_by(model: BlockNeRF, rays: RayBatch) -> Float[Tensor, "rays 4"]:
     """Colour, and distance in metres, of rays of the block's own images as it sees them now."""
     parts = []
     for start in range(0, len(rays), model.field.rays_at_once):
-        with made_on(model.device):
+        with default_device(model.device):
             rgb, composited = model(on_device(rays[start : start + model.field.rays_at_once], model.device))
         parts.append(torch.cat([rgb, composited.distance[:, None] * model.radius_m], -1).to(rays.origins))
     return torch.cat(parts)

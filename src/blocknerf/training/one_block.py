@@ -24,7 +24,7 @@ from blocknerf.scene.sampler import PixelSampler
 from blocknerf.scene.scene import Scene
 from blocknerf.scene.stage_levels import stage_level
 from blocknerf.scene.store import ImageStore
-from blocknerf.training.checkpoint import Origin, read_checkpoint_meta
+from blocknerf.training.checkpoint import CheckpointProvenance, read_checkpoint_meta
 from blocknerf.training.field_restarts import FieldRestarts
 from blocknerf.training.neighbours import LearnedNeighbours, SharedBorders, borders_of, usable_images
 from blocknerf.training.trainer import BlockNeRFTrainer, BlockResult, Progress
@@ -207,10 +207,10 @@ def read_model(run: Run, block_id: str) -> BlockNeRF:
     return cast(BlockNeRF, load_block(read_block(run.block_folder(block_id), "latest")))
 
 
-def origin_of(run: Run, block: BlockSpec, store: ImageStore) -> Origin:
+def provenance_of(run: Run, block: BlockSpec, store: ImageStore) -> CheckpointProvenance:
     """What a state of this block must have been made from."""
     hashes = (run.plan.scene_hash, *run.plan.earlier_scene_hashes)
-    return Origin(block.id, hashes, run.config, usable_images(block, store))
+    return CheckpointProvenance(block.id, hashes, run.config, usable_images(block, store))
 
 
 def said(result: BlockResult) -> BlockResult:
@@ -224,7 +224,7 @@ def said(result: BlockResult) -> BlockResult:
 
 def _begun_with(run: Run, block: BlockSpec, store: ImageStore) -> dict[str, Any] | None:
     """The description of the model in the block's checkpoint; None where it has none."""
-    meta = read_checkpoint_meta(run.checkpoint_folder(block.id), origin_of(run, block, store))
+    meta = read_checkpoint_meta(run.checkpoint_folder(block.id), provenance_of(run, block, store))
     return None if meta is None else meta["model"]
 
 

@@ -7,24 +7,24 @@ from torch import Tensor, nn
 
 from blocknerf.core.config.training import TrainingConfig
 from blocknerf.kernels.dense_adam import AdamMoments, dense_adam_step
-from blocknerf.kernels.row_gradient import touched_rows
+from blocknerf.kernels.row_gradient import nonzero_rows
 from blocknerf.kernels.sparse_adam.ops import sparse_adam_step
 from blocknerf.models.block_nerf import BlockNeRF
 
 
 class BlockOptimizer:
-    """Holds every moment; `state` and `restore` are exact. What is frozen (`BlockNeRF.learn`) keeps its moments."""
+    """Holds every moment; `state` and `restore` are exact. What is frozen keeps its moments."""
 
     def __init__(self, model: BlockNeRF, config: TrainingConfig):
         self.step_count = 0
         self.config = config
-        self.tables = {name: table.rows for name, table in model.field.row_tables().items()}
-        self.rate_ratios = {name: table.rate_ratio for name, table in model.field.row_tables().items()}
+        self.tables = {name: table.rows for name, table in model.field.sparse_tables().items()}
+        self.rate_ratios = {name: table.rate_ratio for name, table in model.field.sparse_tables().items()}
         self.gradients = {name: torch.zeros_like(values) for name, values in self.tables.items()}
         self.moments = {
             name: (torch.zeros_like(values), torch.zeros_like(values)) for name, values in self.tables.items()
         }
-        for name, table in model.field.row_tables().items():
+        for name, table in model.field.sparse_tables().items():
             table.gradient = self.gradients[name]
         self.components = {name: list(parameters) for name, parameters in model.components().items()}
         self.dense: dict[Tensor, AdamMoments] = {}  # of networks and codes, from their first gradient on
@@ -97,7 +97,7 @@ class BlockOptimizer:
     def gradients_by_name(self, model: BlockNeRF) -> Iterator[tuple[str, Tensor]]:
         """After `backward` and before `step`: of each parameter that has one; of tables the rows that were touched."""
         for name, gradient in self.gradients.items():
-            yield name, gradient[touched_rows(gradient)]
+            yield name, gradient[nonzero_rows(gradient)]
         for name, parameter in model.named_parameters():
             if parameter.grad is not None:
                 yield name, parameter.grad

@@ -5,9 +5,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from blocknerf.models.block_nerf import BlockNeRF
-from blocknerf.training.terms import roughness, squared_weights
+from blocknerf.training.terms import laplacian_smoothness, squared_weights
 
-ROUGHNESS_SHARE, CODE_SHARE = 0.01, 0.001
+SMOOTHNESS_SHARE, CODE_SHARE = 0.01, 0.001
 STENCIL_STEP = 1 / 32
 """In block radii: a cell of the default proposal grid."""
 PLACES_A_SIDE = 6
@@ -15,12 +15,13 @@ _STEPS = torch.tensor([[0, 0, 0], [-1, 0, 0], [1, 0, 0], [0, -1, 0], [0, 1, 0], 
 
 
 def regularization(model: BlockNeRF, rng: torch.Generator | None) -> Float[Tensor, ""]:
-    """Squared weights of the field's networks, a hundredth of density's roughness, a thousandth of mean |code|.
+    """Squared weights of the field's networks, a hundredth of the Laplacian of density, a thousandth of mean |code|.
 
-    Roughness is that of the optical depth of STENCIL_STEP, at random places of the block; without a generator on an
+    The Laplacian is that of the optical depth of STENCIL_STEP, at random places of the block; without a generator on an
     even lattice. Codes are residuals: what the block learned of its images.
     """
-    total = squared_weights(model.field.networks()) + ROUGHNESS_SHARE * roughness(density_stencils(model, rng))
+    smoothness = laplacian_smoothness(density_stencils(model, rng))
+    total = squared_weights(model.field.networks()) + SMOOTHNESS_SHARE * smoothness
     return total if model.appearance is None else total + CODE_SHARE * model.appearance.size()
 
 

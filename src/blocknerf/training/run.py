@@ -23,12 +23,12 @@ from blocknerf.runtime.threads import available_cores, use_threads
 from blocknerf.scene.sampler import PixelSampler
 from blocknerf.scene.store import ImageStore
 from blocknerf.training.checkpoint import delete_checkpoints, delete_states, forget_way
+from blocknerf.training.joint import SideBySide
 from blocknerf.training.launchers.launcher import RayCluster, Report, raise_failures, train_with
 from blocknerf.training.launchers.processes import Processes
 from blocknerf.training.launchers.ray_tasks import ray_tasks
-from blocknerf.training.neighbours import Exchange, Shown, borders_of
+from blocknerf.training.neighbours import ConsistencyExchange, NeighbourTargets, borders_of
 from blocknerf.training.one_block import Run, make_trainer, open_store, read_model, said, train_one
-from blocknerf.training.side_by_side import SideBySide
 from blocknerf.training.spread import spread
 from blocknerf.training.taken import taken
 from blocknerf.training.trainer import BlockResult
@@ -293,10 +293,10 @@ def _train_side_by_side(
     borders = borders_of(blocks, learned, store)
     log.info("%d blocks learn side by side and compare %d borders.", len(blocks), len(borders))
     hosts |= {block.id: 0 for block in learned}
-    exchange = Exchange(run.config, borders, hosts, store, group)
+    exchange = ConsistencyExchange(run.config, borders, hosts, store, group)
     trainers, device_of = [], spread({block.id: minutes[block.id] for block in mine}, len(run.devices))
     for block in mine:
-        shown = Shown(exchange.every)
+        shown = NeighbourTargets(exchange.every)
         own = replace(run, devices=(run.devices[device_of[block.id]],))
         trainers.append((make_trainer(own, block, store, partial(report, block.id), shown=shown), shown))
     for trainer, _ in trainers[:1]:

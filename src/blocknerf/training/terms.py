@@ -24,7 +24,7 @@ def absolute_error(rgb: Float[Tensor, "rays 3"], truth: Float[Tensor, "rays 3"])
     return (rgb - truth).abs().mean()
 
 
-def dissimilarity(
+def dssim(
     rgb: Float[Tensor, "patches h w 3"], truth: Float[Tensor, "patches h w 3"], valid: Bool[Tensor, "patches h w"]
 ) -> Float[Tensor, ""]:
     """1 - SSIM over valid pixels, of what is valid in their windows: 0 for equal pictures, at most 2.
@@ -83,6 +83,6 @@ def squared_weights(matrices: Iterable[Tensor]) -> Float[Tensor, ""]:
     return sum((matrix.square().sum().cpu() for matrix in matrices if matrix.dim() > 1), torch.zeros(()))
 
 
-def roughness(stencils: Float[Tensor, "places 7"]) -> Float[Tensor, ""]:
+def laplacian_smoothness(stencils: Float[Tensor, "places 7"]) -> Float[Tensor, ""]:
     """Mean squared Laplacian: values at a place, then one step away along -x, +x, -y, +y, -z, +z. 0 where linear."""
     return (stencils[:, 1:].sum(-1) - 6 * stencils[:, 0]).square().mean()

@@ -23,19 +23,19 @@ from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.models.model_parallel import ModelParallelBlockNeRF
 from blocknerf.models.poses import PoseGroups
 from blocknerf.rendering.colours import distance_colours
-from blocknerf.runtime.devices import CPU, made_on
+from blocknerf.runtime.devices import CPU, default_device
 from blocknerf.runtime.process_group import ALONE, ProcessGroup
 from blocknerf.scene.sampler import PixelBatch, PixelSampler, Tiles
 from blocknerf.scene.stage_levels import stage_level
 from blocknerf.scene.store import ImageStore
 from blocknerf.training.broken_batch import is_finite, write_broken_batch
-from blocknerf.training.checkpoint import CHECKPOINT, ModelCheckpoint, ModuleState, Origin
-from blocknerf.training.exchange import GradientExchange, average_counts
+from blocknerf.training.checkpoint import CHECKPOINT, CheckpointProvenance, ModelCheckpoint, ModuleState
 from blocknerf.training.field_restarts import FieldRestarts
+from blocknerf.training.gradient_sync import GradientSync, average_counts
 from blocknerf.training.losses import BlockNeRFLoss
 from blocknerf.training.memory import MemoryOptimizer
 from blocknerf.training.metrics import CLOCK, TrainingMetrics
-from blocknerf.training.neighbours import NEIGHBOURS, SharedBorders, Shown, usable_images
+from blocknerf.training.neighbours import NEIGHBOURS, NeighbourTargets, SharedBorders, usable_images
 from blocknerf.training.optimizer import BlockOptimizer
 from blocknerf.training.pose_setup import about_groups, groups_of, place_poses
 from blocknerf.training.schedule import BlockNeRFScheduler
@@ -127,7 +127,7 @@ class BlockNeRFTrainer:
             self.rng = generator(settings.seed, "train", spec.id, "process", group.rank)
         self.optimizer = BlockOptimizer(self.model, settings)
         unused = config.distributed.find_unused_parameters
-        self.exchange = GradientExchange(group, self.model, self.optimizer, unused)
+        self.exchange = GradientSync(group, self.model, self.optimizer, unused)
         self.memory = MemoryOptimizer(self.model, self.optimizer, settings, config.dataset.batch_size)
         self.loss = BlockNeRFLoss(settings)
         self.tiles = tiles
@@ -159,9 +159,9 @@ class BlockNeRFTrainer:
         }
         """All that decides the future, and what a checkpoint holds."""
         self.shown = shown
-        if isinstance(shown, Shown):
+        if isinstance(shown, NeighbourTargets):
             self.parts[NEIGHBOURS] = shown
-        origin = Origin(spec.id, (scene_hash, *earlier_scene_hashes), config, self.image_ids)
+        origin = CheckpointProvenance(spec.id, (scene_hash, *earlier_scene_hashes), config, self.image_ids)
         self.checkpoint = ModelCheckpoint(
             folder, checkpoint_dir or folder, origin, self.model, self.parts, self._description
         )
@@ -181,7 +181,7 @@ class BlockNeRFTrainer:
             self.metrics.start(self.step)
         try:
             while self.fraction < 1:
-                self.go_on()
+                self.train_iteration()
                 stop = self.group.any(should_stop())
                 if not stop and self.spent_s >= next_save_s:
                     self._or_warn(self.save)
@@ -194,7 +194,7 @@ class BlockNeRFTrainer:
         finally:
             self.metrics.close()
 
-    def go_on(self) -> dict[str, Tensor]:
+    def train_iteration(self) -> dict[str, Tensor]:
         """One step, and what is due after it: figures, validation, pictures, a state that is kept.
 
         Returns the terms of its loss by name, unweighted.
@@ -283,7 +283,7 @@ class BlockNeRFTrainer:
         self.stage = number
         self.sampler = self._sampler(stage.level, number)
         self.steps_per_epoch = self._steps_per_epoch(self.sampler)
-        self.model.learn(stage.config.components)
+        self.model.set_trainable(stage.config.components)
         if self.sampler.resident_share < 1:
             log.info(
                 "Block %s has more pixels than training.ram_budget_gb=%g; %.2g %% of them are in memory at a time.",
@@ -306,9 +306,9 @@ class BlockNeRFTrainer:
         dataset = self.config.dataset
         batch = self.sampler.next(dataset.precrop_frac if self.step < dataset.precrop_iters else 1.0)
         batch = batch.part(self.group.rank, self.group.size)
-        self.model.take_samples(self.stages.stages[self.stage].config.num_samples)
+        self.model.set_num_samples(self.stages.stages[self.stage].config.num_samples)
         self._restart_field()
-        self.model.advance(self.fraction, self.restarts.since(self.fraction))
+        self.model.set_progress(self.fraction, self.restarts.since(self.fraction))
         rng = self._rng_of_step()
         terms = self.memory.backward(batch, lambda part: self._loss_of(part, rng), rng)
         terms = self.exchange.add(terms)
@@ -335,7 +335,7 @@ class BlockNeRFTrainer:
             self.model.restart_field(generator(self.config.training.seed, "train", self.spec.id, "restart", due))
             self.optimizer.restart_field()
         poses_rest = self.restarts.poses_rest(self.fraction)
-        self.model.learn([name for name in components if not (poses_rest and name == "pose")])
+        self.model.set_trainable([name for name in components if not (poses_rest and name == "pose")])
 
     def _rng_of_step(self) -> torch.Generator:
         """What draws the step's samples. One of another device is seeded anew: a checkpoint then fits any device."""
@@ -349,7 +349,7 @@ class BlockNeRFTrainer:
         shared = [] if self.shown is None else self.shown.at(self.step, share)
         device = self.model.device
         batch, shared = on_device(batch, device), [on_device(each, device) for each in shared]
-        with made_on(device):
+        with default_device(device):
             total, terms = self.loss(self.model, batch, rng, shared)
         if not bool(total.isfinite()):
             raise self._broken(batch, terms)
@@ -367,7 +367,7 @@ class BlockNeRFTrainer:
         goes_on = "its last checkpoint" if self.checkpoint.exists() else "its beginning"
         if not is_finite(batch):
             advice = "It holds what is no number itself: mend those images"
-            if self.group.size == 1 and not isinstance(self.shown, Shown):
+            if self.group.size == 1 and not isinstance(self.shown, NeighbourTargets):
                 self._or_warn(self.save)
                 goes_on = "this step"
         broken = [name for name, term in terms.items() if not bool(term.isfinite()) and name != "mse"]
@@ -418,7 +418,7 @@ class BlockNeRFTrainer:
         return evenly_picked(candidates, self.config.validation.num_val_images)
 
     def _render_test_views(self, image_ids: list[str]) -> list[ValidationView]:
-        self.model.take_samples(None)
+        self.model.set_num_samples(None)
         return [
             render_test_view(self.model, self.store, image_id, self.config.dataset.val_batch_size)
             for image_id in image_ids

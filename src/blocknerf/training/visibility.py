@@ -34,7 +34,7 @@ UNKNOWN_SHARE = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Sights:
+class VisibilitySamples:
     """Places in block units, directions and distances from the camera to them, how much light arrives."""
 
     points: Float[Tensor, "n 3"]
@@ -56,7 +56,7 @@ def visibility_loss(
     network = model.visibility_network()
     if not any(parameter.requires_grad for parameter in network.parameters_to_learn()):
         return composited.weights.new_zeros(())
-    sights = _gather_sights(model, rays, composited, rng)
+    sights = _visibility_samples(model, rays, composited, rng)
     logits = network.logits(sights.points, sights.directions, sights.distances, rng)
     if network.config.loss == "squared":
         return mse_loss(torch.sigmoid(logits), sights.transmittance)
@@ -64,7 +64,9 @@ def visibility_loss(
 
 
 @torch.no_grad()
-def _gather_sights(model: BlockNeRF, rays: RayBatch, composited: CompositedRays, rng: torch.Generator | None) -> Sights:
+def _visibility_samples(
+    model: BlockNeRF, rays: RayBatch, composited: CompositedRays, rng: torch.Generator | None
+) -> VisibilitySamples:
     grid = model.visibility_network().sights
     if model.poses is not None:
         rays = model.poses.refine(rays)  # as they were composited
@@ -77,7 +79,9 @@ def _gather_sights(model: BlockNeRF, rays: RayBatch, composited: CompositedRays,
     sights = [_along(origins[own], rays.directions[own], composited, own, aims, rng)]
     if rng is not None and model.visibility_network().config.use_random_pairs:
         sights += [_pairs(model, rays, origins, reached, rng), _never_seen(model, origins, rng)]
-    return Sights(*(torch.cat([getattr(part, name) for part in sights]) for name in Sights.__slots__))
+    return VisibilitySamples(
+        *(torch.cat([getattr(part, name) for part in sights]) for name in VisibilitySamples.__slots__)
+    )
 
 
 def _pairs(
@@ -86,7 +90,7 @@ def _pairs(
     origins: Float[Tensor, "rays 3"],
     reached: Float[Tensor, " rays"],
     rng: torch.Generator,
-) -> Sights:
+) -> VisibilitySamples:
     """Surfaces, at the distances `reached`, of some training rays, looked at from beside the cameras of others."""
     picks, targets = (torch.randint(len(rays), (PAIRS,), generator=rng) for _ in range(2))
     octaves = torch.rand(PAIRS, 1, generator=rng)
@@ -108,7 +112,7 @@ def _along(
     rows: slice,
     aims: Float[Tensor, " rays"],
     rng: torch.Generator | None,
-) -> Sights:
+) -> VisibilitySamples:
     """Of every ray SAMPLES of its own samples, and the place at distance `aims`."""
     edges, arriving = composited.edges[rows], transmittance(composited.weights[rows])
     bins = arriving.shape[1]
@@ -120,7 +124,7 @@ def _along(
     middles = 0.5 * (edges[:, 1:] + edges[:, :-1])
     distances = torch.cat([middles.gather(1, picks), aims[:, None]], 1)
     points = origins[:, None] + distances[..., None] * directions[:, None]
-    return Sights(
+    return VisibilitySamples(
         points.flatten(0, 1),
         directions[:, None].expand_as(points).flatten(0, 1),
         distances.flatten(),
@@ -128,7 +132,7 @@ def _along(
     )
 
 
-def _known(model: BlockNeRF, sights: Sights) -> Float[Tensor, " n"]:
+def _known(model: BlockNeRF, sights: VisibilitySamples) -> Float[Tensor, " n"]:
     """How much of the way from the camera the block knows; 0 where it does not know the place itself."""
     grid = model.visibility_network().sights
     back = torch.linspace(1, 0, CHECKS)[:, None, None] * (sights.distances[:, None] * sights.directions)
@@ -136,7 +140,7 @@ def _known(model: BlockNeRF, sights: Sights) -> Float[Tensor, " n"]:
     return met[-1] * UNKNOWN_SHARE ** (~met).sum(0)
 
 
-def _never_seen(model: BlockNeRF, origins: Float[Tensor, "rays 3"], rng: torch.Generator) -> Sights:
+def _never_seen(model: BlockNeRF, origins: Float[Tensor, "rays 3"], rng: torch.Generator) -> VisibilitySamples:
     """Random places that no training ray has met, looked at from training cameras and from near: nothing arrives."""
     places = uncontract(FARTHEST_PLACE * (2 * torch.rand(EMPTY, 3, generator=rng) - 1))
     cameras = origins[torch.randint(len(origins), (EMPTY,), generator=rng)]
@@ -145,4 +149,4 @@ def _never_seen(model: BlockNeRF, origins: Float[Tensor, "rays 3"], rng: torch.G
     empty = ~model.visibility_network().sights.seen(places)
     ways = (places - cameras)[empty]
     distances = ways.norm(dim=-1).clamp(min=1e-6)
-    return Sights(places[empty], ways / distances[:, None], distances, torch.zeros_like(distances))
+    return VisibilitySamples(places[empty], ways / distances[:, None], distances, torch.zeros_like(distances))

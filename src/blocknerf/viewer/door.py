@@ -22,8 +22,8 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from blocknerf.core.extras import Extra
 from blocknerf.core.logging import log
+from blocknerf.viewer.render_request import LARGEST_ASPECT, LARGEST_FOV_RAD, LEAST_FOV_RAD
 from blocknerf.viewer.viser_module import EXTRA, input_widget
-from blocknerf.viewer.wish import LARGEST_ASPECT, LARGEST_FOV_RAD, LEAST_FOV_RAD
 
 LOCAL = ("127.0.0.1", "localhost", "::1")
 MOST_BROWSERS = 64

@@ -19,7 +19,7 @@ from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.rendering.colours import distance_colours, error_colours, share_colours
 from blocknerf.scene.rays import camera_rays
 from blocknerf.viewer.photographs import Photographs
-from blocknerf.viewer.wish import Blending, Kind, Viewpoint, Wish
+from blocknerf.viewer.render_request import Blending, Kind, RenderRequest, Viewpoint
 
 RAYS_AT_ONCE = 16_384
 """Between so many rays somebody may say that the picture is no longer wanted: some 50 ms on two cores."""
@@ -41,12 +41,14 @@ class Drawn:
     depth_z_m: Float[np.ndarray, "h w"] | None
 
 
-def draw(city: City, photographs: Photographs | None, wish: Wish, width: int, keep_going: KeepGoing) -> Drawn | None:
+def draw(
+    city: City, photographs: Photographs | None, wish: RenderRequest, width: int, keep_going: KeepGoing
+) -> Drawn | None:
     """The picture of `wish`, `width` pixels wide; None as soon as `keep_going()` says no.
 
     Raises UserError where all blocks are left out, a block cannot show what is asked for, or a photograph is missing.
     """
-    city = city.under(_rules(city.manifest, wish.blending), set(city.ids) - wish.left_out)
+    city = city.with_blending(_rules(city.manifest, wish.blending), set(city.ids) - wish.left_out)
     comparison = wish.comparison
     if comparison is None:
         return _draw(city, wish, wish.viewpoint, width, keep_going)
@@ -68,11 +70,11 @@ def draw(city: City, photographs: Photographs | None, wish: Wish, width: int, ke
     return replace(drawn, rgb=to_bytes(torch.where(reached[..., None], blended, rgb)))
 
 
-def _draw(city: City, wish: Wish, viewpoint: Viewpoint, width: int, keep_going: KeepGoing) -> Drawn | None:
+def _draw(city: City, wish: RenderRequest, viewpoint: Viewpoint, width: int, keep_going: KeepGoing) -> Drawn | None:
     camera = viewpoint.camera(width)
     rays = camera_rays(camera, viewpoint.world_from_cam, camera.width, camera.height)
     center = torch.from_numpy(np.array(viewpoint.world_from_cam[:, 3], dtype=np.float64))
-    weights = city.seen_weights(rays, center)
+    weights = city.block_weights(rays, center)
     codes = wish.look.codes(city, weights)
     parts = []
     for some in _parts(len(rays)):

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from blocknerf.city.look import Look
+from blocknerf.city.appearance_settings import AppearanceSettings
 from blocknerf.core.errors import UserError
 from blocknerf.core.files import write_json
 from blocknerf.geometry.spline import interpolate_poses
-from blocknerf.viewer.wish import Viewpoint
+from blocknerf.viewer.render_request import Viewpoint
 
 FPS = 24
 FRAME_HEIGHT_PX = 540
@@ -75,7 +75,7 @@ def write_path(path: Path, keyframes: Keyframes, seconds: float, drive: str | No
     return len(poses)
 
 
-def render_command(out: Path, path: Path, look: Look, photographs: Sequence[str]) -> str:
+def render_command(out: Path, path: Path, look: AppearanceSettings, photographs: Sequence[str]) -> str:
     """What films the path with this look; `photographs` are the names of the one or two images whose look it is."""
     words = ["blocknerf", "render", str(out), "--path", str(path), "--out", str(out / "renders" / f"{path.stem}.mp4")]
     if len(photographs) == 2:

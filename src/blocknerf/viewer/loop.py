@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from blocknerf.core.errors import UserError
 from blocknerf.core.logging import log
 from blocknerf.viewer.drawing import Drawn, KeepGoing
-from blocknerf.viewer.wish import Wish
+from blocknerf.viewer.render_request import RenderRequest
 
 PREVIEW_PX, SMALLEST_PX = 160, 80
 PREVIEW_S, FULL_S = 0.2, 1.5
@@ -26,7 +26,7 @@ GUESSED_PX_PER_S = 150_000.0
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class RenderedFrame:
     """A picture on its way to a browser; `is_last` where no larger one of the same wish will follow."""
 
     drawn: Drawn
@@ -38,7 +38,7 @@ class Shown:
 class _Pending:
     """A wish and the widths that are still to be drawn of it; none: the first picture has to tell them."""
 
-    wish: Wish
+    wish: RenderRequest
     number: int
     widths: list[int] = field(default_factory=list)
     is_begun: bool = False
@@ -55,8 +55,8 @@ class RenderLoop:
 
     def __init__(
         self,
-        draw: Callable[[Wish, int, KeepGoing], Drawn | None],
-        show: Callable[[Hashable, Shown], None],
+        draw: Callable[[RenderRequest, int, KeepGoing], Drawn | None],
+        show: Callable[[Hashable, RenderedFrame], None],
         fail: Callable[[Hashable, str], None],
         refresh: Callable[[], bool],
         start: Callable[[], None],
@@ -70,7 +70,7 @@ class RenderLoop:
         self._draw, self._show, self._fail, self._refresh, self._start = draw, show, fail, refresh, start
         self._max_width = max_width
         self._pending: dict[Hashable, _Pending] = {}
-        self._latest: dict[Hashable, Wish] = {}
+        self._latest: dict[Hashable, RenderRequest] = {}
         self._condition = threading.Condition()
         self._is_stopped = False
         self._numbers = 0
@@ -90,7 +90,7 @@ class RenderLoop:
             self._condition.notify()
         self._thread.join()
 
-    def wish(self, key: Hashable, wish: Wish) -> None:
+    def wish(self, key: Hashable, wish: RenderRequest) -> None:
         """From now on that browser wants this and nothing else."""
         with self._condition:
             self._put(key, wish)
@@ -102,7 +102,7 @@ class RenderLoop:
             self._pending.pop(key, None)
             self._latest.pop(key, None)
 
-    def _put(self, key: Hashable, wish: Wish) -> None:
+    def _put(self, key: Hashable, wish: RenderRequest) -> None:
         self._numbers += 1
         self._latest[key] = wish
         waiting = self._pending.get(key)
@@ -177,7 +177,7 @@ class RenderLoop:
                 del self._pending[key]
             is_there = key in self._latest
         if is_there:
-            self._show(key, Shown(drawn, seconds, not pending.widths))
+            self._show(key, RenderedFrame(drawn, seconds, not pending.widths))
 
     def _is_wanted(self, key: Hashable, pending: _Pending, is_preview: bool) -> bool:
         with self._condition:

@@ -13,8 +13,8 @@ from blocknerf.city.manifest import CityBlock
 from blocknerf.scene.rays import focal_lengths
 from blocknerf.scene.scene import ImageRecord, Scene
 from blocknerf.viewer.page_frame import PageFrame
+from blocknerf.viewer.render_request import Viewpoint
 from blocknerf.viewer.viser_module import viser
-from blocknerf.viewer.wish import Viewpoint
 
 MOST_CAMERAS = 400
 MOST_POINTS = 60_000

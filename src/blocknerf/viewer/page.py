@@ -7,22 +7,22 @@ from typing import Any, cast
 
 import numpy as np
 
+from blocknerf.city.appearance_settings import AppearanceSettings
 from blocknerf.city.city import City
-from blocknerf.city.look import Look
 from blocknerf.core.errors import UserError
 from blocknerf.core.logging import log
 from blocknerf.scene.scene import ImageRecord, Scene
 from blocknerf.viewer import map as city_map
 from blocknerf.viewer.keyframes import LEAST_S, MOST_S, Keyframes, path_file, render_command, write_path
-from blocknerf.viewer.loop import Shown
+from blocknerf.viewer.loop import RenderedFrame
 from blocknerf.viewer.page_frame import PageFrame
+from blocknerf.viewer.render_request import Comparison, ComparisonMode, Kind, RenderRequest, Viewpoint, blendings
 from blocknerf.viewer.viser_module import viser
-from blocknerf.viewer.wish import Comparison, Kind, Manner, Viewpoint, Wish, blendings
 
 THIS_PHOTOGRAPH = "the photograph"
 ALONE = "off"
 KINDS: tuple[Kind, ...] = ("colour", "depth", "visibility", "weights", "seams")
-MANNERS: tuple[Manner, ...] = ("blend", "side by side", "difference")
+COMPARISON_MODES: tuple[ComparisonMode, ...] = ("blend", "side by side", "difference")
 MOST_NAMED = 2000
 DEPTH_PX = 160
 """Wide: what hides the map needs no more, and costs a browser much."""
@@ -43,7 +43,7 @@ class Page:
         city: City,
         scene: Scene | None,
         absence: str | None,
-        wants: Callable[[Wish | None], None],
+        wants: Callable[[RenderRequest | None], None],
     ):
         """`absence` says why there is no scene. The city is read and never rendered here."""
         self._client, self._out, self._city, self._scene = client, out, city, scene
@@ -69,7 +69,7 @@ class Page:
         client.camera.on_update(lambda _: self._moved())
         self._moved()
 
-    def show(self, shown: Shown) -> None:
+    def show(self, shown: RenderedFrame) -> None:
         """A picture in the background, and what it is made of."""
         drawn = shown.drawn
         depth = None
@@ -143,7 +143,7 @@ class Page:
                 return
             self._photograph = gui.add_dropdown("Go to", tuple(self._images))
             steps = gui.add_button_group("", ("previous", "next"))
-            self._manner = gui.add_dropdown("Compare", (ALONE, *MANNERS))
+            self._manner = gui.add_dropdown("Compare", (ALONE, *COMPARISON_MODES))
             self._photograph_share = gui.add_slider("Photograph", 0.0, 1.0, 0.01, 0.5, hint="Its share of a blend")
         self._photograph.on_update(lambda _: self._guarded(self._go_to_photograph))
         steps.on_click(lambda event: self._guarded(lambda: self._step(1 if event.target.value == "next" else -1)))
@@ -215,7 +215,7 @@ class Page:
             self._wants(None)
             self._say("The map alone.")
             return
-        self._wants(Wish(
+        self._wants(RenderRequest(
             viewpoint=self._viewpoint(),
             kind=self._kind.value,
             blending=self._blending.value,
@@ -228,11 +228,11 @@ class Page:
         camera = self._client.camera
         return Viewpoint(self._frame.pose(camera.wxyz, camera.position), camera.fov, camera.aspect)
 
-    def _look(self) -> Look:
+    def _look(self) -> AppearanceSettings:
         image_id, drive = _appearance(self._chosen(self._look_from.value))
         towards = _appearance(self._chosen(self._look_to.value))
         share = float(self._look_share.value)
-        return Look(image_id, drive, towards if share else None, share, float(self._exposure.value))
+        return AppearanceSettings(image_id, drive, towards if share else None, share, float(self._exposure.value))
 
     def _chosen(self, name: str) -> ImageRecord | str | None:
         """What an entry of the two lists of looks stands for: a photograph, a drive, or neither."""
@@ -244,7 +244,7 @@ class Page:
         if not self._images or self._manner.value == ALONE:
             return None
         share = float(self._photograph_share.value)
-        return Comparison(self._photograph.value, cast(Manner, self._manner.value), share)
+        return Comparison(self._photograph.value, cast(ComparisonMode, self._manner.value), share)
 
     def _photograph_clicked(self, name: str) -> None:
         def go() -> None:

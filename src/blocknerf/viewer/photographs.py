@@ -13,7 +13,7 @@ from blocknerf.core.errors import UserError
 from blocknerf.scene.photographs import DECODE_ERRORS, read_rgb
 from blocknerf.scene.rays import camera_directions, directions_at, pixels_of
 from blocknerf.scene.scene import Camera, ImageRecord, Scene
-from blocknerf.viewer.wish import Viewpoint
+from blocknerf.viewer.render_request import Viewpoint
 
 LARGEST_SIDE_PX = 1600
 HELD = 4

@@ -14,16 +14,16 @@ from blocknerf.geometry.spline import rotations_of
 from blocknerf.runtime.devices import CPU
 from blocknerf.runtime.threads import available_cores, use_threads
 from blocknerf.scene.scene import Scene
+from blocknerf.viewer.city_watcher import CityWatcher
 from blocknerf.viewer.door import Door
 from blocknerf.viewer.drawing import Drawn, KeepGoing, draw
-from blocknerf.viewer.loop import RenderLoop, Shown
+from blocknerf.viewer.loop import RenderedFrame, RenderLoop
 from blocknerf.viewer.map import first_view
-from blocknerf.viewer.newest import NewestCity
 from blocknerf.viewer.page import Page
 from blocknerf.viewer.page_frame import PageFrame
 from blocknerf.viewer.photographs import Photographs
+from blocknerf.viewer.render_request import RenderRequest
 from blocknerf.viewer.viser_module import viser
-from blocknerf.viewer.wish import Wish
 
 _WARMING_UP = "warming up"
 
@@ -50,7 +50,7 @@ class Viewer:
         trained yet, or the port cannot be had.
         """
         self._out, self._scene, self._absence, self._max_width = out, scene, absence, max_width
-        self._newest = NewestCity(out, state, device)
+        self._newest = CityWatcher(out, state, device)
         self._photographs = None if scene is None else Photographs(scene)
         self._pages: dict[Hashable, Page] = {}
         port = _free_port(host, port)
@@ -59,7 +59,7 @@ class Viewer:
         start = first_view(self._newest.city, scene, 16 / 9)
         self._loop = RenderLoop(self._draw, self._show, self._fail, self._refresh, self._take_threads, max_width)
         self._loop.start()
-        self._loop.wish(_WARMING_UP, Wish(start))
+        self._loop.wish(_WARMING_UP, RenderRequest(start))
         wxyz, position = PageFrame.of(self._newest.city.manifest, scene).place(start.world_from_cam)
         self._server.initial_camera.position = position
         self._server.initial_camera.look_at = position + rotations_of(wxyz[None])[0][:, 2]
@@ -74,10 +74,10 @@ class Viewer:
         with contextlib.redirect_stdout(io.StringIO()):
             self._server.stop()
 
-    def _draw(self, wish: Wish, width: int, keep_going: KeepGoing) -> Drawn | None:
+    def _draw(self, wish: RenderRequest, width: int, keep_going: KeepGoing) -> Drawn | None:
         return draw(self._newest.city, self._photographs, wish, width, keep_going)
 
-    def _show(self, key: Hashable, shown: Shown) -> None:
+    def _show(self, key: Hashable, shown: RenderedFrame) -> None:
         page = self._pages.get(key)
         if page is None:
             self._loop.forget(key)
@@ -105,7 +105,7 @@ class Viewer:
     def _arrived(self, client: "viser.ClientHandle") -> None:
         key = client.client_id
 
-        def wants(wish: Wish | None) -> None:
+        def wants(wish: RenderRequest | None) -> None:
             if wish is None:
                 self._loop.forget(key)
             else:

@@ -80,7 +80,7 @@ class BackboneConfig(Section):
     def field(self, code_dim: int, spacing: Any, white_background: bool, rng: Any) -> Any:
         """The field, a `models.backbones.interface.Backbone`, of codes with `code_dim` numbers.
 
-        `spacing` is a `rendering.volume.Spacing`; parameters begin as `rng` says, and are zero without.
+        `spacing` is a `rendering.volume.RaySamplingConfig`; parameters begin as `rng` says, and are zero without.
         """
         raise NotImplementedError
 

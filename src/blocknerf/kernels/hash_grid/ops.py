@@ -7,7 +7,7 @@ from torch import Tensor
 
 from blocknerf.kernels.hash_grid import reference
 from blocknerf.kernels.registry import backend_for, kernels_for
-from blocknerf.kernels.row_gradient import collect
+from blocknerf.kernels.row_gradient import redirect_grad
 
 FEATURES = 4  # per level: one row is one 16-byte vector, four rows one cache line
 KERNEL_FEATURES = (2, 4)
@@ -34,7 +34,7 @@ def hash_encode(
     row, and a number of rows that is a power of two.
     """
     if backend_for("hash_grid.encode", table) == "torch":
-        return reference.hash_encode(points, table if gradient is None else collect(table, gradient), resolutions)
+        return reference.hash_encode(points, table if gradient is None else redirect_grad(table, gradient), resolutions)
     _, rows, features = table.shape
     if features not in KERNEL_FEATURES or rows & (rows - 1):
         raise ValueError(f"The kernel wants 2^n rows of 2 or 4 features; the table has {rows} of {features}.")

@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from blocknerf.geometry.contraction import contract, to_unit_cube
-from blocknerf.geometry.spacing import distance_from_spacing, foot_and_impact, spacing_from_distance
+from blocknerf.geometry.spacing import closest_approach, distance_from_spacing, spacing_from_distance
 
 
 def distances(
@@ -15,7 +15,7 @@ def distances(
     near: float,
     far: float,
 ) -> Float[Tensor, "rays edges"]:
-    foot, impact = foot_and_impact(origins, directions)
+    foot, impact = closest_approach(origins, directions)
     low, high = (spacing_from_distance(torch.full_like(foot, end), foot, impact) for end in (near, far))
     return distance_from_spacing(low + (high - low) * edges_s, foot, impact)
 

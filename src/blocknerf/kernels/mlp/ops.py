@@ -14,7 +14,7 @@ POINTS_IN_SLAB = 256  # at least: a few points are not summed in more slabs than
 PROGRAMS = 264  # slabs on CUDA: two for each multiprocessor of a large device
 
 
-def two_layers(
+def fused_mlp(
     values: Float[Tensor, "points inputs"],
     weight1: Float[Tensor, "width inputs"],
     bias1: Float[Tensor, " width"],
@@ -23,17 +23,17 @@ def two_layers(
 ) -> tuple[Float[Tensor, "points 1"], Float[Tensor, "points others"]]:
     """The first output and the others, whose gradients need not be put together. Differentiable in everything."""
     if backend_for("mlp.forward", values) == "torch":
-        out = reference.two_layers(values, weight1, bias1, weight2, bias2)
+        out = reference.fused_mlp(values, weight1, bias1, weight2, bias2)
         return out[:, :1], out[:, 1:]
     return _TwoLayers.apply(values, weight1, bias1, weight2, bias2)  # pyright: ignore[reportReturnType]
 
 
-def three_layers(
+def fused_mlp_three(
     values: Float[Tensor, "points inputs"], *parameters: Float[Tensor, "..."]
 ) -> Float[Tensor, "points outputs"]:
     """Two hidden layers: weight and bias of each layer in order. Differentiable in everything."""
     if backend_for("mlp.forward_three", values) == "torch":
-        return reference.three_layers(values, *parameters)
+        return reference.fused_mlp_three(values, *parameters)
     return _ThreeLayers.apply(values, *parameters)  # pyright: ignore[reportReturnType]
 
 

@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 
-def two_layers(
+def fused_mlp(
     values: Float[Tensor, "points inputs"],
     weight1: Float[Tensor, "width inputs"],
     bias1: Float[Tensor, " width"],
@@ -16,7 +16,7 @@ def two_layers(
     return torch.nn.functional.linear(hidden, weight2, bias2)
 
 
-def three_layers(
+def fused_mlp_three(
     values: Float[Tensor, "points inputs"], *parameters: Float[Tensor, "..."]
 ) -> Float[Tensor, "points outputs"]:
-    return torch.nn.functional.linear(two_layers(values, *parameters[:4]).relu(), *parameters[4:])
+    return torch.nn.functional.linear(fused_mlp(values, *parameters[:4]).relu(), *parameters[4:])

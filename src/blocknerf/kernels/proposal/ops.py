@@ -6,7 +6,7 @@ from torch import Tensor
 
 from blocknerf.kernels.proposal import reference
 from blocknerf.kernels.registry import backend_for, kernels_for
-from blocknerf.kernels.row_gradient import collect
+from blocknerf.kernels.row_gradient import redirect_grad
 
 
 def proposal_density(
@@ -22,7 +22,7 @@ def proposal_density(
     there instead of to `grid.grad`.
     """
     if backend_for("proposal.density", grid) == "torch":
-        collected = grid if gradient is None else collect(grid, gradient)
+        collected = grid if gradient is None else redirect_grad(grid, gradient)
         return reference.proposal_density(origins, directions, edges, collected)
     return _ProposalDensity.apply(origins, directions, edges, grid, gradient)  # pyright: ignore[reportReturnType]
 

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from blocknerf.kernels.row_gradient import touched_rows
+from blocknerf.kernels.row_gradient import nonzero_rows
 
 
 def step(
@@ -20,7 +20,7 @@ def step(
     beta2: float,
     epsilon: float,
 ) -> None:
-    rows = touched_rows(gradient)
+    rows = nonzero_rows(gradient)
     grad = gradient[rows]
     first = torch.lerp(first_moment[rows], grad, 1 - beta1)
     second = torch.lerp(second_moment[rows], grad.square(), 1 - beta2)

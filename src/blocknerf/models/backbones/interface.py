@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from blocknerf.core.config.distributed import FieldPart
-from blocknerf.rendering.volume import CompositedRays, Spacing
+from blocknerf.rendering.volume import CompositedRays, RaySamplingConfig
 
 
 @runtime_checkable
@@ -25,7 +25,7 @@ class RowTable(Protocol):
         """The parameters, not a copy."""
         ...
 
-    def learn(self, learns: bool) -> None:
+    def set_trainable(self, learns: bool) -> None:
         """Whether they get gradients."""
         ...
 
@@ -38,7 +38,7 @@ class Backbone(Protocol):
     """How many rays to composite in one call when no gradient is wanted."""
     recomputes: bool
     """Whether activations of samples are computed again in backward instead of kept."""
-    spacing: Spacing
+    spacing: RaySamplingConfig
     """Where samples lie along a ray, and how many."""
     stands_with_encoder: bool
     """Whether rays and codes go to the device that the encoder is put on (distributed.device_map)."""
@@ -54,7 +54,7 @@ class Backbone(Protocol):
         """Colour of every ray, and what it was made of. Differentiable; `rng` perturbs the samples."""
         ...
 
-    def on_intervals(
+    def query_intervals(
         self,
         origins: Float[Tensor, "rays 3"],
         directions: Float[Tensor, "rays 3"],
@@ -78,7 +78,7 @@ class Backbone(Protocol):
         """Density (per block radius) alone. Differentiable."""
         ...
 
-    def show(self, share: float) -> None:
+    def set_encoding_progress(self, share: float) -> None:
         """Lets the coarsest levels of the encoding of positions count, and this share of the others; all from 1 on."""
         ...
 
@@ -86,7 +86,7 @@ class Backbone(Protocol):
         """Computes a part of the field on `device` from now on, its parameters with it; rays stay where they are."""
         ...
 
-    def row_tables(self) -> dict[str, RowTable]:
+    def sparse_tables(self) -> dict[str, RowTable]:
         """Parameters for the sparse optimiser, by name."""
         ...
 

@@ -23,10 +23,10 @@ from blocknerf.core.extras import Extra
 from blocknerf.core.logging import log
 from blocknerf.runtime.devices import AUTO, devices_of
 from blocknerf.scene.part import moved
-from blocknerf.training.elsewhere import brought_here, part_for
 from blocknerf.training.launchers.launcher import WAIT_S, Failure, RayCluster
 from blocknerf.training.launchers.worker import work
 from blocknerf.training.one_block import Run
+from blocknerf.training.staging import staged_run, subset_for_block
 from blocknerf.training.trainer import BlockResult, Progress
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ class RayTasks:
             "num_gpus": self._gpus,
             "memory": int(1e9 * cost.memory_gb),
         }
-        sent = self._sent_to_all or ray.put(part_for(self._run, block))
+        sent = self._sent_to_all or ray.put(subset_for_block(self._run, block))
         task = ray.remote(max_calls=1)(_work).options(name=f"block {block.id}", max_retries=DEATHS, **needs)
         self._tasks[task.remote(sent, block, self._cores, self._board)] = block.id
         if have_room(_machines(), needs):
@@ -219,7 +219,7 @@ def _work(run: Run, block: BlockSpec, threads: int, board: Any) -> BlockResult |
         return None
     asked = _Asked(board.stopped.remote())
     devices = devices_of(AUTO)[:1] if ray.get_gpu_ids() else run.devices  # of which it sees its own alone
-    here = brought_here(replace(run, devices=devices))
+    here = staged_run(replace(run, devices=devices))
     return work(here, block, threads, asked, partial(board.tell.remote, block.id))
 
 

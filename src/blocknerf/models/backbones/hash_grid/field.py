@@ -13,15 +13,15 @@ from torch import Tensor, nn
 from blocknerf.core.config.distributed import FieldPart
 from blocknerf.geometry.contraction import contract, to_unit_cube
 from blocknerf.kernels.marching.ops import unit_cube_points
-from blocknerf.kernels.mlp.ops import three_layers, two_layers
+from blocknerf.kernels.mlp.ops import fused_mlp, fused_mlp_three
 from blocknerf.models.backbones.hash_grid.config import HashConfig
 from blocknerf.models.backbones.hash_grid.grid import HashGrid
 from blocknerf.models.backbones.hash_grid.proposal import ProposalGrid
 from blocknerf.models.backbones.interface import RowTable
 from blocknerf.models.encodings import spherical_harmonics
-from blocknerf.models.networks import density_of, perceptron, rgb_of
+from blocknerf.models.networks import density_of, mlp_layers, rgb_of
 from blocknerf.models.recompute import recomputed
-from blocknerf.rendering.volume import CompositedRays, Spacing, composite_rays
+from blocknerf.rendering.volume import CompositedRays, RaySamplingConfig, composite_rays
 
 NUM_FEATURES = 15
 RECOMPUTED_AT_ONCE = 1024  # rays
@@ -38,7 +38,7 @@ class HashField(nn.Module):
         self,
         config: HashConfig,
         code_dim: int,
-        spacing: Spacing,
+        spacing: RaySamplingConfig,
         white_background: bool = False,
         rng: torch.Generator | None = None,
     ):
@@ -46,8 +46,8 @@ class HashField(nn.Module):
         self.spacing, self.white_background, self.config = spacing, white_background, config
         self.grid = HashGrid(config.hash_grid, rng)
         width = config.hidden_dim
-        self.base = perceptron([self.grid.width, width, 1 + NUM_FEATURES], rng)
-        self.head = perceptron([NUM_FEATURES + config.dir_encoding_levels**2 + code_dim, width, width, 3], rng)
+        self.base = mlp_layers([self.grid.width, width, 1 + NUM_FEATURES], rng)
+        self.head = mlp_layers([NUM_FEATURES + config.dir_encoding_levels**2 + code_dim, width, width, 3], rng)
         self.proposal = ProposalGrid(config.proposal_resolution)
         self.recomputes = False
 
@@ -70,7 +70,7 @@ class HashField(nn.Module):
             rgb = rgb * opacity + (1 - opacity)
         return rgb, composited
 
-    def on_intervals(
+    def query_intervals(
         self,
         origins: Float[Tensor, "rays 3"],
         directions: Float[Tensor, "rays 3"],
@@ -97,15 +97,15 @@ class HashField(nn.Module):
     def density_at(self, points: Float[Tensor, "points 3"]) -> Float[Tensor, " points"]:
         return self.density_and_features(to_unit_cube(contract(points)))[0]
 
-    def show(self, share: float) -> None:
-        self.grid.show(share)
+    def set_encoding_progress(self, share: float) -> None:
+        self.grid.set_encoding_progress(share)
 
     def move(self, part: FieldPart, device: torch.device) -> None:
         """The tables are the encoder, and stand where the whole block does (see `ModelParallelBlockNeRF`)."""
         if part != "encoder":
             (self.base if part == "nerf_mlp" else self.head).to(device)
 
-    def row_tables(self) -> dict[str, RowTable]:
+    def sparse_tables(self) -> dict[str, RowTable]:
         return {"table": self.grid, "proposal": self.proposal}
 
     def code_layer(self) -> nn.Linear:
@@ -122,7 +122,7 @@ class HashField(nn.Module):
         encoded = self.grid(points.reshape(-1, 3))
         first, second = cast(nn.Linear, self.base[0]), cast(nn.Linear, self.base[2])
         there = encoded.to(first.weight.device)
-        raw_density, features = two_layers(there, first.weight, first.bias, second.weight, second.bias)
+        raw_density, features = fused_mlp(there, first.weight, first.bias, second.weight, second.bias)
         density = density_of(raw_density.to(encoded), self.config.density_activation)
         return density.reshape(shape), features.to(encoded).reshape(*shape, NUM_FEATURES)
 
@@ -144,4 +144,4 @@ class HashField(nn.Module):
             inputs.append(codes)
         together = torch.cat([values.t() for values in inputs]).t()  # channel after channel, as kernels want them
         there = together.to(cast(nn.Linear, self.head[0]).weight.device)
-        return rgb_of(three_layers(there, *self.head.parameters()).to(features), self.config.rgb_activation)
+        return rgb_of(fused_mlp_three(there, *self.head.parameters()).to(features), self.config.rgb_activation)

@@ -35,14 +35,14 @@ class HashGrid(nn.Module):
     def rows(self) -> Float[Tensor, "levels rows features"]:
         return self.table
 
-    def learn(self, learns: bool) -> None:
+    def set_trainable(self, learns: bool) -> None:
         self.table.requires_grad_(learns)
 
     @property
     def width(self) -> int:
         return self.table.shape[0] * FEATURES
 
-    def show(self, share: float) -> None:
+    def set_encoding_progress(self, share: float) -> None:
         """Lets the coarsest levels count (see `levels_shown`), and this share of the others; all from 1 on."""
         self.shown_levels = levels_shown(self.table.shape[0], share)
 

@@ -22,7 +22,7 @@ class ProposalGrid(nn.Module):
     def rows(self) -> Float[Tensor, "1 cells 1"]:
         return self.log_density.view(1, -1, 1)
 
-    def learn(self, learns: bool) -> None:
+    def set_trainable(self, learns: bool) -> None:
         self.log_density.requires_grad_(learns)
 
     def forward(

@@ -23,10 +23,10 @@ from blocknerf.models.encodings import (
     levels_shown,
     positional_encoding,
 )
-from blocknerf.models.networks import density_of, linear, perceptron, rgb_of
+from blocknerf.models.networks import density_of, linear, mlp_layers, rgb_of
 from blocknerf.models.recompute import recomputed
 from blocknerf.rendering.hierarchical import composite_coarse_and_fine
-from blocknerf.rendering.volume import CompositedRays, Spacing
+from blocknerf.rendering.volume import CompositedRays, RaySamplingConfig
 
 HEAD_WIDTH = 128
 SAMPLES_RECOMPUTED = 2**12  # in one chunk, when activations are computed again in backward
@@ -45,7 +45,7 @@ class MLPField(nn.Module):
         self,
         config: MipNerfConfig,
         code_dim: int,
-        spacing: Spacing,
+        spacing: RaySamplingConfig,
         white_background: bool = False,
         rng: torch.Generator | None = None,
     ):
@@ -57,8 +57,8 @@ class MLPField(nn.Module):
         self.density = linear(width, 1, rng, gain=0.1)  # even fog: nowhere so thin that relu gives no gradient
         self.features = linear(width, width, rng)
         conditions = 3 + 6 * config.dir_encoding_levels + code_dim
-        self.head = perceptron([width + conditions, HEAD_WIDTH, HEAD_WIDTH, HEAD_WIDTH, 3], rng)
-        self.show(1.0)
+        self.head = mlp_layers([width + conditions, HEAD_WIDTH, HEAD_WIDTH, HEAD_WIDTH, 3], rng)
+        self.set_encoding_progress(1.0)
         self.encoder_device: torch.device | None = None
         self.recomputes = False
         self.rays_at_once = max(1, SAMPLES_AT_ONCE // max(spacing.num_coarse, spacing.num_fine))
@@ -71,9 +71,9 @@ class MLPField(nn.Module):
         codes: Float[Tensor, "rays code"] | None,
         rng: torch.Generator | None,
     ) -> tuple[Float[Tensor, "rays 3"], CompositedRays]:
-        field = partial(self.on_intervals, origins, directions, radii, codes)
+        field = partial(self.query_intervals, origins, directions, radii, codes)
         if self.recomputes and torch.is_grad_enabled():
-            field = partial(self._on_intervals_recomputed, origins, directions, radii, codes)
+            field = partial(self._query_intervals_recomputed, origins, directions, radii, codes)
         composited = composite_coarse_and_fine(
             *(origins, directions, self.spacing, field, rng),
             hierarchical=self.config.use_hierarchical_sampling,
@@ -93,7 +93,7 @@ class MLPField(nn.Module):
     def density_at(self, points: Float[Tensor, "points 3"]) -> Float[Tensor, " points"]:
         return self._density_and_hidden(self._encode_points(points))[0].to(points)
 
-    def on_intervals(
+    def query_intervals(
         self,
         origins: Float[Tensor, "rays 3"],
         directions: Float[Tensor, "rays 3"],
@@ -106,7 +106,7 @@ class MLPField(nn.Module):
         means, variances = contracted_frustum_gaussians(*cones)
         return self._ask(self._encode(means, variances), directions, codes)
 
-    def _on_intervals_recomputed(
+    def _query_intervals_recomputed(
         self,
         origins: Float[Tensor, "rays 3"],
         directions: Float[Tensor, "rays 3"],
@@ -115,10 +115,10 @@ class MLPField(nn.Module):
         edges: Float[Tensor, "rays edges"],
     ) -> tuple[Float[Tensor, "rays bins"], Float[Tensor, "rays bins 3"]]:
         rays = max(1, SAMPLES_RECOMPUTED // (edges.shape[1] - 1))
-        density, rgb = recomputed(self.on_intervals, rays, origins, directions, radii, codes, edges)
+        density, rgb = recomputed(self.query_intervals, rays, origins, directions, radii, codes, edges)
         return density, rgb
 
-    def show(self, share: float) -> None:
+    def set_encoding_progress(self, share: float) -> None:
         self.shown_levels = levels_shown(self.config.pos_encoding_levels, share)
 
     def move(self, part: FieldPart, device: torch.device) -> None:
@@ -128,7 +128,7 @@ class MLPField(nn.Module):
             for network in (self.head,) if part == "decoder" else (self.trunk, self.density, self.features):
                 network.to(device)
 
-    def row_tables(self) -> dict[str, RowTable]:
+    def sparse_tables(self) -> dict[str, RowTable]:
         return {}
 
     def code_layer(self) -> nn.Linear:

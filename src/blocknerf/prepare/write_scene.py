@@ -25,7 +25,7 @@ from blocknerf.prepare.georegister import (
     places_of,
     scale_against_gps,
 )
-from blocknerf.prepare.shots import Shot
+from blocknerf.prepare.shots import CapturedImage
 from blocknerf.scene.colmap_module import pycolmap
 from blocknerf.scene.readers.sidecar import SIDECAR_NAME, SIDECAR_VERSION
 
@@ -49,7 +49,9 @@ def cameras_of(model: Any) -> Cameras:
     return Cameras(tuple(image.name for image in images), np.array(poses, np.float64).reshape(-1, 3, 4))
 
 
-def write_scene(out: Path, model_folder: Path, shots: Sequence[Shot], use_gps: bool, pause_s: float) -> dict[str, Any]:
+def write_scene(
+    out: Path, model_folder: Path, shots: Sequence[CapturedImage], use_gps: bool, pause_s: float
+) -> dict[str, Any]:
     """Writes OUT/sparse/0 and the sidecar; returns what is known of the frame, in JSON types.
 
     Raises UserError when GPS contradicts the pictures.
@@ -67,7 +69,7 @@ def write_scene(out: Path, model_folder: Path, shots: Sequence[Shot], use_gps: b
     return georeference
 
 
-def final_frame(cameras: Cameras, shots: Sequence[Shot], use_gps: bool) -> tuple[Similarity, dict[str, Any]]:
+def final_frame(cameras: Cameras, shots: Sequence[CapturedImage], use_gps: bool) -> tuple[Similarity, dict[str, Any]]:
     """The frame of the scene: east, north and up in metres where GPS tells, else level and of the model's own scale."""
     poses = cameras.world_from_cam
     places = places_of(shots) if use_gps else None

@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float
 
-from blocknerf.city.look import Look
+from blocknerf.city.appearance_settings import AppearanceSettings
 from blocknerf.city.manifest import Manifest
 from blocknerf.core.errors import UserError
 from blocknerf.scene.scene import Camera
@@ -18,7 +18,7 @@ LARGEST_ASPECT = 32.0
 
 Kind = Literal["colour", "depth", "visibility", "weights", "seams"]
 Blending = Literal["surface", "visibility", "distance", "nearest"]
-Manner = Literal["blend", "side by side", "difference"]
+ComparisonMode = Literal["blend", "side by side", "difference"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,19 +56,19 @@ class Comparison:
     """A photograph by its name, and how it stands beside the picture; `share` of a blend is the photograph's."""
 
     photograph: str
-    manner: Manner = "blend"
+    manner: ComparisonMode = "blend"
     share: float = 0.5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Wish:
+class RenderRequest:
     """A picture that somebody wants. `blending` none: as the city is blended."""
 
     viewpoint: Viewpoint
     kind: Kind = "colour"
     blending: Blending | None = None
     left_out: frozenset[str] = frozenset()
-    look: Look = field(default_factory=Look)
+    look: AppearanceSettings = field(default_factory=AppearanceSettings)
     comparison: Comparison | None = None
 
 

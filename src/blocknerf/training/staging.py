@@ -16,7 +16,7 @@ from blocknerf.scene.part import files_of, moved, part_of, require_unchanged
 from blocknerf.training.one_block import Run, open_store
 
 
-def part_for(run: Run, block: BlockSpec) -> Run:
+def subset_for_block(run: Run, block: BlockSpec) -> Run:
     """What one block needs of a run, to be sent: of the scene its images, of the plan where the others stand."""
     exposures = scene_exposures(planned_split(run.plan, run.scene)[0])
     if exposures is not None:
@@ -34,7 +34,7 @@ def _part_of_plan(plan: Plan, block: BlockSpec) -> Plan:
 
 
 @contextmanager
-def brought_here(run: Run) -> Iterator[Run]:
+def staged_run(run: Run) -> Iterator[Run]:
     """The part of a run as one on this machine, with its photographs decoded; what was learned is not pulled.
 
     Where anything lies on a URL, copies lie in a folder of this task alone, which is removed at the end; photographs

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from blocknerf.export.splats_teacher import Lesson, pixel_m
+from blocknerf.export.distillation_views import TeacherView, pixel_m
 from blocknerf.geometry.harmonics import BAND_0, num_harmonics
 from blocknerf.geometry.so3 import to_quaternion
 from blocknerf.rendering.splatting import Gaussians, distorted
@@ -40,7 +40,7 @@ class SurfaceSamples:
         return SurfaceSamples(*(getattr(self, name)[rows] for name in SurfaceSamples.__slots__))
 
 
-def surface_samples(lesson: Lesson) -> SurfaceSamples:
+def surface_samples(lesson: TeacherView) -> SurfaceSamples:
     """Every pixel that shows a surface; those at its torn edges, which lie in the air, are left out."""
     places = lesson.world_from_cam[:, 3] + lesson.distance_m[..., None] * lesson.directions
     along, across = _slopes(_smooth(places))
@@ -54,7 +54,7 @@ def surface_samples(lesson: Lesson) -> SurfaceSamples:
     return SurfaceSamples(places[kept], normals[kept], lesson.rgb[kept].float() / 255, pixel_m(lesson)[kept])
 
 
-def first_splats(lessons: Sequence[Lesson], most: int, degree: int, generator: torch.Generator) -> Gaussians:
+def first_splats(lessons: Sequence[TeacherView], most: int, degree: int, generator: torch.Generator) -> Gaussians:
     """At most `most` discs, as evenly on the pictures as that allows: near surfaces get finer ones than far."""
     share = min(1.0, _SAMPLES_PER_SPLAT * most / sum(lesson.opacity.numel() for lesson in lessons))
     parts = []
@@ -67,7 +67,7 @@ def first_splats(lessons: Sequence[Lesson], most: int, degree: int, generator: t
     return discs(samples[rows], _SPREAD * apart_m[rows], degree, _FIRST_OPACITY)
 
 
-def _in_the_air(places: Float[Tensor, "n 3"], lessons: Sequence[Lesson]) -> Bool[Tensor, " n"]:
+def _in_the_air(places: Float[Tensor, "n 3"], lessons: Sequence[TeacherView]) -> Bool[Tensor, " n"]:
     """Where pictures that look there often see through: a city's distances differ a little from picture to picture, and
     the nearest would hide all others."""
     through, looked = torch.zeros(len(places)), torch.zeros(len(places))

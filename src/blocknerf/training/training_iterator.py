@@ -18,7 +18,7 @@ from blocknerf.training.trainer import BlockNeRFTrainer, Progress
 from blocknerf.training.warmup import warmup
 
 
-class StepByStep:
+class TrainingIterator:
     """The blocks of `run`, from wherever its output folder stands; as `train_blocks`, to the same bytes.
 
     A block that was begun goes on from its checkpoint and a finished one stays. `total_steps` are those of all blocks,
@@ -48,7 +48,7 @@ class StepByStep:
         trainer = self._trainer
         if trainer is None:
             raise UserError(f"All {self.total_steps} steps of this run are taken: every block is trained.")
-        terms = trainer.go_on()
+        terms = trainer.train_iteration()
         self.step += 1
         if trainer.fraction >= 1:
             said(trainer.finish())

@@ -12,7 +12,7 @@ from blocknerf.blocks.plan import Layout, Plan
 
 
 @dataclass(frozen=True)
-class Territories:
+class VoronoiCells:
     """Voronoi cells on the ground around the middles of the blocks' cells; on a border the smallest id has it.
 
     Places count in float32, as splat files hold them, so that a place and its copy in a file have one owner.
@@ -24,14 +24,14 @@ class Territories:
     site_blocks: Int[np.ndarray, " sites"]
 
     @staticmethod
-    def of(plan: Plan) -> "Territories":
+    def of(plan: Plan) -> "VoronoiCells":
         """Raises UserError when the plan does not say on which ground it lies."""
         layout = plan.ground()
         blocks = sorted(plan.blocks, key=lambda block: block.id)
         centers = layout.frame().to_ground(np.array([block.center_world for block in blocks]))[:, :2]
         sites = [block.cells_xy or (tuple(center),) for block, center in zip(blocks, centers.tolist(), strict=True)]
         owners = np.repeat(np.arange(len(blocks)), [len(own) for own in sites])
-        return Territories(tuple(block.id for block in blocks), layout, np.concatenate(sites).astype(float), owners)
+        return VoronoiCells(tuple(block.id for block in blocks), layout, np.concatenate(sites).astype(float), owners)
 
     @property
     def frame(self) -> GroundFrame:

@@ -15,7 +15,7 @@ from blocknerf.core.errors import UserError
 from blocknerf.core.logging import log
 from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.training.checkpoint import CHECKPOINT, SIDE_BY_SIDE
-from blocknerf.training.neighbours import NEIGHBOURS, Exchange, Shown
+from blocknerf.training.neighbours import NEIGHBOURS, ConsistencyExchange, NeighbourTargets
 from blocknerf.training.trainer import BlockNeRFTrainer, BlockResult
 
 
@@ -25,8 +25,8 @@ class SideBySide:
     def __init__(
         self,
         config: Config,
-        trainers: Iterable[tuple[BlockNeRFTrainer, Shown]],
-        exchange: Exchange,
+        trainers: Iterable[tuple[BlockNeRFTrainer, NeighbourTargets]],
+        exchange: ConsistencyExchange,
         learned: Iterable[str],
         read_learned: Callable[[str], BlockNeRF],
     ):
@@ -52,7 +52,7 @@ class SideBySide:
             while True:
                 for trainer in self.trainers.values():
                     while trainer.fraction < 1 and trainer.step < number * self.exchange.every and not should_stop():
-                        trainer.go_on()
+                        trainer.train_iteration()
                 ended = [block_id for block_id, trainer in self.trainers.items() if trainer.fraction >= 1]
                 stop, any_ended = self.group.any(should_stop()), self.group.any(bool(ended))
                 if stop or any_ended or self.group.any(time.monotonic() - saved_s >= self.save_every_s):

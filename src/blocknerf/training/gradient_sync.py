@@ -9,7 +9,7 @@ from blocknerf.runtime.process_group import ProcessGroup
 from blocknerf.training.optimizer import BlockOptimizer
 
 
-class GradientExchange:
+class GradientSync:
     """Gives every process of a group the gradient of the whole batch, so that their weights stay the same to the bit.
 
     A torch DistributedDataParallel cannot: most of what a block learns are rows of tables, whose gradients it does not

@@ -11,7 +11,7 @@ from blocknerf.core.logging import log
 from blocknerf.training.checkpoint import CHECKPOINT, kept_name
 from blocknerf.training.metrics import FILE
 from blocknerf.training.neighbours import NEIGHBOURS
-from blocknerf.training.one_block import Run, open_store, origin_of
+from blocknerf.training.one_block import Run, open_store, provenance_of
 from blocknerf.training.taken import taken
 
 
@@ -36,15 +36,15 @@ def state_path(named: Path) -> Path:
     return path
 
 
-def take_up(run: Run, path: Path, block_ids: tuple[str, ...] = ()) -> None:
+def resume_from_state(run: Run, path: Path, block_ids: tuple[str, ...] = ()) -> None:
     """Makes the state whose JSON is `path` what its block goes on from.
 
     Nothing is lost by it: what the block would have gone on from becomes a kept state. A state from elsewhere brings
     its figures in metrics.jsonl and its best weights, where they lie beside it. What a block of `run` goes on from
     anyway, its `checkpoint` or the `latest` that belongs to it, stays as it is.
 
-    Raises UserError, and changes nothing, when the state is damaged or made from something else (see `Origin`), and
-    when its block is finished or is none of `block_ids` (empty: all).
+    Raises UserError, and changes nothing, when the state is damaged or made from something else (see
+    `CheckpointProvenance`), and when its block is finished or is none of `block_ids` (empty: all).
     """
     if _is_newest(run, path):
         return
@@ -87,7 +87,7 @@ def _block_of(run: Run, state: BlockFile, path: Path) -> BlockSpec:
         )
     blocks = {block.id: block for block in run.plan.blocks}
     block = blocks.get(state.meta.get("block_id", ""), run.plan.blocks[0])
-    origin_of(run, block, open_store(run, progress=True)).require(state.meta, path)
+    provenance_of(run, block, open_store(run, progress=True)).require(state.meta, path)
     return block
 
 

@@ -47,7 +47,7 @@ class Frusta:
 
 
 @dataclass(frozen=True, slots=True)
-class Sights:
+class ImageVisibility:
     """Places in the ground frame, and who sees them: image i sees `points[seen[begin[i] : begin[i + 1]]]`.
 
     An image without enough points of its own sees those of its frustum instead, where there are `frusta`.
@@ -89,7 +89,7 @@ class Sights:
 
 def gather_sights(
     scene: Scene, images: Sequence[ImageRecord], frame: GroundFrame, poses: Float[np.ndarray, "n 3 4"], open_m: float
-) -> Sights:
+) -> ImageVisibility:
     """Sparse points where an image has enough of them, else its frustum at the distance typical of the capture."""
     seen = [image.point_rows for image in images if len(image.point_rows) >= FEWEST_POINTS]
     numbers = np.array([len(image.point_rows) for image in images], np.int64)
@@ -106,7 +106,7 @@ def gather_sights(
         frame=frame,
     )
     seen = np.concatenate([np.zeros(0, np.int64), *seen])
-    return Sights(frame.to_ground(scene.points_world), running(numbers), seen, frusta)
+    return ImageVisibility(frame.to_ground(scene.points_world), running(numbers), seen, frusta)
 
 
 def running(numbers: Sequence[int] | Int[np.ndarray, " n"]) -> Int[np.ndarray, " ends"]:

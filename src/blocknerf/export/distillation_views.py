@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from blocknerf.city.appearance_settings import AppearanceSettings
 from blocknerf.city.city import City, composite
-from blocknerf.city.look import Look
 from blocknerf.export.paths import View
 from blocknerf.geometry import se3
 from blocknerf.rendering.splatting import SplatLens
@@ -25,7 +25,7 @@ _NEIGHBOURS = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Lesson:
+class TeacherView:
     """One picture of the city: colours (bytes), where opaque to what share, and how far along each ray it is."""
 
     lens: SplatLens
@@ -81,7 +81,9 @@ def views_between(views: Sequence[View], count: int, generator: torch.Generator)
     return between
 
 
-def lessons(city: City, views: Sequence[View], look: Look, only: str | None = None) -> Iterator[Lesson]:
+def lessons(
+    city: City, views: Sequence[View], look: AppearanceSettings, only: str | None = None
+) -> Iterator[TeacherView]:
     """Each view rendered by the city, or by its block `only` alone. Cameras must be of `splat_camera`."""
     for view in views:
         center = torch.from_numpy(np.array(view.world_from_cam[:, 3], dtype=np.float64))
@@ -89,7 +91,7 @@ def lessons(city: City, views: Sequence[View], look: Look, only: str | None = No
         blocks = city.weights(center) if only is None else [only]
         picture = composite(city.layers(rays, center, only=only, codes=look.codes(city, blocks)))
         shape = (view.height, view.width)
-        yield Lesson(
+        yield TeacherView(
             splat_lens(view.camera, view.width, view.height),
             torch.from_numpy(np.array(view.world_from_cam, np.float32)),
             (picture.rgb.clamp(0, 1) * 255 + 0.5).to(torch.uint8).reshape(*shape, 3),
@@ -99,7 +101,7 @@ def lessons(city: City, views: Sequence[View], look: Look, only: str | None = No
         )
 
 
-def pixel_m(lesson: Lesson) -> Float[Tensor, "h w"]:
+def pixel_m(lesson: TeacherView) -> Float[Tensor, "h w"]:
     """Width of a pixel on the surface that it shows."""
     fx, fy = lesson.lens.focal_xy
     return lesson.distance_m / math.sqrt(fx * fy)

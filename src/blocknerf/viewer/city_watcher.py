@@ -11,7 +11,7 @@ from blocknerf.runtime.devices import CPU
 Signature = tuple[tuple[str, int, int], ...]
 
 
-class NewestCity:
+class CityWatcher:
     """`city` is that of the last `refresh`. Of one thread alone."""
 
     def __init__(self, out: Path, state: str = LATEST, device: str = CPU):

@@ -10,7 +10,7 @@ from blocknerf.city.city import City
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class AppearanceSettings:
     """The appearance of the training image `image_id` if given, else of `drive`, else whatever a picture has by itself.
 
     With `towards`, the (image id, drive) of another image or the mean of another drive (None, drive), a picture stands
