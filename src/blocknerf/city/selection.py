@@ -125,9 +125,9 @@ def seen_shares(
 
     `sights` > 0 say how well a block knows what it shows in a pixel (`BlockRenderer.view_confidence`). The `weights` of
     whole pictures count with their square root: blocks that overlap by half know a place between them about as well,
-    and the mean of two pictures has less noise than one. Below ENTERING the root gives way to a parabola that has its value
-    and slope there and a small slope at zero: where one block knows much and the other little, a pixel must not go
-    from one to the other at once.
+    and the mean of two pictures has less noise than one. Below ENTERING the root gives way to a parabola that has its
+    value and slope there and a small slope at zero: where one block knows much and the other little, a pixel must not
+    go from one to the other at once.
     """
     entering = weights / ENTERING
     roots = torch.where(entering < 1, ENTERING**0.5 * entering * (1.5 - 0.5 * entering), weights.sqrt())
