@@ -2,7 +2,6 @@
 
 import copy
 import difflib
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import cast
@@ -11,12 +10,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from blocknerf.blocks.output import load_output, open_scene, plan_scene
+from blocknerf.blocks.output import load_output, open_scene
 from blocknerf.blocks.plan import Plan, planned_split
 from blocknerf.city.city import City
 from blocknerf.city.manifest import block_folder
 from blocknerf.core.config.config import Config
-from blocknerf.core.config.load import load_config
 from blocknerf.core.errors import UserError
 from blocknerf.core.files import write_bytes, write_json
 from blocknerf.core.lock import locked_folder
@@ -30,11 +28,9 @@ from blocknerf.diagnostics.memory import PhaseMemory
 from blocknerf.diagnostics.pose_motions import PoseMotion, pose_motions
 from blocknerf.diagnostics.ray import RayTrace
 from blocknerf.diagnostics.seam import SeamView, draw_seam, view_seam
-from blocknerf.diagnostics.tiny import tiny_config
 from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.runtime.devices import CPU, default_device
 from blocknerf.scene.exposures import scene_exposures
-from blocknerf.scene.readers.read import read_scene
 from blocknerf.scene.sampler import PixelSampler
 from blocknerf.scene.scene import ImageRecord, Scene, by_name
 from blocknerf.scene.store import ImageStore
@@ -114,19 +110,6 @@ def inspect_start(config: Config, scene: Scene, plan: Plan, output_dir: Path, de
     state = "As training begins it"
     with _writing(output_dir / "inspect"):
         return _inspect(output_dir / "inspect", config, block.id, model, state, scene, store, image, None, code, None)
-
-
-def debug_training(
-    data_root: Path, output_dir: Path, config: Path | None = None, overrides: Sequence[str] = ()
-) -> Inspection:
-    """The documents' `debug_training()`: plans a scene at tiny sizes and runs every check on its first block.
-
-    Raises UserError when the scene or the configuration cannot be used, or the folder belongs to another.
-    """
-    settings = load_config(config, tuple(overrides))
-    tiny = tiny_config(settings, read_scene(data_root, settings.dataset))
-    settings, scene, plan = plan_scene(tiny, data_root, output_dir)
-    return inspect_start(settings, scene, plan, output_dir)
 
 
 def _writing(folder: Path):
