@@ -5,7 +5,8 @@ from pathlib import Path
 
 from blocknerf.blocks.output import plan_scene
 from blocknerf.core.config.load import load_config
-from blocknerf.diagnostics.inspection import Inspection, inspect_start
+from blocknerf.diagnostics.inspection import inspect_start
+from blocknerf.diagnostics.result import Inspection
 from blocknerf.diagnostics.tiny import tiny_config
 from blocknerf.scene.readers.read import read_scene
 

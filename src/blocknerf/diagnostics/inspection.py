@@ -2,7 +2,7 @@
 
 import copy
 import difflib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import cast
 
@@ -22,11 +22,9 @@ from blocknerf.core.seeds import generator
 from blocknerf.core.types import on_device
 from blocknerf.diagnostics.coverage import draw_coverage
 from blocknerf.diagnostics.debugger import BlockNeRFDebugger
-from blocknerf.diagnostics.findings import Finding
-from blocknerf.diagnostics.gradients import ComponentGradient
-from blocknerf.diagnostics.memory import PhaseMemory
-from blocknerf.diagnostics.pose_motions import PoseMotion, pose_motions
-from blocknerf.diagnostics.ray import RayTrace
+from blocknerf.diagnostics.page import inspection_page
+from blocknerf.diagnostics.pose_motions import pose_motions
+from blocknerf.diagnostics.result import Inspection
 from blocknerf.diagnostics.seam import SeamView, draw_seam, view_seam
 from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.runtime.devices import CPU, default_device
@@ -36,32 +34,6 @@ from blocknerf.scene.scene import ImageRecord, Scene, by_name
 from blocknerf.scene.store import ImageStore
 from blocknerf.training.losses import BlockNeRFLoss
 from blocknerf.training.trainer import BlockNeRFTrainer
-
-
-@dataclass(frozen=True, slots=True)
-class Inspection:
-    """What was found; names of pictures are relative to `folder`, where index.html and inspect.json lie too."""
-
-    folder: Path
-    block_id: str
-    state: str
-    image: str
-    pixel_xy: tuple[int, int]
-    findings: list[Finding]
-    gradients: list[ComponentGradient]
-    trace: RayTrace
-    memory: list[PhaseMemory]
-    ray_png: str
-    coverage_png: str
-    poses_by: str | None
-    """What has an offset of its own: "drive", "segment" or "image"; None where poses are not refined."""
-    pose_motions: list[PoseMotion]
-    seam: SeamView | None = None
-    seam_png: str | None = None
-
-    @property
-    def page(self) -> Path:
-        return self.folder / "index.html"
 
 
 def inspect_city(
@@ -159,8 +131,6 @@ def _inspect(
 
 
 def _write(inspection: Inspection) -> None:
-    from blocknerf.diagnostics.page import inspection_page
-
     write_json(inspection.folder / "inspect.json", _to_json(inspection))
     write_bytes(inspection.page, inspection_page(inspection).encode())
 
