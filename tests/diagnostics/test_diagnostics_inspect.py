@@ -12,9 +12,9 @@ from blocknerf.city.block_file import read_block
 from blocknerf.city.city import load_block
 from blocknerf.cli.inspect import _pose_table, inspect
 from blocknerf.cli.train import train
+from blocknerf.compat.debug_training import debug_training
 from blocknerf.core.errors import UserError
 from blocknerf.core.logging import console, log
-from blocknerf.diagnostics.inspection import debug_training
 from blocknerf.diagnostics.pose_motions import PoseMotion
 from tests.support.room import write_room
 

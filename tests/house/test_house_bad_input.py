@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from blocknerf.cli.main import main
+from blocknerf.compat.training_config import BlockNeRFTrainingConfig
 from blocknerf.core.config.load import config_to_json
 from blocknerf.core.files import write_json
-from blocknerf.core.training_config import BlockNeRFTrainingConfig
 from blocknerf.runtime.process_group import ENVIRONMENT
 from tests.support.room import write_room
 from tests.support.small_field import SMALL_HASH

@@ -1,6 +1,7 @@
 """The one kind of error that a user can mend, and how its sentence shows what arrived."""
 
 import reprlib
+from collections.abc import Sequence
 from typing import Any
 
 MOST_MESSAGE = 500
@@ -22,6 +23,12 @@ class UserError(ValueError):
         if len(line) > MOST_MESSAGE:
             line = line[:_BEGIN] + _GAP + line[_BEGIN + len(_GAP) - MOST_MESSAGE :]
         super().__init__(line)
+
+
+def listed(names: Sequence[str], most: int) -> str:
+    """The first names, and how many more there are, for a message."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def one_line(text: str) -> str:

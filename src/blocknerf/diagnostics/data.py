@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from jaxtyping import Bool, Float
 
-from blocknerf.diagnostics.findings import Finding, some_of
+from blocknerf.core.errors import listed
+from blocknerf.diagnostics.findings import Finding
 from blocknerf.scene.sampler import PixelBatch
 from blocknerf.scene.scene import ImageRecord
 from blocknerf.scene.store import ImageStore
@@ -61,7 +62,7 @@ def check_batch(batch: PixelBatch, num_images: int) -> list[Finding]:
 def check_exposures(images: Sequence[ImageRecord]) -> list[Finding]:
     """Exposures that are no exposures, and those stops away from the rest of their drive."""
     bad = [image.name for image in images if image.exposure is not None and not 0 < image.exposure < math.inf]
-    findings = [Finding("error", f"The exposure of {some_of(bad)} is not a positive number.")] if bad else []
+    findings = [Finding("error", f"The exposure of {listed(bad, 5)} is not a positive number.")] if bad else []
     known = [image for image in images if image.exposure is not None and image.name not in bad]
     unknown = len(images) - len(known) - len(bad)
     if known and unknown:
@@ -87,7 +88,7 @@ def check_poses(images: Sequence[ImageRecord]) -> list[Finding]:
     """Cameras that stand or look elsewhere than the images before and behind them in their drive."""
     broken = [image.name for image in images if not np.isfinite(image.world_from_cam).all()]
     if broken:
-        return [Finding("error", f"The pose of {some_of(broken)} is not finite.")]
+        return [Finding("error", f"The pose of {listed(broken, 5)} is not finite.")]
     if len(images) < FEWEST_IN_DRIVE:
         return []
     centers = np.stack([image.world_from_cam[:, 3] for image in images])

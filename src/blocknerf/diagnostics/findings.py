@@ -18,9 +18,3 @@ class Finding:
 def worst_first(findings: list[Finding]) -> list[Finding]:
     """In the order of SEVERITIES, otherwise as found."""
     return sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))
-
-
-def some_of(names: list[str], most: int = 5) -> str:
-    """The first names, and how many more there are."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more

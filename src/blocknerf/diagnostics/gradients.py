@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from blocknerf.core.config.training import TrainingConfig
-from blocknerf.diagnostics.findings import Finding, some_of
+from blocknerf.core.errors import listed
+from blocknerf.diagnostics.findings import Finding
 from blocknerf.models.backbones.interface import RowTable
 from blocknerf.models.block_nerf import BlockNeRF
 
@@ -52,7 +53,7 @@ def judge_gradients(gradients: list[ComponentGradient]) -> list[Finding]:
             findings.append(
                 Finding(
                     "error",
-                    f"The gradient of {gradient.component} is not finite, in {some_of(list(gradient.not_finite))}.",
+                    f"The gradient of {gradient.component} is not finite, in {listed(list(gradient.not_finite), 5)}.",
                 )
             )
         elif size > TOO_LARGE:

@@ -2,8 +2,7 @@
 
 import copy
 import difflib
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import cast
 
@@ -11,12 +10,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from blocknerf.blocks.output import load_output, open_scene, plan_scene
+from blocknerf.blocks.output import load_output, open_scene
 from blocknerf.blocks.plan import Plan, planned_split
 from blocknerf.city.city import City
 from blocknerf.city.manifest import block_folder
 from blocknerf.core.config.config import Config
-from blocknerf.core.config.load import load_config
 from blocknerf.core.errors import UserError
 from blocknerf.core.files import write_bytes, write_json
 from blocknerf.core.lock import locked_folder
@@ -24,48 +22,18 @@ from blocknerf.core.seeds import generator
 from blocknerf.core.types import on_device
 from blocknerf.diagnostics.coverage import draw_coverage
 from blocknerf.diagnostics.debugger import BlockNeRFDebugger
-from blocknerf.diagnostics.findings import Finding
-from blocknerf.diagnostics.gradients import ComponentGradient
-from blocknerf.diagnostics.memory import PhaseMemory
-from blocknerf.diagnostics.pose_motions import PoseMotion, pose_motions
-from blocknerf.diagnostics.ray import RayTrace
+from blocknerf.diagnostics.page import inspection_page
+from blocknerf.diagnostics.pose_motions import pose_motions
+from blocknerf.diagnostics.result import Inspection
 from blocknerf.diagnostics.seam import SeamView, draw_seam, view_seam
-from blocknerf.diagnostics.tiny import tiny_config
 from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.runtime.devices import CPU, default_device
 from blocknerf.scene.exposures import scene_exposures
-from blocknerf.scene.readers.read import read_scene
 from blocknerf.scene.sampler import PixelSampler
 from blocknerf.scene.scene import ImageRecord, Scene, by_name
 from blocknerf.scene.store import ImageStore
 from blocknerf.training.losses import BlockNeRFLoss
 from blocknerf.training.trainer import BlockNeRFTrainer
-
-
-@dataclass(frozen=True, slots=True)
-class Inspection:
-    """What was found; names of pictures are relative to `folder`, where index.html and inspect.json lie too."""
-
-    folder: Path
-    block_id: str
-    state: str
-    image: str
-    pixel_xy: tuple[int, int]
-    findings: list[Finding]
-    gradients: list[ComponentGradient]
-    trace: RayTrace
-    memory: list[PhaseMemory]
-    ray_png: str
-    coverage_png: str
-    poses_by: str | None
-    """What has an offset of its own: "drive", "segment" or "image"; None where poses are not refined."""
-    pose_motions: list[PoseMotion]
-    seam: SeamView | None = None
-    seam_png: str | None = None
-
-    @property
-    def page(self) -> Path:
-        return self.folder / "index.html"
 
 
 def inspect_city(
@@ -116,19 +84,6 @@ def inspect_start(config: Config, scene: Scene, plan: Plan, output_dir: Path, de
         return _inspect(output_dir / "inspect", config, block.id, model, state, scene, store, image, None, code, None)
 
 
-def debug_training(
-    data_root: Path, output_dir: Path, config: Path | None = None, overrides: Sequence[str] = ()
-) -> Inspection:
-    """The documents' `debug_training()`: plans a scene at tiny sizes and runs every check on its first block.
-
-    Raises UserError when the scene or the configuration cannot be used, or the folder belongs to another.
-    """
-    settings = load_config(config, tuple(overrides))
-    tiny = tiny_config(settings, read_scene(data_root, settings.dataset))
-    settings, scene, plan = plan_scene(tiny, data_root, output_dir)
-    return inspect_start(settings, scene, plan, output_dir)
-
-
 def _writing(folder: Path):
     return locked_folder(folder, f"{folder} is being written")
 
@@ -176,8 +131,6 @@ def _inspect(
 
 
 def _write(inspection: Inspection) -> None:
-    from blocknerf.diagnostics.page import inspection_page
-
     write_json(inspection.folder / "inspect.json", _to_json(inspection))
     write_bytes(inspection.page, inspection_page(inspection).encode())
 

@@ -5,7 +5,7 @@ from html import escape
 from blocknerf.core.page import MISSING, number, page, picture, section, table, text
 from blocknerf.diagnostics.findings import worst_first
 from blocknerf.diagnostics.gradients import TOO_LARGE, TOO_SMALL
-from blocknerf.diagnostics.inspection import Inspection
+from blocknerf.diagnostics.result import Inspection
 
 MEBIBYTE = 2**20
 MOST_MOTIONS = 500

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from blocknerf.core.errors import UserError
+from blocknerf.core.errors import UserError, listed
 from blocknerf.core.logging import log
 
 FeatureExtractor = Callable[[Float[Tensor, "3 height width"]], Float[Tensor, " features"]]
@@ -101,7 +101,7 @@ def _load(network: nn.Module, weights: Path) -> None:
     missing = sorted(set(wanted) - set(fitting))
     if missing:
         raise UserError(
-            f"pose_refinement.feature_weights: {weights} has no fitting {', '.join(missing[:3])}"
-            f"{'' if len(missing) <= 3 else f' and {len(missing) - 3} more'}. It must hold torchvision's resnet18."
+            f"pose_refinement.feature_weights: {weights} has no fitting {listed(missing, 3)}. "
+            "It must hold torchvision's resnet18."
         )
     network.load_state_dict(fitting, strict=False)  # how many batches were seen is of no use here

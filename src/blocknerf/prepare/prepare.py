@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from blocknerf.core import disk
-from blocknerf.core.errors import UserError
+from blocknerf.core.errors import UserError, listed
 from blocknerf.core.files import is_empty, write_json, write_picture
 from blocknerf.core.lock import locked_folder
 from blocknerf.core.logging import log
@@ -251,8 +251,7 @@ def _tell_components(models: Sequence[colmap.Model], count: int) -> None:
         apart = [name for name in model.names if name not in kept]
         if not apart:  # COLMAP may place a picture in several components
             continue
-        more = f" and {len(apart) - _MOST_NAMED} more" if len(apart) > _MOST_NAMED else ""
         log.warning(
-            "%d pictures hang together but nothing joins them to the rest, so they are left out: %s%s.",
-            *(len(apart), ", ".join(apart[:_MOST_NAMED]), more),
+            "%d pictures hang together but nothing joins them to the rest, so they are left out: %s.",
+            *(len(apart), listed(apart, _MOST_NAMED)),
         )

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from blocknerf.core.errors import listed
 from blocknerf.core.logging import log
 from blocknerf.scene.orientation import same_proportions
 from blocknerf.scene.photographs import DECODE_ERRORS, opened_picture
@@ -40,12 +41,11 @@ def without_copies(scene: Scene, test_every: int, kept_ids: Collection[str] = ()
     }
     if not copies or len(scene.images) - len(test_names) <= len(copies):
         return scene
-    named = ", ".join(f"{name} (of {original})" for name, original in list(copies.items())[:_MOST_NAMED])
-    more = f" and {len(copies) - _MOST_NAMED} more" if len(copies) > _MOST_NAMED else ""
+    named = listed([f"{name} (of {original})" for name, original in copies.items()], _MOST_NAMED)
     log.warning(
         "%d training images of %s are copies of test images and are left out, so that figures of test images are true: "
-        "%s%s. Remove them, or keep no test images (dataset.test_every=0).",
-        *(len(copies), scene.root, named, more),
+        "%s. Remove them, or keep no test images (dataset.test_every=0).",
+        *(len(copies), scene.root, named),
     )
     return replace(
         scene,

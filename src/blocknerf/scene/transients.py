@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from blocknerf.core import disk
 from blocknerf.core.config.dataset import DatasetConfig
-from blocknerf.core.errors import UserError
+from blocknerf.core.errors import UserError, listed
 from blocknerf.core.files import write_json, write_picture
 from blocknerf.core.lock import locked_folder
 from blocknerf.core.logging import console, log
@@ -171,8 +171,7 @@ def _sheet(cells: list[Image.Image]) -> Image.Image:
 def _warn(shares: dict[str, float]) -> None:
     hidden = [name for name, share in shares.items() if share >= NEARLY_ALL]
     if hidden:
-        more = f" and {len(hidden) - _MAX_NAMED} more" if len(hidden) > _MAX_NAMED else ""
         log.warning(
-            "%d images are hidden to %d %% or more: %s%s. If that is wrong, correct or delete their masks.",
-            *(len(hidden), 100 * NEARLY_ALL, ", ".join(hidden[:_MAX_NAMED]), more),
+            "%d images are hidden to %d %% or more: %s. If that is wrong, correct or delete their masks.",
+            *(len(hidden), 100 * NEARLY_ALL, listed(hidden, _MAX_NAMED)),
         )

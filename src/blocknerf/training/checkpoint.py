@@ -21,7 +21,7 @@ from blocknerf.blocks.output import differences
 from blocknerf.city.block_file import BlockFile, delete_block, has_block, read_block, read_block_meta, write_block
 from blocknerf.city.states import BEST
 from blocknerf.core.config.config import Config
-from blocknerf.core.errors import UserError
+from blocknerf.core.errors import UserError, listed
 
 CHECKPOINT, SIDE_BY_SIDE = "checkpoint", "side_by_side"
 _FREE = ("block_manager.overlap_ratio",)
@@ -85,9 +85,9 @@ class CheckpointProvenance:
         found += differences(Config.model_validate(meta["model"]["config"]), self.config, _FREE)
         before, now = set(meta["image_ids"]), set(self.image_ids)
         if lost := sorted(before - now):
-            found.append(f"it learned from images that are not the block's: {_some(lost)}")
+            found.append(f"it learned from images that are not the block's: {listed(lost, 3)}")
         if new := sorted(now - before):
-            found.append(f"it never saw these images of the block: {_some(new)}")
+            found.append(f"it never saw these images of the block: {listed(new, 3)}")
         if not (lost or new) and list(meta["image_ids"]) != list(self.image_ids):
             found.append("the block's images have another order")
         return found
@@ -158,7 +158,7 @@ class ModelCheckpoint:
                 "--side-by-side and the other was not. Go on as it was begun, or train the block anew with --overwrite."
             )
         if broken := saved.not_finite():
-            raise UserError(f"The checkpoint {path} holds what is no number, in {_some(broken)}. {remedy}")
+            raise UserError(f"The checkpoint {path} holds what is no number, in {listed(broken, 3)}. {remedy}")
         found = {**saved.tensors, **saved.meta.get("state", {})}
         for part, stateful in self._parts.items():
             prefix = f"{part}."
@@ -219,7 +219,3 @@ def delete_states(checkpoint_dir: Path) -> None:
     forget_way(checkpoint_dir)
     for name in sorted({path.stem.partition("-")[0] for path in checkpoint_dir.glob("step_*")}):
         delete_block(checkpoint_dir, name)
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

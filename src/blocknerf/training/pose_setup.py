@@ -8,6 +8,7 @@ import torch
 
 from blocknerf.blocks.plan import Plan
 from blocknerf.core.config.config import Config
+from blocknerf.core.errors import listed
 from blocknerf.core.seeds import generator
 from blocknerf.models.image_features import FeatureExtractor, resnet18
 from blocknerf.models.poses import PoseGroups, PoseRefinementNetwork, free_groups
@@ -54,8 +55,7 @@ def about_poses(config: Config, plan: Plan, scene: Scene) -> list[str]:
 
 
 def _blocks(ids: Sequence[str]) -> str:
-    named = ", ".join(ids[:MOST_NAMED]) + (f" and {len(ids) - MOST_NAMED} more" if len(ids) > MOST_NAMED else "")
-    return f"Block{'s' * (len(ids) > 1)} {named}"
+    return f"Block{'s' * (len(ids) > 1)} {listed(ids, MOST_NAMED)}"
 
 
 def place_poses(

@@ -14,7 +14,7 @@ from torch import Tensor
 from blocknerf.blocks.plan import BlockSpec
 from blocknerf.city.pictures import to_bytes, write_png
 from blocknerf.core.config.config import Config
-from blocknerf.core.errors import UserError
+from blocknerf.core.errors import UserError, listed
 from blocknerf.core.logging import log
 from blocknerf.core.names import word_of
 from blocknerf.core.seeds import derive_seed, generator
@@ -372,7 +372,7 @@ class BlockNeRFTrainer:
                 goes_on = "this step"
         broken = [name for name, term in terms.items() if not bool(term.isfinite()) and name != "mse"]
         images = [self.image_ids[slot] for slot in batch.rays.image_slots.unique().tolist()]
-        named = ", ".join(images[:MOST_NAMED]) + (f" and {len(images) - MOST_NAMED} more" * (len(images) > MOST_NAMED))
+        named = listed(images, MOST_NAMED)
         return UserError(
             f"Training of block {self.spec.id} broke at step {self.step}: {', '.join(broken) or 'the sum of terms'} is "
             f"not finite on a batch of the images {named}, which is kept in {path}. {advice}, and run again with "

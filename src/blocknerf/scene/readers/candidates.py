@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from blocknerf.core.errors import UserError, shown
+from blocknerf.core.errors import UserError, listed, shown
 from blocknerf.core.logging import log
 from blocknerf.core.names import unique_names
 from blocknerf.core.reading import is_file, read_bytes
@@ -202,14 +202,13 @@ def _report(root: Path, num_listed: int, num_usable: int, skipped: tuple[tuple[s
         log.warning("%d of %d images are left out: %s.", len(skipped), num_listed, named)
 
 
-def _check_test_names(root: Path, test_names: frozenset[str], listed: list[str]) -> None:
+def _check_test_names(root: Path, test_names: frozenset[str], known: list[str]) -> None:
     """A name that is listed but left out (see `_report`) is no mistake in the split; one that nobody has is."""
-    unknown = sorted(test_names - set(listed))
+    unknown = sorted(test_names - set(known))
     if unknown:
-        more = f" and {len(unknown) - _MAX_NAMED} more" if len(unknown) > _MAX_NAMED else ""
         raise UserError(
-            f"The test list of {root} names images that the capture does not list: {', '.join(unknown[:_MAX_NAMED])}"
-            f"{more}. Names there are like {listed[0]!r}; correct the list or remove these."
+            f"The test list of {root} names images that the capture does not list: {listed(unknown, _MAX_NAMED)}. "
+            f"Names there are like {known[0]!r}; correct the list or remove these."
         )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from blocknerf.core.errors import UserError
+from blocknerf.core.errors import UserError, listed
 from blocknerf.core.logging import log
 from blocknerf.core.reading import is_file
 from blocknerf.scene.readers.candidates import Capture
@@ -59,10 +59,10 @@ def choose(data_root: Path, options: Sequence[Option]) -> Capture:
     best = max(enough, key=lambda one: (bool(one.additions), one.count))  # the first of equals
     others = [one for one in known if one is not best]
     if others:
-        named = ", ".join(map(str, others[:_MOST_NAMED]))
-        more = f" and {len(others) - _MOST_NAMED} more" if len(others) > _MOST_NAMED else ""
-        log.info("%s holds several captures. Read is %s, %s. Ask for another by its key: %s%s.",
-                 data_root, best, _why(best, others), named, more)  # fmt: skip
+        log.info(
+            "%s holds several captures. Read is %s, %s. Ask for another by its key: %s.",
+            *(data_root, best, _why(best, others), listed([str(other) for other in others], _MOST_NAMED)),
+        )
     return best.capture
 
 

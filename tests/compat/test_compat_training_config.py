@@ -5,8 +5,8 @@ from functools import reduce
 
 import pytest
 
+from blocknerf.compat.training_config import DISTRIBUTED, ELSEWHERE, KEYS, BlockNeRFTrainingConfig
 from blocknerf.core.errors import UserError
-from blocknerf.core.training_config import DISTRIBUTED, ELSEWHERE, KEYS, BlockNeRFTrainingConfig
 
 
 def test_the_documents_example_runs(caplog):
