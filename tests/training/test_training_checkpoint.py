@@ -239,7 +239,7 @@ def test_a_disk_that_is_full_at_the_end_is_an_error_and_the_end_can_be_had_later
 
 def test_a_block_larger_than_its_budget_goes_on_exactly(room, tmp_path, monkeypatch, caplog):
     """training.ram_budget_gb: other pixels than without it, the same ones after a kill, and a word about it."""
-    monkeypatch.setattr(resident, "SHARES", 4)
+    monkeypatch.setattr(resident, "PASSES_PER_EPOCH", 4)
     monkeypatch.setattr(resident, "_FEWEST_PIECES", 8)
     small = "training.ram_budget_gb=9e-7"
     whole, broken, free = (tiny_run(room, tmp_path / name, *wanted) for name, wanted in

@@ -100,7 +100,7 @@ def test_the_total_is_the_sum_of_its_weighted_parts_and_a_weight_of_zero_takes_i
         model.appearance.residuals.normal_(generator=generator(0, "codes"))  # pyright: ignore[reportOptionalMemberAccess]
     border = _border(model, batch)
 
-    def set_trainable(**changes: float) -> tuple[torch.Tensor, dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    def learn(**changes: float) -> tuple[torch.Tensor, dict[str, torch.Tensor], dict[str, torch.Tensor]]:
         loss = BlockNeRFLoss(trainer.config.training.model_copy(update=changes))
         total, terms = loss(model, batch, None, [border])
         parts = [loss.weights[name] * float(term) for name, term in terms.items() if name in loss.weights]
