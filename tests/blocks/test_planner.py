@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from blocknerf.blocks.cost import cuda_devices, estimate, step_cost, store_bytes
+from blocknerf.blocks.cost import cuda_devices, step_cost, store_bytes
 from blocknerf.blocks.extent import content_cube
 from blocknerf.blocks.plan import BlockSpec, Plan, read_plan, write_plan
 from blocknerf.blocks.planner import make_plan, planning_hash
@@ -16,6 +16,7 @@ from blocknerf.core.config.config import Config
 from blocknerf.core.config.load import load_config
 from blocknerf.core.errors import UserError
 from blocknerf.models.block_nerf import BlockNeRF
+from tests.support.costs import estimate
 from tests.support.made_scenes import aerial, crossing, look_at, moved, scene_of, streets, with_tests
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from blocknerf.blocks.cost import estimate, store_bytes
+from blocknerf.blocks.cost import store_bytes
 from blocknerf.blocks.output import load_output, plan_scene
 from blocknerf.cli.main import main
 from blocknerf.core.config.load import load_config
@@ -18,6 +18,7 @@ from blocknerf.scene.store import ImageStore
 from blocknerf.training.one_block import Run, make_trainer, open_store
 from blocknerf.training.stages import ProgressiveTrainer
 from blocknerf.training.trainer import BlockNeRFTrainer
+from tests.support.costs import estimate
 from tests.support.room import write_room
 
 FIELD = (

@@ -47,11 +47,6 @@ def estimates(blocks: Sequence[BlockSpec], scene: Scene, config: Config, cores: 
     ]
 
 
-def estimate(block: BlockSpec, scene: Scene, config: Config, cores: int | None = None) -> BlockCost:
-    """`estimates` of one block."""
-    return estimates([block], scene, config, cores)[0]
-
-
 def _estimate(images: int, cameras: Counter[str], scene: Scene, config: Config, cores: int | None) -> BlockCost:
     """Of a block whose images are so many of each camera."""
     pixels = _pixels(cameras, scene, config, None)

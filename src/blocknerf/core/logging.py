@@ -12,8 +12,14 @@ from blocknerf.core.system_errors import reason, remedy
 
 console = Console(stderr=True)
 log = logging.getLogger("blocknerf")
-logging.raiseExceptions = False  # a log file that cannot be written must not fill the console with tracebacks
 log.setLevel(logging.INFO)
+
+
+class _LogFile(logging.FileHandler):
+    """A file whose lines are lost where they cannot be written, without a traceback on the console for each."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (logging's name)
+        """Says nothing: what is wrong with the disk is said by what must be written there."""
 
 
 def start_logging(log_file: Path | None = None, to_console: bool = True) -> None:
@@ -30,7 +36,7 @@ def start_logging(log_file: Path | None = None, to_console: bool = True) -> None
     if log_file is not None:
         try:
             disk.make_folder(log_file.parent)
-            file_handler = disk.by_library(log_file, lambda: logging.FileHandler(log_file, encoding="utf-8"))
+            file_handler = disk.by_library(log_file, lambda: _LogFile(log_file, encoding="utf-8"))
         except OSError as error:
             raise UserError(f"Cannot write the log {log_file}: {reason(error)}; {remedy(error)}.") from error
         file_handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
