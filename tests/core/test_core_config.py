@@ -167,6 +167,10 @@ def test_the_mlp_has_defaults_of_its_own_and_what_is_given_wins(tmp_path):
         (["block_nerf.num_layers=4"], r"skip_connections \[4\] lead nowhere.*num_layers 4.*layers 0 to 2"),
         (["block_nerf.use_hierarchical_sampling=false"], "would change nothing with backbone hash; give backbone mlp"),
         (["block_nerf.backbone=nerf"], "block_nerf: there is no backbone 'nerf'; give hash or mlp"),
+        *(
+            ([f"block_nerf.backbone={value}"], "block_nerf: there is no backbone .*; give hash or mlp")
+            for value in ("[1]", "{a: 1}", "", "3", "true")
+        ),
         (["block_nerf.backbone=mlp", "training=7"], "training: .*not 7"),
         (["block_nerf.density_activation=tanh"], "density_activation.*'relu'"),
     ],

@@ -24,13 +24,16 @@ class FieldRestarts:
 
     def since(self, progress: float) -> float:
         """How much of the time from the last restart to the next, or to the end of the run, is behind, in [0, 1]."""
-        if self.count == 0:
-            return progress
-        number, length = self.behind(progress), RESTARTS_END / self.count
-        begin = number * length
-        return min(1.0, max(0.0, (progress - begin) / ((begin + length if number < self.count else 1.0) - begin)))
+        begin, end = self._around(progress)
+        return min(1.0, max(0.0, (progress - begin) / (end - begin)))
 
     def poses_rest(self, progress: float) -> bool:
         """Whether the field has just begun anew."""
+        begin, _ = self._around(progress)
+        return begin > 0 and progress - begin < POSES_REST * RESTARTS_END / self.count
+
+    def _around(self, progress: float) -> tuple[float, float]:
+        """The last restart, or the beginning of the run, and the next restart, or the end."""
         number = self.behind(progress)
-        return number > 0 and (progress - number * RESTARTS_END / self.count) < POSES_REST * RESTARTS_END / self.count
+        begin, end = (RESTARTS_END * restart / max(self.count, 1) for restart in (number, number + 1))
+        return begin, end if number < self.count else 1.0

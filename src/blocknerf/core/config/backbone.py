@@ -5,6 +5,7 @@ package's own stand in `models/backbones/`; another package adds one by `registe
 group `blocknerf.backbones`, which worker processes find as well.
 """
 
+from abc import abstractmethod
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -77,15 +78,16 @@ class BackboneConfig(Section):
         """Whether the first samples make a picture that is compared with photographs as well."""
         return False
 
+    @abstractmethod
     def field(self, code_dim: int, spacing: Any, white_background: bool, rng: Any) -> Any:
         """The field, a `models.backbones.interface.Backbone`, of codes with `code_dim` numbers.
 
         `spacing` is a `rendering.volume.RaySamplingConfig`; parameters begin as `rng` says, and are zero without.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def cost(self, code_dim: int) -> StepCost:
-        raise NotImplementedError
+        """What a training step takes, where colour is told a code of so many numbers."""
 
     def with_samples(self, count: int) -> "BackboneConfig":
         """With so many samples of the field along a ray."""
@@ -129,6 +131,8 @@ def first_backbone() -> type[BackboneConfig]:
 
 def backbone_named(name: Any) -> type[BackboneConfig] | None:
     """The backbone of that name, from another installed package if need be; None where there is none."""
+    if not isinstance(name, str):
+        return None
     if name not in backbones():
         for entry in entry_points(group=GROUP):
             if entry.name == name:
