@@ -26,10 +26,11 @@ from blocknerf.city.block_file import read_block
 from blocknerf.core.caches import CACHE_VARIABLE
 from blocknerf.core.config.load import load_config
 from blocknerf.core.shared_folder import SharedFolder
-from blocknerf.training.launchers.launcher import RayCluster
-from blocknerf.training.one_block import Run
-from blocknerf.training.run import train_blocks
-from blocknerf.training.trainer import Progress
+from blocknerf.training.block.trainer import Progress
+from blocknerf.training.launchers.processes import ProcessLauncher
+from blocknerf.training.launchers.ray_tasks import RayCluster, RayLauncher
+from blocknerf.training.run.run import Run
+from blocknerf.training.train_blocks import train_blocks
 
 SETTINGS = ("training.num_epochs=1000", "training.checkpoint_minutes=0.02", "validation.num_val_images=1",
             "logging.log_freq=10")  # fmt: skip
@@ -51,7 +52,7 @@ def main() -> None:
 
     calm = planned(str(told.scene), str(told.out / "undisturbed"), settings)
     begin = time.perf_counter()
-    train_blocks(calm, (), 2, False, False, lambda block_id, progress: None)
+    train_blocks(calm, launcher=ProcessLauncher(2))
     calm_s = time.perf_counter() - begin
     url = f"file://{told.out.resolve()}/killed"
     run = planned(f"file://{told.scene.resolve()}", url, settings)
@@ -65,7 +66,7 @@ def main() -> None:
         "steps": told.steps,
         "died_in_block": block_id,
         "died_at_step": died_at.step,
-        "went_on_at_step": went_on_at(told.out / "killed" / "logs" / f"{block_id}.log"),
+        "resumed_at_step": resumed_at(told.out / "killed" / "logs" / f"{block_id}.log"),
         "undisturbed_s": round(calm_s),
         "seconds": round(seconds),
         "equal": equal,
@@ -97,7 +98,7 @@ def train_with_a_death(run: Run) -> tuple[str, Progress]:
                 killed.append((block_id, progress))
                 cluster.remove_node(second, allow_graceful=False)
 
-        train_blocks(run, (), 1, False, False, kill_the_second, ray=RayCluster(cores=1))
+        train_blocks(run, report=kill_the_second, launcher=RayLauncher(RayCluster(cores=1)))
     finally:
         ray.shutdown()
         cluster.shutdown()
@@ -121,9 +122,9 @@ def block_on(node: Any) -> str | None:
     return blocks[0] if blocks else None
 
 
-def went_on_at(log: Path) -> int | None:
+def resumed_at(log: Path) -> int | None:
     """The step of the checkpoint that a block went on from, by its log; None where it was never stopped."""
-    lines = [line for line in log.read_text().splitlines() if "goes on at step" in line]
+    lines = [line for line in log.read_text().splitlines() if "resumes at step" in line]
     return int(lines[-1].rstrip(".").split()[-1]) if lines else None
 
 
