@@ -27,8 +27,9 @@ from blocknerf.core.config.load import load_config
 from blocknerf.core.seeds import generator
 from blocknerf.core.types import RayBatch
 from blocknerf.models.block_nerf import BlockNeRF
+from blocknerf.runtime.cores import available_cores
 from blocknerf.runtime.memory import held_gb
-from blocknerf.runtime.threads import available_cores, use_threads
+from blocknerf.runtime.threads import use_threads
 
 SPACING_M = 50.0
 ROUNDS = 7

@@ -18,7 +18,8 @@ from benchmarks.kernels import encoding_parts, measure_ceilings, step_parts, tim
 from benchmarks.measure import blocknerf, markdown, processor, run, where
 from blocknerf.core.files import write_json
 from blocknerf.core.reading import read_json
-from blocknerf.runtime.threads import available_cores, use_threads
+from blocknerf.runtime.cores import available_cores
+from blocknerf.runtime.threads import use_threads
 
 STORED = Path(__file__).with_name("stored.json")
 RAYS, POINTS, REPEATS = 1024, 2**17, 15

@@ -22,7 +22,8 @@ from benchmarks.measure import blocknerf, run, where
 from blocknerf.blocks.output import plan_scene
 from blocknerf.city.city import City
 from blocknerf.core.config.load import load_config
-from blocknerf.runtime.threads import available_cores, use_threads
+from blocknerf.runtime.cores import available_cores
+from blocknerf.runtime.threads import use_threads
 from blocknerf.scene.store import ImageStore
 
 

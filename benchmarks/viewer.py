@@ -23,7 +23,8 @@ import numpy as np
 
 from benchmarks.measure import where
 from blocknerf.blocks.output import load_output, open_scene
-from blocknerf.runtime.threads import available_cores, use_threads
+from blocknerf.runtime.cores import available_cores
+from blocknerf.runtime.threads import use_threads
 from blocknerf.viewer.city_watcher import CityWatcher
 from blocknerf.viewer.drawing import draw
 from blocknerf.viewer.loop import RenderedFrame, RenderLoop

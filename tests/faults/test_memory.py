@@ -86,7 +86,8 @@ def test_after_any_allocation_that_failed_training_ends_with_the_bytes_of_an_und
 
 LIMITED = """
 import json, resource, sys
-from blocknerf.cli.main import as_program, parse
+from blocknerf.cli.commands import parse
+from blocknerf.cli.main import as_program
 command, megabytes = json.loads(sys.argv[1]), int(sys.argv[2])
 
 import blocknerf.training.train_blocks, blocknerf.evaluation.evaluate, blocknerf.export.maps, blocknerf.export.mesh

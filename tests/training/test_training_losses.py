@@ -275,7 +275,7 @@ def test_broken_weights_are_never_saved_over_whole_ones(room, tmp_path):
     trainer = _trainer(room, tmp_path)
     with torch.no_grad():
         trainer.model.field.head[-1].bias.fill_(float("nan"))  # pyright: ignore[reportAttributeAccessIssue]
-    with pytest.raises(UserError, match="goes on from its beginning"):
+    with pytest.raises(UserError, match="resumes from its beginning"):
         trainer.train_step()
     assert not has_block(tmp_path / "blocks" / "000", "checkpoint")
 

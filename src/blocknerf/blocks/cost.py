@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from blocknerf.blocks.plan import BlockSpec
 from blocknerf.core.config.backbone import StepCost
 from blocknerf.core.config.config import Config
-from blocknerf.runtime.threads import available_cores
+from blocknerf.runtime.cores import available_cores
 from blocknerf.scene.levels import bounded, layout, levels_for, pyramid
 from blocknerf.scene.scene import Scene
 

@@ -38,7 +38,8 @@ def align(
     from blocknerf.city.alignment import write_alignment
     from blocknerf.city.city import City
     from blocknerf.city.matching import align_city
-    from blocknerf.runtime.threads import available_cores, use_threads
+    from blocknerf.runtime.cores import available_cores
+    from blocknerf.runtime.threads import use_threads
 
     config, plan = load_output(out)
     scene = open_scene(out, config, data_root)

@@ -50,7 +50,8 @@ def export_depth(
     from blocknerf.export.claimed import claim
     from blocknerf.export.depth_maps import check_format, depth_maps, depth_paths, write_depth
     from blocknerf.export.paths import in_city
-    from blocknerf.runtime.threads import available_cores, use_threads
+    from blocknerf.runtime.cores import available_cores
+    from blocknerf.runtime.threads import use_threads
 
     check_format(format)
     folder, pixels = folder or out / "depth", parse_size(size)

@@ -48,7 +48,8 @@ def export_orthophoto(
     from blocknerf.blocks.output import load_output, open_scene
     from blocknerf.city.city import City
     from blocknerf.export import orthophoto
-    from blocknerf.runtime.threads import available_cores, use_threads
+    from blocknerf.runtime.cores import available_cores
+    from blocknerf.runtime.threads import use_threads
     from blocknerf.scene.scene import GeoOrigin
 
     path = file or out / "orthophoto.tif"

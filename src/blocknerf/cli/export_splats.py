@@ -62,8 +62,9 @@ def export_splats(
     from blocknerf.export.splats_distil import Distillation, distil, to_splats
     from blocknerf.export.splats_file import check_splats_name, write_splats
     from blocknerf.export.world_offset import write_world_offset
+    from blocknerf.runtime.cores import available_cores
     from blocknerf.runtime.devices import CPU, devices_of
-    from blocknerf.runtime.threads import available_cores, use_threads
+    from blocknerf.runtime.threads import use_threads
 
     file = file or out / "splats.ply"
     check_splats_name(file)

@@ -76,7 +76,8 @@ def render(
     from blocknerf.export.paths import in_city
     from blocknerf.export.render import render_views
     from blocknerf.export.video import check_video, write_frames
-    from blocknerf.runtime.threads import available_cores, use_threads
+    from blocknerf.runtime.cores import available_cores
+    from blocknerf.runtime.threads import use_threads
 
     folder = SharedFolder.at(out)
     pull_city(folder, state)

@@ -93,7 +93,7 @@ def train(
     """
     from blocknerf.core.config.backbone import first_backbone
     from blocknerf.kernels.jit.precompile import start_compiling
-    from blocknerf.runtime.threads import available_cores
+    from blocknerf.runtime.cores import available_cores
 
     start_compiling(first_backbone().kernels, available_cores())  # beside imports, before the configuration is known
 

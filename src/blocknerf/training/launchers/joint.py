@@ -7,9 +7,10 @@ from functools import partial
 from blocknerf.blocks.plan import BlockSpec
 from blocknerf.core.lock import Held
 from blocknerf.core.logging import log
+from blocknerf.runtime.cores import available_cores
 from blocknerf.runtime.process_group import ALONE, ProcessGroup
 from blocknerf.runtime.signals import StopSignal
-from blocknerf.runtime.threads import available_cores, use_threads
+from blocknerf.runtime.threads import use_threads
 from blocknerf.training.block.neighbour_targets import NeighbourTargets
 from blocknerf.training.block.trainer import BlockResult
 from blocknerf.training.block.warmup import warmup

@@ -10,7 +10,8 @@ from blocknerf.city.block_file import has_block, read_block_meta
 from blocknerf.city.manifest import manifest_of, write_manifest
 from blocknerf.core.errors import UserError
 from blocknerf.core.logging import log
-from blocknerf.runtime.threads import available_cores, use_threads
+from blocknerf.runtime.cores import available_cores
+from blocknerf.runtime.threads import use_threads
 from blocknerf.scene.store import ImageStore
 from blocknerf.training.block.inputs import usable_images
 from blocknerf.training.block.trainer import BlockNeRFTrainer
