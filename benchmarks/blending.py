@@ -50,7 +50,7 @@ def main() -> None:
 
 def measure(out: Path, drive: str | None, frames: int) -> dict:
     config, plan = load_output(out)
-    scene = open_scene(out, config)
+    scene = open_scene(out, config.dataset)
     images, _ = planned_split(plan, scene)
     views = interpolated_views(images, scene.cameras, frames, 1, drive)
     truths, depths_m = photograph(scene.root, views)

@@ -65,7 +65,7 @@ def cut_drives(scene: Path) -> None:
 def give_hours(out: Path) -> None:
     """Leaves every block the images of its own side: those of one half of the hours, and a third of the others."""
     config, plan = load_output(out)
-    drive_of = {image.id: image.drive for image in open_scene(out, config).images}
+    drive_of = {image.id: image.drive for image in open_scene(out, config.dataset).images}
     hours = sorted({drive[:-2] for drive in drive_of.values()})
     blocks = []
     for number, block in enumerate(plan.blocks):
@@ -80,7 +80,7 @@ def give_hours(out: Path) -> None:
 def figures(out: Path) -> dict:
     """Differences in 8-bit levels, before and after, and by how much they fell; writes OUT/matching.png."""
     config, plan = load_output(out)
-    city, scene = City.open(out), open_scene(out, config)
+    city, scene = City.open(out), open_scene(out, config.dataset)
     under, rows = {"before": Alignment(), "after": read_alignment(out)}, []
     found: dict[tuple, dict[str, list[torch.Tensor]]] = {}
     for pair, image in test_cameras(plan, scene):

@@ -51,7 +51,7 @@ def main() -> None:
 def measure(out: Path, rays: int) -> dict:
     """Differences over all borders of the city in `out`, and its PSNR."""
     config, plan = load_output(out)
-    scene = open_scene(out, config)
+    scene = open_scene(out, config.dataset)
     store = ImageStore.open(scene, config.dataset.image_downsample, out / "store", progress=False)
     models, seams = {}, []
     for block in plan.blocks:

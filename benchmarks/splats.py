@@ -64,7 +64,7 @@ def main() -> None:
 def _test_pictures(out: Path, ply: Path):
     """(photograph, valid pixels, the city's picture, the splats') of every test image of the city's main drive."""
     config, plan = load_output(out)
-    scene, city, splats = open_scene(out, config), City.open(out), to_gaussians(read_splats(ply))
+    scene, city, splats = open_scene(out, config.dataset), City.open(out), to_gaussians(read_splats(ply))
     store = ImageStore.open(scene, config.dataset.image_downsample, out / "store")
     near_m = 0.01 * min(block.radius_m for block in plan.blocks)
     for image in planned_split(plan, scene)[1]:

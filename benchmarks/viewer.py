@@ -56,7 +56,7 @@ class Watched:
     def __init__(self, out: Path, max_width: int):
         newest = CityWatcher(out)
         config, _ = load_output(out)
-        self.start = RenderRequest(first_view(newest.city, open_scene(out, config), ASPECT))
+        self.start = RenderRequest(first_view(newest.city, open_scene(out, config.dataset), ASPECT))
         self.came: list[tuple[float, RenderRequest, RenderedFrame]] = []
         self.drawn: list[RenderRequest] = []
         self.arrived = threading.Condition()

@@ -234,7 +234,7 @@ def decoding_threads(config: Config) -> object:
 
 def extractor(config: Config) -> object:
     with mock.patch.dict(pose_setup.EXTRACTORS, {"resnet18": mock.Mock(return_value=abs)}):
-        pose_setup.make_extractor(config)
+        pose_setup.make_extractor(config.pose_refinement, config.training.seed)
         return pose_setup.EXTRACTORS["resnet18"].call_args.args[0]
 
 

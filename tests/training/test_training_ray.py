@@ -240,7 +240,7 @@ def test_cores_are_shared_among_blocks():
     ],
 )
 def test_a_block_takes_a_gpu_where_any_machine_has_one(machines, use_gpus, overrides, gpus):
-    assert gpus_of_block(machines, load_config(None, overrides), use_gpus) == gpus
+    assert gpus_of_block(machines, load_config(None, overrides).distributed, use_gpus) == gpus
 
 
 def test_ray_gives_devices_itself(room, tmp_path):

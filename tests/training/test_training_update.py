@@ -77,7 +77,7 @@ def test_only_the_updated_block_changes(copied):
     train(room, out, blocks=target, update=True)
 
     config, plan = load_output(out)
-    scene = open_scene(out, config)
+    scene = open_scene(out, config.dataset)
     assert hashes(out, others) == files
     assert [plan.block(name) for name in others] == [before.block(name) for name in others]
     mine, old_images = plan.block(target), before.block(target).train_images

@@ -42,7 +42,7 @@ def align(
     from blocknerf.runtime.threads import use_threads
 
     config, plan = load_output(out)
-    scene = open_scene(out, config, data_root)
+    scene = open_scene(out, config.dataset, data_root)
     use_threads(available_cores())
     with _aligning(out), console.status("Aligning blocks"):
         city = City.open(out, device=device)

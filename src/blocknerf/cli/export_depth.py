@@ -89,7 +89,7 @@ def _named_views(out, path, frames, size, drive, data_root):
     if path not in ("test", "train", "interpolate"):
         raise UserError(f"The path {path!r} is unknown; give test, train, interpolate, or a camera path FILE.json.")
     config, plan = load_output(out)
-    scene = open_scene(out, config, data_root)
+    scene = open_scene(out, config.dataset, data_root)
     train, test = planned_split(plan, scene)
     originals = Originals.of(scene)
     downsample = config.dataset.image_downsample

@@ -26,7 +26,7 @@ def city_maps(
         raise UserError(f"--longest-side {longest_px} must be at least 8 pixels, and --views {most_views} at least 1.")
     config, plan = load_output(out)
     city = City.open(out, state=state, device=device)
-    scene = open_scene(out, config, data_root)
+    scene = open_scene(out, config.dataset, data_root)
     use_threads(available_cores(), city.worker)
     regions = InnerRegions.of(plan)
     with locked_file(beside, f"{beside} is being written"):

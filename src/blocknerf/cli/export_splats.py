@@ -76,7 +76,7 @@ def export_splats(
     if block is not None:
         city.anchor(block)  # says which blocks are trained, where this one is not
     blocks = [plan.block(name) for name in (city.ids if block is None else [block])]
-    scene = open_scene(out, config, data_root)
+    scene = open_scene(out, config.dataset, data_root)
     known = {image_id for each in blocks for image_id in each.train_images}
     images = [image for image in scene.images if image.id in known]
     use_threads(available_cores(), city.worker)

@@ -191,7 +191,7 @@ def _open_scene(out, data_root):
     from blocknerf.blocks.plan import planned_split
 
     config, plan = load_output(out)
-    scene = open_scene(out, config, data_root)
+    scene = open_scene(out, config.dataset, data_root)
     train, test = planned_split(plan, scene)
     return scene, train, test, config.dataset.image_downsample
 

@@ -53,7 +53,7 @@ def inspect_city(
     not exist.
     """
     config, plan = load_output(out)
-    city, scene = City.open(out, device=device), open_scene(out, config, data_root)
+    city, scene = City.open(out, device=device), open_scene(out, config.dataset, data_root)
     store = ImageStore.open(scene, config.dataset.image_downsample, out / "store")
     image = _image(plan, scene, store, image_name, block_id)
     block_id = block_id or city.nearest(torch.from_numpy(image.world_from_cam[:, 3].copy()))

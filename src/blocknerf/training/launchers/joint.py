@@ -57,7 +57,7 @@ class JointLauncher:
             warmup(store, trainer.image_ids, run.config)
         fixed = [block.id for block in learned] if group.is_first else []
         with StopSignal() as stop:
-            together = JointTraining(run.config, trainers, exchange, fixed, partial(read_model, run))
+            together = JointTraining(run.config.training, trainers, exchange, fixed, partial(read_model, run))
             results = together.train(lambda: stop.requested)
         for result in results:
             log_result(result)
