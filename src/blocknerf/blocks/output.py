@@ -185,7 +185,7 @@ def check_output(output_dir: Path, hash_of_scene: str, config: Config) -> None:
 def _require_configuration(output_dir: Path, config: Config) -> None:
     if _is_settled(output_dir):
         stored = load_config(output_dir / "config.json", stored=True)
-        changed = differences(_as_planned(stored, output_dir, config), config)
+        changed = differences(_as_planned(stored, output_dir, config.block_manager), config)
         if changed:
             raise UserError(
                 f"{output_dir} belongs to another configuration: {'; '.join(changed)}. "
@@ -193,15 +193,15 @@ def _require_configuration(output_dir: Path, config: Config) -> None:
             )
 
 
-def _as_planned(old: Config, output_dir: Path, new: Config) -> Config:
+def _as_planned(old: Config, output_dir: Path, new: BlockManagerConfig) -> Config:
     """`old` with today's overlap_ratio, where it was one of half a block size when the folder was planned.
 
-    Such a folder goes on under the file that made it, and under one that says the same today.
+    Such a folder can be resumed with the file that made it, and with one that says the same today.
     """
     plan, settings = _known_plan(output_dir), old.block_manager
     if plan is None or not _halved(plan, settings):
         return old
-    same_file = new.block_manager.overlap_ratio == settings.overlap_ratio
+    same_file = new.overlap_ratio == settings.overlap_ratio
     ratio = settings.overlap_ratio if same_file else settings.overlap_ratio / 2
     return old.model_copy(update={"block_manager": settings.model_copy(update={"overlap_ratio": ratio})})
 
