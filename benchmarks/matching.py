@@ -84,7 +84,7 @@ def figures(out: Path) -> dict:
     under, rows = {"before": Alignment(), "after": read_alignment(out)}, []
     found: dict[tuple, dict[str, list[torch.Tensor]]] = {}
     for pair, image in test_cameras(plan, scene):
-        known = [set(city.meta(name)["drives"]) for name in pair]
+        known = [set(city.meta(name).drives) for name in pair]
         if known[0] & known[1]:
             continue
         camera = scene.cameras[image.camera_key]

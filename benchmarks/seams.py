@@ -18,8 +18,8 @@ import torch
 
 from benchmarks.measure import blocknerf, run, where
 from blocknerf.blocks.output import load_output, open_scene
-from blocknerf.city.block_file import read_block
 from blocknerf.core.types import RayBatch
+from blocknerf.models.block_file import read_block
 from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.scene.store import ImageStore
 from blocknerf.training.neighbours import Border
@@ -56,7 +56,7 @@ def measure(out: Path, rays: int) -> dict:
     models, seams = {}, []
     for block in plan.blocks:
         saved = read_block(out / "blocks" / block.id, "latest")
-        models[block.id] = BlockNeRF.from_state(saved.meta["model"], saved.tensors)
+        models[block.id] = BlockNeRF.from_state(saved.meta.model, saved.tensors)
     for first in plan.blocks:
         for second in (plan.block(other) for other in first.neighbours if other > first.id):
             names = tuple(name for name in first.test_images if name in second.test_images and name in store.records)

@@ -11,7 +11,6 @@ import torch
 
 from blocknerf.blocks.plan import BlockSpec, Plan
 from blocknerf.city.alignment import ALIGNMENT_VERSION, Alignment, BlockShifts, read_alignment, write_alignment
-from blocknerf.city.block_file import BlockFile, write_block
 from blocknerf.city.city import City
 from blocknerf.city.manifest import block_folder, manifest_of, write_manifest
 from blocknerf.city.matching import align_blocks, align_city, seen_by_both
@@ -19,9 +18,11 @@ from blocknerf.core.config.config import Config
 from blocknerf.core.config.load import load_config
 from blocknerf.core.errors import UserError
 from blocknerf.core.types import MEAN_EXPOSURE_VALUE, Exposures
+from blocknerf.models.block_file import BlockFile, write_block
 from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.scene.rays import camera_rays
 from blocknerf.scene.scene import Camera, ImageRecord, Scene
+from tests.support.block_meta import meta_of
 from tests.support.small_field import SMALL_HASH
 
 SMALL = (
@@ -86,12 +87,10 @@ def write_city(out: Path, blocks: dict[str, BlockNeRF]) -> dict[str, tuple[str, 
     specs = tuple(BlockSpec(name, (0.0, 0.0, 0.0), 4.0, (float(x), 0.0, 0.0), (), ()) for x, name in enumerate(ids))
     settings = next(iter(blocks.values())).config
     write_manifest(out, manifest_of(Plan("scene", "config", specs), settings.block_manager))
-    every = [image.id for image in scene_of().images]
+    every = tuple(image.id for image in scene_of().images)
     for name, model in blocks.items():
-        meta = {"block_id": name, "scene_hash": "scene", "image_ids": every, "drives": list(model.drives)}
-        write_block(
-            block_folder(out, name), "latest", BlockFile({**meta, "model": model.description()}, model.state_dict())
-        )
+        meta = meta_of(name, model.description(), image_ids=every)
+        write_block(block_folder(out, name), "latest", BlockFile(meta, model.state_dict()))
     return {name: tuple(ids[i] for i in (x - 1, x + 1) if 0 <= i < len(ids)) for x, name in enumerate(ids)}
 
 
@@ -216,7 +215,7 @@ def test_a_block_trained_again_loses_its_entry_and_no_other(tmp_path, caplog, mo
     models = {name: block(DRIVES[name], settings) for name in "abc"}
     write_city(tmp_path, models)
     city = City.open(tmp_path)
-    shifts = {name: BlockShifts(city.meta(name)["weights"]["sha256"], {"noon": (0.1,) * 6}) for name in "bc"}
+    shifts = {name: BlockShifts(city.meta(name).weights.sha256, {"noon": (0.1,) * 6}) for name in "bc"}
     write_alignment(tmp_path, Alignment(shifts))
     write_city(tmp_path, models | {"b": moved(models["b"], 0.5)})
     again = City.open(tmp_path)

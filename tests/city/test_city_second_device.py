@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from blocknerf.blocks.output import plan_scene
-from blocknerf.city.city import City, load_block
+from blocknerf.city.city import City
 from blocknerf.cli.align import align
 from blocknerf.cli.evaluate import evaluate
 from blocknerf.cli.export_depth import export_depth
@@ -25,7 +25,7 @@ from blocknerf.core.types import RayBatch
 from blocknerf.evaluation.evaluate import evaluate as run_evaluation
 from blocknerf.export.points import Agreement
 from blocknerf.kernels.registry import use_backend
-from blocknerf.models.block_nerf import BlockNeRF
+from blocknerf.models.block_nerf import BlockNeRF, load_block
 from blocknerf.training.one_block import Run
 from blocknerf.training.run import train_blocks
 from blocknerf.viewer.city_watcher import CityWatcher

@@ -11,7 +11,6 @@ import torch
 from PIL import Image
 
 from blocknerf.blocks.output import load_output, open_scene, plan_scene
-from blocknerf.city.block_file import BlockFile, write_block
 from blocknerf.city.city import City
 from blocknerf.city.manifest import block_folder, manifest_of, write_manifest
 from blocknerf.cli.evaluate import evaluate
@@ -21,8 +20,10 @@ from blocknerf.core.config.load import load_config
 from blocknerf.core.errors import UserError
 from blocknerf.core.seeds import generator
 from blocknerf.export.render import render_views
+from blocknerf.models.block_file import BlockFile, write_block
 from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.scene.rays import camera_rays
+from tests.support.block_meta import meta_of
 from tests.support.small_field import SMALL_HASH
 
 SETTINGS = (
@@ -59,7 +60,7 @@ def untrained(scene, tmp_path_factory) -> Path:
         drives = ("0",) * len(block.train_images)
         rng = generator(0, block.id)
         model = BlockNeRF(config, block.center_world, block.radius_m, block.train_images, drives, rng)
-        meta = {"block_id": block.id, "drives": list(drives), "model": model.description()}
+        meta = meta_of(block.id, model.description(), scene_hash=plan.scene_hash)
         write_block(block_folder(out, block.id), "latest", BlockFile(meta, model.state_dict()))
     write_manifest(out, manifest_of(plan, config.block_manager))
     return out

@@ -11,14 +11,15 @@ import torch
 from PIL import Image
 
 from blocknerf.blocks.plan import BlockSpec, Plan
-from blocknerf.city.block_file import BlockFile, write_block
 from blocknerf.city.city import City
 from blocknerf.city.manifest import block_folder, manifest_of, write_manifest
 from blocknerf.core.config.block_manager import BlockManagerConfig
 from blocknerf.core.errors import UserError
 from blocknerf.core.types import RayBatch, RenderOutput
 from blocknerf.evaluation.evaluate import evaluate_city
+from blocknerf.models.block_file import BlockFile, write_block
 from blocknerf.scene.scene import ImageRecord
+from tests.support.block_meta import meta_of
 
 HEIGHT, WIDTH = 12, 16
 
@@ -27,7 +28,7 @@ class GrayBlock:
     """A wall of one gray at 5 m, brighter in drives with a code."""
 
     def __init__(self, block: BlockFile):
-        self.gray = block.meta["gray"]
+        self.gray = block.meta.gray
         self.asked = []
 
     def render(self, rays, code):
@@ -76,7 +77,8 @@ def make_city(out: Path) -> City:
     blocks = tuple(BlockSpec(name, (x, 0.0, 0.0), 25.0, (x, 0.0, 0.0), (), ()) for name, x, _ in specs)
     write_manifest(out, manifest_of(Plan("s", "c", blocks), BlockManagerConfig()))
     for name, _, gray in specs:
-        write_block(block_folder(out, name), "latest", BlockFile({"gray": gray}, {"none": torch.zeros(1)}))
+        meta = meta_of(name, scene_hash="s", gray=gray)
+        write_block(block_folder(out, name), "latest", BlockFile(meta, {"none": torch.zeros(1)}))
     return City.open(out, load=GrayBlock)
 
 

@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from blocknerf.blocks.plan import BlockSpec, Plan
-from blocknerf.city.block_file import BlockFile, write_block
 from blocknerf.city.city import City, composite
 from blocknerf.city.manifest import block_folder, manifest_of, write_manifest
 from blocknerf.core.config.block_manager import BlockManagerConfig
@@ -23,10 +22,12 @@ from blocknerf.evaluation.protocols import PROTOCOLS, left_half, parse_protocols
 from blocknerf.evaluation.report import report_page
 from blocknerf.evaluation.views import HeldOutImage, mean_code, picture_under, render_views
 from blocknerf.geometry import so3
+from blocknerf.models.block_file import BlockFile, write_block
 from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.models.poses import moved_rays
 from blocknerf.rendering.quality import psnr
 from blocknerf.scene.scene import ImageRecord
+from tests.support.block_meta import meta_of
 from tests.support.small_field import SMALL_HASH
 
 HEIGHT, WIDTH = 16, 34
@@ -52,7 +53,7 @@ def _make_city(out: Path, places: dict[str, tuple[float, float, float]]) -> City
         model = BlockNeRF(config, spec.center_world, spec.radius_m, ("x",), ("0",), generator(1, spec.id))
         with torch.no_grad():
             model.field.grid.table.mul_(5000)
-        meta = {"drives": ["0"], "model": model.description()}
+        meta = meta_of(spec.id, model.description(), scene_hash="s")
         write_block(block_folder(out, spec.id), "latest", BlockFile(meta, model.state_dict()))
     return City.open(out)
 

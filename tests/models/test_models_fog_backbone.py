@@ -10,13 +10,13 @@ import pytest
 import torch
 from torch import nn
 
-from blocknerf.city.block_file import read_block
 from blocknerf.cli.main import main
 from blocknerf.core.config import backbone as known
 from blocknerf.core.config.backbone import BackboneConfig, StepCost, register_backbone
 from blocknerf.core.config.load import load_config
 from blocknerf.core.config.section import Positive
 from blocknerf.models.backbones.interface import Backbone
+from blocknerf.models.block_file import read_block
 from blocknerf.rendering.hierarchical import composite_coarse_and_fine
 from tests.support.room import write_room
 

@@ -11,12 +11,12 @@ import torch
 
 from blocknerf.blocks.output import plan_scene
 from blocknerf.blocks.plan import BlockSpec, write_plan
-from blocknerf.city.block_file import read_block
 from blocknerf.cli.train import train
 from blocknerf.core.config.load import load_config
 from blocknerf.core.errors import UserError
 from blocknerf.core.seeds import generator
 from blocknerf.kernels.registry import use_backend
+from blocknerf.models.block_file import read_block
 from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.runtime.process_group import ALONE, ENVIRONMENT, ProcessGroup
 from blocknerf.scene.store import ImageStore
@@ -266,7 +266,7 @@ def test_the_difference_on_shared_rays_falls(room, tmp_path):
         rays = border.draw(store, 1000, 0, 10_000)
         seen = []
         for block_id, tensors in _files(run).items():
-            model = BlockNeRF.from_state(read_block(run.block_folder(block_id), "latest").meta["model"], tensors)
+            model = BlockNeRF.from_state(read_block(run.block_folder(block_id), "latest").meta.model, tensors)
             seen.append(shown_by(model, own_slots(rays, border, model.image_ids)))
         first, second = (torch.cat([shown[:, :3], shown[:, 3:] / 8.0], -1) for shown in seen)
         everywhere = torch.ones(len(rays))

@@ -11,10 +11,10 @@ import torch
 from blocknerf.blocks.output import load_output, open_scene
 from blocknerf.blocks.plan import planned_split
 from blocknerf.city.alignment import read_alignment
-from blocknerf.city.block_file import has_block, read_block, read_block_meta
 from blocknerf.city.city import City
 from blocknerf.cli.train import train
 from blocknerf.core.errors import UserError
+from blocknerf.models.block_file import has_block, read_block, read_block_meta
 from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.scene.store import ImageStore
 from blocknerf.training.update import grown_block
@@ -87,9 +87,9 @@ def test_only_the_updated_block_changes(copied):
     assert added
     assert added <= dawn
     meta = read_block_meta(out / "blocks" / target, "latest")
-    assert meta["finished"]
-    assert meta["weights"] != old["weights"]
-    assert (old["scene_hash"], meta["scene_hash"]) == (before.scene_hash, plan.scene_hash)
+    assert meta.finished
+    assert meta.weights != old.weights
+    assert (old.scene_hash, meta.scene_hash) == (before.scene_hash, plan.scene_hash)
     assert plan.earlier_scene_hashes == (before.scene_hash,)
     assert not has_block(out / "blocks" / target, "checkpoint")
 
@@ -129,7 +129,7 @@ def test_old_codes_are_those_of_before_and_new_images_have_some(copied):
     config, scene, plan = update_scene(load_config(out / "config.json"), room, out, [target])
     store = ImageStore.open(scene, 1, out / "store", progress=False)
     saved = read_block(out / "blocks" / target, "latest")
-    old = BlockNeRF.from_state(saved.meta["model"], saved.tensors)
+    old = BlockNeRF.from_state(saved.meta.model, saved.tensors)
     new = grown_block(out / "blocks" / target, plan.block(target), store)
     assert old.appearance is not None
     assert new.appearance is not None

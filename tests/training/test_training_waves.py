@@ -10,9 +10,9 @@ import torch
 
 from blocknerf.blocks.output import plan_scene
 from blocknerf.blocks.plan import BlockSpec, Plan, write_plan
-from blocknerf.city.block_file import read_block
 from blocknerf.core.config.load import load_config
 from blocknerf.core.seeds import generator
+from blocknerf.models.block_file import read_block
 from blocknerf.training.neighbours import borders_of, own_slots, shown_by
 from blocknerf.training.one_block import Run, open_store, read_model
 from blocknerf.training.run import train_blocks

@@ -5,14 +5,13 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from blocknerf.city.alignment import Alignment, read_alignment
-from blocknerf.city.block_file import BlockFile, read_block, read_block_meta
 from blocknerf.city.manifest import CityBlock, Manifest, read_manifest
 from blocknerf.city.selection import (
     block_weights,
@@ -22,10 +21,12 @@ from blocknerf.city.selection import (
     visible_block_weights,
 )
 from blocknerf.city.states import LATEST, StateFile, state_files
-from blocknerf.core.config.config import Config
 from blocknerf.core.errors import UserError
 from blocknerf.core.logging import log
 from blocknerf.core.types import RayBatch, RenderOutput
+from blocknerf.models.block_file import BlockFile, read_block, read_block_meta
+from blocknerf.models.block_meta import StoredMeta
+from blocknerf.models.block_nerf import load_block
 from blocknerf.runtime.devices import CPU, devices_of
 
 
@@ -71,26 +72,6 @@ GOLDEN = 0.6180339887498949
 Load = Callable[[BlockFile], BlockRenderer]
 
 
-def load_block(block: BlockFile, device: str | torch.device = "cpu") -> BlockRenderer:
-    """The block, to be rendered on `device`.
-
-    Raises UserError when the file does not describe a model that its tensors fit.
-    """
-    from blocknerf.models.block_nerf import BlockNeRF
-
-    try:
-        model = BlockNeRF.from_state(block.meta["model"], block.tensors)
-        if broken := block.not_finite():
-            raise ValueError(f"{broken[0]} holds a value that is not finite")
-        return model.to(device)
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        block_id = block.meta.get("block_id")
-        raise UserError(
-            f"The model in the file of block {block_id} does not fit this program ({error}). "
-            f"Train that block again: `blocknerf train ... --blocks {block_id} --overwrite`."
-        ) from error
-
-
 class City:
     """The trained blocks of an output folder, rendered as one scene."""
 
@@ -104,7 +85,8 @@ class City:
         self.manifest = manifest
         self.blocks = blocks
         self.alignment = alignment
-        self.drives = _count_drives(block.meta for block in blocks)
+        self.drives = Counter(drive for block in blocks for drive in block.meta.drives)
+        """Training images by drive, over all blocks."""
         self.anchors = torch.tensor([block.anchor_world for block in blocks], dtype=torch.float64)
         self._by_id = {block.id: block for block in blocks}
         self._cache = cache
@@ -134,7 +116,7 @@ class City:
             )  # fmt: skip
         for block in blocks:
             block.require_scene((manifest.scene_hash, *manifest.earlier_scene_hashes))
-        total_gb = sum(_weight_bytes(block.meta) for block in blocks) / 1e9
+        total_gb = sum(block.meta.weights.bytes for block in blocks) / 1e9
         if total_gb > manifest.memory_budget_gb:
             log.info(
                 "The %d blocks take %.3g GB; at most %.3g GB of them are loaded at a time (memory_budget_gb in %s).",
@@ -165,7 +147,7 @@ class City:
     @property
     def worker(self) -> Literal["numba", "torch"]:
         """See `BackboneConfig.worker`."""
-        return Config.model_validate(self.blocks[0].meta["model"]["config"]).block_nerf.worker
+        return self.blocks[0].meta.model.config.block_nerf.worker
 
     def require_drive(self, drive: str) -> None:
         """Raises UserError when no training image belongs to `drive`."""
@@ -313,13 +295,13 @@ class City:
         """
         return composite(self.layers(rays, camera_center, image_id, drive, only))
 
-    def meta(self, block_id: str) -> dict[str, Any]:
+    def meta(self, block_id: str) -> StoredMeta:
         """The JSON half of that block's file."""
         return self._block(block_id).meta
 
     def is_finished(self, block_id: str) -> bool:
         """Whether that block is here, and trained to the end of its budget."""
-        return block_id in self._by_id and bool(self.meta(block_id).get("finished"))
+        return block_id in self._by_id and self.meta(block_id).finished
 
     def anchor(self, block_id: str) -> tuple[float, float, float]:
         """Where distances to that block are measured from, in metres."""
@@ -376,7 +358,7 @@ class AvailableBlock:
     cells_xy: tuple[tuple[float, float], ...]
     folder: Path
     file: str
-    meta: dict[str, Any]
+    meta: StoredMeta
 
     @staticmethod
     def open(block: CityBlock, state: StateFile) -> "AvailableBlock":
@@ -384,7 +366,7 @@ class AvailableBlock:
         return AvailableBlock(block.id, block.anchor_world, block.cells_xy, state.folder, state.name, meta)
 
     def require_scene(self, scene_hashes: tuple[str, ...]) -> None:
-        if self.meta.get("scene_hash", scene_hashes[0]) not in scene_hashes:
+        if self.meta.scene_hash not in scene_hashes:
             raise UserError(
                 f"The block file {self.folder / self.file}.json belongs to another scene than the city around it. "
                 f"Train that block again: `blocknerf train ... --blocks {self.id} --overwrite`."
@@ -402,7 +384,7 @@ class _BlockCache:
 
     def get(self, block: AvailableBlock) -> BlockRenderer:
         if block.id not in self._loaded:
-            needed = _weight_bytes(block.meta)
+            needed = block.meta.weights.bytes
             self._make_room(needed)
             self._loaded[block.id] = (self._load(read_block(block.folder, block.file).to_render()), needed)
             self._held_bytes += needed
@@ -414,13 +396,9 @@ class _BlockCache:
             self._held_bytes -= self._loaded.popitem(last=False)[1][1]
 
 
-def _weight_bytes(meta: dict[str, Any]) -> int:
-    return int(meta["weights"]["bytes"])
-
-
 def _still_fitting(alignment: Alignment, blocks: "list[AvailableBlock]", state: str) -> Alignment:
     """The entries of blocks whose weights are those that they were found for; the others are named."""
-    weights = {block.id: block.meta["weights"]["sha256"] for block in blocks}
+    weights = {block.id: block.meta.weights.sha256 for block in blocks}
     kept = {name: entry for name, entry in alignment.blocks.items() if weights.get(name) == entry.weights_sha256}
     stale = sorted((alignment.blocks.keys() & weights.keys()) - kept.keys())
     if stale and state != LATEST:
@@ -428,11 +406,3 @@ def _still_fitting(alignment: Alignment, blocks: "list[AvailableBlock]", state: 
     elif stale:
         log.warning("Trained again since it was aligned: block %s. Run `blocknerf align`.", ", ".join(stale))
     return Alignment(kept)
-
-
-def _count_drives(metas) -> Counter[str]:
-    """Training images per drive over all blocks, from the `drives` entry of their meta: one name per image."""
-    counts: Counter[str] = Counter()
-    for meta in metas:
-        counts.update(meta.get("drives", []))
-    return counts

@@ -129,9 +129,7 @@ def blocks_with_codes(city: City) -> list[str]:
     """Ids of trained blocks. Raises UserError where there are fewer than two, or where they have no codes to move."""
     if len(city.ids) < 2:
         raise UserError(f"The city has one trained block ({city.ids[0]}); appearance is aligned between two or more.")
-    without = [
-        name for name in city.ids if not city.meta(name)["model"]["config"]["training"]["use_appearance_embedding"]
-    ]
+    without = [name for name in city.ids if not city.meta(name).model.config.training.use_appearance_embedding]
     if without:
         raise UserError(
             f"Block {', '.join(without)} was trained without appearance codes, and nothing else is moved to align "
@@ -214,7 +212,7 @@ def _parts(view: RayBatch, tiles: Int[Tensor, " rays"], scores: Float[Tensor, " 
 
 def cameras_between(city: City, pair: tuple[str, str], scene: Scene) -> list[ImageRecord]:
     """Training images of either block whose cameras are nearest to both: those that both learned first."""
-    learned = [set(city.meta(block_id)["image_ids"]) for block_id in pair]
+    learned = [set(city.meta(block_id).image_ids) for block_id in pair]
     anchors = [torch.tensor(city.anchor(block_id), dtype=torch.float64) for block_id in pair]
 
     def rank(image: ImageRecord) -> tuple[bool, float, str]:
@@ -271,7 +269,7 @@ def _overlap(overlaps: Overlaps, one: str, other: str) -> Overlap:
 
 def _with_shifts(city: City, shifts: Mapping[str, Mapping[str, tuple[float, ...]]]) -> Alignment:
     entries = {
-        block_id: BlockShifts(city.meta(block_id)["weights"]["sha256"], dict(by_drive))
+        block_id: BlockShifts(city.meta(block_id).weights.sha256, dict(by_drive))
         for block_id, by_drive in shifts.items()
         if by_drive
     }
@@ -287,7 +285,7 @@ def _raw_code(city: City, block_id: str, drive: str) -> Float[Tensor, " code"] |
 
 
 def _images_of(city: City, block_id: str, drive: str) -> int:
-    return city.meta(block_id)["drives"].count(drive)
+    return city.meta(block_id).drives.count(drive)
 
 
 def _model(city: City, block_id: str) -> BlockNeRF:

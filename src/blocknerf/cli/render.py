@@ -133,20 +133,20 @@ def _check_look(city, image, appearance, share, exposure):
         raise UserError(f"--share {share:g}: give a number from 0 to 1, together with --appearance NAME_A:NAME_B.")
     if appearance is not None and image is not None:
         raise UserError("--image and --appearance both say whose appearance frames take; give one of them.")
-    models = [block.meta["model"] for block in city.blocks]
-    has_codes = any(model["config"]["training"]["use_appearance_embedding"] for model in models)
-    if appearance is not None and not has_codes and all(model["exposures"] is None for model in models):
+    models = [block.meta.model for block in city.blocks]
+    has_codes = any(model.config.training.use_appearance_embedding for model in models)
+    if appearance is not None and not has_codes and all(model.exposures is None for model in models):
         raise UserError("The city was trained without appearance codes and exposures: all its images look alike.")
     if not exposure:
         return
     if not math.isfinite(exposure):
         raise UserError(f"--exposure {exposure}: give a finite number of stops, as in --exposure 1 or --exposure -0.5.")
-    if any(model["exposures"] is None for model in models):
+    if any(model.exposures is None for model in models):
         raise UserError(
             "--exposure has nothing to move: the city was trained with training.use_exposure_encoding=false, or its "
             "images do not tell exposures that differ (EXIF, or `exposure` in blocknerf_scene.json)."
         )
-    least, largest = models[0]["exposures"]["range_stops"]
+    least, largest = models[0].exposures.range_stops
     if not least <= exposure <= largest:
         log.warning("Training images were exposed %+.1f to %+.1f stops around their mean; beyond that nothing changes.",
                     least, largest)  # fmt: skip

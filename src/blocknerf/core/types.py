@@ -11,6 +11,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from blocknerf.core.stored import Above0, Number, Text
+
 Batch = TypeVar("Batch")
 
 
@@ -98,7 +100,7 @@ class Exposures:
     knows are not among the keys.
     """
 
-    scale: float
-    range_stops: tuple[float, float]
-    drive_stops: dict[str, float]
-    image_stops: dict[str, float]
+    scale: Above0
+    range_stops: tuple[Number, Number]
+    drive_stops: dict[Text, Number]
+    image_stops: dict[Text, Number]

@@ -60,9 +60,8 @@ def inspect_city(
     model = cast(BlockNeRF, city.model(block_id))
     pair = seam or _nearest_neighbour(city, plan, block_id)
     view = None if pair is None else view_seam(city, scene, store, pair)
-    step = int(city.meta(block_id)["step"]) if "step" in city.meta(block_id) else 0
     code = city.code_for(block_id, image.id, image.drive, exposure=image.exposure)
-    state = f"As trained, after {step:,} steps"
+    state = f"As trained, after {city.meta(block_id).step:,} steps"
     with _writing(out / "inspect"):
         return _inspect(out / "inspect", config, block_id, model, state, scene, store, image, pixel_xy, code, view)
 

@@ -8,15 +8,15 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from blocknerf.city.block_file import read_block
-from blocknerf.city.city import AvailableBlock, City, load_block
+from blocknerf.city.city import AvailableBlock, City
 from blocknerf.city.selection import distances_to, inverse_distance_weights
 from blocknerf.core.errors import UserError
 from blocknerf.core.files import write_json
 from blocknerf.core.logging import log
 from blocknerf.geometry import se3
 from blocknerf.geometry.se3 import OPENCV_FROM_OPENGL
-from blocknerf.models.block_nerf import BlockNeRF
+from blocknerf.models.block_file import read_block
+from blocknerf.models.block_nerf import load_block
 from blocknerf.scene.colmap_writer import ModelImage, ModelPoints, write_colmap
 from blocknerf.scene.scene import Camera, ImageRecord, Scene
 
@@ -92,8 +92,8 @@ class _Said:
 
 
 def _motions(block: AvailableBlock, scene: Scene) -> dict[str, torch.Tensor]:
-    model = load_block(read_block(block.folder, block.file))
-    if not isinstance(model, BlockNeRF) or model.poses is None:
+    model = load_block(read_block(block.folder, block.file).to_render())
+    if model.poses is None:
         return {}
     motions = {image.id: model.poses.motion(image.id, image.drive, image.segment) for image in scene.images}
     return {image_id: motion for image_id, motion in motions.items() if motion is not None}

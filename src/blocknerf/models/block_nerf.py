@@ -1,8 +1,6 @@
 """One block: a radiance field and appearance codes around a centre, asked in world coordinates."""
 
 from collections.abc import Collection
-from dataclasses import asdict
-from typing import Any
 
 import torch
 from jaxtyping import Float, Float64, Int
@@ -15,8 +13,10 @@ from blocknerf.core.types import Exposures, FieldOutput, RayBatch, RenderOutput,
 from blocknerf.geometry import se3
 from blocknerf.models.appearance import AppearanceEmbedding
 from blocknerf.models.backbones.interface import Backbone
+from blocknerf.models.block_file import BlockFile
+from blocknerf.models.block_meta import ModelMeta
 from blocknerf.models.exposure import ExposureEncoding
-from blocknerf.models.poses import PoseGroups, PoseRefinementNetwork, moved_rays, told_groups
+from blocknerf.models.poses import PoseGroups, PoseRefinementNetwork, moved_rays
 from blocknerf.models.visibility import BEFORE_SURFACE, VisibilityNetwork
 from blocknerf.rendering.volume import CompositedRays, RaySamplingConfig
 from blocknerf.runtime.devices import default_device
@@ -45,7 +45,7 @@ class BlockNeRF(nn.Module):
         """`image_ids` and `drives` (one per image) are the training images.
 
         Without a generator parameters are zero; without `exposures` colour is not told any. `pose_groups` say which
-        images share an offset; none: see `told_groups`.
+        images share an offset; none: see `models.poses.told_groups`.
         """
         super().__init__()
         self.config = config
@@ -352,50 +352,48 @@ class BlockNeRF(nn.Module):
         before_m = BEFORE_SURFACE * distances_m
         return self.visibility_at(rays.origins + before_m[:, None] * rays.directions, rays.directions, before_m)
 
-    def description(self) -> dict[str, Any]:
-        """What `from_state` needs beside the tensors; JSON types only."""
-        return {
-            "config": self.config.model_dump(mode="json"),
-            "center_world": self.center_world.double().tolist(),
-            "radius_m": self.radius_m,
-            "image_ids": list(self.image_ids),
-            "drives": list(self.drives),
-            "exposures": None if self.exposure is None else asdict(self.exposure.exposures),
-            "pose_groups": None if self.poses is None else asdict(self.poses.pose_groups),
-        }
+    def description(self) -> ModelMeta:
+        """What `from_state` needs beside the tensors."""
+        x, y, z = self.center_world.double().tolist()
+        return ModelMeta(
+            config=self.config,
+            center_world=(x, y, z),
+            radius_m=self.radius_m,
+            image_ids=self.image_ids,
+            drives=self.drives,
+            exposures=None if self.exposure is None else self.exposure.exposures,
+            pose_groups=None if self.poses is None else self.poses.pose_groups,
+        )
 
     @classmethod
-    def from_state(cls, description: dict[str, Any], tensors: dict[str, Tensor]) -> "BlockNeRF":
+    def from_state(cls, description: ModelMeta, tensors: dict[str, Tensor]) -> "BlockNeRF":
         """The inverse of (`description`, `state_dict`); strict: every tensor must be there and fit."""
-        x, y, z = description["center_world"]
         model = cls(
-            Config.model_validate(description["config"]),
-            (x, y, z),
-            description["radius_m"],
-            tuple(description["image_ids"]),
-            tuple(description["drives"]),
-            exposures=exposures_from_json(description["exposures"]),
-            pose_groups=pose_groups_from_json(description),
+            description.config,
+            description.center_world,
+            description.radius_m,
+            description.image_ids,
+            description.drives,
+            exposures=description.exposures,
+            pose_groups=description.known_pose_groups,
         )
         model.load_state_dict(tensors, strict=True)
         return model.eval()
 
 
-def exposures_from_json(tree: dict[str, Any] | None) -> Exposures | None:
-    """Of the entry `exposures` of a block's description."""
-    if tree is None:
-        return None
-    least, largest = tree["range_stops"]
-    return Exposures(tree["scale"], (least, largest), tree["drive_stops"], tree["image_stops"])
-
-
-def pose_groups_from_json(description: dict[str, Any]) -> PoseGroups:
-    """Of a block's description; of one that says nothing of them, from before there were segments, by mode."""
-    tree = description.get("pose_groups")
-    if tree is None:
-        mode = Config.model_validate(description["config"]).pose_refinement.mode
-        return told_groups(mode, description["image_ids"], description["drives"])
-    return PoseGroups(tree["by"], tuple(tree["names"]))
+def load_block(block: BlockFile, device: str | torch.device = "cpu") -> BlockNeRF:
+    """The model of a block file, on `device`. Raises UserError when its tensors do not fit it."""
+    block_id = block.meta.block_id
+    try:
+        model = BlockNeRF.from_state(block.meta.model, block.tensors)
+        if broken := block.not_finite():
+            raise ValueError(f"{broken[0]} holds a value that is not finite")
+        return model.to(device)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise UserError(
+            f"The model in the file of block {block_id} does not fit this program ({error}). "
+            f"Train that block again: `blocknerf train ... --blocks {block_id} --overwrite`."
+        ) from error
 
 
 def _spacing(config: BackboneConfig, radius_m: float) -> RaySamplingConfig:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from blocknerf.core.config.pose_refinement import PoseMode, PoseRefinementConfig
 from blocknerf.core.errors import UserError
+from blocknerf.core.stored import Text
 from blocknerf.core.types import RayBatch
 from blocknerf.geometry import so3
 
@@ -30,7 +31,7 @@ class PoseGroups:
     """Which training images share an offset: those that `names`, one for each image, calls alike."""
 
     by: Literal["drive", "segment", "image"]
-    names: tuple[str, ...]
+    names: tuple[Text, ...]
 
     @property
     def are_free(self) -> bool:

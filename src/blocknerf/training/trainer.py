@@ -19,6 +19,7 @@ from blocknerf.core.logging import log
 from blocknerf.core.names import word_of
 from blocknerf.core.seeds import derive_seed, generator
 from blocknerf.core.types import Exposures, on_device
+from blocknerf.models.block_meta import BlockMeta
 from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.models.model_parallel import ModelParallelBlockNeRF
 from blocknerf.models.poses import PoseGroups
@@ -477,15 +478,15 @@ class BlockNeRFTrainer:
         self.report(progress)
         return BlockResult(self.spec.id, self.step, self.spent_s, progress.rays_per_s, val_psnr)
 
-    def _description(self) -> dict[str, Any]:
-        return {
-            "block_id": self.spec.id,
-            "scene_hash": self.scene_hash,
-            "anchor_world": list(self.spec.anchor_world),
-            "step": self.step,
-            "spent_s": self.spent_s,
-            "best_psnr": self.metrics.best.get("psnr"),
-            "image_ids": list(self.image_ids),
-            "drives": [self.store.records[image_id].drive for image_id in self.image_ids],
-            "model": self.model.description(),
-        }
+    def _description(self) -> BlockMeta:
+        return BlockMeta(
+            block_id=self.spec.id,
+            scene_hash=self.scene_hash,
+            anchor_world=self.spec.anchor_world,
+            step=self.step,
+            spent_s=self.spent_s,
+            best_psnr=self.metrics.best.get("psnr"),
+            image_ids=self.image_ids,
+            drives=tuple(self.store.records[image_id].drive for image_id in self.image_ids),
+            model=self.model.description(),
+        )
