@@ -22,6 +22,7 @@ from blocknerf.blocks.output import load_output
 from blocknerf.city.manifest import block_folder
 from blocknerf.core.config.dataset import DatasetConfig
 from blocknerf.core.errors import UserError
+from blocknerf.core.types import Appearance
 from blocknerf.models.block_file import read_block
 from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.rendering.quality import psnr, ssim
@@ -115,7 +116,7 @@ def figures(out: Path, block_id: str, store: ImageStore) -> dict[str, float]:
 def judged(model: BlockNeRF, store: ImageStore, image_id: str) -> dict[str, float]:
     height, width = store.size(image_id)
     record = store.records[image_id]
-    code = model.code_for(None, record.drive, exposure=record.exposure)
+    code = model.code_for(Appearance(drive=record.drive, exposure=record.exposure))
     render = model.render(store.rays(image_id), code).reshape(height, width)
     truth = torch.from_numpy(store.rgb(image_id).astype(np.float32) / 255)
     valid = torch.from_numpy(store.valid(image_id).copy())

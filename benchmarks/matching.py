@@ -27,7 +27,7 @@ from blocknerf.city.alignment import Alignment, read_alignment
 from blocknerf.city.city import City
 from blocknerf.city.matching import SEEN_WELL, find_overlaps, measure, seen_by_both
 from blocknerf.city.pictures import to_bytes, write_png
-from blocknerf.core.types import RayBatch
+from blocknerf.core.types import Appearance, RayBatch
 from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.scene.rays import camera_rays
 from blocknerf.scene.scene import ImageRecord, Scene
@@ -146,7 +146,7 @@ def show(
     city: City, pair: Sequence[str], rays: RayBatch, drive: str, alignment: Alignment
 ) -> tuple[torch.Tensor, torch.Tensor]:
     city.alignment = alignment
-    one, other = (city.model(name).render(rays, city.code_for(name, None, drive)).rgb for name in pair)
+    one, other = (city.model(name).render(rays, city.code_for(name, Appearance(drive=drive))).rgb for name in pair)
     return one, other
 
 

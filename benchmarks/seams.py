@@ -18,7 +18,7 @@ import torch
 
 from benchmarks.measure import blocknerf, run, where
 from blocknerf.blocks.output import load_output, open_scene
-from blocknerf.core.types import RayBatch
+from blocknerf.core.types import Appearance, RayBatch
 from blocknerf.models.block_file import read_block
 from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.scene.store import ImageStore
@@ -92,7 +92,8 @@ def differences(
     border: Border, rays: RayBatch, store: ImageStore, image_id: str, models: tuple[BlockNeRF, BlockNeRF]
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     record = store.records[image_id]
-    a, b = (model.render(rays, model.code_for(None, record.drive, exposure=record.exposure)) for model in models)
+    appearance = Appearance(drive=record.drive, exposure=record.exposure)
+    a, b = (model.render(rays, model.code_for(appearance)) for model in models)
     middle_m = (a.distance_m + b.distance_m) / 2
     weights = border.weights(rays.origins + middle_m[:, None] * rays.directions)
     return (a.rgb - b.rgb).square().mean(-1), (a.distance_m - b.distance_m).abs() / middle_m, weights

@@ -14,7 +14,7 @@ from blocknerf.city.manifest import MANIFEST_VERSION, block_folder, manifest_of,
 from blocknerf.core.config.block_manager import BlockManagerConfig
 from blocknerf.core.config.city import CityConfig
 from blocknerf.core.errors import UserError
-from blocknerf.core.types import RayBatch, RenderOutput
+from blocknerf.core.types import Appearance, RayBatch, RenderOutput
 from blocknerf.models.block_file import BlockFile, write_block
 from tests.support.block_meta import meta_of
 
@@ -37,8 +37,8 @@ class PlainBlock:
     def view_confidence(self, rays, distances_m):
         return None
 
-    def code_for(self, image_id, drive, exposure_stops=0.0, exposure=None, towards=None):
-        value = self.codes.get(image_id, self.codes.get(drive))
+    def code_for(self, appearance):
+        value = self.codes.get(appearance.image_id, self.codes.get(appearance.drive))
         return None if value is None else torch.tensor([value])
 
 
@@ -146,7 +146,7 @@ def test_appearance_follows_the_image_then_the_drive_then_the_largest_drive(tmp_
     assert city.main_drive == "noon"
 
     def blue_at_a(**appearance):
-        return city.render(rays(), at(0.0), **appearance).rgb[0, 2].item()
+        return city.render(rays(), at(0.0), Appearance(**appearance)).rgb[0, 2].item()
 
     assert blue_at_a() == 0.25
     assert blue_at_a(drive="dusk") == 0.5

@@ -17,7 +17,7 @@ from blocknerf.city.matching import align_blocks, align_city, seen_by_both
 from blocknerf.core.config.config import Config
 from blocknerf.core.config.load import load_config
 from blocknerf.core.errors import UserError
-from blocknerf.core.types import MEAN_EXPOSURE_VALUE, Exposures
+from blocknerf.core.types import MEAN_EXPOSURE_VALUE, Appearance, Exposures
 from blocknerf.models.block_file import BlockFile, write_block
 from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.scene.rays import camera_rays
@@ -114,7 +114,7 @@ def test_a_block_whose_codes_were_moved_comes_back(tmp_path, exposures):
         tmp_path, {"a": block(drives, settings, exposures), "b": moved(block(drives, settings, exposures), 1.0)}
     )
     city, before = City.open(tmp_path), hashes(tmp_path)
-    raw = {drive: city.code_for("b", None, drive) for drive in ("noon", "dusk")}
+    raw = {drive: city.code_for("b", Appearance(drive=drive)) for drive in ("noon", "dusk")}
     alignment, differences = align_city(city, links, scene_of(), seed=0)
     assert {pair.drive for pair in differences} == {"noon", "dusk"}
     for pair in differences:
@@ -128,12 +128,15 @@ def test_a_block_whose_codes_were_moved_comes_back(tmp_path, exposures):
     again = City.open(tmp_path)
     assert hashes(tmp_path) == before
     for drive, code in raw.items():
-        shifted = again.code_for("b", None, drive)
+        shifted = again.code_for("b", Appearance(drive=drive))
         assert torch.equal(
             shifted, code + torch.nn.functional.pad(again.alignment.blocks["b"].shift(drive), (0, len(code) - 6))
         )
-        assert torch.equal(again.code_for("a", None, drive), city.code_for("a", None, drive))
-    assert torch.equal(again.code_for("b", None, "never driven"), city.model("b").code_for(None, "never driven"))
+        assert torch.equal(again.code_for("a", Appearance(drive=drive)), city.code_for("a", Appearance(drive=drive)))
+    assert torch.equal(
+        again.code_for("b", Appearance(drive="never driven")),
+        city.model("b").code_for(Appearance(drive="never driven")),
+    )
 
 
 def test_relative_looks_of_one_drive_stay(tmp_path, monkeypatch):
@@ -145,9 +148,9 @@ def test_relative_looks_of_one_drive_stay(tmp_path, monkeypatch):
     links = write_city(tmp_path, {"a": one, "b": other})
     city = City.open(tmp_path)
     city.alignment, _ = align_city(city, links, scene_of(), seed=0)
-    first, second = (city.code_for("b", f"noon_{row}", "noon") for row in (0, 1))
+    first, second = (city.code_for("b", Appearance(f"noon_{row}", "noon")) for row in (0, 1))
     torch.testing.assert_close(second - first, torch.full((6,), 0.3))
-    half = city.code_for("b", "noon_0", "noon", towards=("noon_1", "noon", 0.5))
+    half = city.code_for("b", Appearance("noon_0", "noon", blend_towards=Appearance("noon_1", "noon"), share=0.5))
     torch.testing.assert_close(half, 0.5 * (first + second))
 
 
@@ -166,8 +169,8 @@ def test_a_look_travels_to_blocks_that_never_saw_it(tmp_path):
     assert set(noon) == {("a", "b")}  # b and c never saw noon: there is no difference to speak of before
     assert noon["a", "b"].after < noon["a", "b"].before / 20
     rays = camera_rays(scene_of().cameras["0"], scene_of().images[0].world_from_cam, 16, 12)
-    show = {name: city.model(name).render(rays, city.code_for(name, None, "noon")).rgb for name in "ac"}
-    raw = city.model("c").render(rays, city.model("c").code_for(None, "noon")).rgb
+    show = {name: city.model(name).render(rays, city.code_for(name, Appearance(drive="noon"))).rgb for name in "ac"}
+    raw = city.model("c").render(rays, city.model("c").code_for(Appearance(drive="noon"))).rgb
     assert (show["c"] - show["a"]).abs().mean() < 0.1 * (raw - show["a"]).abs().mean()
 
 

@@ -103,7 +103,7 @@ def test_points_and_poses_are_those_of_the_processor(out):
         drive = model.drives[0]
         points = center.float() + rays.directions
         expected = model.query_points(points, rays.directions), model.refined_rays(rays, drive=drive)
-        codes = torch.zeros(len(rays), len(model.code_for(None, None)))  # pyright: ignore[reportArgumentType]
+        codes = torch.zeros(len(rays), len(model.code_for()))  # pyright: ignore[reportArgumentType]
         rgb, composited = model.composite(rays, codes, None)
         with SecondDevice():
             away = load_block_away(out, block_id)

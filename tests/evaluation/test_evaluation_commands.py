@@ -19,6 +19,7 @@ from blocknerf.cli.render import parse_size, render
 from blocknerf.core.config.load import load_config
 from blocknerf.core.errors import UserError
 from blocknerf.core.seeds import generator
+from blocknerf.core.types import MEAN_APPEARANCE
 from blocknerf.export.render import render_views
 from blocknerf.models.block_file import BlockFile, write_block
 from blocknerf.models.block_nerf import BlockNeRF
@@ -147,16 +148,17 @@ def test_frames_go_from_the_look_of_one_image_to_that_of_another(untrained, tmp_
     asked = []
     code_for = BlockNeRF.code_for
 
-    def remember(model, image_id, drive, exposure_stops=0.0, exposure=None, towards=None):
-        asked.append((image_id, drive, towards))
-        return code_for(model, image_id, drive, exposure_stops, exposure, towards)
+    def remember(model, appearance=MEAN_APPEARANCE):
+        asked.append(appearance)
+        return code_for(model, appearance)
 
     monkeypatch.setattr(BlockNeRF, "code_for", remember)
     for share, expected in ((None, {frame / 6 for frame in range(7)}), (0.25, {0.25})):
         asked.clear()
         options = {"frames": 7, "appearance": "03.png:10.png", "share": share}
         render(untrained, video=tmp_path / "x.mp4", **options)
-        assert {(image_id, towards[0], towards[2]) for image_id, _, towards in asked if towards} == {
+        blended = [look for look in asked if look.blend_towards is not None]
+        assert {(look.image_id, look.blend_towards.image_id, look.share) for look in blended} == {
             (first.id, second.id, at) for at in expected
         }
 

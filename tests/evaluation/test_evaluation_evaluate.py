@@ -42,9 +42,9 @@ class GrayBlock:
     def view_confidence(self, rays, distances_m):
         return None
 
-    def code_for(self, image_id, drive, exposure_stops=0.0, exposure=None, towards=None):
-        assert image_id is None, "a test image must not be looked up"
-        return torch.tensor([0.1]) if drive == "bright" else None
+    def code_for(self, appearance):
+        assert appearance.image_id is None, "a test image must not be looked up"
+        return torch.tensor([0.1]) if appearance.drive == "bright" else None
 
 
 class Album:

@@ -15,7 +15,7 @@ from blocknerf.core.config.block_manager import BlockManagerConfig
 from blocknerf.core.config.load import load_config
 from blocknerf.core.errors import UserError
 from blocknerf.core.seeds import generator
-from blocknerf.core.types import RayBatch
+from blocknerf.core.types import Appearance, RayBatch
 from blocknerf.evaluation.colour_correction import correct_colours
 from blocknerf.evaluation.evaluate import evaluate_city
 from blocknerf.evaluation.protocols import PROTOCOLS, left_half, parse_protocols, scored, sensible_protocols
@@ -160,9 +160,9 @@ def test_learned_poses_move_each_block_as_its_drive_was_moved_and_look_at_nothin
 def test_a_test_image_is_rendered_with_its_own_exposure(city, monkeypatch):
     """Metadata of the camera, asked of the block."""
     test, asked = _test(city), []
-    monkeypatch.setattr(BlockNeRF, "code_for", lambda self, *parts: asked.append(parts))
+    monkeypatch.setattr(BlockNeRF, "code_for", lambda self, appearance: asked.append(appearance))
     mean_code(city, "left", replace(test, record=replace(test.record, exposure=0.25)))
-    assert asked == [(None, "0", 0.0, 0.25, None)]
+    assert asked == [Appearance(drive="0", exposure=0.25)]
 
 
 @pytest.fixture

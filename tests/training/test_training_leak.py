@@ -11,6 +11,7 @@ from PIL import Image
 
 from blocknerf.blocks.output import plan_scene
 from blocknerf.core.config.load import load_config
+from blocknerf.core.types import Appearance
 from blocknerf.models.block_file import read_block
 from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.scene.splits import split_images
@@ -102,7 +103,7 @@ def test_codes_that_test_images_are_rendered_with_are_equal(clean_and_poisoned):
     drives = {image.drive for image in clean_and_poisoned[0].scene.images}
     assert len(drives) == 2
     for drive in (*sorted(drives), None):
-        one, other = (model.code_for(None, drive) for model in models)
+        one, other = (model.code_for(Appearance(drive=drive)) for model in models)
         assert one is not None
         assert other is not None
         assert torch.equal(one, other)

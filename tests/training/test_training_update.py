@@ -14,6 +14,7 @@ from blocknerf.city.alignment import read_alignment
 from blocknerf.city.city import City
 from blocknerf.cli.train import train
 from blocknerf.core.errors import UserError
+from blocknerf.core.types import Appearance
 from blocknerf.models.block_file import has_block, read_block, read_block_meta
 from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.scene.store import ImageStore
@@ -108,7 +109,7 @@ def test_only_the_updated_block_changes(copied):
     first = next(image for image in scene.images if image.id in added)
     store = ImageStore.open(scene, 1, out / "store", progress=False)
     center = torch.from_numpy(first.world_from_cam[:, 3].copy())
-    assert bool(city.render(store.rays(first.id), center, first.id, first.drive).rgb.isfinite().all())
+    assert bool(city.render(store.rays(first.id), center, Appearance(first.id, first.drive)).rgb.isfinite().all())
 
     train(room, out, blocks=others[0], update=True)  # the same images, now for a second block
     _, again = load_output(out)
@@ -136,8 +137,8 @@ def test_old_codes_are_those_of_before_and_new_images_have_some(copied):
     assert new.image_ids[: len(old.image_ids)] == old.image_ids
     assert torch.equal(new.appearance.codes[: len(old.image_ids)], old.appearance.codes)
     assert len(new.appearance.codes) == len(plan.block(target).train_images) > len(old.image_ids)
-    assert torch.equal(new.code_for(None, "noon"), old.code_for(None, "noon"))
-    assert not torch.equal(new.code_for(None, "a_dawn"), old.code_for(None, "a_dawn"))
+    assert torch.equal(new.code_for(Appearance(drive="noon")), old.code_for(Appearance(drive="noon")))
+    assert not torch.equal(new.code_for(Appearance(drive="a_dawn")), old.code_for(Appearance(drive="a_dawn")))
 
 
 def test_what_a_user_can_mend_is_said_before_anything_is_written(copied, tmp_path):

@@ -1,7 +1,7 @@
 """Many blocks, one picture: blocks are loaded when a camera needs them and kept within a memory budget."""
 
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,7 +23,7 @@ from blocknerf.city.selection import (
 from blocknerf.city.states import LATEST, StateFile, state_files
 from blocknerf.core.errors import UserError
 from blocknerf.core.logging import log
-from blocknerf.core.types import RayBatch, RenderOutput
+from blocknerf.core.types import MEAN_APPEARANCE, Appearance, RayBatch, RenderOutput
 from blocknerf.models.block_file import BlockFile, read_block, read_block_meta
 from blocknerf.models.block_meta import StoredMeta
 from blocknerf.models.block_nerf import load_block
@@ -49,19 +49,8 @@ class BlockRenderer(Protocol):
         """
         ...
 
-    def code_for(
-        self,
-        image_id: str | None,
-        drive: str | None,
-        exposure_stops: float = 0.0,
-        exposure: float | None = None,
-        towards: tuple[str | None, str | None, float] | None = None,
-    ) -> Float[Tensor, " dim"] | None:
-        """The code of that image if it was trained here, else the mean of its drive, else the mean of all.
-
-        `exposure` is a captured one, in place of what is known; stops are added. With `towards`, an (image id, drive,
-        share), the code lies between both.
-        """
+    def code_for(self, appearance: Appearance) -> Float[Tensor, " dim"] | None:
+        """What `render` takes to show that look; None where the block has one look alone."""
         ...
 
 
@@ -179,24 +168,23 @@ class City:
         self,
         rays: RayBatch,
         camera_center: Float[Tensor, "3"],
-        image_id: str | None = None,
-        drive: str | None = None,
+        appearance: Appearance = MEAN_APPEARANCE,
         only: str | None = None,
         codes: Mapping[str, Float[Tensor, " dim"] | None] | None = None,
         weights: Mapping[str, float] | None = None,
     ) -> list["Layer"]:
         """The pictures that `render` blends, heaviest first; same arguments.
 
-        `codes` by block id win over what `image_id` and `drive` say; a block that is not among them goes by those.
+        `codes` by block id win over `appearance`; a block that is not among them goes by that.
         Where `rays` are a part of a picture, `weights` are what `block_weights` gave for all of it.
         """
-        drive, given = drive or self.main_drive, codes or {}
+        appearance, given = appearance.resolved(self.main_drive), codes or {}
         if weights is None:
             weights = self.block_weights(rays, camera_center) if only is None else {only: 1.0}
         pictures = []
         for block_id in weights:
             model = self.model(block_id)
-            code = given[block_id] if block_id in given else self.code_for(block_id, image_id, drive)
+            code = given[block_id] if block_id in given else self.code_for(block_id, appearance)
             pictures.append(model.render(rays, code))
         shares = torch.tensor(list(weights.values()), dtype=torch.float32)[:, None].expand(-1, len(rays))
         if self.manifest.divide_by == "surface" and len(pictures) > 1:
@@ -254,46 +242,38 @@ class City:
         chosen = [(block_id, weight) for block_id, weight in zip(weights, left, strict=True) if weight > 0]
         return dict(sorted(chosen, key=lambda pair: -pair[1]))
 
-    def code_for(
-        self,
-        block_id: str,
-        image_id: str | None,
-        drive: str | None,
-        exposure_stops: float = 0.0,
-        exposure: float | None = None,
-        towards: tuple[str | None, str | None, float] | None = None,
-    ) -> Float[Tensor, " dim"] | None:
+    def code_for(self, block_id: str, appearance: Appearance) -> Float[Tensor, " dim"] | None:
         """`BlockRenderer.code_for` of that block, aligned with its neighbours where `blocknerf align` has been run.
 
-        The shift of the drive is added to the appearance entries, which come first; `towards` has its own.
+        The shift of each drive is added by its share to the appearance entries, which come first.
         """
-        code = self.model(block_id).code_for(image_id, drive, exposure_stops, exposure, towards)
+        code = self.model(block_id).code_for(appearance)
         entry = self.alignment.blocks.get(block_id)
         if code is None or entry is None:
             return code
-        there, share = (towards[1], towards[2]) if towards is not None else (None, 0.0)
         code = code.clone()
-        for name, part in ((drive, 1 - share), (there, share)):
-            shift = entry.shift(name)
-            if shift is not None and part > 0:
-                code[: len(shift)] += part * shift.to(code)
+        for drive, share in appearance.drive_shares():
+            shift = entry.shift(drive)
+            if shift is not None and share > 0:
+                code[: len(shift)] += share * shift.to(code)
         return code
+
+    def codes_for(self, block_ids: Iterable[str], appearance: Appearance) -> dict[str, Float[Tensor, " dim"] | None]:
+        """`code_for` of each of these blocks, for `layers`."""
+        return {block_id: self.code_for(block_id, appearance) for block_id in block_ids}
 
     def render(
         self,
         rays: RayBatch,
         camera_center: Float[Tensor, "3"],
-        image_id: str | None = None,
-        drive: str | None = None,
+        appearance: Appearance = MEAN_APPEARANCE,
         only: str | None = None,
     ) -> RenderOutput:
         """Pixels of `rays`, composited from the blocks around `camera_center`, or from the block `only` alone.
 
-        Appearance: that of the image `image_id` in blocks that trained on it, else the mean of `drive`, else of
-        `main_drive`; a block that never saw the drive takes the mean of all its codes. Raises UserError for a block
-        that the city does not have.
+        An appearance without a drive is of `main_drive`. Raises UserError for a block that the city does not have.
         """
-        return composite(self.layers(rays, camera_center, image_id, drive, only))
+        return composite(self.layers(rays, camera_center, appearance, only))
 
     def meta(self, block_id: str) -> StoredMeta:
         """The JSON half of that block's file."""

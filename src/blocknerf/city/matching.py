@@ -20,7 +20,7 @@ from blocknerf.city.city import City
 from blocknerf.core.errors import UserError
 from blocknerf.core.logging import log
 from blocknerf.core.seeds import generator
-from blocknerf.core.types import RayBatch
+from blocknerf.core.types import Appearance, RayBatch
 from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.models.fit import appearance_width, fit_code_to_areas
 from blocknerf.scene.rays import camera_rays
@@ -277,11 +277,11 @@ def _with_shifts(city: City, shifts: Mapping[str, Mapping[str, tuple[float, ...]
 
 
 def _show(city: City, block_id: str, rays: RayBatch, drive: str) -> Float[Tensor, "rays 3"]:
-    return city.model(block_id).render(rays, city.code_for(block_id, None, drive)).rgb
+    return city.model(block_id).render(rays, city.code_for(block_id, Appearance(drive=drive))).rgb
 
 
 def _raw_code(city: City, block_id: str, drive: str) -> Float[Tensor, " code"] | None:
-    return city.model(block_id).code_for(None, drive)
+    return city.model(block_id).code_for(Appearance(drive=drive))
 
 
 def _images_of(city: City, block_id: str, drive: str) -> int:

@@ -2,6 +2,7 @@
 
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -71,8 +72,8 @@ def render(
     from rich.progress import track
 
     from blocknerf.blocks.output import pull_city
-    from blocknerf.city.appearance_settings import AppearanceSettings
     from blocknerf.city.city import City
+    from blocknerf.core.types import Appearance
     from blocknerf.export.paths import in_city
     from blocknerf.export.render import render_views
     from blocknerf.export.video import check_video, write_frames
@@ -93,9 +94,8 @@ def render(
     views, shown_as = _views_and_images(out, path, frames, pixels, drive, image, appearance, data_root)
     if path.endswith(".json"):
         views = in_city(views, Path(path), city.manifest)
-    image_id, drive = (shown_as[0].id, shown_as[0].drive) if shown_as else (None, drive)
-    towards = (shown_as[1].id, shown_as[1].drive) if len(shown_as) == 2 else None
-    look = AppearanceSettings(image_id, drive, towards, share, exposure)
+    looks = [Appearance(one.id, one.drive) for one in shown_as] or [Appearance(drive=drive)]
+    look = replace(looks[0], exposure_stops=exposure, blend_towards=looks[1] if len(looks) == 2 else None, share=share)
     use_threads(available_cores(), city.worker)
     shown = track(render_views(city, views, look), "Rendering", len(views), console=console, transient=True)
     pictures = write_frames(video, shown, fps)

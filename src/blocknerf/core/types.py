@@ -87,6 +87,37 @@ class RenderOutput:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Appearance:
+    """Which look a picture takes: that of the training image `image_id` in blocks that trained on it, else the mean of
+    `drive`, else the mean of all.
+
+    `exposure`, as captured, stands in the place of what is known of that image or drive, and `exposure_stops` brighten
+    by so many stops. `blend_towards` another look, at `share` from 0 (this look) to 1 (the other): codes in a straight
+    line, exposures in stops. Without a share it is the picture's place on its path, 0 for a picture alone.
+    """
+
+    image_id: str | None = None
+    drive: str | None = None
+    exposure: float | None = None
+    exposure_stops: float = 0.0
+    blend_towards: "Appearance | None" = None
+    share: float | None = None
+
+    def resolved(self, drive: str | None, place: float = 0.0) -> "Appearance":
+        """For one picture of a path, `place` in [0, 1] along it: of `drive` and at this share unless it has its own."""
+        return replace(self, drive=self.drive or drive, share=place if self.share is None else self.share)
+
+    def drive_shares(self) -> list[tuple[str | None, float]]:
+        """How much of the look each drive has, its own first; shares sum to 1."""
+        if self.blend_towards is None:
+            return [(self.drive, 1.0)]
+        share = self.share or 0.0
+        return [(self.drive, 1 - share), *((name, share * part) for name, part in self.blend_towards.drive_shares())]
+
+
+MEAN_APPEARANCE = Appearance()
+
 MEAN_EXPOSURE_VALUE = 250.0
 """Exposure value of a scene's mean. Over 1000, its lowest sinusoid rises up to 2.6 stops above the mean."""
 

@@ -19,7 +19,7 @@ from blocknerf.core.errors import UserError
 from blocknerf.core.files import write_bytes, write_json
 from blocknerf.core.lock import locked_folder
 from blocknerf.core.seeds import generator
-from blocknerf.core.types import on_device
+from blocknerf.core.types import Appearance, on_device
 from blocknerf.diagnostics.coverage import draw_coverage
 from blocknerf.diagnostics.debugger import BlockNeRFDebugger
 from blocknerf.diagnostics.page import inspection_page
@@ -60,7 +60,7 @@ def inspect_city(
     model = cast(BlockNeRF, city.model(block_id))
     pair = seam or _nearest_neighbour(city, plan, block_id)
     view = None if pair is None else view_seam(city, scene, store, pair)
-    code = city.code_for(block_id, image.id, image.drive, exposure=image.exposure)
+    code = city.code_for(block_id, Appearance(image.id, image.drive, image.exposure))
     state = f"As trained, after {city.meta(block_id).step:,} steps"
     with _writing(out / "inspect"):
         return _inspect(out / "inspect", config, block_id, model, state, scene, store, image, pixel_xy, code, view)
@@ -77,7 +77,7 @@ def inspect_start(config: Config, scene: Scene, plan: Plan, output_dir: Path, de
     folder = block_folder(output_dir, block.id)
     model = BlockNeRFTrainer(config, block, store, plan.scene_hash, folder, exposures=exposures, device=device).model
     image = _image(plan, scene, store, None, block.id)
-    code = model.code_for(image.id, image.drive, exposure=image.exposure)
+    code = model.code_for(Appearance(image.id, image.drive, image.exposure))
     state = "As training begins it"
     with _writing(output_dir / "inspect"):
         return _inspect(output_dir / "inspect", config, block.id, model, state, scene, store, image, None, code, None)

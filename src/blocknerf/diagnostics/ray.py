@@ -57,7 +57,7 @@ def trace_ray(model: BlockNeRF, ray: RayBatch, code: Float[Tensor, " code"] | No
     """
     if len(ray) != 1:
         raise ValueError(f"One ray is traced at a time, not {len(ray)}.")
-    code = model.code_for(None, None) if code is None else code
+    code = model.code_for() if code is None else code
     codes = None if code is None else code[None].to(model.device)
     with default_device(model.device):
         trace = _traced(model, on_device(ray, model.device), codes)

@@ -14,7 +14,7 @@ from blocknerf.city.city import City
 from blocknerf.city.matching import SEEN_WELL, cameras_between, seen_by_both
 from blocknerf.core.errors import UserError
 from blocknerf.core.plots import new_figure, picture, save_figure
-from blocknerf.core.types import RenderOutput
+from blocknerf.core.types import Appearance, RenderOutput
 from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.scene.scene import Scene
 from blocknerf.scene.store import ImageStore
@@ -74,7 +74,7 @@ def view_seam(city: City, scene: Scene, store: ImageStore, pair: tuple[str, str]
     level = small_level(store, image.id)
     size, rays = store.size(image.id, level), store.rays(image.id, level)
     pictures = [
-        model.render(rays, city.code_for(block_id, None, image.drive)).reshape(*size)
+        model.render(rays, city.code_for(block_id, Appearance(drive=image.drive))).reshape(*size)
         for model, block_id in zip((one, other), pair, strict=True)
     ]
     well = seen_by_both(one, other, rays).reshape(*size)

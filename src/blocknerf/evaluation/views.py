@@ -10,7 +10,7 @@ from torch import Tensor
 
 from blocknerf.city.city import City, Layer, composite
 from blocknerf.core.seeds import generator
-from blocknerf.core.types import RayBatch, RenderOutput
+from blocknerf.core.types import Appearance, RayBatch, RenderOutput
 from blocknerf.evaluation.protocols import EvaluationProtocol, left_half
 from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.models.fit import fit_code, fit_pose
@@ -100,7 +100,7 @@ def mean_code(city: City, block_id: str, test: HeldOutImage) -> Float[Tensor, " 
 
     The exposure is what the camera wrote beside the picture; no pixel is looked at.
     """
-    return city.code_for(block_id, None, test.record.drive, exposure=test.record.exposure)
+    return city.code_for(block_id, Appearance(drive=test.record.drive, exposure=test.record.exposure))
 
 
 def _own_picture(protocol: EvaluationProtocol, city: City, block_id: str, test: HeldOutImage) -> RenderOutput:

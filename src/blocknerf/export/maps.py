@@ -14,6 +14,7 @@ from blocknerf.core import disk
 from blocknerf.core.errors import UserError
 from blocknerf.core.logging import console, log
 from blocknerf.core.names import natural_order
+from blocknerf.core.types import Appearance
 from blocknerf.export.surfaces import SurfaceMap, pinhole_of, surface_map
 from blocknerf.export.voronoi_cells import VoronoiCells
 from blocknerf.models.block_nerf import BlockNeRF
@@ -112,7 +113,7 @@ def render_maps(
         model = city.model(block.id)
         if not isinstance(model, BlockNeRF):
             raise TypeError(f"{type(model)} tells no surfaces")
-        code = city.code_for(block.id, None, city.main_drive)
+        code = city.code_for(block.id, Appearance(drive=city.main_drive))
         keep(maps, view, surface_map(model, cameras[view], image.world_from_cam, code))
     log.info("%d views of %d blocks were rendered.", len(maps), len(np.unique(maps.blocks)))
     return maps

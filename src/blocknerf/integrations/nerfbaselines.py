@@ -31,6 +31,7 @@ from blocknerf.core.logging import log
 from blocknerf.core.reading import read_json
 from blocknerf.core.seeds import generator
 from blocknerf.core.stored import Text, Whole, fitted
+from blocknerf.core.types import MEAN_APPEARANCE, Appearance
 from blocknerf.evaluation.views import CODE_STEPS, SEED
 from blocknerf.integrations.nerfbaselines_scene import (
     CAMERA_MODELS,
@@ -219,7 +220,7 @@ class BlockNeRFMethod:
 
     def _embedding(self, image_id: str | None, drive: str | None) -> np.ndarray | None:
         city = self._opened()
-        found = {block_id: city.code_for(block_id, image_id, drive or city.main_drive) for block_id in city.ids}
+        found = city.codes_for(city.ids, Appearance(image_id, drive or city.main_drive))
         codes = {block_id: code for block_id, code in found.items() if code is not None}
         return _joined(codes) if codes else None
 
@@ -228,7 +229,7 @@ class BlockNeRFMethod:
         if embedding is None:
             return {}
         city = self._opened()
-        code = city.code_for(city.ids[0], None, None)
+        code = city.code_for(city.ids[0], MEAN_APPEARANCE)
         width = 0 if code is None else len(code)
         given = torch.from_numpy(np.array(embedding, np.float32)).flatten()
         if len(given) != width * len(city.ids):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from blocknerf.core.config.backbone import BackboneConfig
 from blocknerf.core.config.config import Config
 from blocknerf.core.errors import UserError
-from blocknerf.core.types import Exposures, FieldOutput, RayBatch, RenderOutput, on_device
+from blocknerf.core.types import MEAN_APPEARANCE, Appearance, Exposures, FieldOutput, RayBatch, RenderOutput, on_device
 from blocknerf.geometry import se3
 from blocknerf.models.appearance import AppearanceEmbedding
 from blocknerf.models.backbones.interface import Backbone
@@ -193,7 +193,7 @@ class BlockNeRF(nn.Module):
 
         Rays may lie anywhere; pixels lie where they do.
         """
-        code = self.code_for(None, None) if code is None else code
+        code = self.code_for() if code is None else code
         rays_at_once = rays_at_once or self.field.rays_at_once
 
         def show(start: int) -> RenderOutput:
@@ -209,29 +209,13 @@ class BlockNeRF(nn.Module):
         return RenderOutput.concatenate(each_on_a_core(show, starts) if is_here else [show(start) for start in starts])
 
     @torch.no_grad()
-    def code_for(
-        self,
-        image_id: str | None,
-        drive: str | None,
-        exposure_stops: float = 0.0,
-        exposure: float | None = None,
-        towards: tuple[str | None, str | None, float] | None = None,
-    ) -> Float[Tensor, " code"] | None:
-        """What `render` takes: the appearance code of the image (else of its drive, else the mean) and its exposure.
-
-        A captured `exposure`, where it is given, stands in the place of the known one, and `exposure_stops` are added.
-        `towards` another (image id, drive, share in [0, 1]) both go: codes in a straight line, exposure in stops.
-        None where the block has neither.
-        """
-        there, there_drive, share = towards or (None, None, 0.0)
+    def code_for(self, appearance: Appearance = MEAN_APPEARANCE) -> Float[Tensor, " code"] | None:
+        """What `render` takes: appearance code, then exposure encoding. None where the block has neither."""
         parts = []
         if self.appearance is not None:
-            code = self.appearance.code_for(image_id, drive)
-            parts.append(code if share == 0 else code.lerp(self.appearance.code_for(there, there_drive), share))
+            parts.append(_appearance_code(self.appearance, appearance))
         if self.exposure is not None:
-            stops = (1 - share) * self.exposure.stops_for(image_id, drive, exposure)
-            stops += share * self.exposure.stops_for(there, there_drive, None) if share else 0.0
-            parts.append(self.exposure.encode(self.center_world.new_tensor(stops + exposure_stops)))
+            parts.append(self.exposure.encode(self.center_world.new_tensor(_stops(self.exposure, appearance))))
         return torch.cat(parts) if parts else None
 
     def grow(
@@ -281,7 +265,7 @@ class BlockNeRF(nn.Module):
         code: Float[Tensor, " code"] | None = None,
     ) -> FieldOutput:
         """Density (per metre) and colour at points seen along unit directions. `code` as in `render`."""
-        code = self.code_for(None, None) if code is None else code
+        code = self.code_for() if code is None else code
         codes = None if code is None else code.to(self.device).expand(points_world.shape[0], -1)
         with default_device(self.device):
             points, directions = self.to_block(points_world.to(self.device)), directions.to(self.device)
@@ -379,6 +363,19 @@ class BlockNeRF(nn.Module):
         )
         model.load_state_dict(tensors, strict=True)
         return model.eval()
+
+
+def _appearance_code(embedding: AppearanceEmbedding, appearance: Appearance) -> Float[Tensor, " appearance"]:
+    code, other = embedding.code_for(appearance.image_id, appearance.drive), appearance.blend_towards
+    return code.lerp(_appearance_code(embedding, other), appearance.share) if other and appearance.share else code
+
+
+def _stops(encoding: ExposureEncoding, appearance: Appearance) -> float:
+    stops = encoding.stops_for(appearance.image_id, appearance.drive, appearance.exposure)
+    other = appearance.blend_towards
+    if other and appearance.share:
+        stops = (1 - appearance.share) * stops + appearance.share * _stops(encoding, other)
+    return stops + appearance.exposure_stops
 
 
 def load_block(block: BlockFile, device: str | torch.device = "cpu") -> BlockNeRF:

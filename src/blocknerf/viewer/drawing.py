@@ -75,7 +75,7 @@ def _draw(city: City, wish: RenderRequest, viewpoint: Viewpoint, width: int, kee
     rays = camera_rays(camera, viewpoint.world_from_cam, camera.width, camera.height)
     center = torch.from_numpy(np.array(viewpoint.world_from_cam[:, 3], dtype=np.float64))
     weights = city.block_weights(rays, center)
-    codes = wish.look.codes(city, weights)
+    codes = city.codes_for(weights, wish.appearance.resolved(city.main_drive))
     parts = []
     for some in _parts(len(rays)):
         if not keep_going():
