@@ -14,7 +14,6 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import torch
@@ -28,7 +27,6 @@ from blocknerf.city.city import City
 from blocknerf.city.matching import SEEN_WELL, find_overlaps, measure, seen_by_both
 from blocknerf.city.pictures import to_bytes, write_png
 from blocknerf.core.types import Appearance, RayBatch
-from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.scene.rays import camera_rays
 from blocknerf.scene.scene import ImageRecord, Scene
 
@@ -89,7 +87,7 @@ def figures(out: Path) -> dict:
             continue
         camera = scene.cameras[image.camera_key]
         rays = camera_rays(camera, image.world_from_cam, camera.width, camera.height)
-        one, other = (cast(BlockNeRF, city.model(name)) for name in pair)
+        one, other = (city.model(name) for name in pair)
         both = seen_by_both(one, other, rays) >= SEEN_WELL
         if int(both.sum()) < len(rays) // 10:
             continue

@@ -17,9 +17,10 @@ from blocknerf.core.errors import UserError
 from blocknerf.core.types import Appearance, RayBatch, RenderOutput
 from blocknerf.models.block_file import BlockFile, write_block
 from tests.support.block_meta import meta_of
+from tests.support.formula_block import FormulaBlock
 
 
-class PlainBlock:
+class PlainBlock(FormulaBlock):
     """A block of one colour; its appearance code is added to it."""
 
     def __init__(self, block: BlockFile):
@@ -30,12 +31,6 @@ class PlainBlock:
         count = len(rays)
         shift = 0 if code is None else code[0]
         return RenderOutput((self.rgb + shift).expand(count, 3), torch.ones(count), torch.full((count,), 5.0))
-
-    def mean_visibility(self, rays):
-        return None
-
-    def view_confidence(self, rays, distances_m):
-        return None
 
     def code_for(self, appearance):
         value = self.codes.get(appearance.image_id, self.codes.get(appearance.drive))

@@ -14,6 +14,7 @@ from blocknerf.city.alignment import ALIGNMENT_VERSION, Alignment, BlockShifts, 
 from blocknerf.city.city import City
 from blocknerf.city.manifest import block_folder, manifest_of, write_manifest
 from blocknerf.city.matching import align_blocks, align_city, seen_by_both
+from blocknerf.core.camera import Camera
 from blocknerf.core.config.config import Config
 from blocknerf.core.config.load import load_config
 from blocknerf.core.errors import UserError
@@ -21,7 +22,7 @@ from blocknerf.core.types import MEAN_EXPOSURE_VALUE, Appearance, Exposures
 from blocknerf.models.block_file import BlockFile, write_block
 from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.scene.rays import camera_rays
-from blocknerf.scene.scene import Camera, ImageRecord, Scene
+from blocknerf.scene.scene import ImageRecord, Scene
 from tests.support.block_meta import meta_of
 from tests.support.small_field import SMALL_HASH
 

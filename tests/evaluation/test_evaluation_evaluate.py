@@ -20,11 +20,12 @@ from blocknerf.evaluation.evaluate import evaluate_city
 from blocknerf.models.block_file import BlockFile, write_block
 from blocknerf.scene.scene import ImageRecord
 from tests.support.block_meta import meta_of
+from tests.support.formula_block import FormulaBlock
 
 HEIGHT, WIDTH = 12, 16
 
 
-class GrayBlock:
+class GrayBlock(FormulaBlock):
     """A wall of one gray at 5 m, brighter in drives with a code."""
 
     def __init__(self, block: BlockFile):
@@ -35,12 +36,6 @@ class GrayBlock:
         count = len(rays)
         gray = self.gray + (0.0 if code is None else float(code[0]))
         return RenderOutput(torch.full((count, 3), gray), torch.ones(count), 5 + rays.directions[:, 0])
-
-    def mean_visibility(self, rays):
-        return None
-
-    def view_confidence(self, rays, distances_m):
-        return None
 
     def code_for(self, appearance):
         assert appearance.image_id is None, "a test image must not be looked up"

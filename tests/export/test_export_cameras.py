@@ -12,6 +12,7 @@ from blocknerf.city.city import City
 from blocknerf.city.manifest import block_folder, manifest_of, write_manifest
 from blocknerf.cli.export_cameras import export_cameras
 from blocknerf.cli.main import main
+from blocknerf.core.camera import Camera
 from blocknerf.core.config.dataset import DatasetConfig
 from blocknerf.core.config.load import load_config
 from blocknerf.core.errors import UserError
@@ -21,7 +22,7 @@ from blocknerf.geometry import se3
 from blocknerf.models.block_file import BlockFile, write_block
 from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.scene.readers.read import read_scene
-from blocknerf.scene.scene import Camera, Scene
+from blocknerf.scene.scene import Scene
 from tests.support.block_meta import meta_of
 from tests.support.room import write_room
 from tests.support.small_field import SMALL_HASH

@@ -114,9 +114,9 @@ def test_growth_leaves_old_codes_and_their_moments_bit_for_bit(reserve):
 
 def step(model: BlockNeRF, optimizer: BlockOptimizer, seed: int) -> None:
     """One training step on rays of the first three images."""
+    from blocknerf.core.camera import Camera
     from blocknerf.scene.rays import camera_rays
     from blocknerf.scene.sampler import PixelBatch
-    from blocknerf.scene.scene import Camera
 
     pose = torch.eye(4)[:3].double().numpy()
     rays = camera_rays(Camera("SIMPLE_PINHOLE", 6, 5, (5.0, 3.0, 2.5)), pose, 6, 5)

@@ -42,6 +42,7 @@ from blocknerf.training.one_block import Run, open_store
 from blocknerf.training.run import train_blocks
 from blocknerf.training.trainer import BlockNeRFTrainer
 from tests.support.block_meta import meta_of
+from tests.support.formula_block import FormulaBlock
 from tests.support.room import write_room
 
 ROOT = Path(__file__).parents[2]
@@ -92,7 +93,7 @@ def planned(config: Config) -> object:
     return make_plan(read_scene(room(), config.dataset), config).blocks
 
 
-class FormulaBlock:
+class NumberedBlock(FormulaBlock):
     """A plain block of a colour, a distance and a visibility of its own."""
 
     def __init__(self, block: BlockFile) -> None:
@@ -110,9 +111,6 @@ class FormulaBlock:
     def view_confidence(self, rays: RayBatch, distances_m: torch.Tensor) -> torch.Tensor:
         return torch.linspace(0.1, 1.0, len(rays)) if self.number % 2 else torch.ones(len(rays))
 
-    def code_for(self, *_: object, **__: object) -> None:
-        return None
-
 
 LOADED: list[int] = []
 
@@ -129,7 +127,7 @@ def composited(config: Config) -> object:
             tensors = {"ballast": torch.zeros(2500)}
             write_block(block_folder(out, block.id), "latest", BlockFile(meta, tensors))
         LOADED.clear()
-        city = City.open(out, load=FormulaBlock)
+        city = City.open(out, load=NumberedBlock)
         ahead, pictures = torch.tensor([[0.0, 1.0, 0.0]]).expand(4, 3), []
         for center in scene.centers_world:
             origins = torch.tensor(center).float().expand(4, 3)

@@ -1,7 +1,6 @@
 """From a wish to a picture: laws that hold whatever the blocks have learned."""
 
 from dataclasses import replace
-from typing import cast
 
 import numpy as np
 import pytest
@@ -11,12 +10,12 @@ from PIL import Image
 from blocknerf.blocks.map import block_colours
 from blocknerf.city.city import City
 from blocknerf.city.pictures import to_bytes
+from blocknerf.core.camera import Camera
 from blocknerf.core.errors import UserError
 from blocknerf.core.types import Appearance
 from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.rendering.colours import distance_colours, share_colours
 from blocknerf.scene.rays import camera_directions, camera_rays
-from blocknerf.scene.scene import Camera
 from blocknerf.viewer import drawing
 from blocknerf.viewer.drawing import draw
 from blocknerf.viewer.map import first_view, photograph_view
@@ -149,7 +148,7 @@ def test_a_block_without_visibility_says_so(built, view, monkeypatch):
     monkeypatch.setattr(BlockNeRF, "mean_visibility", lambda block, rays: None)
     city = City.open(built[0])
     for block_id in city.ids:
-        cast(BlockNeRF, city.model(block_id)).visibility = None
+        city.model(block_id).visibility = None
     with pytest.raises(UserError, match="trained without a visibility network"):
         draw(city, None, RenderRequest(view, "visibility"), WIDTH, always)
 

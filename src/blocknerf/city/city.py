@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -27,32 +27,8 @@ from blocknerf.core.types import MEAN_APPEARANCE, Appearance, RayBatch, RenderOu
 from blocknerf.models.block_file import BlockFile, read_block, read_block_meta
 from blocknerf.models.block_meta import StoredMeta
 from blocknerf.models.block_nerf import load_block
+from blocknerf.models.renderer import BlockRenderer
 from blocknerf.runtime.devices import CPU, devices_of
-
-
-@runtime_checkable
-class BlockRenderer(Protocol):
-    """What the city asks of a block."""
-
-    def render(self, rays: RayBatch, code: Float[Tensor, " dim"] | None) -> RenderOutput:
-        """Pixels of all rays under one appearance code; without gradients, the same for the same rays."""
-        ...
-
-    def mean_visibility(self, rays: RayBatch) -> float | None:
-        """How well the block has seen what it shows along `rays`, in [0, 1]; None where it cannot say."""
-        ...
-
-    def view_confidence(self, rays: RayBatch, distances_m: Float[Tensor, " rays"]) -> Float[Tensor, " rays"] | None:
-        """How well the block knows the surfaces at those distances, seen from there: above 0, alike in all blocks.
-
-        None where it cannot say.
-        """
-        ...
-
-    def code_for(self, appearance: Appearance) -> Float[Tensor, " dim"] | None:
-        """What `render` takes to show that look; None where the block has one look alone."""
-        ...
-
 
 COARSE_RAYS = 256
 """Of a picture, to ask a block what it sees of it."""
@@ -229,6 +205,10 @@ class City:
         """That block, loaded. Raises UserError for a block that the city does not have."""
         return self._cache.get(self._block(block_id))
 
+    def read(self, block_id: str) -> BlockFile:
+        """What that block was loaded from, for whoever wants more of it than pictures."""
+        return self._block(block_id).read()
+
     def block_weights(self, rays: RayBatch, camera_center: Float[Tensor, "3"]) -> dict[str, float]:
         """`weights` without the blocks that have seen too little of the picture (Block-NeRF, section 4.3.1)."""
         weights = self.weights(camera_center)
@@ -345,6 +325,10 @@ class AvailableBlock:
         meta = read_block_meta(state.folder, state.name)
         return AvailableBlock(block.id, block.anchor_world, block.cells_xy, state.folder, state.name, meta)
 
+    def read(self) -> BlockFile:
+        """Its file, to be rendered. Raises UserError where it is damaged."""
+        return read_block(self.folder, self.file).to_render()
+
     def require_scene(self, scene_hashes: tuple[str, ...]) -> None:
         if self.meta.scene_hash not in scene_hashes:
             raise UserError(
@@ -366,7 +350,7 @@ class _BlockCache:
         if block.id not in self._loaded:
             needed = block.meta.weights.bytes
             self._make_room(needed)
-            self._loaded[block.id] = (self._load(read_block(block.folder, block.file).to_render()), needed)
+            self._loaded[block.id] = (self._load(block.read()), needed)
             self._held_bytes += needed
         self._loaded.move_to_end(block.id)
         return self._loaded[block.id][0]

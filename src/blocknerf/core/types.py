@@ -11,9 +11,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from blocknerf.core.camera import CameraView
 from blocknerf.core.stored import Above0, Number, Text
 
 Batch = TypeVar("Batch")
+
+RAY_TENSORS = ("origins", "directions", "image_slots", "radii")
+"""What every batch of rays has."""
 
 
 def on_device(batch: Batch, device: torch.device) -> Batch:
@@ -34,13 +38,14 @@ class RayBatch:
 
     `directions` have unit length. `image_slots` are rows of a block's appearance table, -1 for "no image"
     (the mean code). `radii` are those of the pixels' cones at distance 1: a disc of this radius has the variance of the
-    pixel's footprint there (mip-NeRF, section 3.1).
+    pixel's footprint there (mip-NeRF, section 3.1). `view` says which camera's pixels they are, where they are any.
     """
 
     origins: Float[Tensor, "rays 3"]
     directions: Float[Tensor, "rays 3"]
     image_slots: Int[Tensor, " rays"]
     radii: Float[Tensor, " rays"]
+    view: CameraView | None = None
 
     def __len__(self) -> int:
         return self.origins.shape[0]
@@ -51,12 +56,14 @@ class RayBatch:
             directions=self.directions[index],
             image_slots=self.image_slots[index],
             radii=self.radii[index],
+            view=None if self.view is None else self.view[index],
         )
 
     @staticmethod
     def concatenate(parts: Sequence["RayBatch"]) -> "RayBatch":
-        """The rays of all `parts`, one part after the other."""
-        return RayBatch(*(torch.cat([getattr(part, name) for part in parts]) for name in RayBatch.__slots__))
+        """The rays of all `parts`, one part after the other; of no view, for parts may be of several."""
+        origins, directions, slots, radii = (torch.cat([getattr(part, name) for part in parts]) for name in RAY_TENSORS)
+        return RayBatch(origins, directions, slots, radii)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,6 @@ import copy
 import difflib
 from dataclasses import asdict
 from pathlib import Path
-from typing import cast
 
 import torch
 from jaxtyping import Float
@@ -26,8 +25,8 @@ from blocknerf.diagnostics.page import inspection_page
 from blocknerf.diagnostics.pose_motions import pose_motions
 from blocknerf.diagnostics.result import Inspection
 from blocknerf.diagnostics.seam import SeamView, draw_seam, view_seam
-from blocknerf.models.block_nerf import BlockNeRF
-from blocknerf.runtime.devices import CPU, default_device
+from blocknerf.models.block_nerf import BlockNeRF, load_block
+from blocknerf.runtime.devices import CPU, default_device, devices_of
 from blocknerf.scene.exposures import scene_exposures
 from blocknerf.scene.sampler import PixelSampler
 from blocknerf.scene.scene import ImageRecord, Scene, by_name
@@ -57,7 +56,7 @@ def inspect_city(
     store = ImageStore.open(scene, config.dataset.image_downsample, out / "store")
     image = _image(plan, scene, store, image_name, block_id)
     block_id = block_id or city.nearest(torch.from_numpy(image.world_from_cam[:, 3].copy()))
-    model = cast(BlockNeRF, city.model(block_id))
+    model = load_block(city.read(block_id), devices_of(device)[0])
     pair = seam or _nearest_neighbour(city, plan, block_id)
     view = None if pair is None else view_seam(city, scene, store, pair)
     code = city.code_for(block_id, Appearance(image.id, image.drive, image.exposure))

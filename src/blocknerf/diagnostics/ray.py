@@ -66,8 +66,9 @@ def trace_ray(model: BlockNeRF, ray: RayBatch, code: Float[Tensor, " code"] | No
 
 def _traced(model: BlockNeRF, ray: RayBatch, codes: Float[Tensor, "1 code"] | None) -> RayTrace:
     pixel_rgb, composited = model.composite(ray, codes, None)
-    origins, spacing = model.to_block(ray.origins), model.field.spacing
-    density, rgb = model.field.query_intervals(origins, ray.directions, ray.radii, codes, composited.edges)
+    field = model.field_of_rays()
+    origins, spacing = model.to_block(ray.origins), field.spacing
+    density, rgb = field.query_intervals(origins, ray.directions, ray.radii, codes, composited.edges)
     first = distances(origins, ray.directions, composited.proposal_edges_s, spacing.near, spacing.far)
     return RayTrace(
         edges_m=composited.edges[0] * model.radius_m,

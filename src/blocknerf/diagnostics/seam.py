@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import torch
@@ -15,7 +14,6 @@ from blocknerf.city.matching import SEEN_WELL, cameras_between, seen_by_both
 from blocknerf.core.errors import UserError
 from blocknerf.core.plots import new_figure, picture, save_figure
 from blocknerf.core.types import Appearance, RenderOutput
-from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.scene.scene import Scene
 from blocknerf.scene.store import ImageStore
 
@@ -67,7 +65,7 @@ def view_seam(city: City, scene: Scene, store: ImageStore, pair: tuple[str, str]
     """
     if pair[0] == pair[1]:
         raise UserError(f"--seam {pair[0]},{pair[1]}: a seam lies between two blocks; name two.")
-    one, other = (cast(BlockNeRF, city.model(block_id)) for block_id in pair)
+    one, other = (city.model(block_id) for block_id in pair)
     image = next((image for image in cameras_between(city, pair, scene) if image.id in store.records), None)
     if image is None:
         raise UserError(f"No photograph that block {pair[0]} or {pair[1]} was trained on can be decoded any more.")

@@ -10,12 +10,13 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from blocknerf.city.city import City, composite
+from blocknerf.core.camera import Camera
 from blocknerf.core.types import Appearance
 from blocknerf.export.paths import View
 from blocknerf.geometry import se3
 from blocknerf.rendering.splatting import SplatLens
 from blocknerf.scene.rays import camera_rays, focal_lengths
-from blocknerf.scene.scene import Camera, ImageRecord
+from blocknerf.scene.scene import ImageRecord
 
 _DISTORTIONS = {
     "SIMPLE_PINHOLE": (), "PINHOLE": (), "SIMPLE_RADIAL": (0,), "RADIAL": (0, 1), "OPENCV": (0, 1, 2, 3),

@@ -44,8 +44,7 @@ from blocknerf.integrations.nerfbaselines_scene import (
     names_of,
     scene_of,
 )
-from blocknerf.models.block_nerf import BlockNeRF
-from blocknerf.models.fit import appearance_width, fit_code
+from blocknerf.models.fit import fit_code
 from blocknerf.scene.rays import camera_rays
 from blocknerf.scene.scene import Scene, by_name, scene_hash
 from blocknerf.scene.store import ImageStore
@@ -213,7 +212,7 @@ class BlockNeRFMethod:
         (name,) = names_of(dataset)
         for block_id in city.weights(torch.from_numpy(world_from_cam[:, 3].copy())):
             model = city.model(block_id)
-            if isinstance(model, BlockNeRF) and appearance_width(model) > 0:
+            if model.appearance_width > 0:
                 rng = generator(SEED, "fitted codes", name, block_id)
                 codes[block_id] = fit_code(model, rays, truth, codes[block_id], rng, CODE_STEPS)
         return {"embedding": _joined(codes)}

@@ -1,6 +1,7 @@
 """One block: a radiance field and appearance codes around a centre, asked in world coordinates."""
 
 from collections.abc import Collection
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float, Float64, Int
@@ -12,7 +13,7 @@ from blocknerf.core.errors import UserError
 from blocknerf.core.types import MEAN_APPEARANCE, Appearance, Exposures, FieldOutput, RayBatch, RenderOutput, on_device
 from blocknerf.geometry import se3
 from blocknerf.models.appearance import AppearanceEmbedding
-from blocknerf.models.backbones.interface import Backbone
+from blocknerf.models.backbones.interface import Backbone, ViewsBackbone
 from blocknerf.models.block_file import BlockFile
 from blocknerf.models.block_meta import ModelMeta
 from blocknerf.models.exposure import ExposureEncoding
@@ -89,18 +90,39 @@ class BlockNeRF(nn.Module):
         for name, table in field.sparse_tables().items():
             self.field.sparse_tables()[name].rows.copy_(table.rows)
 
-    def _new_field(self, rng: torch.Generator | None) -> Backbone:
+    def _new_field(self, rng: torch.Generator | None) -> Backbone | ViewsBackbone:
         code_dim = 0 if self.appearance is None else self.appearance.dim
         code_dim += 0 if self.exposure is None else self.exposure.width
         config = self.config
         spacing = _spacing(config.block_nerf, self.radius_m)
-        return config.block_nerf.field(code_dim, spacing, config.white_background, rng)
+        field = config.block_nerf.field(code_dim, spacing, config.white_background, rng)
+        declared = ViewsBackbone if config.block_nerf.renders == "views" else Backbone
+        if not isinstance(field, declared):
+            raise TypeError(
+                f"A backbone that renders {config.block_nerf.renders} needs a field that is a {declared.__name__}."
+            )
+        return field
 
     @property
     def learns_poses(self) -> bool:
         """Whether any pose can come out other than as it was captured."""
         settings = self.config.training
         return self.poses is not None and self.poses.pose_groups.are_free and "pose" in settings.learned_components
+
+    @property
+    def appearance_width(self) -> int:
+        """How many entries of its codes are appearance, which come first; 0 where it has none."""
+        return 0 if self.appearance is None else self.appearance.dim
+
+    @property
+    def refines_poses(self) -> bool:
+        """Whether it has offsets of poses, learned or not."""
+        return self.poses is not None
+
+    @property
+    def has_visibility(self) -> bool:
+        """Whether it was trained with a visibility network."""
+        return self.visibility is not None
 
     @property
     def device(self) -> torch.device:
@@ -139,7 +161,7 @@ class BlockNeRF(nn.Module):
     def set_num_samples(self, count: int | None) -> None:
         """How many samples of the field a ray takes from now on; none: as many as the configuration says."""
         config = self.config.block_nerf
-        self.field.spacing = _spacing(config if count is None else config.with_samples(count), self.radius_m)
+        self.field_of_rays().spacing = _spacing(config if count is None else config.with_samples(count), self.radius_m)
 
     def to_block(self, points_world: Float[Tensor, "points 3"]) -> Float[Tensor, "points 3"]:
         """World metres to block units."""
@@ -162,7 +184,28 @@ class BlockNeRF(nn.Module):
                 rgb, composited = self.composite(on_device(rays, self.device), codes, rng)
             return rgb.to(rays.origins.device), on_device(composited, rays.origins.device)
         rng = rng if self.config.block_nerf.perturb_samples else None
-        return self.field.composite(self.to_block(rays.origins), rays.directions, rays.radii, codes, rng)
+        return self.field_of_rays().composite(self.to_block(rays.origins), rays.directions, rays.radii, codes, rng)
+
+    def field_of_rays(self) -> Backbone:
+        """Its field, to be asked for single rays. Raises UserError where the backbone renders views alone."""
+        if not isinstance(self.field, Backbone):
+            raise UserError(
+                f"The backbone {self.config.block_nerf.backbone!r} renders the views of cameras. It has no samples "
+                "along single rays, which training, surfaces and inspections ask for."
+            )
+        return self.field
+
+    def _field_of_views(self) -> ViewsBackbone | None:
+        """None where the backbone renders rays."""
+        renders_views = self.config.block_nerf.renders == "views"
+        return self.field if renders_views and isinstance(self.field, ViewsBackbone) else None
+
+    def colours(self, rays: RayBatch, code: Float[Tensor, " code"] | None) -> Float[Tensor, "rays 3"]:
+        """Colours under one code of `code_for`; differentiable, all rays at once."""
+        views = self._field_of_views()
+        if views is not None:
+            return self._rasterize(views, rays, code).rgb
+        return self.composite(rays, None if code is None else code.expand(len(rays), -1), None)[0]
 
     def forward(
         self, rays: RayBatch, rng: torch.Generator | None = None
@@ -191,9 +234,13 @@ class BlockNeRF(nn.Module):
     ) -> RenderOutput:
         """Pixels of any number of rays, in chunks, without randomness. `code`: see `code_for`; none: the mean.
 
-        Rays may lie anywhere; pixels lie where they do.
+        Rays may lie anywhere; pixels lie where they do. Raises UserError for rays of no view where the backbone renders
+        views.
         """
         code = self.code_for() if code is None else code
+        views = self._field_of_views()
+        if views is not None:
+            return self._rasterize(views, rays, code)
         rays_at_once = rays_at_once or self.field.rays_at_once
 
         def show(start: int) -> RenderOutput:
@@ -218,6 +265,22 @@ class BlockNeRF(nn.Module):
             parts.append(self.exposure.encode(self.center_world.new_tensor(_stops(self.exposure, appearance))))
         return torch.cat(parts) if parts else None
 
+    def _rasterize(self, field: ViewsBackbone, rays: RayBatch, code: Float[Tensor, " code"] | None) -> RenderOutput:
+        """All pixels at once, where the rays lie. Differentiable."""
+        if rays.view is None:
+            raise UserError(
+                f"The backbone {self.config.block_nerf.backbone!r} renders the views of cameras, and these rays are of "
+                "none: those of an orthophoto are parallel, and some photographs have their rays in a file."
+            )
+        there, pose = on_device(rays, self.device), rays.view.world_from_cam.to(self.device)
+        center = self.to_block(pose[None, :, 3])[0]
+        view = replace(rays.view, world_from_cam=torch.cat([pose[:, :3], center[:, None]], 1))
+        code = None if code is None else code.to(self.device)
+        with default_device(self.device):
+            in_block = replace(there, origins=self.to_block(there.origins), view=view)
+            rgb, opacity, distance = field.rasterize(in_block, code)
+        return on_device(RenderOutput(rgb, opacity, distance * self.radius_m), rays.origins.device)
+
     def grow(
         self,
         image_ids: tuple[str, ...],
@@ -238,6 +301,12 @@ class BlockNeRF(nn.Module):
             self.poses.grow(image_ids, drives, centers_world, segments)
         self.image_ids, self.drives = self.image_ids + image_ids, self.drives + drives
 
+    def pose_motion(
+        self, image_id: str | None = None, drive: str | None = None, segment: str | None = None
+    ) -> Float64[Tensor, "3 4"] | None:
+        """See `PoseRefinementNetwork.motion`; None where poses are not refined."""
+        return None if self.poses is None else self.poses.motion(image_id, drive, segment)
+
     def refined_pose(
         self,
         world_from_cam: Float64[Tensor, "3 4"],
@@ -247,14 +316,14 @@ class BlockNeRF(nn.Module):
     ) -> Float64[Tensor, "3 4"]:
         """The pose as this block learned it from the image, else from its drive or segment; as given where it learned
         none."""
-        motion = None if self.poses is None else self.poses.motion(image_id, drive, segment)
+        motion = self.pose_motion(image_id, drive, segment)
         return world_from_cam if motion is None else se3.compose(motion.to(world_from_cam.device), world_from_cam)
 
     def refined_rays(
         self, rays: RayBatch, image_id: str | None = None, drive: str | None = None, segment: str | None = None
     ) -> RayBatch:
         """`rays` of one camera from its `refined_pose`."""
-        motion = None if self.poses is None else self.poses.motion(image_id, drive, segment)
+        motion = self.pose_motion(image_id, drive, segment)
         return rays if motion is None else moved_rays(rays, motion.to(rays.origins.device))
 
     @torch.no_grad()

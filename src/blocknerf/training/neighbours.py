@@ -18,7 +18,7 @@ from torch import Tensor
 from blocknerf.blocks.plan import BlockSpec
 from blocknerf.core.config.config import Config
 from blocknerf.core.seeds import derive_seed
-from blocknerf.core.types import RayBatch, on_device
+from blocknerf.core.types import RAY_TENSORS, RayBatch, on_device
 from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.runtime.devices import default_device
 from blocknerf.runtime.process_group import ProcessGroup
@@ -123,8 +123,8 @@ class NeighbourTargets(SharedBorders):
         neighbours = dict.fromkeys(name.partition(".")[0] for name in state if "." in name)
         self.borders = {}
         for neighbour in neighbours:
-            own = {name: state[f"{neighbour}.{name}"] for name in (*RayBatch.__slots__, "rgb", "distance_m", "weights")}
-            rays = RayBatch(*(own.pop(name) for name in RayBatch.__slots__))
+            own = {name: state[f"{neighbour}.{name}"] for name in (*RAY_TENSORS, "rgb", "distance_m", "weights")}
+            rays = RayBatch(*(own.pop(name) for name in RAY_TENSORS))
             self.borders[neighbour] = SharedRays(rays, **own)
 
 
@@ -242,4 +242,4 @@ def _some(shared: SharedRays, index: slice) -> SharedRays:
 
 def _tensors(shared: SharedRays) -> dict[str, Tensor]:
     own = {name: getattr(shared, name) for name in ("rgb", "distance_m", "weights")}
-    return {name: getattr(shared.rays, name) for name in RayBatch.__slots__} | own
+    return {name: getattr(shared.rays, name) for name in RAY_TENSORS} | own

@@ -8,9 +8,9 @@ import numpy as np
 from jaxtyping import Float
 
 from blocknerf.city.manifest import Manifest
+from blocknerf.core.camera import Camera
 from blocknerf.core.errors import UserError
 from blocknerf.core.types import MEAN_APPEARANCE, Appearance
-from blocknerf.scene.scene import Camera
 
 LEAST_FOV_RAD, LARGEST_FOV_RAD = math.radians(0.5), math.radians(175)
 LARGEST_ASPECT = 32.0
