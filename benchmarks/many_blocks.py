@@ -19,13 +19,14 @@ import torch
 
 from benchmarks.measure import where
 from blocknerf.blocks.plan import BlockSpec, Plan
-from blocknerf.city.block_file import BlockFile, write_block
 from blocknerf.city.city import City
 from blocknerf.city.manifest import block_folder, manifest_of, write_manifest
 from blocknerf.core.config.city import CityConfig
 from blocknerf.core.config.load import load_config
 from blocknerf.core.seeds import generator
 from blocknerf.core.types import RayBatch
+from blocknerf.models.block_file import BlockFile, write_block
+from blocknerf.models.block_meta import BlockMeta
 from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.runtime.cores import available_cores
 from blocknerf.runtime.memory import held_gb
@@ -72,7 +73,7 @@ def main() -> None:
         "many_s": round(times["many"], 3),
         "ratio": round(times["many"] / times["few"], 3),
         "open_both_s": round(open_s, 2),
-        "city_gb": round(sum(block.meta["weights"]["bytes"] for block in cities["many"].blocks) / 1e9, 2),
+        "city_gb": round(sum(block.meta.weights.bytes for block in cities["many"].blocks) / 1e9, 2),
         "budget_gb": arguments.budget_gb,
         "held_before_gb": round(before_gb, 2),
         "most_held_gb": round(max(held), 2),
@@ -99,7 +100,9 @@ def make_city(out: Path, blocks: int, budget_gb: float) -> Path:
         folder = block_folder(out, spec.id)
         if first is None:
             model = BlockNeRF(config, spec.center_world, spec.radius_m, ("image",), ("0",), generator(0, "bench"))
-            meta = {"block_id": spec.id, "scene_hash": "s", "drives": ["0"], "model": model.description()}
+            meta = BlockMeta(
+                block_id=spec.id, scene_hash="s", image_ids=("image",), drives=("0",), model=model.description()
+            )
             write_block(folder, "latest", BlockFile(meta, model.state_dict()))
             first = folder
             continue

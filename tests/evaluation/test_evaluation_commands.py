@@ -11,7 +11,6 @@ import torch
 from PIL import Image
 
 from blocknerf.blocks.output import load_output, open_scene, plan_scene
-from blocknerf.city.block_file import BlockFile, write_block
 from blocknerf.city.city import City
 from blocknerf.city.manifest import block_folder, manifest_of, write_manifest
 from blocknerf.cli.evaluate import evaluate
@@ -20,9 +19,12 @@ from blocknerf.cli.render import parse_size, render
 from blocknerf.core.config.load import load_config
 from blocknerf.core.errors import UserError
 from blocknerf.core.seeds import generator
+from blocknerf.core.types import MEAN_APPEARANCE
 from blocknerf.export.render import render_views
+from blocknerf.models.block_file import BlockFile, write_block
 from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.scene.rays import camera_rays
+from tests.support.block_meta import meta_of
 from tests.support.small_field import SMALL_HASH
 
 SETTINGS = (
@@ -59,7 +61,7 @@ def untrained(scene, tmp_path_factory) -> Path:
         drives = ("0",) * len(block.train_images)
         rng = generator(0, block.id)
         model = BlockNeRF(config, block.center_world, block.radius_m, block.train_images, drives, rng)
-        meta = {"block_id": block.id, "drives": list(drives), "model": model.description()}
+        meta = meta_of(block.id, model.description(), scene_hash=plan.scene_hash)
         write_block(block_folder(out, block.id), "latest", BlockFile(meta, model.state_dict()))
     write_manifest(out, manifest_of(plan, config.block_manager))
     return out
@@ -148,16 +150,17 @@ def test_frames_go_from_the_look_of_one_image_to_that_of_another(untrained, tmp_
     asked = []
     code_for = BlockNeRF.code_for
 
-    def remember(model, image_id, drive, exposure_stops=0.0, exposure=None, towards=None):
-        asked.append((image_id, drive, towards))
-        return code_for(model, image_id, drive, exposure_stops, exposure, towards)
+    def remember(model, appearance=MEAN_APPEARANCE):
+        asked.append(appearance)
+        return code_for(model, appearance)
 
     monkeypatch.setattr(BlockNeRF, "code_for", remember)
     for share, expected in ((None, {frame / 6 for frame in range(7)}), (0.25, {0.25})):
         asked.clear()
         options = {"frames": 7, "appearance": "03.png:10.png", "share": share}
         render(untrained, video=tmp_path / "x.mp4", **options)
-        assert {(image_id, towards[0], towards[2]) for image_id, _, towards in asked if towards} == {
+        blended = [look for look in asked if look.blend_towards is not None]
+        assert {(look.image_id, look.blend_towards.image_id, look.share) for look in blended} == {
             (first.id, second.id, at) for at in expected
         }
 

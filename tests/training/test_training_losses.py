@@ -11,10 +11,10 @@ from safetensors import safe_open
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from blocknerf.blocks.output import plan_scene
-from blocknerf.city.block_file import has_block
 from blocknerf.core.config.load import load_config
 from blocknerf.core.errors import UserError
 from blocknerf.core.seeds import generator
+from blocknerf.models.block_file import has_block
 from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.rendering.volume import expected_distance
 from blocknerf.scene.sampler import PixelBatch

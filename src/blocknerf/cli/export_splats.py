@@ -55,9 +55,9 @@ def export_splats(
     from rich.progress import Progress, TextColumn, track
 
     from blocknerf.blocks.output import load_output, open_scene
-    from blocknerf.city.appearance_settings import AppearanceSettings
     from blocknerf.city.city import City
     from blocknerf.core.seeds import generator
+    from blocknerf.core.types import Appearance
     from blocknerf.export.distillation_views import lesson_views, lessons
     from blocknerf.export.splats_distil import Distillation, distil, to_splats
     from blocknerf.export.splats_file import check_splats_name, write_splats
@@ -82,7 +82,7 @@ def export_splats(
     use_threads(available_cores(), city.worker)
     seen = lesson_views(images, scene.cameras, config.dataset.image_downsample, views, longest_side,
                         generator(SEED, "splats", "views"))  # fmt: skip
-    shown = lessons(city, seen, AppearanceSettings(drive=drive), block)
+    shown = lessons(city, seen, Appearance(drive=drive), block)
     taught = list(track(shown, "Rendering views", len(seen), console=console, transient=True))
     rendered_on = devices_of(device)[0]
     if rendered_on != CPU:

@@ -122,4 +122,4 @@ class JointTraining:
 
 def _saved_round(trainer: BlockNeRFTrainer, name: str) -> int:
     meta = trainer.checkpoint.read_meta(name)
-    return 0 if meta is None else int(meta["state"].get(f"{NEIGHBOURS}.number", -1))
+    return 0 if meta is None else int(meta.state.get(f"{NEIGHBOURS}.number", -1))
