@@ -13,9 +13,9 @@ import platform
 import tempfile
 from pathlib import Path
 
-from benchmarks.capture import row
-from benchmarks.kernels import encoding_parts, measure_ceilings, step_parts, timed
+from benchmarks.kernels.step import encoding_parts, measure_ceilings, step_parts, timed
 from benchmarks.measure import blocknerf, markdown, processor, run, where
+from benchmarks.quality.capture import row
 from blocknerf.core.files import write_json
 from blocknerf.core.reading import read_json
 from blocknerf.runtime.threads import available_cores, use_threads

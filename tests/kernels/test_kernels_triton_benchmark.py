@@ -1,4 +1,4 @@
-"""benchmarks/cuda.py: its calls are right, though there may be no device to run them on."""
+"""benchmarks/kernels/cuda/device.py: its calls are right, though there may be no device to run them on."""
 
 import contextlib
 import json
@@ -12,14 +12,14 @@ import torch
 from blocknerf.kernels.registry import use_backend
 
 pytest.importorskip("triton", reason="triton is made for Linux alone")
-from benchmarks import cuda
-from benchmarks.cuda_checks import checks
-from benchmarks.cuda_speeds import cases, training_step
+from benchmarks.kernels.cuda import device
+from benchmarks.kernels.cuda.checks import checks
+from benchmarks.kernels.cuda.speeds import cases, training_step
 from blocknerf.kernels.compositing import triton as compositing_triton
 
 
 def test_every_case_runs_and_moves_bytes(monkeypatch):
-    monkeypatch.setattr("benchmarks.cuda_speeds.GRIDS", {"2x2": (2, 2, 6)})
+    monkeypatch.setattr("benchmarks.kernels.cuda.speeds.GRIDS", {"2x2": (2, 2, 6)})
     with use_backend("triton"):
         for case in cases(torch.device("cpu"), 128):
             case.run()
@@ -46,12 +46,12 @@ def test_it_tells_all_and_ends_with_a_sentence_where_a_kernel_is_wrong(monkeypat
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a device")
     on_processor = [each for each in checks(torch.device("cpu"), 5) if each.module == "compositing"]
-    monkeypatch.setattr(cuda, "checks", lambda device, rays: on_processor)
-    monkeypatch.setattr(cuda, "speeds", lambda *sizes: [{"kernel": "encode", "seconds": 0.5}])
-    monkeypatch.setattr(cuda, "city", lambda out, backbone, *told: {"city": backbone, "psnr_cuda": 21.5, "ok": True})
+    monkeypatch.setattr(device, "checks", lambda of, rays: on_processor)
+    monkeypatch.setattr(device, "speeds", lambda *sizes: [{"kernel": "encode", "seconds": 0.5}])
+    monkeypatch.setattr(device, "city", lambda out, backbone, *told: {"city": backbone, "psnr_cuda": 21.5, "ok": True})
     monkeypatch.setattr(sys, "argv", ["cuda", "--out", str(tmp_path)])
     with pytest.raises(SystemExit) if spoilt else contextlib.nullcontext() as ended:
-        cuda.main()
+        device.main()
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert "a device" in rows[0]["where"]
     names = [each.name for each in on_processor]
@@ -71,7 +71,7 @@ def test_it_tells_all_and_ends_with_a_sentence_where_a_kernel_is_wrong(monkeypat
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is something to measure")
 def test_without_a_device_it_says_so():
-    command = [sys.executable, "-m", "benchmarks.cuda"]
+    command = [sys.executable, "-m", "benchmarks.kernels.cuda.device"]
     ran = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)
     assert ran.returncode == 2
     assert ran.stdout == "There is no CUDA device on this machine: nothing was measured.\n"

@@ -1,0 +1,111 @@
+"""Whether the kernels are right and fast on a CUDA device, and a city trained and rendered there: one JSON row each.
+
+python -m benchmarks.kernels.cuda.device [--points 2097152] [--repeats 30] [--batch-size 32768] [--out OUT]
+
+First each kernel is held against its reference in torch (`checks.py`), then its speed beside its floor and the
+speed of a training step (`speeds.py`). With --out a small synthetic city is trained there on the device, with both
+backbones, and its test images are rendered and evaluated by the device and by the processor: `psnr` of both must agree
+to a hundredth of a dB. OUT/cuda.md has all rows as tables.
+
+Where a kernel or a city is wrong, it says which and ends with code 1 after all rows. Without a CUDA device it says so
+and ends with code 2.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+
+from benchmarks.kernels.cuda.checks import checked, checks
+from benchmarks.kernels.cuda.speeds import speeds
+from benchmarks.measure import blocknerf, markdown, run, where
+
+RAYS = 301  # of a check: each kernel needs more than one program for them, and its last tile is not full
+CITY_STEPS = {"hash": 2000, "mlp": 500}
+PSNR_APART_DB = 0.01
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--points", type=int, default=2**21)
+    parser.add_argument("--repeats", type=int, default=30)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--batch-size", type=int, default=2**15, help="rays of a training step")
+    arguments = parser.parse_args()
+    if not torch.cuda.is_available():
+        print("There is no CUDA device on this machine: nothing was measured.")
+        sys.exit(2)
+    device = torch.device("cuda")
+    machine = f"{torch.cuda.get_device_name()}, torch {torch.__version__}, {where()}"
+    told([{"where": machine}])
+    parts = {
+        "Correctness": told(checked(check, "triton") for check in checks(device, RAYS)),
+        "Speed": told(speeds(device, arguments.points, arguments.batch_size, arguments.repeats)),
+    }
+    if arguments.out is not None:
+        parts["City"] = told(city(arguments.out, backbone, steps, "cuda") for backbone, steps in CITY_STEPS.items())
+        (arguments.out / "cuda.md").write_text(tables(machine, parts))
+    end(parts)
+
+
+def told(rows: Iterable[dict]) -> list[dict]:
+    """The rows, each printed as soon as it is there."""
+    kept = []
+    for row in rows:
+        print(json.dumps(row), flush=True)
+        kept.append(row)
+    return kept
+
+
+def city(out: Path, backbone: str, steps: int, device: str) -> dict:
+    """PSNR of a city that was trained on `device`, as `device` renders it and as the processor does."""
+    scene, trained = out / "scene", out / backbone
+    if not scene.is_dir():
+        run(blocknerf("synth", scene, "--preset", "tiny"))
+    overrides = [f"block_nerf.backbone={backbone}", f"training.max_steps={steps}", "training.num_epochs=1000"]
+    training = run(
+        blocknerf("train", "--data-root", scene, "--output-dir", trained, "--overwrite", "--device", device, *overrides)
+    )
+    psnr = {}
+    for each in (device, "cpu"):
+        run(blocknerf("evaluate", trained, "--protocols", "plain", "--device", each))
+        psnr[each] = json.loads((trained / "report" / "metrics.json").read_text())["protocols"]["plain"]["psnr"]
+    apart = abs(psnr[device] - psnr["cpu"])
+    row = {"city": backbone, "steps": steps, "seconds": round(training.seconds, 1)}
+    return row | {f"psnr_{each}": value for each, value in psnr.items()} | {"ok": apart <= PSNR_APART_DB}
+
+
+def tables(machine: str, parts: dict[str, list[dict]]) -> str:
+    """A section and a table for each part, and the machine above them."""
+    return "\n".join([machine, *(f"\n## {title}\n\n{table(rows)}" for title, rows in parts.items())]) + "\n"
+
+
+def table(rows: list[dict]) -> str:
+    """A column for every key that a row has."""
+    heads = list(dict.fromkeys(key for row in rows for key in row))
+    return markdown(
+        [head.replace("_", " ") for head in heads], [[cell(row.get(head)) for head in heads] for row in rows]
+    )
+
+
+def cell(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "**no**"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def end(parts: dict[str, list[dict]]) -> None:
+    """Ends with code 1 and a sentence where a row is not `ok`."""
+    wrong = [row for rows in parts.values() for row in rows if not row.get("ok", True)]
+    names = [row["kernel"] if "kernel" in row else f"the city of {row['city']}" for row in wrong]
+    if names:
+        sys.exit(f"Wrong on this device, by more than rounding explains: {'; '.join(names)}.")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+"""Trains the blocks of a scene one after the other with all cores, and several at once with a share each; prints a row.
+
+python -m benchmarks.scale.jobs SCENE OUT [--jobs 1,2] [--steps 2000] [--rounds 3] [section.key=value ...]
+
+Every run is the command line's, from its start to its end: `wall` is rays of all blocks over the whole command, what a
+user waits for; `training` is the sum of what blocks report, without start, validation and files. The store is decoded
+once, before.
+"""
+
+import argparse
+import json
+import shutil
+import statistics
+from pathlib import Path
+
+from benchmarks.measure import blocknerf, run, where
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("scene", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--jobs", default="1,2")
+    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("overrides", nargs="*")
+    arguments = parser.parse_intermixed_args()
+
+    common = ["training.num_epochs=1000", "validation.num_val_images=0", *arguments.overrides]
+    options = ["--data-root", arguments.scene, "--output-dir", arguments.out, "--overwrite"]
+    shutil.rmtree(arguments.out, ignore_errors=True)
+    run(blocknerf("train", *options, *common, "training.max_steps=2"))
+    numbers = [int(text) for text in arguments.jobs.split(",")]
+    wall: dict[int, list[float]] = {jobs: [] for jobs in numbers}
+    training: dict[int, list[float]] = {jobs: [] for jobs in numbers}
+    blocks = 0
+    for _ in range(arguments.rounds):
+        for jobs in numbers:
+            taken = run(blocknerf("train", *options, "--jobs", str(jobs), *common,
+                                  f"training.max_steps={arguments.steps}"))  # fmt: skip
+            rates, blocks = block_rates(arguments.out)
+            rays = arguments.steps * batch_size(arguments.out) * blocks
+            wall[jobs].append(rays / taken.seconds)
+            training[jobs].append(min(jobs, blocks) * statistics.mean(rates))
+    first = numbers[0]
+    print(json.dumps({
+        "scene": arguments.scene.name,
+        "blocks": blocks,
+        "steps": arguments.steps,
+        "wall_rays_per_s": {jobs: round(statistics.median(rates)) for jobs, rates in wall.items()},
+        "training_rays_per_s": {jobs: round(statistics.median(rates)) for jobs, rates in training.items()},
+        "wall_to_first": {
+            jobs: round(statistics.median(rates) / statistics.median(wall[first]), 3) for jobs, rates in wall.items()
+        },
+        "where": where(),
+    }))  # fmt: skip
+
+
+def block_rates(out: Path) -> tuple[list[float], int]:
+    """Rays per second of each block's training, and how many blocks there are."""
+    found = [json.loads(path.read_text()) for path in sorted(out.glob("blocks/*/latest.json"))]
+    return [block["step"] * batch_size(out) / block["spent_s"] for block in found], len(found)
+
+
+def batch_size(out: Path) -> int:
+    return json.loads((out / "config.json").read_text())["dataset"]["batch_size"]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+"""What a training step holds in memory, with activations kept and computed again, in float32 and half precision.
+
+python -m benchmarks.scale.memory SCENE OUT [--backbones mlp,hash] [--steps 3] [--config FILE] [section.key=value ...]
+
+Every row is a process of its own: the largest resident memory over the steps, less what the process held before the
+first one, and the seconds of a step (the fastest, without validation). One block of the whole scene.
+"""
+
+import argparse
+import json
+import multiprocessing
+import resource
+import time
+from pathlib import Path
+
+from benchmarks.measure import markdown, where
+from blocknerf.blocks.output import plan_scene
+from blocknerf.core.config.load import load_config
+from blocknerf.runtime.memory import held_gb
+from blocknerf.runtime.threads import available_cores, use_threads
+from blocknerf.scene.store import ImageStore
+from blocknerf.training.trainer import BlockNeRFTrainer
+
+ROWS = {
+    "as it is": [],
+    "activations computed again": ["training.use_gradient_checkpointing=true"],
+    "half precision": ["training.use_mixed_precision=true"],
+    "both": ["training.use_gradient_checkpointing=true", "training.use_mixed_precision=true"],
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("scene", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--config", type=Path)
+    parser.add_argument("--backbones", default="mlp,hash")
+    parser.add_argument("--steps", type=int, default=3)
+    parser.add_argument("overrides", nargs="*")
+    arguments = parser.parse_intermixed_args()
+
+    table: dict[str, dict] = {}
+    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
+        for backbone in arguments.backbones.split(","):
+            for name, options in ROWS.items():
+                told = [f"block_nerf.backbone={backbone}", "block_manager.max_blocks=1", *options, *arguments.overrides]
+                row = pool.apply(
+                    measure, (arguments.scene, arguments.out / backbone, arguments.config, told, arguments.steps)
+                )
+                table[f"{backbone}, {name}"] = row
+                print(json.dumps({"scene": arguments.scene.name, "row": f"{backbone}, {name}", **row}), flush=True)
+    kept = {name: row["step_gb"] / table[name.split(",")[0] + ", as it is"]["step_gb"] for name, row in table.items()}
+    cells = [
+        [name, f"{row['step_gb']:.2f}", f"{1 - kept[name]:.0%}", f"{row['step_s']:.2f}"] for name, row in table.items()
+    ]
+    print(f"\n{markdown(['', 'step, GB', 'saved', 'step, s'], cells)}\n\n{where()}")
+
+
+def measure(scene: Path, out: Path, config: Path | None, told: list[str], steps: int) -> dict:
+    settings, found, plan = plan_scene(load_config(config, told), scene, out)
+    use_threads(available_cores(), settings.block_nerf.worker)
+    store = ImageStore.open(found, settings.dataset.image_downsample, out / "store")
+    trainer = BlockNeRFTrainer(settings, plan.blocks[0], store, plan.scene_hash, out / "block")
+    before_gb, times_s = held_gb(), []
+    for _ in range(steps):
+        begin = time.perf_counter()
+        trainer._train_step()
+        times_s.append(time.perf_counter() - begin)
+    peak_gb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+    return {
+        "step_gb": round(peak_gb - before_gb, 3),
+        "before_gb": round(before_gb, 3),
+        "step_s": round(min(times_s), 3),
+    }
+
+
+if __name__ == "__main__":
+    main()
