@@ -96,10 +96,15 @@ class Results:
     tables: dict[Text, tuple[Row, ...]]
 
 
-def measured(values: float | Sequence[float], unit: str = "", format: str = ".2f", note: str = "") -> Figure:
-    """The figure of one run, or of several: their median, the lowest and the highest."""
+def measured(
+    values: float | Sequence[float], unit: str = "", format: str = ".2f", note: str = "", runs: int = 1
+) -> Figure:
+    """The figure of one run, or of several: their median, the lowest and the highest.
+
+    `runs` is of a single number that comes from several, as a ratio of medians does.
+    """
     if isinstance(values, int | float):
-        return Figure(float(values), unit, format, note=note)
+        return Figure(float(values), unit, format, runs, note=note)
     low, high = float(min(values)), float(max(values))
     spread = (None, None) if len(values) == 1 else (low, high)
     return Figure(float(statistics.median(values)), unit, format, len(values), *spread, note=note)

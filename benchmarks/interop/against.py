@@ -13,8 +13,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks.measure import blocknerf, run, where
-from benchmarks.quality.capture import row
+from benchmarks.measure import blocknerf, run
+from benchmarks.quality.capture import learned, row
+from benchmarks.report import report
+from benchmarks.results import measured
 
 
 def main() -> None:
@@ -30,8 +32,18 @@ def main() -> None:
     run(blocknerf("evaluate", arguments.out))
     peer = last_figures(arguments.peer)
     ours = row(arguments.out)
-    ratio = ours["rays_per_s"][0] / peer["rays_per_s"]
-    print(json.dumps({"ours": ours, "peer": peer, "ratio": round(ratio, 1), "where": where()}))
+    peer_cells = {
+        "PSNR": measured(peer["psnr"], "dB"),
+        "rays/s": measured(peer["rays_per_s"], format=",.0f"),
+        "training": f"{peer['train_s']:.0f} s" if "train_s" in peer else "",
+    }
+    cells = {
+        "blocknerf, beside the peer": learned(ours),
+        "the peer": peer_cells,
+        "ratio of rays/s": {"rays/s": measured(ours["rays_per_s"][0] / peer["rays_per_s"], format=".1f")},
+    }
+    details = {"blocknerf, beside the peer": ours, "the peer": peer}
+    report("interop/against", cells, arguments.scene.name, details)
 
 
 def last_figures(command: str) -> dict:

@@ -1,23 +1,25 @@
 """Blocks for other trainers: every sparse point as one splat, through `export blocks` and `merge`, and back.
 
-Prints the row of docs/results.md: of the capture's points, how many came back exactly once.
+Measured: of the capture's points, how many came back exactly once.
 
 python -m benchmarks.interop.block_scenes OUT WORK    (OUT: an output folder of `blocknerf plan` or `train`)
 """
 
 import argparse
-import json
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.measure import blocknerf, run, where
+from benchmarks.measure import blocknerf, run
+from benchmarks.report import report
 from blocknerf.blocks.output import load_output, open_scene
 from blocknerf.core.config.dataset import DatasetConfig
 from blocknerf.export.splats import Splats
 from blocknerf.export.splats_file import read_splats, write_splats
 from blocknerf.scene.readers.read import read_scene
+
+ROW = "blocks for other trainers: sparse points as splats, through `export blocks` and `merge`"
 
 
 def main() -> None:
@@ -33,18 +35,18 @@ def main() -> None:
     config, _ = load_output(arguments.out)
     wanted = _counted(open_scene(arguments.out, config).points_world)
     back = _counted(read_splats(arguments.work / "city.ply").places)
-    print(json.dumps({
+    once = sum(count for place, count in wanted.items() if back[place] == count)
+    details = {
         "scene": arguments.out.name,
         "blocks": len(folders),
-        "points": wanted.total(),
         "splats_of_blocks": put_in,
-        "back_exactly_once": sum(back[place] == count for place, count in wanted.items()),
         "lost": (wanted - back).total(),
         "doubled": (back - wanted).total(),
         "export_s": round(exported.seconds, 1),
         "merge_s": round(merged.seconds, 1),
-        "where": where(),
-    }))  # fmt: skip
+    }
+    cells = {"must": "each exactly once", "measured": f"{once:,} of {wanted.total():,}"}
+    report("interop/block_scenes", {ROW: cells}, details={ROW: details})
 
 
 def _one_splat_a_point(folder: Path) -> int:

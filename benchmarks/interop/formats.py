@@ -3,7 +3,7 @@
 python -m benchmarks.interop.formats OUT [--preset tiny|street] [section.key=value ...]
 
 One camera of a synthetic city, written in each format by tests/support/writers.py; drives, exposures, masks and the
-split stand in the sidecar file beside each. Prints a row for each format: PSNR, how far it is from the first one's, and
+split stand in the sidecar file beside each. A row for each format: PSNR, how far it is from the first one's, and
 how far its rays are at most from those of the city (directions, and origins in metres).
 """
 
@@ -13,8 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.measure import blocknerf, markdown, run, where
+from benchmarks.measure import blocknerf, run
 from benchmarks.quality.capture import row
+from benchmarks.report import report
+from benchmarks.results import measured
 from blocknerf.core.config.dataset import DatasetConfig
 from blocknerf.scene.photographs import read_masks, read_rgb
 from blocknerf.scene.readers.read import read_scene
@@ -35,7 +37,7 @@ def main() -> None:
     out = arguments.out
     run(blocknerf("synth", out / "city", "--preset", arguments.preset))
     capture = captured(read_scene(out / "city", DatasetConfig()))
-    rows = []
+    rows: dict[str, dict] = {}
     for name, form in FORMATS.items():
         root = out / "scenes" / name
         names = form.write(root, capture)
@@ -44,13 +46,21 @@ def main() -> None:
         run(blocknerf("train", "--data-root", root, "--output-dir", out / name, *SHORT, *arguments.overrides))
         run(blocknerf("evaluate", out / name))
         psnr = json.loads((out / name / "report" / "metrics.json").read_text())["composited"]["psnr"]
-        first = rows[0]["psnr"] if rows else psnr
-        learned = {"psnr": psnr, "difference_db": psnr - first, "test_images": row(out / name)["test_images"]}
-        rows.append({"format": name, **learned, **apart, "where": where()})
-    cells = [[r["format"], f"{r['psnr']:.2f}", *(f"{r[key]:.2g}" for key in ("difference_db", *apart))] for r in rows]
-    print(markdown(["format", "PSNR", "to the first, dB", "directions", "origins, m"], cells))
-    for one in rows:
-        print(json.dumps(one))
+        rows[name] = {"psnr": psnr, "test_images": row(out / name)["test_images"], **apart}
+    first = next(iter(rows.values()))["psnr"]
+    cells = {
+        name: {
+            "PSNR": measured(one["psnr"], "dB", ".3f"),
+            "to the first": measured(one["psnr"] - first, "dB", "+.3f"),
+            "directions": measured(one["directions"], format=".1e"),
+            "origins": measured(one["origins_m"], "m", ".1e"),
+        }
+        for name, one in rows.items()
+    }
+    report("interop/formats", cells, details=rows)
+    apart_db = max(abs(one["psnr"] - first) for one in rows.values())
+    summary = {"must": "0.05 dB", "measured": measured(apart_db, "dB", ".3f")}
+    report("interop/formats", {"the same scene in every format": summary}, "largest difference")
 
 
 def captured(scene: Scene) -> Capture:

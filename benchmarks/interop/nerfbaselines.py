@@ -4,8 +4,8 @@ python -m benchmarks.interop.nerfbaselines OUT [--scene SCENE] [--steps 400] [--
 
 The capture (without --scene: the smallest synthetic city, one drive of it) is written as a COLMAP scene without
 anything beside it, so that both know the same; images, steps, seed and split are the same. nerfbaselines' own commands
-train, render the checkpoint, and evaluate, all with its default protocol but for LPIPS. Prints a row; with --repeats,
-one for each seed.
+train, render the checkpoint, and evaluate, all with its default protocol but for LPIPS. --repeats takes as many
+seeds, each a row, and a row of their medians.
 
 It needs nerfbaselines in the same environment (see docs/nerfbaselines.md).
 """
@@ -20,7 +20,9 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.measure import blocknerf, run, where
+from benchmarks.measure import blocknerf, run
+from benchmarks.report import report
+from benchmarks.results import Cell, measured
 from blocknerf.core.config.dataset import DatasetConfig
 from blocknerf.core.files import write_json
 from blocknerf.scene.colmap_writer import ModelImage, ModelPoints, write_colmap
@@ -53,13 +55,28 @@ def main() -> None:
             run(blocknerf("synth", source, "--preset", "tiny"))
     scene = out / "scene"
     write_plain_colmap(scene, read_scene(source, DatasetConfig()))
+    rows: dict[str, dict] = {}
     told = [f"training.max_steps={arguments.steps}", "training.num_epochs=1000", *arguments.overrides]
     for seed in range(42, 42 + arguments.repeats):
         overrides = [*told, f"training.seed={seed}"]
         ours = by_ourselves(scene, out / f"ours_{seed}", overrides)
         theirs = by_nerfbaselines(scene, out / f"nerfbaselines_{seed}", overrides)
-        difference = {"difference_db": round(theirs["nerfbaselines"] - ours["blocknerf"], 3)}
-        print(json.dumps({"scene": source.name, "seed": seed, **ours, **theirs, **difference, "where": where()}))
+        rows[f"seed {seed}"] = ours | theirs | {"difference": theirs["nerfbaselines"] - ours["blocknerf"]}
+    cells = {name: psnrs(row["blocknerf"], row["nerfbaselines"], row["difference"]) for name, row in rows.items()}
+    columns = ([row[key] for row in rows.values()] for key in ("blocknerf", "nerfbaselines", "difference"))
+    report("interop/nerfbaselines", cells | {"all seeds": psnrs(*columns)}, details=rows)
+    differences = ", ".join(f"{row['difference']:+.3f}" for row in rows.values())
+    summary = {"must": "0.1 dB", "measured": f"{differences} dB"}
+    report("interop/nerfbaselines", {"nerfbaselines: train and evaluate": summary}, "summary")
+
+
+def psnrs(ours, theirs, differences) -> dict[str, Cell]:
+    """Each a number, or those of several seeds."""
+    return {
+        "`blocknerf train`, `evaluate`": measured(ours, "dB", ".3f"),
+        "`nerfbaselines train`, `render`, `evaluate`": measured(theirs, "dB", ".3f"),
+        "difference": measured(differences, "dB", "+.3f"),
+    }
 
 
 def write_plain_colmap(folder: Path, scene: Scene) -> None:

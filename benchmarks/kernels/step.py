@@ -1,6 +1,6 @@
 """What one training step of the hash backbone costs, part by part, against what this machine could do at best.
 
-python -m benchmarks.kernels.step [--rays 1024] [--samples 12] [--log2-rows 17] [--repeats 21] [--json FILE]
+python -m benchmarks.kernels.step [--rays 1024] [--samples 12] [--log2-rows 17] [--repeats 21]
 
 First the machine's ceilings, on all cores: reading memory in order, reading lines of a table at random, multiplying
 matrices. Then every part with the bytes, lines and operations that it cannot do without; their time at the ceilings is
@@ -8,18 +8,17 @@ its floor. Last the encoding at the size that others publish: 16 levels of 2 fea
 """
 
 import argparse
-import json
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numba import njit, prange
 from torch import Tensor
 
-from benchmarks.measure import markdown, where
+from benchmarks.report import report
+from benchmarks.results import Cell, measured
 from blocknerf.core.seeds import generator
 from blocknerf.kernels.compositing.ops import accumulate, render_weights
 from blocknerf.kernels.hash_grid.ops import FEATURES, hash_encode, level_resolutions
@@ -34,6 +33,7 @@ from blocknerf.models.backbones.hash_grid.config import HashConfig
 from blocknerf.runtime.threads import available_cores, use_threads
 
 LINE_BYTES = 64
+PUBLISHED_POINTS = 2**17
 
 
 @dataclass(frozen=True)
@@ -79,28 +79,64 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=12)
     parser.add_argument("--log2-rows", type=int, default=17)
     parser.add_argument("--repeats", type=int, default=21)
-    parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     ceilings = measure_ceilings(arguments.repeats)
     use_threads(available_cores(), "numba")
     step = step_parts(arguments.rays, arguments.samples, arguments.log2_rows)
-    published = encoding_parts(points=2**17, levels=16, features=2, log2_rows=19)
-    results = {}
-    for title, parts in (("one step", step), ("published encoding", published)):
-        rows = [row(part, ceilings, arguments.repeats) for part in parts]
-        results[title] = rows
-        cells = [
-            [r["part"], f"{r['ms']:.2f}", f"{r['low_ms']:.2f} to {r['high_ms']:.2f}", f"{r['floor_ms']:.2f}",
-             f"{r['floor_ms'] / r['ms']:.0%}"]
-            for r in rows
-        ]  # fmt: skip
-        print(f"\n{title}\n\n{markdown(['', 'ms', '10 % to 90 %', 'floor, ms', 'of the floor'], cells)}")
-        print(f"\nall: {sum(r['ms'] for r in rows):.2f} ms, floor {sum(r['floor_ms'] for r in rows):.2f} ms")
-    rates = {r["part"]: 2**17 / r["ms"] / 1e3 for r in results["published encoding"]}
-    summary = {"ceilings": asdict(ceilings), "million_points_per_s": rates, "parts": results, "where": where()}
-    print("\n" + json.dumps(summary | {"parts": None}))
-    if arguments.json:
-        arguments.json.write_text(json.dumps(summary, indent=2))
+    published = encoding_parts(points=PUBLISHED_POINTS, levels=16, features=2, log2_rows=19)
+    report("kernels/step", ceiling_cells(ceilings, arguments.repeats), "ceilings")
+    times = {part.name: timed(part.run, arguments.repeats) for part in step}
+    cells = {part.name: part_cells(part, times[part.name], ceilings) for part in step}
+    all_ms = 1e3 * sum(median(seconds) for seconds in times.values())
+    floor_ms = 1e3 * sum(part.floor_s(ceilings) for part in step)
+    cells["all"] = {
+        "time": measured(all_ms, "ms", ".1f", runs=arguments.repeats),
+        "floor": measured(floor_ms, "ms", ".1f", runs=arguments.repeats),
+        "of the floor": measured(floor_ms / all_ms, format=".0%", runs=arguments.repeats),
+    }
+    report("kernels/step", cells, "one step")
+    report("kernels/step", published_cells(published, ceilings, arguments.repeats), "published encoding")
+
+
+def ceiling_cells(ceilings: Ceilings, repeats: int) -> dict[str, dict[str, Cell]]:
+    figures = {
+        "memory, in order": measured(ceilings.memory_gb_per_s, "GB/s", ".0f"),
+        "cache, in order": measured(ceilings.cache_gb_per_s, "GB/s", ".0f"),
+        "matrix product in float32": measured(ceilings.float32_gflops, "GFLOP/s", ".0f"),
+        "matrix product in bfloat16": measured(ceilings.bfloat16_gflops, "GFLOP/s", ".0f"),
+    }
+    for megabytes, lines in ceilings.lines_per_us.items():
+        figures[f"lines at random in {megabytes} MB"] = measured(lines, "million/s", ",.0f")
+    return {name: {"at best": replace(figure, runs=repeats)} for name, figure in figures.items()}
+
+
+def part_cells(part: Part, seconds: list[float], ceilings: Ceilings) -> dict[str, Cell]:
+    """Of sorted seconds, of which the spread leaves out a tenth at either end: the slowest are the machine's doing."""
+    low, high = (1e3 * seconds[round(share * (len(seconds) - 1))] for share in (0.1, 0.9))
+    time_ms = measured([1e3 * each for each in seconds], "ms")
+    return {
+        "time": replace(time_ms, low=low, high=high, spread="10 % to 90 %"),
+        "floor": measured(1e3 * part.floor_s(ceilings), "ms", runs=len(seconds)),
+        "of the floor": measured(part.floor_s(ceilings) / median(seconds), format=".0%", runs=len(seconds)),
+    }
+
+
+def published_cells(parts: list[Part], ceilings: Ceilings, repeats: int) -> dict[str, dict[str, Cell]]:
+    asked = {"encoding": "10", "encoding, backward": "7"}
+    cells: dict[str, dict[str, Cell]] = {}
+    for part in parts:
+        rates = [PUBLISHED_POINTS / 1e6 / seconds for seconds in timed(part.run, repeats)]
+        at_best = PUBLISHED_POINTS / 1e6 / part.floor_s(ceilings)
+        cells[part.name] = {
+            "asked": asked[part.name],
+            "measured": measured(rates, "million points/s", ".1f"),
+            "the floor would allow": measured(at_best, format=".0f", runs=repeats),
+        }
+    return cells
+
+
+def median(ordered: list[float]) -> float:
+    return ordered[len(ordered) // 2]
 
 
 def timed(run: Callable[[], object], repeats: int) -> list[float]:
@@ -113,12 +149,6 @@ def timed(run: Callable[[], object], repeats: int) -> list[float]:
         run()
         seconds.append(time.perf_counter() - begin)
     return sorted(seconds)
-
-
-def row(part: Part, ceilings: Ceilings, repeats: int) -> dict:
-    seconds = timed(part.run, repeats)
-    low, middle, high = (1e3 * seconds[round(share * (repeats - 1))] for share in (0.1, 0.5, 0.9))
-    return {"part": part.name, "ms": middle, "low_ms": low, "high_ms": high, "floor_ms": 1e3 * part.floor_s(ceilings)}
 
 
 # --- ceilings -------------------------------------------------------------------------------------------------------

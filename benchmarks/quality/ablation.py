@@ -1,4 +1,4 @@
-"""What each part of the model is worth: the whole, the whole without each, and none of it, as a table in Markdown.
+"""What each part of the model is worth: the whole, the whole without each, and none of it.
 
 python -m benchmarks.quality.ablation OUT [--scene SCENE] [--config FILE] [--parts appearance,masks]
     [section.key=value ...]
@@ -18,8 +18,11 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.measure import blocknerf, markdown, run, where
+from benchmarks.measure import blocknerf, run
+from benchmarks.quality.capture import judged
 from benchmarks.quality.poses import spoil
+from benchmarks.report import report
+from benchmarks.results import Cell, measured
 from blocknerf.blocks.output import load_output, open_scene
 from blocknerf.city.city import City
 from blocknerf.core.config.config import Config
@@ -58,15 +61,16 @@ def main() -> None:
 
     scene = arguments.scene or synthetic(arguments.out / "scene")
     parts = arguments.parts.split(",")
-    rows = {"full": parts, **{f"- {part}": [other for other in parts if other != part] for part in parts}, "none": []}
+    without = {f"without {part}": [other for other in parts if other != part] for part in parts}
+    rows = {"full": parts, **without, "none of them": []}
     table = {}
     for name, kept in rows.items():
         told = [f"{key}={str(part in kept).lower()}" for part, key in PARTS.items() if part in parts]
-        out = arguments.out / name.replace("- ", "without_")
+        out = arguments.out / name.replace(" ", "_")
         train(scene, out, arguments.config, arguments.jobs, [*told, *arguments.overrides])
         table[name] = figures(out, scene, load_config(arguments.config, arguments.overrides))
-        print(json.dumps({"scene": scene.name, "row": name, **table[name], "where": where()}), flush=True)
-    print(as_markdown(table))
+        print(json.dumps({"scene": scene.name, "row": name, **table[name]}), flush=True)
+    report("quality/ablation", as_cells(table), "synthetic" if arguments.scene is None else scene.name)
 
 
 def synthetic(folder: Path) -> Path:
@@ -103,22 +107,17 @@ def figures(out: Path, scene_root: Path, config: Config) -> dict[str, dict[str, 
     }
 
 
-def as_markdown(table: dict[str, dict[str, dict[str, float]]]) -> str:
+def as_cells(table: dict[str, dict[str, dict[str, float]]]) -> dict[str, dict[str, Cell]]:
     """A row for each model; for each protocol its metrics, and what is lost in PSNR against the whole."""
-    columns = [(protocol, judge) for protocol in PROTOCOLS for judge in table["full"][protocol]]
-    heads = ["model"]
-    for protocol, judge in columns:
-        heads.append(f"{PROTOCOLS[protocol]}: {JUDGES[judge]}")
-        heads += ["gain"] if judge == "psnr" else []
-    rows = []
+    rows: dict[str, dict[str, Cell]] = {}
     for name, row in table.items():
-        cells = [name]
-        for protocol, judge in columns:
-            value = row[protocol][judge]
-            cells.append(f"{value:.2f}" if judge == "psnr" else f"{value:.3f}")
-            cells += [f"{table['full'][protocol]['psnr'] - value:+.2f}"] if judge == "psnr" else []
-        rows.append(cells)
-    return markdown(heads, rows)
+        cells = rows.setdefault(name, {})
+        for protocol, title in PROTOCOLS.items():
+            for judge, value in row[protocol].items():
+                cells[f"{title}: {JUDGES[judge]}"] = judged(judge, value)
+                if judge == "psnr" and name != "full":
+                    cells[f"{title}: gain"] = measured(table["full"][protocol]["psnr"] - value, "dB", "+.2f")
+    return rows
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Trains one scene with each backbone for the same time and prints a row of figures for each.
+"""Trains one scene with each backbone for the same time.
 
 python -m benchmarks.quality.backbones SCENE OUT [--minutes 4] [--backbones hash,mlp,narrow] [--config FILE]
     [section.key=value ...]
@@ -7,11 +7,11 @@ Of `fox` at 1/8, evaluating `mlp` takes as long again: a picture is as slow as t
 """
 
 import argparse
-import json
 from pathlib import Path
 
-from benchmarks.measure import blocknerf, run, where
-from benchmarks.quality.capture import row
+from benchmarks.measure import blocknerf, run
+from benchmarks.quality.capture import learned, row
+from benchmarks.report import report
 
 BACKBONES = {
     "hash": [],
@@ -25,6 +25,12 @@ BACKBONES = {
 """`mlp` has widths and samples as usual for such networks, and a batch of which a processor takes more than a few;
 `narrow` is the smallest that still learns something in minutes."""
 
+TITLES = {
+    "hash": "`hash`",
+    "mlp": "`mlp`, the paper's widths and samples",
+    "narrow": "`mlp`, the narrowest that learns something in minutes",
+}
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -36,15 +42,15 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*")
     arguments = parser.parse_intermixed_args()
 
-    rows = []
+    rows = {}
     for name in arguments.backbones.split(","):
         out, options = arguments.out / name, BACKBONES[name]
         place = ["--config", arguments.config, "--data-root", arguments.scene, "--output-dir", out]
         clock = [f"training.max_minutes={arguments.minutes}", "training.num_epochs=1000"]
         run(blocknerf("train", *place, *clock, *options, *arguments.overrides))
         run(blocknerf("evaluate", out, "--protocols", "plain"))
-        rows.append({"backbone": name, **row(out)})
-    print(json.dumps({"scene": arguments.scene.name, "rows": rows, "where": where()}))
+        rows[TITLES[name]] = row(out)
+    report("quality/backbones", {name: learned(each) for name, each in rows.items()}, arguments.scene.name, rows)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""One block or many (Block-NeRF, table 2): blocks of equal size each, and of equal size in all, as Markdown tables.
+"""One block or many (Block-NeRF, table 2): blocks of equal size each, and of equal size in all.
 
 python -m benchmarks.quality.blocks SCENE OUT [--blocks 1,4,8] [--minutes 8] [--minutes-each 1] [--config FILE]
     [section.key=value ...]
@@ -15,7 +15,10 @@ import json
 import math
 from pathlib import Path
 
-from benchmarks.measure import blocknerf, markdown, run, where
+from benchmarks.measure import blocknerf, run
+from benchmarks.quality.capture import judged
+from benchmarks.report import report
+from benchmarks.results import Cell, measured
 from blocknerf.blocks.planner import make_plan
 from blocknerf.core.config.config import Config
 from blocknerf.core.config.load import load_config
@@ -41,7 +44,7 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*")
     arguments = parser.parse_intermixed_args()
 
-    config = load_config(arguments.config, arguments.overrides)
+    config, each = load_config(arguments.config, arguments.overrides), arguments.minutes_each
     scene = read_scene(arguments.scene, config.dataset)
     tables: dict[str, list[dict]] = {"equal each": [], "equal total": []}
     for number in map(int, arguments.blocks.split(",")):
@@ -51,14 +54,23 @@ def main() -> None:
                 rows.append(tables["equal each"][0])
                 continue
             sizes = smaller(config, number) if kind == "equal total" else []
-            minutes = arguments.minutes / number if arguments.minutes_each is None else arguments.minutes_each
+            minutes = arguments.minutes / number if each is None else each
             budget = [f"training.max_minutes={minutes:g}", "training.num_epochs=1000"]
             out = arguments.out / f"{number}_{kind.replace(' ', '_')}"
             told = [*arguments.overrides, *placed(number, size_m), *sizes, *budget]
             rows.append({"kind": kind, **row(out, arguments, told)})
-            print(json.dumps({"scene": arguments.scene.name, **rows[-1], "where": where()}), flush=True)
-    for kind, rows in tables.items():
-        print(f"\n{kind}\n\n{as_markdown(rows)}")
+            print(
+                json.dumps(
+                    {
+                        "scene": arguments.scene.name,
+                        **rows[-1],
+                    }
+                ),
+                flush=True,
+            )
+    minutes = f"{arguments.minutes:g} minutes in all" if each is None else f"{each:g} minutes each"
+    cells = {row_name(row, kind): as_cells(row) for kind, rows in tables.items() for row in rows}
+    report("quality/blocks", cells, minutes)
 
 
 def placed(number: int, size_m: float | None) -> list[str]:
@@ -119,20 +131,18 @@ def row(out: Path, arguments: argparse.Namespace, overrides: list[str]) -> dict:
     }
 
 
-def as_markdown(rows: list[dict]) -> str:
-    judges = [judge for judge in JUDGES if judge in rows[0]]
-    heads = ["blocks", "weights per block (total)", "size", "minutes in all", *(JUDGES[judge] for judge in judges)]
-    cells = [
-        [
-            str(row["blocks"]),
-            f"{row['weights_per_block'] / 1e6:.2f} M ({row['weights'] / 1e6:.2f} M)",
-            f"{row['size_m']:g} m",
-            f"{row['minutes']:.1f}",
-            *(f"{row[judge]:.{2 if judge == 'psnr' else 3}f}" for judge in judges),
-        ]
-        for row in rows
-    ]
-    return markdown(heads, cells)
+def row_name(row: dict, kind: str) -> str:
+    return "one block" if row["blocks"] == 1 else f"{row['blocks']} blocks, {kind}"
+
+
+def as_cells(row: dict) -> dict[str, Cell]:
+    return {
+        "weights per block": measured(row["weights_per_block"] / 1e6, "M"),
+        "weights in all": measured(row["weights"] / 1e6, "M", ".1f"),
+        "size": measured(row["size_m"], "m", ".0f"),
+        "minutes in all": measured(row["minutes"], format=".1f"),
+        **{JUDGES[judge]: judged(judge, row[judge]) for judge in JUDGES if judge in row},
+    }
 
 
 if __name__ == "__main__":

@@ -3,19 +3,19 @@
 A city has 1 to 5 blocks at random places of a square of 100 m, random rules, and pixels that each block knows more or
 less well. What a block sees of a picture is a number of its own, between none of it and all, or waves of 5 to 50 m.
 The cameras of a pair are a micrometre to a metre apart. Every second pair lies across a place where the blocks of the
-picture change, if there is one within 20 m; that place is narrowed down to two neighbouring doubles. Printed: the
+picture change, if there is one within 20 m; that place is narrowed down to two neighbouring doubles. Measured: the
 largest change of a share per metre, of pictures and of pixels, and the largest jump between neighbouring doubles.
 
 python -m benchmarks.quality.continuity [--pairs 100000] [--seed 0]
 """
 
 import argparse
-import json
 from math import nextafter
 
 import torch
 
-from benchmarks.measure import where
+from benchmarks.report import report
+from benchmarks.results import Cell, measured
 from blocknerf.city.selection import block_weights, seen_shares, visible_block_weights
 
 EDGE_M = 100.0
@@ -81,18 +81,15 @@ def main() -> None:
             begin = begin + (low_m - 0.5 * apart_m) * direction
         changes = city.change(begin, begin + apart_m * direction)
         per_m = larger(per_m, (changes[0] / apart_m, changes[1] / apart_m))
-    names = ("picture", "pixel")
-    print(
-        json.dumps(
-            {
-                "pairs": arguments.pairs,
-                "places_where_blocks_change": entrances,
-                "largest_change_per_m": dict(zip(names, per_m, strict=True)),
-                "largest_jump_between_neighbouring_doubles": dict(zip(names, jump, strict=True)),
-                "where": where(),
-            }
-        )
-    )
+    cells: dict[str, dict[str, Cell]] = {
+        name: {
+            "largest change per metre": measured(per_m[place], format=".3g"),
+            "largest jump between neighbouring doubles": measured(jump[place], format=".1e"),
+        }
+        for place, name in enumerate(("share of a block in a picture", "in a pixel"))
+    }
+    counts = {"pairs": arguments.pairs, "places_where_blocks_change": entrances, "seed": arguments.seed}
+    report("quality/continuity", cells, details=dict.fromkeys(cells, counts))
 
 
 def way(rng: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:

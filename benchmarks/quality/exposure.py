@@ -11,9 +11,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from benchmarks.measure import blocknerf, run, where
+from benchmarks.measure import blocknerf, run
 from benchmarks.quality.variants import arguments, compare
+from benchmarks.report import report
+from benchmarks.results import measured
 
+ROW = "exposure, jitter of one stop, no codes"
 JITTER_STOPS = 1.0
 SWEEP_STOPS = [-1.0, -0.75, -0.5, -0.25, 0.0, 0.25, 0.5, 0.75, 1.0]
 
@@ -24,16 +27,13 @@ def main() -> None:
     variants = {"off": ["training.use_exposure_encoding=false", *shared], "on": shared}
     figures = compare(options, ["--exposure-jitter", str(JITTER_STOPS)], variants, whole_images)
     sweep = [brightness(options.out / "on", stops) for stops in SWEEP_STOPS]
-    print(json.dumps({
-        "what": "exposure",
-        "gain_db": round(figures["on"]["psnr"] - figures["off"]["psnr"], 2),
-        "must_be_at_least": 1.0,
-        **figures,
-        "sweep_stops": SWEEP_STOPS,
-        "mean_brightness": [round(value, 4) for value in sweep],
-        "brightens_monotonically": bool((np.diff(sweep) > 0).all()),
-        "where": where(),
-    }))  # fmt: skip
+    off, on = (figures[name]["psnr"] for name in variants)
+    brightening = int((np.diff(sweep) > 0).sum())
+    note = f"{off:.2f} to {on:.2f}; `--exposure` -1 to +1 brightens at {brightening} of {len(sweep) - 1} steps, "
+    note += f"{sweep[0]:.3f} to {sweep[-1]:.3f}"
+    cells = {"must": "+1 dB", "measured": measured(on - off, "dB", "+.2f", note)}
+    details = figures | {"sweep_stops": SWEEP_STOPS, "mean_brightness": [round(value, 4) for value in sweep]}
+    report("quality/exposure", {ROW: cells}, details={ROW: details})
 
 
 def whole_images(out: Path) -> dict[str, float]:

@@ -15,8 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.measure import blocknerf, markdown, run, where
+from benchmarks.measure import blocknerf, run
 from benchmarks.quality.town import parser
+from benchmarks.report import report
+from benchmarks.results import Cell, measured
 from blocknerf.blocks.output import load_output
 from blocknerf.blocks.plan import Plan
 from blocknerf.blocks.planner import make_plan
@@ -37,14 +39,12 @@ def main() -> None:
     options = parser(__doc__)
     arguments = options.parse_intermixed_args()
     plan = PRESETS[read_json(arguments.scene / "synth.json", "mark of a synthetic city")["preset"]].plan
-    rows = []
+    rows: dict[str, dict[str, Cell]] = {}
     for placement, told in placements(arguments).items():
         out = arguments.out / placement
         train(out, arguments, told)
-        rows.append({"placement": placement, **figures(out, plan), "where": where()})
-        print(json.dumps(rows[-1]), flush=True)
-    heads = [name for name in rows[0] if name != "where"]
-    print("\n" + markdown(heads, [[str(row[name]) for name in heads] for row in rows]))
+        rows[f"`{placement}`"] = figures(out, plan)
+    report("quality/junctions", rows)
 
 
 def placements(arguments) -> dict[str, list[str]]:
@@ -69,7 +69,7 @@ def train(out: Path, arguments, told: list[str]) -> None:
         run(blocknerf("evaluate", out, "--protocols", "masked"))
 
 
-def figures(out: Path, streets: StreetPlan) -> dict:
+def figures(out: Path, streets: StreetPlan) -> dict[str, Cell]:
     plan = load_output(out)[1]
     junctions = np.array([(x, y, CAMERA_HEIGHT_M) for x in streets.xs for y in streets.ys])
     anchors = np.array([block.anchor_world for block in plan.blocks])
@@ -77,14 +77,14 @@ def figures(out: Path, streets: StreetPlan) -> dict:
     by_any, by_one, by_both = np.mean([covered(plan, *ends) for ends in between_junctions(streets)], axis=0)
     masked = json.loads((out / "report" / "metrics.json").read_text())["protocols"]["masked"]
     return {
-        "blocks": len(plan.blocks),
-        "images a block": round(np.mean([len(block.train_images) for block in plan.blocks])),
-        "junction to block, m": round(float(apart_m.min(axis=1).max()), 1),
-        "covered": f"{by_any:.1%}",
-        "by the block of an end": f"{by_one:.1%}",
-        "by both": f"{by_both:.1%}",
-        "psnr": round(masked["psnr"], 2),
-        "ssim": round(masked["ssim"], 3),
+        "blocks": measured(len(plan.blocks), format=".0f"),
+        "images a block": measured(float(np.mean([len(block.train_images) for block in plan.blocks])), format=".0f"),
+        "farthest junction from a block": measured(float(apart_m.min(axis=1).max()), "m", ".1f"),
+        "street covered": measured(float(by_any), format=".1%"),
+        "by the block of either end": measured(float(by_one), format=".1%"),
+        "by both": measured(float(by_both), format=".1%"),
+        "PSNR": measured(masked["psnr"], "dB"),
+        "SSIM": measured(masked["ssim"], format=".3f"),
     }
 
 

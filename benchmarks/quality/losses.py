@@ -1,4 +1,4 @@
-"""What each term of the loss is worth on one block: all of them, and each left out, as a table in Markdown.
+"""What each term of the loss is worth on one block: all of them, and each left out.
 
 python -m benchmarks.quality.losses OUT [--scene SCENE] [--block 000] [--steps 3000] [--seeds 42] [--rows full,-depth]
     [--config FILE] [section.key=value ...]
@@ -7,7 +7,7 @@ Without --scene a synthetic street is made in OUT/scene. `full` has the document
 that says nothing. Every row takes the same number of steps and is measured on the block's test images, over the pixels
 that masks keep, with the mean code of the image's drive: PSNR, SSIM and, where the scene has depth maps, the mean
 absolute difference of log distance. `gain` is what a term is worth: PSNR of the whole less that of the row. With
-several --seeds, means.
+several --seeds, medians, lowest and highest.
 """
 
 import argparse
@@ -17,7 +17,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.measure import blocknerf, markdown, run, where
+from benchmarks.measure import blocknerf, run
+from benchmarks.report import report
+from benchmarks.results import Cell, measured
 from blocknerf.blocks.output import load_output
 from blocknerf.city.block_file import read_block
 from blocknerf.city.manifest import block_folder
@@ -49,6 +51,7 @@ ROWS: dict[str, dict[str, str]] = {
     "default": {},
 }
 JUDGES = {"psnr": "PSNR", "ssim": "SSIM", "log_distance": "log distance"}
+UNITS = {"psnr": ("dB", ".2f"), "ssim": ("", ".3f"), "log_distance": ("", ".3f")}
 
 
 def main() -> None:
@@ -68,14 +71,14 @@ def main() -> None:
     table = {}
     for name in options.rows.split(","):
         told = ROWS[name] if store.level().depth_z_m is not None else ROWS[name] | {"dataset.use_depth": "false"}
-        measured = []
+        of_seeds = []
         for seed in options.seeds.split(","):
             out = options.out / f"{name.replace('-', '_')}_{seed}"
             train(scene, out, options, [*(f"{key}={value}" for key, value in told.items()), f"training.seed={seed}"])
-            measured.append(figures(out, options.block, store))
-        table[name] = {judge: float(np.mean([row[judge] for row in measured])) for judge in measured[0]}
-        print(json.dumps({"scene": scene.name, "row": name, **table[name], "where": where()}), flush=True)
-    print(as_markdown(table))
+            of_seeds.append(figures(out, options.block, store))
+        table[name] = {judge: [row[judge] for row in of_seeds] for judge in of_seeds[0]}
+        print(json.dumps({"scene": scene.name, "row": name, **table[name]}), flush=True)
+    report("quality/losses", as_cells(table))
 
 
 def synthetic(folder: Path) -> Path:
@@ -129,14 +132,15 @@ def judged(model: BlockNeRF, store: ImageStore, image_id: str) -> dict[str, floa
     return row
 
 
-def as_markdown(table: dict[str, dict[str, float]]) -> str:
+def as_cells(table: dict[str, dict[str, list[float]]]) -> dict[str, dict[str, Cell]]:
+    """From the values of each seed."""
     whole = next(iter(table.values()))
-    heads = ["loss", *(JUDGES[judge] for judge in whole), "gain"]
-    rows = []
+    rows: dict[str, dict[str, Cell]] = {}
     for name, row in table.items():
-        cells = [f"{row[judge]:.2f}" if judge == "psnr" else f"{row[judge]:.4f}" for judge in row]
-        rows.append([name, *cells, f"{whole['psnr'] - row['psnr']:+.2f}"])
-    return markdown(heads, rows)
+        cells: dict[str, Cell] = {JUDGES[judge]: measured(values, *UNITS[judge]) for judge, values in row.items()}
+        gains = [full - value for full, value in zip(whole["psnr"], row["psnr"], strict=True)]
+        rows[name] = cells if row is whole else cells | {"gain": measured(gains, "dB", "+.2f")}
+    return rows
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.measure import where
+from benchmarks.report import report
 from blocknerf.blocks.planner import make_plan
 from blocknerf.core.config.config import Config
 from blocknerf.core.config.load import load_config
@@ -38,6 +38,12 @@ from blocknerf.training.trainer import BlockNeRFTrainer
 
 AXES_M = 10.0
 """A turn counts in the fit by how it moves a point this far from the camera."""
+
+MUST = {
+    "drive": "at most 10 % left; 80 % of the lost PSNR back",
+    "segment": "at most 20 % left; 70 % of the lost PSNR back",
+    "image": "at most 10 % left; 80 % of the lost PSNR back",
+}
 
 
 def main() -> None:
@@ -73,7 +79,28 @@ def main() -> None:
         lost, back = row["true"]["psnr"] - row["spoilt"]["psnr"], row["refined"]["psnr"] - row["spoilt"]["psnr"]
         left = {key: row["refined"][key] / row["spoilt"][key] for key in ("error_m", "error_deg")}
         row |= {"psnr_back": round(back / lost, 3), **{f"{key}_left": round(part, 3) for key, part in left.items()}}
-    print(json.dumps(row | {"where": where()}))
+        report(
+            "quality/poses",
+            {row_name(arguments): {"must": MUST[by], "measured": in_words(row)}},
+            by,
+            {row_name(arguments): row},
+        )
+
+
+def row_name(arguments: argparse.Namespace) -> str:
+    pieces = "" if arguments.pieces is None else f", cut into {arguments.pieces} pieces"
+    off = f"{arguments.translation_m:g} m and {arguments.rotation_deg:g} degree{'s' * (arguments.rotation_deg != 1)}"
+    return f"poses of {arguments.scene.name}{pieces}, each {arguments.by} put off by {off}"
+
+
+def in_words(row: dict) -> str:
+    true, spoilt, refined = (row[name] for name in ("true", "spoilt", "refined"))
+    return (
+        f"{row['error_m_left']:.1%} of the shift and {row['error_deg_left']:.1%} of the turn left "
+        f"({spoilt['error_m']:.3f} m to {refined['error_m']:.4f}, {spoilt['error_deg']:.3f} degrees to "
+        f"{refined['error_deg']:.4f}); PSNR {row['psnr_back']:.0%} back (true {true['psnr']:.2f}, spoilt "
+        f"{spoilt['psnr']:.2f}, refined {refined['psnr']:.2f})"
+    )
 
 
 def cut(scene: Scene, pieces: int) -> Scene:

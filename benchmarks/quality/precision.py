@@ -3,16 +3,16 @@
 python -m benchmarks.quality.precision SCENE OUT [--backbones hash,narrow] [--steps 2000] [--config FILE]
     [section.key=value ...]
 
-Prints rays per second and test PSNR (mean code) of both, for each backbone of `benchmarks.quality.backbones`.
+Rays per second and test PSNR (mean code) of both, for each backbone of `benchmarks.quality.backbones`.
 """
 
 import argparse
-import json
 from pathlib import Path
 
-from benchmarks.measure import blocknerf, run, where
+from benchmarks.measure import blocknerf, run
 from benchmarks.quality.backbones import BACKBONES
 from benchmarks.quality.capture import row
+from benchmarks.report import report
 
 
 def main() -> None:
@@ -36,14 +36,12 @@ def main() -> None:
             run(blocknerf("evaluate", out, "--protocols", "plain"))
             rows[name] = row(out)
         one, other = rows["float32"], rows["half"]
-        gain = {
-            "times_as_fast": round(other["rays_per_s"][0] / one["rays_per_s"][0], 2),
-            "psnr_lost": round(one["psnr"] - other["psnr"], 2),
-        }
-        print(
-            json.dumps({"scene": arguments.scene.name, "backbone": backbone, **gain, **rows, "where": where()}),
-            flush=True,
-        )
+        speeds = [each["rays_per_s"][0] for each in (one, other)]
+        text = f"{speeds[1] / speeds[0]:.2f} times as fast ({speeds[0]:,} to {speeds[1]:,} rays/s), "
+        text += f"PSNR {other['psnr'] - one['psnr']:+.2f} dB ({one['psnr']:.2f} to {other['psnr']:.2f})"
+        name = f"half precision, `{backbone}`, {arguments.scene.name}, {arguments.steps:,} steps"
+        cells = {"must": "PSNR within 0.1 dB", "measured": text}
+        report("quality/precision", {name: cells}, backbone, {name: rows})
 
 
 if __name__ == "__main__":

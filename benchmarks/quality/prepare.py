@@ -1,4 +1,4 @@
-"""Photographs alone become a scene: how many are placed, in what time, and how true its metres are. One JSON row each.
+"""Photographs alone become a scene: how many are placed, in what time, and how true its metres are.
 
 python -m benchmarks.quality.prepare OUT SOURCE [SOURCE ...] [--minutes 2]
     [--config FILE] [--overrides section.key=value ...]
@@ -8,11 +8,11 @@ so long, one block at a time, and measured on its test images.
 """
 
 import argparse
-import json
 from pathlib import Path
 
-from benchmarks.measure import blocknerf, run, where
+from benchmarks.measure import blocknerf, run
 from benchmarks.quality.capture import row
+from benchmarks.report import report
 from blocknerf.core.reading import read_json
 
 
@@ -31,7 +31,8 @@ def main() -> None:
             minutes = (f"training.max_minutes={arguments.minutes:g}", "training.num_epochs=1000")
             city = arguments.out / f"{source.name}_city"
             figures |= trained(scene, city, arguments.config, minutes, arguments.overrides)
-        print(json.dumps(figures | {"where": where()}))
+        name = f"`prepare` on {source.name}"
+        report("quality/prepare", {name: {"measured": in_words(figures)}}, source.name, {name: figures})
 
 
 def prepared(source: Path, scene: Path) -> dict:
@@ -50,6 +51,22 @@ def prepared(source: Path, scene: Path) -> dict:
         "metres_per_gps_metre": reference.get("metres_per_gps_metre"),
         "typically_off_gps_m": reference.get("typical_residual_m"),
     }
+
+
+def in_words(figures: dict) -> str:
+    parts = [
+        f"{figures['placed']} of {figures['pictures']}",
+        f"reprojection {figures['reprojection_px']:.2f} pixels",
+        f"{figures['seconds']} s",
+    ]
+    if figures["metres_per_gps_metre"] is not None:
+        parts.append(
+            f"{figures['metres_per_gps_metre']:.3f} metres a metre of GPS "
+            f"(typical residual {figures['typically_off_gps_m']:.1f} m)"
+        )
+    if "psnr" in figures:
+        parts.append(f"trained, {figures['psnr']:.2f} dB on its {figures['test_images']} test images")
+    return ", ".join(parts)
 
 
 def trained(scene: Path, city: Path, config: Path, minutes: tuple[str, str], overrides: list[str]) -> dict:

@@ -16,7 +16,9 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.measure import blocknerf, run, where
+from benchmarks.measure import blocknerf, run
+from benchmarks.report import report
+from benchmarks.results import Cell, measured
 from blocknerf.blocks.output import load_output, open_scene
 from blocknerf.city.block_file import read_block
 from blocknerf.core.types import RayBatch
@@ -39,16 +41,18 @@ def main() -> None:
     scene = options.out / "scene"
     if not scene.is_dir():
         run(blocknerf("synth", scene, "--preset", options.preset, "--seed", str(options.seed)))
+    rows: dict[str, dict[str, Cell]] = {}
     for weight in map(float, options.weights.split(",")):
         out = options.out / f"weight_{weight:g}"
         told = [f"training.num_epochs={options.epochs:g}", f"training.consistency_loss_weight={weight:g}"]
         place = ["--data-root", scene, "--output-dir", out, "--overwrite", *options.side_by_side]
         run(blocknerf("train", *place, *told, *options.overrides))
         run(blocknerf("evaluate", out, "--protocols", "masked"))
-        print(json.dumps({"weight": weight, **measure(out, options.rays), "where": where()}), flush=True)
+        rows[f"weight {weight:g}"] = measure(out, options.rays)
+    report("quality/seams", rows, "side by side" if options.side_by_side else "in waves")
 
 
-def measure(out: Path, rays: int) -> dict:
+def measure(out: Path, rays: int) -> dict[str, Cell]:
     """Differences over all borders of the city in `out`, and its PSNR."""
     config, plan = load_output(out)
     scene = open_scene(out, config)
@@ -66,11 +70,11 @@ def measure(out: Path, rays: int) -> dict:
     colour, distance, weights = (torch.cat(column) for column in zip(*seams, strict=True))
     metrics = json.loads((out / "report" / "metrics.json").read_text())
     return {
-        "borders": len(seams),
-        "rays": int((weights > 0).sum()),
-        "colour": round(float((weights * colour).sum() / weights.sum()) ** 0.5, 5),
-        "distance": round(float((weights * distance).sum() / weights.sum()), 5),
-        "psnr": round(metrics["protocols"]["masked"]["psnr"], 2),
+        "colour differs by": measured(float((weights * colour).sum() / weights.sum()) ** 0.5, format=".4f"),
+        "distance differs by": measured(float((weights * distance).sum() / weights.sum()), format=".1%"),
+        "PSNR of the city": measured(metrics["protocols"]["masked"]["psnr"], "dB"),
+        "borders": measured(len(seams), format=".0f"),
+        "rays": measured(int((weights > 0).sum()), format=",.0f"),
     }
 
 

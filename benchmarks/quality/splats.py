@@ -1,6 +1,6 @@
 """A trained city as Gaussian splats: how near they come to it, and to photographs that neither has seen.
 
-Prints one row of docs/results.md. All figures are means over the test images of the drive whose look the splats take:
+All figures are means over the test images of the drive whose look the splats take:
 the city under that look against the photographs, the splats (by our own renderer) against the photographs, and against
 the city. PSNR in dB over the pixels that masks keep.
 
@@ -8,13 +8,14 @@ python -m benchmarks.quality.splats OUT WORK [options of `blocknerf export splat
 """
 
 import argparse
-import json
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from benchmarks.measure import blocknerf, run, where
+from benchmarks.measure import blocknerf, run
+from benchmarks.report import report
+from benchmarks.results import measured
 from blocknerf.blocks.output import load_output, open_scene
 from blocknerf.blocks.plan import planned_split
 from blocknerf.city.appearance_settings import AppearanceSettings
@@ -46,19 +47,18 @@ def main() -> None:
             figures[name].append(psnr(one, other, valid))
         write_png(arguments.work / f"{number:03d}.png", to_bytes(torch.cat([photograph, shown, splatted], 1)))
     means = {name: round(float(np.mean(values)), 2) for name, values in figures.items()}
-    print(json.dumps({
-        "scene": arguments.out.name,
+    city_db, splats_db = means["city_against_photographs"], means["splats_against_photographs"]
+    note = f"{city_db:.2f} to {splats_db:.2f}; {len(splats):,} splats, {exported.seconds:.0f} s"
+    name = f"splats of {arguments.out.name} against its own PSNR on test views"
+    details = means | {
         "test_images": len(figures["splats_against_city"]),
-        **means,
-        "lost_db": round(means["city_against_photographs"] - means["splats_against_photographs"], 2),
-        "splats": len(splats),
         "degree": splats.degree,
         "ply_mb": round(ply.stat().st_size / 1e6, 1),
         "spz_mb": round(spz.stat().st_size / 1e6, 1),
-        "seconds": round(exported.seconds),
         "peak_gb": round(exported.peak_gb, 2),
-        "where": where(),
-    }))  # fmt: skip
+    }
+    cells = {"must": "-1.5 dB", "measured": measured(splats_db - city_db, "dB", "+.2f", note)}
+    report("quality/splats", {name: cells}, arguments.out.name, {name: details})
 
 
 def _test_pictures(out: Path, ply: Path):

@@ -1,7 +1,7 @@
 """What masks of moving cars are worth: the same synthetic street learned with and without them.
 
 Both see the same number of passes over their pixels, whatever the clock says, and are measured on static pixels alone
-(those that the true masks keep), with the mean code of the drive. Prints one JSON row.
+(those that the true masks keep), with the mean code of the drive.
 
 python -m benchmarks.quality.transients OUT [--preset street] [--cars 30] [--epochs 2]
     [--config FILE] [section.key=value ...]
@@ -13,7 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.measure import blocknerf, run, where
+from benchmarks.measure import blocknerf, run
+from benchmarks.report import report
+from benchmarks.results import measured
 from blocknerf.blocks.output import load_output, open_scene
 from blocknerf.city.city import City
 from blocknerf.evaluation.evaluate import evaluate_city
@@ -42,16 +44,10 @@ def main() -> None:
         run(blocknerf("train", *options, *passes, *arguments.overrides, f"dataset.use_masks={use_masks}"))
         psnr[name], hidden = on_static_pixels(out)
         steps[name] = [json.loads(path.read_text())["step"] for path in sorted(out.glob("blocks/*/latest.json"))]
-    print(json.dumps({
-        "scene": arguments.preset,
-        "moving_cars": arguments.cars,
-        "hidden_share_of_training_pixels": round(hidden, 4),
-        "psnr_masks_on": round(psnr["masks_on"], 2),
-        "psnr_masks_off": round(psnr["masks_off"], 2),
-        "gain_db": round(psnr["masks_on"] - psnr["masks_off"], 2),
-        "steps": steps,
-        "where": where(),
-    }))  # fmt: skip
+    name = f"masks of {arguments.cars} moving cars, {arguments.preset}"
+    note = f"{psnr['masks_off']:.2f} to {psnr['masks_on']:.2f}; {hidden:.1%} of training pixels hidden"
+    cells = {"measured": measured(psnr["masks_on"] - psnr["masks_off"], "dB", "+.2f", note)}
+    report("quality/transients", {name: cells}, details={name: {"steps": steps}})
 
 
 def on_static_pixels(out: Path) -> tuple[float, float]:

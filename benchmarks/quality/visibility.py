@@ -15,15 +15,14 @@ python -m benchmarks.quality.visibility SCENE OUT [--config FILE] [--skip-traini
 SCENE is one that `blocknerf synth` wrote.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from benchmarks.measure import where
 from benchmarks.quality.town import parser, trace_town, train
+from benchmarks.report import report
 from blocknerf.blocks.plan import BlockSpec, Plan, read_plan
 from blocknerf.city.block_file import read_block
 from blocknerf.city.city import City, coarse_rows, load_block
@@ -63,7 +62,19 @@ def main() -> None:
     rows = [row(arguments.out, scene, plan, block) for block in plan.blocks
             if (arguments.out / "blocks" / block.id / "latest.json").exists()]  # fmt: skip
     walls = behind_walls(City.open(arguments.out), scene, plan)
-    print(json.dumps({"scene": arguments.scene.name, "blocks": rows, "walls": walls, "where": where()}))
+    name = f"visibility, AUC by true depth, {arguments.scene.name}: training cameras, held-out, beside"
+    cells = {"must": "0.95", "measured": in_words([each["auc"] for each in rows])}
+    report("quality/visibility", {name: cells}, arguments.scene.name, {name: {"blocks": rows, "walls": walls}})
+
+
+def in_words(aucs: list[dict]) -> str:
+    """Of blocks: the median and the lowest, of the places that they were shown and of all."""
+    parts = []
+    for places in ("geometry", "knowledge"):
+        of_cameras = [[auc[name][places] for auc in aucs] for name in ("training", "held_out", "beside")]
+        medians, lowest = (", ".join(f"{of(values):.3f}" for values in of_cameras) for of in (np.median, min))
+        parts.append(f"{places}: medians of blocks {medians}, lowest block {lowest}")
+    return "; ".join(parts)
 
 
 def row(out: Path, scene: Scene, plan: Plan, block: BlockSpec) -> dict:

@@ -1,10 +1,10 @@
-"""Trains the documents' file on the tiny city as it stands, reduced by training.max_steps alone; prints a row.
+"""Trains the documents' file on the tiny city as it stands, reduced by training.max_steps alone.
 
 python -m benchmarks.robustness.documents_yaml OUT [--steps 8]
 
 Each block is ended once in its second stage and gone on with by --resume: the first by Ctrl-C, the second by SIGKILL
-once it has been saved, which is two minutes after its begin. The row says for each block at which step it entered each
-stage last and at what size of images, where it went on, and which terms of the loss were logged.
+once it has been saved, which is two minutes after its begin. Measured for each block: at which step it entered each
+stage last, where it resumed, and which terms of the loss were logged.
 """
 
 import argparse
@@ -18,7 +18,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measure import blocknerf, run, where
+from benchmarks.measure import blocknerf, run
+from benchmarks.report import report
+from benchmarks.results import Cell
 
 CONFIG = Path(__file__).parents[2] / "configs" / "block_nerf_config.yaml"
 STAGE = r"Block (\w+), step (\d+): stage '(\w+)', images of up to (\d+) pixels"
@@ -30,7 +32,18 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=8)
     arguments = parser.parse_args()
     shutil.rmtree(arguments.out, ignore_errors=True)
-    print(json.dumps({**trained(arguments.out, arguments.steps), "where": where()}))
+    found = trained(arguments.out, arguments.steps)
+    report("robustness/documents_yaml", {f"block {name}": in_words(block) for name, block in found["blocks"].items()})
+
+
+def in_words(block: dict[str, Any]) -> dict[str, Cell]:
+    resumed = block["went_on"]
+    return {
+        "stages entered": ", ".join(f"{name} at step {at['step']}" for name, at in block["stages"].items()),
+        "resumes": "was not ended" if resumed is None else f"at step {resumed['step']}, in `{resumed['stage']}`",
+        "terms logged": ", ".join(name.removeprefix("loss/") for name in block["terms"]),
+        "finished": f"after {block['steps']} steps" if block["finished"] else "NOT REACHED",
+    }
 
 
 def trained(out: Path, steps: int) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """What a busy machine costs a training: rays/s alone, and beside a program that never rests.
 
-python -m benchmarks.scale.busy --data SCENE --out OUT [--config FILE] [--seconds 12] [--rounds 3] [--against SRC]
+python -m benchmarks.scale.busy --data SCENE --out OUT [--config FILE] [--seconds 12] [--repeats 3] [--against SRC]
                           [section.key=value ...]
 
 One and two threads, alone and beside one busy program each, in turns, so that a machine whose speed drifts is the same
@@ -19,7 +19,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks.measure import blocknerf, where
+from benchmarks.measure import blocknerf
+from benchmarks.report import report
+from benchmarks.results import Cell, measured
 from benchmarks.scale.jobs import block_rates
 
 SOURCES = Path(__file__).parents[2] / "src"
@@ -31,7 +33,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--config", type=Path)
     parser.add_argument("--seconds", type=float, default=12)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--against", type=Path)
     parser.add_argument("overrides", nargs="*")
     arguments = parser.parse_intermixed_args()
@@ -41,20 +43,29 @@ def main() -> None:
         rate(arguments, source, 2, "training.max_steps=2")
     turns = [(source, threads, busy) for source in sources for busy in (False, True) for threads in (2, 1)]
     rates: dict[tuple[Path, int, bool], list[float]] = {turn: [] for turn in turns}
-    for _ in range(arguments.rounds):
+    for _ in range(arguments.repeats):
         for turn in turns:
             source, threads, busy = turn
             with beside_a_busy_program() if busy else contextlib.nullcontext():
                 rates[turn].append(rate(arguments, source, threads, f"training.max_minutes={arguments.seconds / 60}"))
             print(json.dumps({**named(turn), "rays_per_s": round(rates[turn][-1])}), flush=True)
-    for turn in turns:
-        print(json.dumps({**named(turn), **spread(rates[turn])}))
+    cells: dict[str, dict[str, Cell]] = {}
     for source in sources:
-        alone, busy, one = (statistics.median(rates[source, *turn]) for turn in ((2, False), (2, True), (1, False)))
+        of = "" if source == SOURCES else ", of the other checkout"
+        for threads, busy in ((2, False), (1, False), (2, True), (1, True)):
+            name = f"{threads} thread{'s' * (threads > 1)}, {'beside a busy process' if busy else 'quiet'}{of}"
+            cells[name] = {"rays/s": measured(rates[source, threads, busy], format=",.0f")}
+        quiet, busy, one = (statistics.median(rates[source, *turn]) for turn in ((2, False), (2, True), (1, False)))
         first = statistics.median(rates[SOURCES, 2, False])
-        ratios = {"busy_to_alone": busy / alone, "two_threads_to_one": alone / one, "alone_to_here": alone / first}
-        print(json.dumps({"src": str(source), **{name: round(ratio, 3) for name, ratio in ratios.items()}}))
-    print(where())
+        ratios = {
+            "beside a busy process to quiet": (busy / quiet, ">= 0.6"),
+            "two threads to one": (quiet / one, ">= 1.7"),
+        }
+        if source != SOURCES:
+            ratios["this checkout to the other"] = (first / quiet, "not slower")
+        for name, (ratio, must) in ratios.items():
+            cells[name + of] = {"ratio": measured(ratio, format=".3f", runs=arguments.repeats), "must": must}
+    report("scale/busy", cells)
 
 
 def rate(arguments: argparse.Namespace, source: Path, threads: int, budget: str) -> float:
@@ -86,10 +97,6 @@ def beside_a_busy_program() -> Iterator[None]:
 def named(turn: tuple[Path, int, bool]) -> dict:
     source, threads, busy = turn
     return {"src": str(source), "threads": threads, "busy": busy}
-
-
-def spread(values: list[float]) -> dict[str, int]:
-    return {"median": round(statistics.median(values)), "low": round(min(values)), "high": round(max(values))}
 
 
 if __name__ == "__main__":

@@ -2,19 +2,19 @@
 
 python -m benchmarks.scale.distributed SCENE OUT [--steps 50] [--config FILE] [section.key=value ...]
 
-Samples are not perturbed, because every process draws its own. Prints the largest relative difference of the squared
-error over the steps, and the rays per second of both.
+Samples are not perturbed, because every process draws its own. Measured: the largest relative difference of the
+squared error over the steps, and the rays per second of both.
 """
 
 import argparse
-import json
 import multiprocessing
 import os
 import socket
 import time
 from pathlib import Path
 
-from benchmarks.measure import where
+from benchmarks.report import report
+from benchmarks.results import measured
 from blocknerf.blocks.output import plan_scene
 from blocknerf.core.config.load import load_config
 from blocknerf.runtime.process_group import ALONE, ProcessGroup
@@ -43,9 +43,10 @@ def main() -> None:
         together, together_rays_per_s = members[0].get()
         members[1].get()
     difference = max(abs(one - other) / one for one, other in zip(alone, together, strict=True))
-    figures = {"steps": arguments.steps, "largest_relative_difference": difference}
-    figures |= {"rays_per_s_alone": round(alone_rays_per_s), "rays_per_s_together": round(2 * together_rays_per_s)}
-    print(json.dumps({"scene": arguments.scene.name, **figures, "where": where()}))
+    figures = {"rays_per_s_alone": round(alone_rays_per_s), "rays_per_s_together": round(2 * together_rays_per_s)}
+    name = f"two gloo processes against one with twice the batch, {arguments.steps} steps of {arguments.scene.name}"
+    cells = {"must": "losses within 1e-4 relative", "measured": measured(difference, format=".1e")}
+    report("scale/distributed", {name: cells}, details={name: figures})
 
 
 def member(rank: int, port: int, arguments: argparse.Namespace, told: list[str]) -> tuple[list[float], float]:

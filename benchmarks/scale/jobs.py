@@ -1,6 +1,6 @@
-"""Trains the blocks of a scene one after the other with all cores, and several at once with a share each; prints a row.
+"""Trains the blocks of a scene one after the other with all cores, and several at once with a share each.
 
-python -m benchmarks.scale.jobs SCENE OUT [--jobs 1,2] [--steps 2000] [--rounds 3] [section.key=value ...]
+python -m benchmarks.scale.jobs SCENE OUT [--jobs 1,2] [--steps 2000] [--repeats 3] [section.key=value ...]
 
 Every run is the command line's, from its start to its end: `wall` is rays of all blocks over the whole command, what a
 user waits for; `training` is the sum of what blocks report, without start, validation and files. The store is decoded
@@ -13,7 +13,9 @@ import shutil
 import statistics
 from pathlib import Path
 
-from benchmarks.measure import blocknerf, run, where
+from benchmarks.measure import blocknerf, run
+from benchmarks.report import report
+from benchmarks.results import measured
 
 
 def main() -> None:
@@ -22,7 +24,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--jobs", default="1,2")
     parser.add_argument("--steps", type=int, default=2000)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("overrides", nargs="*")
     arguments = parser.parse_intermixed_args()
 
@@ -34,7 +36,7 @@ def main() -> None:
     wall: dict[int, list[float]] = {jobs: [] for jobs in numbers}
     training: dict[int, list[float]] = {jobs: [] for jobs in numbers}
     blocks = 0
-    for _ in range(arguments.rounds):
+    for _ in range(arguments.repeats):
         for jobs in numbers:
             taken = run(blocknerf("train", *options, "--jobs", str(jobs), *common,
                                   f"training.max_steps={arguments.steps}"))  # fmt: skip
@@ -42,18 +44,17 @@ def main() -> None:
             rays = arguments.steps * batch_size(arguments.out) * blocks
             wall[jobs].append(rays / taken.seconds)
             training[jobs].append(min(jobs, blocks) * statistics.mean(rates))
-    first = numbers[0]
-    print(json.dumps({
-        "scene": arguments.scene.name,
-        "blocks": blocks,
-        "steps": arguments.steps,
-        "wall_rays_per_s": {jobs: round(statistics.median(rates)) for jobs, rates in wall.items()},
-        "training_rays_per_s": {jobs: round(statistics.median(rates)) for jobs, rates in training.items()},
-        "wall_to_first": {
-            jobs: round(statistics.median(rates) / statistics.median(wall[first]), 3) for jobs, rates in wall.items()
-        },
-        "where": where(),
-    }))  # fmt: skip
+    medians = {jobs: statistics.median(rates) for jobs, rates in wall.items()}
+    ratios = {jobs: median / medians[numbers[0]] for jobs, median in medians.items()}
+    cells = {
+        f"{jobs} job{'s' * (jobs > 1)}": {
+            "while blocks train": measured(training[jobs], "rays/s", ",.0f"),
+            "with start and end": measured(wall[jobs], "rays/s", ",.0f"),
+            "to the first": measured(ratios[jobs], format=".3f", runs=arguments.repeats),
+        }
+        for jobs in numbers
+    }
+    report("scale/jobs", cells, details=dict.fromkeys(cells, {"blocks": blocks, "steps": arguments.steps}))
 
 
 def block_rates(out: Path) -> tuple[list[float], int]:

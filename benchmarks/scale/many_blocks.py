@@ -1,13 +1,13 @@
-"""Renders one view of a city of few blocks and of many, then drives through the many; prints one row.
+"""Renders one view of a city of few blocks and of many, then drives through the many.
 
 python -m benchmarks.scale.many_blocks OUT [--few 4] [--many 256] [--size 320x240] [--budget-gb 0.2] [--most 1.1]
+    [--repeats 7]
 
 Blocks are copies of one untrained block, on a square lattice 50 m apart. Times are medians, few and many in turn. The
 drive looks at every block once, in one process, and must stay within the budget and what one picture needs besides.
 """
 
 import argparse
-import json
 import shutil
 import statistics
 import sys
@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.measure import where
+from benchmarks.report import report
+from benchmarks.results import Cell, measured
 from blocknerf.blocks.plan import BlockSpec, Plan
 from blocknerf.city.block_file import BlockFile, write_block
 from blocknerf.city.city import City
@@ -31,7 +32,6 @@ from blocknerf.runtime.memory import held_gb
 from blocknerf.runtime.threads import available_cores, use_threads
 
 SPACING_M = 50.0
-ROUNDS = 7
 
 
 def main() -> None:
@@ -42,6 +42,7 @@ def main() -> None:
     parser.add_argument("--size", default="320x240")
     parser.add_argument("--budget-gb", type=float, default=0.2)
     parser.add_argument("--most", type=float, default=1.1)
+    parser.add_argument("--repeats", type=int, default=7)
     arguments = parser.parse_args()
 
     use_threads(available_cores(), "numba")
@@ -54,7 +55,7 @@ def main() -> None:
     center = torch.tensor([0.4 * SPACING_M, 0.4 * SPACING_M, 2.0], dtype=torch.float64)
     rays = view(center, width, height)
     seconds = {name: [] for name in cities}
-    for _ in range(ROUNDS):
+    for _ in range(arguments.repeats + 1):
         for name, city in cities.items():
             begin = time.perf_counter()
             city.render(rays, center)
@@ -63,21 +64,19 @@ def main() -> None:
     shown = {name: len(city.weights(center)) for name, city in cities.items()}
     before_gb = held_gb()
     held, block_s = drive(cities["many"])
-    print(json.dumps({
-        "few": arguments.few,
-        "many": arguments.many,
-        "blocks_in_view": shown,
-        "few_s": round(times["few"], 3),
-        "many_s": round(times["many"], 3),
-        "ratio": round(times["many"] / times["few"], 3),
-        "open_both_s": round(open_s, 2),
-        "city_gb": round(sum(block.meta["weights"]["bytes"] for block in cities["many"].blocks) / 1e9, 2),
-        "budget_gb": arguments.budget_gb,
-        "held_before_gb": round(before_gb, 2),
-        "most_held_gb": round(max(held), 2),
-        "load_block_s": round(block_s, 3),
-        "where": where(),
-    }))  # fmt: skip
+    note = f"{times['few']:.3f} s and {times['many']:.3f} s; blend {shown['few']} and {shown['many']} blocks"
+    view_name = f"one view of a city of {arguments.many} blocks against one of {arguments.few}, {arguments.size}"
+    city_gb = sum(block.meta["weights"]["bytes"] for block in cities["many"].blocks) / 1e9
+    drive_name = f"driving through {city_gb:.1f} GB of blocks with `city.memory_budget_gb={arguments.budget_gb:g}`"
+    ratios = [many / few for few, many in zip(seconds["few"][1:], seconds["many"][1:], strict=True)]
+    cells: dict[str, dict[str, Cell]] = {
+        view_name: {"asked": f"{arguments.most:g}", "measured": measured(ratios, "times", ".2f", note)},
+        drive_name: {
+            "asked": "bounded",
+            "measured": measured(max(held), "GB", ".2f", f"{before_gb:.2f} GB before, {block_s:.3f} s a block"),
+        },
+    }
+    report("scale/many_blocks", cells, details={drive_name: {"open_both_s": round(open_s, 2)}})
     if times["many"] > arguments.most * times["few"]:
         sys.exit(f"more than {arguments.most:g} times as long")
     if max(held) > before_gb + arguments.budget_gb:

@@ -3,7 +3,7 @@
 python -m benchmarks.scale.memory SCENE OUT [--backbones mlp,hash] [--steps 3] [--config FILE] [section.key=value ...]
 
 Every row is a process of its own: the largest resident memory over the steps, less what the process held before the
-first one, and the seconds of a step (the fastest, without validation). One block of the whole scene.
+first one, and the seconds of a step (without validation). One block of the whole scene.
 """
 
 import argparse
@@ -13,7 +13,8 @@ import resource
 import time
 from pathlib import Path
 
-from benchmarks.measure import markdown, where
+from benchmarks.report import report
+from benchmarks.results import Cell, measured
 from blocknerf.blocks.output import plan_scene
 from blocknerf.core.config.load import load_config
 from blocknerf.runtime.memory import held_gb
@@ -39,21 +40,22 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*")
     arguments = parser.parse_intermixed_args()
 
-    table: dict[str, dict] = {}
+    rows: dict[str, dict[str, Cell]] = {}
     with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
         for backbone in arguments.backbones.split(","):
+            whole_gb = None
             for name, options in ROWS.items():
                 told = [f"block_nerf.backbone={backbone}", "block_manager.max_blocks=1", *options, *arguments.overrides]
-                row = pool.apply(
-                    measure, (arguments.scene, arguments.out / backbone, arguments.config, told, arguments.steps)
-                )
-                table[f"{backbone}, {name}"] = row
-                print(json.dumps({"scene": arguments.scene.name, "row": f"{backbone}, {name}", **row}), flush=True)
-    kept = {name: row["step_gb"] / table[name.split(",")[0] + ", as it is"]["step_gb"] for name, row in table.items()}
-    cells = [
-        [name, f"{row['step_gb']:.2f}", f"{1 - kept[name]:.0%}", f"{row['step_s']:.2f}"] for name, row in table.items()
-    ]
-    print(f"\n{markdown(['', 'step, GB', 'saved', 'step, s'], cells)}\n\n{where()}")
+                given = (arguments.scene, arguments.out / backbone, arguments.config, told, arguments.steps)
+                found = pool.apply(measure, given)
+                print(json.dumps({"row": f"{backbone}, {name}", **found}), flush=True)
+                whole_gb = whole_gb or found["step_gb"]
+                rows[f"`{backbone}`, {name}"] = {
+                    "memory of a step": measured(found["step_gb"], "GB"),
+                    "saved": measured(1 - found["step_gb"] / whole_gb, format=".0%"),
+                    "a step": measured(found["steps_s"], "s"),
+                }
+    report("scale/memory", rows, arguments.scene.name)
 
 
 def measure(scene: Path, out: Path, config: Path | None, told: list[str], steps: int) -> dict:
@@ -70,7 +72,7 @@ def measure(scene: Path, out: Path, config: Path | None, told: list[str], steps:
     return {
         "step_gb": round(peak_gb - before_gb, 3),
         "before_gb": round(before_gb, 3),
-        "step_s": round(min(times_s), 3),
+        "steps_s": [round(each, 3) for each in times_s],
     }
 
 

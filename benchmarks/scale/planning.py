@@ -1,4 +1,4 @@
-"""Plans a made-up city of the paper's size, writes, reads and draws the plan, and prints one row: seconds, memory.
+"""Plans a made-up city of the paper's size, writes, reads and draws the plan, and says what it took.
 
 python -m benchmarks.scale.planning OUT [--cameras 2800000] [--blocks 35] [--most-s 60] [--most-gb 4]
 
@@ -7,7 +7,6 @@ sparse points, so that each is judged by its frustum.
 """
 
 import argparse
-import json
 import math
 import resource
 import sys
@@ -16,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.measure import where
+from benchmarks.report import report
 from blocknerf.blocks.cost import estimates
 from blocknerf.blocks.map import draw_map
 from blocknerf.blocks.plan import read_plan, write_plan
@@ -56,18 +55,16 @@ def main() -> None:
     timed("cost_s", lambda: estimates(plan.blocks, scene, config))
     again = timed("read_s", lambda: read_plan(arguments.out / "plan.json"))
     images = sum(len(block.train_images) for block in plan.blocks)
-    print(json.dumps({
-        "cameras": len(scene.images),
-        "blocks": len(plan.blocks),
+    name = f"{len(scene.images):,} cameras, {len(plan.blocks):,} blocks: plan and map"
+    all_s, all_cpu_s = sum(seconds.values()), time.process_time() - begin_cpu_s
+    text = f"{all_s:.1f} s ({all_cpu_s:.1f} s of processor time), {peak_gb():.2f} GB, {scene_gb:.2f} of them the scene"
+    details = {
         "images_per_block": round(images / len(plan.blocks)),
         **seconds,
-        "all_s": round(sum(seconds.values()), 1),
-        "all_cpu_s": round(time.process_time() - begin_cpu_s, 1),
-        "scene_gb": round(scene_gb, 2),
-        "peak_gb": round(peak_gb(), 2),
         "plan_mb": round((arguments.out / "plan.json").stat().st_size / 1e6, 1),
-        "where": where(),
-    }))  # fmt: skip
+    }
+    cells = {"asked": f"{arguments.most_s:g} s, {arguments.most_gb:g} GB", "measured": f"{text}; one run"}
+    report("scale/planning", {name: cells}, details={name: details})
     if again != plan:
         sys.exit("the plan that was read is not the one that was written")
     if sum(seconds.values()) > arguments.most_s or peak_gb() > arguments.most_gb:

@@ -1,6 +1,7 @@
-"""Trains a block of many small images within a memory budget and without one; prints a row of rates and memory.
+"""Trains a block of many small images within a memory budget and without one: rates and memory.
 
 python -m benchmarks.scale.ram_budget OUT [--images 100000] [--size 64x48] [--budget-gb 0.2] [--steps 400] [--most-gb 2]
+    [--repeats 3]
 
 A made-up capture: cameras on a lattice over coloured ground, photographs as PNG. Runs in turn, each a process of its
 own: all images within the budget, all without, and as few as fit into it. Resident memory is looked at every 50 ms,
@@ -20,7 +21,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from benchmarks.measure import where
+from benchmarks.report import report
+from benchmarks.results import Cell, measured
 
 RUNS = ("budget", "free", "small")
 
@@ -32,7 +34,7 @@ def main() -> None:
     parser.add_argument("--size", default="64x48")
     parser.add_argument("--budget-gb", type=float, default=0.2)
     parser.add_argument("--steps", type=int, default=400)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--most-gb", type=float, default=2)
     parser.add_argument("--least-rate", type=float, default=0.9)
     parser.add_argument("--run", choices=RUNS)
@@ -46,7 +48,7 @@ def main() -> None:
     capture(arguments.out / "few", int(0.9 * arguments.budget_gb * 1e9 / (3 * width * height)), width, height)
     made_s = time.perf_counter() - begin
     rows = {name: [] for name in RUNS}
-    for _ in range(arguments.rounds):
+    for _ in range(arguments.repeats):
         for name in RUNS:
             command = [sys.executable, "-m", "benchmarks.scale.ram_budget", *sys.argv[1:], "--run", name]
             rows[name].append(
@@ -54,17 +56,25 @@ def main() -> None:
             )
     rates = {name: statistics.median(row["rays_per_s"] for row in found) for name, found in rows.items()}
     peak_gb = max(row["peak_gb"] for row in rows["budget"])
-    print(json.dumps({
-        "images": arguments.images,
+    names = {
+        "budget": f"{arguments.images:,} images, `training.ram_budget_gb={arguments.budget_gb:g}`",
+        "free": f"{arguments.images:,} images, no budget",
+        "small": "as few images as fit into the budget",
+    }
+    cells: dict[str, dict[str, Cell]] = {
+        names[run]: {
+            "rays/s": measured([row["rays_per_s"] for row in found], format=",.0f"),
+            "resident memory": measured([row["peak_gb"] for row in found], "GB"),
+            "anonymous": measured([row["anonymous_gb"] for row in found], "GB"),
+        }
+        for run, found in rows.items()
+    }
+    details = {names[run]: found[0] for run, found in rows.items()}
+    details[names["budget"]] |= {
         "pixels_gb": round(arguments.images * width * height * 3 / 1e9, 2),
-        "budget_gb": arguments.budget_gb,
         "made_s": round(made_s),
-        "rays_per_s": rates,
-        "first": {name: found[0] for name, found in rows.items()},
-        "rate_to_free": round(rates["budget"] / rates["free"], 3),
-        "rate_to_small": round(rates["budget"] / rates["small"], 3),
-        "where": where(),
-    }))  # fmt: skip
+    }
+    report("scale/ram_budget", cells, details=details)
     if peak_gb > arguments.most_gb:
         sys.exit(f"more than {arguments.most_gb:g} GB")
     if rates["budget"] < arguments.least_rate * min(rates["free"], rates["small"]):

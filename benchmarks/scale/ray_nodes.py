@@ -1,4 +1,4 @@
-"""A city trained by Ray on two machines, of which one dies in the middle of a block: the bytes of a calm run? One row.
+"""A city trained by Ray on two machines, of which one dies in the middle of a block: the bytes of a calm run?
 
 python -m benchmarks.scale.ray_nodes SCENE OUT [--steps 2000] [section.key=value ...]
 
@@ -9,7 +9,6 @@ block, and what their JSON says but the seconds that training took.
 """
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -20,7 +19,7 @@ from typing import Any
 import ray
 from ray.cluster_utils import Cluster
 
-from benchmarks.measure import where
+from benchmarks.report import report
 from blocknerf.blocks.output import plan_scene
 from blocknerf.city.block_file import read_block
 from blocknerf.core.caches import CACHE_VARIABLE
@@ -33,6 +32,7 @@ from blocknerf.training.trainer import Progress
 
 SETTINGS = ("training.num_epochs=1000", "training.checkpoint_minutes=0.02", "validation.num_val_images=1",
             "logging.log_freq=10")  # fmt: skip
+ROW = "Ray: two machines of its `Cluster` on this one, one killed in the middle of a block"
 SHARE = 0.4
 """Of a block that is done when its machine dies, at least."""
 
@@ -59,18 +59,13 @@ def main() -> None:
     block_id, died_at = train_with_a_death(run)
     seconds = time.perf_counter() - begin
     equal = same_city(told.out / "undisturbed", told.out / "killed")
-    print(json.dumps({
-        "scene": told.scene.name,
-        "blocks": len(run.plan.blocks),
-        "steps": told.steps,
-        "died_in_block": block_id,
-        "died_at_step": died_at.step,
-        "went_on_at_step": went_on_at(told.out / "killed" / "logs" / f"{block_id}.log"),
-        "undisturbed_s": round(calm_s),
-        "seconds": round(seconds),
-        "equal": equal,
-        "where": where(),
-    }))  # fmt: skip
+    resumed = went_on_at(told.out / "killed" / "logs" / f"{block_id}.log")
+    text = f"died at step {died_at.step} of {told.steps}, resumed elsewhere from step {resumed}; "
+    text += (
+        f"{'all bytes equal' if equal else 'NOT REACHED: bytes differ'} ({seconds:.0f} s, undisturbed {calm_s:.0f} s)"
+    )
+    cells = {"asked": "ends by itself, same bytes", "measured": f"{text}; one run"}
+    report("scale/ray_nodes", {ROW: cells}, details={ROW: {"scene": told.scene.name, "blocks": len(run.plan.blocks)}})
     if not equal:
         sys.exit(1)
 

@@ -18,13 +18,18 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.measure import blocknerf, run, where
+from benchmarks.measure import blocknerf, run
 from benchmarks.quality.capture import row
+from benchmarks.report import report
+from benchmarks.results import Cell, measured
 from blocknerf.blocks.output import plan_scene
 from blocknerf.city.city import City
 from blocknerf.core.config.load import load_config
 from blocknerf.runtime.threads import available_cores, use_threads
 from blocknerf.scene.store import ImageStore
+
+ASKED = {"1": "26 dB", "4": "28 dB"}
+"""After so many minutes, of the fox."""
 
 
 def main() -> None:
@@ -39,14 +44,21 @@ def main() -> None:
     told = ["block_manager.max_blocks=1", "training.num_epochs=1000", *arguments.overrides]
 
     imported = [seconds([sys.executable, "-c", "import blocknerf"]) for _ in range(5)]
-    print(json.dumps({"import_s": spread(imported)}), flush=True)
+    rows: dict[str, dict[str, Cell]] = {
+        "`import blocknerf`": {"asked": "0.3 s", "measured": measured(imported, "s", ".3f")}
+    }
+    details = {}
     for minutes in arguments.minutes.split(","):
         out = arguments.out / f"{minutes}_min"
         trained = run(train(arguments, out, [*told, f"training.max_minutes={minutes}"]))
         run(blocknerf("evaluate", out))
-        print(json.dumps(row(out) | {"peak_gb": round(trained.peak_gb, 2), "where": where()}), flush=True)
-    print(json.dumps(first_steps(arguments, told)), flush=True)
-    print(json.dumps(picture(arguments, out, told)), flush=True)
+        found, name = row(out), f"after {60 * float(minutes):g} s of training"
+        note = f"{found['rays_per_s'][0]:,} rays/s, peak memory {trained.peak_gb:.2f} GB"
+        rows[name] = {"asked": ASKED.get(minutes, ""), "measured": measured(found["psnr"], "dB", ".2f", note)}
+        details[name] = found
+        print(json.dumps(found), flush=True)
+    rows |= first_steps(arguments, told) | picture(arguments, out, told)
+    report("scale/speed", rows, arguments.scene.name, details)
 
 
 def train(arguments: argparse.Namespace, out: Path, told: list[str]) -> list[str]:
@@ -58,11 +70,6 @@ def seconds(command: list[str], **environment: str) -> float:
     begin = time.perf_counter()
     subprocess.run(command, env=os.environ | environment, check=True, stdout=subprocess.DEVNULL)
     return time.perf_counter() - begin
-
-
-def spread(values: list[float]) -> dict[str, float]:
-    ordered = sorted(values)
-    return {"median": round(ordered[len(ordered) // 2], 3), "low": round(ordered[0], 3), "high": round(ordered[-1], 3)}
 
 
 _FIRST_STEP = """
@@ -79,7 +86,7 @@ main(sys.argv[2:])
 """
 
 
-def first_steps(arguments: argparse.Namespace, told: list[str]) -> dict:
+def first_steps(arguments: argparse.Namespace, told: list[str]) -> dict[str, dict[str, Cell]]:
     command = train(arguments, arguments.out / "first", [*told, "training.max_steps=1"])
     seconds(command)  # decodes the photographs
     with tempfile.TemporaryDirectory() as folder:
@@ -92,14 +99,16 @@ def first_steps(arguments: argparse.Namespace, told: list[str]) -> dict:
 
         cold = [to_first_step(f"{folder}/{number}") for number in range(2)]
         warm = [to_first_step(f"{folder}/0") for _ in range(5)]
-    return {
-        f"{what}_{how}_s": spread([times[part] for times in runs])
-        for how, runs in (("cold", cold), ("warm", warm))
-        for part, what in enumerate(("first_step", "command"))
-    }
+    runs = {"kernels compiled before": (warm, "3 s"), "on an empty cache of kernels": (cold, "10 s")}
+    rows: dict[str, dict[str, Cell]] = {}
+    for how, (times, asked) in runs.items():
+        first, whole = zip(*times, strict=True)
+        rows[f"`blocknerf train`, to the first step, {how}"] = {"asked": asked, "measured": measured(first, "s", ".1f")}
+        rows[f"the same, to the end of the command, {how}"] = {"measured": measured(whole, "s", ".1f")}
+    return rows
 
 
-def picture(arguments: argparse.Namespace, out: Path, told: list[str]) -> dict:
+def picture(arguments: argparse.Namespace, out: Path, told: list[str]) -> dict[str, dict[str, Cell]]:
     config, scene, plan = plan_scene(load_config(arguments.config, told), arguments.scene, out)
     store = ImageStore.open(scene, config.dataset.image_downsample, out / "store", progress=False)
     city = City.open(out)
@@ -110,7 +119,9 @@ def picture(arguments: argparse.Namespace, out: Path, told: list[str]) -> dict:
         begin = time.perf_counter()
         city.render(rays, rays.origins[0].double())
         taken.append(time.perf_counter() - begin)
-    return {"picture": store.size(test_image), "render_s": spread(taken[1:]), "first_render_s": round(taken[0], 3)}
+    height, width = store.size(test_image)
+    cell = measured(taken[1:], "s", ".3f", f"the first {taken[0]:.2f} s")
+    return {f"a picture of {width} x {height} pixels": {"asked": "0.4 s", "measured": cell}}
 
 
 if __name__ == "__main__":

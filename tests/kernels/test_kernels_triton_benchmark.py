@@ -15,6 +15,7 @@ pytest.importorskip("triton", reason="triton is made for Linux alone")
 from benchmarks.kernels.cuda import device
 from benchmarks.kernels.cuda.checks import checks
 from benchmarks.kernels.cuda.speeds import cases, training_step
+from benchmarks.results import RESULTS_VARIABLE, all_results, measured
 from blocknerf.kernels.compositing import triton as compositing_triton
 
 
@@ -49,21 +50,24 @@ def test_it_tells_all_and_ends_with_a_sentence_where_a_kernel_is_wrong(monkeypat
     monkeypatch.setattr(device, "checks", lambda of, rays: on_processor)
     monkeypatch.setattr(device, "speeds", lambda *sizes: [{"kernel": "encode", "seconds": 0.5}])
     monkeypatch.setattr(device, "city", lambda out, backbone, *told: {"city": backbone, "psnr_cuda": 21.5, "ok": True})
-    monkeypatch.setattr(sys, "argv", ["cuda", "--out", str(tmp_path)])
+    monkeypatch.setattr(sys, "argv", ["device", "--out", str(tmp_path)])
+    monkeypatch.setenv(RESULTS_VARIABLE, str(tmp_path / "results"))
     with pytest.raises(SystemExit) if spoilt else contextlib.nullcontext() as ended:
         device.main()
-    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert "a device" in rows[0]["where"]
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines() if line.startswith("{")]
+    assert "a device" in rows[0]["machine"]
     names = [each.name for each in on_processor]
     assert [row.get("kernel") or row["city"] for row in rows[1:]] == [
         *(f"compositing: {name}" for name in names), "encode", "hash", "mlp"
     ]  # fmt: skip
     wrongs = [f"compositing: {name}" for name in names if name.startswith("weights") and spoilt]
     assert [row["kernel"] for row in rows[1:] if row.get("ok") is False] == wrongs
-    written = (tmp_path / "cuda.md").read_text()
-    assert written.count("**no**") == len(wrongs)
-    assert [line for line in written.splitlines() if line.startswith("#")] == ["## Correctness", "## Speed", "## City"]
-    assert "| hash | 21.5 | yes |" in written
+    (results,) = all_results("kernels/cuda/device")
+    assert results.machine.gpu == "a device"
+    assert list(results.tables) == ["correctness", "speed", "city"]
+    assert [row.name for row in results.tables["correctness"] if row.cells["ok"] == "**no**"] == wrongs
+    assert results.tables["city"][0].name == "the city of hash"
+    assert results.tables["city"][0].cells == {"psnr cuda": measured(21.5, format=".4g"), "ok": "yes"}
     if spoilt:
         sentence = f"Wrong on this device, by more than rounding explains: {'; '.join(wrongs)}."
         assert ended.value.code == sentence  # which python prints, and ends with code 1

@@ -1,11 +1,11 @@
-"""Whether the kernels are right and fast on a CUDA device, and a city trained and rendered there: one JSON row each.
+"""Whether the kernels are right and fast on a CUDA device, and a city trained and rendered there.
 
 python -m benchmarks.kernels.cuda.device [--points 2097152] [--repeats 30] [--batch-size 32768] [--out OUT]
 
 First each kernel is held against its reference in torch (`checks.py`), then its speed beside its floor and the
 speed of a training step (`speeds.py`). With --out a small synthetic city is trained there on the device, with both
 backbones, and its test images are rendered and evaluated by the device and by the processor: `psnr` of both must agree
-to a hundredth of a dB. OUT/cuda.md has all rows as tables.
+to a hundredth of a dB. Every row is printed as JSON as soon as it is measured; then they are reported as tables.
 
 Where a kernel or a city is wrong, it says which and ends with code 1 after all rows. Without a CUDA device it says so
 and ends with code 2.
@@ -21,7 +21,9 @@ import torch
 
 from benchmarks.kernels.cuda.checks import checked, checks
 from benchmarks.kernels.cuda.speeds import speeds
-from benchmarks.measure import blocknerf, markdown, run, where
+from benchmarks.measure import blocknerf, run
+from benchmarks.report import described, report
+from benchmarks.results import Cell, commit, measured, this_machine
 
 RAYS = 301  # of a check: each kernel needs more than one program for them, and its last tile is not full
 CITY_STEPS = {"hash": 2000, "mlp": 500}
@@ -39,15 +41,17 @@ def main() -> None:
         print("There is no CUDA device on this machine: nothing was measured.")
         sys.exit(2)
     device = torch.device("cuda")
-    machine = f"{torch.cuda.get_device_name()}, torch {torch.__version__}, {where()}"
-    told([{"where": machine}])
+    gpu = torch.cuda.get_device_name()
+    told([{"machine": described(this_machine(gpu)), "commit": commit(), "torch": torch.__version__}])
     parts = {
-        "Correctness": told(checked(check, "triton") for check in checks(device, RAYS)),
-        "Speed": told(speeds(device, arguments.points, arguments.batch_size, arguments.repeats)),
+        "correctness": told(checked(check, "triton") for check in checks(device, RAYS)),
+        "speed": told(speeds(device, arguments.points, arguments.batch_size, arguments.repeats)),
     }
     if arguments.out is not None:
-        parts["City"] = told(city(arguments.out, backbone, steps, "cuda") for backbone, steps in CITY_STEPS.items())
-        (arguments.out / "cuda.md").write_text(tables(machine, parts))
+        parts["city"] = told(city(arguments.out, backbone, steps, "cuda") for backbone, steps in CITY_STEPS.items())
+    for part, rows in parts.items():
+        runs = arguments.repeats if part == "speed" else 1
+        report("kernels/cuda/device", {name_of(row): cells_of(row, runs) for row in rows}, part, gpu=gpu)
     end(parts)
 
 
@@ -78,31 +82,30 @@ def city(out: Path, backbone: str, steps: int, device: str) -> dict:
     return row | {f"psnr_{each}": value for each, value in psnr.items()} | {"ok": apart <= PSNR_APART_DB}
 
 
-def tables(machine: str, parts: dict[str, list[dict]]) -> str:
-    """A section and a table for each part, and the machine above them."""
-    return "\n".join([machine, *(f"\n## {title}\n\n{table(rows)}" for title, rows in parts.items())]) + "\n"
+def name_of(row: dict) -> str:
+    return row["kernel"] if "kernel" in row else f"the city of {row['city']}"
 
 
-def table(rows: list[dict]) -> str:
+def cells_of(row: dict, runs: int) -> dict[str, Cell]:
     """A column for every key that a row has."""
-    heads = list(dict.fromkeys(key for row in rows for key in row))
-    return markdown(
-        [head.replace("_", " ") for head in heads], [[cell(row.get(head)) for head in heads] for row in rows]
-    )
+    values = {key.replace("_", " "): value for key, value in row.items() if key not in ("kernel", "city")}
+    return {head: cell(value, runs) for head, value in values.items() if value is not None}
 
 
-def cell(value: object) -> str:
-    if value is None:
-        return ""
+def cell(value: object, runs: int) -> Cell:
     if isinstance(value, bool):
         return "yes" if value else "**no**"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    if isinstance(value, int):
+        return measured(value, format=",.0f", runs=runs)
+    if isinstance(value, float):
+        return measured(value, format=".4g", runs=runs)
+    return str(value)
 
 
 def end(parts: dict[str, list[dict]]) -> None:
     """Ends with code 1 and a sentence where a row is not `ok`."""
     wrong = [row for rows in parts.values() for row in rows if not row.get("ok", True)]
-    names = [row["kernel"] if "kernel" in row else f"the city of {row['city']}" for row in wrong]
+    names = [name_of(row) for row in wrong]
     if names:
         sys.exit(f"Wrong on this device, by more than rounding explains: {'; '.join(names)}.")
 
