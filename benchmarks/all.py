@@ -15,21 +15,24 @@ from pathlib import Path
 from benchmarks.measure import blocknerf, run
 
 LONG = "training.num_epochs=1000"  # the clock ends every block
+SHORT = ["training.max_minutes=2", LONG]
+AERIAL = ["--config", "configs/aerial.yaml"]
+SOUTH_BUILDING = ["--config", "configs/street.yaml", "block_manager.placement=grid", "block_manager.block_size=5"]
 CAPTURES = {
-    "fox": ["--config", "configs/object.yaml"],
-    "caliterra_aerial": ["--config", "configs/aerial.yaml"],
-    "south_building": [
-        "--config",
-        "configs/street.yaml",
-        "dataset.image_downsample=4",
-        "block_manager.placement=grid",
-        "block_manager.block_size=5",
-        "training.max_minutes=2",
-        LONG,
-    ],
-    "giza_rooftop": ["dataset.image_downsample=2", "training.max_minutes=2", LONG],
-    "castle_p30": ["dataset.image_downsample=4", "training.max_minutes=2", LONG],
+    "fox": {"blocknerf": ["--config", "configs/object.yaml"]},
+    "caliterra_aerial": {
+        "caliterra aerial, 1/4, `aerial.yaml`": AERIAL,
+        "caliterra aerial, 1/4, `aerial.yaml` with `max_blocks=1`": [
+            *AERIAL,
+            "block_manager.max_blocks=1",
+            "training.max_minutes=20",
+        ],
+    },
+    "south_building": {"south building, 1/4": [*SOUTH_BUILDING, "dataset.image_downsample=4", *SHORT]},
+    "giza_rooftop": {"giza rooftop, 1/2": ["dataset.image_downsample=2", *SHORT]},
+    "castle_p30": {"castle P30, 1/4": ["dataset.image_downsample=4", *SHORT]},
 }
+"""By the folder of a capture: the names of its rows, and what `train` is given for each."""
 
 
 def main() -> None:
@@ -95,11 +98,10 @@ def of_the_demo(street: Path, demo: Path, out: Path) -> None:
 
 
 def captures(data: Path, out: Path) -> None:
-    for name, options in CAPTURES.items():
-        benchmark("quality.capture", data / name, out / name, *options)
-    one_block = ["--config", "configs/aerial.yaml", "block_manager.max_blocks=1", "training.max_minutes=20"]
-    benchmark("quality.capture", data / "caliterra_aerial", out / "caliterra_one_block", *one_block)
-    benchmark("quality.splats", out / "fox", out / "fox_splats")
+    for scene, rows in CAPTURES.items():
+        for number, (name, options) in enumerate(rows.items()):
+            benchmark("quality.capture", data / scene, out / f"{scene}_{number}", "--name", name, *options)
+    benchmark("quality.splats", out / "fox_0", out / "fox_splats")
     lund = [data / "lund_street", "--minutes", "5", "--overrides", "block_manager.max_blocks=1"]
     benchmark("quality.prepare", out / "prepared", *lund)
     benchmark("quality.prepare", out / "prepared", data / "caliterra_aerial")

@@ -1,5 +1,6 @@
 """What a benchmark has measured: printed as a table in Markdown, and written to its results file."""
 
+import re
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -38,9 +39,12 @@ def markdown(rows: Sequence[Placed]) -> str:
         "machine": [described(machine) for machine, _ in rows],
     }
     differing = {head: texts for head, texts in origins.items() if len(set(texts)) > 1}
+    if "command" in differing:
+        differing["command"] = [text.replace("`python -m ", "`") for text in differing["command"]]
     heads = list(dict.fromkeys(head for _, row in rows for head in row.cells))
     columns = {head: [row.cells.get(head, "") for _, row in rows] for head in heads}
     runs = {figure.runs for cells in columns.values() for figure in figures(cells)}
+    in_words = any(figures(cells) and any(map(is_text, cells)) for cells in columns.values())
     texts = [[row.name for _, row in rows]]
     texts += [[shown(cell, cells, head, runs) for cell in cells] for head, cells in columns.items()]
     texts += differing.values()
@@ -49,11 +53,16 @@ def markdown(rows: Sequence[Placed]) -> str:
     body = [[cell.replace("|", r"\|") for cell in line] for line in zip(*texts, strict=True)]
     lines = [f"| {' | '.join(line)} |" for line in (titles, rules, *body)]
     same = {head: texts[0] for head, texts in origins.items() if head not in differing and texts[0]}
-    return "\n".join([*lines, "", caption(same, runs, spreads(columns.values()))])
+    below = caption(same, runs_of_all(runs, in_words), spreads(columns.values()))
+    return "\n".join([*lines, *(["", below] if below else [])])
 
 
 def figures(cells: Iterable[Cell]) -> list[Figure]:
     return [cell for cell in cells if isinstance(cell, Figure)]
+
+
+def is_text(cell: Cell) -> bool:
+    return isinstance(cell, str) and cell != ""
 
 
 def title(head: str, cells: Sequence[Cell]) -> str:
@@ -73,11 +82,17 @@ def shown(cell: Cell, column: Sequence[Cell], head: str, runs: set[int | None]) 
     if isinstance(cell, str):
         return cell
     unit = cell.unit if not common_unit(column) else ""
-    brackets = [f"{cell.low:{cell.format}} to {cell.high:{cell.format}}"] if cell.low is not None else []
+    ends = [number(end, cell.format) for end in (cell.low, cell.high) if end is not None]
+    brackets = [" to ".join(ends)] if ends else []
     brackets += [runs_text(cell.runs)] if len(runs) > 1 else []
     brackets += [cell.note] if cell.note else []
-    text = f"{cell.median:{cell.format}}{' ' * bool(unit)}{unit}"
+    text = f"{number(cell.median, cell.format)}{' ' * bool(unit)}{unit}"
     return f"{text} ({'; '.join(brackets)})" if brackets else text
+
+
+def number(value: float, format: str) -> str:
+    """As "1.4e-7", where Python writes e-07."""
+    return re.sub(r"e([+-])0(?=\d)", r"e\1", f"{value:{format}}")
 
 
 def runs_text(runs: int | None) -> str:
@@ -88,22 +103,31 @@ def spreads(columns: Iterable[Sequence[Cell]]) -> list[str]:
     return sorted({figure.spread for cells in columns for figure in figures(cells) if figure.low is not None})
 
 
-def caption(same: Mapping[str, str], runs: set[int | None], spread: Sequence[str]) -> str:
+def runs_of_all(runs: set[int | None], in_words: bool) -> str:
+    """What can be said of the whole table; cells in words may come from another number of runs."""
+    if len(runs) != 1:
+        return ""
+    (number,) = runs
+    each = "one run each" if number == 1 else f"medians of {runs_text(number)}"
+    return f"{each} unless said otherwise" if in_words else each
+
+
+def caption(same: Mapping[str, str], runs: str, spread: Sequence[str]) -> str:
     parts = [same["command"]] if "command" in same else []
     parts += [f"commit {same['commit']}"] if "commit" in same else []
     parts += [same["machine"]] if "machine" in same else []
-    if len(runs) == 1:
-        (number,) = runs
-        parts += ["one run each" if number == 1 else f"medians of {runs_text(number)}"]
+    parts += [runs] if runs else []
     parts += [f"in brackets {' or '.join(spread)}"] if spread else []
+    if not parts:
+        return ""
     text = "; ".join(parts)
     return textwrap.fill(text[:1].upper() + text[1:] + ".", WIDTH, break_long_words=False, break_on_hyphens=False)
 
 
 def described(machine: Machine) -> str:
-    """As "AMD EPYC, 2 cores, 24 GB, AVX512"."""
+    """As "AMD EPYC, 2 cores, 24 GB, AVX-512"."""
     cores = [] if machine.cores is None else [f"{machine.cores} core{'s' * (machine.cores > 1)}"]
     memory = [] if machine.memory_gb is None else [f"{machine.memory_gb:g} GB"]
-    sets = [each.upper() for each in machine.instruction_sets[:1]]
+    sets = [each.upper().replace("AVX512", "AVX-512") for each in machine.instruction_sets[:1]]
     name = "machine unknown" if machine.slug == "unknown" else machine.processor
     return ", ".join([name, *cores, *memory, *sets, *([machine.gpu] if machine.gpu else [])])

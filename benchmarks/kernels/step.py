@@ -128,7 +128,7 @@ def published_cells(parts: list[Part], ceilings: Ceilings, repeats: int) -> dict
         rates = [PUBLISHED_POINTS / 1e6 / seconds for seconds in timed(part.run, repeats)]
         at_best = PUBLISHED_POINTS / 1e6 / part.floor_s(ceilings)
         cells[part.name] = {
-            "asked": asked[part.name],
+            "asked, million points/s": asked[part.name],
             "measured": measured(rates, "million points/s", ".1f"),
             "the floor would allow": measured(at_best, format=".0f", runs=repeats),
         }

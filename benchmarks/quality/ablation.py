@@ -115,8 +115,9 @@ def as_cells(table: dict[str, dict[str, dict[str, float]]]) -> dict[str, dict[st
         for protocol, title in PROTOCOLS.items():
             for judge, value in row[protocol].items():
                 cells[f"{title}: {JUDGES[judge]}"] = judged(judge, value)
-                if judge == "psnr" and name != "full":
-                    cells[f"{title}: gain"] = measured(table["full"][protocol]["psnr"] - value, "dB", "+.2f")
+                if judge == "psnr":
+                    gain = measured(table["full"][protocol]["psnr"] - value, "dB", "+.2f")
+                    cells[f"{title}: gain"] = "" if name == "full" else gain
     return rows
 
 

@@ -68,7 +68,7 @@ def main() -> None:
                 ),
                 flush=True,
             )
-    minutes = f"{arguments.minutes:g} minutes in all" if each is None else f"{each:g} minutes each"
+    minutes = f"{arguments.minutes:g} min in all" if each is None else f"{each:g} min each"
     cells = {row_name(row, kind): as_cells(row) for kind, rows in tables.items() for row in rows}
     report("quality/blocks", cells, minutes)
 
@@ -137,8 +137,8 @@ def row_name(row: dict, kind: str) -> str:
 
 def as_cells(row: dict) -> dict[str, Cell]:
     return {
-        "weights per block": measured(row["weights_per_block"] / 1e6, "M"),
-        "weights in all": measured(row["weights"] / 1e6, "M", ".1f"),
+        "weights per block": measured(row["weights_per_block"] / 1e6, "million"),
+        "weights in all": measured(row["weights"] / 1e6, "million", ".1f"),
         "size": measured(row["size_m"], "m", ".0f"),
         "minutes in all": measured(row["minutes"], format=".1f"),
         **{JUDGES[judge]: judged(judge, row[judge]) for judge in JUDGES if judge in row},

@@ -79,12 +79,8 @@ def main() -> None:
         lost, back = row["true"]["psnr"] - row["spoilt"]["psnr"], row["refined"]["psnr"] - row["spoilt"]["psnr"]
         left = {key: row["refined"][key] / row["spoilt"][key] for key in ("error_m", "error_deg")}
         row |= {"psnr_back": round(back / lost, 3), **{f"{key}_left": round(part, 3) for key, part in left.items()}}
-        report(
-            "quality/poses",
-            {row_name(arguments): {"must": MUST[by], "measured": in_words(row)}},
-            by,
-            {row_name(arguments): row},
-        )
+        name = row_name(arguments)
+        report("quality/poses", {name: {"must": MUST[by], "measured": in_words(row)}}, details={name: row})
 
 
 def row_name(arguments: argparse.Namespace) -> str:

@@ -41,7 +41,7 @@ def main() -> None:
         text += f"PSNR {other['psnr'] - one['psnr']:+.2f} dB ({one['psnr']:.2f} to {other['psnr']:.2f})"
         name = f"half precision, `{backbone}`, {arguments.scene.name}, {arguments.steps:,} steps"
         cells = {"must": "PSNR within 0.1 dB", "measured": text}
-        report("quality/precision", {name: cells}, backbone, {name: rows})
+        report("quality/precision", {name: cells}, details={name: rows})
 
 
 if __name__ == "__main__":

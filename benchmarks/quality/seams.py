@@ -48,8 +48,9 @@ def main() -> None:
         place = ["--data-root", scene, "--output-dir", out, "--overwrite", *options.side_by_side]
         run(blocknerf("train", *place, *told, *options.overrides))
         run(blocknerf("evaluate", out, "--protocols", "masked"))
-        rows[f"weight {weight:g}"] = measure(out, options.rays)
-    report("quality/seams", rows, "side by side" if options.side_by_side else "in waves")
+        how = "side by side" if options.side_by_side else "in waves"
+        rows[f"weight {weight:g}, {how}"] = measure(out, options.rays)
+    report("quality/seams", rows)
 
 
 def measure(out: Path, rays: int) -> dict[str, Cell]:

@@ -58,7 +58,7 @@ def main() -> None:
         "peak_gb": round(exported.peak_gb, 2),
     }
     cells = {"must": "-1.5 dB", "measured": measured(splats_db - city_db, "dB", "+.2f", note)}
-    report("quality/splats", {name: cells}, arguments.out.name, {name: details})
+    report("quality/splats", {name: cells}, details={name: details})
 
 
 def _test_pictures(out: Path, ply: Path):

@@ -23,6 +23,7 @@ from benchmarks.report import report
 from benchmarks.results import Cell
 
 CONFIG = Path(__file__).parents[2] / "configs" / "block_nerf_config.yaml"
+ENDED_BY = {"000": "Ctrl-C", "001": "SIGKILL"}
 STAGE = r"Block (\w+), step (\d+): stage '(\w+)', images of up to (\d+) pixels"
 
 
@@ -33,7 +34,8 @@ def main() -> None:
     arguments = parser.parse_args()
     shutil.rmtree(arguments.out, ignore_errors=True)
     found = trained(arguments.out, arguments.steps)
-    report("robustness/documents_yaml", {f"block {name}": in_words(block) for name, block in found["blocks"].items()})
+    rows = {f"block {name}, ended by {ENDED_BY[name]}": in_words(block) for name, block in found["blocks"].items()}
+    report("robustness/documents_yaml", rows)
 
 
 def in_words(block: dict[str, Any]) -> dict[str, Cell]:

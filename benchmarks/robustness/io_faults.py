@@ -24,7 +24,7 @@ from benchmarks.report import report
 from benchmarks.robustness import forks
 from benchmarks.robustness.commands import COMMANDS, Command
 from benchmarks.robustness.forks import ERRORS, KILLS
-from benchmarks.robustness.trial import Tally, Trial, cells_of
+from benchmarks.robustness.trial import Tally, Trial, cells_of, in_words
 
 
 def campaign(told: argparse.Namespace, chosen: Sequence[Command], folder: Path) -> list[Tally]:
@@ -72,6 +72,9 @@ def main() -> None:
     pipes = [_in_process(told, share, told.folder / str(number)) for number, share in enumerate(shares)]
     tallies = [Tally.of(json.loads(line)) for pipe in pipes for line in pipe]
     report("robustness/io_faults", cells_of(tallies))
+    must = "every call of every command, 0 losses, byte-equal after it resumed"
+    faults = {"must": must, "reached": in_words(tallies, "faults")}
+    report("robustness/io_faults", {"faults at calls to the disk": faults}, "trust")
     if any(tally.wrong for tally in tallies):
         sys.exit(1)
 

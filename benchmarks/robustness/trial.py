@@ -47,6 +47,12 @@ class Tally:
         return cls(**{**figures, "wrong": Counter(figures["wrong"])})
 
 
+def in_words(tallies: Sequence[Tally], what: str) -> str:
+    wrong = sum((tally.wrong for tally in tallies), Counter[str]())
+    found = ", ".join(f"{count} {kind}" for kind, count in wrong.items()) or "nothing lost, all byte-equal"
+    return f"{sum(tally.tried for tally in tallies):,} {what} of {len(tallies)} commands: {found}"
+
+
 def cells_of(tallies: Sequence[Tally]) -> dict[str, dict[str, Cell]]:
     """A row for each command, and one for all of them."""
     calls, tried = sum(tally.calls for tally in tallies), sum(tally.tried for tally in tallies)

@@ -54,6 +54,12 @@ def main() -> None:
         }
         for jobs in numbers
     }
+    most = numbers[-1]
+    gains = [statistics.median(of[most]) / statistics.median(of[numbers[0]]) for of in (training, wall)]
+    name = f"blocks in parallel, {most} jobs against {numbers[0]}, {arguments.repeats} rounds"
+    text = f"{gains[0]:.2f} times as many rays/s while blocks train, {gains[1]:.2f} with start and end of "
+    text += f"{arguments.steps} steps"
+    report("scale/jobs", {name: {"asked": "the faster is the default", "measured": text}}, "summary")
     report("scale/jobs", cells, details=dict.fromkeys(cells, {"blocks": blocks, "steps": arguments.steps}))
 
 

@@ -75,6 +75,23 @@ def main() -> None:
         "made_s": round(made_s),
     }
     report("scale/ram_budget", cells, details=details)
+    to_free, to_small = (rates["budget"] / rates[name] for name in ("free", "small"))
+    free_gb = max(row["peak_gb"] for row in rows["free"])
+    speed_note = f"{rates['budget']:,} against {rates['free']:,} rays/s"
+    summary: dict[str, dict[str, Cell]] = {
+        f"{names['budget']}: memory": {
+            "asked": f"{arguments.most_gb:g} GB",
+            "measured": measured([row["peak_gb"] for row in rows["budget"]], "GB", note=f"{free_gb:.2f} without"),
+        },
+        "the same: speed against that without a budget": {
+            "asked": "10 % lost",
+            "measured": measured(to_free - 1, format="+.0%", note=speed_note, runs=arguments.repeats),
+        },
+        "the same, against a block of as few images as fit into the budget": {
+            "measured": measured(to_small - 1, format="+.0%", runs=arguments.repeats),
+        },
+    }
+    report("scale/ram_budget", summary, "summary")
     if peak_gb > arguments.most_gb:
         sys.exit(f"more than {arguments.most_gb:g} GB")
     if rates["budget"] < arguments.least_rate * min(rates["free"], rates["small"]):

@@ -48,7 +48,7 @@ def main() -> None:
     rows = of_the_thread(options.out, options.max_width, options.seconds, options.repeats)
     if not options.without_browser:
         rows |= of_the_page(options.out, options.max_width, options.seconds)
-    report("scale/viewer", rows, options.out.name)
+    report("scale/viewer", rows)
 
 
 class Watched:
