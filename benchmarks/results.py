@@ -176,17 +176,24 @@ def _without_folder(word: str) -> str:
     return Path(word).name if word.startswith("/") else word
 
 
+DECISIVE = ("src", "benchmarks", "tests/support", "configs", "pyproject.toml", ":!benchmarks/results")
+"""What figures depend on, as git names it."""
+
+
 def commit() -> str:
-    """Results and documents do not count as changes: no figure depends on them."""
+    """Changes of what no figure depends on do not count, as of documents."""
     head = _git("rev-parse", "--short", "HEAD")
     if not head:
         return UNKNOWN
-    changes = _git("status", "--porcelain", "--untracked-files=no", ":!benchmarks/results", ":!docs")
+    changes = _git("status", "--porcelain", "--", *DECISIVE)
     return head + "+changes" * bool(changes)
 
 
 def _git(*words: str) -> str:
-    done = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=False)
+    try:
+        done = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return ""
     return done.stdout.strip()
 
 

@@ -116,7 +116,7 @@ def test_a_commit_says_where_files_differ_from_it(tmp_path, monkeypatch):
 
     monkeypatch.setattr(results, "ROOT", tmp_path)
     assert results.commit() == "unknown"
-    for name in ("src.py", "docs/page.md", "benchmarks/results/x.json"):
+    for name in ("src/model.py", "docs/page.md", "benchmarks/results/x.json"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("1")
     git("init")
@@ -124,10 +124,13 @@ def test_a_commit_says_where_files_differ_from_it(tmp_path, monkeypatch):
     git("commit", "-m", "first")
     clean = results.commit()
     assert re.fullmatch(r"[0-9a-f]{7,}", clean)
-    for name in ("docs/page.md", "benchmarks/results/x.json"):
+    for name in ("docs/page.md", "docs/new.md", "benchmarks/results/x.json"):
         (tmp_path / name).write_text("2")
     assert results.commit() == clean
-    (tmp_path / "src.py").write_text("2")
+    (tmp_path / "src" / "new.py").write_text("2")
+    assert results.commit() == f"{clean}+changes"
+    (tmp_path / "src" / "new.py").unlink()
+    (tmp_path / "src" / "model.py").write_text("2")
     assert results.commit() == f"{clean}+changes"
 
 
