@@ -13,7 +13,7 @@ import pytest
 import ray
 from PIL import Image
 
-from benchmarks.ray_nodes import resumed_at, same_block, same_city, train_with_a_death
+from benchmarks.scale.ray_nodes import resumed_at, same_block, same_city, train_with_a_death
 from blocknerf.blocks.output import PLAN_FILES, plan_scene, pull_city, pull_plan
 from blocknerf.blocks.plan import BlockSpec
 from blocknerf.cli.render import render
