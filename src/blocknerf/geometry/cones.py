@@ -38,8 +38,8 @@ def contracted_frustum_gaussians(
 ) -> tuple[Float[Tensor, "rays bins 3"], Float[Tensor, "rays bins 3"]]:
     """Means and variances by axis of the frusta of rays with unit `directions`, seen through `contract`.
 
-    Rays are in block units, Gaussians in (-2, 2)^3 (mip-NeRF, equations 8 and 16). The contraction is replaced by its tangent at the mean, J: the covariance becomes J S J^T (mip-NeRF 360, equations 8
-    and 9), here its diagonal.
+    Rays are in block units, Gaussians in (-2, 2)^3 (mip-NeRF, equations 8 and 16). The contraction is replaced by its
+    tangent at the mean, J: the covariance becomes J S J^T (mip-NeRF 360, equations 8 and 9), here its diagonal.
     """
     distance, along, across = frustum_moments(edges, radii)
     means = origins[:, None] + distance[..., None] * directions[:, None]
