@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from blocknerf.training.joint.rounds.borders import Border, borders_of, render_shared, with_block_slots
-from blocknerf.training.joint.rounds.exchange import ConsistencyExchange
+from blocknerf.training.joint.borders import Border, borders_of, render_shared, with_block_slots
+from blocknerf.training.joint.exchange import ConsistencyExchange
 
 from blocknerf.blocks.output import plan_scene
 from blocknerf.blocks.plan import BlockSpec, write_plan

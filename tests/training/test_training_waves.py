@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from blocknerf.training.joint.rounds.borders import borders_of, render_shared, with_block_slots
+from blocknerf.training.joint.borders import borders_of, render_shared, with_block_slots
 
 from blocknerf.blocks.output import plan_scene
 from blocknerf.blocks.plan import BlockSpec, Plan, write_plan
