@@ -119,7 +119,7 @@ def test_render_follows_the_drive(untrained, capsys):
 
 def test_render_takes_the_test_poses_another_size_and_a_trained_images_appearance(untrained, tmp_path):
     config, _ = load_output(untrained)
-    name = open_scene(untrained, config).images[3].name
+    name = open_scene(untrained, config.dataset).images[3].name
     render(untrained, path="test", video=tmp_path / "x.mp4", size="20x10", image=name, fps=5)
     assert video_size(tmp_path / "x.mp4") == (2, 20, 10)
 
@@ -128,7 +128,7 @@ def test_render_takes_the_test_poses_another_size_and_a_trained_images_appearanc
 def test_with_an_image_blocks_that_never_saw_it_take_its_drive(untrained, tmp_path, monkeypatch, follow):
     """Not the drive that is followed, nor the main one."""
     config, _ = load_output(untrained)
-    scene = open_scene(untrained, config)
+    scene = open_scene(untrained, config.dataset)
     images = (*scene.images[:3], replace(scene.images[3], drive="dusk"), *scene.images[4:])
     monkeypatch.setattr("blocknerf.blocks.output.open_scene", lambda *_: replace(scene, images=images))
     asked = []
@@ -144,7 +144,9 @@ def test_with_an_image_blocks_that_never_saw_it_take_its_drive(untrained, tmp_pa
 
 def test_frames_go_from_the_look_of_one_image_to_that_of_another(untrained, tmp_path, monkeypatch):
     config, _ = load_output(untrained)
-    first, second = (image for image in open_scene(untrained, config).images if image.name in ("03.png", "10.png"))
+    first, second = (
+        image for image in open_scene(untrained, config.dataset).images if image.name in ("03.png", "10.png")
+    )
     asked = []
     code_for = BlockNeRF.code_for
 
@@ -165,7 +167,7 @@ def test_frames_go_from_the_look_of_one_image_to_that_of_another(untrained, tmp_
 
 def test_evaluate_without_a_test_image_names_the_remedy_that_fits(untrained, monkeypatch):
     config, _ = load_output(untrained)
-    scene = open_scene(untrained, config)
+    scene = open_scene(untrained, config.dataset)
     for names, remedy in ((frozenset(), "has a test list of its own"), (None, "set dataset.test_every to 8")):
         own = replace(scene, test_names=names)
         monkeypatch.setattr("blocknerf.evaluation.evaluate.open_scene", lambda *_, own=own: own)
@@ -245,7 +247,7 @@ def test_what_is_no_size_is_said(text):
 
 def test_rendering_needs_no_gradients(untrained):
     config, _ = load_output(untrained)
-    scene = open_scene(untrained, config)
+    scene = open_scene(untrained, config.dataset)
     image = scene.images[0]
     rays = camera_rays(scene.cameras[image.camera_key], image.world_from_cam, 6, 4)
     picture = City.open(untrained).render(rays, torch.from_numpy(image.world_from_cam[:, 3].copy()))

@@ -68,7 +68,7 @@ def city(room, tmp_path_factory) -> tuple[Path, dict[str, BlockNeRF]]:
 
 def _scene(out: Path) -> Scene:
     config, _ = load_output(out)
-    return open_scene(out, config)
+    return open_scene(out, config.dataset)
 
 
 def test_a_block_alone_speaks_for_itself(city):

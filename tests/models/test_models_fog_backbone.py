@@ -106,7 +106,7 @@ class FogConfig(BackboneConfig):
 
 @pytest.fixture(scope="module", autouse=True)
 def registered():
-    before = dict(known._backbones)
+    before = dict(known.backbones())
     register_backbone(FogConfig)
     yield
     known._backbones.clear()

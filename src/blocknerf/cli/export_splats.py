@@ -62,8 +62,9 @@ def export_splats(
     from blocknerf.export.splats_distil import Distillation, distil, to_splats
     from blocknerf.export.splats_file import check_splats_name, write_splats
     from blocknerf.export.world_offset import write_world_offset
+    from blocknerf.runtime.cores import available_cores
     from blocknerf.runtime.devices import CPU, devices_of
-    from blocknerf.runtime.threads import available_cores, use_threads
+    from blocknerf.runtime.threads import use_threads
 
     file = file or out / "splats.ply"
     check_splats_name(file)
@@ -75,7 +76,7 @@ def export_splats(
     if block is not None:
         city.anchor(block)  # says which blocks are trained, where this one is not
     blocks = [plan.block(name) for name in (city.ids if block is None else [block])]
-    scene = open_scene(out, config, data_root)
+    scene = open_scene(out, config.dataset, data_root)
     known = {image_id for each in blocks for image_id in each.train_images}
     images = [image for image in scene.images if image.id in known]
     use_threads(available_cores(), city.worker)

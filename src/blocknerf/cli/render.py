@@ -77,7 +77,8 @@ def render(
     from blocknerf.export.paths import in_city
     from blocknerf.export.render import render_views
     from blocknerf.export.video import check_video, write_frames
-    from blocknerf.runtime.threads import available_cores, use_threads
+    from blocknerf.runtime.cores import available_cores
+    from blocknerf.runtime.threads import use_threads
 
     folder = SharedFolder.at(out)
     pull_city(folder, state)
@@ -190,7 +191,7 @@ def _open_scene(out, data_root):
     from blocknerf.blocks.plan import planned_split
 
     config, plan = load_output(out)
-    scene = open_scene(out, config, data_root)
+    scene = open_scene(out, config.dataset, data_root)
     train, test = planned_split(plan, scene)
     return scene, train, test, config.dataset.image_downsample
 

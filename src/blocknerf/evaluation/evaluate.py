@@ -62,7 +62,7 @@ def evaluate(
     """
     config, plan = load_output(out)
     city = City.open(out, state=state, device=device)
-    scene = open_scene(out, config, data_root)
+    scene = open_scene(out, config.dataset, data_root)
     dataset = config.dataset
     store = ImageStore.open(scene, dataset.image_downsample, out / "store", threads=dataset.num_workers)
     _, test_images = planned_split(plan, scene)
