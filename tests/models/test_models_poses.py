@@ -332,8 +332,7 @@ def test_state_round_trip_gives_the_same_poses(mode):
 
 def test_a_block_from_before_there_were_segments_is_as_it_was():
     one_drive = BlockNeRF(_config(), (50.0,) * 3, 25.0, IMAGES, ("0",) * 12, generator(1, "model"))
-    description = one_drive.description()
-    del description["pose_groups"]
+    description = one_drive.description().model_copy(update={"pose_groups": None})
     again = BlockNeRF.from_state(description, one_drive.state_dict())
     assert again.poses is not None
     assert again.poses.pose_groups == PoseGroups("drive", ("0",) * 12)
