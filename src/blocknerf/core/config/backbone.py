@@ -25,14 +25,14 @@ BUILT_IN = {"hash": "blocknerf.models.backbones.hash_grid.config", "mlp": "block
 
 @dataclass(frozen=True, slots=True)
 class StepCost:
-    """What one block's field takes. Estimates, meant to be right within a factor of two."""
+    """What one block's field costs. Estimates, meant to be right within a factor of two."""
 
     parameters: int
-    """Numbers that it learns, besides codes, to within a few thousand."""
+    """Learned numbers without codes, to within a few thousand."""
     bytes_per_ray: int
     """Activations and gradients in a training step."""
     rays_per_second_per_core: float
-    """Training rays on a processor."""
+    """Training rays on a CPU."""
 
 
 class BackboneConfig(Section):
@@ -40,32 +40,32 @@ class BackboneConfig(Section):
 
     backbone: str = ""
     white_background: bool = False
-    """The same as dataset.white_background: white where either says so."""
+    """Same as dataset.white_background; rays end in white if either is set."""
     num_samples_coarse: Samples = 64
-    """First samples along a ray, spread over all of it."""
+    """First samples along a ray, spread over its whole length."""
     num_samples_fine: Samples = 12
-    """Samples of the field along a ray, placed where the first ones saw matter."""
+    """Samples of the field along a ray, placed where the first samples found matter."""
     perturb_samples: bool = True
-    """Samples are drawn at random within their strata while training; else they lie in the middle."""
+    """In training, samples are drawn at random within their intervals. If false, they are in the middle."""
     near_m: Positive | None = None
-    """Rays begin here; none: a hundredth of the block's radius."""
+    """Where rays begin, in metres. Default: a hundredth of the block's radius."""
     far_m: Positive | None = None
-    """Rays end here; none: a hundred times the block's radius."""
+    """Where rays end, in metres. Default: a hundred times the block's radius."""
 
     worker: ClassVar[Literal["numba", "torch"]] = "torch"
-    """Which of the two does most of a block's arithmetic, and is to have the cores."""
+    """Which library does most of a block's arithmetic, and so gets the cores."""
     losses: ClassVar[tuple[str, ...]] = ()
-    """Terms of the loss that this backbone adds: "interlevel", "coarse_rgb"."""
+    """Loss terms that this backbone adds: "interlevel", "coarse_rgb"."""
     switches: ClassVar[tuple[Need, ...]] = ()
-    """What its own keys need of each other."""
+    """Keys of this backbone that need another of its keys."""
     kernels: ClassVar[tuple[str, ...]] = ()
-    """Kernels that a training step calls, as operation.function, what takes longest to compile first."""
+    """Kernels that a training step calls, as operation.function; the slowest to compile first."""
     implied_by: ClassVar[tuple[str, ...]] = ()
-    """Keys that mean this backbone where `backbone` is not given."""
+    """Keys that imply this backbone if `backbone` is not given."""
     defaults_elsewhere: ClassVar[dict[str, dict[str, Any]]] = {}
-    """By section: defaults of keys outside of block_nerf that are this backbone's own."""
+    """By section: this backbone's defaults for keys outside of block_nerf."""
     faster: ClassVar[str] = ""
-    """What a run that takes days is told to use in place of this backbone, and how much that gains."""
+    """What to use instead if a run would take days, and how much faster it is."""
 
     @model_validator(mode="after")
     def _near_is_before_far(self) -> "BackboneConfig":
