@@ -1,7 +1,6 @@
-"""`blocknerf COMMAND ...`: each command is a function with typed arguments in a file of its own.
+"""`blocknerf COMMAND ...`: each command is a function with typed arguments in a separate file.
 
-What takes time or memory to import is imported in functions, so that Ctrl-C and a lack of memory end in a sentence then
-as well.
+Imports that take time or memory are inside functions, so that Ctrl-C and a lack of memory give a sentence then, too.
 """
 
 import _thread
@@ -17,9 +16,9 @@ For example:
   $ blocknerf train --data-root my_street --output-dir out --config configs/street.yaml
   $ blocknerf view out
 
-`blocknerf COMMAND --help` tells of each command, with examples."""
+`blocknerf COMMAND --help` describes a command, with examples."""
 
-STOPPED = "Stopped. Run the same command again to go on; `train` wants --resume with it."
+STOPPED = "Stopped. Run the same command again to resume; `train` needs --resume with it."
 _WITHOUT_TORCH = ("config", "completion")
 _HELP = ("-h", "--help")
 _ASKED_TO_STOP = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -44,7 +43,7 @@ def as_program(command: Callable[[], None]) -> None:
 
 
 def run(command: Callable[[], None]) -> None:
-    """Runs a command; what a user can mend becomes one sentence and exit code 2; Ctrl-C, SIGTERM, SIGHUP become 130."""
+    """Runs a command. What a user can fix becomes one sentence and exit code 2; Ctrl-C, SIGTERM and SIGHUP become 130."""
     asked_to_stop = is_over = False
 
     def interrupt(number: int, frame: object) -> None:
@@ -85,7 +84,7 @@ def run(command: Callable[[], None]) -> None:
 
 
 def parse(arguments: list[str]) -> None:
-    """Does what is asked for. Help on the whole program has a line for each command, a command's own help has all."""
+    """Runs the command in `arguments`. The program's help has one line per command; a command's help has everything."""
     import tyro
 
     from blocknerf.cli.ending import require_room
@@ -130,13 +129,13 @@ def _error_mark() -> str:
 
 
 def _say(line: str) -> None:
-    """Without rich, which may be what there was no memory for."""
+    """Without rich, for which there may be no memory."""
     sys.stderr.write(line + "\n")
     sys.stderr.flush()
 
 
 def _interrupt_again(unraisable) -> None:
-    """Python drops what is raised while an object is deleted: Ctrl-C is heard a moment later instead."""
+    """Python drops exceptions raised while an object is deleted; this raises Ctrl-C again a moment later."""
     if isinstance(unraisable.exc_value, KeyboardInterrupt):
         _thread.interrupt_main()
     else:
