@@ -105,7 +105,7 @@ def test_what_cannot_be_read_is_passed_over_and_said(tmp_path: Path, caplog: pyt
         read_scene(tmp_path, CONFIG)
     piece(tmp_path, "sparse/1", 3)
     assert count(tmp_path) == 3
-    assert "sparse/0 is passed over" in caplog.text
+    assert "sparse/0 is skipped" in caplog.text
     assert "truncated" in caplog.text
     (tmp_path / "sparse/1/images.bin").write_bytes(b"torn")
     (tmp_path / "transforms.json").write_text(json.dumps({"frames": 3}))

@@ -258,7 +258,7 @@ def test_missing_and_unreadable_photographs_are_listed(tmp_path: Path, caplog: p
     reasons = dict(scene.skipped)
     assert "no such file" in reasons["a.png"]
     assert "cannot be read as an image" in reasons["b.png"]
-    assert "2 of 4 images are left out" in caplog.text
+    assert "2 of 4 images are skipped" in caplog.text
     (tmp_path / "images/c.png").unlink()
     with pytest.raises(UserError, match=r"lists 4 images of which 1 can be used.*no such file in .*: a.png, c.png"):
         read_scene(tmp_path, CONFIG)

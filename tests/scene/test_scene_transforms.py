@@ -347,7 +347,7 @@ def test_what_was_done_to_poses_before_is_not_done_again(tmp_path: Path):
 def test_a_crop_radius_is_passed_over_and_said(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     transforms_capture(tmp_path, fisheye_crop_radius=12.0)
     read_scene(tmp_path, CONFIG)
-    assert "'fisheye_crop_radius' is passed over" in caplog.text
+    assert "'fisheye_crop_radius' is ignored" in caplog.text
 
 
 def test_points_that_the_file_names(tmp_path: Path):

@@ -65,7 +65,7 @@ def config(
 
 
 def _check_scene(settings: Config, data_root: Place) -> None:
-    """Raises UserError if the scene cannot be read with these settings; logs stages with a resolution above its images."""
+    """Raises UserError if the scene cannot be read with these settings; logs stages that are larger than its images."""
     from blocknerf.scene.readers.read import read_scene
     from blocknerf.training.stages import say_stages_above
 

@@ -43,7 +43,7 @@ def as_program(command: Callable[[], None]) -> None:
 
 
 def run(command: Callable[[], None]) -> None:
-    """Runs a command. What a user can fix becomes one sentence and exit code 2; Ctrl-C, SIGTERM and SIGHUP become 130."""
+    """Runs a command. What a user can fix becomes one sentence and exit code 2; Ctrl-C, SIGTERM, SIGHUP become 130."""
     asked_to_stop = is_over = False
 
     def interrupt(number: int, frame: object) -> None:

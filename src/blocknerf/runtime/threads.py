@@ -18,10 +18,8 @@ Result = TypeVar("Result")
 
 
 def available_cores(system: Path = Path("/")) -> int:
-    """Cores this process may use: those it may run on, and no more than what a container's quota of time amounts to.
-
-    Fewer where OMP_NUM_THREADS, the usual way to say so, or NUMBA_NUM_THREADS asks for fewer.
-    """
+    """Cores that this process may use: those it may run on, limited by a container's quota, OMP_NUM_THREADS and
+    NUMBA_NUM_THREADS."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     wanted = [count for name in ASKED if (count := _asked_for(os.environ.get(name, ""))) is not None]
     return max(1, min([cores, *wanted, *map(math.ceil, core_quotas(system))]))
@@ -36,7 +34,7 @@ def settle_threads() -> None:
     for name in ASKED:
         value = os.environ.get(name, "")
         if value and _asked_for(value) is None:
-            log.warning("%s=%.40s is passed over: give a number of threads from 1 up.", name, value)
+            log.warning("%s=%.40s is ignored: give a number of threads from 1 up.", name, value)
             del os.environ[name]
 
 
@@ -47,7 +45,7 @@ def _asked_for(value: str) -> int | None:
 
 
 def use_threads(count: int, worker: Literal["numba", "torch"] = "numba") -> None:
-    """Gives the one that does most of the work `count` threads (1 at least), the other one.
+    """Gives `count` threads (at least 1) to the library that does most of the work, and 1 to the other.
 
     Two pools take the cores from each other: on 2 cores a training step of the hash grid with 2 threads in each took
     1.2 to 2.7 times as long as with one in torch, whose part of such a step is small.

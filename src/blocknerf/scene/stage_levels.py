@@ -20,10 +20,11 @@ from blocknerf.scene.store_files import KINDS, Parts, alone, in_parallel, replac
 
 
 def stage_level(store: ImageStore, longer_side_px: int | None, progress: bool = False, threads: int = 2) -> int:
-    """The number of the store's level where no picture has more than so many pixels a side; None: of the largest.
+    """The number of the store's level in which no picture's longer side exceeds this many pixels; None: the largest
+    level.
 
-    A picture that has no more anyway stays as it is. A level that the store does not have yet is made by so many
-    `threads`. Raises UserError when the disk is full.
+    Smaller pictures keep their size. A missing level is made by `threads` threads. Raises UserError if the disk is
+    full.
     """
     sizes = bounded(store.layouts[0].sizes, longer_side_px)
     known = [number for number, there in enumerate(store.layouts) if there.sizes == sizes]

@@ -1,8 +1,8 @@
 """The radiance field of a block: the keys of every backbone, and which backbones there are.
 
 A backbone is a subclass of BackboneConfig with a name, its own keys, and what the rest of the program asks of it. The
-package's own stand in `models/backbones/`; another package adds one by `register_backbone`, or by an entry point of the
-group `blocknerf.backbones`, which worker processes find as well.
+package's own are in `models/backbones/`. Another package adds one by `register_backbone`, or by an entry point of the
+group `blocknerf.backbones`, which worker processes also find.
 """
 
 from abc import abstractmethod
@@ -19,8 +19,8 @@ from blocknerf.core.config.section import Positive, Samples, Section
 
 GROUP = "blocknerf.backbones"
 BUILT_IN = {"hash": "blocknerf.models.backbones.hash_grid.config", "mlp": "blocknerf.models.backbones.mip_nerf.config"}
-"""The package's own, and the modules that register them; the first is the default. Named, not imported: nothing in
-`core` knows what stands above it."""
+"""The package's own, and the modules that register them; the first is the default. Named and not imported, because
+`core` must not import from rooms above it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,35 +75,35 @@ class BackboneConfig(Section):
 
     @property
     def learns_from_first_samples(self) -> bool:
-        """Whether the first samples make a picture that is compared with photographs as well."""
+        """Whether the picture of the first samples is also compared with photographs."""
         return False
 
     @abstractmethod
     def field(self, code_dim: int, spacing: Any, white_background: bool, rng: Any) -> Any:
         """The field, a `models.backbones.interface.Backbone`, of codes with `code_dim` numbers.
 
-        `spacing` is a `rendering.volume.RaySamplingConfig`; parameters begin as `rng` says, and are zero without.
+        `spacing` is a `rendering.volume.RaySamplingConfig`; `rng` initialises parameters, which are zero without it.
         """
 
     @abstractmethod
     def cost(self, code_dim: int) -> StepCost:
-        """What a training step takes, where colour is told a code of so many numbers."""
+        """What a training step costs, with codes of `code_dim` numbers."""
 
     def with_samples(self, count: int) -> "BackboneConfig":
-        """With so many samples of the field along a ray."""
+        """The same with `count` samples of the field along a ray."""
         return self.model_copy(update={"num_samples_fine": count})
 
     def for_debug(self) -> "BackboneConfig":
-        """As small as it can be and still do all that it does: what `--debug` trains."""
+        """As small as possible with all features, for `--debug`."""
         return self.model_copy(update=lowered(self, num_samples_coarse=16, num_samples_fine=8))
 
     def for_warmup(self) -> "BackboneConfig":
-        """Too small to matter, but calling the same kernels."""
+        """Tiny, but calling the same kernels."""
         return self.for_debug()
 
 
 def lowered(section: Section, **most: int) -> dict[str, int]:
-    """Keys of a section, each at most as large as its bound."""
+    """Keys of a section, each at most its bound."""
     return {key: min(getattr(section, key), bound) for key, bound in most.items()}
 
 
@@ -112,13 +112,13 @@ _backbones: dict[str, type[BackboneConfig]] = {}
 
 
 def register_backbone(config: type[Registered]) -> type[Registered]:
-    """Makes a backbone known by the name that its key `backbone` has. Decorates the class."""
+    """Registers a backbone under the name in its key `backbone`. Use it as a class decorator."""
     _backbones[config.model_fields["backbone"].default] = config
     return config
 
 
 def backbones() -> dict[str, type[BackboneConfig]]:
-    """Those of the package, then all others that were registered, by name; the first is the default."""
+    """Those of the package, then all other registered ones, by name; the first is the default."""
     for module in BUILT_IN.values():
         import_module(module)
     return {name: _backbones[name] for name in (*BUILT_IN, *_backbones)}
@@ -130,7 +130,7 @@ def first_backbone() -> type[BackboneConfig]:
 
 
 def backbone_named(name: Any) -> type[BackboneConfig] | None:
-    """The backbone of that name, from another installed package if need be; None where there is none."""
+    """The backbone of that name, if necessary from another installed package; None if there is none."""
     if not isinstance(name, str):
         return None
     if name not in backbones():
@@ -141,7 +141,7 @@ def backbone_named(name: Any) -> type[BackboneConfig] | None:
 
 
 class OneOfBackbones:
-    """Says of a key that it is the section of the backbone that its `backbone` names."""
+    """Annotation of a key that holds the section of the backbone named in it."""
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
         return core_schema.no_info_plain_validator_function(_section_of_its_backbone)
@@ -162,7 +162,7 @@ def _section_of_its_backbone(section: Any) -> BackboneConfig:
 
 
 def meant_backbone(section: dict[str, Any]) -> Any:
-    """The name that a section gives; where it gives none, that of the first backbone which its keys imply."""
+    """The name in a section; if it has none, that of the first backbone that its keys imply."""
     if "backbone" in section:
         return section["backbone"]
     known = backbones()
@@ -171,7 +171,7 @@ def meant_backbone(section: dict[str, Any]) -> Any:
 
 
 def keys_of_others(section: dict[str, Any]) -> dict[str, str]:
-    """Keys of a section that its own backbone lacks: each with the name of one that has it."""
+    """Keys of a section that its backbone lacks, each with the name of a backbone that has it."""
     own = backbone_named(meant_backbone(section))
     if own is None:
         return {}

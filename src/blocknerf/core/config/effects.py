@@ -15,15 +15,15 @@ from pydantic import BaseModel
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """What `keys` (section.key, or a section) need to have an effect."""
+    """The condition under which `keys` (section.key, or a section) have an effect."""
 
     keys: tuple[str, ...]
     met: Callable[[Any], bool]
     """Of a Config."""
     other: str
-    """How a configuration is that does not meet it, as in "with backbone hash"."""
+    """Describes a configuration that does not meet it, as in "with backbone hash"."""
     remedy: str = ""
-    """As in "give backbone mlp"; of choices alone."""
+    """As in "give backbone mlp"; only for choices."""
 
 
 CHOICES = (
@@ -146,7 +146,7 @@ SWITCHES = (
 
 
 def refused(config: Any, default: Any, given: dict[str, Any]) -> list[str]:
-    """A sentence for each choice beside which keys of the tree `given` would change nothing."""
+    """A sentence for each choice under which keys of the tree `given` have no effect."""
     return [
         f"{', '.join(keys)} would change nothing {need.other}; {need.remedy}, or leave it at its default"
         for need, keys in _without_effect(CHOICES, config, default, given)

@@ -26,7 +26,7 @@ def finds_nuscenes(data_root: Path) -> bool:
 
 
 def read_nuscenes(data_root: Path) -> Capture:
-    """Raises UserError that names the table and the row where one is missing or another is asked for."""
+    """Raises UserError that names the table and the row if one is missing or refers to a missing one."""
     versions = _versions(data_root)
     if len(versions) > 1:
         listed = ", ".join(path.name for path in versions)
@@ -81,7 +81,7 @@ def _sensor(tables: dict[str, dict[str, Row]], row: Row) -> Row:
 
 
 def _get(tables: dict[str, dict[str, Row]], name: str, asking: Row) -> Row:
-    """The row of table `name` that a row of another asks for."""
+    """The row of table `name` to which a row of another refers."""
     token = _text(asking, f"{name}_token", "a table")
     if token not in tables[name]:
         raise UserError(f"{name}.json has no row {token!r}, which {asking['token']!r} asks for. Get the tables again.")
