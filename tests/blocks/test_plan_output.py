@@ -295,7 +295,7 @@ def test_maps_are_pictures_with_the_same_bytes_every_time(make, placement, tmp_p
 
 def test_a_plan_without_ground_cannot_be_drawn(tmp_path):
     bare = Plan("s", "c", (BlockSpec("000", (0.0, 0.0, 0.0), 1.0, (0.0, 0.0, 0.0), (), ()),))
-    with pytest.raises(UserError, match="says nothing of the ground"):
+    with pytest.raises(UserError, match="has no description of its ground"):
         draw_map(tmp_path / "map.png", bare, aerial())
 
 

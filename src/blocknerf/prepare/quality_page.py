@@ -1,4 +1,4 @@
-"""quality/index.html: what became of each picture, on one page."""
+"""quality/index.html: the result for each picture, on one page."""
 
 from html import escape
 from typing import Any

@@ -108,7 +108,7 @@ class ImageStore:
             skipped = read_manifest(manifest).skipped
             if len(scene.images) - len(skipped) < 2:
                 reasons = "; ".join(f"{name}: {reason}" for name, reason in skipped[:8])
-                raise UserError(f"Fewer than two photographs of {scene.root} can be decoded. Left out: {reasons}.")
+                raise UserError(f"Fewer than two photographs of {scene.root} can be decoded. Skipped: {reasons}.")
         on_bus_error(
             "A file was cut short while it was read, or its disk failed (SIGBUS). Does another program write to the "
             f"image store {folder}? Run the same command again: a store that is damaged is made anew."
