@@ -93,7 +93,7 @@ def test_what_its_owner_edited_comes_first_unless_it_has_few_images(
     is_edited = addition is not None and frames >= 3
     assert len(scene.images) == (frames if is_edited else 6)
     assert (len(scene.points_world) == 0) == is_edited
-    assert f"Read is {'nerfstudio' if is_edited else 'colmap'} (" in caplog.text
+    assert f"Reading {'nerfstudio' if is_edited else 'colmap'} (" in caplog.text
     assert len(read_scene(tmp_path, DatasetConfig(type="nerfstudio")).images) == frames
     assert len(read_scene(tmp_path, DatasetConfig(type="colmap")).images) == 6
 

@@ -255,7 +255,7 @@ def test_photographs_that_cannot_be_decoded_are_left_out(tmp_path: Path, caplog:
     for number in (0, 1, 3):
         other = tmp_path / f"images/{number:03d}.png"
         other.write_bytes(other.read_bytes()[:1500])
-    with pytest.raises(UserError, match=r"Fewer than two photographs .* can be decoded. Left out: 000.png"):
+    with pytest.raises(UserError, match=r"Fewer than two photographs .* can be decoded. Skipped: 000.png"):
         opened(read_scene(tmp_path, CONFIG), tmp_path / "store")
 
 

@@ -1,4 +1,4 @@
-"""One block looked at from all sides, trained or not: the checks in a row, and the folder that they leave."""
+"""Runs all checks on one block, trained or not, and writes their folder."""
 
 import copy
 import difflib
@@ -68,7 +68,7 @@ def inspect_city(
 
 
 def inspect_start(config: Config, scene: Scene, plan: Plan, output_dir: Path, device: str = CPU) -> Inspection:
-    """Inspects the first block of the plan as training on `device` would begin it; nothing is learned.
+    """Inspects the first block of the plan at the start of training on `device`, without training.
 
     Writes OUT/inspect/.
     """
@@ -108,7 +108,7 @@ def _inspect(
     trace = debugger.visualize_rendering_process(block_id, store, image, pixel_xy, code, folder / ray_png)
     findings = debugger.check_data_quality(store)
     learner = copy.deepcopy(model).train()
-    learner.set_trainable(learner.components())  # whatever its stage freezes
+    learner.set_trainable(learner.components())  # regardless of what its stage freezes
     settings = config.training
     sampler = PixelSampler(store, model.image_ids, config.dataset.batch_size, settings.seed)
     batch = on_device(sampler.next(), model.device)
@@ -180,7 +180,7 @@ def _image(plan: Plan, scene: Scene, store: ImageStore, name: str | None, block_
 
 
 def _nearest_neighbour(city: City, plan: Plan, block_id: str) -> tuple[str, str] | None:
-    """The block and the trained neighbour whose anchor is nearest to its own, in order; None where it has none."""
+    """The block and the trained neighbour with the nearest anchor, in order; None if it has none."""
     here = torch.tensor(city.anchor(block_id))
     known = [other for other in plan.links.get(block_id, ()) if other in city.ids]
     nearest = min(known, key=lambda other: float((torch.tensor(city.anchor(other)) - here).norm()), default=None)

@@ -31,7 +31,7 @@ _TRANSFORMS_KEYS = {
     "SIMPLE_RADIAL_FISHEYE": ("OPENCV_FISHEYE", "f cx cy k1"),
     "RADIAL_FISHEYE": ("OPENCV_FISHEYE", "f cx cy k1 k2"),
 }
-"""COLMAP's camera models that transforms.json can hold: its name there, and what their parameters are called."""
+"""COLMAP's camera models that transforms.json can hold: the name in that file, and the names of their parameters."""
 
 
 def refined_poses(city: City, scene: Scene, only: str | None = None) -> dict[str, np.ndarray]:
@@ -85,7 +85,7 @@ def files_of_cameras(kind: Literal["colmap", "transforms"]) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class _Said:
-    """What one block says of an image: refined_from_captured, and where the block stands."""
+    """One block's result for an image: refined_from_captured, and the block's anchor."""
 
     anchor_world: torch.Tensor
     motion: torch.Tensor

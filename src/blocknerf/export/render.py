@@ -13,7 +13,8 @@ from blocknerf.export.paths import View, view_rays
 
 
 def render_views(city: City, views: Sequence[View], look: AppearanceSettings) -> Iterator[Float[Tensor, "h w 3"]]:
-    """Composited colours of each view in turn; a look between two goes from the one to the other over the path."""
+    """Composited colours of each view in turn; between two appearances, it changes from one to the other along the
+    path."""
     for number, view in enumerate(views):
         center = torch.from_numpy(np.array(view.world_from_cam[:, 3], dtype=np.float64))
         codes = look.codes(city, city.weights(center), view.drive, number / max(len(views) - 1, 1))

@@ -196,7 +196,7 @@ def _report(root: Path, num_listed: int, num_usable: int, skipped: tuple[tuple[s
     if num_usable < 2:
         raise UserError(
             f"{root} lists {num_listed} images of which {num_usable} can be used; at least 2 are needed. "
-            + (f"Left out: {named}." if named else "Is this the folder of a capture?")
+            + (f"Skipped: {named}." if named else "Is this the folder of a capture?")
         )
     if skipped:
         log.warning("%d of %d images are skipped: %s.", len(skipped), num_listed, named)

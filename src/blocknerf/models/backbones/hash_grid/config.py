@@ -1,4 +1,4 @@
-"""The keys of the `hash` backbone, and what the program asks of it."""
+"""The keys of the `hash` backbone, and its answers to the program."""
 
 from typing import Annotated, ClassVar, Literal
 
