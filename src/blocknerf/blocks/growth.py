@@ -1,7 +1,7 @@
-"""A capture that grew after its plan was made: which of the new images are given to a block.
+"""Images added after a plan was made, and which of them a block gets.
 
-The plan is extended for the blocks that are asked for and stays as it is for all others. Everything decided before
-stays: cells, cubes, neighbours, and the old images of each block.
+The plan is extended for the requested blocks and does not change for all others. Everything decided before stays:
+cells, cubes, neighbours, and the old images of each block.
 """
 
 from collections.abc import Sequence

@@ -32,11 +32,10 @@ class _Strung:
 def place_at_junctions(
     network: StreetNetwork, cameras_xy: Float[np.ndarray, "cameras 2"], config: BlockManagerConfig
 ) -> Placement | None:
-    """A block at each junction, and evenly between on streets longer than ARMS_PER_BLOCK block sizes.
+    """A block at each junction, and more at even distances on streets longer than ARMS_PER_BLOCK block sizes.
 
-    A map knows streets, and ends of streets, that no camera has passed: they have no cells, and blocks without cells
-    are left out. None where no junction is left. Raises UserError for more cells than are looked through, and where
-    cameras are on no street of a map.
+    Streets of a map, or ends of streets, that no camera has passed have no cells; blocks without cells are dropped.
+    None if no junction is left. Raises UserError for too many cells, and if no camera is on a street of the map.
     """
     longest_m = config.block_size / CELLS_PER_BLOCK
     sites, strung = [*network.junctions_xy], _Strung()

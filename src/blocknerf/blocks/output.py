@@ -1,7 +1,7 @@
 """The output folder: which scene and which configuration it belongs to, and its plan.
 
-OUT/config.json   the configuration    OUT/scene.json   where the scene lies, and its hash
-OUT/plan.json     the plan             OUT/map.png      the plan as a picture
+OUT/config.json the configuration OUT/scene.json where the scene is, and its hash OUT/plan.json the plan OUT/map.png the
+plan as a picture
 """
 
 import math

@@ -1,4 +1,4 @@
-"""Streets and their junctions: where drives cross themselves or each other, and what lies between.
+"""Streets and junctions: where drives cross themselves or each other, and the streets between.
 
 They come from the drives or from a map. Passes along one street are one street, whatever their lane, direction and
 number. A junction of drives is a place from which at least three streets lead, at one height. A corner that every drive

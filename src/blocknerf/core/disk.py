@@ -1,7 +1,8 @@
-"""Every call that changes the disk: all of the program opens for writing, writes, renames and removes through these.
+"""Every call that changes the disk: the whole program opens for writing, writes, renames and removes through this
+module.
 
-So there is one place where a test can let the n-th call fail, or end the process at it (`faults`). Ordinary runs pay a
-comparison with None for it. What must be whole or absent is written by `core.files`, which stands on this.
+So tests can make the n-th call fail, or end the process at it (`faults`). Ordinary runs pay one comparison with None.
+Files that must be whole or absent are written by `core.files`, which builds on this module.
 """
 
 import ctypes

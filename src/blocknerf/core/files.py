@@ -22,11 +22,11 @@ _PIECE_BYTES = 4096
 
 
 def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
-    """Calls `write(temporary)` and puts the result in the place of `path`; `path` is never half written.
+    """Calls `write(temporary)` and renames the result to `path`, which is never half written.
 
-    `write` goes through core.disk, or is a library that can only write to a path (`write_by_library`). A file that has
-    another name as well (a hard link) keeps its bytes under that. Raises UserError if `path` is a symbolic link, the
-    disk is full or the folder is not writable; the old file is then unchanged.
+    `write` goes through core.disk, or is a library that can only write to a path (`write_by_library`). A file with
+    another name (a hard link) keeps its bytes under that name. Raises UserError if `path` is a symbolic link, the disk
+    is full or the folder is not writable; the old file is then unchanged.
     """
     if path.is_symlink():
         raise UserError(
@@ -91,10 +91,10 @@ def copy_file(source: Path, target: Path) -> None:
 
 
 def put_folder(unfinished: Path, folder: Path) -> None:
-    """Puts a folder in its place, and removes the one that stood there.
+    """Moves a folder to its place and removes the old one.
 
-    In one moment where the disk can exchange names. Elsewhere the old one steps aside first, and a process that is
-    killed in between leaves it there: `recover_folder` brings it back.
+    Atomic if the disk can exchange names. Otherwise the old one is moved aside first, and a process that is killed in
+    between leaves it there: `recover_folder` restores it.
     """
     aside = _aside(folder)
     if not folder.exists():

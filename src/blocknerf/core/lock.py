@@ -43,9 +43,10 @@ _alone: dict[str, tuple["Held", set[str]]] = {}
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A lock of this process; a process that it is sent to at its start holds it as well, and goes on holding it.
+    """A lock of this process.
 
-    `handle` is None where the disk has no locks.
+    A process that gets it at its start holds it as well, and keeps holding it. `handle` is None if the disk has no
+    locks.
     """
 
     handle: int | None

@@ -90,10 +90,10 @@ def unique_names(listed: Sequence[str]) -> list[str]:
 
 
 def portable_name(name: str) -> str:
-    """The name as a relative path that every file system holds, and that stays in the folder that it is joined to.
+    """The name as a relative path that every file system accepts and that stays in its folder.
 
-    Nearly all names are that already and stay as they are. Away go roots, drive letters, `.` and `..`; characters and
-    endings that some system refuses become `_`; parts longer than LONGEST_BYTES keep their beginning and a hash.
+    Nearly all names stay unchanged. Roots, drive letters, `.` and `..` are removed; characters and endings that some
+    system refuses become `_`; parts longer than LONGEST_BYTES keep their beginning and a hash.
     """
     parts: list[str] = []
     for part in _DRIVE_LETTER.sub("", name.replace("\\", "/")).split("/"):

@@ -1,7 +1,7 @@
-"""Files that a stranger may have made are read here: nothing in them takes more than its share of memory or time.
+"""Reads files that may come from strangers, within limits of memory and time.
 
-Whatever a file holds, its reader returns what was asked for or raises UserError. Sizes are looked at before anything is
-allocated, numbers are finite, and nothing that a file names is run or built but numbers, text, lists and mappings.
+For every content of a file, its reader returns what was asked for or raises UserError. Sizes are checked before
+anything is allocated, numbers are finite, and only numbers, text, lists and mappings are built; nothing is run.
 """
 
 import gzip

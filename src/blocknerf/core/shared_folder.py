@@ -34,11 +34,10 @@ Files = dict[str, dict[str, Any]]
 
 @dataclass(frozen=True, slots=True)
 class SharedFolder:
-    """What lies at `url` and, as far as it was pulled, in `local`; without a URL, a plain folder that nothing is
-    copied of.
+    """The content of `url` and its pulled copy in `local`; without a URL, a plain folder that is never copied.
 
-    Files are named relative to the folder, with forward slashes. The URL is the truth: `pull` replaces what is here,
-    `push` what is there.
+    Files are named relative to the folder, with forward slashes. The URL is the truth: `pull` replaces local files,
+    `push` remote ones.
     """
 
     local: Path
@@ -102,11 +101,11 @@ class SharedFolder:
             write_json(self.local / _INDEX, equal | {name: _mark(here[name], there[name]) for name in stale})
 
     def push(self, *names: str) -> None:
-        """Makes files and folders `names` there what they are here; what is gone here is removed there.
+        """Updates files and folders `names` at the URL from the local copy; deleted files are removed there.
 
-        Each file is copied beside its place and moved there. JSON comes last, in the order of `names`, and is removed
-        first: a reader never finds half a file, nor JSON that names weights which are not there. Copied is what has
-        changed. Raises UserError when the URL cannot be written; files that were not moved by then are those of before.
+        Each file is copied under a temporary name and renamed. JSON comes last, in the order of `names`, and is removed
+        first: a reader never finds half a file, nor JSON that names missing weights. Only changed files are copied.
+        Raises UserError if the URL cannot be written; files that were not renamed by then are unchanged.
         """
         if self.url is None:
             return

@@ -1,6 +1,6 @@
-"""JSON files of ours: each carries a checksum of its content and has a schema, and says so where either does not fit.
+"""JSON files of blocknerf, each with a checksum of its content and a schema.
 
-A dataclass is its file's schema, by the types below: text is text and no number, numbers are finite.
+A dataclass is its file's schema, with the types below: text is not a number, numbers are finite.
 """
 
 import hashlib

@@ -1,4 +1,4 @@
-"""Is the capture what it should be? Rays in range, and images that do not stand out from their drive.
+"""Checks of a capture: rays in range, and images that do not stand out from their drive.
 
 Outliers are found by medians: a single bad image moves neither the median nor the median absolute deviation.
 """

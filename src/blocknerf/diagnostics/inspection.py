@@ -47,10 +47,9 @@ def inspect_city(
 ) -> Inspection:
     """Inspects a trained block of the city in `out`, and writes OUT/inspect/.
 
-    Without `image_name`, the first test image (of the block, where one is named); without `block_id`, the block nearest
-    to that image's camera; without `pixel_xy`, its middle; without `seam`, the block and its nearest neighbour, where
-    there is one. `device`: see `City.open`. Raises UserError when nothing is trained, or when block, image or pixel do
-    not exist.
+    Defaults: `image_name` is the first test image (of the block, if one is named), `block_id` the block nearest to that
+    image's camera, `pixel_xy` its middle, `seam` the block and its nearest neighbour, if there is one. `device`: see
+    `City.open`. Raises UserError if nothing is trained, or block, image or pixel do not exist.
     """
     config, plan = load_output(out)
     city, scene = City.open(out, device=device), open_scene(out, config, data_root)

@@ -1,4 +1,4 @@
-"""Named, versioned ways to measure test images: what a figure means is decided here, and nowhere else.
+"""Named, versioned ways to measure test images: the only place that defines the meaning of a figure.
 
 A protocol's version goes up whenever the same city would get another figure under it.
 """

@@ -22,9 +22,9 @@ class PointCloud:
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """Which points are kept: those whose ray is sure to `spread_share` of their depth, and whose depth `least_views`
-    other pictures of the block confirm to `tolerance_share`, more than look through the point to something behind it.
-    Of the points in a cube of the edge `spacing_m` the mean is kept."""
+    """Which points are kept: the ray's spread is at most `spread_share` of the depth, and at least `least_views` other
+    pictures of the block confirm the depth to `tolerance_share`, more than see something behind the point. Points in a
+    cube with edge `spacing_m` are replaced by their mean."""
 
     spacing_m: float = 0.05
     least_views: int = 2

@@ -1,4 +1,4 @@
-"""A data set of nerfbaselines becomes a `Scene`; its cameras become ours.
+"""Converts a data set of nerfbaselines to a `Scene`, and its cameras to blocknerf's.
 
 What arrives is written down in its documentation: a mapping with `cameras`, `images`, `image_paths`, `points3D_xyz` and
 more. Cameras look along +z with y down, pixel centres at half integers, as ours.

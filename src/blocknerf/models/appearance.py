@@ -17,10 +17,10 @@ GLOBAL_NORM = 2**0.5  # in many dimensions random directions are nearly orthogon
 
 
 class AppearanceEmbedding(nn.Module):
-    """One code per image id: its drive's global one, the same in all blocks, plus a residual that the block learns.
+    """One code per image id: its drive's global code, the same in all blocks, plus a residual that the block learns.
 
-    Residuals start at zero and are pulled towards it, so that a mean of codes means something. Tables have rows in
-    reserve; `codes` has those of images.
+    Residuals start at zero and are pulled towards it, so that means of codes are meaningful. Tables have spare rows;
+    `codes` has those of images.
     """
 
     global_codes: Tensor | None

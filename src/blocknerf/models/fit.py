@@ -59,8 +59,8 @@ def fit_code_to_areas(
 ) -> Float[Tensor, " code"]:
     """As `fit_code`, but areas are compared by their mean colours `truth`, and a code near `start` is preferred.
 
-    For a truth that does not stand where the model has it, to a pixel: the colour of single pixels is then best met by
-    a picture without contrast, that of areas is not.
+    For a truth that is not aligned to the pixel: comparing single pixels would then favour a picture without contrast;
+    comparing areas does not.
     """
     movable = appearance_width(model)
     if movable == 0 or not areas:

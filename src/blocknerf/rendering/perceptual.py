@@ -1,6 +1,6 @@
-"""Perceptual distances, where their weights lie on this machine. Nothing is ever downloaded.
+"""Perceptual distances, if their weights are on this machine. Nothing is ever downloaded.
 
-Both see a picture whole: pixels that do not count are those of the photograph in both.
+Both compare whole pictures: pixels that do not count are replaced by the photograph's in both.
 """
 
 from collections.abc import Callable, Container, Mapping

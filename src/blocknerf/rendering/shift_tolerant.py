@@ -1,4 +1,4 @@
-"""Shift-tolerant LPIPS (Ghildyal and Liu 2022) with AlexNet, from the weights that its package carries.
+"""Shift-tolerant LPIPS (Ghildyal and Liu 2022) with AlexNet, from the weights in its package.
 
 The package imports torchvision only to build networks that this metric does not use; read from its weights, the
 metric needs torch alone.

@@ -90,7 +90,7 @@ def composite_rays(
 def transmittance(weights: Float[Tensor, "rays bins"]) -> Float[Tensor, "rays bins"]:
     """The share of light that arrives at the beginning of every interval: exclusive, 1 for the first.
 
-    What is left when the weights before are taken away is the exclusive product of 1 - alpha.
+    1 minus the sum of the weights before it is the exclusive product of 1 - alpha.
     """
     before = torch.nn.functional.pad(weights[..., :-1].cumsum(-1), (1, 0))
     return (1 - before).clamp(0, 1)

@@ -1,8 +1,8 @@
-"""The threads that kernels share their work among: they sleep until there is some, and take it piece by piece.
+"""The threads of the kernels: they sleep until there is work, and take it piece by piece.
 
-Not one of numba's three layers, for each of them costs somebody too much. OpenMP's threads spin while they wait, and
-wait for equal shares, which on a busy machine took more than half of the speed. TBB hangs in some versions when a
-program ends. The workqueue ends the program when two threads call at once. None of them is loaded, whatever
+It replaces numba's three layers, because each has a serious drawback. OpenMP's threads spin while they wait, and wait
+for equal shares, which on a busy machine took more than half of the speed. TBB hangs in some versions when a program
+ends. The workqueue ends the program when two threads call at once. None of them is loaded, whatever
 NUMBA_THREADING_LAYER says.
 
 A caller that finds the pool busy does all the work alone.

@@ -18,9 +18,9 @@ ENVIRONMENT = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
 class ProcessGroup:
-    """One process among `size`; alone it is the first of one, and everything it is told comes back as it is.
+    """One process among `size`; alone it is the first of one, and communication returns its inputs.
 
-    Processes call the same methods in the same order. When one has ended, the others raise UserError.
+    Processes call the same methods in the same order. If one has ended, the others raise UserError.
     """
 
     def __init__(self, rank: int = 0, size: int = 1):

@@ -26,9 +26,10 @@ def available_cores(system: Path = Path("/")) -> int:
 
 
 def settle_threads() -> None:
-    """Before torch and numba are imported: what is no number of threads asks for nothing, and nobody spins.
+    """Call it before torch and numba are imported: ignores invalid thread counts and prevents spinning.
 
-    OpenMP's threads, torch's, would take cores from other programs while they wait. numba does not import with 0.
+    torch's OpenMP threads would take cores from other programs while they wait. numba cannot be imported with a count
+    of 0.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     for name in ASKED:
@@ -39,7 +40,7 @@ def settle_threads() -> None:
 
 
 def _asked_for(value: str) -> int | None:
-    """Of a list, one number for each level of nesting, the first counts; what is no number asks for nothing."""
+    """In a list (one number per level of nesting) the first counts; None if it is not a number."""
     number = re.match(r"\s*0*([1-9][0-9]{0,8})\s*(,|$)", value)
     return int(number[1]) if number else None
 
@@ -60,9 +61,9 @@ def use_threads(count: int, worker: Literal["numba", "torch"] = "numba") -> None
 
 
 def each_on_a_core(call: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
-    """`call` of every item, in their order, as many at a time as kernels have threads here, each with one of them.
+    """`call` of every item, in order; as many at a time as kernels have threads, each with one thread.
 
-    That is a fifth faster than one item after the other on all cores: between kernels nobody waits for the others.
+    That is a fifth faster than one item after the other on all cores, because there is no waiting between kernels.
     """
     from blocknerf.runtime.pool import num_threads, taken
 

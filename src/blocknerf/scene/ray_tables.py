@@ -1,4 +1,4 @@
-"""Rays of one picture in a file of their own: for captures that hold rays, which no camera model need be true to.
+"""A file with the rays of one picture, for captures that hold rays, which may not fit any camera model.
 
 A `.npy` of float32, [height, width, 3] or [height, width, 6], in the axes of the camera: a unit direction and, if rays
 do not begin in one point, their origins relative to the camera's centre, in metres. Pose refinement then moves them as

@@ -1,8 +1,8 @@
-"""A size that a stage of training asks for: resampled from the largest one in the image store, and kept beside it.
+"""Picture sizes of training stages: resampled from the largest one in the image store, and stored beside it.
 
 Flat files like those of the pyramid, called `side_P.KIND` for pictures of at most P pixels on their longer side, with a
-manifest `side_P.json` of their own: the pyramid stays as it is when a stage asks for another size. A pixel has the mean
-colour and the middle depth of what it covers, is hidden where it covers a hidden one, and looks through its own middle.
+separate manifest `side_P.json`, so that the pyramid does not change. A pixel has the mean colour and the median depth
+of the pixels that it covers, is hidden if it covers a hidden one, and its ray goes through its centre.
 """
 
 from functools import partial

@@ -42,10 +42,10 @@ def make_scene(
     """Writes the synthetic city `preset` into the folder `out`; the same seed gives the same bytes.
 
     Each picture is exposed up to `jitter_stops` more or less than by the camera's automatic, evenly distributed.
-    `moving_cars` drive in every drive; none: the preset's number. The folder appears whole at the end or not at all;
-    one that holds this very city is left as it is, so that a run which was stopped at the last moment has an end.
-    Raises UserError when `out` holds something else (with `overwrite`: something other than a synthetic city, or a
-    file beside the city's own), when Embree is missing, when the disk is full, when the jitter is not between 0 and
+    `moving_cars` drive in every drive (default: the preset's number). The folder appears whole at the end or not at
+    all; one that holds this very city is left as it is, so that a run which was stopped at the last moment has an end.
+    Raises UserError when `out` holds something else (with `overwrite`: something other than a synthetic city, or a file
+    beside the city's own), when Embree is missing, when the disk is full, when the jitter is not between 0 and
     LARGEST_JITTER_STOPS, or when the number of cars is negative.
     """
     if not 0 <= jitter_stops <= LARGEST_JITTER_STOPS:

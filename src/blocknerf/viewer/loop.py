@@ -1,6 +1,6 @@
-"""The one thread that renders: the newest wish of every browser, small at first, then as large as there is time for.
+"""The rendering thread: draws the newest request of every browser, small at first, then as large as time allows.
 
-All that touches blocks happens here, because kernels share their threads.
+Only this thread uses blocks, because kernels share their threads.
 """
 
 import math
@@ -49,8 +49,8 @@ class _Pending:
 class RenderLoop:
     """Draws for any number of browsers, each known by a key. Its methods may be called from any thread.
 
-    A preview is always finished, so that a camera that keeps moving sees something. What follows it is given up as soon
-    as its browser wishes for something else, leaves, or another browser waits for a preview.
+    A preview is always finished, so that a moving camera sees something. Larger pictures are cancelled as soon as their
+    browser requests something else or leaves, or another browser waits for a preview.
     """
 
     def __init__(

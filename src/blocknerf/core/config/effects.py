@@ -1,8 +1,8 @@
-"""Keys that have an effect only beside a certain value of another key.
+"""Keys that have an effect only with a certain value of another key.
 
-Where that key chooses another kind of thing (`CHOICES`), what is told by them is refused. Where it switches something
-off (`SWITCHES`), they wait until it is switched on again, and that is said. Only what differs from the default counts.
-Keys that belong to one backbone are in other_backbones.py.
+If that key makes another choice (`CHOICES`), they are refused. If it switches something off (`SWITCHES`), they are kept
+with a message, for when it is switched on again. Only values that differ from the default count. Keys that belong to
+one backbone are in other_backbones.py.
 """
 
 from collections.abc import Callable, Iterator

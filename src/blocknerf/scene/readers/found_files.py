@@ -1,7 +1,7 @@
-"""Where the files of a capture lie, whatever another machine called them; names that the scene gives them.
+"""Finds the files of a capture, even if they were renamed, and gives them names in the scene.
 
-A capture is moved, unpacked, scaled down and renamed before it is read. `FileFinder` looks for a name as it stands, and
-then as it may have become (see `Way`).
+Captures are often moved, unpacked, scaled down or renamed. `FileFinder` looks for the exact name first, and then for
+what it may have become (see `Way`).
 """
 
 import os
@@ -79,13 +79,13 @@ class FileFinder:
         usual: frozenset[Way] = frozenset({Way.NO_ENDING}),
         shortest_tail: int = 1,
     ) -> dict[str, Found]:
-        """The file of each name; `folders` are what names may be relative to, the likeliest first.
+        """The file of each name; names may be relative to one of `folders`, the likeliest first.
 
-        A file that lies where its name says is taken. Else the longest tail of the name that leads to one counts, with
-        all that a name may have become on the way (`Way`). Two names that so lead to one file have a problem, and so
-        has a name that leads to two files, unless they differ in their endings: the first of `endings` is taken. One
-        line of the log counts what does not lie where its name says; ways that are `usual` are passed over. A tail has
-        `shortest_tail` parts at least, where the name does: what lies in masks/ must not be found among photographs.
+        A file at its exact name is used. Otherwise the longest tail of the name that leads to a file counts, with the
+        possible changes of names (`Way`). Two names that lead to one file have a problem, and so has a name that leads
+        to two files, unless these differ only in their endings: then the first of `endings` is used. One line of the
+        log counts renamed files, except for ways in `usual`. A tail has at least `shortest_tail` parts, if the name has
+        as many: files in masks/ must not be found among photographs.
         """
         found = {name: self._find(name, folders, endings, shortest_tail) for name in names}
         astray = {name: file for name, file in found.items() if file.ways - usual}

@@ -34,7 +34,8 @@ SAMPLES_AT_ONCE = 2**15  # when rendering: a layer's activations stay below 150 
 
 
 class MLPField(nn.Module):
-    """The `mlp` backbone (see `Backbone`): one network for density and features, one for colour, asked at every sample.
+    """The `mlp` backbone (see `Backbone`): one network for density and features, one for colour, evaluated at every
+    sample.
 
     `skip_connections` name layers, counted from 0, after which the encoding joins the features again.
     """
