@@ -236,7 +236,7 @@ def test_a_scene_that_moved_is_found_by_data_root(capture, tmp_path):
 
 
 def test_folders_that_are_none_say_so(tmp_path, capture):
-    with pytest.raises(UserError, match=r"nowhere is no output folder of blocknerf: it has no config.json. Make one"):
+    with pytest.raises(UserError, match=r"nowhere is not an output folder of blocknerf: it has no config.json. Make"):
         load_output(tmp_path / "nowhere")
     planned(capture, tmp_path / "out")
     (tmp_path / "out" / "plan.json").unlink()

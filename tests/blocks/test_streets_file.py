@@ -181,7 +181,7 @@ BOMB = '<?xml version="1.0"?><!DOCTYPE osm [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;
         ("OSMHeader", "neither XML of OpenStreetMap nor JSON"),
         ("<osm><node id='1' lat='1' lon=", "damaged"),
         ("<osm><node id='1' lat='1'/></osm>", "it lacks 'lon'"),
-        ("<osm><node id='1' lat='91' lon='0'/></osm>", "latitude 91.0 and longitude 0.0 are no place on Earth"),
+        ("<osm><node id='1' lat='91' lon='0'/></osm>", "latitude 91.0 and longitude 0.0 are not a place on Earth"),
         ("<osm><node id='1' lat='nan' lon='0'/></osm>", "no place on Earth"),
         ("<osm><node id='one' lat='1' lon='0'/></osm>", "damaged"),
         (BOMB, "it defines entities"),

@@ -283,7 +283,7 @@ def test_no_name_that_another_machine_lists_leads_out_of_the_copy(name, tmp_path
 )  # fmt: skip
 def test_archives_caches_and_chains_are_no_folders(url, tmp_path, monkeypatch):
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
-    with pytest.raises(UserError, match="is no URL that is followed"):
+    with pytest.raises(UserError, match="is not an allowed URL"):
         SharedFolder.at(url)
 
 

@@ -325,7 +325,7 @@ def test_what_cannot_be_merged_is_said(exported, tmp_path):
     with pytest.raises(UserError, match="written as .ply or .spz"):
         merge((str(tmp_path),), tmp_path / "a.glb", plan=exported)
     write_json(tmp_path / "t.json", {"transform": np.diag([2.0, 1, 1, 1])[:3].tolist(), "scale": 1.0})
-    with pytest.raises(UserError, match="t.json cannot be undone .it is no rotation, shift and scale"):
+    with pytest.raises(UserError, match="t.json cannot be undone .it is not a rotation, shift and scale"):
         read_transforms(tmp_path / "t.json")
 
 

@@ -244,7 +244,7 @@ def first_lines(path: Path, count: int) -> None:
         (lambda root: (root / "image_2/000003.png").unlink(), r"image_2 has 5 entries, but .*poses.txt has 6 poses"),
         (lambda root: first_lines(root / "calib.txt", 2), "calib.txt has no P2, the camera of image_2"),
         (lambda root: (root / "poses.txt").write_text("1 2 3\n"), "poses.txt, line 1: a line has 12 numbers.* 3"),
-        (lambda root: (root / "calib.txt").write_text("P0: a b\n"), "calib.txt, line 1: there stands something"),
+        (lambda root: (root / "calib.txt").write_text("P0: a b\n"), "calib.txt, line 1: it has something"),
         (lambda root: (root / "calib.txt").write_text(("P: " + "0 " * 12 + "\n") * 4), "must be K "),
         (lambda root: (root / "calib.txt").write_bytes(b"\xff\xfe\xff"), "cannot be read as text"),
     ],
@@ -295,10 +295,10 @@ def test_a_scene_of_nuscenes_is_a_drive(tmp_path: Path, capture: Capture):
         (
             "calibrated_sensor",
             lambda rows: rows[0].update(rotation="x"),
-            "'rotation' holds something that is no number",
+            "'rotation' holds something that is not a number",
         ),
         ("sample_data", lambda rows: rows[2].pop("filename") and None, "'d1' of sample_data has no 'filename'"),
-        ("sample", lambda rows: [{"key": 3}], "sample.json is no table of nuScenes"),
+        ("sample", lambda rows: [{"key": 3}], "sample.json is not a table of nuScenes"),
     ],
 )
 def test_tables_of_nuscenes_that_do_not_fit(tmp_path: Path, capture: Capture, table: str, change, message: str):
@@ -316,7 +316,7 @@ def test_missing_tables_and_tables_of_two_versions(tmp_path: Path, capture: Capt
         read_scene(tmp_path, CONFIG)
     (tmp_path / "v1.0-trainval/sample_data.json").unlink()
     (tmp_path / "v1.0-mini/scene.json").unlink()
-    with pytest.raises(UserError, match="There is no table of nuScenes at .*scene.json"):
+    with pytest.raises(UserError, match="There is not a table of nuScenes at .*scene.json"):
         read_scene(tmp_path, CONFIG)
 
 

@@ -30,7 +30,7 @@ def contained(folder: Path, name: str) -> Path:
     """
     if not is_contained(name):
         raise UserError(
-            f"{shown(name)} is no name of a file in {folder}: names there are relative and have no '..' in them. "
+            f"{shown(name)} is not a name of a file in {folder}: names there are relative and have no '..' in them. "
             "Correct it in the file that names it."
         )
     return folder / name

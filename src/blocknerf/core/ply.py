@@ -150,7 +150,7 @@ def _read_header(handle: BinaryIO) -> _Header:
             case [] | ["comment" | "obj_info", *_]:
                 pass
             case ["property", *_] if elements:
-                raise ValueError(f"a property of its vertices is no number: {' '.join(line)!r}")
+                raise ValueError(f"a property of its vertices is not a number: {' '.join(line)!r}")
             case _:
                 raise ValueError(f"its header has the line {' '.join(line)!r}")
     if not kind or not fields:

@@ -176,7 +176,7 @@ def _integer(digits: str) -> int:
 
 
 def _no_number(name: str) -> NoReturn:
-    raise Damaged(f"{name} is no number that JSON has")
+    raise Damaged(f"{name} is not a number that JSON has")
 
 
 _ODD_ESCAPE = re.compile(r"\\u(0000|[dD][89a-fA-F])")
@@ -356,7 +356,7 @@ def _npy_header(handle: BinaryIO) -> _Npy:
     if start[:2] == b"PK":
         raise Damaged("it is an archive of arrays (.npz); save the one array that belongs there with numpy.save")
     if start[:6] != _NPY or len(start) < 10 or start[6] not in (1, 2, 3):
-        raise Damaged("it is no array of numpy (.npy)")
+        raise Damaged("it is not a numpy array (.npy)")
     length_bytes = start[8:] if start[6] == 1 else start[8:] + handle.read(2)
     length = int.from_bytes(length_bytes, "little")
     text = handle.read(min(length, _MOST_NPY_HEADER)).decode("latin-1")

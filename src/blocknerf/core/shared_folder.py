@@ -205,7 +205,7 @@ def _require_followed(url: str) -> None:
     if "::" not in url and (protocol in PROTOCOLS or protocol not in {*fsspec.available_protocols(), *fsspec.registry}):
         return  # what nothing knows is said where it is reached
     raise UserError(
-        f"{shown(url)} is no URL that is followed. Give a folder of this machine, or a URL that begins with "
+        f"{shown(url)} is not an allowed URL. Give a folder of this machine, or a URL that begins with "
         f"{', '.join(f'{name}://' for name in PROTOCOLS)}, without '::'; unpack an archive first."
     )
 

@@ -43,7 +43,7 @@ def fuse(
                     x = (pose[0, 0] * wx + pose[0, 1] * wy + pose[0, 2] * wz + pose[0, 3]) / z
                     y = (pose[1, 0] * wx + pose[1, 1] * wy + pose[1, 2] * wz + pose[1, 3]) / z
                     u, v = focal * x + 0.5 * width - 0.5, focal * y + 0.5 * height - 0.5
-                    if not (0 <= u < width - 1 and 0 <= v < height - 1):  # nor what is no number
+                    if not (0 <= u < width - 1 and 0 <= v < height - 1):  # nor what is not a number
                         continue
                     inverse, spread = _between(inverse_depths, spreads_m, first, width, u, v)
                     if inverse <= 0:

@@ -141,7 +141,7 @@ def _block_of(path: Path, ids: tuple[str, ...]) -> str:
         if name in ids:
             return name
     raise UserError(
-        f"Which block {path} belongs to cannot be told: neither the file nor a folder above it has a block's name. "
+        f"Which block {path} belongs to is unclear: neither the file nor a folder above it has a block's name. "
         f"Write BLOCK={path}; blocks are {', '.join(ids[:20])}{' ...' if len(ids) > 20 else ''}."
     )
 

@@ -32,7 +32,7 @@ def read_transforms(path: Path) -> Similarity:
             or not 1e-12 <= scale <= 1e12
             or not np.isfinite(shift).all()
         ):
-            raise ValueError("it is no rotation, shift and scale")
+            raise ValueError("it is not a rotation, shift and scale")
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise UserError(
             f'{path} cannot be undone ({error}); "transform" must be a rotation with a shift, [3, 4], "scale" above 0.'

@@ -258,7 +258,7 @@ def _pose(path: Path, number: int, value: Any) -> np.ndarray:
         raise UserError(f"Frame {number} of the camera path {path} has no pose of 3 x 4 or 4 x 4 finite numbers.")
     pose = numbers.reshape(-1, 4)[:3].copy()
     if not is_rotation(pose[:, :3]):
-        raise UserError(f"Frame {number} of the camera path {path} has a pose whose left 3 x 3 part is no rotation.")
+        raise UserError(f"Frame {number} of the camera path {path} has a pose whose left 3 x 3 part is not a rotation.")
     return pose
 
 

@@ -54,7 +54,7 @@ def read_splats_spz(path: Path) -> Splats:
     with opened_gzip(path, "SPZ file") as stream:
         head = stream.read(_HEADER.size)
         if len(head) < _HEADER.size or head[:4] != _MAGIC:
-            raise UserError(f"{path} is no SPZ file: it does not begin with NGSP.")
+            raise UserError(f"{path} is not an SPZ file: it does not begin with NGSP.")
         _, version, count, degree, bits, _, _ = _HEADER.unpack(head)
         rest = num_harmonics(min(degree, MOST_DEGREE)) - 1
         widths = (9, 1, 3, 3, 4 if version == 3 else 3, 3 * rest)

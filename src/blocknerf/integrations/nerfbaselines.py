@@ -294,7 +294,7 @@ def _read_about(folder: Path) -> dict[str, Any]:
     path = folder / _FILE
     tree = read_json(path, "state of nerfbaselines") if path.is_file() else None
     if not isinstance(tree, dict) or tree.get("version") != VERSION:
-        raise UserError(f"{folder} is no checkpoint of this method: it has no {_FILE} of version {VERSION}.")
+        raise UserError(f"{folder} is not a checkpoint of this method: it has no {_FILE} of version {VERSION}.")
     return asdict(fitted(_About, tree, "state of nerfbaselines", path, "Restore a copy of the checkpoint."))
 
 

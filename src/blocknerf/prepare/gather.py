@@ -57,7 +57,7 @@ def find_sources(source: Path, out: Path, mask_folder: Path | None) -> Sources:
         raise UserError(f"There is no folder {mask_folder}. --masks wants a folder with one picture for each image.")
     if source.is_file():
         if source.suffix.lower() not in VIDEOS:
-            raise UserError(f"{source} is no video that is known ({_list(VIDEOS)}). Give a folder, or one video.")
+            raise UserError(f"{source} is not a known kind of video ({_list(VIDEOS)}). Give a folder, or one video.")
         return Sources(source.parent, (), (source,), mask_folder, scene_names(source.parent, (source,)))
     if not source.is_dir():
         raise UserError(f"There is no folder or video {source}. Give a folder of photographs or videos, or one video.")

@@ -126,7 +126,7 @@ def _open_output(source: Path, out: Path, overwrite: bool) -> None:
     """Marks the folder as a prepared scene, or raises UserError with the reason."""
     before = read_json(out / MARKER, "mark of a prepared scene") if (out / MARKER).is_file() else None
     if before is not None and not isinstance(before, dict):
-        raise UserError(f"{out / MARKER} is damaged: it is no mark of a prepared scene. Choose another folder.")
+        raise UserError(f"{out / MARKER} is damaged: it is not the mark of a prepared scene. Choose another folder.")
     if before is None and out.is_dir() and not is_empty(out):
         raise UserError(f"The folder {out} is not empty and was not made by `blocknerf prepare`. Choose another.")
     if before is not None and overwrite:

@@ -86,11 +86,11 @@ class GeoOrigin:
     def __post_init__(self) -> None:
         if not (-90 <= self.latitude_deg <= 90 and -180 <= self.longitude_deg <= 180):
             raise UserError(
-                f"Latitude {self.latitude_deg:g} and longitude {self.longitude_deg:g} are no place: latitudes go from "
-                "-90 to 90 degrees, longitudes from -180 to 180."
+                f"Latitude {self.latitude_deg:g} and longitude {self.longitude_deg:g} are not a place: latitudes go "
+                "from -90 to 90 degrees, longitudes from -180 to 180."
             )
         if self.altitude_m is not None and not abs(self.altitude_m) <= _HIGHEST_M:
-            raise UserError(f"An altitude of {self.altitude_m:g} m is no place on Earth; leave 'altitude_m' out.")
+            raise UserError(f"An altitude of {self.altitude_m:g} m is not a place on Earth; leave 'altitude_m' out.")
 
 
 @dataclass(frozen=True, slots=True)

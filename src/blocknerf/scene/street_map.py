@@ -75,7 +75,7 @@ class _Collected:
         """Raises Damaged if it is not a place on Earth."""
         numbers = [value for value in (latitude, longitude) if isinstance(value, int | float)]
         if len(numbers) < 2 or not (abs(numbers[0]) <= 90 and abs(numbers[1]) <= 180):
-            raise Damaged(f"latitude {shown(latitude)} and longitude {shown(longitude)} are no place on Earth")
+            raise Damaged(f"latitude {shown(latitude)} and longitude {shown(longitude)} are not a place on Earth")
         self.degrees[node] = (float(numbers[0]), float(numbers[1]))
 
     def add_way(self, nodes: Iterable[Node], highway: Any, takes_all: bool = False) -> None:

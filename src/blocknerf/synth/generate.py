@@ -102,8 +102,10 @@ def _refuse_foreign_folder(out: Path, overwrite: bool) -> None:
     for path in sorted(out.rglob("*")):
         is_folder, name = path.is_dir() and not path.is_symlink(), path.relative_to(out).as_posix()
         if not is_folder and name not in made and not disk.is_unfinished(path.name):
-            raise UserError(f"{path} is no file of the synthetic city in {out}, and --overwrite would remove it. Move "
-                            "it elsewhere, or choose another folder.")  # fmt: skip
+            raise UserError(
+                f"{path} is not a file of the synthetic city in {out}, and --overwrite would remove it. Move it "
+                "elsewhere, or choose another folder."
+            )
 
 
 def _is_whole(out: Path) -> bool:

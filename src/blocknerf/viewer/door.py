@@ -139,7 +139,7 @@ def read_message(raw: bytes | str) -> _Camera | _Widget | _Click:
     try:
         decoded = _msgpack.decode(raw)
     except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
-        raise Refused("it is no message") from error
+        raise Refused("it is not a message") from error
     try:
         message = _MESSAGES.validate_python(decoded)
     except (ValidationError, RecursionError) as error:

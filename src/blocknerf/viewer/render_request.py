@@ -32,7 +32,7 @@ class Viewpoint:
     def __post_init__(self) -> None:
         """Raises UserError for an invalid camera."""
         if not np.isfinite(self.world_from_cam).all():
-            raise UserError("The camera stands nowhere: its position or rotation is no number. Load the page anew.")
+            raise UserError("The camera stands nowhere: its position or rotation is not a number. Load the page anew.")
         if not LEAST_FOV_RAD <= self.fov_y_rad <= LARGEST_FOV_RAD:
             raise UserError(f"A field of view of {math.degrees(self.fov_y_rad):g} degrees cannot be drawn.")
         if not 1 / LARGEST_ASPECT <= self.aspect <= LARGEST_ASPECT:

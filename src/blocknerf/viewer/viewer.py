@@ -161,7 +161,7 @@ def _free_port(host: str, port: int) -> int:
         if getattr(error, "errno", None) == errno.EADDRINUSE:
             raise _in_use(host, port) from error
         raise UserError(
-            f"--host {host!r} is no address of this machine ({error}). Leave it out, or try 0.0.0.0."
+            f"--host {host!r} is not an address of this machine ({error}). Leave it out, or try 0.0.0.0."
         ) from error
 
 

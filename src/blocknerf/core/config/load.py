@@ -62,7 +62,7 @@ def config_to_json(config: Config) -> dict[str, Any]:
 def _apply_override(tree: dict, override: str) -> None:
     dotted, equals, text = override.partition("=")
     if not equals or not dotted.strip():
-        raise UserError(f"{override!r} is no override; write section.key=value, as in training.max_minutes=5.")
+        raise UserError(f"{override!r} is not an override; write section.key=value, as in training.max_minutes=5.")
     try:
         value = parse_yaml(text) if text else None
     except Damaged as error:

@@ -87,7 +87,7 @@ class _Numbers:
         try:
             return float(word)
         except ValueError as error:
-            raise UserError(f"{self._path}, line {self._number}: {word!r} is no number, in {of_what}.") from error
+            raise UserError(f"{self._path}, line {self._number}: {word!r} is not a number, in {of_what}.") from error
 
 
 def _read_bundle(numbers: _Numbers) -> _Bundle:

@@ -371,7 +371,7 @@ def _checked_pose(world_from_cam: np.ndarray) -> np.ndarray:
         raise Unusable(f"it stands more than {FARTHEST_M:g} from the origin")
     rotation = world_from_cam[:, :3]
     if not is_rotation(rotation):
-        raise Unusable("its pose is no rotation (a scaled, mirrored or skewed matrix)")
+        raise Unusable("its pose is not a rotation (a scaled, mirrored or skewed matrix)")
     left, _, right = np.linalg.svd(rotation)
     return np.concatenate([left @ right, world_from_cam[:, 3:]], axis=1).astype(np.float64)
 

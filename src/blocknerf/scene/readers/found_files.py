@@ -312,7 +312,7 @@ def rows_of_numbers(path: Path, columns: int) -> list[list[float]]:
         try:
             rows.append([float(word) for word in words])
         except ValueError as error:
-            raise UserError(f"{path}, line {number}: there stands something that is no number ({error}).") from error
+            raise UserError(f"{path}, line {number}: it has something that is not a number ({error}).") from error
         if len(rows[-1]) != columns:
             raise UserError(f"{path}, line {number}: a line has {columns} numbers, and this one {len(rows[-1])}.")
     return rows

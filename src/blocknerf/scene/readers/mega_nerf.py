@@ -98,7 +98,7 @@ def _load(path: Path) -> dict[str, Any]:
             "somebody hid in it. Get the data set from its authors, or save the file again with nothing but tensors."
         ) from error
     except Exception as error:  # whatever the archive and its little language make of damaged bytes
-        raise UserError(f"{path} is damaged or no file of torch.save: {error}. Restore a copy.") from error
+        raise UserError(f"{path} is damaged or not a file of torch.save: {error}. Restore a copy.") from error
     if not isinstance(fields, dict):
         raise UserError(f"{path} holds a {type(fields).__name__}, not named fields. Is it of a Mega-NeRF data set?")
     return fields

@@ -64,7 +64,7 @@ def _versions(data_root: Path) -> list[Path]:
 def _table(path: Path) -> dict[str, Row]:
     rows = read_json(path, "table of nuScenes")
     if not isinstance(rows, list) or not all(map(_has_token, rows)):
-        raise UserError(f"{path} is no table of nuScenes: a list of rows that have a 'token'. Get it again.")
+        raise UserError(f"{path} is not a table of nuScenes: a list of rows that have a 'token'. Get it again.")
     return {row["token"]: row for row in rows}
 
 
@@ -127,7 +127,7 @@ def _numbers(row: Row, key: str, shape: tuple[int, ...], table: str) -> np.ndarr
         values = np.array(cell, np.float64)
     except (TypeError, ValueError, OverflowError) as error:
         raise UserError(
-            f"The row {row['token']!r} of {table}.json: {key!r} holds something that is no number."
+            f"The row {row['token']!r} of {table}.json: {key!r} holds something that is not a number."
         ) from error
     if values.shape != shape:
         raise UserError(f"The row {row['token']!r} of {table}.json: {key!r} has the shape {values.shape}, not {shape}.")

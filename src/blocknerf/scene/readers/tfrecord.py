@@ -44,7 +44,7 @@ def read_examples(path: Path) -> Iterator[Example]:
             try:
                 yield parse_example(memoryview(content))
             except ValueError as error:
-                raise UserError(f"{path}, record {number} is no tf.train.Example: {error}.") from error
+                raise UserError(f"{path}, record {number} is not a tf.train.Example: {error}.") from error
 
 
 def _records(stream: GzipReader, path: Path) -> Iterator[bytes]:

@@ -207,7 +207,7 @@ def _world_from_cam(frame: Frame) -> np.ndarray:
     try:
         pose = np.array(matrix, np.float64)
     except (TypeError, ValueError, OverflowError) as error:
-        raise UserError(f"{frame.where}: 'transform_matrix' holds something that is no number.") from error
+        raise UserError(f"{frame.where}: 'transform_matrix' holds something that is not a number.") from error
     if pose.shape not in ((3, 4), (4, 4)):
         raise UserError(f"{frame.where}: 'transform_matrix' must have 4 rows of 4 numbers, not the shape {pose.shape}.")
     axes = OPENCV_FROM_OPENGL * _MITSUBA if "normal_mts_args" in frame.top else OPENCV_FROM_OPENGL

@@ -110,7 +110,7 @@ def _unpacked(shard: Path, folder: Path) -> list[_Entry]:
     if (folder / INDEX).is_file():
         index = read_json(folder / INDEX, "index of unpacked records")
         if not isinstance(index, dict) or "source" not in index:
-            raise UserError(f"{folder / INDEX} is no index of unpacked records. Move it elsewhere.")
+            raise UserError(f"{folder / INDEX} is not an index of unpacked records. Move it elsewhere.")
         if (index.get("version"), index["source"]) == (VERSION, source):
             return fitted(_Index, index, "index of unpacked records", folder / INDEX, f"Remove {folder}.").images
     owned(shard.parent, f"{UNPACKED}/{shard.name}/{INDEX}")
@@ -197,7 +197,7 @@ def _picture(example: Example, size: tuple[int, int], where: str) -> bytes:
         with Image.open(io.BytesIO(content)) as image:
             found = image.size
     except DECODE_ERRORS as error:
-        raise UserError(f"{where}: 'image' is no picture: {error}.") from error
+        raise UserError(f"{where}: 'image' is not a picture: {error}.") from error
     if found != size:
         raise UserError(f"{where}: 'image' has {found} pixels (width, height), but its fields say {size}.")
     return content
