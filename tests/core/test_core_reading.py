@@ -147,7 +147,7 @@ def npy(header: str, content: bytes = b"") -> bytes:
     ("content", "message"),
     [
         (b"PK\x03\x04whatever", "an archive of arrays"),
-        (b"", "no array of numpy"),
+        (b"", "not a numpy array"),
         (npy("{'descr': '<f4', 'fortran_order': False, 'shape': (1099511627776, 1024), }"), "bytes, and it has 0"),
         (npy(f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({'9' * 5000},), }}"), "its header has the kind"),
         (npy("{'descr': '|O', 'fortran_order': False, 'shape': (1,), }", bytes(8)), "it holds Python objects"),

@@ -192,8 +192,8 @@ def test_text_by_hand(tmp_path: Path):
     [
         ("nan 0 0 0 0 0 1", "not finite"),
         ("1 0 0 0 inf 0 1", "not finite"),
-        ("0 0 0 0 0 0 1", "no rotation"),
-        ("2 0 0 0 0 0 1", "no rotation"),
+        ("0 0 0 0 0 0 1", "is not a rotation"),
+        ("2 0 0 0 0 0 1", "is not a rotation"),
     ],
 )
 def test_images_with_a_bad_pose_are_listed_and_left_out(tmp_path: Path, third: str, reason: str):

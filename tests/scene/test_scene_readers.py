@@ -279,7 +279,7 @@ def test_a_scene_of_nuscenes_is_a_drive(tmp_path: Path, capture: Capture):
     assert {image.drive for image in scene.images} == {"scene-0061"}
     assert len(scene.cameras) == 1
     change_table(tmp_path, "ego_pose", lambda rows: rows[0].update(rotation=[2, 0, 0, 0]))
-    assert "no rotation" in read_scene(tmp_path, CONFIG).skipped[0][1]
+    assert "is not a rotation" in read_scene(tmp_path, CONFIG).skipped[0][1]
 
 
 @pytest.mark.parametrize(
@@ -316,7 +316,7 @@ def test_missing_tables_and_tables_of_two_versions(tmp_path: Path, capture: Capt
         read_scene(tmp_path, CONFIG)
     (tmp_path / "v1.0-trainval/sample_data.json").unlink()
     (tmp_path / "v1.0-mini/scene.json").unlink()
-    with pytest.raises(UserError, match="There is not a table of nuScenes at .*scene.json"):
+    with pytest.raises(UserError, match="There is no table of nuScenes at .*scene.json"):
         read_scene(tmp_path, CONFIG)
 
 

@@ -106,9 +106,9 @@ def test_frames_without_a_file_are_listed_and_left_out(tmp_path: Path):
     ("change", "reason"),
     [
         (lambda f: f["transform_matrix"][0].__setitem__(3, math.inf), "not finite"),
-        (lambda f: f.update(transform_matrix=np.diag([1.0, 2, 1, 1]).tolist()), "no rotation"),
-        (lambda f: f.update(transform_matrix=np.diag([1e-9, 1e-9, 1e-9, 1]).tolist()), "no rotation"),
-        (lambda f: f.update(transform_matrix=np.diag([1.0, 1, -1, 1]).tolist()), "no rotation"),
+        (lambda f: f.update(transform_matrix=np.diag([1.0, 2, 1, 1]).tolist()), "is not a rotation"),
+        (lambda f: f.update(transform_matrix=np.diag([1e-9, 1e-9, 1e-9, 1]).tolist()), "is not a rotation"),
+        (lambda f: f.update(transform_matrix=np.diag([1.0, 1, -1, 1]).tolist()), "is not a rotation"),
         (lambda f: f.update(fl_x=0.0), "focal length that is zero or negative"),
         (lambda f: f.update(fl_x=None, camera_angle_x=-1.0), "focal length that is zero or negative"),
         (lambda f: f.update(k1=math.nan), "not finite"),
