@@ -1,1 +1,1 @@
-"""Commands whose output stands in docs/results.md. Run them on a quiet machine."""
+"""Measurements of which docs/results.md and docs/performance.md have their tables. Run them on a quiet machine."""

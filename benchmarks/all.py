@@ -1,10 +1,11 @@
-"""Every row of docs/results.md and docs/performance.md.
+"""Every row of docs/results.md and docs/performance.md that a command measures; the documents' tables follow.
 
-From the demo's city, and the captures in the folder that BLOCKNERF_DATA names.
+From synthetic cities, and from the captures in the folder that BLOCKNERF_DATA names.
 
 python -m benchmarks.all [OUT]
 """
 
+import argparse
 import importlib.util
 import os
 import sys
@@ -14,85 +15,103 @@ from pathlib import Path
 from benchmarks.measure import blocknerf, run
 
 LONG = "training.num_epochs=1000"  # the clock ends every block
+SHORT = ["training.max_minutes=2", LONG]
+AERIAL = ["--config", "configs/aerial.yaml"]
+SOUTH_BUILDING = ["--config", "configs/street.yaml", "block_manager.placement=grid", "block_manager.block_size=5"]
 CAPTURES = {
-    "fox": ["--config", "configs/object.yaml"],
-    "caliterra_aerial": ["--config", "configs/aerial.yaml"],
-    "south_building": [
-        "--config", "configs/street.yaml", "dataset.image_downsample=4", "block_manager.placement=grid",
-        "block_manager.block_size=5", "training.max_minutes=2", LONG,
-    ],
-    "giza_rooftop": ["dataset.image_downsample=2", "training.max_minutes=2", LONG],
-    "castle_p30": ["dataset.image_downsample=4", "training.max_minutes=2", LONG],
-}  # fmt: skip
+    "fox": {"blocknerf": ["--config", "configs/object.yaml"]},
+    "caliterra_aerial": {
+        "caliterra aerial, 1/4, `aerial.yaml`": AERIAL,
+        "caliterra aerial, 1/4, `aerial.yaml` with `max_blocks=1`": [
+            *AERIAL,
+            "block_manager.max_blocks=1",
+            "training.max_minutes=20",
+        ],
+    },
+    "south_building": {"south building, 1/4": [*SOUTH_BUILDING, "dataset.image_downsample=4", *SHORT]},
+    "giza_rooftop": {"giza rooftop, 1/2": ["dataset.image_downsample=2", *SHORT]},
+    "castle_p30": {"castle P30, 1/4": ["dataset.image_downsample=4", *SHORT]},
+}
+"""By the folder of a capture: the names of its rows, and what `train` is given for each."""
 
 
 def main() -> None:
-    out = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(tempfile.mkdtemp(prefix="blocknerf_bench_"))
-    street = out / "street"
-    run(blocknerf("synth", street, "--preset", "street"))
-    capture(street, out / "demo", ["--config", "configs/quickstart.yaml"])
-    run([sys.executable, "-m", "benchmarks.viewer", str(out / "demo")])
-    for name in ("appearance", "exposure", "matching", "ablation"):
-        run([sys.executable, "-m", f"benchmarks.{name}", str(out / name)])
-    along = ["--config", "configs/quickstart.yaml"]  # blocks along the way: four and eight of them can be had
-    run([sys.executable, "-m", "benchmarks.blocks", str(street), str(out / "blocks"), *along])
-    run([sys.executable, "-m", "benchmarks.blocks", str(street), str(out / "blocks_1"), "--minutes-each", "1", *along])
-    city = out / "city"
-    run(blocknerf("synth", city, "--preset", "city"))
-    few = ["block_manager.block_size=60", "dataset.image_downsample=2", "training.max_steps=1000", LONG]
-    run([sys.executable, "-m", "benchmarks.junctions", str(city), str(out / "junctions"), *few])
-    run([sys.executable, "-m", "benchmarks.losses", str(out / "losses"), "--scene", str(street)])
-    run([sys.executable, "-m", "benchmarks.seams", str(out / "seams")])
-    run([sys.executable, "-m", "benchmarks.distributed", str(street), str(out / "distributed")])
-    run([sys.executable, "-m", "benchmarks.formats", str(out / "formats")])
-    if importlib.util.find_spec("nerfbaselines") is not None:
-        run([sys.executable, "-m", "benchmarks.nerfbaselines", str(out / "nerfbaselines"), "--repeats", "3"])
-    run(blocknerf("synth", out / "tiny", "--preset", "tiny"))
-    for campaign in (["fuzz", "--minutes", "40"], ["io_faults", "--one"], ["kills"]):
-        run([sys.executable, "-m", f"benchmarks.robustness.{campaign[0]}", *campaign[1:]])
-    run([sys.executable, "-m", "benchmarks.ray_nodes", str(out / "tiny"), str(out / "ray_nodes")])
-    run([sys.executable, "-m", "benchmarks.documents_yaml", str(out / "documents_yaml")])
-    hours = [str(out / "appearance" / "scene"), str(out / "poses"), "training.max_steps=6000", LONG]
-    for each in ([], ["--by", "image"]):
-        run([sys.executable, "-m", "benchmarks.poses", *hours, *each])
-    run(blocknerf("synth", out / "passes", "--preset", "passes"))
-    passes = [str(out / "passes"), str(out / "segments"), "--by", "segment", "training.max_steps=6000", LONG]
-    run([sys.executable, "-m", "benchmarks.poses", *passes])
-    for name in ("visibility", "blending"):
-        run([sys.executable, "-m", f"benchmarks.{name}", str(street), str(out / "demo"), "--skip-training"])
-    run([sys.executable, "-m", "benchmarks.mesh", str(street), str(out / "demo")])
-    run([sys.executable, "-m", "benchmarks.kernels"])
-    run([sys.executable, "-m", "benchmarks.block_scenes", str(out / "demo"), str(out / "block_scenes")])
-    run([sys.executable, "-m", "benchmarks.splats", str(out / "demo"), str(out / "demo_splats")])
-    run([sys.executable, "-m", "benchmarks.jobs", str(street), str(out / "jobs")])
-    for name in ("planning", "ram_budget", "many_blocks"):
-        run([sys.executable, "-m", f"benchmarks.{name}", str(out / name)])
-    run([sys.executable, "-m", "benchmarks.planning", str(out / "paper"), "--cameras", "2800000", "--blocks", "35"])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path, nargs="?")
+    out = parser.parse_args().out or Path(tempfile.mkdtemp(prefix="blocknerf_bench_"))
+    synthetic_cities(out)
+    benchmark("kernels.step")
     data = os.environ.get("BLOCKNERF_DATA")
     if data is None:
         print("BLOCKNERF_DATA names no folder of captures: only synthetic cities were measured.")
-        return
-    for name, options in CAPTURES.items():
-        capture(Path(data) / name, out / name, options)
-    run([sys.executable, "-m", "benchmarks.splats", str(out / "fox"), str(out / "fox_splats")])
-    prepare = [sys.executable, "-m", "benchmarks.prepare", str(out / "prepared")]
-    run([*prepare, str(Path(data) / "lund_street"), "--minutes", "5", "--overrides", "block_manager.max_blocks=1"])
-    run([*prepare, str(Path(data) / "caliterra_aerial")])
-    fox = str(Path(data) / "fox")
-    run([sys.executable, "-m", "benchmarks.speed", fox, str(out / "speed"), "--config", "configs/object.yaml"])
-    run([sys.executable, "-m", "benchmarks.backbones", fox, str(out / "backbones")])
-    run([sys.executable, "-m", "benchmarks.precision", fox, str(out / "precision")])
-    small = ["dataset.image_downsample=8", "dataset.batch_size=256"]
-    run([sys.executable, "-m", "benchmarks.memory", fox, str(out / "memory"), *small])
-    statue = ["--scene", str(Path(data) / "statue_of_liberty"), "dataset.image_downsample=4", "training.max_steps=3000"]
-    one_statue = ["block_manager.max_blocks=1", LONG]
-    run([sys.executable, "-m", "benchmarks.ablation", str(out / "statue"), *statue, *one_statue])
-    one_block = ["--config", "configs/aerial.yaml", "block_manager.max_blocks=1", "training.max_minutes=20"]
-    capture(Path(data) / "caliterra_aerial", out / "caliterra_one_block", one_block)
+    else:
+        captures(Path(data), out)
+    benchmark("tables")
 
 
-def capture(scene: Path, out: Path, options: list[str]) -> None:
-    run([sys.executable, "-m", "benchmarks.capture", str(scene), str(out), *options])
+def benchmark(name: str, *arguments: str | Path) -> None:
+    run([sys.executable, "-m", f"benchmarks.{name}", *map(str, arguments)])
+
+
+def synthetic_cities(out: Path) -> None:
+    street, demo, city, tiny, passes = (out / name for name in ("street", "demo", "city", "tiny", "passes"))
+    for scene in (street, city, tiny, passes):
+        run(blocknerf("synth", scene, "--preset", scene.name))
+    benchmark("quality.capture", street, demo, "--config", "configs/quickstart.yaml")
+    of_the_demo(street, demo, out)
+    for name in ("appearance", "exposure", "matching", "ablation", "seams"):
+        benchmark(f"quality.{name}", out / name)
+    along = ["--config", "configs/quickstart.yaml"]  # blocks along the way: four and eight of them can be had
+    benchmark("quality.blocks", street, out / "blocks", *along)
+    benchmark("quality.blocks", street, out / "blocks_1", "--minutes-each", "1", *along)
+    few = ["block_manager.block_size=60", "dataset.image_downsample=2", "training.max_steps=1000", LONG]
+    benchmark("quality.junctions", city, out / "junctions", *few)
+    benchmark("quality.losses", out / "losses", "--scene", street)
+    benchmark("quality.continuity")
+    hours = [out / "appearance" / "scene", out / "poses", "training.max_steps=6000", LONG]
+    benchmark("quality.poses", *hours)
+    benchmark("quality.poses", *hours, "--by", "image")
+    benchmark("quality.poses", passes, out / "segments", "--by", "segment", "training.max_steps=6000", LONG)
+    benchmark("interop.formats", out / "formats")
+    if importlib.util.find_spec("nerfbaselines") is not None:
+        benchmark("interop.nerfbaselines", out / "nerfbaselines", "--repeats", "3")
+    benchmark("robustness.fuzz", "--minutes", "40")
+    benchmark("robustness.io_faults", "--one")
+    benchmark("robustness.kills")
+    benchmark("robustness.documents_yaml", out / "documents_yaml")
+    benchmark("scale.ray_nodes", tiny, out / "ray_nodes")
+    benchmark("scale.distributed", street, out / "distributed")
+    benchmark("scale.jobs", street, out / "jobs")
+    for name in ("ram_budget", "many_blocks"):
+        benchmark(f"scale.{name}", out / name)
+    benchmark("scale.planning", out / "planning", "--cameras", "1000000", "--blocks", "5000")
+    benchmark("scale.planning", out / "paper", "--cameras", "2800000", "--blocks", "35")
+
+
+def of_the_demo(street: Path, demo: Path, out: Path) -> None:
+    for name in ("visibility", "blending"):
+        benchmark(f"quality.{name}", street, demo, "--skip-training")
+    benchmark("quality.mesh", street, demo)
+    benchmark("quality.splats", demo, out / "demo_splats")
+    benchmark("interop.block_scenes", demo, out / "block_scenes")
+    benchmark("scale.viewer", demo)
+
+
+def captures(data: Path, out: Path) -> None:
+    for scene, rows in CAPTURES.items():
+        for number, (name, options) in enumerate(rows.items()):
+            benchmark("quality.capture", data / scene, out / f"{scene}_{number}", "--name", name, *options)
+    benchmark("quality.splats", out / "fox_0", out / "fox_splats")
+    lund = [data / "lund_street", "--minutes", "5", "--overrides", "block_manager.max_blocks=1"]
+    benchmark("quality.prepare", out / "prepared", *lund)
+    benchmark("quality.prepare", out / "prepared", data / "caliterra_aerial")
+    fox = data / "fox"
+    benchmark("quality.backbones", fox, out / "backbones")
+    benchmark("quality.precision", fox, out / "precision")
+    benchmark("scale.speed", fox, out / "speed", "--config", "configs/object.yaml")
+    benchmark("scale.memory", fox, out / "memory", "dataset.image_downsample=8", "dataset.batch_size=256")
+    statue = ["--scene", data / "statue_of_liberty", "dataset.image_downsample=4", "training.max_steps=3000"]
+    benchmark("quality.ablation", out / "statue", *statue, "block_manager.max_blocks=1", LONG)
 
 
 if __name__ == "__main__":

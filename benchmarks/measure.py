@@ -1,7 +1,6 @@
-"""Runs a command and says what it took; names the machine and the commit a figure belongs to."""
+"""Runs a command and says what it took."""
 
 import os
-import platform
 import subprocess
 import sys
 import time
@@ -31,20 +30,3 @@ def run(command: list[str]) -> Measured:
 
 def blocknerf(*arguments: str | Path) -> list[str]:
     return [sys.executable, "-m", "blocknerf", *map(str, arguments)]
-
-
-def markdown(heads: list[str], rows: list[list[str]]) -> str:
-    """A table; the first column holds text, the others numbers."""
-    rule = [":--", *["--:"] * (len(heads) - 1)]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in (heads, rule, *rows))
-
-
-def processor() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").is_file() else []
-    return next((line.split(":")[1].strip() for line in lines if "model name" in line), platform.processor())
-
-
-def where() -> str:
-    """Processor, cores and commit, as they stand beside a figure."""
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    return f"{processor()}, {os.cpu_count()} cores, commit {commit.stdout.strip() or 'unknown'}"

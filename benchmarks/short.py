@@ -2,25 +2,23 @@
 
 python -m benchmarks.short [OUT] [--store]
 
-Compares with benchmarks/stored.json, which holds one result for each type of machine; --store puts this one there. Of
-ceilings and rates a ratio above 1 is better, whatever the unit. Where the ceilings themselves moved, it is the machine.
+Compares with what is stored for this type of machine in benchmarks/results; --store puts this run there. Of ceilings
+and rates a ratio above 1 is better, whatever the unit. Where the ceilings themselves moved, it is the machine.
 """
 
 import argparse
-import json
-import os
-import platform
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
-from benchmarks.capture import row
-from benchmarks.kernels import encoding_parts, measure_ceilings, step_parts, timed
-from benchmarks.measure import blocknerf, markdown, processor, run, where
-from blocknerf.core.files import write_json
-from blocknerf.core.reading import read_json
-from blocknerf.runtime.threads import available_cores, use_threads
+from benchmarks.kernels.step import encoding_parts, measure_ceilings, step_parts, timed
+from benchmarks.measure import blocknerf, run
+from benchmarks.quality.capture import row
+from benchmarks.report import report
+from benchmarks.results import Cell, Figure, measured, path_of, read_results, this_machine
+from blocknerf.runtime.cores import available_cores
+from blocknerf.runtime.threads import use_threads
 
-STORED = Path(__file__).with_name("stored.json")
 RAYS, POINTS, REPEATS = 1024, 2**17, 15
 TRAINED = ["block_manager.max_blocks=1", "training.max_minutes=0.5", "training.num_epochs=1000"]
 
@@ -31,53 +29,56 @@ def main() -> None:
     parser.add_argument("--store", action="store_true")
     arguments = parser.parse_args()
     out = arguments.out or Path(tempfile.mkdtemp(prefix="blocknerf_short_"))
-    figures = machine() | kernels() | training(out)
-    stored = read_json(STORED, "stored result of benchmarks") if STORED.is_file() else {}
-    before = stored.get(this_type(), {})
-    cells = [[name, f"{value:,.2f}", *compared(value, before.get(name))] for name, value in figures.items()]
-    print(f"\n{markdown(['', 'now', 'stored', 'ratio'], cells)}\n\n{where()}")
-    if not before:
-        print(f"Nothing is stored for {this_type()}; --store keeps this result.")
+    figures = ceilings() | kernels() | training(out)
+    before = stored()
+    cells = {name: {"now": figure, **compared(figure, before.get(name))} for name, figure in figures.items()}
+    report("short", cells, "latest")
     if arguments.store:
-        write_json(STORED, stored | {this_type(): {name: round(value, 3) for name, value in figures.items()}})
-    print(json.dumps(figures))
+        report("short", {name: {"stored": figure} for name, figure in figures.items()}, "stored")
+    elif not before:
+        print(f"Nothing is stored for {this_machine().slug}; --store keeps this result.")
 
 
-def compared(value: float, stored: float | None) -> list[str]:
-    return ["", ""] if stored is None else [f"{stored:,.2f}", f"{value / stored:.2f}"]
+def compared(figure: Figure, before: Figure | None) -> dict[str, Cell]:
+    if before is None:
+        return {}
+    ratio = measured(figure.median / before.median, runs=figure.runs or 1)
+    return {"stored": replace(before, low=None, high=None), "ratio": ratio}
 
 
-def this_type() -> str:
-    return f"{processor()}, {os.cpu_count()} cores, {platform.system()}"
+def stored() -> dict[str, Figure]:
+    """What was measured before on a machine of this type."""
+    path = path_of("short", this_machine().slug)
+    rows = read_results(path).tables.get("stored", ()) if path.is_file() else ()
+    return {row.name: cell for row in rows for cell in row.cells.values() if isinstance(cell, Figure)}
 
 
-def machine() -> dict[str, float]:
-    ceilings = measure_ceilings(REPEATS)
+def ceilings() -> dict[str, Figure]:
+    found = measure_ceilings(REPEATS)
     return {
-        "memory, GB/s": ceilings.memory_gb_per_s,
-        "lines at random in 4 MB, million/s": ceilings.lines_per_us[4],
-        "float32, GFLOP/s": ceilings.float32_gflops,
-        "bfloat16, GFLOP/s": ceilings.bfloat16_gflops,
+        "memory": measured(found.memory_gb_per_s, "GB/s", runs=REPEATS),
+        "lines at random in 4 MB": measured(found.lines_per_us[4], "million/s", ",.2f", runs=REPEATS),
+        "float32": measured(found.float32_gflops, "GFLOP/s", runs=REPEATS),
+        "bfloat16": measured(found.bfloat16_gflops, "GFLOP/s", runs=REPEATS),
     }
 
 
-def kernels() -> dict[str, float]:
+def kernels() -> dict[str, Figure]:
     use_threads(available_cores(), "numba")
-    step = {part.name: RAYS / 1e3 / median_s(part.run) for part in step_parts(RAYS, 12, 17)}
-    encoding = {
-        part.name: POINTS / 1e6 / median_s(part.run)
+    step = {
+        part.name: measured([RAYS / 1e3 / seconds for seconds in timed(part.run, REPEATS)], "thousand rays/s", ",.2f")
+        for part in step_parts(RAYS, 12, 17)
+    }
+    published = {
+        f"published {part.name}": measured(
+            [POINTS / 1e6 / seconds for seconds in timed(part.run, REPEATS)], "million points/s"
+        )
         for part in encoding_parts(points=POINTS, levels=16, features=2, log2_rows=19)
     }
-    return {f"{name}, thousand rays/s": rate for name, rate in step.items()} | {
-        f"published {name}, million points/s": rate for name, rate in encoding.items()
-    }
+    return step | published
 
 
-def median_s(run_once) -> float:
-    return timed(run_once, REPEATS)[REPEATS // 2]
-
-
-def training(out: Path) -> dict[str, float]:
+def training(out: Path) -> dict[str, Figure]:
     """On the smallest synthetic city, half a minute."""
     scene, city = out / "tiny", out / "city"
     if not scene.exists():
@@ -85,7 +86,10 @@ def training(out: Path) -> dict[str, float]:
     run(blocknerf("train", "--data-root", scene, "--output-dir", city, "--overwrite", *TRAINED))
     run(blocknerf("evaluate", city))
     trained = row(city)
-    return {"training, rays/s": trained["rays_per_s"][0], "PSNR after half a minute, dB": trained["psnr"]}
+    return {
+        "training": measured(trained["rays_per_s"][0], "rays/s", ",.0f"),
+        "PSNR after half a minute": measured(trained["psnr"], "dB"),
+    }
 
 
 if __name__ == "__main__":

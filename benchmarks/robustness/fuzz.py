@@ -29,6 +29,8 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.report import report
+from benchmarks.results import Cell, measured
 from benchmarks.robustness.targets import TARGETS, Arena, Files, available, mutated
 from blocknerf.core import logging as log_module
 from blocknerf.core.logging import console, log
@@ -40,7 +42,7 @@ _KEPT_OF_A_KIND = 3
 _SAMPLE = 200
 """Inputs of each target in the run under coverage."""
 COVERED = ("scene/readers/*", "core/reading.py", "core/stored.py", "core/ply.py", "blocks/plan.py", "city/manifest.py",
-           "city/alignment.py", "city/block_file.py", "export/paths.py", "export/merge.py", "export/splats_spz.py",
+           "city/alignment.py", "models/block_file.py", "export/paths.py", "export/merge.py", "export/splats_spz.py",
            "export/splats_ply.py", "scene/ray_tables.py", "scene/depth.py", "scene/photographs.py")  # fmt: skip
 
 
@@ -223,16 +225,24 @@ def sample(settings: argparse.Namespace) -> None:
                 run_one(arena, settings.seed, number)
 
 
-def _summary(result: Result, seconds: float) -> str:
-    kinds = ("traceback", "crash", "hang", "memory", "not finite", "long message")
-    lines = [f"{'target':16}{'executions':>12}" + "".join(f"{kind:>14}" for kind in kinds)]
+MUST = (
+    ">= 1,000,000 executions without a traceback, crash, hang over 10 s, 2 GB, value that is not finite, message over "
+    "500 characters"
+)
+KINDS = ("traceback", "crash", "hang", "memory", "not finite", "long message")
+
+
+def cells_of(result: Result, seconds: float) -> dict[str, dict[str, Cell]]:
+    """A row for each target, and one for all of them."""
+    rows: dict[str, dict[str, Cell]] = {}
     for target, count in [*sorted(result.executions.items()), ("all", result.executions.total())]:
         found = Counter[str]()
         for (name, kind, _), times in result.failures.items():
             found[kind] += times if target in (name, "all") else 0
-        lines.append(f"{target:16}{count:12}" + "".join(f"{found[kind]:14}" for kind in kinds))
-    lines.append(f"{result.executions.total() / seconds:.0f} executions a second")
-    return "\n".join(lines)
+        rows[target] = {"executions": measured(count, format=",.0f")}
+        rows[target] |= {kind: measured(found[kind], format=",.0f") for kind in KINDS}
+    rows["all"]["executions a second"] = measured(result.executions.total() / seconds, format=",.0f")
+    return rows
 
 
 def main() -> None:
@@ -250,8 +260,12 @@ def main() -> None:
         return
     began = time.monotonic()
     result = campaign(settings)
-    print(_summary(result, time.monotonic() - began))
-    sys.exit(bool(result.failures))
+    report("robustness/fuzz", cells_of(result, time.monotonic() - began))
+    executions, failures = result.executions.total(), result.failures.total()
+    reached = f"{executions:,} executions in {settings.minutes:g} minutes: {failures} failures"
+    name = f"fuzzed inputs, {len(result.executions)} targets: every reader and every file of ours"
+    report("robustness/fuzz", {name: {"must": MUST, "reached": reached}}, "trust")
+    sys.exit(bool(failures))
 
 
 if __name__ == "__main__":

@@ -20,11 +20,11 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.measure import markdown, where
+from benchmarks.report import report
 from benchmarks.robustness import forks
 from benchmarks.robustness.commands import COMMANDS, Command
 from benchmarks.robustness.forks import ERRORS, KILLS
-from benchmarks.robustness.trial import KINDS, Tally, Trial
+from benchmarks.robustness.trial import Tally, Trial, cells_of, in_words
 
 
 def campaign(told: argparse.Namespace, chosen: Sequence[Command], folder: Path) -> list[Tally]:
@@ -70,16 +70,12 @@ def main() -> None:
     forks.load_everything()
     shares = [chosen[number :: told.processes] for number in range(told.processes)]
     pipes = [_in_process(told, share, told.folder / str(number)) for number, share in enumerate(shares)]
-    figures = [json.loads(line) for pipe in pipes for line in pipe]
-    rows = [
-        [figure["command"], *(str(figure[key]) for key in ("calls", "tried", "seconds")),
-         *(str(figure["wrong"].get(kind, 0)) for kind in KINDS)]
-        for figure in figures
-    ]  # fmt: skip
-    sums = [str(sum(int(row[column]) for row in rows)) for column in range(1, len(rows[0]))]
-    print(markdown(["command", "calls", "faults", "s", *KINDS], [*rows, ["all", *sums]]))
-    print(where())
-    if any(figure["wrong"] for figure in figures):
+    tallies = [Tally.of(json.loads(line)) for pipe in pipes for line in pipe]
+    report("robustness/io_faults", cells_of(tallies))
+    must = "every call of every command, 0 losses, byte-equal after it resumed"
+    faults = {"must": must, "reached": in_words(tallies, "faults")}
+    report("robustness/io_faults", {"faults at calls to the disk": faults}, "trust")
+    if any(tally.wrong for tally in tallies):
         sys.exit(1)
 
 

@@ -20,11 +20,12 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from benchmarks.measure import blocknerf, markdown, where
+from benchmarks.measure import blocknerf
+from benchmarks.report import report
 from benchmarks.robustness import forks
 from benchmarks.robustness.commands import COMMANDS, Command, comparable, read_tree, restore
 from benchmarks.robustness.forks import Said
-from benchmarks.robustness.trial import KINDS, Problem, Tally, Trial
+from benchmarks.robustness.trial import Problem, Tally, Trial, cells_of, in_words
 
 SIGNALS = (signal.SIGTERM, signal.SIGKILL, signal.SIGINT, signal.SIGHUP)
 MOST_KILLS = 3
@@ -138,10 +139,9 @@ def main() -> None:
     names = told.commands.split(",")
     forks.load_everything()
     tallies = campaign([command for command in COMMANDS if command.name in names], told)
-    rows = [[t.command, str(t.tried), f"{t.seconds:.0f}", *(str(t.wrong[kind]) for kind in KINDS)] for t in tallies]
-    rows.append(["all", *(str(sum(int(row[column]) for row in rows)) for column in range(1, len(rows[0])))])
-    print(markdown(["command", "tried", "s", *KINDS], rows))
-    print(where())
+    report("robustness/kills", cells_of(tallies))
+    kills = {"must": ">= 300 over all commands, 0 losses", "reached": in_words(tallies, "trials")}
+    report("robustness/kills", {"kills": kills}, "trust")
     if any(tally.wrong for tally in tallies):
         sys.exit(1)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
 
+from benchmarks.results import Cell, measured
 from benchmarks.robustness import commands, forks
 from benchmarks.robustness.commands import Command, comparable, read_tree, restore
 from benchmarks.robustness.forks import At, Said
@@ -39,6 +40,33 @@ class Tally:
 
     def figures(self) -> dict:
         return {**vars(self), "wrong": dict(self.wrong), "seconds": round(self.seconds)}
+
+    @classmethod
+    def of(cls, figures: dict) -> "Tally":
+        """What `figures` gave."""
+        return cls(**{**figures, "wrong": Counter(figures["wrong"])})
+
+
+def in_words(tallies: Sequence[Tally], what: str) -> str:
+    wrong = sum((tally.wrong for tally in tallies), Counter[str]())
+    found = ", ".join(f"{count} {kind}" for kind, count in wrong.items()) or "nothing lost, all byte-equal"
+    return f"{sum(tally.tried for tally in tallies):,} {what} of {len(tallies)} commands: {found}"
+
+
+def cells_of(tallies: Sequence[Tally]) -> dict[str, dict[str, Cell]]:
+    """A row for each command, and one for all of them."""
+    calls, tried = sum(tally.calls for tally in tallies), sum(tally.tried for tally in tallies)
+    wrong = sum((tally.wrong for tally in tallies), Counter[str]())
+    whole = Tally("all", calls, tried, sum(tally.seconds for tally in tallies), wrong)
+    return {
+        tally.command: {
+            **({"calls": measured(tally.calls, format=",.0f")} if whole.calls else {}),
+            "tried": measured(tally.tried, format=",.0f"),
+            "time": measured(tally.seconds, "s", ",.0f"),
+            **{kind: measured(tally.wrong[kind], format=",.0f") for kind in KINDS},
+        }
+        for tally in [*tallies, whole]
+    }
 
 
 class Trial:
@@ -114,7 +142,7 @@ class Trial:
 def _missed(said: Sequence[Said]) -> set[str]:
     """What the command itself said that it could not write or remove, and went on: states to keep, pictures, curves."""
     text = "".join(each.text for each in said)
-    unsaved = re.findall(r"goes on unsaved\. Cannot write (\S+?)(?:-[0-9a-f]{16}\.safetensors|\.json|):", text)
+    unsaved = re.findall(r"trains on unsaved\. Cannot write (\S+?)(?:-[0-9a-f]{16}\.safetensors|\.json|):", text)
     curves = ["metrics.jsonl"] if "metrics.jsonl of" in text and "ends here" in text else []
     kept = [
         part for part in (Path(path).name for path in unsaved) if part.startswith(("best", "step_", "test_", "novel_"))

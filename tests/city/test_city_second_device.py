@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from blocknerf.blocks.output import plan_scene
-from blocknerf.city.city import City, load_block
+from blocknerf.city.city import City
 from blocknerf.cli.align import align
 from blocknerf.cli.evaluate import evaluate
 from blocknerf.cli.export_depth import export_depth
@@ -25,9 +25,10 @@ from blocknerf.core.types import RayBatch
 from blocknerf.evaluation.evaluate import evaluate as run_evaluation
 from blocknerf.export.points import Agreement
 from blocknerf.kernels.registry import use_backend
-from blocknerf.models.block_nerf import BlockNeRF
-from blocknerf.training.one_block import Run
-from blocknerf.training.run import train_blocks
+from blocknerf.models.block_nerf import BlockNeRF, load_block
+from blocknerf.training.launchers.sequential import SequentialLauncher
+from blocknerf.training.run.run import Run
+from blocknerf.training.train_blocks import train_blocks
 from blocknerf.viewer.city_watcher import CityWatcher
 from blocknerf.viewer.drawing import draw
 from blocknerf.viewer.map import first_view
@@ -56,7 +57,7 @@ MLP = (*SMALL_MLP, "training.rgb_ssim_share=0")
 def out(request, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("city")
     config, room = load_config(None, [*request.param, *SMALL]), write_room(folder / "room", width=24, height=18)
-    train_blocks(Run(*plan_scene(config, room, folder / "out"), folder / "out"), jobs=1)
+    train_blocks(Run(*plan_scene(config, room, folder / "out"), folder / "out"), launcher=SequentialLauncher())
     return folder / "out"
 
 
@@ -103,7 +104,7 @@ def test_points_and_poses_are_those_of_the_processor(out):
         drive = model.drives[0]
         points = center.float() + rays.directions
         expected = model.query_points(points, rays.directions), model.refined_rays(rays, drive=drive)
-        codes = torch.zeros(len(rays), len(model.code_for(None, None)))  # pyright: ignore[reportArgumentType]
+        codes = torch.zeros(len(rays), len(model.code_for()))  # pyright: ignore[reportArgumentType]
         rgb, composited = model.composite(rays, codes, None)
         with SecondDevice():
             away = load_block_away(out, block_id)

@@ -7,10 +7,17 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.results import RESULTS_VARIABLE
 from benchmarks.robustness import forks
 
 ROOT = Path(__file__).parents[2]
 QUICK = "train,resume,train --update,align,export depth npy,export mesh,export blocks,merge,masks,export cameras"
+
+
+@pytest.fixture(autouse=True)
+def _results(tmp_path, monkeypatch):
+    """Figures of samples do not stand with those of whole campaigns."""
+    monkeypatch.setenv(RESULTS_VARIABLE, str(tmp_path / "results"))
 
 
 def campaign(name: str, *options: object) -> str:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 pytest.importorskip("triton", reason="triton is made for Linux alone")
-from benchmarks import cuda_checks
+from benchmarks.kernels.cuda import checks as cuda_checks
 from blocknerf import kernels
 
 CHECKS = list(cuda_checks.checks(torch.device("cpu"), 25))

@@ -8,8 +8,8 @@ from blocknerf.kernels.registry import use_backend
 from blocknerf.kernels.sparse_adam.ops import sparse_adam_step
 
 pytest.importorskip("triton", reason="triton is made for Linux alone")
-from benchmarks import cuda_checks
-from benchmarks.cuda_checks import random, random_points
+from benchmarks.kernels.cuda import checks as cuda_checks
+from benchmarks.kernels.cuda.checks import random, random_points
 from tests.support.reference import compare
 
 RESOLUTIONS = torch.tensor(cuda_checks.RESOLUTIONS)

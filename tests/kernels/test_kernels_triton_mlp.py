@@ -6,7 +6,7 @@ import torch
 from blocknerf.kernels.mlp.ops import fused_mlp
 
 pytest.importorskip("triton", reason="triton is made for Linux alone")
-from benchmarks.cuda_checks import random
+from benchmarks.kernels.cuda.checks import random
 from tests.support.reference import compare
 
 

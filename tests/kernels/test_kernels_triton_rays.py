@@ -10,7 +10,7 @@ from blocknerf.kernels.proposal.ops import proposal_density
 from blocknerf.kernels.registry import use_backend
 
 pytest.importorskip("triton", reason="triton is made for Linux alone")
-from benchmarks.cuda_checks import random, random_rays
+from benchmarks.kernels.cuda.checks import random, random_rays
 from tests.support.reference import compare
 
 

@@ -21,7 +21,6 @@ from pydantic import BaseModel
 
 from blocknerf.blocks.output import plan_scene
 from blocknerf.blocks.planner import make_plan
-from blocknerf.city.block_file import BlockFile, write_block
 from blocknerf.city.city import City
 from blocknerf.city.manifest import block_folder, manifest_of, write_manifest
 from blocknerf.core.config.config import Config
@@ -33,14 +32,19 @@ from blocknerf.core.errors import UserError
 from blocknerf.core.files import write_json
 from blocknerf.core.types import Exposures, RayBatch, RenderOutput
 from blocknerf.models.backbones.mip_nerf.config import MipNerfConfig
+from blocknerf.models.block_file import BlockFile, write_block
 from blocknerf.models.poses import PoseRefinementNetwork
 from blocknerf.scene.readers.read import read_scene
 from blocknerf.scene.store import ImageStore
-from blocknerf.training import pose_setup
-from blocknerf.training.metrics import TrainingMetrics
-from blocknerf.training.one_block import Run, open_store
-from blocknerf.training.run import train_blocks
-from blocknerf.training.trainer import BlockNeRFTrainer
+from blocknerf.training.block import pose_setup
+from blocknerf.training.block.inputs import BlockFolders, BlockInputs
+from blocknerf.training.block.metrics import TrainingMetrics
+from blocknerf.training.block.trainer import BlockNeRFTrainer
+from blocknerf.training.launchers.sequential import SequentialLauncher
+from blocknerf.training.run.run import Run, open_store
+from blocknerf.training.train_blocks import train_blocks
+from tests.support.block_meta import meta_of
+from tests.support.formula_block import FormulaBlock
 from tests.support.room import write_room
 
 ROOT = Path(__file__).parents[2]
@@ -91,11 +95,11 @@ def planned(config: Config) -> object:
     return make_plan(read_scene(room(), config.dataset), config).blocks
 
 
-class FormulaBlock:
+class NumberedBlock(FormulaBlock):
     """A plain block of a colour, a distance and a visibility of its own."""
 
     def __init__(self, block: BlockFile) -> None:
-        self.number = block.meta["number"]
+        self.number = block.meta.number
         LOADED.append(self.number)
 
     def render(self, rays: RayBatch, code: object) -> RenderOutput:
@@ -109,9 +113,6 @@ class FormulaBlock:
     def view_confidence(self, rays: RayBatch, distances_m: torch.Tensor) -> torch.Tensor:
         return torch.linspace(0.1, 1.0, len(rays)) if self.number % 2 else torch.ones(len(rays))
 
-    def code_for(self, *_: object, **__: object) -> None:
-        return None
-
 
 LOADED: list[int] = []
 
@@ -124,11 +125,11 @@ def composited(config: Config) -> object:
         out = Path(folder)
         write_manifest(out, manifest_of(plan, config.block_manager, config.city))
         for number, block in enumerate(plan.blocks):
-            told = {"block_id": block.id, "scene_hash": plan.scene_hash, "drives": [], "number": number}
+            meta = meta_of(block.id, scene_hash=plan.scene_hash, number=number)
             tensors = {"ballast": torch.zeros(2500)}
-            write_block(block_folder(out, block.id), "latest", BlockFile(told, tensors))
+            write_block(block_folder(out, block.id), "latest", BlockFile(meta, tensors))
         LOADED.clear()
-        city = City.open(out, load=FormulaBlock)
+        city = City.open(out, load=NumberedBlock)
         ahead, pictures = torch.tensor([[0.0, 1.0, 0.0]]).expand(4, 3), []
         for center in scene.centers_world:
             origins = torch.tensor(center).float().expand(4, 3)
@@ -148,7 +149,7 @@ class Watched(BlockNeRFTrainer):
 
     def _validate(self) -> float | None:
         done = super()._validate()
-        self.did.append(("validated", self.step, len(self._test_images()), done))
+        self.did.append(("validated", self.step, len(self.validator.test_images), done))
         return done
 
     def save(self) -> None:
@@ -163,9 +164,9 @@ def trainer_of(config: Config, folder: Path) -> Watched:
     did: list[tuple] = []
     curves = folder / "curves" if config.logging.use_tensorboard else None
     trainer = Watched(
-        *(config, plan.blocks[0], store_of(config), plan.scene_hash, folder / "block", curves),
-        report=lambda progress: did.append(("reported", progress.step)),
-        exposures=exposures,
+        BlockInputs(config, plan.blocks[0], store_of(config), plan.scene_hash, exposures=exposures),
+        BlockFolders(folder / "block", tensorboard=curves),
+        on_progress=lambda progress: did.append(("reported", progress.step)),
     )
     trainer.did = did
     return trainer
@@ -176,7 +177,7 @@ def learned(config: Config) -> object:
     with TemporaryDirectory() as folder:
         trainer = trainer_of(config, Path(folder))
         for _ in range(3):
-            trainer._train_step()
+            trainer.train_step()
         digest = hashlib.sha256()
         for name, tensor in trainer.model.state_dict().items():
             digest.update(f"{name} {tuple(tensor.shape)}".encode() + tensor.numpy().tobytes())
@@ -204,7 +205,7 @@ def written(config: Config) -> object:
     with TemporaryDirectory() as folder:
         out = Path(folder)
         run = Run(*plan_scene(config, room(), out), out)
-        train_blocks(run, (), 1, False, False, report=lambda block_id, progress: None)
+        train_blocks(run, launcher=SequentialLauncher())
         files = [path.relative_to(out) for path in out.rglob("*") if path.is_file()]
         return sorted({str(path.parent if path.name.startswith("events") else path) for path in files})
 
@@ -232,7 +233,7 @@ def decoding_threads(config: Config) -> object:
 
 def extractor(config: Config) -> object:
     with mock.patch.dict(pose_setup.EXTRACTORS, {"resnet18": mock.Mock(return_value=abs)}):
-        pose_setup.make_extractor(config)
+        pose_setup.make_extractor(config.pose_refinement, config.training.seed)
         return pose_setup.EXTRACTORS["resnet18"].call_args.args[0]
 
 
@@ -242,7 +243,7 @@ def pose_parameters(config: Config) -> object:
 
 
 def announced(config: Config) -> object:
-    with TemporaryDirectory() as folder, mock.patch("blocknerf.training.trainer.log.info") as info:
+    with TemporaryDirectory() as folder, mock.patch("blocknerf.training.block.trainer.log.info") as info:
         trainer_of(config, Path(folder))
         return [call.args[0] % call.args[1:] for call in info.call_args_list]
 

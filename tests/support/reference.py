@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
-from benchmarks.cuda_checks import relative_error
+from benchmarks.kernels.cuda.checks import relative_error
 from blocknerf.kernels.registry import Backend, use_backend
 
 

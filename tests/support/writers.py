@@ -1,6 +1,6 @@
 """One capture written in every format that is read, from the formats' own descriptions and not from our readers.
 
-Tests compare the rays that come back with `true_rays`; `benchmarks.formats` trains on each.
+Tests compare the rays that come back with `true_rays`; `benchmarks.interop.formats` trains on each.
 """
 
 import gzip

@@ -6,8 +6,8 @@ import sys
 import pytest
 
 pytest.importorskip("embreex")
-from benchmarks.documents_yaml import trained
 from benchmarks.measure import run
+from benchmarks.robustness.documents_yaml import trained
 
 STEPS = 8
 BEGINS = {"coarse": 0, "fine": 2, "refinement": 6}

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from blocknerf.city.block_file import read_block_meta
 from blocknerf.core.errors import UserError
+from blocknerf.models.block_file import read_block_meta
 from blocknerf.scene.store import ImageStore
-from blocknerf.training.one_block import Run
-from blocknerf.training.training_iterator import TrainingIterator
+from blocknerf.training.run.run import Run
+from blocknerf.training.run.training_iterator import TrainingIterator
 from tests.support.room import write_room
 from tests.support.tiny_run import tiny_run, train
 
@@ -25,10 +25,7 @@ def stepwise(run: Run) -> TrainingIterator:
 
 
 def weights(run: Run) -> dict[str, str]:
-    return {
-        block.id: read_block_meta(run.block_folder(block.id), "latest")["weights"]["sha256"]
-        for block in run.plan.blocks
-    }
+    return {block.id: read_block_meta(run.block_folder(block.id), "latest").weights.sha256 for block in run.plan.blocks}
 
 
 @pytest.fixture(scope="module")

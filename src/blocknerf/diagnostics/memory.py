@@ -10,13 +10,13 @@ from pathlib import Path
 import torch
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from blocknerf.core.config.config import Config
+from blocknerf.core.config.training import TrainingConfig
 from blocknerf.core.types import on_device
 from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.runtime.devices import default_device
 from blocknerf.scene.sampler import PixelSampler
-from blocknerf.training.losses import BlockNeRFLoss
-from blocknerf.training.optimizer import BlockOptimizer
+from blocknerf.training.block.losses.block_nerf_loss import BlockNeRFLoss
+from blocknerf.training.block.optimizer import BlockOptimizer
 
 Phase = tuple[str, Callable[[], None]]
 
@@ -34,13 +34,13 @@ class PhaseMemory:
     torch_peak: int
 
 
-def profile_step(model: BlockNeRF, sampler: PixelSampler, config: Config) -> list[PhaseMemory]:
+def profile_step(model: BlockNeRF, sampler: PixelSampler, config: TrainingConfig) -> list[PhaseMemory]:
     """One step on a batch of `sampler`: data, forward, backward, optimiser.
 
     A step before it, which compiles kernels and makes the optimiser's moments, is not counted. All rates are zero, but
     `model` keeps a gradient sink: pass a copy.
     """
-    optimizer, loss = BlockOptimizer(model, config.training), BlockNeRFLoss(config.training)
+    optimizer, loss = BlockOptimizer(model, config), BlockNeRFLoss(config)
     device = model.device
     rng = torch.Generator(device).manual_seed(0)
     rates = dict.fromkeys(optimizer.components, 0.0)

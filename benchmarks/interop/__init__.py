@@ -1,0 +1,1 @@
+"""Other programs: their formats, their measures of quality, and training beside them."""

@@ -1,0 +1,1 @@
+"""What the kernels of a training step cost, on the processor and on a CUDA device."""

@@ -1,0 +1,1 @@
+"""Kernels on a CUDA device: whether they are right, and how fast they are."""

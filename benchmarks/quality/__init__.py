@@ -1,0 +1,1 @@
+"""How good pictures, poses, surfaces and seams are, and what each part of the method is worth."""

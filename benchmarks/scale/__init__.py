@@ -1,0 +1,1 @@
+"""What is taken of time and memory: by a step, a training, a viewer, many blocks, several machines."""

@@ -1,0 +1,165 @@
+"""What a block is trained on: the weighted total of its terms, each by name."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from blocknerf.core.config.training import TrainingConfig
+from blocknerf.core.types import RayBatch
+from blocknerf.kernels.intervals.ops import distortion_loss, interlevel_loss
+from blocknerf.models.block_nerf import BlockNeRF
+from blocknerf.rendering.quality import SSIM_WINDOW_PX
+from blocknerf.rendering.volume import CompositedRays, expected_distance
+from blocknerf.scene.sampler import PixelBatch
+from blocknerf.training.block.losses.regularization import regularization
+from blocknerf.training.block.losses.terms import (
+    GRADIENT_SHARE,
+    absolute_error,
+    consistency_loss,
+    depth_gradient_loss,
+    dssim,
+    scale_invariant_log_loss,
+    squared_error,
+)
+from blocknerf.training.block.losses.visibility import visibility_loss
+from blocknerf.training.block.validation import ValidationView
+
+
+@dataclass(frozen=True, slots=True)
+class SharedRays:
+    """Rays near the border of two blocks, as the neighbour renders them, and how much each counts, in [0, 1].
+
+    Slots of `rays` are the block's own.
+    """
+
+    rays: RayBatch
+    rgb: Float[Tensor, "rays 3"]
+    distance_m: Float[Tensor, " rays"]
+    weights: Float[Tensor, " rays"]
+
+
+class BlockNeRFLoss:
+    """The weighted total, and every term by name, unweighted and detached.
+
+    Beside the terms stands `mse`, the squared error that PSNR is made of, whatever the rgb term is mixed from.
+    """
+
+    def __init__(self, config: TrainingConfig):
+        self.l1_share, self.ssim_share = config.rgb_l1_share, config.rgb_ssim_share
+        self.weights = {
+            "rgb": config.rgb_loss_weight,
+            "interlevel": config.interlevel_loss_weight,
+            "coarse_rgb": config.coarse_loss_weight,
+            "distortion": config.distortion_loss_weight,
+            "depth": config.depth_loss_weight,
+            "consistency": config.consistency_loss_weight,
+            "regularization": config.regularization_weight,
+            "appearance": config.appearance_loss_weight,
+            "visibility": config.visibility_loss_weight,
+        }
+
+    def __call__(
+        self,
+        model: BlockNeRF,
+        batch: PixelBatch,
+        rng: torch.Generator | None,
+        shared: Sequence[SharedRays] = (),
+    ) -> tuple[Float[Tensor, ""], dict[str, Float[Tensor, ""]]]:
+        """Pixels of patches that a mask hides reach no term. `shared`: one entry for each neighbour; none: no term."""
+        rays, truth = batch.rays, batch.rgb
+        if batch.num_patches > 0 and not bool(batch.valid.all()):
+            rays, truth = rays[batch.valid], truth[batch.valid]
+        rgb, composited = model(rays, rng)
+        mse = squared_error(rgb, truth)
+        terms = {
+            "rgb": self._rgb(mse, rgb, truth, batch),
+            "distortion": distortion_loss(composited.edges_s, composited.weights),
+        }
+        if composited.coarse_rgb is not None:
+            terms["coarse_rgb"] = squared_error(composited.coarse_rgb, truth)
+        elif composited.proposal_weights is not composited.weights:
+            terms["interlevel"] = interlevel_loss(
+                composited.proposal_edges_s, composited.proposal_weights, composited.edges_s, composited.weights
+            )
+        if model.appearance is not None:
+            terms["appearance"] = model.appearance.penalty(rays.image_slots)
+        if model.visibility is not None and bool(mse.isfinite()):  # what it counts must stay finite
+            terms["visibility"] = visibility_loss(model, rays, composited, rng)
+        if batch.distance_m is not None and self.weights["depth"] > 0:
+            terms["depth"] = _depth(batch, composited, model.radius_m)
+        if shared and self.weights["consistency"] > 0:
+            differences = [_consistency(model, border, rng) for border in shared]
+            terms["consistency"] = torch.stack(differences).mean()
+        if self.weights["regularization"] > 0:
+            terms["regularization"] = regularization(model, rng)
+        weights = self.weights
+        if model.poses is not None:
+            terms["pose"] = model.poses.penalty()
+            weights = weights | {"pose": model.poses.penalty_weight(model.progress)}
+        total = sum((weights[name] * term for name, term in terms.items()), torch.zeros(()))
+        return total, {name: term.detach() for name, term in (terms | {"mse": mse}).items()}
+
+    def of_view(self, view: ValidationView, radius_m: float) -> dict[str, Float[Tensor, ""]]:
+        """The terms that compare a whole picture with its photograph: rgb, mse and, where it is known, depth."""
+        valid = view.valid
+        rgb, truth = view.render.rgb[valid], view.truth[valid]
+        mse = squared_error(rgb, truth)
+        patches = (view.render.rgb[None], view.truth[None], valid[None])
+        has_windows = self.ssim_share > 0 and min(valid.shape) >= SSIM_WINDOW_PX
+        terms = {"mse": mse, "rgb": self._mixed(mse, rgb, truth, dssim(*patches) if has_windows else None)}
+        if view.distance_m is not None:
+            known = valid & (view.distance_m > 0)
+            shown, distance = view.render.distance_m / radius_m, view.distance_m / radius_m
+            steps = depth_gradient_loss(shown[None], distance[None], known[None])
+            terms["depth"] = scale_invariant_log_loss(shown[known], distance[known]) + GRADIENT_SHARE * steps
+        return terms
+
+    def _rgb(
+        self,
+        mse: Float[Tensor, ""],
+        rgb: Float[Tensor, "valid 3"],
+        truth: Float[Tensor, "valid 3"],
+        batch: PixelBatch,
+    ) -> Float[Tensor, ""]:
+        if self.ssim_share == 0 or batch.num_patches == 0:
+            return self._mixed(mse, rgb, truth, None)
+        shown = torch.zeros_like(batch.rgb).masked_scatter(batch.valid[:, None], rgb)
+        patches = (batch.patches(values) for values in (shown, batch.rgb, batch.valid))
+        return self._mixed(mse, rgb, truth, batch.patch_weight * dssim(*patches))
+
+    def _mixed(
+        self,
+        mse: Float[Tensor, ""],
+        rgb: Float[Tensor, "valid 3"],
+        truth: Float[Tensor, "valid 3"],
+        dssim: Float[Tensor, ""] | None,
+    ) -> Float[Tensor, ""]:
+        """The mixture of squared error, absolute error and, where there are windows, 1 - SSIM."""
+        term = mse
+        if self.l1_share > 0 or self.ssim_share > 0:
+            term = (1 - self.l1_share - self.ssim_share) * mse + self.l1_share * absolute_error(rgb, truth)
+        return term if dssim is None else term + self.ssim_share * dssim
+
+
+def _depth(batch: PixelBatch, composited: CompositedRays, radius_m: float) -> Float[Tensor, ""]:
+    """Of distances along rays in block radii, so that the unit of a capture does not matter."""
+    assert batch.distance_m is not None
+    truth = batch.distance_m / radius_m
+    known = batch.valid & (truth > 0)
+    distance = torch.zeros_like(truth).masked_scatter(
+        batch.valid, expected_distance(composited.weights, composited.edges)
+    )
+    error = scale_invariant_log_loss(distance[known], truth[known])
+    if batch.num_patches == 0:
+        return error
+    steps = depth_gradient_loss(batch.patches(distance), batch.patches(truth), batch.patches(known))
+    return error + GRADIENT_SHARE * batch.patch_weight * steps
+
+
+def _consistency(model: BlockNeRF, border: SharedRays, rng: torch.Generator | None) -> Float[Tensor, ""]:
+    rgb, composited = model(border.rays, rng)
+    distance = expected_distance(composited.weights, composited.edges)
+    return consistency_loss(rgb, distance, border.rgb, border.distance_m / model.radius_m, border.weights)

@@ -1,0 +1,134 @@
+"""Adam for one block: sparse on the tables, ordinary on networks and codes, one rate a group."""
+
+from collections.abc import Iterator, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from blocknerf.core.config.training import TrainingConfig
+from blocknerf.kernels.dense_adam import AdamMoments, dense_adam_step
+from blocknerf.kernels.row_gradient import nonzero_rows
+from blocknerf.kernels.sparse_adam.ops import sparse_adam_step
+from blocknerf.models.block_nerf import BlockNeRF
+
+
+class BlockOptimizer:
+    """Holds every moment; `state` and `restore` are exact. What is frozen keeps its moments."""
+
+    def __init__(self, model: BlockNeRF, config: TrainingConfig):
+        self.step_count = 0
+        self.config = config
+        self.tables = {name: table.rows for name, table in model.field.sparse_tables().items()}
+        self.rate_ratios = {name: table.rate_ratio for name, table in model.field.sparse_tables().items()}
+        self.gradients = {name: torch.zeros_like(values) for name, values in self.tables.items()}
+        self.moments = {
+            name: (torch.zeros_like(values), torch.zeros_like(values)) for name, values in self.tables.items()
+        }
+        for name, table in model.field.sparse_tables().items():
+            table.gradient = self.gradients[name]
+        self.components = {name: list(parameters) for name, parameters in model.components().items()}
+        self.dense: dict[Tensor, AdamMoments] = {}  # of networks and codes, from their first gradient on
+
+    def step(self, rates: Mapping[str, float]) -> float:
+        """Applies and clears all gradients; `rates` by component, whose gradients are clipped each by itself.
+
+        Returns the norm of the field's networks before clipping.
+        """
+        networks = self.components["nerf"]
+        field_learns = any(parameter.requires_grad for parameter in networks)
+        self.step_count += field_learns
+        clip_norm = self.config.gradient_clip_norm
+        norm = float(nn.utils.clip_grad_norm_(networks, clip_norm))
+        for component, parameters in self.components.items():
+            decay = self.config.weight_decay if component == "nerf" else 0.0
+            learning = [parameter for parameter in parameters if parameter.grad is not None]
+            if component != "nerf" and learning:
+                nn.utils.clip_grad_norm_(learning, clip_norm)
+            for parameter in learning:
+                if parameter not in self.dense:
+                    self.dense[parameter] = AdamMoments.of(parameter)
+            dense_adam_step(learning, [self.dense[parameter] for parameter in learning], rates[component], decay)
+            for parameter in learning:
+                parameter.grad = None
+        for name, values in self.tables.items() if field_learns else ():
+            rate = rates["nerf"] * self.rate_ratios[name]
+            sparse_adam_step(values, self.gradients[name], *self.moments[name], self.step_count, rate)
+        return norm
+
+    def parameters(self) -> Iterator[Tensor]:
+        """All that are not tables, in the order of their numbers in `state`."""
+        for parameters in self.components.values():
+            yield from parameters
+
+    def gradients_of_all(self) -> Iterator[Tensor]:
+        """Of networks, codes and tables, as they lie there."""
+        yield from (parameter.grad for parameter in self.parameters() if parameter.grad is not None)
+        yield from self.gradients.values()
+
+    def clear(self) -> None:
+        """Gives up all gradients."""
+        for parameter in self.parameters():
+            parameter.grad = None
+        for gradient in self.gradients.values():
+            gradient.zero_()
+
+    def restart_field(self) -> None:
+        """Forgets what the field's tables and networks did so far, as for a new field."""
+        self.step_count = 0
+        for first, second in self.moments.values():
+            first.zero_()
+            second.zero_()
+        for parameter in self.components["nerf"]:
+            self.dense.pop(parameter, None)
+
+    def follow_growth(self, model: BlockNeRF) -> None:
+        """After `BlockNeRF.grow`: takes the longer tables; old rows keep their moments, new ones have 0."""
+        tables = {"appearance": None if model.appearance is None else model.appearance.residuals}
+        tables["pose"] = getattr(model.poses, "shares", None)
+        for component, new in tables.items():
+            if new is None or self.components[component][0] is new:
+                continue
+            moments = self.dense.pop(self.components[component][0], None)
+            if moments is not None:
+                longer = _longer(moments.first, new), _longer(moments.second, new)
+                self.dense[new] = AdamMoments(*longer, step=moments.step)
+            self.components[component] = [new]
+
+    def gradients_by_name(self, model: BlockNeRF) -> Iterator[tuple[str, Tensor]]:
+        """After `backward` and before `step`: of each parameter that has one; of tables the rows that were touched."""
+        for name, gradient in self.gradients.items():
+            yield name, gradient[nonzero_rows(gradient)]
+        for name, parameter in model.named_parameters():
+            if parameter.grad is not None:
+                yield name, parameter.grad
+
+    def state(self) -> dict[str, Tensor]:
+        tensors = {"step": torch.tensor(self.step_count)}
+        for name, (first, second) in self.moments.items():
+            tensors[f"{name}.first"], tensors[f"{name}.second"] = first, second
+        for number, parameter in enumerate(self.parameters()):
+            moments = self.dense.get(parameter)
+            if moments is not None:
+                tensors[f"dense.{number}.exp_avg"], tensors[f"dense.{number}.exp_avg_sq"] = (
+                    moments.first,
+                    moments.second,
+                )
+                tensors[f"dense.{number}.step"] = moments.step
+        return tensors
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        self.step_count = int(state["step"])
+        for name, (first, second) in self.moments.items():
+            first.copy_(state[f"{name}.first"])
+            second.copy_(state[f"{name}.second"])
+        for number, parameter in enumerate(self.parameters()):
+            if f"dense.{number}.step" in state:
+                moments = self.dense[parameter] = AdamMoments.of(parameter)
+                moments.first.copy_(state[f"dense.{number}.exp_avg"])
+                moments.second.copy_(state[f"dense.{number}.exp_avg_sq"])
+                moments.step.copy_(state[f"dense.{number}.step"])
+
+
+def _longer(moment: Tensor, table: Tensor) -> Tensor:
+    """The moment with zeros for the table's new rows."""
+    return torch.cat([moment, moment.new_zeros(len(table) - len(moment), *moment.shape[1:])])
