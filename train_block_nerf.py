@@ -16,10 +16,10 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--data_root", "--data-root", type=Path, required=True, help="folder of the scene")
     parser.add_argument("--output_dir", "--output-dir", type=Path, default=Path("outputs"), help="output folder")
     parser.add_argument(
-        "--resume", nargs="?", const=True, metavar="FILE", help="go on with the output folder, or from the state FILE"
+        "--resume", nargs="?", const=True, metavar="FILE", help="resume the output folder, or from the state FILE"
     )
-    parser.add_argument("--distributed", action="store_true", help="as one of the processes that torchrun started")
-    parser.add_argument("--local_rank", "--local-rank", type=int, help="what torchrun says as LOCAL_RANK")
+    parser.add_argument("--distributed", action="store_true", help="run as one of the processes that torchrun started")
+    parser.add_argument("--local_rank", "--local-rank", type=int, help="the LOCAL_RANK of torchrun")
     parser.add_argument("--debug", action="store_true", help="inspect, then train at tiny sizes")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="as in training.max_minutes=5")
     told = parser.parse_args(arguments)

@@ -9,27 +9,32 @@ from blocknerf.core.config.effects import CHOICES, SWITCHES, Need
 
 HEAD = """# Configuration
 
-Every key, its default, what it may be, and what it does. A file is YAML or JSON with these sections; single values are
-given on the command line as `section.key=value`. A misspelt key is an error that names the nearest one.
-`blocknerf config show` prints what a run would have, `blocknerf config check --config FILE` says what is wrong, and
-with `--data-root SCENE` which stages are above its images; `blocknerf config schema` prints the JSON schema of this
-page for editors.
+Every key with its default, its allowed values and its effect. A configuration file is YAML or JSON with these sections.
+The command line sets single values as `section.key=value`. A misspelt key is an error that names the nearest one.
 
-This page is printed by `python docs/configuration.py`.
+- `blocknerf config show` prints the configuration that a run would use.
+- `blocknerf config check --config FILE` checks a file. With `--data-root SCENE` it also says which stages have a
+  resolution above that of the scene's images.
+- `blocknerf config schema` prints a JSON schema of this page, for editors.
+
+Where the default is `null`, the description says what applies ("Default: ...").
+
+This page is generated: `python docs/configuration.py > docs/configuration.md`.
 """
 NEEDS = """
 ## Keys that need another
 
-Beside some values of one key another changes nothing. Where the one chooses another kind of thing, the other is
-refused, if it is given and is not its default. So are keys of another backbone, and the weight of a term that only
-another has:
+Some keys have no effect unless another key has a certain value. Keys in the first table are then refused, if they are
+given and differ from their default. So are keys of another backbone, and the weight of a loss term that only another
+backbone has:
 
 {choices}
-Where the one switches a part off, what is told of that part waits until it is switched on, and that is said:
+Keys in the second table belong to a part that another key switches off. They are kept, with a message, and take effect
+when the part is switched on:
 
 {switches}
-`distributed.backend` and `distributed.find_unused_parameters` are for `--distributed`. What a folder has stored in its
-config.json always loads.
+`distributed.backend` and `distributed.find_unused_parameters` matter only with `--distributed`. The config.json of an
+output folder always loads.
 """
 
 
@@ -42,15 +47,13 @@ def page() -> str:
         for kind in tree.get("oneOf", [tree])
     )
     return (
-        HEAD
-        + sections
-        + NEEDS.format(choices=_needs("", CHOICES), switches=_needs("where ", (*SWITCHES, *of_backbones)))
+        HEAD + sections + NEEDS.format(choices=_needs("", CHOICES), switches=_needs("if ", (*SWITCHES, *of_backbones)))
     )
 
 
 def _needs(begin: str, needs: tuple[Need, ...]) -> str:
     rows = [f"| {', '.join(f'`{key}`' for key in need.keys)} | {begin}{need.other} |\n" for need in needs]
-    return f"| without effect | |\n|---|---|\n{''.join(rows)}"
+    return f"| key | has no effect |\n|---|---|\n{''.join(rows)}"
 
 
 def _section(path: str, tree: dict[str, Any], defined: dict[str, Any]) -> str:
@@ -58,13 +61,20 @@ def _section(path: str, tree: dict[str, Any], defined: dict[str, Any]) -> str:
     section = defined.get(_kind(tree), tree)
     keys = section["properties"]
     plain = {key: value for key, value in keys.items() if "properties" not in defined.get(_kind(value), {})}
-    text = f"\n## `{path}`\n\n{section.get('description', '')}\n\n| key | default | may be | |\n|---|---|---|---|\n"
+    text = f"\n## `{path}`{_backbone(keys)}\n\n{section.get('description', '')}\n\n"
+    text += "| key | default | allowed | effect |\n|---|---|---|---|\n"
     for key, value in plain.items():
-        told = " ".join(value.get("description", "").split()).replace("|", "\\|")
-        text += f"| `{key}` | {_default(value)} | {_allowed(value, defined)} | {told} |\n"
+        description = " ".join(value.get("description", "").split()).replace("|", "\\|")
+        text += f"| `{key}` | {_default(value)} | {_allowed(value, defined)} | {description} |\n"
     within = {key: value for key, value in keys.items() if key not in plain}
     within |= {f"{key}[]": value["items"] for key, value in plain.items() if "$ref" in value.get("items", {})}
     return text + "".join(_section(f"{path}.{key}", value, defined) for key, value in within.items())
+
+
+def _backbone(keys: dict[str, Any]) -> str:
+    """Which of several sections of one name this is, for its heading."""
+    name = keys.get("backbone", {}).get("const")
+    return f" of backbone `{name}`" if name else ""
 
 
 def _kind(tree: dict[str, Any]) -> str:
@@ -75,7 +85,7 @@ def _default(tree: dict[str, Any]) -> str:
     if "default" not in tree:
         return "*required*"
     value = tree["default"]
-    return "none" if value is None else f"`{str(value).lower() if isinstance(value, bool) else value}`"
+    return "`null`" if value is None else f"`{str(value).lower() if isinstance(value, bool) else value}`"
 
 
 def _allowed(tree: dict[str, Any], defined: dict[str, Any]) -> str:
@@ -91,7 +101,8 @@ def _allowed(tree: dict[str, Any], defined: dict[str, Any]) -> str:
         for bound, sign in (("minimum", ">="), ("exclusiveMinimum", ">"), ("maximum", "<="), ("exclusiveMaximum", "<"))
         if bound in tree
     ]
-    name = {"null": "none", "boolean": "`true`, `false`", "string": "text"}.get(tree.get("type", ""), tree.get("type"))
+    names = {"null": "`null`", "boolean": "`true`, `false`", "string": "text"}
+    name = names.get(tree.get("type", ""), tree.get("type"))
     return " ".join([str(name), ", ".join(bounds)]).strip()
 
 

@@ -289,7 +289,7 @@ def test_drives_without_a_junction_have_blocks_along_them_and_that_is_said(caplo
     along = make_plan(streets(), load_config(None, [*told, "block_manager.placement=drives"]))
     with caplog.at_level("INFO", logger="blocknerf"):
         plan = make_plan(streets(), load_config(None, [*told, "block_manager.placement=junctions"]))
-    assert "No drive passes a junction, its own or that of another: blocks stand along the drives." in caplog.text
+    assert "No drives cross each other or themselves: blocks are placed along the drives." in caplog.text
     assert plan.blocks == along.blocks
 
 

@@ -236,7 +236,7 @@ def test_a_scene_that_moved_is_found_by_data_root(capture, tmp_path):
 
 
 def test_folders_that_are_none_say_so(tmp_path, capture):
-    with pytest.raises(UserError, match=r"nowhere is no output folder of blocknerf: it has no config.json. Make one"):
+    with pytest.raises(UserError, match=r"nowhere is not an output folder of blocknerf: it has no config.json. Make"):
         load_output(tmp_path / "nowhere")
     planned(capture, tmp_path / "out")
     (tmp_path / "out" / "plan.json").unlink()
@@ -295,7 +295,7 @@ def test_maps_are_pictures_with_the_same_bytes_every_time(make, placement, tmp_p
 
 def test_a_plan_without_ground_cannot_be_drawn(tmp_path):
     bare = Plan("s", "c", (BlockSpec("000", (0.0, 0.0, 0.0), 1.0, (0.0, 0.0, 0.0), (), ()),))
-    with pytest.raises(UserError, match="says nothing of the ground"):
+    with pytest.raises(UserError, match="has no description of its ground"):
         draw_map(tmp_path / "map.png", bare, aerial())
 
 

@@ -168,7 +168,7 @@ def test_more_blocks_than_allowed_name_the_remedy_and_the_remedy_works():
 
 def test_a_scene_without_images_says_why():
     scene = dataclasses.replace(aerial(), images=(), skipped=(("a.png", "there is no such file"),))
-    with pytest.raises(UserError, match=r"No image of made can be used \(1 were left out, the first: a.png: there"):
+    with pytest.raises(UserError, match=r"No image of made can be used \(1 were skipped, the first: a.png: there"):
         make_plan(scene, config_of())
 
 

@@ -151,7 +151,7 @@ def test_a_map_without_junctions_leaves_blocks_along_the_drives(tmp_path, caplog
     path.write_text(json.dumps({"type": "LineString", "coordinates": [degrees(1)[::-1], degrees(4)[::-1]]}))
     with caplog.at_level("INFO", logger="blocknerf"):
         plan = planned(path)
-    assert "blocks stand along the drives" in caplog.text
+    assert "blocks are placed along the drives" in caplog.text
     assert plan.ground().cell_shape == "disc"
 
 
@@ -181,8 +181,8 @@ BOMB = '<?xml version="1.0"?><!DOCTYPE osm [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;
         ("OSMHeader", "neither XML of OpenStreetMap nor JSON"),
         ("<osm><node id='1' lat='1' lon=", "damaged"),
         ("<osm><node id='1' lat='1'/></osm>", "it lacks 'lon'"),
-        ("<osm><node id='1' lat='91' lon='0'/></osm>", "latitude 91.0 and longitude 0.0 are no place on Earth"),
-        ("<osm><node id='1' lat='nan' lon='0'/></osm>", "no place on Earth"),
+        ("<osm><node id='1' lat='91' lon='0'/></osm>", "latitude 91.0 and longitude 0.0 are not a place on Earth"),
+        ("<osm><node id='1' lat='nan' lon='0'/></osm>", "are not a place on Earth"),
         ("<osm><node id='one' lat='1' lon='0'/></osm>", "damaged"),
         (BOMB, "it defines entities"),
         ("<osm/>", "holds no street that cars may drive"),
@@ -192,7 +192,7 @@ BOMB = '<?xml version="1.0"?><!DOCTYPE osm [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;
         ('{"type": "FeatureCollection", "features": []}', "holds no street"),
         ('{"type": "LineString", "coordinates": [[1], [2, 3]]}', "damaged"),
         ('{"type": "LineString", "coordinates": [["a", 1], [2, 3]]}', "damaged"),
-        ('{"type": "LineString", "coordinates": [[true, 1], [2, 300]]}', "no place on Earth"),
+        ('{"type": "LineString", "coordinates": [[true, 1], [2, 300]]}', "are not a place on Earth"),
         ('{"elements": [{"type": "way", "nodes": 3}]}', "damaged"),
         ('{"elements": [{"type": "way", "nodes": [3, 4], "tags": {"highway": "primary"}}]}', "holds no street"),
         ('{"elements": [{"type": "way", "nodes": [3, 4], "tags": {"highway": 7}}]}', "holds no street"),

@@ -97,8 +97,8 @@ def test_an_override_without_a_value_takes_the_limit_away(tmp_path):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("training.seed", "is no override; write section.key=value"),
-        ("=3", "is no override"),
+        ("training.seed", "is not an override; write section.key=value"),
+        ("=3", "is not an override"),
         ("training.sed=3", r"did you mean 'training\.seed'"),
         ("training.seed.deep=3", "'seed' is a value, not a section"),
         ("training.seed=[", "cannot be read"),

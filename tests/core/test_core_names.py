@@ -88,7 +88,7 @@ def test_names_that_leave_the_folder_become_readable():
 def test_a_name_that_would_leave_the_folder_is_not_joined(name):
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or not path.parts or "\0" in name:
-        with pytest.raises(UserError, match="no name of a file in folder") as caught:
+        with pytest.raises(UserError, match="not a name of a file in folder") as caught:
             contained(Path("folder"), name)
         assert len(str(caught.value)) <= 500
     else:

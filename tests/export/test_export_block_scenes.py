@@ -188,7 +188,7 @@ def test_what_stands_in_the_way_is_said(planned, capture, tmp_path, capsys):
     (tmp_path / "mine" / "photo.txt").write_text("x")
     with pytest.raises(UserError, match="holds something else than blocks of this scene"):
         export_blocks(planned, tmp_path / "mine")
-    with pytest.raises(UserError, match="no output folder of blocknerf"):
+    with pytest.raises(UserError, match="not an output folder of blocknerf"):
         export_blocks(capture, tmp_path / "b")
     lost = tmp_path / "lost"
     lost.mkdir()
@@ -303,7 +303,7 @@ def test_what_cannot_be_merged_is_said(exported, tmp_path):
     plan = _plan(exported)
     first = plan.blocks[0].id
     write_splats(tmp_path / "cloud.ply", made_splats(5))
-    with pytest.raises(UserError, match=r"Which block .*cloud.ply belongs to cannot be told.*Write BLOCK="):
+    with pytest.raises(UserError, match=r"Which block .*cloud.ply belongs to is unclear.*Write BLOCK="):
         find_splats([str(tmp_path / "cloud.ply")], plan)
     with pytest.raises(UserError, match="No plan.json lies with"):
         find_plan([str(tmp_path / "cloud.ply")], None)
@@ -325,7 +325,7 @@ def test_what_cannot_be_merged_is_said(exported, tmp_path):
     with pytest.raises(UserError, match="written as .ply or .spz"):
         merge((str(tmp_path),), tmp_path / "a.glb", plan=exported)
     write_json(tmp_path / "t.json", {"transform": np.diag([2.0, 1, 1, 1])[:3].tolist(), "scale": 1.0})
-    with pytest.raises(UserError, match="t.json cannot be undone .it is no rotation, shift and scale"):
+    with pytest.raises(UserError, match="t.json cannot be undone .it is not a rotation, shift and scale"):
         read_transforms(tmp_path / "t.json")
 
 

@@ -82,8 +82,8 @@ def test_a_plan_that_is_used_again_takes_the_scenes_new_place(tmp_path):
         ({"latitude_deg": 1}, "'geo_origin' must have latitude_deg and longitude_deg"),
         ({"latitude_deg": "north", "longitude_deg": 1}, "all of them numbers; it is"),
         ([55.7, 13.2], "all of them numbers; it is"),
-        ({"latitude_deg": 155.7, "longitude_deg": 13.2}, "Latitude 155.7 and longitude 13.2 are no place"),
-        ({"latitude_deg": float("nan"), "longitude_deg": 13.2}, "NaN is no number that JSON has"),
+        ({"latitude_deg": 155.7, "longitude_deg": 13.2}, "Latitude 155.7 and longitude 13.2 are not a place"),
+        ({"latitude_deg": float("nan"), "longitude_deg": 13.2}, "NaN is not a number that JSON has"),
     ],
 )
 def test_an_origin_that_is_no_place(tmp_path, origin, message):

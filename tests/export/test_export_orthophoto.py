@@ -106,7 +106,7 @@ def test_an_origin_gives_places_on_earth():
 
 
 def test_origins_that_cannot_be():
-    with pytest.raises(UserError, match="are no place"):
+    with pytest.raises(UserError, match="are not a place"):
         GeoOrigin(91.0, 0.0)
     with pytest.raises(UserError, match="needs a world whose z points up"):
         map_crs(

@@ -241,8 +241,8 @@ def test_the_field_of_view_is_vertical(tmp_path):
         (own_path(frames=[{"world_from_cam": [[1, 2], [3, 4]]}]), "no pose of 3 x 4"),
         (own_path(frames=[{"world_from_cam": "none"}]), "no pose of 3 x 4"),
         (own_path(frames=[{"world_from_cam": [float("nan")] * 12}]), "no pose of 3 x 4"),
-        (own_path(frames=[{"world_from_cam": (2 * POSE).tolist()}]), "no rotation"),
-        (own_path(frames=[{"world_from_cam": (np.diag([1.0, 1, -1]) @ POSE).tolist()}]), "no rotation"),
+        (own_path(frames=[{"world_from_cam": (2 * POSE).tolist()}]), "is not a rotation"),
+        (own_path(frames=[{"world_from_cam": (np.diag([1.0, 1, -1]) @ POSE).tolist()}]), "is not a rotation"),
     ],
 )
 def test_a_bad_file_names_itself_and_the_frame(tmp_path, tree, message):

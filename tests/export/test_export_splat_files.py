@@ -159,7 +159,7 @@ def test_what_is_no_splat_file_is_said(tmp_path):
         "word.ply": (b"plx" + content[3:], "does not begin with 'ply'"),
         "head.ply": (content[:200], "cannot be read as PLY"),
         "rest.ply": (content.replace(b"f_rest_44", b"g_rest_44"), "has 44 properties f_rest"),
-        "list.ply": (content.replace(b"float opacity", b"lists opacity"), "is no number: 'property lists opacity'"),
+        "list.ply": (content.replace(b"float opacity", b"lists opacity"), "is not a number: 'property lists opacity'"),
     }
     write_splats(tmp_path / "a.spz", made_splats(9))
     packed = gzip.decompress((tmp_path / "a.spz").read_bytes())

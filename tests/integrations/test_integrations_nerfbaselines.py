@@ -171,7 +171,7 @@ def test_misuse_is_one_sentence(dataset, checkpoint, tmp_path):
         made(dataset).train_iteration(5)
     with pytest.raises(UserError, match="loaded without a data set"):
         BlockNeRFMethod(checkpoint=str(checkpoint)).train_iteration(0)
-    with pytest.raises(UserError, match="is no checkpoint of this method"):
+    with pytest.raises(UserError, match="is not a checkpoint of this method"):
         BlockNeRFMethod(checkpoint=str(tmp_path))
     with pytest.raises(UserError, match="trained on other images, cameras or poses"):
         BlockNeRFMethod(checkpoint=str(checkpoint), train_dataset=moved(dataset, 0.1))

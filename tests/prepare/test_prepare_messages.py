@@ -60,7 +60,7 @@ def test_sources_that_are_none(tmp_path):
     with pytest.raises(UserError, match=r"There is no folder or video .*nowhere"):
         prepare(tmp_path / "nowhere", tmp_path / "out", Settings())
     (tmp_path / "notes.txt").write_text("x")
-    with pytest.raises(UserError, match=r"notes.txt is no video that is known"):
+    with pytest.raises(UserError, match=r"notes.txt is not a known kind of video"):
         prepare(tmp_path / "notes.txt", tmp_path / "out", Settings())
 
 

@@ -245,7 +245,7 @@ def test_a_component_whose_pictures_are_all_placed_is_not_told_of(caplog):
     prepare_module._tell_components(models, 3)
     assert "hang together" not in caplog.text
     prepare_module._tell_components([*models, colmap.Model(Path(), ("c", "d"), 3)], 4)
-    assert "1 pictures hang together but nothing joins them to the rest, so they are left out: d." in caplog.text
+    assert "1 pictures hang together but nothing joins them to the rest, so they are skipped: d." in caplog.text
 
 
 def test_why_a_picture_is_left_out():

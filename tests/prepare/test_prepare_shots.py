@@ -143,7 +143,7 @@ def test_unreadable_photographs_are_named_and_left_out(tmp_path, caplog):
     sources = find_sources(tmp_path / "card", tmp_path / "out", None)
     shots = bring_images(sources, tmp_path / "out", 1.0, each_its_camera=False)
     assert [shot.name for shot in shots] == ["0.jpg", "2.jpg"]
-    assert "1 of 3 photographs are left out" in caplog.text
+    assert "1 of 3 photographs are skipped" in caplog.text
     assert not (tmp_path / "out/images/1.jpg").exists()
 
 

@@ -61,7 +61,7 @@ def test_one_kind_of_each_photograph_in_a_folder(tmp_path, caplog):
     write(tmp_path / "card", range(4))
     write(tmp_path / "card", range(4), ending=".png")
     assert len(taken(tmp_path)) == 4
-    assert "lie there in two kinds" in " ".join(caplog.text.split())
+    assert "exist in two formats" in " ".join(caplog.text.split())
 
 
 def test_what_is_no_picture_is_left_for_others_to_say(tmp_path):

@@ -114,7 +114,7 @@ def test_every_kind_of_transparency(tmp_path: Path, mode: str):
 def test_rays_end_in_what_pictures_end_in():
     assert load_config(None, ["dataset.alpha=white"]).white_background
     for key in ("dataset.white_background", "block_nerf.white_background"):
-        with pytest.raises(UserError, match="dataset.alpha black lays pictures on black"):
+        with pytest.raises(UserError, match="dataset.alpha black puts pictures on black"):
             load_config(None, ["dataset.alpha=black", f"{key}=true"])
     assert load_config(None, ["dataset.alpha=mask", "dataset.white_background=true"]).dataset.ground == "mask"
 

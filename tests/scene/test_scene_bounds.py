@@ -93,5 +93,5 @@ def test_points_of_a_ply_that_are_at_no_place(tmp_path):
 
 @pytest.mark.parametrize("altitude_m", [math.nan, math.inf, -1e300])
 def test_an_altitude_is_a_number(altitude_m):
-    with pytest.raises(UserError, match="is no place on Earth"):
+    with pytest.raises(UserError, match="is not a place on Earth"):
         GeoOrigin(50.0, 8.0, altitude_m)

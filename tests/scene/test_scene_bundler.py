@@ -110,7 +110,7 @@ def test_bundlers_own_folders(tmp_path):
         ("", "is truncated: it ends in the numbers of cameras and points"),
         ("2.5 0\n", "line 2: the numbers of cameras and points must be whole numbers"),
         ("2 0\n" + NOWHERE, "is truncated: it ends in camera 1"),
-        ("2 0\n" + NOWHERE + "60 x 0\n", "line 8: 'x' is no number, in camera 1"),
+        ("2 0\n" + NOWHERE + "60 x 0\n", "line 8: 'x' is not a number, in camera 1"),
         ("2 1\n" + 2 * NOWHERE + "1 2 3\n1 1 1\n2 0 0 1 1", "is truncated: it ends in the views of point 0"),
         ("2 1\n" + 2 * NOWHERE + "1 2 3\n1 -1 1\n", "line 14: the colour of point 0 must be whole numbers"),
         ("3 0\n" + 3 * NOWHERE, "has 3 cameras, but its list.txt names 2 photographs"),

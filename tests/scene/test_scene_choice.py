@@ -93,7 +93,7 @@ def test_what_its_owner_edited_comes_first_unless_it_has_few_images(
     is_edited = addition is not None and frames >= 3
     assert len(scene.images) == (frames if is_edited else 6)
     assert (len(scene.points_world) == 0) == is_edited
-    assert f"Read is {'nerfstudio' if is_edited else 'colmap'} (" in caplog.text
+    assert f"Reading {'nerfstudio' if is_edited else 'colmap'} (" in caplog.text
     assert len(read_scene(tmp_path, DatasetConfig(type="nerfstudio")).images) == frames
     assert len(read_scene(tmp_path, DatasetConfig(type="colmap")).images) == 6
 
@@ -105,7 +105,7 @@ def test_what_cannot_be_read_is_passed_over_and_said(tmp_path: Path, caplog: pyt
         read_scene(tmp_path, CONFIG)
     piece(tmp_path, "sparse/1", 3)
     assert count(tmp_path) == 3
-    assert "sparse/0 is passed over" in caplog.text
+    assert "sparse/0 is skipped" in caplog.text
     assert "truncated" in caplog.text
     (tmp_path / "sparse/1/images.bin").write_bytes(b"torn")
     (tmp_path / "transforms.json").write_text(json.dumps({"frames": 3}))

@@ -192,8 +192,8 @@ def test_text_by_hand(tmp_path: Path):
     [
         ("nan 0 0 0 0 0 1", "not finite"),
         ("1 0 0 0 inf 0 1", "not finite"),
-        ("0 0 0 0 0 0 1", "no rotation"),
-        ("2 0 0 0 0 0 1", "no rotation"),
+        ("0 0 0 0 0 0 1", "is not a rotation"),
+        ("2 0 0 0 0 0 1", "is not a rotation"),
     ],
 )
 def test_images_with_a_bad_pose_are_listed_and_left_out(tmp_path: Path, third: str, reason: str):
@@ -258,7 +258,7 @@ def test_missing_and_unreadable_photographs_are_listed(tmp_path: Path, caplog: p
     reasons = dict(scene.skipped)
     assert "no such file" in reasons["a.png"]
     assert "cannot be read as an image" in reasons["b.png"]
-    assert "2 of 4 images are left out" in caplog.text
+    assert "2 of 4 images are skipped" in caplog.text
     (tmp_path / "images/c.png").unlink()
     with pytest.raises(UserError, match=r"lists 4 images of which 1 can be used.*no such file in .*: a.png, c.png"):
         read_scene(tmp_path, CONFIG)

@@ -244,7 +244,7 @@ def first_lines(path: Path, count: int) -> None:
         (lambda root: (root / "image_2/000003.png").unlink(), r"image_2 has 5 entries, but .*poses.txt has 6 poses"),
         (lambda root: first_lines(root / "calib.txt", 2), "calib.txt has no P2, the camera of image_2"),
         (lambda root: (root / "poses.txt").write_text("1 2 3\n"), "poses.txt, line 1: a line has 12 numbers.* 3"),
-        (lambda root: (root / "calib.txt").write_text("P0: a b\n"), "calib.txt, line 1: there stands something"),
+        (lambda root: (root / "calib.txt").write_text("P0: a b\n"), "calib.txt, line 1: it has something"),
         (lambda root: (root / "calib.txt").write_text(("P: " + "0 " * 12 + "\n") * 4), "must be K "),
         (lambda root: (root / "calib.txt").write_bytes(b"\xff\xfe\xff"), "cannot be read as text"),
     ],
@@ -279,7 +279,7 @@ def test_a_scene_of_nuscenes_is_a_drive(tmp_path: Path, capture: Capture):
     assert {image.drive for image in scene.images} == {"scene-0061"}
     assert len(scene.cameras) == 1
     change_table(tmp_path, "ego_pose", lambda rows: rows[0].update(rotation=[2, 0, 0, 0]))
-    assert "no rotation" in read_scene(tmp_path, CONFIG).skipped[0][1]
+    assert "is not a rotation" in read_scene(tmp_path, CONFIG).skipped[0][1]
 
 
 @pytest.mark.parametrize(
@@ -295,10 +295,10 @@ def test_a_scene_of_nuscenes_is_a_drive(tmp_path: Path, capture: Capture):
         (
             "calibrated_sensor",
             lambda rows: rows[0].update(rotation="x"),
-            "'rotation' holds something that is no number",
+            "'rotation' holds something that is not a number",
         ),
         ("sample_data", lambda rows: rows[2].pop("filename") and None, "'d1' of sample_data has no 'filename'"),
-        ("sample", lambda rows: [{"key": 3}], "sample.json is no table of nuScenes"),
+        ("sample", lambda rows: [{"key": 3}], "sample.json is not a table of nuScenes"),
     ],
 )
 def test_tables_of_nuscenes_that_do_not_fit(tmp_path: Path, capture: Capture, table: str, change, message: str):

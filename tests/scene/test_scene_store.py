@@ -251,11 +251,11 @@ def test_photographs_that_cannot_be_decoded_are_left_out(tmp_path: Path, caplog:
         assert scene.images[2].id not in store.image_ids
         assert [name for name, _ in store.skipped] == ["002.png"]
         assert str(path) in store.skipped[0][1]
-    assert "The image 002.png is left out" in caplog.text
+    assert "The image 002.png is skipped" in caplog.text
     for number in (0, 1, 3):
         other = tmp_path / f"images/{number:03d}.png"
         other.write_bytes(other.read_bytes()[:1500])
-    with pytest.raises(UserError, match=r"Fewer than two photographs .* can be decoded. Left out: 000.png"):
+    with pytest.raises(UserError, match=r"Fewer than two photographs .* can be decoded. Skipped: 000.png"):
         opened(read_scene(tmp_path, CONFIG), tmp_path / "store")
 
 

@@ -107,9 +107,9 @@ def test_frames_without_a_file_are_listed_and_left_out(tmp_path: Path):
     ("change", "reason"),
     [
         (lambda f: f["transform_matrix"][0].__setitem__(3, math.inf), "not finite"),
-        (lambda f: f.update(transform_matrix=np.diag([1.0, 2, 1, 1]).tolist()), "no rotation"),
-        (lambda f: f.update(transform_matrix=np.diag([1e-9, 1e-9, 1e-9, 1]).tolist()), "no rotation"),
-        (lambda f: f.update(transform_matrix=np.diag([1.0, 1, -1, 1]).tolist()), "no rotation"),
+        (lambda f: f.update(transform_matrix=np.diag([1.0, 2, 1, 1]).tolist()), "is not a rotation"),
+        (lambda f: f.update(transform_matrix=np.diag([1e-9, 1e-9, 1e-9, 1]).tolist()), "is not a rotation"),
+        (lambda f: f.update(transform_matrix=np.diag([1.0, 1, -1, 1]).tolist()), "is not a rotation"),
         (lambda f: f.update(fl_x=0.0), "focal length that is zero or negative"),
         (lambda f: f.update(fl_x=None, camera_angle_x=-1.0), "focal length that is zero or negative"),
         (lambda f: f.update(k1=math.nan), "not finite"),
@@ -348,7 +348,7 @@ def test_what_was_done_to_poses_before_is_not_done_again(tmp_path: Path):
 def test_a_crop_radius_is_passed_over_and_said(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     transforms_capture(tmp_path, fisheye_crop_radius=12.0)
     read_scene(tmp_path, CONFIG)
-    assert "'fisheye_crop_radius' is passed over" in caplog.text
+    assert "'fisheye_crop_radius' is ignored" in caplog.text
 
 
 def test_points_that_the_file_names(tmp_path: Path):

@@ -207,7 +207,7 @@ def test_nothing_is_unpacked_through_a_link_or_over_an_index_of_somebody_else(tm
     read_scene(tmp_path / "capture", CONFIG)
     index = next((tmp_path / "capture" / "unpacked").rglob("index.json"))
     index.write_text("[]")
-    with pytest.raises(UserError, match="is no index of unpacked records"):
+    with pytest.raises(UserError, match="is not an index of unpacked records"):
         read_scene(tmp_path / "capture", CONFIG)
     assert index.read_text() == "[]"
 
@@ -236,7 +236,7 @@ def write_records(root: Path, *records: bytes) -> Path:
         ({"ray_origins": (FLOATS, [1.0] * 7)}, "'ray_origins' must hold 420 numbers of float32, not 7"),
         ({"mask": (INTS, [1, 0])}, "'mask' must hold 140 numbers of int64, not 2"),
         ({"height": (INTS, [-3])}, "an image of 14 x -3 pixels cannot be"),
-        ({"image": (BYTES, [b"GIF?"])}, "'image' is no picture"),
+        ({"image": (BYTES, [b"GIF?"])}, "'image' is not a picture"),
         ({"image": (BYTES, [])}, "'image' must hold one PNG, not 0 of bytes"),
         ({"image": (BYTES, [png(np.zeros((4, 5, 3), np.uint8))])}, r"'image' has \(5, 4\) pixels .* say \(14, 10\)"),
     ],
@@ -291,7 +291,7 @@ def test_files_that_are_cut_off_or_not_gzip(tmp_path: Path, capture: Capture):
     with pytest.raises(UserError, match="is not compressed with gzip"):
         read_scene(tmp_path, CONFIG)
     path.write_bytes(gzip.compress(framed(b"\x0a\xff\x01")))
-    with pytest.raises(UserError, match=r"record 0 is no tf.train.Example: it ends in the middle"):
+    with pytest.raises(UserError, match=r"record 0 is not a tf.train.Example: it ends in the middle"):
         read_scene(tmp_path, CONFIG)
 
 

@@ -59,7 +59,7 @@ def test_blocks_that_agree_less_when_aligned_stay_as_they_were_trained(room, tmp
     found = Alignment({"000": BlockShifts("hash", {"noon": (1.0,)})})
     monkeypatch.setattr("blocknerf.city.alignment.fitting.align_city", lambda *arguments: (found, [worse]))
     assert _train(room, tmp_path, "training.max_steps=2") == {}
-    assert "they agree no better" in " ".join(capsys.readouterr().err.split())
+    assert "did not make them agree better" in " ".join(capsys.readouterr().err.split())
     assert (tmp_path / "alignment.json").is_file()  # so that it is not tried again
 
 

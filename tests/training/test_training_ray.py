@@ -148,7 +148,7 @@ def test_a_photograph_that_was_changed_since_is_named(tmp_path):
     path = scene / "images" / image.name if (scene / "images" / image.name).is_file() else scene / image.name
     path.write_bytes(path.read_bytes() + b"\0")
     with (
-        pytest.raises(UserError, match=f"photograph {image.name} is another than when"),
+        pytest.raises(UserError, match=f"photograph {image.name} has changed since"),
         staged_run(subset_for_block(run, block)),
     ):
         pass

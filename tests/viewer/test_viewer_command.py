@@ -71,8 +71,8 @@ def test_a_port_in_use_is_said(built, capsys):
     ("arguments", "sentence"),
     [
         (["--port", "70000"], "--port 70000: give a number from 1 to 65535"),
-        (["--host", "203.0.113.7"], "is no address of this machine"),
-        (["--host", "no such host"], "is no address of this machine"),
+        (["--host", "203.0.113.7"], "is not an address of this machine"),
+        (["--host", "no such host"], "is not an address of this machine"),
         (["--max-width", "9"], "--max-width 9: give a number of pixels"),
     ],
 )

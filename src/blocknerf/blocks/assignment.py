@@ -1,4 +1,4 @@
-"""Which block is given which images: by where the camera stands, and by what it sees. Small blocks merge."""
+"""Which block gets which images: by the camera's place, and by what it sees. Small blocks merge."""
 
 import functools
 from concurrent.futures import ThreadPoolExecutor
@@ -18,9 +18,10 @@ SHARE_SEEN = 0.25
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """What a cell may ask an image for, in ascending order of images: each has a claim on few, so none has a table.
+    """A cell's claims on images, in ascending order of images: a list, because each cell claims few.
 
-    `near`: it is the image's nearest cell, or the camera stands within reach. `seen`: what share of its sight is there.
+    `near`: it is the image's nearest cell, or the camera is within reach. `seen`: the share of what the image sees that
+    is in the cell.
     """
 
     images: Int[np.ndarray, " claims"]
@@ -33,7 +34,7 @@ class Claims:
         return self.images[self.near | (self.seen >= SHARE_SEEN)]
 
     def union(self, other: "Claims") -> "Claims":
-        """The claims of both together: no image is lost."""
+        """The union of both claims."""
         images = np.union1d(self.images, other.images)
         near, seen = np.zeros(len(images), bool), np.zeros(len(images))
         for claims in (self, other):
@@ -99,7 +100,7 @@ def _shares_seen(cells: Cells, sights: ImageVisibility) -> tuple[np.ndarray, np.
 
 
 def claims_of_blocks(placement: Placement, of_cells: list[Claims]) -> list[Claims]:
-    """What each placed block may ask for: what its cells may, own ones and those that it covers as well."""
+    """The claims of each placed block: those of its own cells and of cells that it also covers."""
     return [
         functools.reduce(Claims.union, (of_cells[cell] for cell in (*own, *shared)))
         for own, shared in zip(placement.own, placement.shared, strict=True)
@@ -109,7 +110,7 @@ def claims_of_blocks(placement: Placement, of_cells: list[Claims]) -> list[Claim
 def assign_images(
     placement: Placement, of_cells: list[Claims], is_train: Bool[np.ndarray, " images"], fewest: int
 ) -> Assignment:
-    """Merges the smallest block under `fewest` training images into its nearest neighbour until none is left.
+    """Merges the smallest block under `fewest` training images into its nearest neighbour until there is none.
 
     Ties go to the first in order. Blocks keep the number of their first member, so `merged` can be read in order.
     """

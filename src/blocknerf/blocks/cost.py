@@ -1,4 +1,4 @@
-"""What a block will take, before it is trained. Estimates, meant to be right within a factor of two."""
+"""What training a block will cost. Estimates, meant to be right within a factor of two."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from blocknerf.scene.scene import Scene
 BASE_MEMORY_BYTES = 0.7e9
 """The program itself: torch, numba and what they compile."""
 PYRAMID = 1 + 1 / 4 + 1 / 16
-"""The pixel store keeps three sizes of every image, and those that stages ask for."""
+"""The pixel store keeps three sizes of every image, plus those of training stages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class BlockCost:
 
 
 def estimates(blocks: Sequence[BlockSpec], scene: Scene, config: Config, cores: int | None = None) -> list[BlockCost]:
-    """Costs of each block on this machine (`cores`: how many train; none: all of them).
+    """Costs of each block on this machine (`cores`: how many train, default all).
 
     memory: four copies of the parameters (values, gradients, two moments of Adam), activations of one batch, the
     block's pixels (3 bytes each, memory-mapped, so they give way when memory is short; at most
@@ -50,7 +50,7 @@ def estimates(blocks: Sequence[BlockSpec], scene: Scene, config: Config, cores: 
 
 
 def _estimate(images: int, cameras: Counter[str], scene: Scene, config: Config, cores: int | None) -> BlockCost:
-    """Of a block whose images are so many of each camera."""
+    """For a block with this many images of each camera."""
     pixels = _pixels(cameras, scene, config.dataset, None)
     cost = step_cost(config)
     parameter_bytes = 4 * cost.parameters
@@ -65,15 +65,15 @@ def _estimate(images: int, cameras: Counter[str], scene: Scene, config: Config, 
 
 
 def cuda_devices(config: DistributedConfig) -> int:
-    """How many CUDA devices a block in training takes."""
+    """Number of CUDA devices for training a block."""
     return len({device for device in config.device_map.values() if device.startswith("cuda")})
 
 
 def store_bytes(scene: Scene, config: Config) -> int:
-    """Disk that the pixel store takes, once for all blocks: pixels of images, directions of cameras.
+    """Bytes of the pixel store on disk, once for all blocks: pixels of images and directions of cameras.
 
-    A pixel has its colour and, where any image has them, its depth and whether it is masked. Images with rays of their
-    own have each a table, and with it where its rays begin.
+    A pixel has its colour and, if any image has them, depth and mask. Images with stored rays each have a table of
+    directions and origins.
     """
     images = scene.images
     masked = any(image.mask_paths or image.alpha == "mask" for image in images)
@@ -85,13 +85,13 @@ def store_bytes(scene: Scene, config: Config) -> int:
 
 
 def step_cost(config: Config) -> StepCost:
-    """What the field of one block takes."""
+    """Cost of one block's field."""
     has_codes = config.training.use_appearance_embedding
     return config.block_nerf.cost(config.appearance_embedding.embedding_dim if has_codes else 0)
 
 
 def _seconds(cameras: Counter[str], scene: Scene, config: Config, cores: int) -> float:
-    """A run's time: of each stage its rays by its rays per second; max_steps shortens all stages alike."""
+    """Time of a run: rays of each stage by rays per second; max_steps shortens all stages alike."""
     staged = config.training.stage_training
     if staged.enable:
         parts = [
@@ -113,6 +113,6 @@ def _with_samples(config: Config, count: int | None) -> Config:
 
 
 def _pixels(cameras: Counter[str], scene: Scene, config: DatasetConfig, longer_side_px: int | None) -> int:
-    """Of so many images of each camera, with at most so many pixels on their longer side."""
+    """For this many images of each camera, with at most this many pixels on the longer side."""
     sizes = bounded(pyramid(scene.cameras, config.image_downsample)[0], longer_side_px)
     return sum(number * sizes[key][0] * sizes[key][1] for key, number in cameras.items())

@@ -1,4 +1,4 @@
-"""Where a block's resolution goes: the cube that its contraction leaves as it is."""
+"""The cube of a block, inside which its contraction is the identity."""
 
 from dataclasses import dataclass
 

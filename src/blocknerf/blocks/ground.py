@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-_CENTRES_WEIGHT = 0.1  # the plane of the centres settles what the cameras' sideways axes leave open
+_CENTRES_WEIGHT = 0.1  # the plane of the centres decides what the cameras' sideways axes leave open
 _TILT_WEIGHT = 1e-4  # and the cameras' own up axes what both leave open (one camera, one straight line)
-_DIRECTIONS = 32  # in which the extreme points of a capture are asked for before its hull
-_ROLL_SCALE = 0.1  # sine of a camera's roll from which it begins to lose its say
+_DIRECTIONS = 32  # in which extreme points are found before the hull
+_ROLL_SCALE = 0.1  # sine of a camera's roll from which its weight decreases
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +42,12 @@ def ground_frame(world_from_cam: Float[np.ndarray, "n 3 4"]) -> GroundFrame:
 
 
 def estimate_up(world_from_cam: Float[np.ndarray, "n 3 4"]) -> Float[np.ndarray, "3"]:
-    """The direction most nearly square to every camera's sideways axis: people and drones keep the horizon level.
+    """The direction most nearly perpendicular to every camera's sideways axis: people and drones keep the horizon
+    level.
 
-    Rolled (portrait) cameras lose their say step by step. Straight flights and drives, where all sideways axes are
-    alike, are settled by the plane of the camera centres. The sign is that of the cameras' own up axes, or, where
-    they look straight down, of the way back along the optical axes.
+    The weight of rolled (portrait) cameras decreases gradually. For straight flights and drives, where all sideways
+    axes are alike, the plane of the camera centres decides. The sign is that of the cameras' up axes or, if they look
+    straight down, of the reversed optical axes.
     """
     right, down, forward = world_from_cam[:, :, 0], world_from_cam[:, :, 1], world_from_cam[:, :, 2]
     settled = _CENTRES_WEIGHT * _spread(world_from_cam[:, :, 3]) + _TILT_WEIGHT * _tilt(-down.mean(axis=0))

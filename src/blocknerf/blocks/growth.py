@@ -1,7 +1,7 @@
-"""A capture that grew after its plan was made: which of the new images are given to a block.
+"""Images added after a plan was made, and which of them a block gets.
 
-The plan is extended for the blocks that are asked for and stays as it is for all others. Nothing that it settled moves:
-cells, cubes, neighbours, and who learns from which of the old images.
+The plan is extended for the requested blocks and does not change for all others. Everything decided before stays:
+cells, cubes, neighbours, and the old images of each block.
 """
 
 from collections.abc import Sequence
@@ -21,11 +21,11 @@ from blocknerf.scene.scene import ImageRecord, Scene, poses_of, scene_hash
 
 
 def grow_plan(plan: Plan, scene: Scene, config: Config, block_ids: Sequence[str]) -> Plan:
-    """The plan with the images that came later given to those of `block_ids` that they belong to.
+    """The plan with later images assigned to the blocks of `block_ids` to which they belong.
 
-    They stand behind a block's old images, by name. Where the scene has no test list of its own, an image that comes
-    later is a test image when its id is divisible by `dataset.test_every`: that depends on no other image.
-    Raises UserError when old images are gone or were changed, or for a block that the plan does not have.
+    They follow a block's old images, by name. If the scene has no test list, a later image is a test image if its id is
+    divisible by `dataset.test_every`, which depends on no other image. Raises UserError if old images are missing or
+    changed, or for an unknown block.
     """
     known = {name for block in plan.blocks for name in (*block.train_images, *block.test_images)} | {*plan.later_images}
     _require_the_old_scene(plan, scene, known)
@@ -75,7 +75,7 @@ def _with(block: BlockSpec, plan: Plan, scene: Scene, later: Sequence[ImageRecor
 def _claimed(
     block: BlockSpec, plan: Plan, scene: Scene, images: Sequence[ImageRecord], config: BlockManagerConfig
 ) -> Bool[np.ndarray, " images"]:
-    """Whether the block is given each image, by the rules that the plan was made with."""
+    """Whether the block gets each image, by the rules of the plan."""
     layout = plan.ground()
     cells = layout.cells(tuple(center for one in plan.blocks for center in one.cells_xy))
     mine = {*block.cells_xy, *block.shared_xy}

@@ -1,4 +1,4 @@
-"""What every image sees of the ground: its sparse points, or where rays of a coarse pixel grid come to rest."""
+"""What every image sees of the ground: its sparse points, or the ends of rays of a coarse pixel grid."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from blocknerf.scene.rays import camera_directions
 from blocknerf.scene.scene import ImageRecord, Scene
 
 FEWEST_POINTS = 20
-"""Images with fewer sparse points than this are judged by their frustum."""
+"""Images with fewer sparse points than this use their frustum instead."""
 _GRID = 8  # rays of a frustum: 8 x 8
 
 
@@ -23,7 +23,7 @@ _PART = 1 << 14  # images whose places are held at a time
 
 @dataclass(frozen=True, slots=True)
 class Frusta:
-    """Rays of the images that are judged by them, a set for each camera; their places are made when asked for."""
+    """Rays of images that use their frustum, a set per camera; their places are computed when needed."""
 
     directions: Float[np.ndarray, "rays 3"]  # unit, camera axes, camera after camera
     begin: Int[np.ndarray, " ends"]
@@ -35,7 +35,7 @@ class Frusta:
     def places(
         self, images: Int[np.ndarray, " some"], low_xy: np.ndarray = -EVERYWHERE, high_xy: np.ndarray = EVERYWHERE
     ) -> Float[np.ndarray, "places 3"]:
-        """Where their rays come to rest within a rectangle [2], in the ground frame, image after image."""
+        """Ends of their rays within a rectangle [2], in the ground frame, image after image."""
         places = np.empty((int(self.numbers(images).sum()) + 1, 3))
         number = frustum_places(
             *(images, self.camera, self.directions, self.begin, self.poses, self.depths_m),
@@ -91,7 +91,7 @@ class ImageVisibility:
 def gather_sights(
     scene: Scene, images: Sequence[ImageRecord], frame: GroundFrame, poses: Float[np.ndarray, "n 3 4"], open_m: float
 ) -> ImageVisibility:
-    """Sparse points where an image has enough of them, else its frustum at the distance typical of the capture."""
+    """Sparse points if an image has enough of them, else its frustum at the typical distance of the capture."""
     seen = [image.point_rows for image in images if len(image.point_rows) >= FEWEST_POINTS]
     numbers = np.array([len(image.point_rows) for image in images], np.int64)
     numbers[numbers < FEWEST_POINTS] = 0
@@ -123,7 +123,7 @@ def _ranges(first: np.ndarray, numbers: np.ndarray) -> np.ndarray:
 def typical_distances_m(
     scene: Scene, images: Sequence[ImageRecord], frame: GroundFrame, poses: Float[np.ndarray, "n 3 4"], open_m: float
 ) -> Float[np.ndarray, " n"]:
-    """How far from each camera surfaces stand, as a rule.
+    """Typical distance of surfaces from each camera.
 
     The median distance of all sparse points from the cameras that see them; without points, the distance to the point
     that the optical axes surround; where they surround none, half the footprint's diagonal or half the range of the
@@ -144,10 +144,8 @@ def frustum_directions(camera: Camera) -> Float[np.ndarray, "rays 3"]:
 
 
 def focus_point(poses: Float[np.ndarray, "n 3 4"]) -> Float[np.ndarray, "3"] | None:
-    """The point nearest to all optical axes (least squares), or None where the cameras do not surround one.
-
-    They do when most have it before them, within 30 degrees of their axis.
-    """
+    """The point nearest to all optical axes (least squares), or None if the cameras do not surround one: most must have
+    it in front of them, within 30 degrees of their axis."""
     centers, axes = poses[:, :, 3], poses[:, :, 2]
     across = np.eye(3) - axes[:, :, None] * axes[:, None, :]
     system = across.mean(axis=0)

@@ -1,7 +1,7 @@
 """Blocks at junctions (Block-NeRF, section 3.1): each covers its junction and most of every street to the next.
 
-Streets are strung with small cells. A cell is the own of the block that is nearest along the street, and of the way to
-the next block, a block covers as much beyond the middle as `overlap_ratio` says: 0.25 is the paper's 75 %.
+Small cells are placed along streets. A cell belongs to the block that is nearest along the street. A block also covers
+cells beyond the middle of the way to the next block, as far as `overlap_ratio`: 0.25 is the paper's 75 %.
 """
 
 from dataclasses import dataclass, field, replace
@@ -15,14 +15,14 @@ from blocknerf.core.config.block_manager import BlockManagerConfig
 from blocknerf.core.errors import UserError
 
 CELLS_PER_BLOCK = 8
-"""Cells along a way of `block_size`, at least."""
+"""Minimum number of cells per `block_size`."""
 ARMS_PER_BLOCK = 2.0
-"""Block sizes that a street may be long without further blocks on it: a block has half of it as an arm."""
+"""Length in block sizes up to which a street gets no further blocks: each end's block covers half of it."""
 
 
 @dataclass(slots=True)
 class _Strung:
-    """Cells as they are strung on streets: centres, the own block of each, and the one that covers it as well."""
+    """Cells along streets: centres, the owning block of each, and the block that also covers it."""
 
     centers_xy: list[np.ndarray] = field(default_factory=list)
     owners: list[np.ndarray] = field(default_factory=list)
@@ -32,11 +32,10 @@ class _Strung:
 def place_at_junctions(
     network: StreetNetwork, cameras_xy: Float[np.ndarray, "cameras 2"], config: BlockManagerConfig
 ) -> Placement | None:
-    """A block at each junction, and evenly between on streets longer than ARMS_PER_BLOCK block sizes.
+    """A block at each junction, and more at even distances on streets longer than ARMS_PER_BLOCK block sizes.
 
-    A map knows streets, and ends of streets, that no camera has passed: they have no cells, and blocks without cells
-    are left out. None where no junction is left. Raises UserError for more cells than are looked through, and where
-    cameras are on no street of a map.
+    Streets of a map, or ends of streets, that no camera has passed have no cells; blocks without cells are dropped.
+    None if no junction is left. Raises UserError for too many cells, and if no camera is on a street of the map.
     """
     longest_m = config.block_size / CELLS_PER_BLOCK
     sites, strung = [*network.junctions_xy], _Strung()
@@ -65,7 +64,7 @@ def place_at_junctions(
 
 
 def _stops(street: Street, block_size_m: float) -> Float[np.ndarray, " blocks"]:
-    """Where on a street, in metres from its beginning, further blocks stand; half a spacing from ends without one."""
+    """Places of further blocks on a street, in metres from its beginning; half a spacing from ends without a block."""
     length_m, open_ends = street.length_m, (street.begins is None) + (street.ends is None)
     number = max(0, int(np.ceil(length_m / (ARMS_PER_BLOCK * block_size_m) - 1 + open_ends / 2 - 1e-9)))
     if open_ends == 2:

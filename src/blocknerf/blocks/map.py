@@ -26,16 +26,16 @@ _LONG_SIDE_INCHES = 9.0
 _MOST_POINTS = 60_000
 _MOST_DRIVES_NAMED = 10
 _MOST_CAMERAS = 20_000
-"""Of more, one in so many is drawn: smaller, without the tick where it looks, test cameras like the others."""
+"""If there are more, one in every few is drawn: smaller, without viewing directions and test marks."""
 _MOST_LABELLED = 200
-"""More blocks than this have neither names nor the outlines of their overlap."""
+"""With more blocks than this, names and outlines of overlaps are not drawn."""
 _HALO = [withStroke(linewidth=2.5, foreground="white")]
 
 
 def draw_map(path: Path, plan: Plan, scene: Scene) -> None:
-    """Writes a PNG seen from above, in the ground frame of the plan; the same plan gives the same bytes.
+    """Writes a PNG of the plan from above, in its ground frame; the same plan gives the same bytes.
 
-    Raises UserError when the plan carries no layout, or the file cannot be written.
+    Raises UserError if the plan has no layout, or the file cannot be written.
     """
     layout = plan.ground()
     frame = layout.frame()

@@ -1,7 +1,7 @@
 """The output folder: which scene and which configuration it belongs to, and its plan.
 
-OUT/config.json   the configuration    OUT/scene.json   where the scene lies, and its hash
-OUT/plan.json     the plan             OUT/map.png      the plan as a picture
+OUT/config.json the configuration OUT/scene.json where the scene is, and its hash OUT/plan.json the plan OUT/map.png the
+plan as a picture
 """
 
 import math
@@ -35,16 +35,16 @@ from blocknerf.scene.scene import Scene, scene_hash
 PLAN_FILES = ("config.json", "scene.json", "plan.json", "map.png")
 
 PLANNING_S = 60.0
-"""How long a command waits for another that plans."""
+"""How long a command waits for another one that plans."""
 
 
 def plan_scene(config: Config, data_root: str | Path, output_dir: Path) -> tuple[Config, Scene, Plan]:
     """Reads the scene, opens or creates the output folder, and reads its plan or makes one (with the map).
 
-    `data_root` may be a URL (see SharedFolder); all of it is then copied to this machine. Another configuration makes
-    another plan as long as nothing in the folder has been trained.
-    Raises UserError when the scene cannot be read or planned, or the folder belongs to another scene or configuration,
-    or holds files of these names that are somebody else's.
+    `data_root` may be a URL (see SharedFolder); all of it is then copied to this machine. As long as nothing in the
+    folder has been trained, another configuration makes another plan. Raises UserError if the scene cannot be read or
+    planned, the folder belongs to another scene or configuration, or it has files with these names that blocknerf did
+    not write.
     """
     _require_ours(output_dir)
     scene = _read(SharedFolder.at(data_root), config.dataset, _known_plan(output_dir))
@@ -56,7 +56,7 @@ def plan_scene(config: Config, data_root: str | Path, output_dir: Path) -> tuple
         if existing is None:
             _require_untrained(output_dir)
         plan = make_plan(scene, config) if existing is None else _placed(existing, scene)
-        _write_origin(output_dir, hash_of_scene, config, data_root)  # first: by it the folder is known as ours
+        _write_origin(output_dir, hash_of_scene, config, data_root)  # first: it marks the folder as an output folder
         if existing is None or not (output_dir / "map.png").is_file():
             _draw_map(output_dir / "map.png", plan, scene)
         if plan != existing:
@@ -70,9 +70,9 @@ def plan_scene(config: Config, data_root: str | Path, output_dir: Path) -> tuple
 def update_scene(
     config: Config, data_root: str | Path, output_dir: Path, block_ids: Sequence[str]
 ) -> tuple[Config, Scene, Plan]:
-    """As `plan_scene`, for a scene that may have new images: its plan gives them to the blocks `block_ids` alone.
+    """As `plan_scene`, for a scene that may have new images: only the blocks `block_ids` get them.
 
-    Raises UserError when there is no plan, when the configuration is another, or when old images were changed.
+    Raises UserError if there is no plan, the configuration differs, or old images were changed.
     """
     scene = _read(SharedFolder.at(data_root), config.dataset, _known_plan(output_dir))
     with planning(output_dir):
@@ -88,7 +88,7 @@ def update_scene(
 
 @contextmanager
 def planning(output_dir: Path) -> Iterator[None]:
-    """Nobody else changes what the folder says of all its blocks; short, so that others wait for it."""
+    """Lock on the files about all blocks; held briefly, so others wait for it."""
     with locked_file(output_dir / "plan.json", f"The plan in {output_dir} is being changed", PLANNING_S) as held:
         for name in (*PLAN_FILES, "city.json"):
             held.sweep(output_dir, name)
@@ -96,7 +96,7 @@ def planning(output_dir: Path) -> Iterator[None]:
 
 
 def _require_ours(output_dir: Path) -> None:
-    """Files of these names that no plan left are somebody's own."""
+    """Raises UserError for files of these names that blocknerf did not write."""
     there = [name for name in PLAN_FILES if os.path.lexists(output_dir / name)]
     if there and not any(_has_keys(output_dir / name, keys) for name, keys in _KEYS.items()):
         raise UserError(
@@ -121,7 +121,7 @@ def _has_keys(path: Path, keys: set[str]) -> bool:
 
 
 def _require_untrained(output_dir: Path) -> None:
-    """Blocks that are being trained are those of the plan as it is."""
+    """Raises UserError while blocks of the present plan are being trained."""
     if is_locked(output_dir / "blocks"):
         raise UserError(
             f"Blocks of {output_dir} are being trained by {holder(output_dir / 'blocks')}, and another plan would take "
@@ -143,18 +143,18 @@ def _tell_growth(plan: Plan, grown: Plan, block_ids: Sequence[str]) -> None:
 
 
 def _draw_map(path: Path, plan: Plan, scene: Scene) -> None:
-    from blocknerf.blocks.map import draw_map  # late: who goes on with a plan need not wait for matplotlib
+    from blocknerf.blocks.map import draw_map  # late: reusing a plan does not need matplotlib
 
     draw_map(path, plan, scene)
 
 
 def pull_plan(folder: SharedFolder) -> None:
-    """Brings what an output folder on a URL says of its blocks, without their weights."""
+    """Pulls the plan of an output folder on a URL, without weights."""
     folder.pull(wanted=_says_of_blocks)
 
 
 def pull_city(folder: SharedFolder, state: str = "latest") -> None:
-    """Brings a city on a URL: what `pull_plan` does, and the weights that render, of blocks in that `state` as well."""
+    """Pulls a city on a URL: the plan, the weights for rendering, and those of `state`."""
     weights = ["blocks/*/latest-*.safetensors"] + ["*/best-*.safetensors"] * (state == "best")
     folder.pull(wanted=lambda name: _says_of_blocks(name) or any(fnmatch(name, pattern) for pattern in weights))
 
@@ -164,9 +164,9 @@ def _says_of_blocks(name: str) -> bool:
 
 
 def check_output(output_dir: Path, hash_of_scene: str, config: Config) -> None:
-    """Raises UserError when the folder belongs to another scene or configuration.
+    """Raises UserError if the folder belongs to another scene or configuration.
 
-    Keys marked CHANGEABLE may always differ, and all keys as long as no block has learned anything.
+    Keys marked CHANGEABLE may always differ, and all keys as long as no block is trained.
     """
     if output_dir.exists() and not output_dir.is_dir():
         raise UserError(f"{output_dir} is a file; an output folder is needed there. Give another --output-dir.")
@@ -207,7 +207,7 @@ def _as_planned(old: Config, output_dir: Path, new: BlockManagerConfig) -> Confi
 
 
 def _halved(plan: Plan, config: BlockManagerConfig) -> bool:
-    """Whether the plan's cells reach half as far into their neighbours as overlap_ratio says today."""
+    """Whether the plan's cells reach half as far into their neighbours as today's overlap_ratio means."""
     ratio, layout = config.overlap_ratio, plan.layout
     if layout is None or ratio == 0:
         return False
@@ -215,7 +215,7 @@ def _halved(plan: Plan, config: BlockManagerConfig) -> bool:
 
 
 def differences(old: Config, new: Config, free: tuple[str, ...] = ()) -> list[str]:
-    """`section.key old -> new` for every key that differs and decides the result; those that are `free` do not here."""
+    """`section.key old -> new` for every differing key, except those that are `free`."""
     changeable = (*changeable_keys(), *free)
     before, after = _flatten(config_to_json(old)), _flatten(config_to_json(new))
     keys = [key for key in before | after if before.get(key) != after.get(key) and not key.startswith(changeable)]
@@ -223,7 +223,7 @@ def differences(old: Config, new: Config, free: tuple[str, ...] = ()) -> list[st
 
 
 def load_output(output_dir: Path) -> tuple[Config, Plan]:
-    """Configuration and plan of an output folder. Raises UserError when it is none."""
+    """Configuration and plan of an output folder. Raises UserError if it is not one."""
     if not (output_dir / "config.json").is_file() or not (output_dir / "plan.json").is_file():
         missing = "config.json" if not (output_dir / "config.json").is_file() else "plan.json"
         raise UserError(
@@ -234,10 +234,10 @@ def load_output(output_dir: Path) -> tuple[Config, Plan]:
 
 
 def open_scene(output_dir: Path, config: DatasetConfig, data_root: str | Path | None = None) -> Scene:
-    """The scene of an output folder, from where it was or, when it has moved, from `data_root`.
+    """The scene of an output folder, from its old place or from `data_root`.
 
-    Raises UserError when it is not there, or is not the scene that the folder was made from, or lies on a URL that no
-    command on this machine has named.
+    Raises UserError if it is missing, is not the scene that the folder was made from, or is on a URL that no command on
+    this machine has named.
     """
     known_root, known_hash = _read_scene_json(output_dir)
     if data_root is not None:
@@ -257,7 +257,7 @@ def open_scene(output_dir: Path, config: DatasetConfig, data_root: str | Path | 
 
 
 def _read(folder: SharedFolder, config: DatasetConfig, plan: Plan | None) -> Scene:
-    """The scene as it is learned from and judged by; as `plan` knows it, where one was made of it before."""
+    """The scene as used for training and testing; consistent with `plan`, if there is one."""
     folder.pull()
     if plan is None:
         return without_copies(read_scene(folder.local, config), config.test_every)
@@ -301,7 +301,7 @@ def _existing_plan(output_dir: Path, hash_of_scene: str, config: Config) -> Plan
 
 
 def _is_settled(output_dir: Path) -> bool:
-    """Whether blocks have learned there, by a configuration that has been compared with any that comes."""
+    """Whether any block in the folder has been trained, so that configurations must match."""
     return (output_dir / "config.json").is_file() and _has_learned(output_dir)
 
 

@@ -1,4 +1,4 @@
-"""Where blocks could stand: cells on a grid over the cameras' footprint, or spaced along the drives."""
+"""Possible places of blocks: cells on a grid over the cameras' footprint, or spaced along the drives."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ _MOST_BINS = 1024
 
 
 class _Bins(NamedTuple):
-    """What the kernels ask for of cells (see cells_numba)."""
+    """Lookup tables for the kernels (see cells_numba)."""
 
     centers_xy: np.ndarray
     is_square: bool
@@ -93,7 +93,7 @@ class Cells:
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where blocks could stand: a site each, the cells that are its own, and those of others that it covers as well.
+    """Possible blocks: a site each, its own cells, and cells of others that it also covers.
 
     Every cell is one block's own. Cells on a grid and along drives are a block each and overlap by their reach; cells
     along streets are many to a block, and blocks overlap by the cells that both cover.
@@ -114,7 +114,7 @@ class Placement:
         return Placement(cells, cells.centers_xy, own, tuple(() for _ in own))
 
     def cells_of(self, blocks: Sequence[int]) -> list[int]:
-        """What some of the blocks have together, in the order of the blocks."""
+        """Joins arrays of some blocks, in the order of the blocks."""
         return [cell for block in blocks for cell in self.own[block]]
 
     def shared_by(self, blocks: Sequence[int]) -> list[int]:
@@ -136,7 +136,7 @@ def place_cells(
     names: list[str],
     config: BlockManagerConfig,
 ) -> Cells:
-    """Candidate cells in row order from the far left, each of them home to at least one of these cameras.
+    """Candidate cells in row order from the far left, each with at least one of these cameras.
 
     A capture that fits into one cell, and `max_blocks` 1, make one square as large as the footprint.
     """

@@ -1,4 +1,4 @@
-"""The plan: which blocks there are, where they stand, which images each is given. One arrow that crosses machines."""
+"""The plan: the blocks, their places, and the images of each. A file that travels between machines."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ class BlockSpec:
     id: BlockId
     center_world: Place  # metres
     radius_m: Length
-    anchor_world: Place  # what distances to cameras are measured from when blocks are blended
+    anchor_world: Place  # from which distances to cameras are measured for blending
     train_images: tuple[Text, ...]  # image ids
     test_images: tuple[Text, ...]
     neighbours: tuple[Text, ...] = ()  # ids of blocks that share images with this one, or touch it
@@ -46,12 +46,12 @@ class Layout:
     cell_reach_m: Length
 
     def __post_init__(self) -> None:
-        """Raises ValueError where the axes are no frame."""
+        """Raises ValueError if the axes are not a frame."""
         if len(self.axes_world) != 3 or not is_rotation(np.array(self.axes_world, np.float64)):
             raise ValueError(f"the axes of the ground are no rotation: {shown(self.axes_world)}")
 
     def frame(self) -> GroundFrame:
-        """The ground frame, without the extent of what was captured."""
+        """The ground frame, without the extent of the capture."""
         return GroundFrame(np.array(self.origin_world), np.array(self.axes_world), (0.0, 0.0))
 
     def cells(self, centers_xy: tuple[tuple[float, float], ...]) -> Cells:
@@ -67,8 +67,8 @@ class Plan:
     blocks: tuple[BlockSpec, ...]
     merged: tuple[tuple[Text, Text, Whole], ...] = ()  # (block given up, the neighbour that took it, its images)
     layout: Layout | None = None  # only pictures and blocks divided by surface need it, and updates
-    earlier_scene_hashes: tuple[Text, ...] = ()  # of the scene before images came to it; its blocks are still good
-    later_images: tuple[Text, ...] = ()  # ids of the images that came since the plan was made, given to a block or not
+    earlier_scene_hashes: tuple[Text, ...] = ()  # of the scene before images were added; its blocks are still valid
+    later_images: tuple[Text, ...] = ()  # ids of images added since the plan was made, assigned to a block or not
     geo_origin: GeoOrigin | None = None  # of the scene
     world_offset_m: Offset = NO_OFFSET  # of the scene
 
@@ -85,16 +85,16 @@ class Plan:
         return {block.id: block.neighbours for block in self.blocks}
 
     def ground(self) -> Layout:
-        """Raises UserError when the plan carries no layout."""
+        """Raises UserError if the plan has no layout."""
         if self.layout is None:
-            raise UserError("The plan says nothing of the ground that it lies on. Delete plan.json and plan again.")
+            raise UserError("The plan has no description of its ground. Delete plan.json and plan again.")
         return self.layout
 
 
 def planned_split(plan: Plan, scene: Scene) -> tuple[tuple[ImageRecord, ...], tuple[ImageRecord, ...]]:
-    """(train, test) images that any block is given, each sorted by name.
+    """(train, test) images of all blocks, each sorted by name.
 
-    This is the scene's split when the plan was made, and stays it for old images when new ones come between them.
+    This is the scene's split when the plan was made; it stays the same for old images when new ones are added.
     """
     images = sorted(scene.images, key=lambda image: image.name)
     train = {name for block in plan.blocks for name in block.train_images}

@@ -1,6 +1,6 @@
 """From a scene to a plan: place cells, claim images, merge small blocks, size the cubes.
 
-With `city.selection` it is what the documents call BlockManager.
+Together with `city.selection` it is the documents' BlockManager.
 """
 
 import functools
@@ -47,18 +47,18 @@ _PLANNING_KEYS = {
 }
 
 _LEAST_SHARE = 0.1
-"""Of the distance to what is seen, that a block alone has as its radius: rays end at a hundred radii."""
+"""Minimum radius of a single block, as a share of the distance to what is seen: rays end at a hundred radii."""
 _MOST_LOOKED_THROUGH = 20_000
-"""Images of a block whose sights its cube is made from; of more, one in so many."""
+"""Maximum number of images whose points determine a block's cube; of more, every nth is used."""
 
 
 def make_plan(scene: Scene, config: Config) -> Plan:
-    """Where blocks stand, which images each is given, which cube each resolves.
+    """The places of blocks, the images of each, and the cube of each.
 
     The order of the scene's images does not matter. Moving the world rigidly moves the plan and changes no assignment
     (images whose camera stands on a border to within rounding excepted).
 
-    Raises UserError when nothing can be trained, or when there are more blocks than `block_manager.max_blocks`.
+    Raises UserError if nothing can be trained, or there are more blocks than `block_manager.max_blocks`.
     """
     images = sorted(scene.images, key=lambda image: image.name)
     is_train = _training_rows(scene, images, config.dataset)
@@ -99,7 +99,7 @@ def make_plan(scene: Scene, config: Config) -> Plan:
 
 
 def planning_hash(config: Config) -> str:
-    """Names the part of a configuration that a plan depends on."""
+    """Hash of the part of a configuration on which a plan depends."""
     chosen: dict[str, Any] = {
         name: {key: getattr(getattr(config, name), key) for key in keys} for name, keys in _PLANNING_KEYS.items()
     }
@@ -115,7 +115,7 @@ def block_id(number: int) -> str:
 def _training_rows(scene: Scene, images: Sequence[ImageRecord], config: DatasetConfig) -> np.ndarray:
     if not images:
         raise UserError(
-            f"No image of {scene.root} can be used ({len(scene.skipped)} were left out"
+            f"No image of {scene.root} can be used ({len(scene.skipped)} were skipped"
             + (f", the first: {scene.skipped[0][0]}: {scene.skipped[0][1]}" if scene.skipped else "")
             + "), so there is no block to plan."
         )
@@ -125,7 +125,7 @@ def _training_rows(scene: Scene, images: Sequence[ImageRecord], config: DatasetC
 
 
 def _street_map(scene: Scene, frame: GroundFrame, file: str) -> tuple[StreetMap, dict[Node, Float[np.ndarray, "2"]]]:
-    """The map, and where its nodes lie on the ground. Raises UserError where nobody knows where the scene lies."""
+    """The map, and the places of its nodes on the ground. Raises UserError if the scene's place on Earth is unknown."""
     if scene.geo_origin is None:
         raise UserError(
             f"{file} says where streets lie on Earth, but {scene.root} does not say where it lies itself. Give its "
@@ -153,7 +153,7 @@ def _place(
         placement = place_at_junctions(streets, cameras[:, :2], settings)
         if placement is not None:
             return placement
-        log.info("No drive passes a junction, its own or that of another: blocks stand along the drives.")
+        log.info("No drives cross each other or themselves: blocks are placed along the drives.")
     return Placement.of_cells(place_cells(frame, cameras[:, :2], drives, names, settings))
 
 
@@ -204,7 +204,7 @@ def _cubes(
 
 
 def _seen_m(sights: ImageVisibility) -> float:
-    """How far away is what images see, as a rule."""
+    """Typical distance of what images see."""
     return 0.0 if sights.frusta is None else float(np.median(sights.frusta.depths_m))
 
 

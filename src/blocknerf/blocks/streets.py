@@ -1,8 +1,8 @@
-"""Streets and their junctions: where drives cross themselves or each other, and what lies between.
+"""Streets and junctions: where drives cross themselves or each other, and the streets between.
 
 They come from the drives or from a map. Passes along one street are one street, whatever their lane, direction and
-number. A junction of drives is a place from which at least three streets lead, at one height: a corner that every drive
-takes is none, nor is a bridge over another street.
+number. A junction of drives is a place from which at least three streets lead, at one height. A corner that every drive
+takes is not a junction, nor is a bridge over another street.
 """
 
 import math
@@ -17,9 +17,9 @@ from blocknerf.blocks.placement import Cells, along, travelled_m, ways_of
 from blocknerf.scene.street_map import Node, StreetMap
 
 STREET_M = 15.0
-"""Passes less than this apart that run alike are one street; streets this near to a crossing belong to it."""
+"""Parallel passes less than this apart are one street; streets this near to a crossing belong to it."""
 HEADROOM_M = 3.5
-"""What differs by more than this in height lies above the other."""
+"""Ways that differ by more than this in height are on different levels."""
 FULL_SCALE_M = 60.0
 """Block sizes below this shrink both lengths: a capture in other units than metres has a block size in these units."""
 STEPS = 5
@@ -32,10 +32,10 @@ ARM_GAP = np.radians(20)
 FEWEST_ON_ARM = 2
 """Points that lead along an arm; a single one is noise."""
 STEEPEST = 0.3
-"""Streets of San Francisco climb so much in a metre."""
+"""Slope of the steepest streets of San Francisco."""
 BREAK = 4.0
-"""A step longer than half a block, and than so many typical ones, is a gap in a drive and no street; one that is longer
-than a block is in any case."""
+"""A step longer than half a block and this many times the typical step is a gap in a drive, not a street; so is any
+step longer than a block."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ class _Points:
 
 
 def street_m(block_size_m: float) -> float:
-    """How wide a street counts, in the unit of the capture."""
+    """Assumed width of a street, in the capture's unit."""
     return STREET_M * min(1.0, block_size_m / FULL_SCALE_M)
 
 
@@ -117,7 +117,7 @@ def streets_of_map(
 
 
 def _chains(beside: dict[Node, list[Node]]) -> Iterator[list[Node]]:
-    """Every edge of the map once, on the longest ways on which nothing branches off."""
+    """Every edge of the map once, joined to the longest ways without branches."""
     walked: set[tuple[Node, Node]] = set()
     ends_first = sorted(beside, key=lambda node: len(beside[node]) == 2)
     for begin in ends_first:
@@ -143,7 +143,7 @@ def _points_of(ways: list[Float[np.ndarray, "_ 3"]], step_m: float, gap_m: float
 
 
 def _unbroken(way: np.ndarray, step_m: float, gap_m: float) -> Iterator[np.ndarray]:
-    """The parts of a way between its gaps, without what does not lead on: a car that stands goes nowhere."""
+    """The parts of a way between its gaps, without standing still."""
     x, y = way[0, :2].tolist()
     kept = [0]
     for row, (next_x, next_y, _) in enumerate(way.tolist()):
@@ -195,7 +195,7 @@ def _smooth(xy: np.ndarray) -> np.ndarray:
 
 
 def _distinct(points: _Points, width_m: float, headroom_m: float) -> Int[np.ndarray, " some"]:
-    """One of the points that nearly agree in place and undirected angle: however often a street is driven."""
+    """One of all points that nearly agree in place and undirected angle, however often a street is driven."""
     angles = np.arctan2(points.ahead_xy[:, 1], points.ahead_xy[:, 0]) % np.pi
     bins = np.column_stack([
         np.floor(points.xy / (width_m / STEPS)), np.floor(points.places[:, 2] / headroom_m), np.floor(angles / ARM_GAP)
@@ -204,7 +204,7 @@ def _distinct(points: _Points, width_m: float, headroom_m: float) -> Int[np.ndar
 
 
 def _near(xy: np.ndarray, others_xy: np.ndarray, within_m: float) -> tuple[np.ndarray, np.ndarray]:
-    """(row, other) of all that are at most so far apart."""
+    """(row, other) of all pairs within this distance."""
     return Cells(others_xy, within_m, within_m, "disc").within_reach(xy)
 
 

@@ -1,8 +1,8 @@
 """What a picture shows of the ground, tile by tile: which of its pixels a block learns when surfaces divide the work.
 
-From the air a picture shows far more ground than lies under its camera, and most of it belongs to other blocks. The
-sparse points say where: each tile of a picture gets the median distance of the points seen in it, or of its nearest
-tile that has some.
+From the air a picture shows far more ground than that under its camera, and most of it belongs to other blocks. Sparse
+points show where: each tile of a picture gets the median distance of the points seen in it, or of the nearest tile that
+has some.
 """
 
 from collections.abc import Sequence
@@ -49,7 +49,8 @@ def shown_ground(
 def claim_surfaces(
     cells: Cells, cameras_xy: Float[np.ndarray, "images 2"], shown_xy: Float[np.ndarray, "images tiles tiles 2"]
 ) -> list[Claims]:
-    """Claims by what images show alone. Home is the cell that learns most, where none does, the nearest camera's."""
+    """Claims only by what images show. An image's home is the cell that learns most of it, or else the one nearest to
+    its camera."""
     images = len(cameras_xy)
     distances_m = np.stack([cells.distance_m(_known(shown_xy), cell) for cell in range(len(cells))])
     within = _learned(distances_m, distances_m.min(axis=0), cells).reshape(len(cells), images, -1).mean(axis=2)
@@ -65,7 +66,7 @@ def claim_surfaces(
 def tiles_of_block(
     scene: Scene, plan: Plan, block: BlockSpec, open_m: float
 ) -> dict[str, Bool[np.ndarray, "tiles tiles"]]:
-    """By image id, for every training image of the block: the tiles that it is to learn (see `_learned`)."""
+    """By image id, for every training image of the block: the tiles that it learns (see `_learned`)."""
     layout, wanted = plan.ground(), set(block.train_images)
     images = [image for image in scene.images if image.id in wanted]
     xy = _known(shown_ground(scene, images, layout.frame(), open_m))
@@ -77,10 +78,10 @@ def tiles_of_block(
 def _learned(
     distances_m: Float[np.ndarray, "*cells places"], nearest_m: Float[np.ndarray, " places"], cells: Cells
 ) -> Bool[np.ndarray, "*cells places"]:
-    """Whether who is `distances_m` away learns a place whose nearest cell is `nearest_m` away.
+    """Whether a cell at `distances_m` learns a place whose nearest cell is at `nearest_m`: if it is within reach, or,
+    beyond every cell, nearly as near as the nearest cell.
 
-    What lies within reach, and, beyond every cell, what lies nearly as near as to the nearest: the rim of a site and
-    the horizon belong to the outermost blocks.
+    So the rim of a site and the horizon belong to the outermost blocks.
     """
     overlap_m = cells.reach_m - cells.half_edge_m
     return np.isfinite(distances_m) & (distances_m <= np.maximum(cells.reach_m, nearest_m + overlap_m))

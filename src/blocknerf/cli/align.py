@@ -1,4 +1,4 @@
-"""`blocknerf align`: one look across blocks that were trained apart."""
+"""`blocknerf align`: one appearance across blocks that were trained apart."""
 
 import math
 from collections.abc import Sequence
@@ -20,19 +20,20 @@ def align(
     data_root: Place | None = None,
     device: Device = "auto",
 ) -> None:
-    """Makes neighbouring blocks show one look: appearance codes move until their pictures agree where they overlap.
+    """Matches the appearance of neighbouring blocks: codes move until their pictures agree where they overlap.
 
-    The look of each drive is carried from one block to its neighbours and on. Weights are not touched; what was found
-    lies in alignment.json, and deleting that file undoes it.
+    The appearance of each drive spreads from one block to its neighbours, and on to theirs. Weights do not change. The
+    result is alignment.json; deleting that file undoes it.
 
     Example: blocknerf align out --root 003
 
     Args:
         out: Output folder of `blocknerf train`.
-        root: Block whose looks the others take, for all drives that it saw; none: for each drive the block that
-            learned most of its images.
-        data_root: Where the scene lies now, if it has moved since training; its cameras are asked, not its pictures.
-        device: Where blocks are rendered: auto (a CUDA device where there is one), cpu, cuda or cuda:N.
+        root: Block whose appearance the others adopt, for all drives that it saw. By default, for each drive the block
+            that trained on most of its images.
+        data_root: Where the scene lies now, if it has moved since training; only its cameras are used, not its
+            pictures.
+        device: Where blocks are rendered: auto (a CUDA device if there is one), cpu, cuda or cuda:N.
     """
     from blocknerf.blocks.output import load_output, open_scene
     from blocknerf.city.alignment.file import write_alignment
@@ -53,7 +54,7 @@ def align(
 
 
 def align_updated(out: Path, scene, plan, config, block_ids: Sequence[str], device: str) -> None:
-    """Aligns blocks that were just updated with their neighbours, where there is something to align."""
+    """Aligns blocks that were just updated with their neighbours, if there is anything to align."""
     from blocknerf.city.alignment.file import write_alignment
     from blocknerf.city.alignment.fitting import align_blocks
     from blocknerf.city.city import City
@@ -72,7 +73,7 @@ def align_updated(out: Path, scene, plan, config, block_ids: Sequence[str], devi
 def align_trained(out: Path, scene, plan, config, block_ids: Sequence[str], device: str) -> None:
     """Aligns a city of several drives when its last block has been trained (Block-NeRF, section 4.3.3).
 
-    `block_ids` are those that were trained just now. Where the city was aligned before, only these are aligned anew.
+    `block_ids` are those that were trained just now. If the city was aligned before, only these are aligned again.
     Nothing happens before all blocks of the plan are finished.
     """
     from blocknerf.city.alignment.file import ALIGNMENT_FILE, Alignment, write_alignment
@@ -88,14 +89,14 @@ def align_trained(out: Path, scene, plan, config, block_ids: Sequence[str], devi
     if is_aligned:
         align_updated(out, scene, plan, config, block_ids, device)
         return
-    log.info("Blocks of several drives are aligned (--no-align leaves them as they were trained).")
+    log.info("Aligning blocks, because there are several drives (--no-align skips this).")
     with _aligning(out, wait_s=math.inf), console.status("Aligning blocks"):
         alignment, differences = align_city(city, plan.links, scene, config.training.seed)
         is_better = sum(pair.mean_after for pair in differences) < sum(pair.mean_before for pair in differences)
         write_alignment(out, alignment if is_better else Alignment())
     _print_differences(differences)
     if differences and not is_better:
-        log.info("Blocks are left as they were trained: they agree no better when they are aligned.")
+        log.info("Blocks stay unaligned: alignment did not make them agree better.")
 
 
 def _aligning(out: Path, wait_s: float = 0.0):
@@ -107,7 +108,7 @@ def _aligning(out: Path, wait_s: float = 0.0):
 def _print_differences(differences: Sequence) -> None:
     """One row per pair of neighbours and drive, in 8-bit levels."""
     if not differences:
-        log.info("There was nothing to align: no two neighbours see a place together well enough.")
+        log.info("There was nothing to align: no two neighbours both see a place well enough.")
         return
     table = Table(title="Difference of neighbours in their overlap, 8-bit levels", title_justify="left", box=box.SIMPLE)
     for name in ("blocks", "look of"):

@@ -10,7 +10,7 @@ For example:
   $ blocknerf train --data-root my_street --output-dir out --config configs/street.yaml
   $ blocknerf view out
 
-`blocknerf COMMAND --help` tells of each command, with examples."""
+`blocknerf COMMAND --help` describes a command, with examples."""
 
 COMMANDS = (
     "synth",

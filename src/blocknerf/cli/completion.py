@@ -39,9 +39,9 @@ complete -o default -F _blocknerf blocknerf
 
 
 def completion(shell: tyro.conf.Positional[Literal["bash", "zsh", "fish"]]) -> None:
-    """Prints a script with which the Tab key completes commands, flags and files; in bash also configuration keys.
+    """Prints a script that lets the Tab key complete commands, flags and files; in bash also configuration keys.
 
-    The script needs no other start of blocknerf, only Python; print it again after an update.
+    The script does not start blocknerf. Print it again after an update.
 
     For example:
       # bash
@@ -50,8 +50,9 @@ def completion(shell: tyro.conf.Positional[Literal["bash", "zsh", "fish"]]) -> N
       $ blocknerf completion fish > ~/.config/fish/completions/blocknerf.fish
 
     Args:
-        shell: The shell that reads it. bash reads scripts of that folder itself, where its package bash-completion is
-            installed; else, put `source FILE` into ~/.bashrc. zsh wants it as _blocknerf in a folder of its fpath.
+        shell: The shell to print it for. bash loads scripts from the folder in the example if the package
+            bash-completion is installed; otherwise put `source FILE` into ~/.bashrc. For zsh, save it as _blocknerf in
+            a folder of its fpath.
     """
     with contextlib.suppress(SystemExit):  # with which tyro ends when it has printed
         parse(["--tyro-write-completion", shell, "-"])
@@ -62,7 +63,7 @@ def completion(shell: tyro.conf.Positional[Literal["bash", "zsh", "fish"]]) -> N
 
 
 def _words(command: Callable[..., Any]) -> Iterator[str]:
-    """What a command takes without a flag, apart from files, as bash is to read it."""
+    """What a command takes without a flag, except files, in bash's form."""
     for parameter in inspect.signature(command).parameters.values():
         kind = parameter.annotation
         if kind == Overrides:

@@ -1,4 +1,4 @@
-"""`blocknerf config`: what a run would be told, whether a file is right, and a schema for editors."""
+"""`blocknerf config`: the configuration of a run, a check of a file, and a schema for editors."""
 
 import json
 import sys
@@ -24,29 +24,29 @@ def config(
     plot: Path | None = None,
     data_root: Place | None = None,
 ) -> None:
-    """Shows the configuration that a run would have, checks a file, or prints the JSON schema of such files.
+    """Shows the configuration of a run, checks a file, or prints the JSON schema of configuration files.
 
     For example:
-      # What a run would be told, and a drawing of its learning rates
+      # The configuration of a run, and a plot of its learning rates
       $ blocknerf config show --config configs/street.yaml training.max_minutes=5 --plot rates.png
-      # Whether a file is right
+      # Check a file
       $ blocknerf config check --config configs/street.yaml
-      # Whether it fits a scene as well
+      # Check whether it also fits a scene
       $ blocknerf config check --config configs/street.yaml --data-root my_street
-      # What an editor needs to help with such files
+      # A schema with which an editor completes keys
       $ blocknerf config schema > blocknerf.schema.json
 
     Args:
         action: `show` prints every key as YAML, `check` says what is wrong, `schema` prints JSON for editors.
         overrides: Single values, as section.key=value.
-        config: YAML or JSON file; none: the defaults.
-        plot: With `show`: a PNG of all learning rates over a run, with the borders of its stages.
-        data_root: With `check`: folder or URL of a scene that the file is to train.
+        config: YAML or JSON file. By default, all keys have their defaults.
+        plot: With `show`: PNG file for a plot of all learning rates over a run, with its stages.
+        data_root: With `check`: folder or URL of a scene to check the file against.
     """
     if plot is not None and action != "show":
         raise UserError(f"--plot draws what `config show` shows; `config {action}` draws nothing.")
     if data_root is not None and action != "check":
-        raise UserError(f"--data-root is a scene for `config check`; `config {action}` looks at none.")
+        raise UserError(f"--data-root is a scene for `config check`; `config {action}` needs no scene.")
     if action == "schema":
         sys.stdout.write(json.dumps(Config.model_json_schema(), indent=2) + "\n")
         return
@@ -65,7 +65,7 @@ def config(
 
 
 def _check_scene(settings: Config, data_root: Place) -> None:
-    """Raises UserError where the scene cannot be read as it is told; says what will be trained smaller than told."""
+    """Raises UserError if the scene cannot be read with these settings; logs stages that are larger than its images."""
     from blocknerf.scene.readers.read import read_scene
     from blocknerf.training.block.stages import say_stages_above
 

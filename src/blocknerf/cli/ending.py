@@ -1,4 +1,4 @@
-"""What is said where a command cannot begin or go on, for reasons that a user can mend."""
+"""Messages when a command cannot start or continue for a reason that a user can fix."""
 
 from blocknerf.core.errors import UserError
 from blocknerf.core.system_errors import reason, remedy
@@ -12,7 +12,7 @@ OUT_OF_MEMORY = (
 
 
 def what_to_do(error: BaseException) -> str | None:
-    """One sentence; None for the end of the program, and for a defect of it."""
+    """One sentence for the user; None if the program is ending, or has a defect."""
     if isinstance(error, UserError):
         return str(error)
     if is_out_of_memory(error):
@@ -23,10 +23,10 @@ def what_to_do(error: BaseException) -> str | None:
 
 
 def require_room(is_small: bool) -> None:
-    """Raises UserError where `ulimit -v` leaves less than libraries take when they are loaded.
+    """Raises UserError if `ulimit -v` leaves less memory than the libraries need to load.
 
-    Some of them do not fail there but end the process: measured were 0.15 GB for help and 1.1 GB for training on two
-    cores, and something for the threads of each.
+    Some libraries do not fail in that case but end the process. Measured: 0.15 GB for help, 1.1 GB for training on two
+    cores, plus memory for threads.
     """
     limit_gb, cores = address_space_gb(), available_cores()
     needed_gb = (0.15 + 0.05 * cores) if is_small else (1.2 + 0.1 * cores)

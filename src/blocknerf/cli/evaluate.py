@@ -20,24 +20,25 @@ def evaluate(
 ) -> None:
     """Renders every test image from the city and from its nearest block alone, and writes a report.
 
-    Writes report/metrics.json, report/index.html and the pictures into the output folder. In them a test image has
-    the mean appearance of its drive; none of its pixels is looked at before it is measured. Figures under other
-    protocols stand beside them, each with what it looks at.
+    Writes report/metrics.json, report/index.html and the pictures into the output folder. A test image is rendered with
+    the mean appearance of its drive; none of its pixels is used before it is measured. Figures under other protocols
+    are added, each with the pixels that it uses.
 
     For example:
-      # Every protocol that says something here
+      # Every protocol that applies
       $ blocknerf evaluate out
-      # Two of them
+      # Two protocols
       $ blocknerf evaluate out --protocols plain,half_image
 
     Args:
-        out: Output folder of `blocknerf train`; a city on a URL is copied to this machine, and gets the report.
-        data_root: Where the scene lies now, if it has moved since training.
-        state: Which state of each block: latest, best (in validation), or the JSON of one block's state, as in
-            out/blocks/003/step_000500.json, beside the latest of all others.
-        device: Where blocks are rendered: auto (a CUDA device where there is one), cpu, cuda or cuda:N.
+        out: Output folder of `blocknerf train`. A city on a URL is copied to this machine; the report is written to the
+            URL.
+        data_root: Location of the scene, if it has moved since training.
+        state: Which state of each block is used: latest, best (by validation), or the JSON file of one block's state,
+            such as out/blocks/003/step_000500.json, with the latest of all others.
+        device: Where blocks are rendered: auto (a CUDA device if there is one), cpu, cuda or cuda:N.
         protocols: Names separated by commas (plain, masked, half_image, colour_corrected, learned_poses,
-            refined_poses); without them, all that can differ for this city and this scene. docs/evaluation.md says what
+            refined_poses); by default, all that can differ for this city and this scene. docs/evaluation.md says what
             each means.
     """
     from blocknerf.blocks.output import load_output, pull_city

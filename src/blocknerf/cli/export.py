@@ -1,4 +1,4 @@
-"""`blocknerf export WHAT OUT`: what was learned, for other programs; each WHAT in a file of its own."""
+"""`blocknerf export WHAT OUT`: files for other programs; each WHAT is in a separate module."""
 
 from typing import Annotated
 
@@ -26,7 +26,7 @@ What = (
 
 
 def export(what: Annotated[What, tyro.conf.arg(name="")]) -> None:
-    """Writes what was learned in files of other programs. `blocknerf export WHAT --help` tells of each.
+    """Writes what was learned as files for other programs. `blocknerf export WHAT --help` describes each.
 
     For example:
       # The surface for a 3D program

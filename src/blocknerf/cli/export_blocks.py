@@ -1,4 +1,4 @@
-"""`blocknerf export blocks`: every block as a capture of its own, for other trainers."""
+"""`blocknerf export blocks`: every block as a separate capture, for other trainers."""
 
 from pathlib import Path
 from typing import Literal
@@ -17,20 +17,20 @@ def export_blocks(
     test_images: bool = False,
     data_root: Place | None = None,
 ) -> None:
-    """Writes every block of a plan as a COLMAP scene of its own, which any splat trainer reads.
+    """Writes every block of a plan as a separate COLMAP scene, which any splat trainer reads.
 
-    In FOLDER/BLOCK lie images, masks, sparse/0 (cameras, poses, the points that the block sees or that lie in its
-    territory, with their tracks) and block.json with its bounds, borders and overlap. Nothing needs to be trained: a
-    plan is enough. Train each block, lay the splats into its folder, and join them: `blocknerf merge FOLDER`.
+    FOLDER/BLOCK gets images, masks, sparse/0 (cameras, poses, and points that the block sees or that are in its
+    territory, with their tracks) and block.json with its bounds, borders and overlap. A plan is enough; nothing needs
+    to be trained. Train each block, put the splats into its folder, and join them: `blocknerf merge FOLDER`.
 
     Example: blocknerf export blocks out my_blocks
 
     Args:
         source: Output folder of `blocknerf plan` or `blocknerf train`, or its plan.json.
-        folder: Folder to write; one that holds something else is refused.
-        photographs: Copy the photographs, so that the folder stands alone, or make symbolic links to them.
+        folder: Folder to write. A folder with other files is refused.
+        photographs: Copy the photographs, so that the folder is complete, or make symbolic links to them.
         test_images: Write test images as well; other trainers then learn from them.
-        data_root: Where the scene lies now, if it has moved.
+        data_root: Location of the scene, if it has moved.
     """
     from blocknerf.blocks.output import load_output, open_scene
     from blocknerf.blocks.plan import read_plan

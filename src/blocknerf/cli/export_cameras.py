@@ -18,21 +18,22 @@ def export_cameras(
     data_root: Place | None = None,
     state: State = "latest",
 ) -> None:
-    """Writes the camera poses as training refined them: a COLMAP text model, or transforms.json.
+    """Writes the refined camera poses as a COLMAP text model or transforms.json.
 
-    An image that several blocks refined gets the mean of what they say, weighted by how near they stand. Images of
-    drives that no block trained on are left out.
+    If several blocks refined an image, it gets the mean of their poses, weighted by how near the blocks are. Images of
+    drives that no block trained on are skipped.
 
     Example: blocknerf export cameras out --format transforms
 
     Args:
         out: Output folder of `blocknerf train` with training.use_pose_refinement.
         format: colmap writes sparse/0, transforms writes transforms.json.
-        folder: Folder to write into; none: cameras in the output folder. A model that no export wrote is left alone.
-        block: Id of a block whose poses are wanted alone.
-        data_root: Where the scene lies now, if it has moved since training.
-        state: Which state of each block: latest, best (in validation), or the JSON of one block's state, as in
-            out/blocks/003/step_000500.json, beside the latest of all others.
+        folder: Folder to write into (default: cameras in the output folder). A model that no export wrote is never
+            replaced.
+        block: Id of a block: export only its poses.
+        data_root: Location of the scene, if it has moved since training.
+        state: Which state of each block is used: latest, best (by validation), or the JSON file of one block's state,
+            such as out/blocks/003/step_000500.json, with the latest of all others.
     """
     from blocknerf.blocks.output import load_output, open_scene
     from blocknerf.city.city import City

@@ -24,24 +24,26 @@ def export_depth(
     state: State = "latest",
     device: Device = "auto",
 ) -> None:
-    """Writes what the city shows as depth in metres, one file per picture; 0 where a ray hits nothing.
+    """Writes the depth of the city in metres, one file per picture; 0 where a ray hits nothing.
 
     Example: blocknerf export depth out --path train --format npy --kind depth_z_m
 
     Args:
         out: Output folder of `blocknerf train`.
-        path: Which cameras: those of the test images, of the training images, a smooth way along a drive, or a camera
-            path as `blocknerf render` takes it.
-        folder: Folder to write into; none: depth in the output folder. Files that no export wrote are left alone.
-        format: exr has opacity as well; npy is read by this program as the depth of a capture.
-        kind: depth_z_m runs along the optical axis, distance_m along the ray of each pixel. File names say which.
-        size: Size of the pictures, as in 960x540; none: that of the training images, or of FILE.json.
+        path: Cameras: of the test images, of the training images, on a smooth path along a drive, or of a camera path
+            file as for `blocknerf render`.
+        folder: Folder to write into (default: depth in the output folder). Files that no export wrote are never
+            replaced.
+        format: exr includes opacity; npy can be used as the depth of a capture.
+        kind: depth_z_m is measured along the optical axis, distance_m along the ray of each pixel. File names say
+            which.
+        size: Size of the pictures, as in 960x540. By default that of the training images, or of FILE.json.
         frames: Length of an interpolated path in frames.
-        drive: Drive to follow with interpolate; none: the drive with most images.
-        data_root: Where the scene lies now, if it has moved since training.
-        state: Which state of each block: latest, best (in validation), or the JSON of one block's state, as in
-            out/blocks/003/step_000500.json, beside the latest of all others.
-        device: Where blocks are rendered: auto (a CUDA device where there is one), cpu, cuda or cuda:N.
+        drive: Drive to follow with interpolate. By default the drive with most images.
+        data_root: Location of the scene, if it has moved since training.
+        state: Which state of each block is used: latest, best (by validation), or the JSON file of one block's state,
+            such as out/blocks/003/step_000500.json, with the latest of all others.
+        device: Where blocks are rendered: auto (a CUDA device if there is one), cpu, cuda or cuda:N.
     """
     from rich.progress import track
 

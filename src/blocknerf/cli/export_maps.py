@@ -1,4 +1,4 @@
-"""What `export mesh` and `export points` begin with: the surfaces of a trained city from its training cameras."""
+"""The first step of `export mesh` and `export points`: the surfaces of a trained city from its training cameras."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +15,7 @@ from blocknerf.core.system_errors import reason, remedy
 def city_maps(
     out: Path, beside: Path, longest_px: int, most_views: int, data_root: Place | None, state: str, device: str
 ) -> Iterator[tuple]:
-    """(Maps, InnerRegions) of the city in `out`; their files lie beside `beside` while the context lasts."""
+    """(Maps, InnerRegions) of the city in `out`; their files are kept beside `beside` while the context lasts."""
     from blocknerf.blocks.output import load_output, open_scene
     from blocknerf.city.city import City
     from blocknerf.export.maps import InnerRegions, render_maps

@@ -24,24 +24,24 @@ def export_mesh(
 ) -> None:
     """Writes the city's surface as one coloured mesh in metres.
 
-    Every block's depth is rendered from its training cameras, its signed distances are fused, and marching cubes find
-    where they are zero. Each block speaks for its own inner region alone; borders lie half-way between blocks.
+    Every block's depth is rendered from its training cameras and fused into signed distances. Marching cubes find the
+    surface where they are zero. Each block contributes only its inner region; borders are half-way between blocks.
 
     Example: blocknerf export mesh out --out street.glb --voxel 0.1
 
     Args:
         out: Output folder of `blocknerf train`.
-        file: The mesh to write, .ply or .glb; none: mesh.ply in the output folder.
-        voxel: Edge of a cube of the lattice in metres; about the size of a pixel on the surface.
-        least_weight: How well a place must be known. A picture that is sure of a surface which it sees squarely and
-            from near counts 1. Less gives more surface, which is less accurate.
-        smallest_piece: Pieces that hang together and have less area than this, in square metres, are left out.
-        longest_side: Longer side of the rendered depth in pixels, at most.
-        views: Training images of a block that its depth is rendered from, at most; evenly chosen.
-        data_root: Where the scene lies now, if it has moved since training.
-        state: Which state of each block: latest, best (in validation), or the JSON of one block's state, as in
-            out/blocks/003/step_000500.json, beside the latest of all others.
-        device: Where blocks are rendered: auto (a CUDA device where there is one), cpu, cuda or cuda:N.
+        file: The mesh to write, .ply or .glb. By default mesh.ply in the output folder.
+        voxel: Edge of a voxel in metres, best about the size of a pixel on the surface.
+        least_weight: How well a place must be known. A picture that clearly sees a surface frontally and from near
+            counts 1. Lower values give more surface, but less accurate.
+        smallest_piece: Connected pieces with less area than this, in square metres, are dropped.
+        longest_side: Maximum length of the longer side of the rendered depth, in pixels.
+        views: Maximum number of training images per block from which depth is rendered, chosen evenly.
+        data_root: Location of the scene, if it has moved since training.
+        state: Which state of each block is used: latest, best (by validation), or the JSON file of one block's state,
+            such as out/blocks/003/step_000500.json, with the latest of all others.
+        device: Where blocks are rendered: auto (a CUDA device if there is one), cpu, cuda or cuda:N.
     """
     from blocknerf.city.manifest import read_manifest
     from blocknerf.cli.export_maps import city_maps

@@ -24,26 +24,26 @@ def export_orthophoto(
 ) -> None:
     """Writes a georeferenced orthophoto (GeoTIFF): parallel rays from above, blended from all blocks near a pixel.
 
-    x and y are the world's where its z points up, else those of the ground that blocks are laid out on; the file's
-    tags ORIGIN_WORLD and AXES_WORLD say where that lies in the world. A scene of `blocknerf prepare` with GPS says
-    where on Earth that is, and so can --origin; the file of another has a local coordinate system in metres.
+    x and y are the world's if its z points up, else those of the plan's ground; the file's tags ORIGIN_WORLD and
+    AXES_WORLD give their position in the world. The position on Earth comes from --origin, or from a scene that
+    `blocknerf prepare` made with GPS. Without either, the file has a local coordinate system in metres.
 
     Example: blocknerf export orthophoto out --out site.tif --pixel 0.05 --origin 48.2083 16.3731
 
     Args:
         out: Output folder of `blocknerf train`.
-        file: The picture to write, .tif; none: orthophoto.tif in the output folder.
+        file: The picture to write, .tif. By default orthophoto.tif in the output folder.
         pixel: Edge of a pixel on the ground in metres.
-        bounds: What it shows, in metres of its coordinate system; none: the cells of all blocks.
-        top: Height at which rays begin, along up from the origin of the coordinate system; none: above what was
-            captured, but below cameras that fly.
-        origin: Latitude and longitude of the world's origin in degrees (WGS 84), where x is east, y north and z up;
-            none: what the scene said when the city was trained.
-        drive: Drive whose mean appearance the picture takes; none: the drive with most images.
-        data_root: Where the scene lies now, if it has moved since training.
-        state: Which state of each block: latest, best (in validation), or the JSON of one block's state, as in
-            out/blocks/003/step_000500.json, beside the latest of all others.
-        device: Where blocks are rendered: auto (a CUDA device where there is one), cpu, cuda or cuda:N.
+        bounds: Area of the picture, in metres of its coordinate system. By default the cells of all blocks.
+        top: Height in metres at which rays begin, above the origin of the coordinate system. By default above what was
+            captured, but below flying cameras.
+        origin: Latitude and longitude of the world's origin in degrees (WGS 84), where x is east, y north and z up. By
+            default that of the scene when the city was trained.
+        drive: Drive whose mean appearance the picture has. By default the drive with most images.
+        data_root: Location of the scene, if it has moved since training.
+        state: Which state of each block is used: latest, best (by validation), or the JSON file of one block's state,
+            such as out/blocks/003/step_000500.json, with the latest of all others.
+        device: Where blocks are rendered: auto (a CUDA device if there is one), cpu, cuda or cuda:N.
     """
     from blocknerf.blocks.output import load_output, open_scene
     from blocknerf.city.city import City

@@ -24,24 +24,24 @@ def export_points(
 ) -> None:
     """Writes points on the city's surface as PLY, in metres, with colours and normals.
 
-    They come from the depth that every block shows to its training cameras. A point stays where its block is sure of
-    it and other pictures of the block see it at the same place. Each block speaks for its own inner region alone;
-    borders lie half-way between blocks.
+    They come from the depth that every block shows to its training cameras. A point is kept if its block is sure of it
+    and other pictures of the block see it at the same place. Each block contributes only its inner region; borders are
+    half-way between blocks.
 
     Example: blocknerf export points out --out street.ply --spacing 0.05
 
     Args:
         out: Output folder of `blocknerf train`.
-        file: The point cloud to write; none: points.ply in the output folder.
-        spacing: Points in a cube of this edge, in metres, become one.
-        least_views: Other pictures that must see a point.
-        tolerance: How far their depths may differ, as a share of the depth.
-        longest_side: Longer side of the rendered depth in pixels, at most.
-        views: Training images of a block that its depth is rendered from, at most; evenly chosen.
-        data_root: Where the scene lies now, if it has moved since training.
-        state: Which state of each block: latest, best (in validation), or the JSON of one block's state, as in
-            out/blocks/003/step_000500.json, beside the latest of all others.
-        device: Where blocks are rendered: auto (a CUDA device where there is one), cpu, cuda or cuda:N.
+        file: The point cloud to write. By default points.ply in the output folder.
+        spacing: Points within a cube with this edge, in metres, become one.
+        least_views: Number of other pictures that must see a point.
+        tolerance: Maximum difference of their depths, as a share of the depth.
+        longest_side: Maximum length of the longer side of the rendered depth, in pixels.
+        views: Maximum number of training images per block from which depth is rendered, chosen evenly.
+        data_root: Location of the scene, if it has moved since training.
+        state: Which state of each block is used: latest, best (by validation), or the JSON file of one block's state,
+            such as out/blocks/003/step_000500.json, with the latest of all others.
+        device: Where blocks are rendered: auto (a CUDA device if there is one), cpu, cuda or cuda:N.
     """
     from blocknerf.city.manifest import read_manifest
     from blocknerf.cli.export_maps import city_maps

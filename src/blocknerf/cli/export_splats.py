@@ -29,28 +29,28 @@ def export_splats(
     state: State = "latest",
     device: Device = "auto",
 ) -> None:
-    """Distils Gaussian splats from a trained city: they learn to show what it shows, under one look, in metres.
+    """Distils Gaussian splats from a trained city: they learn to look like it, under one appearance, in metres.
 
-    Views are rendered from where training images were taken, and between them; splats are laid on the surfaces that
-    these show, and moved, turned, coloured and added to until they show the same. Photographs are not looked at.
+    The city is rendered from the training cameras and from places between them. Splats start on the surfaces of these
+    views and are moved, turned, coloured and multiplied until they match the views. Photographs are not used.
 
     Example: blocknerf export splats out --out city.ply
 
     Args:
         out: Output folder of `blocknerf train`.
-        file: The file to write; none: splats.ply in the output folder.
-        block: Id of a block that is wanted alone.
-        drive: Drive whose mean appearance the splats take; none: the drive with most images.
-        splats: The most splats there may be.
-        degree: Of spherical harmonics: how finely colour may depend on where one looks from.
-        steps: Each learns from one view.
-        views: The most views to learn from, a third of them or more between cameras.
-        longest_side: Longer side of a view in pixels at most; the photographs' own size, if that is less.
-        data_root: Where the scene lies now, if it has moved since training.
-        state: Which state of each block: latest, best (in validation), or the JSON of one block's state, as in
-            out/blocks/003/step_000500.json, beside the latest of all others.
-        device: Where blocks are rendered: auto (a CUDA device where there is one), cpu, cuda or cuda:N. Splats learn on
-            the processor.
+        file: The file to write. By default splats.ply in the output folder.
+        block: Id of a block: export only this block.
+        drive: Drive whose mean appearance the splats have. By default the drive with most images.
+        splats: Maximum number of splats.
+        degree: Degree of spherical harmonics: how finely colour can depend on the viewing direction.
+        steps: Training steps. Each uses one view.
+        views: Maximum number of views to learn from. At least a third of them are between cameras.
+        longest_side: Maximum length of a view's longer side, in pixels. Views are never larger than the photographs.
+        data_root: Location of the scene, if it has moved since training.
+        state: Which state of each block is used: latest, best (by validation), or the JSON file of one block's state,
+            such as out/blocks/003/step_000500.json, with the latest of all others.
+        device: Where blocks are rendered: auto (a CUDA device if there is one), cpu, cuda or cuda:N. Splats learn on
+            the CPU.
     """
     from rich.progress import Progress, TextColumn, track
 

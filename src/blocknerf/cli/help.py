@@ -1,4 +1,4 @@
-"""Commands with their docstrings as help is to show them."""
+"""Commands with their docstrings in the form that help shows."""
 
 import inspect
 import re
@@ -7,14 +7,14 @@ from typing import Any
 
 
 def flowing(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The command, what it says of each argument on one line: tyro keeps line breaks there, and breaks lines itself."""
+    """The command with the description of each argument on one line: tyro wraps lines itself, but keeps line breaks."""
     documented = inspect.unwrap(command)  # where shapes are checked, tyro reads the function behind the check
     command.__doc__ = documented.__doc__ = re.sub(r"\n {8}(?=\S)", " ", inspect.cleandoc(command.__doc__ or ""))
     return command
 
 
 def in_short(command: Callable[..., Any]) -> Callable[[], None]:
-    """A command that does nothing and has but the first line of its description."""
+    """A command that does nothing and has only the first line of the description."""
 
     def short() -> None: ...
 

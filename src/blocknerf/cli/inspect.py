@@ -26,20 +26,20 @@ def inspect(
 ) -> None:
     """Looks for faults: data, gradients of every component, one ray, memory of a step, the seam of two blocks.
 
-    Says how far pose refinement has moved each drive, segment or image.
+    Reports how far pose refinement has moved each drive, segment or image.
 
-    Writes OUT/inspect/: a page, its pictures, and the figures as JSON. Nothing that was learned is touched.
+    Writes OUT/inspect/: a page, its pictures, and the figures as JSON. Trained files do not change.
 
     Example: blocknerf inspect out --block 003 --image noon/0042.png --pixel 120 80 --seam 003,004
 
     Args:
         out: Output folder of `blocknerf train`.
-        block: The block that is looked at; none: the one nearest to the image's camera.
-        image: Name of the image, of training or test, that the ray is from; none: the first test image.
-        pixel: Its pixel, as column and row from the upper left, at the size it is trained at; none: the middle.
-        seam: Two blocks that are compared from a camera near both; none: the block and its nearest neighbour.
-        data_root: Where the scene lies now, if it has moved since training.
-        device: Where blocks are rendered and the step is taken: auto (a CUDA device where there is one), cpu, cuda or
+        block: The block to inspect. By default the one nearest to the image's camera.
+        image: Name of the training or test image from which the ray is taken. By default the first test image.
+        pixel: Its pixel, as column and row from the upper left, at the size used in training. By default the middle.
+        seam: Two blocks to compare from a camera near both. By default the block and its nearest neighbour.
+        data_root: Location of the scene, if it has moved since training.
+        device: Where blocks are rendered and the step is taken: auto (a CUDA device if there is one), cpu, cuda or
             cuda:N.
     """
     from blocknerf.blocks.output import load_output

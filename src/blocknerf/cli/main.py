@@ -1,7 +1,6 @@
 """`blocknerf`: runs a command, and ends in a sentence where a user can mend what went wrong.
 
-What takes time or memory to import is imported in functions, so that Ctrl-C and a lack of memory end in a sentence then
-as well.
+Imports that take time or memory are inside functions, so that Ctrl-C and a lack of memory give a sentence then, too.
 """
 
 import _thread
@@ -10,7 +9,7 @@ import signal
 import sys
 from collections.abc import Callable
 
-STOPPED = "Stopped. Run the same command again to go on; `train` wants --resume with it."
+STOPPED = "Stopped. Run the same command again to resume; `train` needs --resume with it."
 _ASKED_TO_STOP = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -33,7 +32,7 @@ def as_program(command: Callable[[], None]) -> None:
 
 
 def run(command: Callable[[], None]) -> None:
-    """Runs a command; what a user can mend becomes one sentence and exit code 2; Ctrl-C, SIGTERM, SIGHUP become 130."""
+    """Runs a command. What a user can fix becomes one sentence and exit code 2; Ctrl-C, SIGTERM, SIGHUP become 130."""
     asked_to_stop = is_over = False
 
     def interrupt(number: int, frame: object) -> None:
@@ -84,13 +83,13 @@ def _error_mark() -> str:
 
 
 def _say(line: str) -> None:
-    """Without rich, which may be what there was no memory for."""
+    """Without rich, for which there may be no memory."""
     sys.stderr.write(line + "\n")
     sys.stderr.flush()
 
 
 def _interrupt_again(unraisable) -> None:
-    """Python drops what is raised while an object is deleted: Ctrl-C is heard a moment later instead."""
+    """Python drops exceptions raised while an object is deleted; this raises Ctrl-C again a moment later."""
     if isinstance(unraisable.exc_value, KeyboardInterrupt):
         _thread.interrupt_main()
     else:

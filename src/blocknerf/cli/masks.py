@@ -21,22 +21,22 @@ def masks(
     dilate: float = 0.01,
     overwrite: bool = False,
 ) -> None:
-    """Makes masks of people and vehicles, so that training, figures and codes leave them out.
+    """Makes masks of people and vehicles, so that training, figures and codes ignore them.
 
-    A segmentation network that learned from Cityscapes looks at every image; what it finds is written to
-    masks/transient/ beside the images (0: leave out, 255: keep), where training finds it. Masks made by hand stay as
-    they are and hide as well. Stop it and run it again: it goes on. Look at masks/overview.png when it is done.
-    Needs transformers: pip install 'blocknerf[masks]'.
+    A segmentation network trained on Cityscapes looks at every image. Its masks are written to masks/transient/ beside
+    the images (0: ignore, 255: keep), where training finds them. Masks made by hand stay unchanged and count as well.
+    If you stop it, run it again: it resumes. Check masks/overview.png at the end. Needs transformers: pip install
+    'blocknerf[masks]'.
 
     Example: blocknerf masks my_street --model models/segformer-b0
 
     Args:
         scene: Folder of the scene: a COLMAP model or transforms.json with its images.
-        model: A SegFormer that learned Cityscapes: a folder, or a name on the Hugging Face hub; none:
-            nvidia/segformer-b0-finetuned-cityscapes-1024-1024. Those of b1 to b5 find more and take longer.
-        classes: What to hide, as the network names it, separated by commas.
-        dilate: What is found grows by this share of the picture's longer side, because outlines are never exact.
-        overwrite: Make masks anew that an earlier run made; those made by hand stay.
+        model: A SegFormer trained on Cityscapes: a folder, or a name on the Hugging Face hub. By default
+            nvidia/segformer-b0-finetuned-cityscapes-1024-1024. Sizes b1 to b5 find more and take longer.
+        classes: Classes to hide, by the network's names, separated by commas.
+        dilate: Masks grow by this share of the picture's longer side, because outlines are never exact.
+        overwrite: Replace masks of an earlier run. Masks made by hand stay.
     """
     from blocknerf.runtime.cores import available_cores
 

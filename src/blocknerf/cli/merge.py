@@ -1,4 +1,4 @@
-"""`blocknerf merge`: splats of blocks that were trained apart become one city."""
+"""`blocknerf merge`: joins the splats of separately trained blocks into one city."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,23 +16,23 @@ def merge(
     merged: Annotated[Path, tyro.conf.arg(name="out", metavar="CITY.ply|.spz")],
     plan: Path | None = None,
 ) -> None:
-    """Joins the Gaussian splats that any trainer made of the blocks of `blocknerf export blocks`.
+    """Joins Gaussian splats that any trainer made from the blocks of `blocknerf export blocks`.
 
-    Each block gives the splats whose centre lies in its own territory: blocks are cut half-way between neighbours, so
-    no place is shown twice. A dataparser_transforms.json of nerfstudio beside a file is undone. Beside the result stand
-    a report on what was dropped and on density and colour at every seam, as NAME.seams.json and NAME.seams.html.
+    Each block contributes the splats whose centre is in its territory. Blocks are cut half-way between neighbours, so
+    no place is shown twice. A dataparser_transforms.json of nerfstudio beside a file is undone. NAME.seams.json and
+    NAME.seams.html beside the result report what was dropped, and density and colour at every seam.
 
     For example:
       # A folder of blocks, each with the splats that a trainer made of it
       $ blocknerf merge my_blocks --out city.ply
-      # Splats from elsewhere, and which block they are of
+      # Splat files from anywhere, each with its block
       $ blocknerf merge 000=left.ply 001=right.ply --plan out --out city.spz
 
     Args:
-        sources: The folder of `blocknerf export blocks` with a splat file (.ply, .spz) in each block's folder or beside
-            it as BLOCK.ply; or files whose name, or a folder above, is the block's; or BLOCK=FILE.
+        sources: The folder of `blocknerf export blocks`, with a splat file (.ply, .spz) in each block's folder, or
+            beside it as BLOCK.ply. Or files named after their block, or in a folder named after it. Or BLOCK=FILE.
         merged: The file to write.
-        plan: plan.json by which blocks were cut, or its folder; none: that in the folder or above the files.
+        plan: The plan.json of these blocks, or its folder. By default the one in the given folder or above the files.
     """
     from blocknerf.core.errors import UserError
     from blocknerf.export.merge import find_plan, find_splats, merge_splats, require_apart

@@ -1,8 +1,8 @@
-"""Keys of the configuration as commands are given them."""
+"""Configuration keys as arguments of commands."""
 
 from typing import Annotated
 
 import tyro
 
 Overrides = tyro.conf.Positional[Annotated[tuple[str, ...], tyro.conf.arg(metavar="[SECTION.KEY=VALUE ...]")]]
-"""Single values; they win over those of the file."""
+"""Single values; they override those of the file."""

@@ -1,4 +1,4 @@
-"""A folder, a state of its blocks and a device, as commands are given them."""
+"""A folder, a state of its blocks and a device, as arguments of commands."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,7 +6,7 @@ from typing import Annotated
 import tyro
 
 Place = Annotated[str | Path, tyro.conf.arg(metavar="FOLDER|URL")]
-"""A path, or a URL that fsspec reaches; a path alone would lose one of a URL's two slashes."""
+"""A path, or a URL that fsspec can reach. (The type Path would drop one of a URL's two slashes.)"""
 State = Annotated[str, tyro.conf.arg(metavar="latest|best|FILE.json")]
 """Which state of each block a city shows (see `city.states.state_files`)."""
 Device = Annotated[str, tyro.conf.arg(metavar="auto|cpu|cuda[:N]")]

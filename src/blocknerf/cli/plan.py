@@ -29,10 +29,10 @@ def plan(
     config: Path | None = None,
     overrides: Overrides = (),
 ) -> None:
-    """Cuts a scene into blocks and says what each will take, before anything is trained.
+    """Cuts a scene into blocks and estimates what each will take, before anything is trained.
 
-    Writes plan.json, map.png and config.json into the output folder, where `blocknerf train` goes on from them. As
-    long as nothing has been trained there, planning again with other values replaces the plan.
+    Writes plan.json, map.png and config.json into the output folder; `blocknerf train` uses them. Until something is
+    trained there, planning again with other values replaces the plan.
 
     For example:
       # A street in smaller blocks
@@ -42,8 +42,8 @@ def plan(
 
     Args:
         data_root: Folder or URL of the scene: a COLMAP model or transforms.json with its images.
-        output_dir: Folder or URL of the run; made when it is not there.
-        config: YAML or JSON file; none: the defaults.
+        output_dir: Folder or URL of the run; created if it does not exist.
+        config: YAML or JSON file. By default, all keys have their defaults.
         overrides: Single values, as section.key=value.
     """
     from blocknerf.blocks.output import PLAN_FILES, plan_scene, pull_plan  # late: it brings the readers along
@@ -60,7 +60,7 @@ def plan(
 
 
 def print_plan(planned: Plan, scene: Scene, settings: Config) -> None:
-    """Prints the table of costs: what is about to be trained. Warns where that will take days."""
+    """Prints the table of costs of what will be trained. Warns if that will take days."""
     from blocknerf.blocks.cost import estimates
     from blocknerf.training.block.stages import say_stages_above
 
@@ -78,7 +78,8 @@ def print_plan(planned: Plan, scene: Scene, settings: Config) -> None:
 
 
 def cost_table(planned: Plan, scene: Scene, settings: Config, costs: "list[BlockCost]") -> Table:
-    """One row a block, of the MOST_ROWS that take longest, and one for all: images, memory, time, disk, neighbours."""
+    """A row per block (at most MOST_ROWS, those that take longest) and one for all: images, memory, time, disk,
+    neighbours."""
     from blocknerf.blocks.cost import store_bytes
 
     longest = sorted(range(len(costs)), key=lambda row: -costs[row].minutes)[:MOST_ROWS]

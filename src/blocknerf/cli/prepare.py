@@ -24,40 +24,41 @@ def prepare(
     vocabulary: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None,
     overwrite: bool = False,
 ) -> None:
-    """Photographs or video become a scene: poses, points, metres by GPS, drives, and a page that says how good it is.
+    """Turns photographs or video into a scene: poses, points, metres by GPS, drives, and a quality page.
 
-    Features, matches and poses are COLMAP's (pycolmap); no GPU is needed. Stop it and run the same command again: it
-    goes on. Other options do again only what depends on them. Then look at OUT/quality/index.html.
+    Features, matches and poses come from COLMAP (pycolmap); no GPU is needed. If you stop it, run the same command
+    again: it resumes. Changed options repeat only what depends on them. Look at OUT/quality/index.html afterwards.
 
     For example:
       # Photographs of a walk or a flight
       $ blocknerf prepare photographs scene
       # A folder for each drive or camera
       $ blocknerf prepare captures scene
-      # A video, a frame a second
+      # A video, one frame per second
       $ blocknerf prepare drive.mp4 scene --interval-s 1
       # Photographs of many people's cameras
       $ blocknerf prepare collected scene --intrinsics each
-      # Poses without what moves: masks first, then again
+      # Ignore moving things: make masks, then prepare again
       $ blocknerf masks scene
       $ blocknerf prepare photographs scene
 
     Args:
-        source: Folder of photographs, of videos, or of folders of them; or one video. It is only read. Folders with the
+        source: Folder of photographs or videos, or of folders of them; or one video. It is only read. Folders with the
             same photographs at several sizes count once.
         out: Folder of the scene: images/ (links, where the disk allows), sparse/0, blocknerf_scene.json, quality/.
-        matching: Which pictures are compared. auto: each with each up to 100 pictures; of more, neighbours by GPS;
-            else by vocabulary where a file is given; else those before and after it and a few with all.
-        interval_s: Of a video, the sharpest frame of each interval of so many seconds is taken.
-        gps: auto: EXIF positions give metres, north and place; ignore: level, but in the model's own scale.
-        masks: Folder with FOLDER/<image name>.png, 0 where nothing may be looked at; none: masks/ in the source.
-            Masks that `blocknerf masks` made in OUT count as well.
-        long_side: Features are looked for in pictures made smaller to so many pixels; the pictures stay as they are.
-        camera_model: COLMAP's name of the lens: SIMPLE_RADIAL, RADIAL, OPENCV, OPENCV_FISHEYE, ...
+        matching: Which pictures are compared. auto: all pairs up to 100 pictures; with more, neighbours by GPS; without
+            GPS, by vocabulary if a file is given, else consecutive pictures and a few with all others.
+        interval_s: From a video, the sharpest frame of each interval of this length in seconds is used.
+        gps: auto: EXIF positions give metres, north and place. ignore: the model is level, but its scale is arbitrary.
+        masks: Folder with FOLDER/<image name>.png; pixels with 0 are ignored. By default masks/ in the source. Masks
+            that `blocknerf masks` made in OUT count as well.
+        long_side: Features are detected in pictures reduced to this longer side, in pixels. The pictures themselves do
+            not change.
+        camera_model: COLMAP's camera model: SIMPLE_RADIAL, RADIAL, OPENCV, OPENCV_FISHEYE, ...
         intrinsics: shared: one lens for all pictures of a folder, camera, zoom and size; each: one for every picture.
-        pause_min: A pause longer than this begins another drive.
+        pause_min: A pause longer than this, in minutes, starts another drive.
         vocabulary: A vocabulary tree of the COLMAP project, for --matching vocabulary.
-        overwrite: Begin anew in a folder that another source was prepared into.
+        overwrite: Start again in a folder into which another source was prepared.
     """
     from blocknerf.prepare.prepare import Settings
     from blocknerf.prepare.prepare import prepare as run
@@ -69,7 +70,7 @@ def prepare(
 
 
 def quality_table(figures: dict) -> Table:
-    """The figures that decide whether to go on."""
+    """The figures that show whether the scene is good enough."""
     reference = figures["georeference"]
     table = Table(title="The scene", title_justify="left", box=box.SIMPLE, show_header=False)
     table.add_column("what")

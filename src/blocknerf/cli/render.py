@@ -1,4 +1,4 @@
-"""`blocknerf render`: a flight through the city as pictures and video."""
+"""`blocknerf render`: a camera path through the city as pictures and video."""
 
 import math
 import re
@@ -34,13 +34,13 @@ def render(
 ) -> None:
     """Renders a camera path through the city: PNG frames, and a video of them.
 
-    Up to three blocks make each frame, and none pops in or out. The frames lie in a folder beside the video that has
-    its name without the ending; one that holds frame_*.png of somebody else is refused.
+    Up to three blocks make each frame, and none pops in or out. The frames are in a folder beside the video, with its
+    name without the ending. A folder with other frame_*.png files is refused.
 
     For example:
       # A flight of ten seconds along a drive
       $ blocknerf render out --path interpolate --out flight.mp4 --frames 240
-      # The same at the light of one photograph
+      # The same in the light of one photograph
       $ blocknerf render out --image noon/0042.png --out noon.mp4
       # From one light to another
       $ blocknerf render out --appearance noon/0042.png:dusk/0007.png --out day.mp4
@@ -49,25 +49,24 @@ def render(
 
     Args:
         out: Output folder of `blocknerf train`; a city on a URL is copied to this machine.
-        path: Where the camera goes: test renders the test images' poses; interpolate follows the training images of
-            one drive smoothly; FILE.json is a camera path of nerfstudio's viewer, or
-            {"width", "height", "fov_deg", "frames": [{"world_from_cam": 3 x 4, OpenCV axes}]}.
-        video: The video to write; none: renders/PATH.mp4 in the output folder, on a URL as well.
-        fps: Frames a second; none: what FILE.json says, else 24.
+        path: test renders the test images' poses; interpolate follows the training images of one drive smoothly;
+            FILE.json is a camera path of nerfstudio's viewer, or {"width", "height", "fov_deg", "frames":
+            [{"world_from_cam": 3 x 4, OpenCV axes}]}.
+        video: The video to write. By default renders/PATH.mp4 in the output folder, also on a URL.
+        fps: Frames per second. By default those of FILE.json, else 24.
         frames: Length of an interpolated path in frames.
-        size: Size of the frames, as in 960x540; none: that of the training images, or of FILE.json.
-        drive: Drive to follow with interpolate, and whose mean appearance the frames take; none: with interpolate the
-            drive with most images, with test each image's own.
-        image: Name of a training image whose appearance the frames take; blocks that were not trained on it take the
+        size: Size of the frames, as in 960x540. By default that of the training images, or of FILE.json.
+        drive: Drive whose mean appearance the frames have, and which interpolate follows. By default the drive with
+            most images with interpolate, each image's drive with test.
+        image: Name of a training image whose appearance the frames have. Blocks that were not trained on it use the
             mean appearance of its drive.
-        appearance: Names of two training images: frames go from the appearance of the first to that of the second.
-        share: With --appearance, all frames stand this far from the first to the second image (0 to 1), instead of
-            going all the way.
-        exposure: Brighten (or darken, below 0) by so many stops, as far as the training images were exposed.
-        data_root: Where the scene lies now, if it has moved since training.
-        state: Which state of each block: latest, best (in validation), or the JSON of one block's state, as in
-            out/blocks/003/step_000500.json, beside the latest of all others.
-        device: Where blocks are rendered: auto (a CUDA device where there is one), cpu, cuda or cuda:N.
+        appearance: Names of two training images: frames change from the appearance of the first to that of the second.
+        share: With --appearance, all frames have this mixture (0: first image, 1: second image), instead of changing.
+        exposure: Brighten by this many stops (below 0: darken), within the range of the training images.
+        data_root: Location of the scene, if it has moved since training.
+        state: Which state of each block is used: latest, best (by validation), or the JSON file of one block's state,
+            such as out/blocks/003/step_000500.json, with the latest of all others.
+        device: Where blocks are rendered: auto (a CUDA device if there is one), cpu, cuda or cuda:N.
     """
     from rich.progress import track
 
@@ -129,7 +128,7 @@ def parse_size(text: str | None) -> tuple[int, int] | None:
 
 
 def _check_look(city, image, appearance, share, exposure):
-    """Says what the city cannot show, before anything is rendered."""
+    """Raises UserError for what the city cannot show, before anything is rendered."""
     if share is not None and (appearance is None or not 0 <= share <= 1):
         raise UserError(f"--share {share:g}: give a number from 0 to 1, together with --appearance NAME_A:NAME_B.")
     if appearance is not None and image is not None:
@@ -173,7 +172,7 @@ def _views_and_images(out, path, frames, size, drive, image, appearance, data_ro
 
 
 def _two_names(appearance, train):
-    """NAME_A:NAME_B at the colon that leaves two known names, for names may hold colons themselves."""
+    """NAME_A:NAME_B, split at the colon that gives two known names, because names may contain colons."""
     from blocknerf.scene.scene import by_name
 
     if appearance is None:

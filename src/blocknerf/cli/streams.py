@@ -1,4 +1,4 @@
-"""Standard output and error of the program: what happens where nobody reads them, or they cannot be written."""
+"""Standard output and error of the program: what happens if nobody reads them, or they cannot be written."""
 
 import io
 import os
@@ -10,7 +10,7 @@ OUTPUT, MESSAGES = 1, 2
 
 
 class _Output(io.FileIO):
-    """What was asked for: whoever closes the pipe wants no more of it, and the program ends as `cat` does.
+    """The result of a command: when its reader closes the pipe, the program ends as `cat` does.
 
     Any other failure is an OSError that names standard output.
     """
@@ -32,7 +32,7 @@ class _Output(io.FileIO):
 
 
 class _Messages(io.FileIO):
-    """What is told meanwhile: where it cannot be written it is dropped, and the work goes on."""
+    """Messages: if they cannot be written, they are dropped, and the work continues."""
 
     def write(self, content) -> int:
         try:
@@ -42,9 +42,9 @@ class _Messages(io.FileIO):
 
 
 def use_streams() -> None:
-    """Puts these in the place of `sys.stdout` and `sys.stderr`, unless something else stands there already.
+    """Replaces `sys.stdout` and `sys.stderr` by these, unless they were replaced before.
 
-    A descriptor that was closed before the start leads to nothing from here on, so that no file gets its number.
+    A descriptor that was closed before the start is opened to /dev/null, so that no file gets its number.
     """
     for _ in range(OUTPUT + MESSAGES):
         opened = os.open(os.devnull, os.O_RDWR)  # the lowest number that is free

@@ -20,26 +20,26 @@ def view(
     device: Device = "auto",
     hostname: str | None = None,
 ) -> None:
-    """Opens the city as a page in the browser: fly or walk through it, and see which block shows what.
+    """Shows the city in the browser: fly or walk through it, and see which block shows what.
 
-    The page has a map of blocks and photographs, the picture as colour, depth, visibility, weights of blocks or their
-    seams, exposure and appearance, a comparison with every photograph, and records paths for `blocknerf render`. It
-    follows a training that still runs. Ctrl-C ends it. Needs viser: pip install 'blocknerf[view]'.
+    The page shows a map of blocks and photographs, and the picture as colour, depth, visibility, block weights or
+    seams. It changes exposure and appearance, compares with every photograph, and records paths for `blocknerf render`.
+    It follows a running training. Ctrl-C ends it. Needs viser: pip install 'blocknerf[view]'.
 
-    Pages of other origins are refused, and so is whoever asks under a name that is not this machine's.
+    Pages of other origins are refused, and so are requests under a host name that is not this machine's.
 
     Example: blocknerf view out --port 8081
 
     Args:
         out: Output folder of `blocknerf train`.
-        port: Where the page is; 0: any free port.
-        host: Who may see it: 127.0.0.1 this machine alone, 0.0.0.0 everyone who can reach it.
-        max_width: Width of the largest picture in pixels. Smaller ones come first, in so much time as there is.
-        data_root: Where the scene lies now, if it has moved since training.
-        state: Which state of each block: latest, best (in validation), or the JSON of one block's state, as in
-            out/blocks/003/step_000500.json, beside the latest of all others.
-        device: Where blocks are rendered: auto (a CUDA device where there is one), cpu, cuda or cuda:N.
-        hostname: A further name of this machine that browsers use, as behind a proxy.
+        port: Port of the page. 0 chooses a free one.
+        host: Who can see it: 127.0.0.1 only this machine, 0.0.0.0 everyone who can reach it.
+        max_width: Width of the largest picture, in pixels. Smaller ones come first.
+        data_root: Location of the scene, if it has moved since training.
+        state: Which state of each block is used: latest, best (by validation), or the JSON file of one block's state,
+            such as out/blocks/003/step_000500.json, with the latest of all others.
+        device: Where blocks are rendered: auto (a CUDA device if there is one), cpu, cuda or cuda:N.
+        hostname: Another name of this machine that browsers use, for example behind a proxy.
     """
     if not 16 <= max_width <= 4096:
         raise UserError(f"--max-width {max_width}: give a number of pixels from 16 to 4096.")
@@ -65,7 +65,7 @@ def view(
 
 
 def _scene_or_why_not(out, data_root):
-    """The city is shown without its scene as well; then a sentence says what is missing."""
+    """(scene, None), or (None, reason) if the city must be shown without its photographs."""
     from blocknerf.blocks.output import load_output, open_scene
 
     try:

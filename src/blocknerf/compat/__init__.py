@@ -1,1 +1,1 @@
-"""What the original documents name and nothing else here needs: their names lead to the parts that do the work."""
+"""Names from the original documents that nothing else needs; they lead to the parts that do the work."""

@@ -1,4 +1,4 @@
-"""The documents' flat configuration: one object whose attributes are set one by one, and then become the schema."""
+"""The documents' flat configuration: one object with attributes, which is converted to the schema."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,7 +9,7 @@ from blocknerf.core.errors import UserError
 from blocknerf.core.logging import log
 
 SKIP = 4
-"""The paper's layer after which the position joins again, where there is one."""
+"""The paper's layer after which the position is appended again, if there is one."""
 
 
 @dataclass
@@ -66,7 +66,7 @@ class BlockNeRFTrainingConfig:
     def to_config(self) -> Config:
         """The same in the schema, with the paper's network.
 
-        Raises UserError for a value that the schema refuses, and for what a launcher must be told.
+        Raises UserError for a value that the schema refuses, and for settings of the launcher.
         """
         named = [f"{name} {getattr(self, name)!r}: {ELSEWHERE[name]}" for name in ELSEWHERE if self._is_changed(name)]
         if named:
@@ -91,7 +91,7 @@ ELSEWHERE = {
     "world_size": "that many processes are started by torchrun's --nproc-per-node and --nnodes",
     "use_model_parallel": "give distributed.device_map in its place, as in {encoder: 0, nerf_mlp: 1, decoder: 1}",
 }
-"""What says how a run is started and cannot become a key, and what to do in its place."""
+"""Attributes about how a run is started, which are not keys, and what to use instead."""
 KEYS = {
     "scene_bounds": "dataset.scene_bounds",
     "block_size": "block_manager.block_size",

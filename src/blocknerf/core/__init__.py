@@ -1,1 +1,1 @@
-"""Words everyone shares: seams between parts, errors, configuration, seeds, files, logging."""
+"""What all rooms share: types, errors, configuration, seeds, files, logging."""

@@ -1,4 +1,4 @@
-"""Where this machine keeps what can be made again: copies of what lies on URLs, compiled code, tables of fonts."""
+"""Where this machine caches what can be made again: copies of URLs, compiled code, tables of fonts."""
 
 import os
 import stat
@@ -16,17 +16,17 @@ _said: set[Path] = set()
 
 
 def cache_folder() -> Path:
-    """The folder that BLOCKNERF_CACHE_DIR names, or ~/.cache/blocknerf.
+    """The folder in BLOCKNERF_CACHE_DIR, or else ~/.cache/blocknerf.
 
-    Where there is no home, or nothing can be written there: a folder among temporary files that is this user's alone,
-    which is said once. Raises UserError where nothing can be written there either.
+    If there is no writable home: a private folder among temporary files, with one message. Raises UserError if that is
+    not writable either.
     """
     named = os.environ.get(CACHE_VARIABLE)
     return Path(named) if named else _at_home() or _among_temporary_files()
 
 
 def settle_fonts() -> None:
-    """Where nothing can be written at home, matplotlib too keeps its table of fonts in `cache_folder`."""
+    """If the home is not writable, matplotlib also keeps its table of fonts in `cache_folder`."""
     if _FONTS_VARIABLE not in os.environ and _at_home() is None:
         os.environ[_FONTS_VARIABLE] = str(cache_folder() / "matplotlib")
 
@@ -35,13 +35,13 @@ def _at_home() -> Path | None:
     try:
         folder = Path.home() / ".cache" / "blocknerf"
         folder.mkdir(parents=True, exist_ok=True)
-    except (OSError, RuntimeError):  # RuntimeError: nobody knows where this user's home is
+    except (OSError, RuntimeError):  # RuntimeError: the user's home is unknown
         return None
     return folder if os.access(folder, os.W_OK | os.X_OK) else None
 
 
 def _among_temporary_files() -> Path:
-    """Code is kept there, so that nobody else may write into it: a folder that others can write to is not taken."""
+    """Compiled code is kept here, so a folder that others can write to is not used."""
     try:
         folder = Path(tempfile.gettempdir()) / f"blocknerf-{os.getuid()}"
         folder.mkdir(mode=0o700, exist_ok=True)

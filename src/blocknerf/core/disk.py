@@ -1,7 +1,8 @@
-"""Every call that changes the disk: all of the program opens for writing, writes, renames and removes through these.
+"""Every call that changes the disk: the whole program opens for writing, writes, renames and removes through this
+module.
 
-So there is one place where a test can let the n-th call fail, or end the process at it (`faults`). Ordinary runs pay a
-comparison with None for it. What must be whole or absent is written by `core.files`, which stands on this.
+So tests can make the n-th call fail, or end the process at it (`faults`). Ordinary runs pay one comparison with None.
+Files that must be whole or absent are written by `core.files`, which builds on this module.
 """
 
 import ctypes
@@ -26,7 +27,7 @@ _ENDINGS = (".tmp", ".lock", ".old")
 
 @runtime_checkable
 class Fault(Protocol):
-    """Stands in the way of a call: `do` makes it, `half` writes the first half of it where it writes bytes."""
+    """Intercepts a call: `do` makes it; `half` writes the first half, if it writes bytes."""
 
     def __call__(self, kind: str, path: str, do: Callable[[], T], half: Callable[[], Any] | None) -> T: ...
 
@@ -36,7 +37,7 @@ _fault: Fault | None = None
 
 @contextmanager
 def faults(fault: Fault) -> Iterator[None]:
-    """While the context lasts, every call of this module in this process is made through `fault`."""
+    """While the context lasts, every call of this module in this process goes through `fault`."""
     global _fault
     before, _fault = _fault, fault
     try:
@@ -63,7 +64,7 @@ class _Written(io.FileIO):
 
 
 def create(path: Path) -> BinaryIO:
-    """A new file to be written; one that has this name already makes way and is never written into, be it a link."""
+    """A new file to write. An existing file or link of this name is replaced, never written into."""
 
     def opened() -> BinaryIO:
         with suppress(FileNotFoundError):
@@ -74,7 +75,7 @@ def create(path: Path) -> BinaryIO:
 
 
 def reopen(path: Path) -> BinaryIO:
-    """A file to be read and written where it stands, without a buffer; it is made where there is none. No link."""
+    """A file to read and write in place, without a buffer. Created if missing. Not a link."""
     return _call("open", path, lambda: _Written(path, "r+b", opener=_or_made))
 
 
@@ -83,7 +84,7 @@ def _or_made(path: Any, flags: int) -> int:
 
 
 def open_shared(path: Path) -> int:
-    """The descriptor of a file that several processes have open, as of a lock; made where there is none."""
+    """The descriptor of a file that several processes have open, such as a lock. Created if missing."""
     return _call("open", path, lambda: os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666))
 
 
@@ -131,7 +132,7 @@ def mapped(path: Path, dtype: Any, shape: tuple[int, ...]) -> Any:
 
 
 def by_library(path: Path, write: Callable[[], T]) -> T:
-    """What another library writes at `path` by itself, and through no link: one call of this module."""
+    """What another library writes at `path`, not through a link: one call of this module."""
 
     def whole() -> T:
         if path.is_symlink():
@@ -155,7 +156,7 @@ def fsync(file: BinaryIO | int) -> None:
 
 
 def fsync_path(path: Path) -> None:
-    """A file by its name, or a folder: what was renamed in it, or removed from it, then stays so."""
+    """A file, or a folder, whose renames and removals are then permanent."""
     handle = os.open(path, os.O_RDONLY)
     try:
         _call("fsync", path, lambda: os.fsync(handle))
@@ -178,7 +179,7 @@ def replace(source: Path, target: Path) -> None:
 
 
 def exchange(one: Path, other: Path) -> bool:
-    """Two names of one folder change places in one moment; False where the system or its disk cannot."""
+    """Exchanges two names of one folder atomically; False if the system or its disk cannot."""
     return _call("rename", other, lambda: _exchanged(one, other))
 
 
@@ -220,7 +221,7 @@ def rmdir(path: Path) -> None:
 
 
 def remove_tree(path: Path) -> None:
-    """A folder and all that is in it, or a file; links are removed and not followed. Nothing where there is none."""
+    """A folder with all its content, or a file. Links are removed, not followed. Nothing happens if it is missing."""
     if path.is_symlink() or not path.is_dir():
         unlink(path, missing_ok=True)
         return
@@ -235,20 +236,20 @@ def remove_tree(path: Path) -> None:
 
 
 def temporary(path: Path, ending: str = "tmp") -> Path:
-    """Where this process makes what is to stand at `path`: hidden beside it, with the machine and the process in its
-    name, so that whoever finds it later can tell whether it is still being written."""
+    """The temporary name for `path`: hidden beside it, with the machine and the process in the name, so that later
+    commands can tell whether it is still being written."""
     return path.with_name(f"{_hidden(path.name)}.{_host()}.{os.getpid()}.{ending}")
 
 
 def is_unfinished(name: str) -> bool:
-    """Whether a file of this name is one that is being made, or a lock: nobody's data."""
+    """Whether a file of this name is temporary or a lock, and so nobody's data."""
     return name.startswith(".") and name.endswith(_ENDINGS)
 
 
 def leftovers(folder: Path, name: str | None = None) -> list[Path]:
-    """What killed processes were making in `folder` (of `name` alone, where it is given), by name.
+    """Temporary files of killed processes in `folder` (only for `name`, if given), by name.
 
-    Only who holds the lock on that may take all of it for left over: see core.lock.
+    Only the holder of its lock may treat them all as leftovers: see core.lock.
     """
     begin = "." if name is None else f"{_hidden(name)}."
     own = f".{_host()}.{os.getpid()}."
@@ -264,7 +265,7 @@ def leftovers(folder: Path, name: str | None = None) -> list[Path]:
 
 
 def is_of_living(path: Path) -> bool:
-    """Whether the process that a temporary name tells of may still be at work; one of another machine may."""
+    """Whether the process in a temporary name may still be running; one of another machine may."""
     host, pid = path.name.rsplit(".", 3)[-3:-1]
     return host != _host() or is_alive(int(pid))
 
@@ -281,7 +282,7 @@ def is_alive(pid: int) -> bool:
 
 
 def _hidden(name: str) -> str:
-    """A leading dot, and names that would grow too long cut to a part that still tells them apart."""
+    """Adds a leading dot and cuts long names to a part that still distinguishes them."""
     content = name.encode(errors="surrogateescape")
     if len(content) <= _LONGEST_NAME_BYTES:
         return f".{name}"

@@ -1,21 +1,21 @@
-"""The one kind of error that a user can mend, and how its sentence shows what arrived."""
+"""The error that a user can fix, and how its message shows the given value."""
 
 import reprlib
 from collections.abc import Sequence
 from typing import Any
 
 MOST_MESSAGE = 500
-"""Characters of a message: a person reads it, and what arrived may be a file of gigabytes."""
+"""Maximum characters of a message: a person reads it, and the input may be a file of gigabytes."""
 MOST_SHOWN = 80
 _GAP = " ... "
 _BEGIN = (MOST_MESSAGE - len(_GAP)) * 3 // 5
 
 
 class UserError(ValueError):
-    """Says what arrived, what is allowed and what to do. The command line prints it and exits with 2.
+    """Says what was given, what is allowed and what to do. The command line prints it and exits with 2.
 
-    The message is made one line of at most MOST_MESSAGE characters: of a longer one the middle is left out, for what
-    is wrong stands at its beginning and what to do at its end.
+    The message becomes one line of at most MOST_MESSAGE characters. A longer one loses its middle, because the problem
+    is at its beginning and the remedy at its end.
     """
 
     def __init__(self, message: str) -> None:
@@ -32,7 +32,7 @@ def listed(names: Sequence[str], most: int) -> str:
 
 
 def one_line(text: str) -> str:
-    """The text without line breaks and whatever else a terminal would obey; what has no encoding is spelled out."""
+    """The text without line breaks and control characters; characters without an encoding are escaped."""
     spaced = " ".join(text.split())
     if spaced.isprintable():
         return spaced
@@ -52,6 +52,6 @@ class _Short(reprlib.Repr):
 
 
 def shown(value: Any) -> str:
-    """What arrived, for a message: Python's notation of it in at most MOST_SHOWN characters of one line."""
+    """A value for a message: Python's notation in at most MOST_SHOWN characters of one line."""
     text = one_line(_Short().repr(value))
     return text if len(text) <= MOST_SHOWN else text[: MOST_SHOWN - len(_GAP)] + _GAP.rstrip()

@@ -1,7 +1,7 @@
 """Packages of extras (`pip install 'blocknerf[export]'`): every module can be imported without them.
 
-A module that uses one says `rasterio = Extra("rasterio", "export", "An orthophoto")` at its top, and from there on
-`rasterio` is that package, imported when something of it is first asked for.
+A module that needs one has `rasterio = Extra("rasterio", "export", "An orthophoto")` at its top. `rasterio` then acts
+as that package, which is imported on first use.
 """
 
 import importlib
@@ -11,7 +11,7 @@ from blocknerf.core.errors import UserError
 
 
 class Extra:
-    """A module of a package that the extra `extra` brings; `purpose` begins the sentence that is said without it."""
+    """A module of a package from the extra `extra`; `purpose` begins the error message if it is missing."""
 
     def __init__(self, module: str, extra: str, purpose: str) -> None:
         self._module, self._extra, self._purpose = module, extra, purpose
@@ -22,7 +22,7 @@ class Extra:
         return getattr(self.require(), name)
 
     def require(self) -> Any:
-        """The module itself. Raises UserError with the command that installs it; ask before anything long begins."""
+        """The module. Raises UserError with the install command; call it before long work begins."""
         try:
             return importlib.import_module(self._module)
         except ImportError as error:

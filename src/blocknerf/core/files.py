@@ -1,4 +1,4 @@
-"""Files that are whole or absent: written beside, fsynced, renamed."""
+"""Files that are whole or absent: written under a temporary name, fsynced, renamed."""
 
 import hashlib
 import io
@@ -22,11 +22,11 @@ _PIECE_BYTES = 4096
 
 
 def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
-    """Calls `write(temporary)` and puts the result in the place of `path`; `path` is never half written.
+    """Calls `write(temporary)` and renames the result to `path`, which is never half written.
 
-    `write` goes through core.disk, or is a library that can only write to a path (`write_by_library`). A file that has
-    another name as well (a hard link) keeps its bytes under that. Raises UserError when `path` is a symbolic link,
-    which we did not make, when the disk is full or the folder cannot be written; the old file is then untouched.
+    `write` goes through core.disk, or is a library that can only write to a path (`write_by_library`). A file with
+    another name (a hard link) keeps its bytes under that name. Raises UserError if `path` is a symbolic link, the disk
+    is full or the folder is not writable; the old file is then unchanged.
     """
     if path.is_symlink():
         raise UserError(
@@ -47,13 +47,13 @@ def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
             f"Cannot write {path}: {reason(error)}. {state}; {remedy(error)}, then run the same command again."
         ) from error
     finally:
-        with suppress(OSError):  # the error above says more than a second one about the same folder
+        with suppress(OSError):  # the error above says more than another about the same folder
             if temporary.exists():
                 disk.unlink(temporary)
 
 
 def write_pieces(path: Path, pieces: Iterable[Any]) -> None:
-    """Bytes, or anything with a buffer, one behind the other."""
+    """Bytes or buffers, one after the other."""
 
     def write(temporary: Path) -> None:
         with disk.create(temporary) as file:
@@ -91,10 +91,10 @@ def copy_file(source: Path, target: Path) -> None:
 
 
 def put_folder(unfinished: Path, folder: Path) -> None:
-    """Puts a folder in its place, and removes the one that stood there.
+    """Moves a folder to its place and removes the old one.
 
-    In one moment where the disk can exchange names. Elsewhere the old one steps aside first, and a process that is
-    killed in between leaves it there: `recover_folder` brings it back.
+    Atomic if the disk can exchange names. Otherwise the old one is moved aside first, and a process that is killed in
+    between leaves it there: `recover_folder` restores it.
     """
     aside = _aside(folder)
     if not folder.exists():
@@ -110,7 +110,7 @@ def put_folder(unfinished: Path, folder: Path) -> None:
 
 
 def recover_folder(folder: Path) -> None:
-    """Brings a folder back that stepped aside for one that never came."""
+    """Restores a folder that was moved aside for a new one which was never finished."""
     aside = _aside(folder)
     if aside.exists() and not folder.exists():
         disk.replace(aside, folder)
@@ -118,7 +118,7 @@ def recover_folder(folder: Path) -> None:
 
 
 def is_empty(folder: Path) -> bool:
-    """Whether nothing lies in a folder but locks and what is being made."""
+    """Whether a folder contains only locks and temporary files."""
     return all(disk.is_unfinished(path.name) for path in folder.iterdir())
 
 
@@ -132,7 +132,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def _json_pieces(value: Any, newline: str) -> Iterator[str]:
-    """`newline` is a line break and the indent of what holds the value."""
+    """`newline` is a line break and the indent of the enclosing value."""
     deeper = newline + "  "
     if isinstance(value, dict) and value:
         for number, (key, item) in enumerate(value.items()):

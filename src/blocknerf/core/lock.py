@@ -1,8 +1,8 @@
-"""Who may write where: a folder or a file is one process's alone while it holds the lock on it.
+"""Locks: a folder or file belongs to one process while it holds the lock on it.
 
-The lock is the system's own (flock) on a small hidden file, whose content says who holds it. It vanishes with the last
-process that has the file open, so nobody ever waits for a dead one, and it holds between containers and machines that
-share a file system with locks. Where a disk has none, that is said once, and nobody is kept from anything.
+The lock is the system's own (flock) on a small hidden file, whose content names the holder. It ends with the last
+process that has the file open, so nobody waits for a dead process. It also works between containers and machines that
+share a file system with locks. If a disk has no locks, one message says so, and nothing is locked.
 """
 
 import errno
@@ -29,23 +29,24 @@ from blocknerf.core.system_errors import reason, remedy
 
 NAME = ".lock"
 SAVING_S = 60.0
-"""How long is waited for the workers of a process that was killed: they save, and end."""
+"""How long to wait for workers of a killed process, which save and end."""
 _LOOK_S = 0.05
 _LONGEST_COMMAND = 120
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 _held: dict[tuple[int, str], "Held"] = {}
-"""Of this process, by thread and place: who holds a lock may ask for it again."""
+"""Locks of this process, by thread and place: a holder may take its lock again."""
 _said: set[str] = set()
 _alone: dict[str, tuple["Held", set[str]]] = {}
-"""Folders that this process has for itself, and the folders in them that were swept since."""
+"""Folders that this process has exclusively, and the folders in them that were swept since."""
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A lock of this process; a process that it is sent to at its start holds it as well, and goes on holding it.
+    """A lock of this process.
 
-    `handle` is None where the disk has no locks.
+    A process that gets it at its start holds it as well, and keeps holding it. `handle` is None if the disk has no
+    locks.
     """
 
     handle: int | None
@@ -54,9 +55,9 @@ class Held:
         return _inherited, (None if self.handle is None else reduction.DupFd(self.handle),)
 
     def sweep(self, folder: Path, name: str | None = None) -> None:
-        """Removes what killed processes were making in `folder` (of `name` alone, where it is given).
+        """Removes temporary files of killed processes in `folder` (only for `name`, if given).
 
-        Of a disk without locks, only what is certain to be of a dead process of this machine.
+        On a disk without locks, only those that certainly belong to a dead process of this machine.
         """
         for path in disk.leftovers(folder, name):
             if self.handle is not None or not disk.is_of_living(path):
@@ -71,7 +72,8 @@ def _inherited(handle: Any) -> Held:
 def locked_folder(
     folder: Path, what: str, wait_s: float = 0.0, shared: bool = False, below: bool = True
 ) -> Iterator[Held]:
-    """`folder`, made where it is not there, is this process's alone; `shared`: others may share it, none have it alone.
+    """`folder`, created if missing, belongs to this process exclusively. `shared`: others may share it, but not have it
+    exclusively.
 
     `what` begins the message, as in "The report in OUT is being written". What killed processes were making there is
     removed; with `below` in folders below as well, before something is written there (`sweep_once`): not where others
@@ -130,7 +132,7 @@ def is_locked(folder: Path) -> bool:
 
 
 def holder(folder: Path) -> str:
-    """Who holds it, as in "`blocknerf train ...`, process 123 on host, since 12:00"."""
+    """The holder, as in "`blocknerf train ...`, process 123 on host, since 12:00"."""
     return _described(_read(folder / NAME))
 
 
@@ -158,7 +160,7 @@ def _locked(place: Path, what: str, wait_s: float, shared: bool) -> Iterator[Hel
 
 
 def _acquired(place: Path, what: str, wait_s: float, shared: bool) -> int | None:
-    """The descriptor that holds the lock; None where the disk has none."""
+    """The descriptor that holds the lock; None if the disk has no locks."""
     begin, waits = time.monotonic(), False
     while True:
         handle = _opened(place)
@@ -209,7 +211,7 @@ def _try(handle: int, kind: int) -> bool:
 
 
 def _is_still(handle: int, place: Path) -> bool:
-    """Whether the file that is locked is the one that others will find: who had it may just have removed it."""
+    """Whether the locked file is still the one at its path: its last holder may just have removed it."""
     try:
         return os.path.samestat(os.fstat(handle), os.stat(place))
     except FileNotFoundError:
@@ -217,7 +219,7 @@ def _is_still(handle: int, place: Path) -> bool:
 
 
 def _tidy(place: Path) -> None:
-    """Removes the file of a lock that nobody holds any more; one that stays behind holds nobody up."""
+    """Removes the file of a lock that nobody holds. A leftover file does no harm."""
     with suppress(OSError):
         handle = os.open(place, os.O_RDWR)
         try:
@@ -228,7 +230,7 @@ def _tidy(place: Path) -> None:
 
 
 def _say_who(handle: int) -> None:
-    """For messages alone: on a full disk the lock holds without it."""
+    """Only for messages: on a full disk the lock works without it."""
     command = shlex.join([os.path.basename(sys.argv[0]), *sys.argv[1:]])
     who = {"host": socket.gethostname(), "pid": os.getpid(), "since": time.time(), "command": command}
     with suppress(OSError):
@@ -237,7 +239,7 @@ def _say_who(handle: int) -> None:
 
 
 def _read(place: Path) -> dict[str, Any]:
-    """Empty where nobody has said anything yet."""
+    """Empty if no holder has written anything yet."""
     try:
         who = json.loads(place.read_bytes()[:65536])
     except (OSError, ValueError, RecursionError):
@@ -248,7 +250,7 @@ def _read(place: Path) -> dict[str, Any]:
 
 
 def _is_dead(who: dict[str, Any]) -> bool:
-    """Whether the process of this machine that took the lock has ended, so that only its workers can hold it."""
+    """Whether the process of this machine that took the lock has ended, so that only its workers hold it."""
     return bool(who) and who["host"] == socket.gethostname() and not disk.is_alive(who["pid"])
 
 
@@ -266,4 +268,4 @@ def _warn_once(place: Path) -> None:
     folder = str(place.parent)
     if folder not in _said:
         _said.add(folder)
-        log.warning("The disk of %s has no locks: let no two commands write there at the same time.", folder)
+        log.warning("The disk of %s has no locks: do not let two commands write there at the same time.", folder)

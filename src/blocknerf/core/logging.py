@@ -1,4 +1,4 @@
-"""One console, one logger; the log file stands in the output folder."""
+"""One console and one logger; the log file is in the output folder."""
 
 import logging
 from pathlib import Path
@@ -16,16 +16,16 @@ log.setLevel(logging.INFO)
 
 
 class _LogFile(logging.FileHandler):
-    """A file whose lines are lost where they cannot be written, without a traceback on the console for each."""
+    """A file handler that drops lines it cannot write, without a traceback on the console."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (logging's name)
-        """Says nothing: what is wrong with the disk is said by what must be written there."""
+        """Silent: other writes to the same disk report its problem."""
 
 
 def start_logging(log_file: Path | None = None, to_console: bool = True) -> None:
-    """Sends the program's messages to the console and, when given, to `log_file` (appended); workers have no console.
+    """Sends messages to the console and, if given, to `log_file` (appended); workers have no console.
 
-    The level is the logger's own and stays as it was set: `log.setLevel(logging.DEBUG)` shows more.
+    The logger's level does not change: `log.setLevel(logging.DEBUG)` shows more.
     """
     for handler in list(log.handlers):
         log.removeHandler(handler)

@@ -1,4 +1,4 @@
-"""Names that files of others give: in the order that people count in, as files of ours, and joined to a folder."""
+"""Names from foreign files: sorted as people count, made into valid file names, and joined to a folder."""
 
 import hashlib
 import os
@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from blocknerf.core.errors import UserError, shown
 
 LONGEST_BYTES = 240
-"""Of one part of a name; file systems hold 255, and what is made of a picture has an ending behind its name."""
+"""Maximum length of one part of a name. File systems allow 255, and files made from a picture add an ending."""
 _LONGEST_WHOLE_BYTES = 1000
 _LONGEST_WORD = 120
 _DRIVE_LETTER = re.compile(r"^[A-Za-z]:(?=/)")
@@ -24,13 +24,13 @@ def natural_order(name: str) -> list[tuple[int, str]]:
 
 
 def contained(folder: Path, name: str) -> Path:
-    """The file or folder `name` in `folder`, for a name that a file or another machine gave.
+    """The file or folder `name` in `folder`, for a name from a file or another machine.
 
-    Raises UserError for one that would lie elsewhere: absolute, or with `..` in it.
+    Raises UserError for a name that would leave the folder: absolute, or with `..` in it.
     """
     if not is_contained(name):
         raise UserError(
-            f"{shown(name)} is no name of a file in {folder}: names there are relative and have no '..' in them. "
+            f"{shown(name)} is not a name of a file in {folder}: names there are relative and have no '..' in them. "
             "Correct it in the file that names it."
         )
     return folder / name
@@ -43,7 +43,7 @@ def is_contained(name: str) -> bool:
 
 
 def owned(folder: Path, name: str) -> Path:
-    """As `contained`, for a file to be written: also raises UserError where a link below `folder` leads out of it."""
+    """As `contained`, for a file to write: also raises UserError if a link below `folder` leads out of it."""
     path = contained(folder, name)
     home, place = os.path.realpath(folder), os.path.realpath(path.parent)
     if os.path.commonpath([home, place]) != home:
@@ -55,9 +55,9 @@ def owned(folder: Path, name: str) -> Path:
 
 
 def require_plain(name: str, what: str) -> str:
-    """A name that is one part of a path (of a block, of a file in its folder); `what` begins the message.
+    """A name that is one part of a path (a block, a file in its folder); `what` begins the message.
 
-    Raises UserError for any other.
+    Raises UserError otherwise.
     """
     if name != portable_name(name) or "/" in name:
         raise UserError(
@@ -68,11 +68,11 @@ def require_plain(name: str, what: str) -> str:
 
 
 def unique_names(listed: Sequence[str]) -> list[str]:
-    """A file name for each image that a capture lists, all of them different: see `portable_name`.
+    """A different file name for each image of a capture: see `portable_name`.
 
-    None is the folder of another, and none differs from another by case or by Unicode form alone. Names that can stay
-    do; of two that meet, the one that was changed, or else comes later, gets the beginning of a hash behind its stem.
-    `listed` holds none twice.
+    None is the folder of another, and none differs from another by case or by Unicode form alone. Names stay if they
+    can. Of two that collide, the one that was changed, or else the later one, gets the beginning of a hash after its
+    stem. `listed` has no duplicates.
     """
     wanted = [portable_name(name) for name in listed]
     folders = {_key(parent) for name in wanted for parent in _parents(name)}
@@ -90,10 +90,10 @@ def unique_names(listed: Sequence[str]) -> list[str]:
 
 
 def portable_name(name: str) -> str:
-    """The name as a relative path that every file system holds, and that stays in the folder that it is joined to.
+    """The name as a relative path that every file system accepts and that stays in its folder.
 
-    Nearly all names are that already and stay as they are. Away go roots, drive letters, `.` and `..`; characters and
-    endings that some system refuses become `_`; parts longer than LONGEST_BYTES keep their beginning and a hash.
+    Nearly all names stay unchanged. Roots, drive letters, `.` and `..` are removed; characters and endings that some
+    system refuses become `_`; parts longer than LONGEST_BYTES keep their beginning and a hash.
     """
     parts: list[str] = []
     for part in _DRIVE_LETTER.sub("", name.replace("\\", "/")).split("/"):
@@ -108,7 +108,7 @@ def portable_name(name: str) -> str:
 
 
 def word_of(name: str) -> str:
-    """Letters and digits of a name with `_` between them, for the middle of a file name; long ones are cut."""
+    """Letters and digits of a name joined by `_`, for the middle of a file name; long names are cut."""
     word = re.sub(r"[^A-Za-z0-9]+", "_", name)
     digest = hashlib.sha256(name.encode()).hexdigest()
     return word if len(word) <= _LONGEST_WORD else f"{word[:_LONGEST_WORD]}_{digest[:8]}"
@@ -127,7 +127,7 @@ def _portable_part(part: str) -> str:
 
 
 def _with_tail(name: str, tail: str) -> str:
-    """The tail behind the stem of the last part, which is cut where it would be too long."""
+    """The tail after the stem of the last part, which is cut if it would be too long."""
     if not tail:
         return name
     folder, slash, last = name.rpartition("/")
@@ -144,5 +144,5 @@ def _parents(name: str) -> list[str]:
 
 
 def _key(name: str) -> str:
-    """The same for names that some file system takes for one."""
+    """Equal for names that some file system treats as the same."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())

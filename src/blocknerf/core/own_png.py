@@ -1,4 +1,4 @@
-"""Pictures that say who made them: others are not ours to remove or replace."""
+"""Pictures marked as made by blocknerf: only these may be removed or replaced."""
 
 import contextlib
 from pathlib import Path
@@ -12,7 +12,7 @@ _MADE_BY = ("Software", "blocknerf")
 
 
 def write_own_png(path: Path, picture: Image.Image) -> None:
-    """Writes a picture that `is_own_png` knows again."""
+    """Writes a picture that `is_own_png` recognises."""
     about = PngInfo()
     about.add_text(*_MADE_BY)
     write_picture(path, picture, "PNG", pnginfo=about)

@@ -1,4 +1,4 @@
-"""Pages without foreign hosts: one look for every report, with tables that can be sorted."""
+"""Self-contained HTML pages: one style for every report, with sortable tables."""
 
 from collections.abc import Iterable, Sequence
 from html import escape

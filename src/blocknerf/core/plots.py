@@ -1,4 +1,4 @@
-"""Figures as PNG files, as the map of the plan is drawn."""
+"""Figures as PNG files, in the style of the plan's map."""
 
 import io
 from pathlib import Path
@@ -26,7 +26,7 @@ def save_figure(figure: Figure, path: Path, **options: Any) -> Path:
 
 
 def quiet(axes: Axes) -> None:
-    """Pale frame and ticks: what is drawn is what one should see."""
+    """Pale frame and ticks, so that the content stands out."""
     axes.tick_params(labelsize=8, color="0.6", labelcolor="0.35")
     axes.spines[:].set_color("0.8")
 

@@ -38,9 +38,9 @@ class _Header:
 
 
 def read_vertices(path: Path) -> Shaped[np.ndarray, " n"]:
-    """One record a vertex, fields named as in the file; what lies behind the vertices is not read.
+    """One record per vertex, with the file's field names; elements after the vertices are not read.
 
-    Raises UserError where the file is damaged, or its vertices are not its first element or have lists.
+    Raises UserError if the file is damaged, or its vertices are not the first element or have lists.
     """
     with _opened(path) as handle:
         header = _read_header(handle)
@@ -51,7 +51,7 @@ def read_vertices(path: Path) -> Shaped[np.ndarray, " n"]:
 
 
 def vertex_properties(path: Path) -> tuple[str, ...]:
-    """Names of what each vertex has, by the header alone. Raises UserError as `read_vertices` does."""
+    """Names of the vertex properties, read from the header only. Raises UserError as `read_vertices` does."""
     with _opened(path) as handle:
         return _read_header(handle).vertex.names or ()
 
@@ -68,7 +68,7 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
 def read_points(path: Path) -> tuple[Float[np.ndarray, "n 3"], UInt8[np.ndarray, "n 3"]]:
     """Places as float64, in the file's unit, and colours, gray where there are none.
 
-    Raises UserError as `read_vertices` does, and where vertices have no place.
+    Raises UserError as `read_vertices` does, and if vertices have no position.
     """
     vertices = read_vertices(path)
     names = set(vertices.dtype.names or ())
@@ -130,7 +130,7 @@ def _records(columns: Mapping[str, np.ndarray], layout: np.dtype) -> np.ndarray:
 
 
 def _read_header(handle: BinaryIO) -> _Header:
-    """Raises ValueError that says what is wrong."""
+    """Raises ValueError with the problem."""
     if handle.readline(16).strip() != b"ply":
         raise ValueError("it does not begin with 'ply'")
     kind, count, fields, elements = "", 0, [], 0
@@ -150,7 +150,7 @@ def _read_header(handle: BinaryIO) -> _Header:
             case [] | ["comment" | "obj_info", *_]:
                 pass
             case ["property", *_] if elements:
-                raise ValueError(f"a property of its vertices is no number: {' '.join(line)!r}")
+                raise ValueError(f"a property of its vertices is not a number: {' '.join(line)!r}")
             case _:
                 raise ValueError(f"its header has the line {' '.join(line)!r}")
     if not kind or not fields:

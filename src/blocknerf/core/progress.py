@@ -1,4 +1,4 @@
-"""Bars that say how far something is, all of one look."""
+"""Progress bars in one style."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,13 +9,13 @@ from blocknerf.core.logging import console
 
 
 def bars(shown: bool = True) -> Progress:
-    """A line a task: what, how many of how many, how much longer. Gone when all is done."""
+    """A line per task: name, count, time left. Disappears at the end."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     return Progress(*columns, console=console, transient=True, disable=not shown)
 
 
 class Bar:
-    """One line of progress; `reach` takes how much is done in all."""
+    """One progress bar; `reach` takes the total done so far."""
 
     def __init__(self, progress: Progress, task: TaskID):
         self._progress, self._task = progress, task

@@ -1,7 +1,7 @@
-"""Files that a stranger may have made are read here: nothing in them takes more than its share of memory or time.
+"""Reads files that may come from strangers, within limits of memory and time.
 
-Whatever a file holds, its reader returns what was asked for or raises UserError. Sizes are looked at before anything is
-allocated, numbers are finite, and nothing that a file names is run or built but numbers, text, lists and mappings.
+For every content of a file, its reader returns what was asked for or raises UserError. Sizes are checked before
+anything is allocated, numbers are finite, and only numbers, text, lists and mappings are built; nothing is run.
 """
 
 import gzip
@@ -33,9 +33,9 @@ MOST_TEXT_BYTES = 1 << 30
 MOST_YAML_BYTES = 128 << 10
 """A configuration with every key has 10 kB; YAML is read at 50 kB a second."""
 MOST_DEPTH = 64
-"""Lists and mappings within each other; the deepest file of ours has 9."""
+"""Nesting of lists and mappings; the deepest file of blocknerf has 9."""
 _MOST_YAML_NODES = 100_000
-"""Aliases counted as often as they stand there."""
+"""Aliases count each time they are used."""
 _MOST_DIGITS = 300
 """Of a whole number: one that a float can still hold."""
 _MOST_NPY_HEADER = 1 << 16
@@ -48,18 +48,18 @@ _TOO_DEEP = f"it holds more than {MOST_DEPTH} lists within each other"
 
 
 class Damaged(ValueError):
-    """Why the content of a file cannot be what it should be: half a sentence, as "it holds no numbers"."""
+    """Why a file's content is wrong: half a sentence, such as "it holds no numbers"."""
 
 
 def is_file(path: Path) -> bool:
-    """Whether there is a file, also where the name is one that no file can have (too long, or with a zero in it)."""
+    """Whether the file exists; False for names that no file can have (too long, or with a zero byte)."""
     return os.path.isfile(path)
 
 
 def read_bytes(path: Path, what: str, most_bytes: int = MOST_TEXT_BYTES) -> bytes:
     """The content of a file; `what` names it in messages ("plan", "transforms file").
 
-    Raises UserError where it is missing, is no plain file (a device or a pipe may have no end), has more than
+    Raises UserError if it is missing, is not a plain file (a device or a pipe may have no end), has more than
     `most_bytes`, or cannot be read.
     """
     with opened(path, what) as handle:
@@ -94,25 +94,25 @@ def opened(path: Path, what: str) -> Iterator[BinaryIO]:
 
 
 def read_text(path: Path, what: str, most_bytes: int = MOST_TEXT_BYTES) -> str:
-    """UTF-8, with or without a byte order mark, or UTF-16 with one. What is no character becomes U+FFFD.
+    """UTF-8, with or without a byte order mark, or UTF-16 with one.
 
-    Raises UserError as `read_bytes` does.
+    Invalid bytes become U+FFFD. Raises UserError as `read_bytes` does.
     """
     return decoded(read_bytes(path, what, most_bytes))
 
 
 @contextmanager
 def opened_text(path: Path, what: str) -> Iterator[io.TextIOWrapper]:
-    """A text file of any length, to be read line by line: UTF-8, with or without a byte order mark.
+    """A text file of any length, to read line by line: UTF-8, with or without a byte order mark.
 
-    What is no character becomes U+FFFD. Raises UserError as `opened` does.
+    Invalid bytes become U+FFFD. Raises UserError as `opened` does.
     """
     with opened(path, what) as handle:
         yield io.TextIOWrapper(handle, encoding="utf-8-sig", errors="replace")
 
 
 def decoded(content: bytes, errors: str = "replace") -> str:
-    """Text as `read_text` takes it."""
+    """Decodes text as `read_text` does."""
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
         return content.decode("utf-16", errors)
     return content.decode("utf-8-sig", errors)
@@ -126,9 +126,9 @@ def read_json(
 ) -> Any:
     """Reads a JSON file; `what` names it in the message ("plan", "transforms file").
 
-    Raises UserError when it is missing or is not JSON, and for what JSON allows and no file here has: a key given
-    twice, numbers that no float can hold, more than MOST_DEPTH lists within each other, text with a zero in it.
-    `allow_nan`: NaN and infinity are returned, for readers that leave out what has them.
+    Raises UserError if it is missing or is not JSON, and for JSON that no valid file has: repeated keys, numbers too
+    large for a float, more than MOST_DEPTH nested lists, text with a zero byte. `allow_nan`: NaN and infinity are
+    returned, for readers that skip such entries.
     """
     content = read_bytes(path, what, most_bytes)
     try:
@@ -176,14 +176,14 @@ def _integer(digits: str) -> int:
 
 
 def _no_number(name: str) -> NoReturn:
-    raise Damaged(f"{name} is no number that JSON has")
+    raise Damaged(f"{name} is not a number that JSON has")
 
 
 _ODD_ESCAPE = re.compile(r"\\u(0000|[dD][89a-fA-F])")
 
 
 def _require_characters(tree: Any) -> None:
-    """Escapes can spell what no name and no terminal takes: zeros, and halves of a pair of UTF-16."""
+    """Escapes can produce what no name and no terminal accepts: zeros, and halves of UTF-16 pairs."""
     try:
         text = json.dumps(tree, ensure_ascii=False)
         text.encode()
@@ -214,9 +214,9 @@ def _require_shallow(tree: Any) -> None:
 
 
 class _Loader(yaml.SafeLoader):
-    """Text, numbers, truth values, lists and mappings: a date is text, and no tag builds anything else.
+    """Text, numbers, booleans, lists and mappings: a date is text, and no tag builds anything else.
 
-    A key given twice is an error instead of the last one winning. What aliases would grow to is counted beforehand.
+    A repeated key is an error. The size of expanded aliases is counted beforehand.
     """
 
     def __init__(self, text: str) -> None:
@@ -283,10 +283,10 @@ _Loader.yaml_implicit_resolvers = {
 
 
 def read_yaml(path: Path, what: str) -> Any:
-    """Reads a YAML file of at most MOST_YAML_BYTES as text, numbers, truth values, lists and mappings.
+    """Reads a YAML file of at most MOST_YAML_BYTES as text, numbers, booleans, lists and mappings.
 
-    Raises UserError when it is missing or is not YAML, a key is given twice, aliases make it grow beyond measure, or a
-    tag asks for anything else.
+    Raises UserError if it is missing or is not YAML, repeats a key, has aliases that grow too large, or has a tag for
+    anything else.
     """
     content = read_bytes(path, what, MOST_YAML_BYTES)
     try:
@@ -356,7 +356,7 @@ def _npy_header(handle: BinaryIO) -> _Npy:
     if start[:2] == b"PK":
         raise Damaged("it is an archive of arrays (.npz); save the one array that belongs there with numpy.save")
     if start[:6] != _NPY or len(start) < 10 or start[6] not in (1, 2, 3):
-        raise Damaged("it is no array of numpy (.npy)")
+        raise Damaged("it is not a numpy array (.npy)")
     length_bytes = start[8:] if start[6] == 1 else start[8:] + handle.read(2)
     length = int.from_bytes(length_bytes, "little")
     text = handle.read(min(length, _MOST_NPY_HEADER)).decode("latin-1")
@@ -380,15 +380,16 @@ def _npy_header(handle: BinaryIO) -> _Npy:
 
 
 class GzipReader:
-    """What a gzip file holds, piece by piece, and no more of it than was asked for."""
+    """The content of a gzip file, piece by piece, and never more than requested."""
 
     def __init__(self, handle: BinaryIO) -> None:
         self._stream = gzip.GzipFile(fileobj=handle)
 
     def read(self, num_bytes: int) -> bytes:
-        """The next so many; fewer at the end. Memory grows with what is there, not with what is asked for.
+        """The next bytes; fewer at the end.
 
-        Raises Damaged where the file is damaged, cut off or not gzip.
+        Memory grows with the content, not with the request. Raises Damaged if the file is damaged, truncated or not
+        gzip.
         """
         pieces, left = [], num_bytes
         try:
@@ -410,7 +411,7 @@ def opened_gzip(path: Path, what: str) -> Iterator[GzipReader]:
 
 
 def read_gzip(path: Path, what: str, most_bytes: int) -> bytes:
-    """All that a gzip file holds. Raises UserError where it is damaged, or grows to more than `most_bytes`."""
+    """The whole content of a gzip file. Raises UserError if it is damaged, or expands to more than `most_bytes`."""
     with opened_gzip(path, what) as stream:
         content = stream.read(most_bytes + 1)
     if len(content) > most_bytes:

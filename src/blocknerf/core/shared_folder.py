@@ -1,7 +1,7 @@
-"""A folder on a URL, and the copy of it on this machine that everything works with.
+"""A folder on a URL, and its copy on this machine that all other code uses.
 
-Only here is it known that scenes and output folders may lie on s3://, gs:// or whatever else fsspec reaches: what is
-needed of them is pulled into a plain folder, and what was written there is pushed.
+Only this module knows that scenes and output folders may be on s3://, gs:// or another protocol of fsspec. Needed files
+are pulled into a plain folder, and written files are pushed.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ from blocknerf.core.names import contained, owned
 from blocknerf.core.reading import read_json
 
 PROTOCOLS = ("s3", "s3a", "gs", "gcs", "abfs", "az", "http", "https", "sftp", "ssh", "file", "memory")
-"""Of URLs: of all that fsspec knows, those that reach a folder as it is. Archives, caches and chains are none."""
+"""Allowed protocols: those of fsspec that reach plain folders. Archives, caches and chains are excluded."""
 _THREADS = 16
 _INDEX = ".shared.json"
 _MANY = 100
@@ -34,11 +34,10 @@ Files = dict[str, dict[str, Any]]
 
 @dataclass(frozen=True, slots=True)
 class SharedFolder:
-    """What lies at `url` and, as far as it was pulled, in `local`; without a URL, a plain folder that nothing is
-    copied of.
+    """The content of `url` and its pulled copy in `local`; without a URL, a plain folder that is never copied.
 
-    Files are named relative to the folder, with forward slashes. The URL is the truth: `pull` replaces what is here,
-    `push` what is there.
+    Files are named relative to the folder, with forward slashes. The URL is the truth: `pull` replaces local files,
+    `push` remote ones.
     """
 
     local: Path
@@ -46,7 +45,7 @@ class SharedFolder:
 
     @classmethod
     def at(cls, place: str | Path) -> "SharedFolder":
-        """Raises UserError for a URL whose protocol is not among PROTOCOLS, or is one that nothing installed knows."""
+        """Raises UserError for a URL whose protocol is not in PROTOCOLS, or has no installed package."""
         if "://" not in str(place):
             return cls(Path(place))
         url = str(place).rstrip("/") if str(place).partition("://")[2].strip("/") else str(place)
@@ -57,11 +56,11 @@ class SharedFolder:
 
     @classmethod
     def named_by(cls, file: Path, place: str, option: str) -> "SharedFolder":
-        """The folder that a file names, which may come from anybody: nothing is fetched unasked from a URL that no
-        command on this machine was given.
+        """The folder that a file names.
 
-        Raises UserError as `at` does, and where a person at the terminal says no, or there is none; `option` is the
-        one that says yes.
+        The file may come from anybody, so a URL that no command on this machine was given needs consent. Raises
+        UserError as `at` does, and if a person at the terminal refuses, or there is no terminal; `option` is the flag
+        that consents.
         """
         folder = cls.at(place)
         if folder.url is None or (folder.local / _INDEX).is_file() or _agreed(f"{file} names {shown(place)}. Copy it?"):
@@ -77,9 +76,9 @@ class SharedFolder:
         return self.url or str(self.local.resolve())
 
     def pull(self, *names: str, wanted: Callable[[str], bool] = lambda name: True) -> None:
-        """Makes files and folders `names` (none: all) here what they are there, as far as they are `wanted`.
+        """Updates the local copy of files and folders `names` (default: all) that are `wanted`.
 
-        Copied is what has changed. Raises UserError when the URL cannot be read.
+        Only changed files are copied. Raises UserError if the URL cannot be read.
         """
         if self.url is None:
             return
@@ -102,11 +101,11 @@ class SharedFolder:
             write_json(self.local / _INDEX, equal | {name: _mark(here[name], there[name]) for name in stale})
 
     def push(self, *names: str) -> None:
-        """Makes files and folders `names` there what they are here; what is gone here is removed there.
+        """Updates files and folders `names` at the URL from the local copy; deleted files are removed there.
 
-        Each file is copied beside its place and moved there. JSON comes last, in the order of `names`, and is removed
-        first: a reader never finds half a file, nor JSON that names weights which are not there. Copied is what has
-        changed. Raises UserError when the URL cannot be written; files that were not moved by then are those of before.
+        Each file is copied under a temporary name and renamed. JSON comes last, in the order of `names`, and is removed
+        first: a reader never finds half a file, nor JSON that names missing weights. Only changed files are copied.
+        Raises UserError if the URL cannot be written; files that were not renamed by then are unchanged.
         """
         if self.url is None:
             return
@@ -128,7 +127,7 @@ class SharedFolder:
             return system.exists(path) and system.info(path)["size"] == num_bytes
 
     def relative(self, path: Path) -> str:
-        """The name of a path of `local`. Raises UserError for one that lies elsewhere."""
+        """The name of a path in `local`. Raises UserError for a path outside of it."""
         if not path.is_relative_to(self.local):
             raise UserError(f"{path} does not lie in {self.place}, where all that is shared must be.")
         return path.relative_to(self.local).as_posix()
@@ -158,7 +157,7 @@ class SharedFolder:
             ) from error
 
     def _here(self, names: Sequence[str]) -> dict[str, os.stat_result]:
-        """Files of `local` in the order of `names`, each folder's by name; what is being written is none."""
+        """Files of `local` in the order of `names`, in each folder by name; without temporary files."""
         found: dict[str, os.stat_result] = {}
         for place in [self.local / name for name in names] or [self.local]:
             for path in [place] if place.is_file() else sorted(place.rglob("*")):
@@ -191,7 +190,7 @@ class SharedFolder:
             raise
 
     def _read_index(self) -> dict[str, str]:
-        """Marks of files as they were when they were equal here and there, by name."""
+        """By name: marks of files at the time when both sides were equal."""
         path = self.local / _INDEX
         with suppress(UserError):  # damaged: everything is copied again
             tree = read_json(path, "index of copies") if path.is_file() else {}
@@ -206,13 +205,13 @@ def _require_followed(url: str) -> None:
     if "::" not in url and (protocol in PROTOCOLS or protocol not in {*fsspec.available_protocols(), *fsspec.registry}):
         return  # what nothing knows is said where it is reached
     raise UserError(
-        f"{shown(url)} is no URL that is followed. Give a folder of this machine, or a URL that begins with "
+        f"{shown(url)} is not an allowed URL. Give a folder of this machine, or a URL that begins with "
         f"{', '.join(f'{name}://' for name in PROTOCOLS)}, without '::'; unpack an archive first."
     )
 
 
 def _listed(system: Any, root: str, names: Iterable[str]) -> Files:
-    """Files by their names below `root`, which may be empty or a slash alone; links to elsewhere are none of them."""
+    """Files by their names below `root`, which may be empty or just a slash; links out of it are excluded."""
     paths = [_joined(root, name) for name in names] or [root]
     found = {path: info for top in paths for path, info in system.find(top, detail=True).items()}
     inside = _joined(root, "")
@@ -220,12 +219,12 @@ def _listed(system: Any, root: str, names: Iterable[str]) -> Files:
 
 
 def _joined(root: str, name: str) -> str:
-    """Some file systems name what lies at their root with a slash in front, and some without."""
+    """Some file systems name files at their root with a leading slash, some without."""
     return f"{root.rstrip('/')}/{name}" if root else name
 
 
 def _agreed(question: str) -> bool:
-    """What a person at the terminal says; no where there is none."""
+    """The answer of a person at the terminal; False if there is no terminal."""
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         return False
     console.print(f"{question} [y/N]", markup=False, highlight=False, end=" ")
@@ -238,7 +237,7 @@ def _is_other(name: str, here: dict[str, os.stat_result], there: dict[str, Any],
 
 
 def _mark(here: os.stat_result, there: dict[str, Any]) -> str:
-    """Tells this state of a file here and there from every other."""
+    """Identifies this state of a file on both sides."""
     return hashlib.sha256(f"{there} {here.st_mtime_ns} {here.st_size}".encode()).hexdigest()
 
 

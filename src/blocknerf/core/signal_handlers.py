@@ -1,4 +1,4 @@
-"""Handlers of signals as the system knows them, those of C libraries included, which Python's `signal` does not see."""
+"""Signal handlers as the system sees them, including those of C libraries, which Python's `signal` does not see."""
 
 import ctypes
 import signal
@@ -10,9 +10,9 @@ _ROOM_BYTES = 512  # struct sigaction takes 152 bytes on Linux, fewer elsewhere
 
 @contextmanager
 def kept_handlers() -> Iterator[None]:
-    """Whatever is imported or called in this context, every signal has the handler afterwards that it had before.
+    """After this context every signal has the handler that it had before, whatever was imported or called.
 
-    SIGTERM waits until then, so that it meets the handler that it is meant for.
+    SIGTERM is deferred until then, so that it reaches the right handler.
     """
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     before = {number: _handler(number) for number in map(int, signal.valid_signals())}

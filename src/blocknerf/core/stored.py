@@ -1,6 +1,6 @@
-"""JSON files of ours: each carries a checksum of its content and has a schema, and says so where either does not fit.
+"""JSON files of blocknerf, each with a checksum of its content and a schema.
 
-A dataclass is its file's schema, by the types below: text is text and no number, numbers are finite.
+A dataclass is its file's schema, with the types below: text is not a number, numbers are finite.
 """
 
 import hashlib
@@ -42,10 +42,10 @@ def write_stored(path: Path, tree: dict[str, Any], free: Collection[str] = ()) -
 
 
 def read_stored(path: Path, what: str, remedy: str, version: int | None = None, free: Collection[str] = ()) -> Any:
-    """What `write_stored` wrote, or a file from before there were checksums.
+    """Reads what `write_stored` wrote, or an older file without a checksum.
 
-    Raises UserError with the `remedy` where it is missing, no JSON, of another `version` (where it has one), or its
-    content is not that of its checksum.
+    Raises UserError with the `remedy` if it is missing, is not JSON, has another `version` (if it has one), or does not
+    match its checksum.
     """
     tree = read_json(path, what, remedy=remedy)
     found = tree.get("version") if isinstance(tree, dict) else None
@@ -62,7 +62,7 @@ def read_stored(path: Path, what: str, remedy: str, version: int | None = None, 
 
 
 def fitted(kind: type[T], tree: Any, what: str, path: Path, remedy: str) -> T:
-    """`tree` as a dataclass or model. Raises UserError that names the first value that does not fit, and `remedy`."""
+    """`tree` as a dataclass or model. Raises UserError with the first value that does not fit, and `remedy`."""
     try:
         return _adapter(kind).validate_python(tree)
     except ValidationError as error:

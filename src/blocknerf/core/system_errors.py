@@ -1,4 +1,4 @@
-"""What helps against what the operating system refuses."""
+"""Remedies for errors of the operating system."""
 
 import errno
 

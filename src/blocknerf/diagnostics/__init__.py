@@ -1,1 +1,1 @@
-"""What is wrong with a capture, a block or a run: checks that end in plain sentences, and pictures of one ray."""
+"""Checks of a capture, a block or a run, with results as plain sentences, and pictures of one ray."""

@@ -1,4 +1,4 @@
-"""Where cameras look, from above: how many images see each piece of ground."""
+"""How many images see each piece of ground, as a map from above."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -19,7 +19,7 @@ from blocknerf.scene.store import ImageStore
 CELLS_ACROSS = 100
 RAYS_ACROSS = 48
 COUNTS = (0, 1, 2, 3, 5, 10, 20, 50)
-"""Images that see a place, where the colour of the map changes."""
+"""Numbers of images at which the colour of the map changes."""
 
 
 def draw_coverage(path: Path, scene: Scene, store: ImageStore) -> Path:
@@ -66,7 +66,7 @@ def labels_of(ends: Sequence[int]) -> list[str]:
 
 
 def reach_of(scene: Scene, images: Sequence[ImageRecord]) -> float:
-    """How far ahead a camera counts as looking: the median distance of what it saw, else the extent of the cameras.
+    """Viewing distance of a camera: the median distance of what it saw, else the extent of the cameras.
 
     Rounded down to 1, 2 or 5 times a power of ten, in metres.
     """
@@ -90,7 +90,7 @@ def images_over_ground(
     cell_m: float,
     reach_m: float,
 ) -> Int[np.ndarray, "rows columns"]:
-    """How many images have a ray over each cell within `reach_m` along the ground; nothing hides anything."""
+    """How many images have a ray over each cell within `reach_m` along the ground, ignoring occlusion."""
     columns, rows = (int(np.ceil(side / cell_m)) + 1 for side in high - low)
     counts = np.zeros((rows, columns), np.int64)
     steps = np.arange(0, reach_m, cell_m / 2)

@@ -1,6 +1,6 @@
-"""Is the capture what it should be? Rays in range, and images that do not stand out from their drive.
+"""Checks of a capture: rays in range, and images that do not stand out from their drive.
 
-What stands out is told by medians: a single bad image moves neither the median nor the median absolute deviation.
+Outliers are found by medians: a single bad image moves neither the median nor the median absolute deviation.
 """
 
 import math
@@ -19,14 +19,14 @@ from blocknerf.scene.store import ImageStore
 NORMAL = 1.4826
 """Standard deviations of a normal distribution in one median absolute deviation."""
 OUTLYING = 8.0
-"""Such deviations from the median, from which on a value stands out."""
+"""Number of such deviations from the median at which a value is an outlier."""
 WINDOW = 2
-"""Images before and behind in a drive that an image's pose is compared with."""
+"""Number of images before and after in a drive with which an image's pose is compared."""
 FEWEST_IN_DRIVE = 5
 LEAST_EXPOSURE_STOPS, LEAST_BRIGHTNESS_STOPS = 3.0, 2.0
 LEAST_TURN_RAD = 0.35
 LEAST_MOVE_SHARE = 0.05
-"""Of the median distance of cameras from their middle: moves below it never stand out."""
+"""Share of the median distance of cameras from their middle: smaller moves are never outliers."""
 DARKEST, BRIGHTEST = 4 / 255, 251 / 255
 LEAST_CONTRAST = 1 / 255
 LEAST_VALID_SHARE = 0.05
@@ -34,7 +34,7 @@ UNIT_TOLERANCE = 1e-4
 
 
 def check_batch(batch: PixelBatch, num_images: int) -> list[Finding]:
-    """Ranges of what the sampler gives to training: finite, unit directions, colours in [0, 1], known images."""
+    """Checks batches of the sampler: finite values, unit directions, colours in [0, 1], known images."""
     rays, findings = batch.rays, []
     for name, values in (
         ("ray origins", rays.origins),
@@ -60,7 +60,7 @@ def check_batch(batch: PixelBatch, num_images: int) -> list[Finding]:
 
 
 def check_exposures(images: Sequence[ImageRecord]) -> list[Finding]:
-    """Exposures that are no exposures, and those stops away from the rest of their drive."""
+    """Invalid exposures, and those stops away from the rest of their drive."""
     bad = [image.name for image in images if image.exposure is not None and not 0 < image.exposure < math.inf]
     findings = [Finding("error", f"The exposure of {listed(bad, 5)} is not a positive number.")] if bad else []
     known = [image for image in images if image.exposure is not None and image.name not in bad]
@@ -85,7 +85,7 @@ def check_exposures(images: Sequence[ImageRecord]) -> list[Finding]:
 
 
 def check_poses(images: Sequence[ImageRecord]) -> list[Finding]:
-    """Cameras that stand or look elsewhere than the images before and behind them in their drive."""
+    """Cameras whose place or direction differs from the images before and after them in their drive."""
     broken = [image.name for image in images if not np.isfinite(image.world_from_cam).all()]
     if broken:
         return [Finding("error", f"The pose of {listed(broken, 5)} is not finite.")]
@@ -118,7 +118,7 @@ def check_poses(images: Sequence[ImageRecord]) -> list[Finding]:
 
 
 def check_pictures(store: ImageStore) -> list[Finding]:
-    """Images much darker or brighter than their drive, images that show nothing, and masks that hide nearly all."""
+    """Images much darker or brighter than their drive, blank images, and masks that hide nearly everything."""
     level, findings, shown, brightness = store.num_levels - 1, [], [], {}
     for image in store.records.values():
         valid = store.valid(image.id, level)

@@ -23,16 +23,16 @@ BATCHES = 5
 
 
 class BlockNeRFDebugger:
-    """Looks at blocks (by id) and at what they learn from; learns nothing itself."""
+    """Checks blocks (by id) and their training data; does not train."""
 
     def __init__(self, models: Mapping[str, BlockNeRF], config: Config):
         self.models = models
         self.config = config
 
     def check_data_quality(self, store: ImageStore) -> list[Finding]:
-        """What is wrong with the photographs, masks, exposures and poses of a scene, and with batches drawn of them."""
+        """Problems of the photographs, masks, exposures and poses of a scene, and of batches drawn from them."""
         images = list(store.records.values())
-        findings = [Finding("warning", f"{name} is left out: {reason}.") for name, reason in store.skipped]
+        findings = [Finding("warning", f"{name} is skipped: {reason}.") for name, reason in store.skipped]
         findings += check_poses(images) + check_exposures(images) + check_pictures(store)
         sampler = PixelSampler(
             store, store.image_ids, self.config.dataset.batch_size, self.config.training.seed, store.num_levels - 1
@@ -44,7 +44,7 @@ class BlockNeRFDebugger:
     def check_model_gradients(
         self, model: BlockNeRF, loss: Float[Tensor, ""]
     ) -> tuple[list[ComponentGradient], list[Finding]]:
-        """Takes `loss` backwards and looks at what reaches each component; leaves no gradient behind."""
+        """Runs backward from `loss` and checks the gradient of each component; leaves no gradient behind."""
         _clear_gradients(model)
         loss.backward()
         gradients = component_gradients(model, self.config.training)
@@ -80,7 +80,7 @@ class BlockNeRFDebugger:
         return trace
 
     def memory_profiling(self, model: BlockNeRF, sampler: PixelSampler) -> list[PhaseMemory]:
-        """Peaks of data, forward, backward and optimiser in one training step; nothing of `model` moves."""
+        """Memory peaks of data, forward, backward and optimiser in one training step; `model` does not change."""
         return profile_step(model, sampler, self.config.training)
 
 

@@ -1,4 +1,4 @@
-"""What a check has to say: one plain sentence, and how bad it is."""
+"""The finding of a check: one plain sentence and its severity."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -9,7 +9,7 @@ SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """`error`: training on this cannot end well; `warning`: look at it; `note`: good to know."""
+    """`error`: training will fail; `warning`: look at it; `note`: good to know."""
 
     severity: Severity
     sentence: str

@@ -1,4 +1,4 @@
-"""Does every component of a block learn? The size of its gradient after one backward of the loss."""
+"""Whether every component of a block learns: the size of its gradient after one backward pass of the loss."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,14 +13,14 @@ from blocknerf.models.backbones.interface import RowTable
 from blocknerf.models.block_nerf import BlockNeRF
 
 TOO_LARGE, TOO_SMALL = 100.0, 1e-8
-"""Norms of a component's gradient, over the weight of the term that it learns by."""
+"""Limits of a component's gradient norm, divided by the weight of its loss term."""
 
 
 @dataclass(frozen=True, slots=True)
 class ComponentGradient:
     """The gradient of one component: its norm, its largest entry, the share of its entries that are not zero.
 
-    `weight` is that of the term by which the component learns; `not_finite` names parameters with NaN or infinity.
+    `weight` is that of the component's loss term; `not_finite` names parameters with NaN or infinity.
     """
 
     component: str
@@ -32,7 +32,7 @@ class ComponentGradient:
 
 
 def component_gradients(model: BlockNeRF, config: TrainingConfig) -> list[ComponentGradient]:
-    """What lies in the gradients of `model` after a backward, component by component; nothing is changed."""
+    """The gradients of `model` after a backward pass, by component; nothing is changed."""
     weight_of = {"rgb": config.rgb_loss_weight, "interlevel": config.interlevel_loss_weight}
     weights = {name: weight_of[table.loss] for name, table in model.field.sparse_tables().items()}
     weights["visibility"] = config.visibility_loss_weight
@@ -44,7 +44,7 @@ def component_gradients(model: BlockNeRF, config: TrainingConfig) -> list[Compon
 def judge_gradients(gradients: list[ComponentGradient]) -> list[Finding]:
     """A sentence for every component whose gradient is not finite, too large or too small.
 
-    A component whose term has the weight 0 is not meant to learn.
+    Components whose loss term has weight 0 are skipped.
     """
     findings = []
     for gradient in gradients:
@@ -79,7 +79,7 @@ Gradients = dict[str, Tensor | None]
 
 
 def _components(model: BlockNeRF) -> Iterator[tuple[str, Gradients]]:
-    """Components that can learn. Offsets of a single pose group cannot: what all cameras share is taken off."""
+    """Components that can learn. Offsets of a single pose group cannot, because common motion is removed."""
     names: dict[Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
     yield "field networks", {names[parameter]: parameter.grad for parameter in model.field.networks()}
     for name, table in model.field.sparse_tables().items():

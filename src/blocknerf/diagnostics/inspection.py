@@ -1,4 +1,4 @@
-"""One block looked at from all sides, trained or not: the checks in a row, and the folder that they leave."""
+"""Runs all checks on one block, trained or not, and writes their folder."""
 
 import copy
 import difflib
@@ -46,10 +46,9 @@ def inspect_city(
 ) -> Inspection:
     """Inspects a trained block of the city in `out`, and writes OUT/inspect/.
 
-    Without `image_name`, the first test image (of the block, where one is named); without `block_id`, the block nearest
-    to that image's camera; without `pixel_xy`, its middle; without `seam`, the block and its nearest neighbour, where
-    there is one. `device`: see `City.open`. Raises UserError when nothing is trained, or when block, image or pixel do
-    not exist.
+    Defaults: `image_name` is the first test image (of the block, if one is named), `block_id` the block nearest to that
+    image's camera, `pixel_xy` its middle, `seam` the block and its nearest neighbour, if there is one. `device`: see
+    `City.open`. Raises UserError if nothing is trained, or block, image or pixel do not exist.
     """
     config, plan = load_output(out)
     city, scene = City.open(out, device=device), open_scene(out, config.dataset, data_root)
@@ -66,7 +65,7 @@ def inspect_city(
 
 
 def inspect_start(config: Config, scene: Scene, plan: Plan, output_dir: Path, device: str = CPU) -> Inspection:
-    """Inspects the first block of the plan as training on `device` would begin it; nothing is learned.
+    """Inspects the first block of the plan at the start of training on `device`, without training.
 
     Writes OUT/inspect/.
     """
@@ -106,7 +105,7 @@ def _inspect(
     trace = debugger.visualize_rendering_process(block_id, store, image, pixel_xy, code, folder / ray_png)
     findings = debugger.check_data_quality(store)
     learner = copy.deepcopy(model).train()
-    learner.set_trainable(learner.components())  # whatever its stage freezes
+    learner.set_trainable(learner.components())  # regardless of what its stage freezes
     settings = config.training
     sampler = PixelSampler(store, model.image_ids, config.dataset.batch_size, settings.seed)
     batch = on_device(sampler.next(), model.device)
@@ -178,7 +177,7 @@ def _image(plan: Plan, scene: Scene, store: ImageStore, name: str | None, block_
 
 
 def _nearest_neighbour(city: City, plan: Plan, block_id: str) -> tuple[str, str] | None:
-    """The block and the trained neighbour whose anchor is nearest to its own, in order; None where it has none."""
+    """The block and the trained neighbour with the nearest anchor, in order; None if it has none."""
     here = torch.tensor(city.anchor(block_id))
     known = [other for other in plan.links.get(block_id, ()) if other in city.ids]
     nearest = min(known, key=lambda other: float((torch.tensor(city.anchor(other)) - here).norm()), default=None)

@@ -1,4 +1,4 @@
-"""What each phase of a training step takes of the memory."""
+"""Memory of each phase of a training step."""
 
 import json
 import os
@@ -25,8 +25,8 @@ Phase = tuple[str, Callable[[], None]]
 class PhaseMemory:
     """Peaks of one phase in bytes.
 
-    `resident_peak` counts all of the process, code and mapped photographs too; None where the system does not let a
-    process begin its count anew. `torch_peak` counts tensors, and only what was allocated since the step began.
+    `resident_peak` counts the whole process, including code and mapped photographs; None if the system cannot reset the
+    count. `torch_peak` counts only tensors allocated since the step began.
     """
 
     phase: str
@@ -37,8 +37,8 @@ class PhaseMemory:
 def profile_step(model: BlockNeRF, sampler: PixelSampler, config: TrainingConfig) -> list[PhaseMemory]:
     """One step on a batch of `sampler`: data, forward, backward, optimiser.
 
-    A step before it is not counted: it compiles kernels and makes the optimiser's moments. All rates are zero, and
-    yet `model` is left with a gradient sink: give a copy.
+    A step before it, which compiles kernels and makes the optimiser's moments, is not counted. All rates are zero, but
+    `model` keeps a gradient sink: pass a copy.
     """
     optimizer, loss = BlockOptimizer(model, config), BlockNeRFLoss(config)
     device = model.device
@@ -110,7 +110,7 @@ def _measure_on_cuda(phases: Sequence[Phase], device: torch.device) -> list[Phas
 
 
 def _forget_resident_peak() -> bool:
-    """Sets the process's peak to what is resident now; False where the system forbids it (see proc(5), clear_refs)."""
+    """Resets the process's peak to its present size; False if the system forbids it (see proc(5), clear_refs)."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:

@@ -1,4 +1,4 @@
-"""inspect/index.html: what was found, and the pictures, on one page."""
+"""inspect/index.html: findings and pictures on one page."""
 
 from html import escape
 

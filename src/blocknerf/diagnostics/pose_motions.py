@@ -13,7 +13,7 @@ ROUNDING_M, ROUNDING_DEG = 1e-5, 1e-5
 
 @dataclass(frozen=True, slots=True)
 class PoseMotion:
-    """The offset of a drive, a segment or an image: how far the centroid of its cameras has gone, and how it turned."""
+    """The offset of a drive, a segment or an image: shift of its cameras' centroid, and turn."""
 
     name: str
     images: int
@@ -22,15 +22,15 @@ class PoseMotion:
 
     @property
     def has_moved(self) -> bool:
-        """By more than what rounding leaves of an offset that is all gauge."""
+        """Whether it exceeds the rounding of an offset that is only gauge."""
         return self.shift_m > ROUNDING_M or self.turn_deg > ROUNDING_DEG
 
 
 @torch.no_grad()
 def pose_motions(model: BlockNeRF, name_of: Mapping[str, str]) -> list[PoseMotion]:
-    """Of every offset that the block has learned, the farthest first; images are called by `name_of` their id.
+    """Every offset that the block has learned, the largest first; `name_of` maps image ids to names.
 
-    Empty where poses are not refined.
+    Empty if poses are not refined.
     """
     if model.poses is None:
         return []

@@ -1,4 +1,4 @@
-"""One ray taken apart: where it was sampled, what the field said there, and what the renderer made of it."""
+"""One ray in detail: its samples, the field's answers, and the renderer's result."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,11 +27,11 @@ INK, PALE = "#20242a", "#8d96a1"
 
 @dataclass(frozen=True, slots=True)
 class RayTrace:
-    """One ray, from the renderer's own pass: S samples of the field between `edges_m`, P first ones before them.
+    """One ray, from the renderer's own pass: S samples of the field between `edges_m`, after P first samples.
 
-    Weights and transmittance are the renderer's; density (per metre) and colour are what the field says in the same
-    intervals. Transmittance is exclusive: the light that arrives at an interval's beginning. With the `hash` backbone,
-    which shades a ray once, an interval's colour is what the ray would show if it met nothing else.
+    Weights and transmittance are the renderer's; density (per metre) and colour are the field's in the same intervals.
+    Transmittance is exclusive: the light that arrives at an interval's beginning. With the `hash` backbone, which
+    shades a ray once, an interval's colour is what the ray would show if it met nothing else.
     """
 
     edges_m: Float[Tensor, " edges"]
@@ -51,9 +51,9 @@ class RayTrace:
 
 @torch.no_grad()
 def trace_ray(model: BlockNeRF, ray: RayBatch, code: Float[Tensor, " code"] | None) -> RayTrace:
-    """Renders a batch of one ray as `BlockNeRF.render` does, and keeps everything; all lies where the ray does.
+    """Renders a batch of one ray as `BlockNeRF.render` does, and keeps everything, on the ray's device.
 
-    `code` as there.
+    `code` as in `render`.
     """
     if len(ray) != 1:
         raise ValueError(f"One ray is traced at a time, not {len(ray)}.")

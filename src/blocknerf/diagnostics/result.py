@@ -1,4 +1,4 @@
-"""What an inspection of one block has found."""
+"""The result of inspecting one block."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ from blocknerf.diagnostics.seam import SeamView
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """What was found; names of pictures are relative to `folder`, where index.html and inspect.json lie too."""
+    """Findings; names of pictures are relative to `folder`, which also has index.html and inspect.json."""
 
     folder: Path
     block_id: str
@@ -27,7 +27,7 @@ class Inspection:
     ray_png: str
     coverage_png: str
     poses_by: str | None
-    """What has an offset of its own: "drive", "segment" or "image"; None where poses are not refined."""
+    """What shares an offset: "drive", "segment" or "image"; None if poses are not refined."""
     pose_motions: list[PoseMotion]
     seam: SeamView | None = None
     seam_png: str | None = None

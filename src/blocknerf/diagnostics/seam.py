@@ -1,4 +1,4 @@
-"""Where two blocks meet: what each shows of the same view, and how far apart they are."""
+"""The seam of two blocks: what each shows of the same view, and the difference."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from blocknerf.scene.store import ImageStore
 
 LEAST_SIDE_PX = 96
 LARGEST_DIFFERENCE = 0.25
-"""Mean difference of the channels that is drawn in the brightest colour."""
+"""Mean difference of the channels with the brightest colour."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class SeamView:
         return (one.distance_m - other.distance_m).abs() / nearer
 
     def figures(self) -> dict[str, float | None]:
-        """Means over the whole view, and over what both blocks see well (None where they see nothing well)."""
+        """Means over the whole view, and over what both blocks see well (None if there is nothing)."""
         well = self.well >= SEEN_WELL
         in_common = bool(well.any())
         return {
@@ -59,9 +59,9 @@ class SeamView:
 
 
 def view_seam(city: City, scene: Scene, store: ImageStore, pair: tuple[str, str]) -> SeamView:
-    """Renders both blocks from the camera nearest to both, at the smallest size of the store that shows something.
+    """Renders both blocks from the camera nearest to both, at the smallest useful size of the store.
 
-    Raises UserError when the blocks are one, or a block is not trained.
+    Raises UserError if the blocks are the same, or a block is not trained.
     """
     if pair[0] == pair[1]:
         raise UserError(f"--seam {pair[0]},{pair[1]}: a seam lies between two blocks; name two.")

@@ -1,4 +1,4 @@
-"""Every part of a run, each as small as it can be: what `--debug` trains."""
+"""The configuration of `--debug`: every part of a run, as small as possible."""
 
 from typing import Any
 
@@ -15,13 +15,13 @@ LARGEST: dict[str, dict[str, Any]] = {
     "validation": {"val_freq": 0.5, "num_val_images": 1},
     "logging": {"log_freq": 5},
 }
-"""What a value is lowered to where it is larger, or where nothing bounds it."""
+"""Maximum of a value, also if it had no limit."""
 
 
 def tiny_config(config: Config, scene: Scene) -> Config:
-    """The configuration with a few small images, few samples and steps, and small tables; all else as it was.
+    """The configuration with a few small images, few samples and steps, and small tables; the rest is unchanged.
 
-    Nothing is switched off. A tiny configuration comes back as it is.
+    Nothing is switched off. A tiny configuration is returned unchanged.
     """
     tree = _lowered(config.model_dump(mode="json"), LARGEST)
     longest_px = max(max(camera.width, camera.height) for camera in scene.cameras.values())

@@ -1,4 +1,4 @@
-"""The colours of a picture moved to those of its photograph by one affine map; optimistic by its nature."""
+"""Corrects the colours of a picture to those of its photograph by one affine map; optimistic by nature."""
 
 import torch
 from jaxtyping import Bool, Float
@@ -10,8 +10,8 @@ def correct_colours(
 ) -> Float[Tensor, "h w 3"]:
     """`render` under the map c -> A c + b that is nearest to `truth` over valid pixels in least squares.
 
-    The picture is clamped to [0, 1] first, as any viewer would see it. Where it has too few colours to decide A and b,
-    the smallest of the best is taken.
+    The picture is clamped to [0, 1] first, as in any viewer. If it has too few colours to determine A and b, the
+    smallest of the best solutions is used.
     """
     shown = render.clamp(0, 1).double()
     colours = torch.cat([shown, torch.ones_like(shown[..., :1])], -1)

@@ -1,7 +1,7 @@
 """Every test image rendered from the city and from its nearest block alone, measured, and written down.
 
-The heading figures (`composited`, `nearest`) are those of the mean code over the pixels that masks keep; each
-protocol has figures of its own beside them.
+The heading figures (`composited`, `nearest`) use the mean code and the pixels that masks keep; each protocol has
+separate figures.
 """
 
 from collections.abc import Sequence
@@ -56,8 +56,8 @@ def evaluate(
 ) -> dict[str, Any]:
     """Evaluates the city in `out` on the test images of its scene (at `data_root`, when it has moved).
 
-    Without `protocols`, those that make sense for the city and the scene; for `state` and `device` see `City.open`.
-    Writes OUT/report/metrics.json, index.html and pictures; returns what metrics.json holds. Raises UserError when
+    Without `protocols`, all that make sense for the city and the scene; for `state` and `device` see `City.open`.
+    Writes OUT/report/metrics.json, index.html and pictures; returns the content of metrics.json. Raises UserError if
     there is no trained block or no test image.
     """
     config, plan = load_output(out)
@@ -95,9 +95,9 @@ def evaluate_city(
     map_png: Path | None = None,
     protocols: Sequence[EvaluationProtocol] | None = None,
 ) -> dict[str, Any]:
-    """`evaluate` with its parts in hand: renders and measures `images`, and writes the report into `folder`.
+    """`evaluate` with its inputs loaded: renders and measures `images`, and writes the report into `folder`.
 
-    `skipped` are (name, reason) of images left out before; `details` are added to the protocol.
+    `skipped` are (name, reason) of images skipped before; `details` are added to the protocol.
     """
     if not images:
         raise UserError(
@@ -164,7 +164,7 @@ def _evaluate_image(
 def _figures_under(
     protocol: EvaluationProtocol, city: City, test: HeldOutImage, views: Views, judges: dict[str, Metric]
 ) -> dict[str, float] | None:
-    """Every metric, and what the protocol gains over the mean code on the same pixels; None where no pixel counts."""
+    """Every metric, and the protocol's gain over the mean code on the same pixels; None if no pixel counts."""
     pixels = (test.truth, test.valid, test.reached)
     before = scored(protocol, views.composited.rgb, *pixels)
     if not bool(before.counts.any()):
@@ -177,21 +177,21 @@ def _figures_under(
 
 
 def _judges(photographs: Photographs, images: Sequence[ImageRecord]) -> tuple[dict[str, Metric], dict[str, str]]:
-    """What pictures are measured by, and why each of the other metrics is missing; half a picture must do for all."""
+    """The available metrics, and why each of the others is missing; all must work on half a picture."""
     sizes = [photographs.size(image.id) for image in images]
     ready, missing = perceptual_metrics(min(min(height, width // 2) for height, width in sizes))
     return {"psnr": psnr, "ssim": ssim, **ready}, missing
 
 
 def _sensible(city: City, photographs: Photographs, images: Sequence[ImageRecord]) -> tuple[EvaluationProtocol, ...]:
-    """What blocks have learned is asked of one: all of a city are trained by the same configuration."""
+    """One block tells what blocks have learned: all of a city have the same configuration."""
     masked = any((photographs.valid(image.id) != photographs.reached(image.id)).any() for image in images)
     model = city.model(city.ids[0])
     return sensible_protocols(masked, model.appearance_width > 0, model.refines_poses)
 
 
 def _protocol_entry(protocol: EvaluationProtocol, measured: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """What metrics.json says about a protocol; figures are means over the images that it could score."""
+    """The entry of a protocol in metrics.json; figures are means over the images that it could score."""
     own = [image["protocols"][protocol.name] for image in measured if protocol.name in image["protocols"]]
     figures = {name: sum(figures[name] for figures in own) / len(own) for name in (own[0] if own else ())}
     return {
@@ -232,7 +232,7 @@ def _mean(measured: Sequence[dict[str, Any]], kind: str) -> dict[str, float]:
 
 
 def _by_block(measured: Sequence[dict[str, Any]], block_ids: Sequence[str]) -> dict[str, Any]:
-    """Figures of the test images that are nearest to each block; blocks that are nearest to none have no figures."""
+    """Figures of the test images nearest to each block; blocks that are nearest to none have no figures."""
     blocks: dict[str, Any] = {}
     for block_id in block_ids:
         own = [image for image in measured if image["nearest_block"] == block_id]

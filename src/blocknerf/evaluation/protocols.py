@@ -1,4 +1,4 @@
-"""Named, versioned ways to measure test images: what a figure means is decided here, and nowhere else.
+"""Named, versioned ways to measure test images: the only place that defines the meaning of a figure.
 
 A protocol's version goes up whenever the same city would get another figure under it.
 """
@@ -15,7 +15,7 @@ from blocknerf.core.errors import UserError
 
 @dataclass(frozen=True, slots=True)
 class EvaluationProtocol:
-    """How a test image is rendered, which of its pixels are scored, and what of it was looked at before."""
+    """How a test image is rendered, which of its pixels are scored, and which may be used before."""
 
     name: str
     version: int
@@ -93,7 +93,7 @@ def parse_protocols(text: str) -> tuple[EvaluationProtocol, ...]:
 
 
 def sensible_protocols(masked: bool, has_codes: bool, has_poses: bool) -> tuple[EvaluationProtocol, ...]:
-    """Those that can say something new: about masks where one hides anything, about what blocks have learned."""
+    """Protocols that can differ: for masks if one hides anything, and for what blocks have learned."""
     left_out = set() if masked else {"masked"}
     left_out |= set() if has_codes else {"half_image"}
     left_out |= set() if has_poses else {"learned_poses", "refined_poses"}
@@ -115,10 +115,10 @@ def scored(
     valid: Bool[Tensor, "h w"],
     reached: Bool[Tensor, "h w"],
 ) -> Scored:
-    """What the protocol looks at of `render` when it measures.
+    """The part of `render` that the protocol measures.
 
-    `valid` are the pixels that mask and lens leave, `reached` those that the lens leaves. The right half is cut out,
-    so that no window of SSIM reaches over into the half that was fitted to.
+    `valid` are the pixels that mask and lens leave, `reached` those that the lens leaves. The right half is cut out, so
+    that no SSIM window reaches into the fitted half.
     """
     counts = reached if protocol.scored == "all" else valid
     if protocol.scored != "right half":
@@ -128,7 +128,7 @@ def scored(
 
 
 def left_half(valid: Bool[Tensor, "h w"]) -> Bool[Tensor, "h w"]:
-    """The valid pixels left of the middle: what a fit may look at, disjoint from what is scored then."""
+    """The valid pixels left of the middle: those that a fit may use, disjoint from those that are scored."""
     left = valid.clone()
     left[:, valid.shape[1] // 2 :] = False
     return left

@@ -1,4 +1,4 @@
-"""report/index.html: one page without foreign hosts, made from what metrics.json holds."""
+"""report/index.html: one self-contained page, made from metrics.json."""
 
 from collections.abc import Sequence
 from html import escape
@@ -24,11 +24,11 @@ JUDGES = {
     "lpips_vgg": "LPIPS (VGG)",
     "st_lpips_alex": "ST-LPIPS (Alex)",
 }
-"""What pictures are measured by, as it is called in tables."""
+"""Metrics and their names in tables."""
 
 
 def write_report(folder: Path, metrics: dict[str, Any], map_png: Path | None = None) -> Path:
-    """Writes index.html beside the pictures, with a copy of the map where there is one; returns its path."""
+    """Writes index.html beside the pictures, with a copy of the map if there is one; returns its path."""
     has_map = map_png is not None and map_png.is_file()
     if map_png is not None and has_map:
         write_bytes(folder / "map.png", map_png.read_bytes())
@@ -46,7 +46,7 @@ def report_page(metrics: dict[str, Any], has_map: bool) -> str:
         section("Blocks", _block_table(metrics["blocks"])),
         section("Images", _image_table(metrics["images"])),
         section("Side by side", "".join(_image_views(row, image) for row, image in enumerate(metrics["images"]))),
-        section("Left out", _skipped_table(metrics["skipped"])) if metrics["skipped"] else "",
+        section("Skipped", _skipped_table(metrics["skipped"])) if metrics["skipped"] else "",
         section("What the figures mean", _meanings(metrics)),
     ]
     return page("blocknerf: evaluation", sections)
@@ -99,7 +99,7 @@ def not_measured(metrics: dict[str, Any]) -> list[str]:
 
 
 def measured_by(metrics: dict[str, Any]) -> list[str]:
-    """Names of the metrics that any protocol has a figure of, in the order of JUDGES."""
+    """Names of the metrics for which any protocol has a figure, in the order of JUDGES."""
     return [judge for judge in JUDGES if any(judge in entry for entry in metrics["protocols"].values())]
 
 
@@ -124,7 +124,7 @@ def _image_table(images: Sequence[dict[str, Any]]) -> str:
 
 
 def _figures(entry: dict[str, Any]) -> list[str]:
-    """The five cells of figures that blocks and images share; empty ones where nothing was measured."""
+    """The five cells of figures for blocks and images; empty if nothing was measured."""
     if "composited" not in entry:
         return [MISSING] * 5
     composited, nearest = entry["composited"], entry["nearest"]

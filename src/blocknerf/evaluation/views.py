@@ -1,4 +1,4 @@
-"""One test image and what the city makes of it: with the mean code, and as a protocol says."""
+"""One test image and its render by the city: with the mean code, and under a protocol."""
 
 from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
@@ -24,7 +24,7 @@ Picture = Float[Tensor, "h w 3"]
 
 @runtime_checkable
 class Photographs(Protocol):
-    """What evaluation asks of the image store; everything by image id."""
+    """The required part of the image store; everything by image id."""
 
     def rays(self, image_id: str) -> RayBatch: ...
     def size(self, image_id: str) -> tuple[int, int]: ...
@@ -35,7 +35,7 @@ class Photographs(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class HeldOutImage:
-    """What there is to render, and the truth: colours in [0, 1], pixels that mask and lens leave, or the lens alone."""
+    """The view to render, and the truth: colours in [0, 1], pixels that mask and lens leave, or only the lens."""
 
     record: ImageRecord
     rays: RayBatch
@@ -67,12 +67,12 @@ class Views:
 
 
 def render_views(city: City, test: HeldOutImage) -> Views:
-    """The nearest block is nearly always one of the layers, so both pictures cost one rendering."""
+    """The nearest block is nearly always among the composited ones, so both pictures cost one rendering."""
     codes = {block_id: mean_code(city, block_id, test) for block_id in city.weights(test.center_world)}
     layers = city.layers(test.rays, test.center_world, codes=codes)
     nearest_id = city.nearest(test.center_world)
     nearest = next((layer.picture for layer in layers if layer.block_id == nearest_id), None)
-    if nearest is None:  # it sees too little from there to be composited
+    if nearest is None:  # it sees too little from this camera to be composited
         (alone,) = city.layers(test.rays, test.center_world, only=nearest_id, codes=codes)
         nearest = alone.picture
     return Views(
@@ -84,9 +84,9 @@ def render_views(city: City, test: HeldOutImage) -> Views:
 
 
 def picture_under(protocol: EvaluationProtocol, city: City, test: HeldOutImage, views: Views) -> Picture:
-    """The whole composited picture, each block with the pose and code that the protocol gives it.
+    """The whole composited picture, each block with the protocol's pose and code.
 
-    Shares of the blocks are those of the mean code and the given pose.
+    Weights of the blocks are those of the mean code and the given pose.
     """
     if protocol.poses == "given" and not protocol.fits_codes:
         return views.composited.rgb
@@ -95,15 +95,15 @@ def picture_under(protocol: EvaluationProtocol, city: City, test: HeldOutImage, 
 
 
 def mean_code(city: City, block_id: str, test: HeldOutImage) -> Float[Tensor, " code"] | None:
-    """What a block is told of the image: the mean of its drive, and its own exposure.
+    """A block's code for the image: the mean of its drive, and the image's exposure.
 
-    The exposure is what the camera wrote beside the picture; no pixel is looked at.
+    The camera recorded the exposure; no pixel is used.
     """
     return city.code_for(block_id, Appearance(drive=test.record.drive, exposure=test.record.exposure))
 
 
 def _own_picture(protocol: EvaluationProtocol, city: City, block_id: str, test: HeldOutImage) -> RenderOutput:
-    """One block's. Which pixels are drawn for a fit depends on the image's name and the block, not on its pixels."""
+    """For one block. The pixels drawn for a fit depend on the image's name and the block, not on its pixels."""
     model, seen = city.model(block_id), left_half(test.valid)
     code, rays, truth = mean_code(city, block_id, test), test.rays, test.truth[seen]
     if protocol.poses == "learned":

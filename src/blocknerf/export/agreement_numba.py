@@ -21,7 +21,7 @@ def count_agreeing(
             x = (pose[0, 0] * wx + pose[0, 1] * wy + pose[0, 2] * wz + pose[0, 3]) / z
             y = (pose[1, 0] * wx + pose[1, 1] * wy + pose[1, 2] * wz + pose[1, 3]) / z
             column, row = focal * x + 0.5 * width, focal * y + 0.5 * height
-            if not (0 <= column < width and 0 <= row < height):  # nor what is no number
+            if not (0 <= column < width and 0 <= row < height):  # nor what is not a number
                 continue
             farther = z * inverse_depths[first + np.int64(row) * width + np.int64(column)]
             if abs(farther - 1) <= tolerance_share:

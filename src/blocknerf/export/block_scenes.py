@@ -1,4 +1,4 @@
-"""Every block of a plan as a COLMAP scene of its own, for any splat trainer; `blocknerf merge` joins what they make.
+"""Every block of a plan as a separate COLMAP scene, for any splat trainer; `blocknerf merge` joins the results.
 
 FOLDER/plan.json   the plan         FOLDER/<id>/block.json        bounds, borders, overlap
                                     FOLDER/<id>/images, masks     photographs under their names
@@ -35,7 +35,7 @@ _PINHOLE = ("PINHOLE", "SIMPLE_PINHOLE")
 
 @dataclass(frozen=True, slots=True)
 class BlockScene:
-    """What was written of a block: `points` in all, of them `own` in its own territory."""
+    """Counts for a written block: `points` in all, `own` of them in its territory."""
 
     id: str
     folder: Path
@@ -47,16 +47,16 @@ class BlockScene:
 def write_block_scenes(
     folder: Path, scene: Scene, plan: Plan, photographs: Literal["copy", "link"] = "copy", with_test: bool = False
 ) -> Iterator[BlockScene]:
-    """Writes block after block; test images stay behind unless `with_test`.
+    """Writes block after block; test images only with `with_test`.
 
-    Raises UserError when the folder holds something else than blocks of this scene, or a file in the place of a
-    photograph that is neither a copy of it nor a link to it.
+    Raises UserError if the folder has other files than blocks of this scene, or a file in place of a photograph that is
+    neither a copy of it nor a link to it.
     """
     _require_ours(folder, plan)
     lenses = {camera.model for camera in scene.cameras.values()} - set(_PINHOLE)
     if lenses:
         log.warning(
-            "Cameras are %s: trainers that know pinhole cameras alone want each block undistorted first (`colmap "
+            "Cameras are %s: for trainers that support only pinhole cameras, undistort each block first (`colmap "
             "image_undistorter --image_path BLOCK/images --input_path BLOCK/sparse/0 --output_path NEW`).",
             ", ".join(sorted(lenses)),
         )
@@ -98,7 +98,7 @@ def _seen_points(scene: Scene, images: list[ImageRecord]) -> Bool[np.ndarray, " 
 
 
 def _write_model(folder: Path, scene: Scene, images: list[ImageRecord], rows: Int[np.ndarray, " points"]) -> None:
-    """Observations stand where points project: readers keep which points an image sees, not its keypoints."""
+    """Observations are projections of points: readers keep which points an image sees, not its keypoints."""
     number_of = np.full(len(scene.points_world), -1)
     number_of[rows] = np.arange(len(rows))
     points = scene.points_world[rows].astype(np.float32)
@@ -130,10 +130,10 @@ def _projections(scene: Scene, image: ImageRecord) -> np.ndarray:
 def _write_photographs(
     folder: Path, block_id: str, images: list[ImageRecord], how: Literal["copy", "link"], originals: Originals
 ) -> None:
-    """The photographs, and one mask for each that has any (0: leave this pixel out)."""
+    """The photographs, and one mask for each that has any (0: ignore this pixel)."""
     for image in images:
         target = owned(folder, f"{block_id}/images/{image.name}")
-        if image.orientation.is_turned:  # not every trainer turns what EXIF asks to be turned
+        if image.orientation.is_turned:  # not every trainer applies EXIF orientation
             _write_upright(image, originals.require_apart(target))
         else:
             _put(image.path, target, how, originals)
@@ -147,7 +147,7 @@ def _write_photographs(
 
 
 def _put(source: Path, target: Path, how: Literal["copy", "link"], originals: Originals) -> None:
-    """What is right already is kept; a link to a photograph, or a copy of this one, makes way."""
+    """A correct file is kept; a link to a photograph, or a copy of this one, is replaced."""
     if target.is_symlink():
         if how == "link" and os.readlink(target) == str(source.resolve()):
             return
@@ -203,7 +203,7 @@ def _description(
 
 
 def _overlap_m(block: BlockSpec, layout: Layout) -> float:
-    """How far the block reaches beyond its cells, at most."""
+    """Maximum distance that the block reaches beyond its cells."""
     beyond_m = layout.cell_reach_m - layout.cell_half_edge_m
     if not block.shared_xy:
         return beyond_m
@@ -213,7 +213,7 @@ def _overlap_m(block: BlockSpec, layout: Layout) -> float:
 def _figures(
     voronoi_cells: VoronoiCells, number: int, plan: Plan, seen: dict[str, Bool[np.ndarray, " points"]]
 ) -> dict[str, Any]:
-    """Of every neighbour the border half-way to it, and what the two share."""
+    """For every neighbour: the border half-way to it, and what the two share."""
     block = plan.block(voronoi_cells.ids[number])
     borders = {}
     for other, middle, normal in voronoi_cells.borders(number):

@@ -31,15 +31,16 @@ _TRANSFORMS_KEYS = {
     "SIMPLE_RADIAL_FISHEYE": ("OPENCV_FISHEYE", "f cx cy k1"),
     "RADIAL_FISHEYE": ("OPENCV_FISHEYE", "f cx cy k1 k2"),
 }
-"""COLMAP's camera models that transforms.json can hold: its name there, and what their parameters are called."""
+"""COLMAP's camera models that transforms.json can hold: the name in that file, and the names of their parameters."""
 
 
 def refined_poses(city: City, scene: Scene, only: str | None = None) -> dict[str, np.ndarray]:
-    """world_from_cam [3, 4] of every image that some block refined, by image id; of the block `only` alone if given.
+    """world_from_cam [3, 4] of every image that some block refined, by image id; only those of the block `only`, if
+    given.
 
-    Where several blocks refined an image, the mean of what each says of it, weighted by inverse distance of their
-    anchors to the camera: along a drive, poses then pass from one block's to the next without a step.
-    Raises UserError when no block, or not the one asked for, has refined any.
+    If several blocks refined an image, the mean of their poses, weighted by inverse distance of their anchors to the
+    camera: along a drive, poses then change from one block's to the next without a step. Raises UserError if no block,
+    or not the requested one, has refined any.
     """
     if only is not None and only not in city.ids:
         raise UserError(f"The city has no trained block {only!r}. It has: {', '.join(city.ids)}.")
@@ -63,8 +64,8 @@ def write_cameras(
 ) -> Path:
     """The images of `poses` with these poses: `sparse/0` of a COLMAP model, or transforms.json; returns its path.
 
-    Points of the capture go along, without the observations: they belonged to the poses as captured. Raises UserError
-    for a camera that transforms.json cannot hold.
+    Points of the capture are included without observations, which belonged to the captured poses. Raises UserError for
+    a camera that transforms.json cannot hold.
     """
     images = [image for image in scene.images if image.id in poses]
     if kind == "transforms":
@@ -85,7 +86,7 @@ def files_of_cameras(kind: Literal["colmap", "transforms"]) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class _Said:
-    """What one block says of an image: refined_from_captured, and where the block stands."""
+    """One block's result for an image: refined_from_captured, and the block's anchor."""
 
     anchor_world: torch.Tensor
     motion: torch.Tensor

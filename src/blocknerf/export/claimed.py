@@ -1,4 +1,4 @@
-"""Which files of a folder earlier exports wrote, as its exported.json lists them: others are not ours to replace."""
+"""The files of a folder that earlier exports wrote, listed in exported.json: only these may be replaced."""
 
 import os
 from collections.abc import Sequence
@@ -16,9 +16,9 @@ _REMEDY = "Give another folder."
 
 
 def claim(folder: Path, names: Sequence[str]) -> None:
-    """Makes files of these names in `folder` ours to write and replace, and records that.
+    """Records files of these names in `folder` as written by exports.
 
-    Raises UserError where one is there that no export wrote, or a link leads out of the folder.
+    Raises UserError if one exists that no export wrote, or a link leads out of the folder.
     """
     record, known = folder / RECORD, _recorded(folder / RECORD)
     for name in names:

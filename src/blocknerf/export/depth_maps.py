@@ -28,7 +28,7 @@ def depth_maps(
 ) -> Iterator[tuple[Float32[np.ndarray, "h w"], Float32[np.ndarray, "h w"]]]:
     """Depth in metres and opacity of each view in turn, blended from its blocks.
 
-    `depth_z_m` runs along the optical axis, `distance_m` along the pixel's ray; 0 where rays hit nothing.
+    `depth_z_m` is along the optical axis, `distance_m` along the pixel's ray; 0 where rays hit nothing.
     """
     for view in views:
         rays = view_rays(view)
@@ -42,10 +42,10 @@ def depth_maps(
 
 
 def depth_paths(folder: Path, names: Sequence[str], kind: Kind, form: Format) -> list[Path]:
-    """The file of each picture; what the numbers are stands in its name.
+    """The file of each picture, named after the kind of numbers.
 
-    It takes the place of the picture's ending, where no other picture has the same name up to that. Raises UserError
-    where a link leads out of `folder`.
+    That replaces the picture's ending, unless another picture has the same name without its ending. Raises UserError if
+    a link leads out of `folder`.
     """
     stems = [os.path.splitext(name)[0] for name in names]
     count = Counter(stem.casefold() for stem in stems)
@@ -54,7 +54,7 @@ def depth_paths(folder: Path, names: Sequence[str], kind: Kind, form: Format) ->
 
 
 def check_format(form: Format) -> None:
-    """Raises UserError when what writes it is missing."""
+    """Raises UserError if the package that writes it is missing."""
     if form == "exr":
         exr.require()
 

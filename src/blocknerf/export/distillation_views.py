@@ -1,4 +1,4 @@
-"""What splats are distilled from: pictures of a city from where its photographs were taken, all under one look."""
+"""The source of distilled splats: pictures of a city from its photographs' poses, all in one appearance."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -38,7 +38,7 @@ class TeacherView:
 
 
 def splat_camera(camera: Camera) -> Camera:
-    """The camera itself where a splat lens can be it, else a pinhole of the same focal length."""
+    """The camera itself if splats support its lens, else a pinhole of the same focal length."""
     if camera.model in _DISTORTIONS:
         return camera
     focal = focal_lengths(camera)
@@ -60,9 +60,9 @@ def splat_lens(camera: Camera, width: int, height: int) -> SplatLens:
 
 
 def views_between(views: Sequence[View], count: int, generator: torch.Generator) -> list[View]:
-    """So many views between neighbours: cameras of one lens that stand near each other, and look about the same way.
+    """`count` views between neighbours: cameras with one lens that are near each other and have similar directions.
 
-    What splats show from where nobody stood is settled by nothing else.
+    Nothing else constrains splats from places without a camera.
     """
     poses = torch.from_numpy(np.stack([view.world_from_cam for view in views]))
     centers, forward = poses[:, :, 3], poses[:, :, 2]

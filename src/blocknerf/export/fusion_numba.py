@@ -1,4 +1,4 @@
-"""The hot loop of fusing: every lattice point of a brick asks every picture how far the surface is."""
+"""The hot loop of fusing: for every lattice point of a brick, the distance to the surface in every picture."""
 
 import math
 
@@ -7,9 +7,9 @@ import numpy as np
 from blocknerf.kernels.jit.compiled import compiled
 
 _GRAZING = 0.05
-"""Cosine below which a picture is not asked."""
+"""Cosine below which a picture is not used."""
 _MOST_BEHIND = 3.0
-"""Truncations along a ray behind its surface, beyond which the surface's plane says nothing."""
+"""Truncations along a ray behind its surface beyond which the surface's plane is not used."""
 _STEP = 1.15
 """Ratio of neighbouring depths from which they belong to two surfaces."""
 
@@ -19,11 +19,11 @@ def fuse(
     low_world, voxel_m, truncation_m, owners, views, cam_from_world, focal_px, sizes, first_rows, view_blocks,
     inverse_depths, spreads_m, cosines, colours, values, weights, colour_sums, colour_weights,
 ):  # fmt: skip
-    """Adds what the pictures `views` say to a brick's sums: truncated signed distance, its weight, and colour.
+    """Adds the pictures `views` to a brick's sums: truncated signed distance, its weight, and colour.
 
-    Positive in front of a surface. A picture is asked about the points that its own block owns, and says nothing of
-    what lies more than the truncation behind its surface. Each counts by the inverse variance of what it says: the
-    spread along the ray, the pixel's footprint, and a voxel.
+    Positive in front of a surface. A picture contributes only to points that its block owns, and not to points more
+    than the truncation behind its surface. Its weight is the inverse variance: of the spread along the ray, the pixel's
+    footprint, and a voxel.
     """
     points = owners.shape[0]
     for view in views:
@@ -43,7 +43,7 @@ def fuse(
                     x = (pose[0, 0] * wx + pose[0, 1] * wy + pose[0, 2] * wz + pose[0, 3]) / z
                     y = (pose[1, 0] * wx + pose[1, 1] * wy + pose[1, 2] * wz + pose[1, 3]) / z
                     u, v = focal * x + 0.5 * width - 0.5, focal * y + 0.5 * height - 0.5
-                    if not (0 <= u < width - 1 and 0 <= v < height - 1):  # nor what is no number
+                    if not (0 <= u < width - 1 and 0 <= v < height - 1):  # nor what is not a number
                         continue
                     inverse, spread = _between(inverse_depths, spreads_m, first, width, u, v)
                     if inverse <= 0:

@@ -21,12 +21,14 @@ from blocknerf.export.voronoi_cells import VoronoiCells
 from blocknerf.scene.scene import ImageRecord, Scene
 
 CUBES = 2.0
-"""Half edges of a block's cube, up to which it speaks: space is contracted beyond one, to a half of its size at two."""
+"""Half edges of a block's cube up to which it contributes: space is contracted beyond one, to half of its size at two.
+"""
 
 
 @dataclass(frozen=True)
 class InnerRegions:
-    """What each block speaks for: its territory, as far as CUBES of its cube reach. Borders lie half-way between."""
+    """The region to which each block contributes: its territory, up to CUBES half edges of its cube. Borders are
+    half-way between blocks."""
 
     voronoi_cells: VoronoiCells
     cubes: Float[np.ndarray, "blocks 4"]  # centre and half edge, metres, in the order of the cells' ids
@@ -75,7 +77,7 @@ class Maps:
         return slice(int(self.first_rows[view]), int(self.first_rows[view] + width * height))
 
     def points_world(self, view: int) -> tuple[Float[np.ndarray, "n 3"], Int[np.ndarray, " n"]]:
-        """Where the surfaces of a view are, and in which rows they stand; rays that hit nothing are left out."""
+        """Surface points of a view and their rows; rays that hit nothing are skipped."""
         rows = self.rows(view)
         width, height = self.sizes[view]
         x, y = np.meshgrid(np.arange(width) + 0.5 - width / 2, np.arange(height) + 0.5 - height / 2)
@@ -97,9 +99,9 @@ class Maps:
 def render_maps(
     city: City, plan: Plan, scene: Scene, regions: InnerRegions, folder: Path, longest_px: int, most_views: int
 ) -> Maps:
-    """What every trained block shows to its training cameras, at most `most_views` of them; arrays lie in `folder`.
+    """What every trained block shows to at most `most_views` of its training cameras; arrays are files in `folder`.
 
-    All in the look of the city's main drive, so that colours of different hours do not mix.
+    All have the appearance of the city's main drive, so that colours of different hours do not mix.
     """
     chosen = [(block, image) for block in plan.blocks if block.id in city.ids
               for image in _spread(block, scene, most_views)]  # fmt: skip
@@ -123,7 +125,7 @@ def new_maps(
     poses: Float[np.ndarray, "views 3 4"],
     blocks: Int[np.ndarray, " views"],
 ) -> Maps:
-    """Maps of views that are yet to be kept, by pinhole cameras at these world_from_cam."""
+    """Empty maps for views of pinhole cameras with these world_from_cam."""
     sizes = np.array([(camera.width, camera.height) for camera in cameras])
     ends = np.cumsum(sizes.prod(axis=1))
     rotations = poses[:, :, :3].transpose(0, 2, 1)
@@ -156,7 +158,7 @@ _ARRAYS = (
 
 
 def _spread(block: BlockSpec, scene: Scene, most: int) -> Iterator[ImageRecord]:
-    """The block's training images in the order of their names, or so many of them, evenly."""
+    """The block's training images in the order of their names, or at most `most` of them, evenly chosen."""
     own = set(block.train_images)
     images = sorted((image for image in scene.images if image.id in own), key=lambda image: natural_order(image.name))
     rows = np.unique(np.linspace(0, len(images) - 1, min(most, len(images))).round().astype(int)) if images else []

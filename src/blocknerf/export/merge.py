@@ -1,4 +1,4 @@
-"""Splats of blocks that were trained apart become one city: each block gives what lies in its own territory."""
+"""Joins the splats of separately trained blocks: each block contributes what is in its territory."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ _FEW = 0.05
 
 @dataclass(frozen=True, slots=True)
 class SplatFile:
-    """A block's splats on the disk, and where the trainer moved the scene to, if it did."""
+    """A block's splat file, and the trainer's transformation of the scene, if any."""
 
     block_id: str
     path: Path
@@ -33,7 +33,7 @@ class SplatFile:
 
 @dataclass(frozen=True, slots=True)
 class Merged:
-    """The city's splats; per block what it had, what was dropped as a neighbour's, and as not finite."""
+    """The city's splats; per block the number read, dropped as a neighbour's, and dropped as not finite."""
 
     splats: Splats
     blocks: dict[str, dict[str, int]]
@@ -56,9 +56,9 @@ def find_plan(sources: Sequence[str], given: Path | None) -> Plan:
 
 
 def find_splats(sources: Sequence[str], plan: Plan) -> list[SplatFile]:
-    """One file for each block: of folders what lies under a block's name, of files those that name their block.
+    """One file per block: from folders what has a block's name, from files those that name their block.
 
-    Raises UserError when a file's block cannot be told, a block has several files, or a folder has none.
+    Raises UserError if a file's block is unclear, a block has several files, or a folder has none.
     """
     ids = tuple(block.id for block in plan.blocks)
     found: list[SplatFile] = []
@@ -81,16 +81,16 @@ def find_splats(sources: Sequence[str], plan: Plan) -> list[SplatFile]:
 
 
 def require_apart(out: Path, files: Sequence[SplatFile]) -> None:
-    """Raises UserError where the city would be written over the splats of a block."""
+    """Raises UserError if the city would overwrite the splats of a block."""
     for file in files:
         if out.exists() and file.path.exists() and out.samefile(file.path):
             raise UserError(f"{out} holds the splats of block {file.block_id}, which are merged. Give another --out.")
 
 
 def merge_splats(files: Sequence[SplatFile], plan: Plan) -> Merged:
-    """Reads one block after the other, brings it back to the world, and keeps what is its own.
+    """Reads one block after the other, transforms it back to the world, and keeps what is in its territory.
 
-    Raises UserError for a file that holds no splats, or none that can be kept.
+    Raises UserError for a file without splats, or if none can be kept.
     """
     voronoi_cells = VoronoiCells.of(plan)
     parts, blocks, sides = [], {}, []
@@ -121,7 +121,7 @@ def merge_splats(files: Sequence[SplatFile], plan: Plan) -> Merged:
 
 
 def _in_folder(folder: Path, ids: tuple[str, ...]) -> list[SplatFile]:
-    """The splat files in the folder itself and in those of its blocks, wherever a trainer laid them there."""
+    """The splat files in the folder itself, and anywhere in those of its blocks."""
     found = []
     for block_id in ids:
         flat = [folder / f"{block_id}{ending}" for ending in READERS]
@@ -141,7 +141,7 @@ def _block_of(path: Path, ids: tuple[str, ...]) -> str:
         if name in ids:
             return name
     raise UserError(
-        f"Which block {path} belongs to cannot be told: neither the file nor a folder above it has a block's name. "
+        f"Which block {path} belongs to is unclear: neither the file nor a folder above it has a block's name. "
         f"Write BLOCK={path}; blocks are {', '.join(ids[:20])}{' ...' if len(ids) > 20 else ''}."
     )
 

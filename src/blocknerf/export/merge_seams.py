@@ -1,4 +1,4 @@
-"""What shows at the seams of merged splats: how dense and how coloured they are on either side of each border."""
+"""The seams of merged splats: density and colour on either side of each border."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ from blocknerf.export.voronoi_cells import VoronoiCells
 
 SEAMS_VERSION = 1
 _FEWEST = 10
-"""Splats on a side below which its colour says nothing."""
+"""Number of splats on a side below which its colour is meaningless."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ def seam_report(blocks: dict[str, dict[str, int]], sides: list[Side]) -> dict[st
     """Per block what was dropped; per seam both sides and the jump between them.
 
     `density_ratio` is the denser side over the other; `colour_jump` the largest difference of a mean colour channel,
-    None where a side has fewer than 10 splats.
+    None if a side has fewer than 10 splats.
     """
     by_pair = {(side.block_id, side.beyond): side for side in sides}
     seams = []

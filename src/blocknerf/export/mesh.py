@@ -1,7 +1,7 @@
 """A city's surface as triangles: signed distances fused brick by brick, then marching cubes.
 
-Signed distances as in Curless and Levoy (1996), on one lattice for the whole city. Every point of it asks the block
-that it belongs to, so that two blocks meet in one surface and never in two.
+Signed distances as in Curless and Levoy (1996), on one lattice for the whole city. Every point of it uses only the
+block that owns it, so that two blocks meet in one surface and never in two.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -38,9 +38,8 @@ class TriangleMesh:
 class Fusing:
     """How signed distances are fused.
 
-    Points of the lattice count as known from a weight of `least_weight` on: a picture that is sure of a surface which
-    it sees squarely and from near counts 1. A ray whose spread is below `most_spread_voxels` calls for the brick that
-    it ends in.
+    A lattice point is known from a weight of `least_weight` on; a picture that clearly sees a surface frontally and
+    from near has weight 1. A ray whose spread is below `most_spread_voxels` selects the brick that it ends in.
     """
 
     voxel_m: float = 0.1
@@ -50,15 +49,15 @@ class Fusing:
 
 
 def require_mesh_tools() -> None:
-    """Raises UserError when a package is missing that `extract_mesh` or `without_specks` needs."""
+    """Raises UserError if a package is missing that `extract_mesh` or `without_specks` needs."""
     measure.require()
     csgraph.require()
 
 
 def extract_mesh(maps: Maps, regions: InnerRegions, fusing: Fusing) -> TriangleMesh:
-    """The surface that the maps agree on. Bricks are fused one after the other; memory is that of the mesh.
+    """The surface on which the maps agree.
 
-    Raises UserError where no ray is sure enough.
+    Bricks are fused one after the other; memory is that of the mesh. Raises UserError if no ray is sure enough.
     """
     bricks = wanted_bricks(maps, regions, fusing)
     if len(bricks) == 0:
@@ -75,7 +74,7 @@ def extract_mesh(maps: Maps, regions: InnerRegions, fusing: Fusing) -> TriangleM
 
 
 def wanted_bricks(maps: Maps, regions: InnerRegions, fusing: Fusing) -> Int[np.ndarray, "bricks 3"]:
-    """Those that a sure ray of the block that owns the place ends in or near."""
+    """Bricks in or near which a sure ray ends, of the block that owns the place."""
     edge_m, reach_m = BRICK * fusing.voxel_m, fusing.truncation_voxels * fusing.voxel_m
     corners = np.stack(np.meshgrid(*[(-reach_m, reach_m)] * 3), -1).reshape(-1, 3)
     found = np.empty((0, 3), np.int64)
@@ -157,7 +156,7 @@ def _colours_at(
 
 
 def _welded(parts: list[_Part], bricks: Int[np.ndarray, "bricks 3"], voxel_m: float) -> TriangleMesh:
-    """One mesh of all bricks: where two of them share a lattice edge, its point stands once."""
+    """One mesh of all bricks: a point on a lattice edge shared by two bricks appears once."""
     low = bricks.min(axis=0) * BRICK
     counts = (bricks.max(axis=0) + 1) * BRICK - low + 1
     keys, places = [], []

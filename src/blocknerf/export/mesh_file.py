@@ -16,7 +16,7 @@ trimesh = Extra("trimesh", "export", "GLB")
 
 
 def check_mesh_path(path: Path) -> None:
-    """Raises UserError for another ending, or when what makes it is missing; before anything is rendered."""
+    """Raises UserError for another ending or a missing package, before anything is rendered."""
     if path.suffix.lower() not in ENDINGS:
         raise UserError(f"The mesh {path} must end in .ply or .glb.")
     require_mesh_tools()
@@ -25,7 +25,7 @@ def check_mesh_path(path: Path) -> None:
 
 
 def write_mesh(path: Path, mesh: TriangleMesh, frame: GroundFrame) -> None:
-    """PLY holds world coordinates. So does GLB, under a node that turns `frame`'s up to glTF's, +Y."""
+    """PLY and GLB hold world coordinates; in GLB a node above them turns `frame`'s up to glTF's, +Y."""
     if path.suffix.lower() == ".ply":
         write_points(path, mesh.vertices, mesh.colours, faces=mesh.faces)
         return

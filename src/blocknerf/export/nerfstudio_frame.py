@@ -1,4 +1,4 @@
-"""nerfstudio moves and scales a scene before it trains; dataparser_transforms.json says how, and is undone here."""
+"""Undoes dataparser_transforms.json, by which nerfstudio moves and scales a scene before training."""
 
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ TRANSFORMS_NAME = "dataparser_transforms.json"
 
 
 def transforms_beside(path: Path) -> Path | None:
-    """The file that says where the scene of `path` was moved to, if one lies in its folder."""
+    """The dataparser_transforms.json beside `path`, if there is one."""
     transforms = path.parent / TRANSFORMS_NAME
     return transforms if transforms.is_file() else None
 
@@ -32,7 +32,7 @@ def read_transforms(path: Path) -> Similarity:
             or not 1e-12 <= scale <= 1e12
             or not np.isfinite(shift).all()
         ):
-            raise ValueError("it is no rotation, shift and scale")
+            raise ValueError("it is not a rotation, shift and scale")
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise UserError(
             f'{path} cannot be undone ({error}); "transform" must be a rotation with a shift, [3, 4], "scale" above 0.'

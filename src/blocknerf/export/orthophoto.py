@@ -1,4 +1,4 @@
-"""A city from straight above as a georeferenced picture: parallel rays, so that nothing leans."""
+"""A city from straight above as a georeferenced picture: with parallel rays nothing leans."""
 
 import math
 from collections.abc import Iterator
@@ -29,15 +29,15 @@ LARGEST_SIDE_PX = 65536
 LEVEL = 0.999
 """Cosine between the ground's up and the world's z from which the world counts as east, north, up."""
 LEAST_SHARE = 1 / 256
-"""Of a tile's pixels, below which a block is not worth its rendering."""
+"""Share of a tile's pixels below which a block is not rendered."""
 LOCAL_CRS = 'LOCAL_CS["blocknerf, metres",UNIT["metre",1],AXIS["Easting",EAST],AXIS["Northing",NORTH]]'
 
 
 @dataclass(frozen=True, slots=True)
 class Raster:
-    """North-up pixels over `frame`'s x and y; the outer corner of the first pixel lies at `left_m`, `top_m`.
+    """North-up pixels over `frame`'s x and y; the outer corner of the first pixel is at `left_m`, `top_m`.
 
-    `offset_m` leads from the scene's coordinates to the capture's own (see scene/world_offset.py).
+    `offset_m` leads from the scene's coordinates to the capture's (see scene/world_offset.py).
     """
 
     frame: GroundFrame
@@ -70,9 +70,10 @@ def check_orthophoto_path(path: Path) -> None:
 
 
 def default_top_m(frame: GroundFrame, scene: Scene) -> float:
-    """Where rays begin: a metre above nearly all points of the capture, or half-way from there up to flying cameras.
+    """Height at which rays begin: a metre above nearly all points of the capture, or half-way from there to flying
+    cameras.
 
-    What is nearer to cameras than anything they look at is seen by few of them, and hazy.
+    Space near cameras is seen by few of them, and is hazy.
     """
     cameras_m = float(np.quantile(frame.to_ground(scene.centers_world)[:, 2], 0.05))
     if len(scene.points_world) == 0:
@@ -82,9 +83,9 @@ def default_top_m(frame: GroundFrame, scene: Scene) -> float:
 
 
 def map_frame(layout: Layout, is_enu: bool = False) -> GroundFrame:
-    """The world's own x and y where its z points up, as by definition in a world that `is_enu` (has a GeoOrigin).
+    """The world's x and y if its z points up, as by definition in a world that `is_enu` (has a GeoOrigin).
 
-    Else those of the ground that blocks are laid out on.
+    Else those of the plan's ground.
     """
     frame = layout.frame()
     if is_enu or frame.ground_from_world[2, 2] >= LEVEL:
@@ -171,7 +172,7 @@ def _near(city: City, layout: Layout, rays: RayBatch) -> list[str]:
 
 
 def map_crs(raster: Raster, origin: GeoOrigin | None) -> str:
-    """Of the picture: metres around `origin` where it is given, else a local one.
+    """Coordinate system of the picture: metres around `origin` if given, else a local one.
 
     A transverse Mercator projection around the origin is its plane of east and north, to a centimetre within ten
     kilometres. Raises UserError for an origin of a world whose x, y and z are not east, north and up.

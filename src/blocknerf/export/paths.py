@@ -1,4 +1,4 @@
-"""Where the camera goes: the test images' own poses, a smooth way along a drive, or a camera path from a file."""
+"""Camera paths: the test images' poses, a smooth path along a drive, or a path from a file."""
 
 import math
 from collections import Counter
@@ -37,7 +37,7 @@ LEAST_FOV_DEG = 1e-3
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """One frame to render: a camera, where it stands, and the frame's size in pixels."""
+    """One frame to render: a camera, its pose, and the frame's size in pixels."""
 
     camera: Camera
     world_from_cam: np.ndarray  # [3, 4] float64, OpenCV axes, metres
@@ -49,8 +49,8 @@ class View:
 def view_rays(view: View) -> RayBatch:
     """World rays of the frame, row-major.
 
-    Where the frame has other proportions than the camera, the camera's picture is scaled to cover the frame, and what
-    sticks out is cut off evenly on both sides.
+    If the frame has other proportions than the camera, the camera's picture is scaled to cover the frame and cropped
+    evenly on both sides.
     """
     scale = max(view.width / view.camera.width, view.height / view.camera.height)
     width = max(view.width, round(scale * view.camera.width))
@@ -82,11 +82,12 @@ def interpolated_views(
     drive: str | None = None,
     size: tuple[int, int] | None = None,
 ) -> list[View]:
-    """`count` frames along the training images of `drive` (none: the drive with most), seen by one camera of its rig.
+    """`count` frames along the training images of `drive` (default: the drive with most), seen by one camera of its
+    rig.
 
-    Images are taken in the natural order of their names. With many more images than frames only every nth is a key of
-    the curve, so that the camera does not follow each bump of the road. Raises UserError for an unknown drive, or
-    where the path would have fewer than two poses.
+    Images are taken in the natural order of their names. With many more images than frames, only every nth is a key of
+    the curve, so that the camera does not follow each bump of the road. Raises UserError for an unknown drive, or if
+    the path would have fewer than two poses.
     """
     if count < 2:
         raise UserError(f"A path needs at least 2 frames, and --frames is {count}.")
@@ -146,9 +147,9 @@ def _check_distance(path: Path, views: Sequence[View]) -> None:
 
 
 def in_city(views: Sequence[View], path: Path, manifest: Manifest) -> list[View]:
-    """The views of a camera-path file in the coordinates of the city, and a warning where they lie far from it.
+    """The views of a camera-path file in the coordinates of the city; warns if they are far from it.
 
-    A path in the capture's own coordinates is shifted as the capture was (see scene/world_offset.py).
+    A path in the capture's coordinates is shifted as the capture was (see scene/world_offset.py).
     """
     anchors = np.array([block.anchor_world for block in manifest.blocks])
     places = np.stack([view.world_from_cam[:, 3] for view in views])
@@ -168,7 +169,7 @@ def _moved(view: View, motion: Similarity) -> View:
 
 
 def _distance(places: np.ndarray, anchors: np.ndarray) -> float:
-    """Of the path's typical place from the nearest block."""
+    """Distance of the path's typical place from the nearest block above which a warning is logged."""
     return float(np.linalg.norm(anchors - np.median(places, axis=0), axis=1).min())
 
 
@@ -189,7 +190,7 @@ def _warn_where_astray(path: Path, places: np.ndarray, anchors: np.ndarray, mani
 
 
 def _reach_m(manifest: Manifest, layout: Layout) -> float:
-    """How far the farthest cell of any block reaches from where the block stands."""
+    """Largest distance of any block's cells from the block's anchor."""
     frame = layout.frame()
     stands = [frame.to_ground(np.array([block.anchor_world]))[0, :2] for block in manifest.blocks]
     spans_m = [
@@ -200,7 +201,7 @@ def _reach_m(manifest: Manifest, layout: Layout) -> float:
 
 
 def camera_path_fps(path: Path) -> int | None:
-    """`fps` of a camera-path file, a whole number; None where it says none. Raises UserError for others."""
+    """`fps` of a camera-path file, a whole number; None if it has none. Raises UserError for others."""
     tree = read_json(path, "camera path", allow_nan=True)
     fps = tree.get("fps") if isinstance(tree, dict) else None
     if fps is None:
@@ -212,7 +213,7 @@ def camera_path_fps(path: Path) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class _Form:
-    """What the keys of a kind of camera-path file are called."""
+    """Names of the keys in one form of camera-path file."""
 
     frames: str
     pose: str
@@ -258,7 +259,7 @@ def _pose(path: Path, number: int, value: Any) -> np.ndarray:
         raise UserError(f"Frame {number} of the camera path {path} has no pose of 3 x 4 or 4 x 4 finite numbers.")
     pose = numbers.reshape(-1, 4)[:3].copy()
     if not is_rotation(pose[:, :3]):
-        raise UserError(f"Frame {number} of the camera path {path} has a pose whose left 3 x 3 part is no rotation.")
+        raise UserError(f"Frame {number} of the camera path {path} has a pose whose left 3 x 3 part is not a rotation.")
     return pose
 
 
@@ -273,7 +274,7 @@ def _side(path: Path, tree: dict[str, Any], name: str) -> int:
 
 
 def _one_camera(images: Sequence[ImageRecord]) -> list[ImageRecord]:
-    """The images of the camera that took most, by name; all images where each has a camera of its own."""
+    """The images of the camera that took most, by name; all images if each has a separate camera."""
     counts = Counter(image.camera_key for image in images)
     key = max(sorted(counts), key=counts.__getitem__)
     ordered = sorted(images, key=lambda image: natural_order(image.name))
@@ -281,7 +282,7 @@ def _one_camera(images: Sequence[ImageRecord]) -> list[ImageRecord]:
 
 
 def _held_upright(image: ImageRecord, camera: Camera) -> Camera:
-    """The image's camera; where its pixels lie on their side, a plain one of the picture as a person sees it."""
+    """The image's camera; if its pixels lie on their side, a simple one of the upright picture."""
     if image.orientation.is_turned or image.orientation.exif == 1:
         return camera
     width, height = image.orientation.upright_size((camera.width, camera.height))

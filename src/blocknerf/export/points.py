@@ -1,4 +1,4 @@
-"""A city's surface as points: what several pictures of a block agree on."""
+"""A city's surface as points on which several pictures of a block agree."""
 
 from dataclasses import dataclass
 
@@ -22,9 +22,9 @@ class PointCloud:
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """Which points are kept: those whose ray is sure to `spread_share` of their depth, and whose depth `least_views`
-    other pictures of the block confirm to `tolerance_share`, more than look through the point to something behind it.
-    Of the points in a cube of the edge `spacing_m` the mean is kept."""
+    """Which points are kept: the ray's spread is at most `spread_share` of the depth, and at least `least_views` other
+    pictures of the block confirm the depth to `tolerance_share`, more than see something behind the point. Points in a
+    cube with edge `spacing_m` are replaced by their mean."""
 
     spacing_m: float = 0.05
     least_views: int = 2
@@ -33,7 +33,7 @@ class Agreement:
 
 
 def extract_points(maps: Maps, regions: InnerRegions, agreement: Agreement) -> PointCloud:
-    """Every block's own points, one block after the other. Raises UserError where no point is left."""
+    """Every block's points in its territory, block after block. Raises UserError if no point is left."""
     parts = []
     blocks = np.unique(maps.blocks)
     for block in track(blocks, "Comparing views", console=console, transient=True):
@@ -81,7 +81,7 @@ def _shares_sight(places: Float[np.ndarray, "n 3"], maps: Maps) -> Bool[np.ndarr
 def _thinned(
     places: Float[np.ndarray, "n 3"], rows: Int[np.ndarray, " n"], maps: Maps, spacing_m: float
 ) -> tuple[Float[np.ndarray, "m 3"], Float[np.ndarray, "m 3"], UInt8[np.ndarray, "m 3"]]:
-    """Means over cubes, by how sure the rays were."""
+    """Means over cubes, weighted by the certainty of the rays."""
     cubes = np.floor(places / spacing_m).astype(np.int64)
     _, cube, counts = np.unique(cubes, axis=0, return_inverse=True, return_counts=True)
     sureness = 1 / (spacing_m**2 + maps.spreads_m[rows].astype(float) ** 2)

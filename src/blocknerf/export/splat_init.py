@@ -1,4 +1,4 @@
-"""Where splats begin: discs on the surfaces that the city shows, as fine as its pictures and as their number allows."""
+"""Initial splats: discs on the surfaces that the city shows, as fine as its pictures and their number allow."""
 
 import math
 from collections.abc import Sequence
@@ -41,7 +41,7 @@ class SurfaceSamples:
 
 
 def surface_samples(lesson: TeacherView) -> SurfaceSamples:
-    """Every pixel that shows a surface; those at its torn edges, which lie in the air, are left out."""
+    """Every pixel that shows a surface, except those at its torn edges, which would be in the air."""
     places = lesson.world_from_cam[:, 3] + lesson.distance_m[..., None] * lesson.directions
     along, across = _slopes(_smooth(places))
     normals = torch.nn.functional.normalize(torch.linalg.cross(across, along), dim=-1)
@@ -55,7 +55,7 @@ def surface_samples(lesson: TeacherView) -> SurfaceSamples:
 
 
 def first_splats(lessons: Sequence[TeacherView], most: int, degree: int, generator: torch.Generator) -> Gaussians:
-    """At most `most` discs, as evenly on the pictures as that allows: near surfaces get finer ones than far."""
+    """At most `most` discs, as evenly spread over the pictures as possible: near surfaces get finer ones than far."""
     share = min(1.0, _SAMPLES_PER_SPLAT * most / sum(lesson.opacity.numel() for lesson in lessons))
     parts = []
     for lesson in lessons:
@@ -68,7 +68,7 @@ def first_splats(lessons: Sequence[TeacherView], most: int, degree: int, generat
 
 
 def _in_the_air(places: Float[Tensor, "n 3"], lessons: Sequence[TeacherView]) -> Bool[Tensor, " n"]:
-    """Where pictures that look there often see through: a city's distances differ a little from picture to picture, and
+    """Places through which pictures that look there often see: distances differ a little from picture to picture, and
     the nearest would hide all others."""
     through, looked = torch.zeros(len(places)), torch.zeros(len(places))
     chosen = torch.linspace(0, len(lessons) - 1, min(len(lessons), _WITNESSES)).round().long()
@@ -152,7 +152,7 @@ def _facing(normals: Float[Tensor, "n 3"]) -> Float[Tensor, "n 4"]:
 
 
 def _smooth(places: Float[Tensor, "h w 3"]) -> Float[Tensor, "h w 3"]:
-    """Means over 5 x 5 pixels: distances of single pixels are too noisy to say which way a surface faces."""
+    """Means over 5 x 5 pixels: distances of single pixels are too noisy for the orientation of a surface."""
     planes = torch.nn.functional.pad(places.permute(2, 0, 1), (2, 2, 2, 2), mode="replicate")
     return torch.nn.functional.avg_pool2d(planes[None], 5, stride=1)[0].permute(1, 2, 0)
 

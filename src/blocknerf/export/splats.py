@@ -1,4 +1,4 @@
-"""Gaussian splats as arrays, and how they move: what PLY and SPZ hold, whoever made them."""
+"""Gaussian splats as arrays, and their transformation: the content of PLY and SPZ files of any origin."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -38,7 +38,7 @@ class Splats:
 
     @property
     def mean_rgb(self) -> Float32[np.ndarray, "n 3"]:
-        """The mean over all directions: what band 0 says."""
+        """The mean over all directions: band 0."""
         return (0.5 + BAND_0 * self.harmonics[:, 0]).astype(np.float32)
 
     @property
@@ -47,7 +47,7 @@ class Splats:
             return (1 / (1 + np.exp(-self.opacity_logits))).astype(np.float32)
 
     def of_degree(self, degree: int) -> "Splats":
-        """The same colours with bands up to `degree`; what lies above is cut off, what is missing is zero."""
+        """The same colours with bands up to `degree`; higher bands are cut off, missing ones are zero."""
         wanted = num_harmonics(degree)
         kept = self.harmonics[:, :wanted]
         missing = np.zeros((len(self), wanted - kept.shape[1], 3), np.float32)
@@ -55,7 +55,7 @@ class Splats:
 
     @staticmethod
     def concatenate(parts: "Sequence[Splats]") -> "Splats":
-        """All of them, with as many bands as the part that has most."""
+        """All of them together, with as many bands as the part that has most."""
         degree = max(part.degree for part in parts)
         same = [part.of_degree(degree) for part in parts]
         return Splats(*(np.concatenate([getattr(part, name) for part in same]) for name in Splats.__slots__))

@@ -1,4 +1,4 @@
-"""Splats learn to show what a city shows: gradient descent through the rasteriser, more splats where they err most."""
+"""Splats learn to look like a city: gradient descent through the rasteriser, more splats where errors are largest."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -17,16 +17,16 @@ from blocknerf.rendering.splatting import Gaussians, in_sight, show_splats
 _RATES = {"places": 0.03, "log_scales": 0.02, "quaternions": 0.02, "opacity_logits": 0.05, "flat": 0.02, "rest": 0.004}
 """What one step of Adam moves at most; places in units of their splat's first size."""
 _LAST_RATE = 0.1  # of the first, where the rates have fallen to at the end
-_FIRST_SHARE = 0.6  # of the splats, that are there from the beginning
-_GROWTH = 0.7  # share of the steps after which no splat comes any more
-_FAINT = 0.02  # opacity below which a splat goes
+_FIRST_SHARE = 0.6  # share of the splats that exist from the start
+_GROWTH = 0.7  # share of the steps after which no splat is added
+_FAINT = 0.02  # opacity below which a splat is removed
 _ADDED_OPACITY = 0.3
 _ADDED_PIXELS = 0.7
 
 
 @dataclass(frozen=True, slots=True)
 class Distillation:
-    """How many splats at most, of which degree, in how many steps of one picture each; growing in so many rounds."""
+    """Maximum number of splats, their degree, the number of steps (one picture each) and of growth rounds."""
 
     splats: int = 150_000
     steps: int = 2000
@@ -84,7 +84,7 @@ class _Learner:
         return self._splats(self.table, torch.arange(len(self)))
 
     def step(self, lesson: TeacherView, near_m: float, rate: float) -> Float[Tensor, "h w 3"]:
-        """Looks at one picture and learns from it; returns by how much it differed."""
+        """Trains on one picture; returns its squared error."""
         self.count += 1
         places = self.base + self.sizes[:, None] * (self.table[:, :3] * self.rates[:3])
         log_scales = self.table[:, 3:6] * self.rates[3:6]
@@ -143,7 +143,7 @@ class _Errors:
         self.noted.append(SurfaceSamples(places, -directions, rgb, pixel_m(lesson).reshape(-1)[drawn]))
 
     def new_splats(self, most: int) -> Gaussians:
-        """At most so many, and not more than a round's share; forgets what was noted."""
+        """At most this many, and not more than a round's share; clears the record."""
         samples = SurfaceSamples(*(torch.cat([getattr(p, n) for p in self.noted]) for n in SurfaceSamples.__slots__))
         self.noted = []
         share = math.ceil((1 - _FIRST_SHARE) * self.plan.splats / self.plan.rounds * 1.5)

@@ -1,4 +1,4 @@
-"""Splat files of either kind, told by their endings."""
+"""Splat files of both kinds, recognised by their endings."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ def check_splats_name(path: Path) -> None:
 
 
 def read_splats(path: Path) -> Splats:
-    """Raises UserError when there is no such file, or it holds no splats."""
+    """Raises UserError if the file does not exist or has no splats."""
     check_splats_name(path)
     if not path.is_file():
         raise UserError(f"There is no splat file {path}.")

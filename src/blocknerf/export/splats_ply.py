@@ -32,7 +32,8 @@ def write_splats_ply(path: Path, splats: Splats) -> None:
 
 
 def read_splats_ply(path: Path) -> Splats:
-    """Any PLY whose vertices are splats. Raises UserError when it is damaged, or names the properties that lack."""
+    """Any PLY whose vertices are splats. Raises UserError if it is damaged, or lacks properties, which the message
+    names."""
     names = vertex_properties(path)
     missing = [name for name in _NEEDED if name not in names]
     if missing:
@@ -52,7 +53,7 @@ def read_splats_ply(path: Path) -> Splats:
 
 
 def is_splats_ply(path: Path) -> bool:
-    """Whether a PLY says of its vertices that they are splats; others lie in trainers' folders as well."""
+    """Whether the vertices of a PLY are splats, by its header; trainers' folders contain other PLYs as well."""
     try:
         return set(_NEEDED) <= set(vertex_properties(path))
     except UserError:

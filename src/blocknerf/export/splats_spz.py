@@ -31,7 +31,7 @@ _TURN = Similarity(1.0, np.diag([1.0, -1.0, -1.0]), np.zeros(3))  # its own inve
 
 
 def write_splats_spz(path: Path, splats: Splats) -> None:
-    """Version 3. Raises UserError where a splat stands farther out than 24 bits can say."""
+    """Version 3. Raises UserError if a splat is farther out than 24 bits can hold."""
     turned = moved(splats, _TURN)
     farthest = float(np.abs(turned.places).max(initial=1e-9))
     bits = min(_MOST_FRACTION_BITS, int(np.floor(np.log2(_LARGEST_FIXED / farthest))))
@@ -50,11 +50,11 @@ def write_splats_spz(path: Path, splats: Splats) -> None:
 
 
 def read_splats_spz(path: Path) -> Splats:
-    """Versions 2 and 3. Raises UserError when the file is damaged or another version."""
+    """Versions 2 and 3. Raises UserError if the file is damaged or of another version."""
     with opened_gzip(path, "SPZ file") as stream:
         head = stream.read(_HEADER.size)
         if len(head) < _HEADER.size or head[:4] != _MAGIC:
-            raise UserError(f"{path} is no SPZ file: it does not begin with NGSP.")
+            raise UserError(f"{path} is not an SPZ file: it does not begin with NGSP.")
         _, version, count, degree, bits, _, _ = _HEADER.unpack(head)
         rest = num_harmonics(min(degree, MOST_DEGREE)) - 1
         widths = (9, 1, 3, 3, 4 if version == 3 else 3, 3 * rest)

@@ -1,4 +1,4 @@
-"""The surface that one block shows along every ray of a picture, and how sure the block is of where it lies."""
+"""The surface that one block shows along every ray of a picture, and how certain its position is."""
 
 import math
 from dataclasses import dataclass
@@ -17,13 +17,13 @@ from blocknerf.scene.rays import camera_rays, focal_lengths
 
 RAYS_AT_ONCE = 8192
 LEAST_OPACITY = 0.5
-"""Of a ray that is said to hit anything."""
+"""Minimum opacity of a ray that hits a surface."""
 SPREAD_QUANTILES = (0.2, 0.5, 0.8)
 
 
 @runtime_checkable
 class Composites(Protocol):
-    """What is asked of a block: see `BlockNeRF.composite`."""
+    """The required part of a block's interface: see `BlockNeRF.composite`."""
 
     radius_m: float
 
@@ -36,7 +36,7 @@ class Composites(Protocol):
 class SurfaceMap:
     """A picture of surfaces by a pinhole camera with square pixels whose axis goes through the middle.
 
-    `depth_z_m` is 0 where a ray hits nothing. `depth_std_m` is how far apart a ray's 20 % and 80 % quantiles lie;
+    `depth_z_m` is 0 where a ray hits nothing. `depth_std_m` is the distance between a ray's 20 % and 80 % quantiles;
     `cosine` that of the angle between the ray and the surface's normal.
     """
 
@@ -73,7 +73,7 @@ def surface_map(
 ) -> SurfaceMap:
     """What `block` shows to `camera` (of `pinhole_of`): the median distance of what stops each ray.
 
-    The mean would hang in the air between two surfaces.
+    The mean could lie in the air between two surfaces.
     """
     rays = camera_rays(camera, world_from_cam, camera.width, camera.height)
     quantiles, opacities, colours = [], [], []
@@ -95,7 +95,7 @@ def surface_map(
 
 
 def stopping_distances(rays: CompositedRays, shares: tuple[float, ...]) -> Float[Tensor, "rays shares"]:
-    """Block units: how far each ray comes until these shares of the light that it loses at all are lost."""
+    """Distance along each ray, in block units, at which these shares of its stopped light are stopped."""
     lost = rays.weights.cumsum(-1)
     wanted = lost[:, -1:] * torch.tensor(shares)
     bins = torch.searchsorted(lost.contiguous(), wanted.contiguous()).clamp(max=lost.shape[1] - 1)
@@ -116,7 +116,7 @@ def _pinhole_rays(camera: Camera) -> Float32[np.ndarray, "h w 3"]:
 def _facing(
     camera: Camera, depth_z_m: Float32[np.ndarray, "h w"]
 ) -> tuple[Float32[np.ndarray, "h w 3"], Float32[np.ndarray, "h w"]]:
-    """Unit normals in camera axes, towards the camera, and their cosine to the ray; 0 where nobody can tell."""
+    """Unit normals in camera axes, towards the camera, and their cosine to the ray; 0 where unknown."""
     rays = _pinhole_rays(camera)
     points = np.where(depth_z_m[..., None] > 0, depth_z_m[..., None] * rays, np.nan)
     normals = np.cross(_steps(points, 0), _steps(points, 1))

@@ -1,4 +1,4 @@
-"""Frames to files: PNG pictures and an mp4 video. Frames are floats in [0, 1] until here."""
+"""Frames to files: PNG pictures and an mp4 video. Input frames are floats in [0, 1]."""
 
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
@@ -23,8 +23,8 @@ BT709 = 1
 
 
 def check_video(video: Path, fps: int) -> None:
-    """Raises UserError, before hours of rendering, for another ending than .mp4, a rate that is not positive, or where
-    the folder of frames holds frames of somebody else."""
+    """Raises UserError, before hours of rendering, for another ending than .mp4, a rate that is not positive, or a
+    folder with frames that blocknerf did not make."""
     if video.suffix.lower() != ".mp4":
         raise UserError(f"The video {video} must end in .mp4; its frames go into a folder of the same name beside it.")
     if fps < 1:
@@ -44,8 +44,8 @@ def _frames_in(video: Path) -> list[Path]:
 def write_frames(video: Path, frames: Iterable[Float[Tensor, "h w 3"]], fps: int) -> list[Path]:
     """Writes `video` (mp4), and every frame as PNG into the folder beside it that has its name without the ending.
 
-    PNG files appear as the frames come, the video when it is complete; frames of an earlier one that are left over are
-    removed. Returns the paths of the PNG files. Raises UserError as `check_video` does, and for no frame at all.
+    PNG files appear as frames arrive, the video when it is complete; leftover frames of an earlier video are removed.
+    Returns the paths of the PNG files. Raises UserError as `check_video` does, and without any frame.
     """
     check_video(video, fps)
     folder, pictures = video.with_suffix(""), []
@@ -66,7 +66,7 @@ def write_frames(video: Path, frames: Iterable[Float[Tensor, "h w 3"]], fps: int
 
 
 def _encode(path: Path, frames: Iterable[UInt8[np.ndarray, "h w 3"]], fps: int) -> None:
-    """H.264 where this PyAV has x264, else MPEG-4; yuv420p, which every player reads, in BT.709 colours."""
+    """H.264 if this PyAV has x264, else MPEG-4; yuv420p, which every player reads, in BT.709 colours."""
     stream: Any = None
     with av.open(str(path), "w", format="mp4") as container:
         for pixels in map(_padded_to_even, frames):
@@ -93,6 +93,6 @@ def _stream(container: Any, width: int, height: int, fps: int) -> Any:
 
 
 def _padded_to_even(pixels: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h2 w2 3"]:
-    """yuv420p halves the colour's resolution, so both sides must be even: the last row or column stands twice."""
+    """yuv420p halves the colour's resolution, so both sides must be even: the last row or column is repeated."""
     height, width = pixels.shape[:2]
     return np.ascontiguousarray(np.pad(pixels, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge"))

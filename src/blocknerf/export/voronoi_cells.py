@@ -1,4 +1,4 @@
-"""Whose is a place? The ground cut half-way between the blocks of a plan: every place belongs to exactly one."""
+"""The ground cut half-way between the blocks of a plan: every place belongs to exactly one block."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,7 +25,7 @@ class VoronoiCells:
 
     @staticmethod
     def of(plan: Plan) -> "VoronoiCells":
-        """Raises UserError when the plan does not say on which ground it lies."""
+        """Raises UserError if the plan has no description of its ground."""
         layout = plan.ground()
         blocks = sorted(plan.blocks, key=lambda block: block.id)
         centers = layout.frame().to_ground(np.array([block.center_world for block in blocks]))[:, :2]
@@ -42,7 +42,7 @@ class VoronoiCells:
         return self._disc_cells(np.ones(len(self.sites_xy), bool))
 
     def _disc_cells(self, chosen: Bool[np.ndarray, " sites"]) -> Cells:
-        """Distances to sites are Euclidean, whatever shape cells have: borders lie half-way everywhere."""
+        """Distances to sites are Euclidean for every shape of cell, so borders are half-way everywhere."""
         return Cells(self.sites_xy[chosen], self.layout.cell_half_edge_m, self.layout.cell_reach_m, "disc")
 
     def ground_xy(self, places_world: Shaped[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 2"]:

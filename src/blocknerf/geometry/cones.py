@@ -1,7 +1,7 @@
 """Pieces of a pixel's cone as Gaussians (mip-NeRF, Barron et al. 2021, section 3.1).
 
 A ray's cone is cut by the edges of its intervals into conical frusta; each is replaced by the Gaussian of the same mean
-and covariance. Only the diagonal of a covariance is kept: it is all that an axis-aligned encoding looks at.
+and covariance. Only the diagonal of a covariance is kept: an axis-aligned encoding uses no more.
 """
 
 import torch

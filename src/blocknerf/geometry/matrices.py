@@ -1,10 +1,10 @@
-"""Matrices from files, looked at before torch is there: help and plans do without it."""
+"""Checks of matrices from files, without torch: help and plans do without it."""
 
 import numpy as np
 from jaxtyping import Float
 
 TOLERANCE = 2e-3
-"""Of the entries of R R^T in files, whose numbers have few digits."""
+"""Tolerance of the entries of R R^T: numbers in files have few digits."""
 
 
 def is_rotation(matrix: Float[np.ndarray, "3 3"]) -> bool:

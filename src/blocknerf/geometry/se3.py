@@ -8,7 +8,7 @@ from torch import Tensor
 from blocknerf.geometry import so3
 
 OPENCV_FROM_OPENGL = np.array([1.0, -1.0, -1.0, 1.0])
-"""Times the columns of world_from_cam [3, 4]: the axes y and z turn around. It is its own inverse."""
+"""Multiplied with the columns of world_from_cam [3, 4], flips the axes y and z. It is its own inverse."""
 
 
 def exp(twists: Float[Tensor, "*n 6"]) -> Float[Tensor, "*n 3 4"]:

@@ -1,9 +1,8 @@
 """Distance along a ray to the coordinate in which samples are spread evenly.
 
-The coordinate grows with the path of the ray through contracted space: with distance inside the block, with the
-inverse square of the distance to its centre outside. So a camera that hovers over a block spends its samples in the
-block, not in the air before it. Inside and outside are told apart by the unit ball, for which the integral has a
-closed form; block units throughout.
+The coordinate grows with the path of the ray through contracted space: with distance inside the block, with the inverse
+square of the distance to its centre outside. So a camera high above a block spends its samples in the block, not in the
+air. The unit ball separates inside from outside, because its integral has a closed form. Everything is in block units.
 
 A ray is known by its `foot`, the distance along it at which it comes nearest to the centre, and its `impact`, how far
 from the centre that is. With u = distance - foot and w = sqrt(max(0, 1 - impact^2)) the coordinate is
@@ -21,7 +20,7 @@ SMALLEST_IMPACT = 1e-3  # below it, the formulas' limit for rays through the cen
 def closest_approach(
     origins: Float[Tensor, "rays 3"], directions: Float[Tensor, "rays 3"]
 ) -> tuple[Float[Tensor, "rays 1"], Float[Tensor, "rays 1"]]:
-    """Where each ray (unit directions) comes nearest to the centre, and how near."""
+    """Where each ray (unit directions) is nearest to the centre, and how near."""
     foot = -(origins * directions).sum(-1, keepdim=True)
     nearest = origins + foot * directions
     return foot, nearest.norm(dim=-1, keepdim=True).clamp(min=SMALLEST_IMPACT)

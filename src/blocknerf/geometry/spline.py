@@ -1,4 +1,4 @@
-"""A smooth way through camera poses, travelled at constant speed."""
+"""A smooth path through camera poses, at constant speed."""
 
 import numpy as np
 import torch
@@ -14,9 +14,9 @@ def interpolate_poses(poses: Float64[np.ndarray, "keys 3 4"], count: int) -> Flo
     """`count` world_from_cam poses on a smooth curve through all `poses`, the first and last included.
 
     A centripetal Catmull-Rom spline (Yuksel et al. 2011) through camera centres and, at the same knots, through unit
-    quaternions, which are normalised afterwards: both have continuous velocity. Frames are spaced evenly by the length
-    of the way, to which turning adds: all turning together counts half as much as all moving, so that a camera that
-    turns on the spot takes its time. Raises UserError when the camera never moves nor turns.
+    quaternions, which are normalised afterwards: both have continuous velocity. Frames are evenly spaced by path
+    length. Turning adds to it: all turning counts half as much as all moving, so that a camera that turns on the spot
+    takes its time. Raises UserError if the camera neither moves nor turns.
     """
     quaternions = _aligned(quaternions_of(poses[:, :, :3]))
     keys = np.concatenate([poses[:, :, 3], quaternions], axis=1)

@@ -1,1 +1,1 @@
-"""Where other programs call this one."""
+"""Interfaces for other programs that call blocknerf."""

@@ -1,7 +1,7 @@
-"""blocknerf as a method of nerfbaselines: its protocol trains, saves, renders and judges a city.
+"""blocknerf as a method of nerfbaselines, whose protocol trains, saves, renders and measures a city.
 
-Nothing here imports nerfbaselines; it calls this class as its documentation says (`Method`). What `save` writes is an
-output folder without its scene, with nerfbaselines.json beside: which image of the data set has which id.
+Nothing here imports nerfbaselines; it calls this class as its documentation says (`Method`). `save` writes an output
+folder without its scene, plus nerfbaselines.json, which maps images of the data set to ids.
 """
 
 import json
@@ -67,7 +67,7 @@ NOT_OURS = (
     "dataset.use_depth",
     "output.checkpoint_dir",
 )
-"""Keys of what nerfbaselines does: it has read and split the data set, and says where checkpoints lie."""
+"""Keys that nerfbaselines controls: it reads and splits the data set, and chooses where checkpoints are written."""
 VERSION = 1
 _FILE = "nerfbaselines.json"
 _INFO: dict[str, Any] = {
@@ -83,8 +83,8 @@ _INFO: dict[str, Any] = {
 class BlockNeRFMethod:
     """A city in training or a trained one. One iteration is one step of one block, blocks one after the other.
 
-    How many blocks there are is the planner's decision. The embedding of an image is what all blocks know of it, one
-    code behind the other, in the order of the city's blocks.
+    The planner decides on the number of blocks. The embedding of an image is the concatenation of its codes in all
+    blocks, in the order of the city's blocks.
     """
 
     def __init__(
@@ -154,7 +154,7 @@ class BlockNeRFMethod:
         }
 
     def train_iteration(self, step: int) -> dict[str, float]:
-        """Takes the `step`th step, counted from 0. Raises UserError where another one is next."""
+        """Takes the `step`th step, counted from 0. Raises UserError if another one is next."""
         if self._training is None:
             raise UserError("This method was loaded without a data set, so it cannot be trained; give --data.")
         if step != self.step:
@@ -166,15 +166,15 @@ class BlockNeRFMethod:
         return figures | {"psnr": psnr, "num_rays": self.config.dataset.batch_size}
 
     def save(self, path: str) -> None:
-        """Writes a city that renders and that training goes on from; the same state gives the same bytes."""
+        """Writes a city that can be rendered and resumed; the same state gives the same bytes."""
         self._write()
         _copy_city(self._out, Path(path))
 
     def render(self, camera: Cameras, *, options: Mapping[str, Any] | None = None) -> dict[str, np.ndarray]:
         """The view of one camera: color [h, w, 3] in [0, 1], depth along each ray and accumulation, both [h, w].
 
-        Without an embedding, the look is the mean of the drive with most images. Raises UserError where the embedding
-        is not of this city.
+        Without an embedding, the appearance is the mean of the drive with most images. Raises UserError if the
+        embedding is not of this city.
         """
         own, world_from_cam = camera_of(_single(camera))
         city = self._opened()
@@ -189,7 +189,7 @@ class BlockNeRFMethod:
         }
 
     def get_train_embedding(self, index: int) -> np.ndarray | None:
-        """The embedding of the data set's image `index`; None where the configuration leaves out codes."""
+        """The embedding of the data set's image `index`; None if the configuration has no codes."""
         return self._embedding(self._image_ids[index], self._drives[index])
 
     def optimize_embedding(self, dataset: Dataset, *, embedding: np.ndarray | None = None) -> dict[str, np.ndarray]:
@@ -239,14 +239,14 @@ class BlockNeRFMethod:
         return dict(zip(city.ids, given.reshape(len(city.ids), width), strict=True))
 
     def _opened(self) -> City:
-        """The city as it is now."""
+        """The present city."""
         if self._city is None:
             self._write()
             self._city = City.open(self._out)
         return self._city
 
     def _write(self) -> None:
-        """Brings the output folder up to date; that of a checkpoint is left alone."""
+        """Updates the output folder; that of a checkpoint does not change."""
         if self._training is None:
             return
         self._training.save()
@@ -285,7 +285,7 @@ def _plan(out: Path, scene: Scene, config: Config) -> Plan:
 
 
 def _copy_city(source: Path, target: Path) -> None:
-    """All of an output folder but what nerfbaselines puts beside it, in place of what lay there."""
+    """Replaces an output folder, except for files that nerfbaselines puts beside it."""
     disk.remove_tree(target / "blocks")
     shutil.copytree(source, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns("nb-info.json"))
 
@@ -294,7 +294,7 @@ def _read_about(folder: Path) -> dict[str, Any]:
     path = folder / _FILE
     tree = read_json(path, "state of nerfbaselines") if path.is_file() else None
     if not isinstance(tree, dict) or tree.get("version") != VERSION:
-        raise UserError(f"{folder} is no checkpoint of this method: it has no {_FILE} of version {VERSION}.")
+        raise UserError(f"{folder} is not a checkpoint of this method: it has no {_FILE} of version {VERSION}.")
     return asdict(fitted(_About, tree, "state of nerfbaselines", path, "Restore a copy of the checkpoint."))
 
 

@@ -1,4 +1,4 @@
-"""A data set of nerfbaselines becomes a `Scene`; its cameras become ours.
+"""Converts a data set of nerfbaselines to a `Scene`, and its cameras to blocknerf's.
 
 What arrives is written down in its documentation: a mapping with `cameras`, `images`, `image_paths`, `points3D_xyz` and
 more. Cameras look along +z with y down, pixel centres at half integers, as ours.
@@ -35,7 +35,7 @@ Dataset = Mapping[str, Any]
 
 @runtime_checkable
 class Cameras(Protocol):
-    """What is asked of nerfbaselines' cameras; of a single one, arrays lack their first axis."""
+    """The used fields of nerfbaselines' cameras; for a single camera, arrays lack the first axis."""
 
     poses: np.ndarray  # [n, 3 or 4, 4], world_from_cam
     intrinsics: np.ndarray  # [n, 4]: fx, fy, cx, cy in pixels
@@ -104,7 +104,7 @@ def scene_of(dataset: Dataset, folder: Path, use_masks: bool = True) -> Scene:
 
 
 def image_of(dataset: Dataset, index: int) -> UInt8[np.ndarray, "h w 3"]:
-    """An image as it is learned; transparent pixels stand before the data set's background, or black."""
+    """An image for training; transparent pixels are put on the data set's background, or on black."""
     metadata = dataset.get("metadata") or {}
     image = np.asarray(dataset["images"][index])
     if metadata.get("color_space", "srgb") != "srgb" or image.dtype != np.uint8:
@@ -126,7 +126,7 @@ def image_of(dataset: Dataset, index: int) -> UInt8[np.ndarray, "h w 3"]:
 
 
 def mask_of(dataset: Dataset, index: int) -> np.ndarray | None:
-    """bool [H, W]: false where a pixel is to be left out; None where none is."""
+    """bool [H, W]: false where a pixel must be ignored; None if there is none."""
     if dataset.get("masks") is None:
         return None
     width, height = (int(side) for side in dataset["cameras"][index].image_sizes)

@@ -1,7 +1,7 @@
 """Per-image appearance codes (GLO: Bojanowski et al. 2018; Block-NeRF, section 4.2.1). They feed colour only.
 
-Blocks are trained apart, so a table that all share cannot be learned. It is drawn instead: each drive has a fixed code
-that follows from its name and the seed, on whatever machine and in whatever block.
+Blocks are trained separately, so a shared table cannot be learned. It is drawn instead: each drive has a fixed code
+that follows from its name and the seed, on every machine and in every block.
 """
 
 from collections.abc import Sequence
@@ -17,10 +17,10 @@ GLOBAL_NORM = 2**0.5  # in many dimensions random directions are nearly orthogon
 
 
 class AppearanceEmbedding(nn.Module):
-    """One code per image id: its drive's global one, the same in all blocks, plus a residual that the block learns.
+    """One code per image id: its drive's global code, the same in all blocks, plus a residual that the block learns.
 
-    Residuals start at zero and are pulled towards it, so that a mean of codes means something. Tables have rows in
-    reserve; `codes` has those of images.
+    Residuals start at zero and are pulled towards it, so that means of codes are meaningful. Tables have spare rows;
+    `codes` has those of images.
     """
 
     global_codes: Tensor | None
@@ -48,7 +48,7 @@ class AppearanceEmbedding(nn.Module):
         return self._of(torch.arange(len(self.image_ids)))
 
     def _of(self, image_slots: Int[Tensor, " rays"]) -> Float[Tensor, "rays code"]:
-        """Reads the rows that are asked for alone, of however many images."""
+        """Reads only the requested rows, however many images there are."""
         tables = [table for table in (self.global_codes, self.residuals) if table is not None]
         return torch.stack([table[image_slots.to(table.device)] for table in tables]).sum(0)
 
@@ -60,7 +60,7 @@ class AppearanceEmbedding(nn.Module):
         return codes
 
     def code_for(self, image_id: str | None, drive: str | None) -> Float[Tensor, " code"]:
-        """The image's own code where it was trained, else the mean of its drive's, else the mean of all."""
+        """The image's code if it was trained, else the mean of its drive's, else the mean of all."""
         if image_id in self.slots:
             return self._of(torch.tensor([self.slots[image_id]]))[0].detach()
         return self._of(self.slots_of.get(drive, torch.arange(len(self.image_ids)))).detach().mean(0)
@@ -82,8 +82,8 @@ class AppearanceEmbedding(nn.Module):
     def grow(self, image_ids: Sequence[str], drives: Sequence[str]) -> None:
         """Appends codes of new images; old ones stay bit for bit. A new residual is the mean of its drive's.
 
-        `residuals` becomes another parameter where the reserve was too small. Raises ValueError for an image that has
-        a code already.
+        If the reserve is too small, `residuals` becomes another parameter. Raises ValueError for an image that has a
+        code already.
         """
         again = sorted(set(image_ids) & set(self.image_ids))
         if again or len(set(image_ids)) < len(image_ids):

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-FIRST_LEVELS = 3  # of a grid or of octaves, where they are let in one after the other
+FIRST_LEVELS = 3  # of a grid or of octaves, when they are switched on one after the other
 
 
 def levels_shown(levels: int, share: float) -> float:
@@ -60,7 +60,7 @@ def integrated_positional_encoding(
 ) -> Float[Tensor, "*points encoding"]:
     """The expectation of `positional_encoding` over Gaussians of these means and variances by axis.
 
-    mip-NeRF, equations 13 and 14. What varies faster than the Gaussian is wide fades to zero instead of aliasing.
+    mip-NeRF, equations 13 and 14. Variations faster than the Gaussian's width fade to zero instead of aliasing.
     """
     angles = _octaves(means, levels)
     damping = torch.exp(-0.5 * (variances[..., None, :] * _frequencies(means, levels).square()).flatten(-2))

@@ -38,7 +38,7 @@ class ExposureEncoding(nn.Module):
     def encode(self, stops: Float[Tensor, "*rays"]) -> Float[Tensor, "*rays encoding"]:
         """sin and cos of 2^k value / 1000 for k below `levels`; the value is that of `stops` around the mean.
 
-        Exposures beyond those trained on are taken as the nearest of them: sinusoids would wrap around.
+        Exposures beyond those trained on are clamped to the nearest, because sinusoids would wrap around.
         """
         value = MEAN_EXPOSURE_VALUE * torch.exp2(stops.clamp(*self.exposures.range_stops))
         octaves = torch.exp2(torch.arange(self.levels, dtype=stops.dtype, device=stops.device))
@@ -46,7 +46,7 @@ class ExposureEncoding(nn.Module):
         return torch.cat([angles.sin(), angles.cos()], -1)
 
     def stops_for(self, image_id: str | None, drive: str | None, exposure: float | None) -> float:
-        """Stops of a captured `exposure` where it is given, else of the image, else of its drive, else the mean's 0."""
+        """Stops of a captured `exposure` if given, else of the image, else of its drive, else 0, the mean."""
         if exposure is not None:
             return self._stops_of(exposure)
         known = self.exposures

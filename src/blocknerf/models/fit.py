@@ -1,4 +1,4 @@
-"""What is fitted to colours when training is over, every weight frozen: a code, or the pose of a camera with it."""
+"""Fits to colours after training, with all weights frozen: a code, or a camera pose with its code."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,12 +14,12 @@ from blocknerf.models.poses import moved_rays
 from blocknerf.models.renderer import BlockRenderer
 
 CODE_RATE = 0.05
-POSE_RATE = 3e-3  # radians, and shares of the distance of what is seen
-ROUNDING = 1e-6  # gradients below this come from rounding; of Adam they would get steps as long as any
+POSE_RATE = 3e-3  # radians, and shares of the viewing distance
+ROUNDING = 1e-6  # gradients below this come from rounding; Adam would give them full steps
 RAYS_PER_STEP = 256
 AREAS_PER_STEP = 12
 STAY_WEIGHT = 1e-4
-"""Of the squared way that a code has gone, against squared differences of colours in [0, 1]."""
+"""Weight of a code's squared change, against squared differences of colours in [0, 1]."""
 
 
 def fit_code(
@@ -30,11 +30,11 @@ def fit_code(
     rng: torch.Generator,
     steps: int,
 ) -> Float[Tensor, " code"]:
-    """The code under which `rays` look most like `truth` in the mean square; nothing of the model moves.
+    """The code under which `rays` look most like `truth` in the mean square; the model does not change.
 
     Adam from `start`, for exactly `steps` steps of up to RAYS_PER_STEP rays drawn with `rng`, at a rate that falls to
-    zero along a cosine. Only the appearance entries move, which come first; an exposure behind them stays. Without
-    appearance entries or rays the code comes back as it was.
+    zero along a cosine. Only the appearance entries, which come first, change; an exposure after them stays. Without
+    appearance entries or rays, the code is returned unchanged.
     """
     movable = model.appearance_width
     if movable == 0 or len(rays) == 0:
@@ -59,8 +59,8 @@ def fit_code_to_areas(
 ) -> Float[Tensor, " code"]:
     """As `fit_code`, but areas are compared by their mean colours `truth`, and a code near `start` is preferred.
 
-    For a truth that does not stand where the model has it, to a pixel: the colour of single pixels is then best met by
-    a picture without contrast, that of areas is not.
+    For a truth that is not aligned to the pixel: comparing single pixels would then favour a picture without contrast;
+    comparing areas does not.
     """
     movable = model.appearance_width
     if movable == 0 or not areas:
@@ -87,7 +87,7 @@ def fit_pose(
 ) -> Float64[Tensor, "3 4"]:
     """refined_from_given: the rigid motion of one camera after which its `rays` look most like `truth`.
 
-    As `fit_code`, whose code moves along and is given up. A motion is a turn about the camera's centre and a shift in
+    As `fit_code`, whose code is fitted along and discarded. A motion is a turn about the camera's centre and a shift in
     shares of the median distance of what `model` shows, so that both move a picture alike.
     """
     if len(rays) == 0:
@@ -112,7 +112,8 @@ def fit_pose(
 
 
 def _descent(model: BlockRenderer, groups: list[dict[str, Any]], steps: int) -> Iterator[None]:
-    """Takes a step of Adam each time the caller has left gradients and asks for the next one; `model` is frozen."""
+    """Takes a step of Adam each time the caller has computed gradients and asks for the next iteration; `model` is
+    frozen."""
     optimizer = torch.optim.Adam(groups, eps=ROUNDING)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     with frozen(model):
@@ -126,7 +127,7 @@ def _descent(model: BlockRenderer, groups: list[dict[str, Any]], steps: int) -> 
 def draw(
     rays: RayBatch, truth: Float[Tensor, "rays 3"], rng: torch.Generator
 ) -> tuple[RayBatch, Float[Tensor, "batch 3"]]:
-    """All rays in their order where they are few, else RAYS_PER_STEP of them with replacement."""
+    """All rays in order if they are few, else RAYS_PER_STEP of them with replacement."""
     if len(rays) <= RAYS_PER_STEP:
         return rays, truth
     rows = torch.randint(len(rays), (RAYS_PER_STEP,), generator=rng)

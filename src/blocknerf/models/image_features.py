@@ -1,4 +1,4 @@
-"""What a network trained on photographs sees of an image: the input of pose refinement from features."""
+"""Features of an image from a network trained on photographs: the input of pose refinement from features."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -21,14 +21,14 @@ _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet,
 def resnet18(weights: Path | None, rng: torch.Generator) -> FeatureExtractor:
     """The 512 numbers before the classifier of ResNet-18 (He et al. 2016), frozen.
 
-    `weights`: a safetensors file under torchvision's names; none: random weights from `rng`, and a sentence that says
-    so: no run needs a download. Raises UserError when the file does not hold these weights.
+    `weights`: a safetensors file with torchvision's names. Without it, weights are random from `rng`, with a message;
+    no run needs a download. Raises UserError if the file does not have these weights.
     """
     network = ResNet18()
     if weights is None:
         log.warning(
-            "No pose_refinement.feature_weights: image features come from a ResNet-18 with random weights, which tells "
-            "images apart and knows nothing of what they show."
+            "No pose_refinement.feature_weights: image features come from a ResNet-18 with random weights. It "
+            "distinguishes images but knows nothing of their content."
         )
         _randomise(network, rng)
     else:
@@ -75,7 +75,7 @@ class ResidualBlock(nn.Module):
 
 
 def _prepared(image: Float[Tensor, "3 height width"]) -> Float[Tensor, "1 3 edge edge"]:
-    """Squeezed into a square: where a picture shows something matters more here than how round it is."""
+    """Squeezed into a square: the place of things in a picture matters more here than their proportions."""
     square = nn.functional.interpolate(image[None], (EDGE_PX, EDGE_PX), mode="bilinear", antialias=True)
     mean, deviation = (torch.tensor(values)[:, None, None] for values in (_MEAN, _DEVIATION))
     return (square - mean) / deviation

@@ -11,12 +11,11 @@ from blocknerf.models.poses import PoseGroups
 
 
 class ModelParallelBlockNeRF(BlockNeRF):
-    """A block whose parts stand where `distributed.device_map` puts them; activations travel between them.
+    """A block whose parts are on the devices of `distributed.device_map`; activations travel between them.
 
-    Rays, samples and what is composited of them stay on the processor; but with backbone `hash`, where most of that is
-    done by kernels beside its tables, the whole block goes where its encoder goes. Parameters begin, and are named, as
-    those of a `BlockNeRF`: a block file of one is a block file of the other. Raises UserError for a device that is not
-    there.
+    Rays, samples and compositing stay on the CPU. With backbone `hash`, where kernels beside the tables do most of
+    that, the whole block follows its encoder. Parameters start with the values and names of a `BlockNeRF`, so block
+    files of both are the same. Raises UserError for a missing device.
     """
 
     def __init__(

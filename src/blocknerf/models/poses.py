@@ -1,11 +1,10 @@
-"""Refinement of camera poses while a block learns (Block-NeRF, section 4.2.2): one rigid offset per drive, segment of
-a drive, or image.
+"""Refinement of camera poses while a block learns (Block-NeRF, section 4.2.2): one rigid offset per drive, segment of a
+drive, or image.
 
-An offset turns its cameras about their own centroid, the pivot, and then moves them. About the world's origin, a turn
-would be a large move as well, and the two could not be learned apart.
-
-The offsets that all cameras of a block share move the block's content along and change no picture: they are the
-gauge. They are removed (`_gauge_free`), so that blocks, test poses and what was captured stay in one frame.
+An offset turns its cameras about their centroid, the pivot, and then moves them. A turn about the world's origin would
+also be a large move, and the two could not be learned separately. Motion common to all cameras of a block moves its
+content and changes no picture: it is the gauge. It is removed (`_gauge_free`), so that blocks, test poses and the
+capture stay in one frame.
 """
 
 from collections.abc import Sequence
@@ -23,30 +22,30 @@ from blocknerf.core.types import RayBatch
 from blocknerf.geometry import se3, so3
 
 FEATURES = {"resnet18": 512}
-"""Numbers that an extractor gives of an image."""
+"""Number of features that an extractor returns for an image."""
 
 
 @dataclass(frozen=True, slots=True)
 class PoseGroups:
-    """Which training images share an offset: those that `names`, one for each image, calls alike."""
+    """Which training images share an offset: those with the same entry in `names`, which has one per image."""
 
     by: Literal["drive", "segment", "image"]
     names: tuple[Text, ...]
 
     @property
     def are_free(self) -> bool:
-        """Whether offsets can differ: one alone, or none, is all gauge."""
+        """Whether offsets can differ: a single one is only gauge."""
         return len(set(self.names)) > 1
 
 
 def told_groups(mode: PoseMode, image_ids: Sequence[str], drives: Sequence[str]) -> PoseGroups:
-    """As `mode` says, where nothing is known of segments: every drive is one."""
+    """Groups by `mode` without known segments: every drive is one segment."""
     by = "image" if mode == "features" else mode
     return PoseGroups(by, tuple(image_ids if by == "image" else drives))
 
 
 def free_groups(mode: PoseMode, image_ids: Sequence[str], drives: Sequence[str], segments: Sequence[str]) -> PoseGroups:
-    """As `mode` says or, where all images would share one offset, by the next smaller part of a drive."""
+    """Groups by `mode`, or by the next smaller part of a drive if all images would share one offset."""
     parts = [PoseGroups("drive", tuple(drives)), PoseGroups("segment", tuple(segments))]
     allowed = {"drive": parts, "segment": parts[1:]}.get(mode, [])
     return next((groups for groups in allowed if groups.are_free), PoseGroups("image", tuple(image_ids)))
@@ -68,9 +67,9 @@ class PoseRefinementNetwork(nn.Module):
         rng: torch.Generator | None = None,
         groups: PoseGroups | None = None,
     ):
-        """One drive for each image; `groups` none: as `told_groups` says.
+        """`drives` has one entry per image; `groups` default to `told_groups`.
 
-        `place` tells where the images stand; a saved state knows.
+        Call `place` with the images' positions, unless a saved state is loaded.
         """
         super().__init__()
         self.config = config
@@ -94,7 +93,7 @@ class PoseRefinementNetwork(nn.Module):
         return torch.tensor([numbers[name] for name in self.pose_groups.names], dtype=torch.int64)
 
     def place(self, centers_world: Float64[Tensor, "images 3"], radius_m: float) -> None:
-        """Takes the camera centres of the training images; a turn counts in the gauge by how it moves at `radius_m`."""
+        """Takes the camera centres of the training images; in the gauge, a turn counts by its shift at `radius_m`."""
         groups = self.slot_groups.cpu()
         counts = torch.bincount(groups, minlength=len(self.groups)).double()
         sums = torch.zeros(len(self.groups), 3, dtype=torch.float64).index_add(0, groups, centers_world)
@@ -130,7 +129,7 @@ class PoseRefinementNetwork(nn.Module):
         self.slot_groups = self._slot_groups().to(self.slot_groups)
 
     def offsets(self) -> Float[Tensor, "groups 6"]:
-        """Metres that each group moves by, and its rotation vector: without what is common, and bounded."""
+        """Shift in metres and rotation vector of each group: without common motion, and bounded."""
         shares = self.network(self.features) if self.config.mode == "features" else self.shares
         bounds = shares.new_tensor([self.config.max_translation] * 3 + [self.config.max_rotation] * 3)
         free = _gauge_free(shares * bounds, self.gauge)
@@ -145,7 +144,7 @@ class PoseRefinementNetwork(nn.Module):
         return (moved.square().sum(-1) + turned.square().sum(-1)).mean()
 
     def penalty_weight(self, progress: float) -> float:
-        """Falls while the first share of the run passes: geometry is learned before poses move."""
+        """The weight falls during the first share of the run: geometry is learned before poses move."""
         config = self.config
         if config.regularization_decay == "linear" and config.regularization_share > 0:
             left = max(0.0, 1 - progress / config.regularization_share)
@@ -156,9 +155,9 @@ class PoseRefinementNetwork(nn.Module):
         return config.regularization_start ** (1 - passed) * config.regularization_end**passed
 
     def refine(self, rays: RayBatch) -> RayBatch:
-        """The rays of training images from where their cameras are now believed to stand; differentiable in that.
+        """The rays of training images from their refined poses; differentiable in these.
 
-        Rays of no image (slot -1) stay.
+        Rays of no image (slot -1) do not change.
         """
         groups = self.slot_groups[rays.image_slots.clamp(min=0)]
         offsets, pivots = self.offsets(), self.pivots_world[groups]
@@ -177,9 +176,9 @@ class PoseRefinementNetwork(nn.Module):
     def motion(
         self, image_id: str | None, drive: str | None, segment: str | None = None
     ) -> Float64[Tensor, "3 4"] | None:
-        """refined_from_captured of an image, else of its drive or segment; None for one that has no offset here.
+        """refined_from_captured of an image, else of its drive or segment; None if it has no offset.
 
-        With offsets per image, a drive has none: an image that was not trained on stays where it was captured.
+        With offsets per image, drives have none: an image that was not trained on keeps its captured pose.
         """
         key = {"drive": drive, "segment": segment, "image": image_id}[self.pose_groups.by]
         if key not in self.groups:
@@ -216,8 +215,8 @@ def _common_motions(
 ) -> Float64[Tensor, "2 groups 6 6"]:
     """What `_gauge_free` needs: the six motions that groups at `pivots` can share, to first order, as a projector.
 
-    A common twist (v, w) moves a group by v + w x pivot and turns it by w. It is taken off by least squares over all
-    images, a turn w counting as a move by `radius_m` w.
+    A common twist (v, w) moves a group by v + w x pivot and turns it by w. It is removed by least squares over all
+    images, where a turn w counts as a move by `radius_m` w.
     """
     moves = torch.cat([torch.eye(3).double().expand(len(pivots), 3, 3), -so3.hat(pivots)], -1)
     turns = torch.cat([torch.zeros(len(pivots), 3, 3).double(), torch.eye(3).double().expand(len(pivots), 3, 3)], -1)

@@ -1,4 +1,4 @@
-"""Activations that are computed again instead of kept (Chen et al. 2016)."""
+"""Activations that are recomputed instead of stored (Chen et al. 2016)."""
 
 from collections.abc import Callable
 
@@ -10,10 +10,9 @@ from torch.utils.checkpoint import checkpoint
 def recomputed(
     function: Callable[..., tuple[Tensor, ...]], rows_at_once: int, *rows: Tensor | None
 ) -> tuple[Tensor, ...]:
-    """`function` of tensors that share their first axis, chunk by chunk; backward runs it once more for each chunk.
+    """`function` of tensors that share their first axis, chunk by chunk; backward runs it again for each chunk.
 
-    What is kept are the inputs and outputs, and the activations of one chunk at a time. `function` must draw nothing
-    at random.
+    Only inputs, outputs and the activations of one chunk at a time are stored. `function` must not be random.
     """
     count = next(len(tensor) for tensor in rows if tensor is not None)
     parts = []

@@ -1,8 +1,8 @@
 """How much light from a place reaches a camera, as far as a block knows: f_v(x, d) of Block-NeRF (section 4.2.3).
 
-Taught by the transmittance of the block's own density. A small network alone finds where its training rays went and
-guesses elsewhere; what it is told besides is where the camera stands (camera features) and what the block's rays met
-on the way from there (block features).
+Taught by the transmittance of the block's own density. A small network alone learns where its training rays went and
+guesses elsewhere. It therefore also gets the camera's place (camera features) and what the block's rays met on the way
+from there (block features).
 """
 
 import math
@@ -22,21 +22,21 @@ from blocknerf.rendering.volume import transmittance
 POSITION_LEVELS = 8
 DIRECTION_LEVELS = 4
 BEFORE_SURFACE = 0.97
-"""Share of the way to a surface where it is asked for: on the surface itself half of the light is gone."""
+"""Share of the way to a surface at which visibility is evaluated: on the surface itself half of the light is gone."""
 UNKNOWN_VIEW = 0.5
-"""Block radii from which a place is looked at where nobody says from how far."""
+"""Default viewing distance, in block radii."""
 STEPS = 32
 """Intervals between a camera and a place."""
 PRIOR_STOPPED, PRIOR_TRAVELLED = 0.2, 0.02
-"""A cell that no ray has met stops light like fog of 10 per block radius: who looks through it sees nothing certain."""
+"""A cell that no ray has met stops light like fog of 10 per block radius, because nothing behind it is certain."""
 MEMORY = 0.99
-"""Of what a cell counted, this much is left after a batch that meets it again: early, wrong densities are forgotten."""
+"""Decay of a cell's counts per batch that meets it: early, wrong densities are forgotten."""
 DEPTHS = (1e-3, 8.0)
-"""Optical depths beyond these say no more."""
+"""Optical depths are clamped to this range."""
 
 
 class RayCountGrid(nn.Module):
-    """What a block's training rays met, by cell of the contracted cube: counts, not learned by gradients.
+    """What a block's training rays met, per cell of the contracted cube: counts, not learned by gradients.
 
     A cell's extinction is the one under which its counts are most likely: light stopped by light times distance
     travelled. Cells without counts are opaque (see PRIOR_STOPPED).
@@ -64,7 +64,7 @@ class RayCountGrid(nn.Module):
         weights: Float[Tensor, "rays bins"],
         rng: torch.Generator | None,
     ) -> None:
-        """Counts rays (block units). An interval counts at one random place in it, without a generator its middle."""
+        """Counts rays (block units). An interval counts at a random place in it, without a generator at its middle."""
         arriving, lengths = transmittance(weights), edges.diff(dim=-1)
         alpha = (weights / arriving.clamp(min=1e-9)).clamp(0, 1 - 1e-6)
         thin = torch.where(alpha < 1e-4, torch.ones_like(alpha), -alpha / torch.log1p(-alpha))
@@ -80,11 +80,11 @@ class RayCountGrid(nn.Module):
         log_extinction[cells] = _log_extinction(stopped[cells], travelled[cells])
 
     def seen(self, points: Float[Tensor, "*points 3"]) -> Bool[Tensor, "*points"]:
-        """Whether light from there (block units) has reached a training camera."""
+        """Whether light from these places (block units) has reached a training camera."""
         return self.travelled.view(-1)[self._nearest(points)] > 0
 
     def hit_count(self, points: Float[Tensor, "*points 3"]) -> Float[Tensor, "*points"]:
-        """How many training rays, of late, ended in a cell around each point (block units), between cells trilinear."""
+        """How many recent training rays ended in a cell around each point (block units), interpolated trilinearly."""
         return self._interpolated(self.stopped, points)
 
     def known(self, points: Float[Tensor, "*points 3"]) -> Float[Tensor, "*points"]:
@@ -116,12 +116,12 @@ class RayCountGrid(nn.Module):
         return (z * corners + y) * corners + x
 
     def refresh(self) -> None:
-        """After counts were changed from outside."""
+        """Call it after counts were changed from outside."""
         self.log_extinction.copy_(_log_extinction(self.stopped, self.travelled))
 
 
 class VisibilityNetwork(nn.Module):
-    """Transmittance in [0, 1] from a place to whoever looks at it along a direction. Block units."""
+    """Transmittance in [0, 1] from a place to a viewer along a direction. Block units."""
 
     def __init__(self, config: VisibilityConfig, rng: torch.Generator | None = None):
         super().__init__()
@@ -132,7 +132,7 @@ class VisibilityNetwork(nn.Module):
         self.hidden = nn.ModuleList(
             linear(fan_in, fan_out, rng) for fan_in, fan_out in zip(widths[:-1], widths[1:], strict=True)
         )
-        self.last = linear(widths[-1], 1, None)  # zero: with block features it begins at what the rays met
+        self.last = linear(widths[-1], 1, None)  # zero: with block features the output starts at what the rays met
 
     def parameters_to_learn(self) -> list[nn.Parameter]:
         return [*self.hidden.parameters(), *self.last.parameters()]
@@ -154,9 +154,9 @@ class VisibilityNetwork(nn.Module):
         distances: Float[Tensor, " points"] | None = None,
         rng: torch.Generator | None = None,
     ) -> Float[Tensor, " points"]:
-        """`directions` lead from the camera to the point, `distances` as far (none: UNKNOWN_VIEW).
+        """`directions` lead from the camera to the point, at `distances` (default: UNKNOWN_VIEW).
 
-        Without camera features the distances change nothing. With a generator, hidden units drop out.
+        Without camera features the distances have no effect. With a generator, hidden units drop out.
         """
         if distances is None or not self.config.use_camera_features:
             distances = torch.full_like(points[:, 0], UNKNOWN_VIEW)

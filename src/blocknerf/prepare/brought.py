@@ -1,4 +1,4 @@
-"""Which files of a prepared scene `prepare` brought there: these it may remove, and no others."""
+"""The files of a prepared scene that `prepare` wrote: it may remove these and no others."""
 
 import errno
 import filecmp
@@ -17,13 +17,12 @@ from blocknerf.prepare.stages import FOLDER
 
 IMAGE_FOLDER = "images"
 RECORD = "brought.jsonl"
-"""Names below the scene, one a line, each written down before its file is."""
+"""Names below the scene, one per line, each recorded before its file is written."""
 
 
 def require_apart(files: Iterable[Path], out: Path, folders: Iterable[str]) -> None:
-    """Raises UserError where a file to be read lies in a folder of `out` that is written anew, whatever links or mounts
-    lead there: the scene's own pictures are no source for it.
-    """
+    """Raises UserError if a source file is in a folder of `out` that will be rewritten, even through links or mounts: a
+    scene's own pictures cannot be its source."""
     ours = {number: out / name for name in folders if (number := _number(out / name)) is not None}
     known: dict[Path, Path | None] = {}
     for file in files:
@@ -39,7 +38,7 @@ def require_apart(files: Iterable[Path], out: Path, folders: Iterable[str]) -> N
 
 
 class Brought:
-    """Pictures and masks that this and earlier runs laid into the scene `out`, from their record in OUT/prepare."""
+    """Pictures and masks that this and earlier runs wrote into the scene `out`, from their record in OUT/prepare."""
 
     def __init__(self, out: Path) -> None:
         self.out, self._record = out, out / FOLDER / RECORD
@@ -47,10 +46,10 @@ class Brought:
         self._num_bytes: int | None = None
 
     def place(self, name: str, source: Path | None = None) -> Path:
-        """Where `name` is to be written; known as ours from then on, whatever happens while it is.
+        """The path for writing `name`, which is recorded first.
 
-        Raises UserError where somebody else's file lies there, unless it is that of `source` or a copy of it, where a
-        link leads out of the scene, or where it cannot be written down.
+        Raises UserError if another file is there, unless it is that of `source` or a copy of it, if a link leads out of
+        the scene, or if it cannot be recorded.
         """
         path = owned(self.out, name)
         if name in self._names:
@@ -72,7 +71,7 @@ class Brought:
         return path
 
     def _write_down(self, line: bytes) -> None:
-        """A line that was cut off when a run was killed makes way."""
+        """Removes a line that was cut off when a run was killed."""
         disk.make_folder(self._record.parent)
         with disk.reopen(self._record) as record:
             if self._num_bytes is None:
@@ -86,7 +85,7 @@ class Brought:
         self._num_bytes += len(line)
 
     def remove(self, folder: str, but: Collection[str] = ()) -> None:
-        """Removes what was brought into a folder of the scene, and folders there that are empty then."""
+        """Removes recorded files from a folder of the scene, and folders that are then empty."""
         for name in sorted(self._names):
             if name.startswith(f"{folder}/") and name not in but:
                 disk.unlink(owned(self.out, name), missing_ok=True)
@@ -97,9 +96,9 @@ class Brought:
 
 
 def _recorded(path: Path) -> list[str]:
-    """What was written down; of a line that was cut off when a run was killed there is no file yet.
+    """The recorded names; a line that was cut off when a run was killed has no file yet.
 
-    Scenes that were prepared before there was a record have the names of their pictures in the first stage's.
+    Older scenes without this record have their pictures' names in that of the first stage.
     """
     if path.is_file():
         lines = path.read_text(encoding="utf-8").splitlines()

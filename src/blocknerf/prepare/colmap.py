@@ -1,7 +1,6 @@
-"""COLMAP's steps on one database: features, matches, models. Each can be interrupted and goes on where it was.
+"""COLMAP's steps on one database: features, matches, models. Each can be interrupted and resumes.
 
-Long calls run in a thread beside the one that hears Ctrl-C, and are told by a token to end. What COLMAP has to say goes
-to a file.
+Long calls run in a second thread and are stopped by a token on Ctrl-C. COLMAP's messages go to a file.
 """
 
 import itertools
@@ -29,10 +28,10 @@ _LISTEN_S = 0.2
 
 @dataclass(frozen=True, slots=True)
 class ColmapWorkspace:
-    """Where COLMAP works: its pictures, a folder for its files, and how many cores it may take.
+    """COLMAP's workspace: its pictures, a folder for its files, and its number of cores.
 
-    `plain` has the names that pictures go by in here, by their names in the scene. Whatever comes out of this file has
-    the scene's.
+    `plain` maps names in the scene to the plain names of pictures for COLMAP. All results of this module have the
+    scene's names.
     """
 
     images: Path
@@ -45,12 +44,12 @@ class ColmapWorkspace:
         return self.folder / DATABASE
 
     def named(self) -> dict[str, str]:
-        """Names in the scene, by those in here."""
+        """Names in the scene, by plain name."""
         return {plain: name for name, plain in self.plain.items()}
 
 
 def log_to(path: Path) -> None:
-    """From here on COLMAP's messages go to files that begin with `path` instead of the terminal."""
+    """From now on COLMAP's messages go to files that begin with `path` instead of the terminal."""
     disk.make_folder(path.parent)
     logging = pycolmap.logging
     logging.logtostderr = logging.alsologtostderr = False
@@ -61,9 +60,9 @@ def log_to(path: Path) -> None:
 
 
 def interruptible(call: Callable[[Any], T]) -> T:
-    """Runs `call(token)` so that Ctrl-C ends it: at the next moment at which COLMAP looks at the token.
+    """Runs `call(token)` so that Ctrl-C ends it as soon as COLMAP checks the token.
 
-    An event is waited for, not the thread: Python 3.11 takes a thread for ended when Ctrl-C interrupts `join`.
+    It waits for an event, not for the thread: Python 3.11 considers a thread ended when Ctrl-C interrupts `join`.
     """
     token, ended, outcome = pycolmap.CancellationToken(), Event(), {}
 
@@ -100,9 +99,9 @@ def find_features(
     long_side: int,
     camera_model: str,
 ) -> dict[str, int]:
-    """Features of every picture, by name; those that stand in the database already are kept.
+    """Features of every picture, by name; those already in the database are kept.
 
-    Pictures are looked at with at most `long_side` pixels; pictures named in `masks` only where
+    Pictures are reduced to at most `long_side` pixels. For pictures in `masks`, features are found only where
     `mask_folder`/<plain name>.png is not black. A picture that COLMAP cannot read has none.
     """
     _begin_database(shop, shots, camera_model)
@@ -152,7 +151,7 @@ def _begin_database(shop: ColmapWorkspace, shots: Sequence[CapturedImage], camer
 
 
 def _reader_options(shot: CapturedImage, camera_model: str) -> Any:
-    """With the focal length where EXIF tells it; COLMAP knows some sensors by the camera's name, and else guesses."""
+    """With the focal length of EXIF if there is one; otherwise COLMAP uses the sensor of a known camera, or guesses."""
     options = pycolmap.ImageReaderOptions()
     options.camera_model = camera_model
     if shot.focal_px is not None:
@@ -167,7 +166,7 @@ def _reader_options(shot: CapturedImage, camera_model: str) -> Any:
 def find_matches(shop: ColmapWorkspace, plan: PairPlan, vocabulary: Path | None) -> None:
     """Compares the pairs and keeps those whose matches one geometry explains.
 
-    Pairs that stand in the database already are passed over. `vocabulary` finds more pairs where it is given.
+    Pairs already in the database are skipped. `vocabulary`, if given, finds more pairs.
     """
     options = pycolmap.FeatureMatchingOptions()
     options.num_threads, options.use_gpu = shop.threads, False
@@ -190,14 +189,14 @@ def find_matches(shop: ColmapWorkspace, plan: PairPlan, vocabulary: Path | None)
 
 
 def forget_matches(shop: ColmapWorkspace) -> None:
-    """Leaves cameras and features in the database, and no pairs."""
+    """Removes all pairs from the database; cameras and features stay."""
     with pycolmap.Database.open(shop.database) as database:
         database.clear_matches()
         database.clear_two_view_geometries()
 
 
 def partners(shop: ColmapWorkspace) -> dict[str, int]:
-    """With how many others each picture matches, geometry included."""
+    """With how many others each picture matches, verified by geometry."""
     with pycolmap.Database.open(shop.database) as database:
         named = shop.named()
         names = {image.image_id: named[image.name] for image in database.read_all_images()}
@@ -220,7 +219,7 @@ def _match_by_vocabulary(shop: ColmapWorkspace, options: Any, geometry: Any, voc
 
 
 def check_vocabulary(vocabulary: Path) -> None:
-    """Raises UserError for a file that is no vocabulary: COLMAP, given one later, would end the whole process."""
+    """Raises UserError for a file that is not a vocabulary: COLMAP would end the whole process on it later."""
     try:
         pycolmap.VisualIndex.read(vocabulary)
     except (ValueError, RuntimeError) as error:
@@ -235,7 +234,7 @@ def check_vocabulary(vocabulary: Path) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One way to begin and go on. `narrow`: cameras that go straight ahead see little parallax."""
+    """One set of mapping options. `narrow`: for cameras that go straight ahead and see little parallax."""
 
     name: str
     narrow: bool = False
@@ -244,18 +243,18 @@ class Attempt:
 
 ATTEMPTS = (
     Attempt("as usual"),
-    Attempt("with little parallax, the focal length held at what EXIF says", narrow=True, holds_focal=True),
+    Attempt("with little parallax, the focal length fixed to that of EXIF", narrow=True, holds_focal=True),
     Attempt("with little parallax", narrow=True),
 )
-"""Tried in this order until one places nearly all pictures. Motion straight ahead does not tell the focal length: BA
-trades it for the length of the way, so it is held where something tells it."""
+"""Tried in this order until one places nearly all pictures. Motion straight ahead does not determine the focal length:
+bundle adjustment trades it against the length of the path. So it is fixed if EXIF has one."""
 
 _NEARLY_ALL = 0.8
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A component: pictures that were placed relative to each other. `folder` holds it as COLMAP's files."""
+    """A component: pictures placed relative to each other. `folder` holds it as COLMAP's files."""
 
     folder: Path
     names: tuple[str, ...]
@@ -306,7 +305,7 @@ def _map_once(shop: ColmapWorkspace, attempt: Attempt, folder: Path, count: int)
 
 
 def _named_model(shop: ColmapWorkspace, folder: Path, model: Any) -> Model:
-    """Writes the model into `folder` once more, with the names that pictures have in the scene."""
+    """Writes the model into `folder` again, with the pictures' names in the scene."""
     named = shop.named()
     for image in model.images.values():
         image.name = named[image.name]
@@ -316,7 +315,7 @@ def _named_model(shop: ColmapWorkspace, folder: Path, model: Any) -> Model:
 
 
 def mapping_options(attempt: Attempt, threads: int) -> Any:
-    """COLMAP's own but for what an attempt changes; a component of three pictures is worth telling of."""
+    """COLMAP's defaults except for the attempt's changes; components of three pictures or more are reported."""
     options = pycolmap.IncrementalPipelineOptions()
     options.num_threads, options.random_seed, options.min_model_size = threads, 0, 3
     if attempt.narrow:

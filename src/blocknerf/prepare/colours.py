@@ -1,6 +1,6 @@
-"""Photographs with a colour profile of their own (Display P3 of telephones, Adobe RGB of cameras), in sRGB.
+"""Photographs with another colour profile (Display P3 of telephones, Adobe RGB of cameras), converted to sRGB.
 
-Everything behind this takes stored numbers as sRGB. Photographs of several cameras would otherwise differ in colour.
+All later code treats stored numbers as sRGB. Otherwise photographs of several cameras would differ in colour.
 """
 
 import io
@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageCms
 
 _AS_GOOD_AS_SRGB = 3
-"""Levels of 255 by which a profile may differ from sRGB and count as it."""
+"""Levels of 255 by which a profile may differ from sRGB and still count as sRGB."""
 
 
 class UnreadableProfile(Exception):
@@ -18,12 +18,12 @@ class UnreadableProfile(Exception):
 
 
 def profile_name(image: Image.Image) -> str:
-    """What the profile calls itself."""
+    """The profile's name."""
     return ImageCms.getProfileDescription(_profile(image.info["icc_profile"])).strip() or "a profile without a name"
 
 
 def in_srgb(image: Image.Image) -> Image.Image | None:
-    """The picture in sRGB, without its profile; None where its numbers are sRGB already, or nothing says otherwise.
+    """The picture in sRGB, without its profile; None if it is already sRGB or has no profile.
 
     Gray and four-colour pictures become RGB. Raises UnreadableProfile.
     """
@@ -44,7 +44,7 @@ def in_srgb(image: Image.Image) -> Image.Image | None:
 
 @lru_cache(maxsize=8)
 def _to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """None for a profile that is as good as sRGB."""
+    """None for a profile that is practically sRGB."""
     try:
         transform = ImageCms.buildTransform(
             _profile(profile), ImageCms.createProfile("sRGB"), mode, "RGB", ImageCms.Intent.RELATIVE_COLORIMETRIC

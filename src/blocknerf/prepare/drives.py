@@ -1,4 +1,4 @@
-"""Which pictures were taken in one go: by folder, by video, and by pauses."""
+"""Drives: which pictures were taken in one go, by folder, video and pauses."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,9 +20,9 @@ class _Piece:
 def drives_of(shots: Sequence[CapturedImage], pause_s: float) -> list[str]:
     """The drive of each picture, by name.
 
-    A folder, or a video, whose clock stands still for more than `pause_s` is several drives. Folders that were filled
-    at the same time are cameras of one drive: where the times of two pieces overlap by more than half of the shorter
-    one. Pictures without a time belong to their folder's drive of that name.
+    A folder or video with a pause of more than `pause_s` is several drives. Folders taken at the same time are cameras
+    of one drive: the times of two pieces overlap by more than half of the shorter one. Pictures without a time belong
+    to their folder's drive.
     """
     pieces, names = _pieces(shots, pause_s), [shot.folder or "0" for shot in shots]
     groups = _joined(pieces)
@@ -40,7 +40,7 @@ def drives_of(shots: Sequence[CapturedImage], pause_s: float) -> list[str]:
 
 
 def _pieces(shots: Sequence[CapturedImage], pause_s: float) -> list[_Piece]:
-    """Every folder cut at its pauses; without pictures whose time is not known."""
+    """Every folder cut at its pauses; without pictures of unknown time."""
     pieces: list[_Piece] = []
     timed = [row for row, shot in enumerate(shots) if shot.time_s is not None]
     for row in sorted(timed, key=lambda row: (shots[row].folder, shots[row].time_s or 0.0)):

@@ -1,4 +1,4 @@
-"""What lies in the source folder: photographs and videos, and where their masks are."""
+"""The content of the source folder: photographs and videos, and the place of their masks."""
 
 import itertools
 import os
@@ -24,14 +24,14 @@ PHOTOGRAPHS = (
 )  # fmt: skip
 VIDEOS = (".mp4", ".mov", ".m4v", ".mkv", ".avi", ".webm", ".mts", ".m2ts", ".mpg", ".mpeg", ".3gp")
 MARKER = "prepare.json"
-"""The file by which `prepare` knows a scene that it made."""
+"""The file by which `prepare` recognises a scene that it made."""
 _MASK_FOLDERS = re.compile(r"masks?(_[0-9]+)?", re.IGNORECASE)
 _MOST_KINDS_NAMED = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """Files in order. `root` is the folder that they have in common; `names` are theirs in the scene, all different."""
+    """Files in order. `root` is their common folder; `names` are their different names in the scene."""
 
     root: Path
     photographs: tuple[Path, ...]
@@ -40,24 +40,24 @@ class Sources:
     names: Mapping[Path, str]
 
     def stamp(self) -> list[list[Any]]:
-        """Name, size and time of change of every file: by these a stage knows that nothing changed."""
+        """Name, size and modification time of every file, by which a stage detects changes."""
         beside = [mask for path in self.photographs if (mask := dynamic_mask(path)).is_file()]
         files = [*self.photographs, *self.videos, *mask_files(self.mask_folder), *beside]
         return [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in files]
 
 
 def find_sources(source: Path, out: Path, mask_folder: Path | None) -> Sources:
-    """Photographs and videos in `source`, a folder with whatever folders in it, or one video.
+    """Photographs and videos in `source`, a folder of any depth, or one video.
 
-    Hidden files, the folder `out`, other prepared scenes and folders called masks, masks_2, ... are passed over, and so
-    is a capture that lies there again at a smaller size. Masks are in `mask_folder`, or in a folder of the name masks
-    or mask in `source`. Raises UserError where there is nothing to use, or the folder of masks is missing.
+    Hidden files, the folder `out`, other prepared scenes, folders called masks, masks_2, ... and smaller copies of the
+    same capture are skipped. Masks are in `mask_folder`, or in a folder called masks or mask in `source`. Raises
+    UserError if there is nothing to use, or the folder of masks is missing.
     """
     if mask_folder is not None and not mask_folder.is_dir():
         raise UserError(f"There is no folder {mask_folder}. --masks wants a folder with one picture for each image.")
     if source.is_file():
         if source.suffix.lower() not in VIDEOS:
-            raise UserError(f"{source} is no video that is known ({_list(VIDEOS)}). Give a folder, or one video.")
+            raise UserError(f"{source} is not a known kind of video ({_list(VIDEOS)}). Give a folder, or one video.")
         return Sources(source.parent, (), (source,), mask_folder, scene_names(source.parent, (source,)))
     if not source.is_dir():
         raise UserError(f"There is no folder or video {source}. Give a folder of photographs or videos, or one video.")
@@ -69,7 +69,7 @@ def find_sources(source: Path, out: Path, mask_folder: Path | None) -> Sources:
         raise UserError(_nothing(source, files))
     unread = sum(path.suffix.lower() in HEIC_ENDINGS for path in files)
     if unread and not reads_heic():
-        log.warning("%d HEIC pictures in %s are left out: %s.", unread, source, HOW_HEIC_IS_READ)
+        log.warning("%d HEIC pictures in %s are skipped: %s.", unread, source, HOW_HEIC_IS_READ)
     used = [path.parent for path in (*photographs, *videos)]
     beside = (source / name for name in (MASK_FOLDER, "mask"))
     masks = mask_folder or next((folder for folder in beside if folder.is_dir()), None)
@@ -90,7 +90,7 @@ def _files(source: Path, out: Path) -> Sequence[Path]:
         found += [here / name for name in sorted(names) if not name.startswith((".", DYNAMIC_MASK))]
     gone = [path for path in found if not path.is_file()]
     if gone:
-        log.warning("%d names in %s lead to no file, as %s, and are left out.", len(gone), source, gone[0])
+        log.warning("%d names in %s lead to no file, as %s, and are skipped.", len(gone), source, gone[0])
     return [path for path in found if path not in set(gone)]
 
 
@@ -98,13 +98,13 @@ def _is_walked(folder: Path, out: Path) -> bool:
     if folder.name.startswith(".") or _MASK_FOLDERS.fullmatch(folder.name) or folder.resolve() == out.resolve():
         return False
     if (folder / MARKER).is_file():
-        log.warning("%s is a scene that `blocknerf prepare` made, and is passed over.", folder)
+        log.warning("%s is a scene that `blocknerf prepare` made, and is skipped.", folder)
         return False
     return True
 
 
 def scene_names(root: Path, paths: Sequence[Path]) -> dict[Path, str]:
-    """Relative to `root`, as the scene calls them: see `portable_name`."""
+    """Names in the scene, relative to `root`: see `portable_name`."""
     clean = {path: portable_name(path.relative_to(root).as_posix().replace("\\", "_")) for path in paths}
     names = {path: name for path, name in clean.items() if name == path.relative_to(root).as_posix()}
     taken = set(names.values())

@@ -1,7 +1,7 @@
-"""From a model's own frame to east, north, up in metres, by GPS of which much may be wrong.
+"""From a model's frame to east, north, up in metres, by GPS that may be partly wrong.
 
-Which way is up follows from the cameras, never from altitudes; scale, heading and place follow from horizontal
-positions; altitudes give the height of the whole and nothing else.
+Up follows from the cameras, never from altitudes. Scale, heading and place follow from horizontal positions. Altitudes
+give only the height of the whole.
 """
 
 from collections.abc import Sequence
@@ -18,9 +18,9 @@ from blocknerf.scene.colmap_module import pycolmap
 
 LEAST_POSITIONS = 5
 COARSE_M = 10.0
-"""GPS of a telephone is not better than this: positions that all lie closer together tell no scale."""
+"""A telephone's GPS is not better than this: positions that are all closer together give no scale."""
 BY_CHANCE = 0.5
-"""A fit is believed when its residual is below this share of what the same positions in random order give."""
+"""A fit is accepted if its residual is below this share of that of the same positions in random order."""
 _HYPOTHESES = 2000
 _SHUFFLES = 20
 _ROUNDS = 30
@@ -42,7 +42,7 @@ class Places:
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """`residuals_m` are horizontal, nan where there is no GPS; `chance_m` is the residual that chance would give."""
+    """`residuals_m` are horizontal, nan without GPS; `chance_m` is the residual of positions in random order."""
 
     world_from_model: Similarity
     residuals_m: Float[np.ndarray, "n"]
@@ -59,7 +59,7 @@ class Fit:
 
 
 def places_of(shots: Sequence[CapturedImage]) -> Places | None:
-    """Positions around the median of all; None where fewer than LEAST_POSITIONS are known."""
+    """Positions around the median of all; None if fewer than LEAST_POSITIONS are known."""
     known = np.array([shot.has_gps for shot in shots])
     if known.sum() < LEAST_POSITIONS:
         return None
@@ -85,7 +85,7 @@ def _middle(degrees: Float[np.ndarray, "n 2"]) -> tuple[float, float]:
 
 
 def level(world_from_cam: Float[np.ndarray, "n 3 4"]) -> Similarity:
-    """Up becomes z, the cameras' centroid the origin; the scale stays as it is."""
+    """Up becomes z, the cameras' centroid the origin; the scale does not change."""
     up = estimate_up(world_from_cam)
     across = np.eye(3)[0 if abs(up[0]) < 0.9 else 1]
     east = across - (across @ up) * up
@@ -95,7 +95,7 @@ def level(world_from_cam: Float[np.ndarray, "n 3 4"]) -> Similarity:
 
 
 def georegister(world_from_cam: Float[np.ndarray, "n 3 4"], enu_m: Float[np.ndarray, "n 3"], seed: int) -> Fit | None:
-    """Fits the cameras of a model to positions; None where fewer than LEAST_POSITIONS of them have one."""
+    """Fits the cameras of a model to positions; None if fewer than LEAST_POSITIONS of them have one."""
     known = np.isfinite(enu_m[:, :2]).all(axis=1)
     if known.sum() < LEAST_POSITIONS:
         return None
@@ -158,7 +158,7 @@ def _least_median(model: np.ndarray, gps: np.ndarray, rng: np.random.Generator) 
 
 
 def _height(z_m: Float[np.ndarray, "n"], altitude_m: Float[np.ndarray, "n"]) -> tuple[float, float | None]:
-    """What to add to z, and how far altitudes typically are from it; without altitudes cameras are around 0."""
+    """What to add to z, and the typical error of altitudes; without altitudes, cameras are around 0."""
     known = np.isfinite(altitude_m)
     if not known.any():
         return -float(np.median(z_m)), None

@@ -27,7 +27,7 @@ from blocknerf.scene.readers.masks import MASK_FOLDER, exact_mask, masks_alike
 
 @dataclass(slots=True)
 class _Notes:
-    """What there is to say of photographs, by name: each is said once, of all of them."""
+    """Messages about photographs, by name: each is logged once for all of them."""
 
     unusable: list[tuple[str, str]] = field(default_factory=list)
     several: list[str] = field(default_factory=list)
@@ -36,7 +36,7 @@ class _Notes:
 
     def say(self, count: int) -> None:
         if self.unusable:
-            log.warning("%d of %d photographs are left out: %s.", len(self.unusable), count,
+            log.warning("%d of %d photographs are skipped: %s.", len(self.unusable), count,
                         list_by_reason(tuple(self.unusable)))  # fmt: skip
         if self.several:
             log.warning("The first picture is taken of each of %d files that hold several (animations, pages), as %s.",
@@ -50,12 +50,12 @@ class _Notes:
 
 
 def bring_images(sources: Sources, out: Path, interval_s: float, each_its_camera: bool) -> list[CapturedImage]:
-    """Fills OUT/images (and OUT/masks where there are masks) and returns what is known of each picture, by name.
+    """Fills OUT/images (and OUT/masks if there are masks) and returns the metadata of each picture, by name.
 
-    Photographs are linked where the file system can, else copied. Written anew are those that EXIF wants turned, whose
-    colours are not sRGB, or which Pillow reads by a plugin alone. Of videos the sharpest frame of every `interval_s` is
-    written. Pictures of an earlier run that are not wanted any more are removed. Raises UserError when fewer than two
-    pictures can be used.
+    Photographs are linked if the file system can, else copied. They are rewritten if EXIF turns them, their colours are
+    not sRGB, or Pillow needs a plugin to read them. From videos, the sharpest frame of every `interval_s` is written.
+    Pictures of an earlier run that are no longer needed are removed. Raises UserError if fewer than two pictures can be
+    used.
     """
     shots, notes, taken, brought = [], _Notes(), set(sources.names.values()), Brought(out)
     masks = _masks_of(sources)
@@ -82,7 +82,7 @@ def bring_images(sources: Sources, out: Path, interval_s: float, each_its_camera
 def _bring_photograph(
     path: Path, sources: Sources, masks: Mapping[Path, Path], brought: Brought, taken: set[str], notes: _Notes
 ) -> CapturedImage:
-    """Decodes it whole, so that one that is cut off is known at once."""
+    """Decodes it completely, so that a truncated file is found at once."""
     name = sources.names[path]
     with opened_picture(path) as image:
         upright, several = is_upright(image), image.format != "MPO" and getattr(image, "n_frames", 1) > 1
@@ -122,7 +122,7 @@ def _in_srgb(image: Image.Image, name: str, notes: _Notes) -> Image.Image | None
 
 
 def _bring_mask(path: Path, mask: Path, brought: Brought, name: str) -> None:
-    """Links the mask of a photograph, upright like it, to where the reader of scenes looks for it."""
+    """Links the mask of a photograph, upright like it, to where the scene reader expects it."""
     if mask.resolve() == (brought.out / MASK_FOLDER / f"{name}.png").resolve():
         return
     target = brought.place(f"{MASK_FOLDER}/{name}.png", mask)
@@ -140,7 +140,7 @@ def _masks_of(sources: Sources) -> dict[Path, Path]:
     """The mask of each photograph that has one: instant-ngp's beside it, or one in the folder of masks, whose name may
     begin at any folder above the common one.
 
-    Raises UserError where it is not clear which one is meant.
+    Raises UserError if the mask is ambiguous.
     """
     folder, found = (
         sources.mask_folder,
@@ -165,7 +165,7 @@ def _masks_of(sources: Sources) -> dict[Path, Path]:
 
 
 def _bring_video(path: Path, sources: Sources, brought: Brought, interval_s: float) -> list[CapturedImage]:
-    """Frames are named after their video and their number; one whose video stands alone has no folder."""
+    """Frames are named after their video and number; without a folder if there is only one video."""
     alone = len(sources.videos) == 1 and not sources.photographs
     folder = "" if alone else sources.names[path]
     shots = []

@@ -1,4 +1,4 @@
-"""What a photograph is, by its content and not by its ending: how it is opened, written anew, or why it cannot be."""
+"""The format of a photograph, by content and not by ending: how to open or rewrite it, or why that is impossible."""
 
 import importlib
 import importlib.util
@@ -16,7 +16,7 @@ _ANEW: dict[str, tuple[str, dict[str, Any]]] = {
     "TIFF": ("TIFF", {"compression": "tiff_adobe_deflate"}),
     "WEBP": ("WEBP", {"lossless": True, "exact": True}),
 }
-"""How pixels are written that came in that format: at a quality that costs nothing to be seen, or without loss."""
+"""How to rewrite pixels of a format: without visible loss, or without loss."""
 _NEEDS_A_PLUGIN = ("HEIF",)
 _LOSSY = ("AVIF", "HEIF")
 _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
@@ -37,12 +37,12 @@ def reads_heic() -> bool:
 
 
 def is_read_everywhere(image: Image.Image) -> bool:
-    """Whether whoever has Pillow alone can read the file."""
+    """Whether Pillow alone, without a plugin, can read the file."""
     return image.format not in _NEEDS_A_PLUGIN
 
 
 def format_anew(image: Image.Image) -> tuple[str, str | None, dict[str, Any]]:
-    """The format in which its pixels are written, the ending that this needs (None: its own stays), and options."""
+    """The format for writing its pixels, the ending that it needs (None: unchanged), and options."""
     if image.format in _ANEW:
         kind, options = _ANEW[image.format]
         return kind, None, options
@@ -52,7 +52,7 @@ def format_anew(image: Image.Image) -> tuple[str, str | None, dict[str, Any]]:
 
 
 def exif_anew(image: Image.Image) -> Image.Exif:
-    """What EXIF says, for pixels that are written upright: without what tells how they were stored."""
+    """EXIF for pixels that are written upright: without tags about how they were stored."""
     exif = image.getexif()
     for tag in (*_HOW_STORED, ExifTags.Base.Orientation):
         exif.pop(tag, None)
@@ -60,7 +60,7 @@ def exif_anew(image: Image.Image) -> Image.Exif:
 
 
 def why_unreadable(path: Path, error: Exception) -> str:
-    """The reason behind an error of Pillow's, in words that are the same for all files of that reason."""
+    """The reason for an error of Pillow, in the same words for all files with that reason."""
     try:
         with path.open("rb") as file:
             head = file.read(16)

@@ -1,4 +1,4 @@
-"""Which pictures are compared with which: everything follows from this list."""
+"""The list of picture pairs to compare."""
 
 import itertools
 from collections.abc import Iterable, Sequence
@@ -15,7 +15,7 @@ from blocknerf.prepare.shots import CapturedImage
 Matching = Literal["auto", "exhaustive", "sequential", "spatial", "vocabulary"]
 
 FEW = 100
-"""Up to so many pictures, each is compared with each."""
+"""Up to this many pictures, all pairs are compared."""
 OVERLAP = 8
 NEIGHBOURS = 24
 _MOST_GAPS = 64
@@ -35,10 +35,10 @@ class PairPlan:
 def plan_pairs(
     shots: Sequence[CapturedImage], places_m: Float[np.ndarray, "n 2"] | None, matching: Matching, has_vocabulary: bool
 ) -> PairPlan:
-    """Chooses pairs for `matching`; `auto` chooses that as well, and says so.
+    """Chooses pairs for `matching`; `auto` also chooses the method, and logs it.
 
-    `places_m` are horizontal positions by GPS, in the order of `shots`, nan where one has none. Raises UserError where
-    what was asked for lacks what it needs.
+    `places_m` are horizontal positions by GPS, in the order of `shots`, nan without GPS. Raises UserError if the method
+    lacks what it needs.
     """
     chosen = _choose(shots, places_m, has_vocabulary) if matching == "auto" else matching
     if chosen == "vocabulary" and not has_vocabulary:
@@ -99,13 +99,13 @@ def sequential_pairs(shots: Sequence[CapturedImage], overlap: int) -> Iterable[t
 
 
 def anchor_pairs(count: int) -> Iterable[tuple[int, int]]:
-    """Each with each of a few pictures spread over all: loops, and drives that meet, have a chance to be found."""
+    """All pairs of a few pictures spread over all, so that loops and meeting drives can be found."""
     anchors = np.unique(np.linspace(0, count - 1, min(count, _ANCHORS)).round().astype(int)).tolist()
     return itertools.combinations(anchors, 2)
 
 
 def spatial_pairs(places_m: Float[np.ndarray, "n 2"], neighbours: int) -> Iterable[tuple[int, int]]:
-    """Each with its nearest `neighbours` by horizontal position; pictures without a position are not in it."""
+    """Each with its nearest `neighbours` by horizontal position; pictures without a position are skipped."""
     known = np.flatnonzero(np.isfinite(places_m).all(axis=1))
     places = places_m[known]
     count = min(neighbours + 1, len(known))

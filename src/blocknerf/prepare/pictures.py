@@ -1,6 +1,6 @@
-"""What COLMAP looks at: every picture under a plain name, in a kind that it reads as Pillow does.
+"""The pictures for COLMAP: each under a plain name, in a format that it reads as Pillow does.
 
-COLMAP's lists part names at blanks and take # for a comment, and it knows fewer kinds of files than Pillow.
+COLMAP's lists separate names at blanks and treat # as a comment, and it knows fewer formats than Pillow.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ _TIFF_COMPRESSIONS = ("raw", "tiff_lzw", "tiff_adobe_deflate")
 
 
 def lay_out_pictures(shots: Sequence[CapturedImage], images: Path, folder: Path) -> dict[str, str]:
-    """Fills `folder` anew with links, and copies where a picture is of another kind; returns plain names by name."""
+    """Refills `folder` with links, or copies for pictures of another format; returns plain names by name."""
     disk.remove_tree(folder)
     plain = {}
     with bar("Laying out pictures", len(shots)) as progress:
@@ -47,7 +47,7 @@ def _is_plain(image: Image.Image) -> bool:
 
 
 def link(path: Path, target: Path) -> None:
-    """The same file at `target`: no bytes are copied where both are on one file system."""
+    """The same file at `target`; no bytes are copied within one file system."""
     if target.is_file() and path.samefile(target):
         return
 

@@ -1,4 +1,4 @@
-"""The whole way from pictures to a scene, stage by stage: see `prepare`."""
+"""From pictures to a scene, stage by stage: see `prepare`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -45,7 +45,7 @@ _MOST_NAMED = 12
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How pictures become a scene; the command line explains each."""
+    """Settings of `prepare`; the command line's help explains each."""
 
     matching: Matching = "auto"
     interval_s: float = 0.5
@@ -58,7 +58,7 @@ class Settings:
     vocabulary: Path | None = None
 
     def check(self) -> None:
-        """Raises UserError for what no run could use, before anything is begun."""
+        """Raises UserError for unusable settings, before anything starts."""
         if not 0.02 <= self.interval_s <= 3600:
             raise UserError(f"--interval-s {self.interval_s:g} must be from 0.02 to 3600 seconds.")
         if not 200 <= self.long_side <= 20000:
@@ -79,11 +79,11 @@ class Settings:
 
 
 def prepare(source: Path, out: Path, settings: Settings, overwrite: bool = False) -> dict[str, Any]:
-    """Makes a scene in `out` of the pictures in `source`; returns the figures of its quality page.
+    """Makes a scene in `out` from the pictures in `source`; returns the figures of its quality page.
 
-    Each stage leaves its record in OUT/prepare and is not done again while its inputs stay the same, so a run that was
-    stopped goes on. Raises UserError when `source` holds no pictures, they match nowhere, or GPS contradicts them;
-    when `out` is of another source, or foreign.
+    Each stage writes its record to OUT/prepare and is skipped while its inputs stay the same, so a stopped run resumes.
+    Raises UserError if `source` has no pictures, none match, or GPS contradicts them; and if `out` is from another
+    source or was not made by `prepare`.
     """
     settings.check()
     sources = find_sources(source, out, settings.masks)
@@ -123,10 +123,10 @@ def _marker(source: Path) -> dict[str, Any]:
 
 
 def _open_output(source: Path, out: Path, overwrite: bool) -> None:
-    """Makes the folder ours, or says why it cannot be."""
+    """Marks the folder as a prepared scene, or raises UserError with the reason."""
     before = read_json(out / MARKER, "mark of a prepared scene") if (out / MARKER).is_file() else None
     if before is not None and not isinstance(before, dict):
-        raise UserError(f"{out / MARKER} is damaged: it is no mark of a prepared scene. Choose another folder.")
+        raise UserError(f"{out / MARKER} is damaged: it is not the mark of a prepared scene. Choose another folder.")
     if before is None and out.is_dir() and not is_empty(out):
         raise UserError(f"The folder {out} is not empty and was not made by `blocknerf prepare`. Choose another.")
     if before is not None and overwrite:
@@ -149,7 +149,7 @@ def _open_output(source: Path, out: Path, overwrite: bool) -> None:
 def _features(
     stages: Stages, out: Path, shots: Sequence[CapturedImage], settings: Settings
 ) -> tuple[colmap.ColmapWorkspace, dict[str, int]]:
-    """COLMAP's workshop, and how many features each picture has."""
+    """COLMAP's workspace, and the number of features of each picture."""
     masks = {shot.name: paths for shot in shots if (paths := mask_paths(out, shot.name, None))}
     stamp = [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for paths in masks.values() for path in paths]
     folder = out / FOLDER
@@ -188,7 +188,7 @@ def _forget(folder: Path, pattern: str) -> None:
 def _write_masks(
     folder: Path, shots: Sequence[CapturedImage], masks: dict[str, tuple[Path, ...]], plain: dict[str, str]
 ) -> None:
-    """What COLMAP wants: one mask a picture, of its size, black where no feature may be."""
+    """Masks for COLMAP: one per picture, of its size, black where no feature may be."""
     disk.remove_tree(folder)
     sizes = {shot.name: (shot.width, shot.height) for shot in shots}
     for name, paths in masks.items():
@@ -201,7 +201,7 @@ def _write_masks(
 def _matches(
     stages: Stages, shop: colmap.ColmapWorkspace, sources: Sources, shots: Sequence[CapturedImage], settings: Settings
 ) -> tuple[str, dict[str, int]]:
-    """How pairs were chosen, and with how many others each picture matches."""
+    """How pairs were chosen, and the number of matches of each picture with others."""
 
     def work(resumed: bool) -> dict[str, Any]:
         if not resumed:
@@ -252,6 +252,6 @@ def _tell_components(models: Sequence[colmap.Model], count: int) -> None:
         if not apart:  # COLMAP may place a picture in several components
             continue
         log.warning(
-            "%d pictures hang together but nothing joins them to the rest, so they are left out: %s.",
+            "%d pictures hang together but nothing joins them to the rest, so they are skipped: %s.",
             *(len(apart), listed(apart, _MOST_NAMED)),
         )

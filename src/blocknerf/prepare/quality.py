@@ -19,13 +19,13 @@ from blocknerf.scene.colmap_module import pycolmap
 from blocknerf.scene.readers.read import read_scene
 
 GRID_WH = (16, 12)
-"""Cells into which a picture is cut to say how much of it has points."""
+"""Cells of a picture, for the share of it that has points."""
 _FOLDER = "quality"
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What the stages found; `features` and `partners` count by name, `models` are largest first."""
+    """Results of the stages; `features` and `partners` are counts by name, `models` are sorted, largest first."""
 
     shots: Sequence[CapturedImage]
     features: dict[str, int]
@@ -51,9 +51,9 @@ class Seen:
 
 
 def write_quality(out: Path, found: Found) -> dict[str, Any]:
-    """Writes OUT/quality/: quality.json, index.html, map.png, coverage.png; returns what is in the JSON.
+    """Writes OUT/quality/: quality.json, index.html, map.png, coverage.png; returns the content of the JSON.
 
-    Raises UserError when the scene in `out` cannot be read as any other.
+    Raises UserError if the scene in `out` cannot be read like any other.
     """
     scene = read_scene(out, DatasetConfig(alpha="black"))
     model = pycolmap.Reconstruction(str(out / MODEL))

@@ -1,4 +1,4 @@
-"""quality/index.html: what became of each picture, on one page."""
+"""quality/index.html: the result for each picture, on one page."""
 
 from html import escape
 from typing import Any
@@ -13,7 +13,7 @@ def quality_page(figures: dict[str, Any]) -> str:
         section("From above", picture("map.png", "Cameras, their GPS positions, and points, seen from above")),
         section("Where pictures have points", picture("coverage.png", "Points by their place in the picture")),
         section("Pictures", _images(figures["images"])),
-        section("Left out", _left_out(figures["left_out"])) if figures["left_out"] else "",
+        section("Skipped", _left_out(figures["left_out"])) if figures["left_out"] else "",
         section("Components", _components(figures["components"])) if len(figures["components"]) > 1 else "",
         section("Lenses", _cameras(figures["cameras"])),
         section("What the figures mean", _meanings(figures)),

@@ -43,7 +43,7 @@ def draw_from_above(path: Path, scene: Scene, gps: dict[str, dict[str, float]]) 
 
 
 def _with_margin(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A tenth more on every side, and no side below a quarter of the other: streets are seen with their houses."""
+    """A margin of a tenth, and no side below a quarter of the other, so that streets are shown with their houses."""
     long = float(max((high - low).max(), 1e-6))
     grow = np.maximum(0.1 * long, (0.25 * long - (high - low)) / 2 + 0.05 * long)
     return low - grow, high + grow

@@ -1,4 +1,4 @@
-"""What is known of a photograph before anything is computed: size, camera, clock, position."""
+"""The metadata of a photograph: size, camera, clock, position."""
 
 import calendar
 import math
@@ -22,9 +22,8 @@ _LEAST_FOCAL, _LARGEST_FOCAL = 0.2, 20.0
 class CapturedImage:
     """A picture in the scene's image folder. Images of one `camera` share their intrinsics.
 
-    `folder` is the one it came from, or its video. `time_s` is the camera's own clock in seconds since 1970, in
-    whatever time zone it was set to, None for frames of a video, which are in order by name; `altitude_m` is what
-    the receiver said, often wrong.
+    `folder` is the one it came from, or its video. `time_s` is the camera's clock in seconds since 1970, in its time
+    zone; None for frames of a video, which are in order by name. `altitude_m` is the receiver's, often wrong.
     """
 
     name: str
@@ -47,7 +46,7 @@ class CapturedImage:
 
 
 def shot_of(image: Image.Image, name: str, folder: str) -> CapturedImage:
-    """Reads the header of a photograph, whose pixels are taken as upright: see `is_upright`."""
+    """Reads the header of a photograph whose pixels count as upright: see `is_upright`."""
     exif = image.getexif()
     tags, gps = _directory(exif, ExifTags.IFD.Exif), _directory(exif, ExifTags.IFD.GPSInfo)
     latitude, longitude, altitude = position_of(gps)
@@ -67,12 +66,12 @@ def shot_of(image: Image.Image, name: str, folder: str) -> CapturedImage:
 
 
 def is_upright(image: Image.Image) -> bool:
-    """Whether EXIF asks for no turn or mirroring before the picture is shown."""
+    """Whether EXIF requests no turn or mirroring."""
     return exif_orientation(image) == 1
 
 
 def size_upright(image: Image.Image) -> tuple[int, int]:
-    """(width, height) after the turn that EXIF asks for."""
+    """(width, height) after the turn of EXIF."""
     if image.format == "TIFF":  # Pillow turns it while it decodes
         image.load()
     return Orientation(exif_orientation(image), is_turned=True).picture_size(image.size)
@@ -107,11 +106,11 @@ def time_of(tags: dict[int, Any]) -> float | None:
 
 
 def focal_of(tags: dict[int, Any], width: int, height: int) -> float | None:
-    """Focal length in pixels as EXIF tells it, None where it does not.
+    """Focal length in pixels from EXIF, None if EXIF has none.
 
-    From the length that would give the same angle on 35 mm film (its diagonal, CIPA DCG-001), or from the resolution
-    of the sensor. That one counts pixels as they were taken: a photograph made smaller later is told by its tag of
-    the original width.
+    From the length that would give the same angle on 35 mm film (its diagonal, CIPA DCG-001), or from the resolution of
+    the sensor. That resolution counts the original pixels: a photograph reduced later is recognised by its tag of the
+    original width.
     """
     largest = max(width, height)
     of_film = _number(tags.get(ExifTags.Base.FocalLengthIn35mmFilm))

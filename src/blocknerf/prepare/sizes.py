@@ -1,4 +1,4 @@
-"""One capture at several sizes, as data sets and trainers keep it: images, images_2, images_4. The largest is taken."""
+"""One capture at several sizes, as in data sets: images, images_2, images_4. The largest is used."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ from blocknerf.scene.photographs import DECODE_ERRORS, opened_picture
 _LOOKED_AT = 3
 _SIDE_PX = 8
 _MOST_LEVELS, _MOST_OF_CONTRAST = 6.0, 0.2
-"""By how much two thumbnails of one photograph may differ: mean of 255 levels, and as a share of their deviation."""
+"""Maximum difference of two thumbnails of one photograph: mean of 255 levels, and as a share of their deviation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +28,9 @@ class _Shelf:
 
 
 def at_their_largest(photographs: Sequence[Path]) -> tuple[Path, ...]:
-    """Without those that lie in another folder of the same names at a larger size, or beside it in another kind.
+    """Without those that exist in another folder with the same names at a larger size, or beside it in another format.
 
-    Names alone decide nothing: a few of each folder are looked at. Says what is left out.
+    Names alone decide nothing: a few pictures of each folder are compared. Logs what is skipped.
     """
     looks, taken, left_out = _Looks(), list[_Shelf](), set[Path]()
     for shelf in sorted(_shelves(photographs, looks), key=lambda shelf: (-shelf.pixels, shelf.folder)):
@@ -41,9 +41,9 @@ def at_their_largest(photographs: Sequence[Path]) -> tuple[Path, ...]:
         again = {path for stem, path in shelf.photographs.items() if stem in larger.photographs}
         left_out |= again
         if larger.folder == shelf.folder:
-            log.warning("%d photographs in %s lie there in two kinds; one of each is taken.", len(again), shelf.folder)
+            log.warning("%d photographs in %s exist in two formats; one of each is used.", len(again), shelf.folder)
         else:
-            log.warning("%d photographs in %s are left out: %s has them larger. Give that folder alone to have them.",
+            log.warning("%d photographs in %s are skipped: %s has them larger. Give that folder alone to have them.",
                         len(again), shelf.folder, larger.folder)  # fmt: skip
     return tuple(path for path in photographs if path not in left_out)
 
@@ -63,9 +63,9 @@ def _some(items: list) -> list:
 
 
 def _holds_again(looks: "_Looks", larger: _Shelf, shelf: _Shelf) -> bool:
-    """Whether most of those that are looked at are in `larger`, and none is another picture of the same name.
+    """Whether most of the compared pictures are in `larger`, and none is another picture of the same name.
 
-    Pictures as large in another folder may be those of a second camera, and are never taken for the same.
+    Pictures of equal size in another folder may be from a second camera and never count as the same.
     """
     if larger.pixels <= shelf.pixels and larger.folder != shelf.folder:
         return False
@@ -78,7 +78,7 @@ def _holds_again(looks: "_Looks", larger: _Shelf, shelf: _Shelf) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Looks:
-    """Photographs as they are shown, each opened once. What is no picture is said where all are read."""
+    """Photographs as shown, each opened once. Unreadable files are reported later, when all are read."""
 
     sizes: dict[Path, tuple[int, int]] = field(default_factory=dict)
     thumbnails: dict[Path, Float32[np.ndarray, "8 8"] | None] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""What was done already: each stage leaves one file behind, and is skipped while all before it stay the same."""
+"""Stages of `prepare`: each writes one file, and is skipped while its inputs and those of all before are the same."""
 
 import hashlib
 import json
@@ -21,9 +21,9 @@ class Stages:
         self._key = f"version {_VERSION}"
 
     def run(self, name: str, inputs: Any, work: Callable[[bool], Any]) -> Any:
-        """What `work` returns (JSON types), from the stage's file where its inputs are those of before.
+        """The result of `work` (JSON types), or the one in the stage's file if its inputs are unchanged.
 
-        `work` is told whether the same work was begun before and interrupted: then what it left may be gone on with.
+        The argument of `work` is whether the same work was started before and interrupted; it can then resume.
         """
         text = json.dumps([self._key, name, inputs], sort_keys=True)
         self._key = hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -30,9 +30,9 @@ class Frame:
 
 
 def sharpest_frames(path: Path, interval_s: float, on_time: Callable[[float], None]) -> Iterator[Frame]:
-    """The sharpest frame of each interval, upright; `on_time` is told how far decoding is, in seconds.
+    """The sharpest frame of each interval, upright; `on_time` gets the decoding progress in seconds.
 
-    A video that ends early is used as far as it decodes, with a warning. Raises UserError where nothing decodes.
+    A video that ends early is used as far as it decodes, with a warning. Raises UserError if nothing decodes.
     """
     best: tuple[float, float, av.VideoFrame] | None = None
     slot, kept = 0, 0
@@ -59,7 +59,7 @@ def sharpness_of(gray: UInt8[np.ndarray, "h w"]) -> float:
 
 
 def duration_of(path: Path) -> float:
-    """Seconds that the header promises; 0 where it promises nothing."""
+    """Duration in the header, in seconds; 0 without one."""
     try:
         with av.open(str(path)) as container:
             return _promised_s(container)
@@ -68,7 +68,7 @@ def duration_of(path: Path) -> float:
 
 
 def _decoded(path: Path) -> Iterator[tuple[float, av.VideoFrame]]:
-    """(seconds, frame) as far as the file can be read; says so where it ends early."""
+    """(seconds, frame) as far as the file can be read; warns if it ends early."""
     promised_s, reached_s, problem = 0.0, 0.0, ""
     try:
         with av.open(str(path)) as container:
@@ -101,7 +101,7 @@ def _small_gray(frame: av.VideoFrame) -> UInt8[np.ndarray, "h w"]:
 
 
 def _upright(frame: av.VideoFrame) -> UInt8[np.ndarray, "h w 3"]:
-    """The pixels, turned as the recorder asks for: telephones write portrait videos on their side."""
+    """The pixels, turned by the recorder's metadata: telephones store portrait videos on their side."""
     quarter_turns = round(frame.rotation / 90) % 4
     return np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), quarter_turns))
 

@@ -1,4 +1,4 @@
-"""The model that was found becomes the scene: in its final frame, with its drives."""
+"""Writes COLMAP's model as the scene: in its final frame, with its drives."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ _LEAST_BASELINE_M = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Cameras:
-    """Those that a model placed: names and poses, sorted by name."""
+    """Placed pictures: names and poses, sorted by name."""
 
     names: tuple[str, ...]
     world_from_cam: Float[np.ndarray, "n 3 4"]
@@ -52,9 +52,9 @@ def cameras_of(model: Any) -> Cameras:
 def write_scene(
     out: Path, model_folder: Path, shots: Sequence[CapturedImage], use_gps: bool, pause_s: float
 ) -> dict[str, Any]:
-    """Writes OUT/sparse/0 and the sidecar; returns what is known of the frame, in JSON types.
+    """Writes OUT/sparse/0 and the sidecar; returns a description of the frame, in JSON types.
 
-    Raises UserError when GPS contradicts the pictures.
+    Raises UserError if GPS contradicts the pictures.
     """
     model = pycolmap.Reconstruction(str(model_folder))
     cameras = cameras_of(model)
@@ -70,7 +70,7 @@ def write_scene(
 
 
 def final_frame(cameras: Cameras, shots: Sequence[CapturedImage], use_gps: bool) -> tuple[Similarity, dict[str, Any]]:
-    """The frame of the scene: east, north and up in metres where GPS tells, else level and of the model's own scale."""
+    """The frame of the scene: east, north and up in metres by GPS, else level and in the model's scale."""
     poses = cameras.world_from_cam
     places = places_of(shots) if use_gps else None
     if places is None:
@@ -88,7 +88,7 @@ def final_frame(cameras: Cameras, shots: Sequence[CapturedImage], use_gps: bool)
         raise UserError(
             f"The GPS positions contradict the pictures: at best they are typically {fit.typical_m:.1f} m off, and "
             f"{fit.chance_m:.1f} m would be chance, over {extent_m:.0f} m. Give the same command with --gps ignore to "
-            "keep what the pictures say, without metres; nothing is computed again."
+            "use only the pictures, without metres; nothing is computed again."
         )
     return fit.world_from_model, _described(fit, places.origin, cameras, enu_m)
 
@@ -99,7 +99,7 @@ def _unscaled(poses: Float[np.ndarray, "n 3 4"], why: str) -> tuple[Similarity, 
 
 
 def _extent(enu_m: Float[np.ndarray, "n 3"]) -> float:
-    """Diagonal of the box that holds all but a tenth at each side."""
+    """Diagonal of the box that holds all except a tenth at each side."""
     low, high = np.nanpercentile(enu_m[:, :2], (10, 90), axis=0)
     return float(np.linalg.norm(high - low))
 
@@ -135,7 +135,7 @@ def _rounded(enu_m: Float[np.ndarray, "3"], residual_m: float) -> dict[str, floa
 
 
 def _write_model(folder: Path, model: Any) -> None:
-    """The folder appears with all its files; those of an older model make way at the last moment."""
+    """The folder appears with all its files at once and replaces an older model at the last moment."""
     unfinished = disk.temporary(folder)
     disk.remove_tree(unfinished)
     try:

@@ -20,8 +20,8 @@ def error_colours(
 
 
 def distance_colours(picture: RenderOutput) -> Float[Tensor, "h w 3"]:
-    """Distance on a logarithmic scale between the picture's own 2nd and 98th percentile, near bright and far dark;
-    dark as well where the picture is transparent."""
+    """Distance on a logarithmic scale between the picture's 2nd and 98th percentile: near is bright, far or transparent
+    is dark."""
     log_distance = picture.distance_m.clamp(min=1e-6).log()
     low, high = np.percentile(log_distance.numpy(), (2, 98))
     nearness = (high - log_distance) / max(float(high - low), 1e-6)

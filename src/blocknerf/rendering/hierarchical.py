@@ -1,4 +1,4 @@
-"""One ray to one pixel with one field asked twice: evenly first, then where the first pass found matter (mip-NeRF)."""
+"""From ray to pixel with one field in two passes: evenly spaced, then where the first found matter (mip-NeRF)."""
 
 from collections.abc import Callable
 
@@ -14,7 +14,7 @@ from blocknerf.rendering.volume import CompositedRays, RaySamplingConfig, strati
 FieldOnIntervals = Callable[
     [Float[Tensor, "rays edges"]], tuple[Float[Tensor, "rays bins"], Float[Tensor, "rays bins 3"]]
 ]
-EVERYWHERE = 0.01  # added to every weight, so that no place is never looked at (mip-NeRF, section 3.2)
+EVERYWHERE = 0.01  # added to every weight, so that every place can be sampled (mip-NeRF, section 3.2)
 
 
 def composite_coarse_and_fine(
@@ -26,11 +26,11 @@ def composite_coarse_and_fine(
     hierarchical: bool = True,
     white_background: bool = False,
 ) -> CompositedRays:
-    """Rays and distances in block units; the field answers on the intervals between edges with density and colour.
+    """Rays and distances in block units; the field returns density and colour for the intervals between edges.
 
-    The features of what comes back are the colour, over black or white. Both passes are differentiable in the field;
-    where the second one looks is not. Without `hierarchical` there is only the first. Without a generator every sample
-    stands in the middle of its stratum.
+    The features of the result are the colour, on black or white. Both passes are differentiable in the field, but not
+    the place of the second one's samples. Without `hierarchical` there is only the first pass. Without a generator
+    every sample is in the middle of its interval.
     """
 
     def to_distance(edges_s: Float[Tensor, "rays edges"]) -> Float[Tensor, "rays edges"]:
@@ -58,7 +58,7 @@ def composite_coarse_and_fine(
 
 
 def spread(weights: Float[Tensor, "rays bins"]) -> Float[Tensor, "rays bins"]:
-    """Weights to be sampled from: an upper envelope, blurred, and a little everywhere (mip-NeRF, equation 18)."""
+    """Weights for sampling: an upper envelope, blurred, and a little everywhere (mip-NeRF, equation 18)."""
     padded = torch.cat([weights[:, :1], weights, weights[:, -1:]], -1)
     envelope = torch.maximum(padded[:, 1:], padded[:, :-1])
     return 0.5 * (envelope[:, 1:] + envelope[:, :-1]) + EVERYWHERE

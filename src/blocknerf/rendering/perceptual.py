@@ -1,6 +1,6 @@
-"""Perceptual distances, where their weights lie on this machine. Nothing is ever downloaded.
+"""Perceptual distances, if their weights are on this machine. Nothing is ever downloaded.
 
-Both see a picture whole: pixels that do not count are those of the photograph in both.
+Both compare whole pictures: pixels that do not count are replaced by the photograph's in both.
 """
 
 from collections.abc import Callable, Container, Mapping
@@ -18,11 +18,11 @@ from blocknerf.rendering.shift_tolerant import SMALLEST_SIDE_PX, ShiftTolerantLp
 torchvision = Extra("torchvision", "lpips", "LPIPS")
 Metric = Callable[[Float[Tensor, "h w 3"], Float[Tensor, "h w 3"], Bool[Tensor, "h w"]], float]
 LPIPS_BACKBONES = {"alex": "alexnet-owt-7be5be79.pth", "vgg": "vgg16-397923af.pth"}
-"""ImageNet weights as torchvision names them in torch's cache; the layers above them are part of torchmetrics."""
+"""ImageNet weights by torchvision's names in torch's cache; the layers above them are part of torchmetrics."""
 
 
 class MetricUnavailable(Exception):
-    """Why a metric cannot be computed here, in words for the report."""
+    """Why a metric cannot be computed on this machine, for the report."""
 
 
 NAMES = ("lpips_alex", "lpips_vgg", "st_lpips_alex")
@@ -31,7 +31,7 @@ NAMES = ("lpips_alex", "lpips_vgg", "st_lpips_alex")
 def perceptual_metrics(
     smallest_side_px: int, names: Container[str] = NAMES
 ) -> tuple[dict[str, Metric], dict[str, str]]:
-    """The metrics that can be computed on pictures no side of which is smaller, and why each of the others cannot."""
+    """The metrics that can be computed on pictures with this smallest side, and why each of the others cannot."""
     ready, missing = {}, {}
     makers = {"lpips_alex": lambda: _lpips("alex"), "lpips_vgg": lambda: _lpips("vgg"), "st_lpips_alex": _st_lpips}
     for name, make in makers.items():
@@ -71,7 +71,7 @@ def _lpips(backbone: str) -> Callable[[Tensor, Tensor], float]:
 
 
 def _st_lpips() -> Callable[[Tensor, Tensor], float]:
-    package = find_spec("stlpips_pytorch")  # found, not imported: its import asks for more than its weights need
+    package = find_spec("stlpips_pytorch")  # located, not imported: importing it needs more packages than its weights
     if package is None or not package.submodule_search_locations:
         raise MetricUnavailable("the package stlpips-pytorch is not installed: pip install 'blocknerf[lpips]'")
     path = Path(package.submodule_search_locations[0]) / "weights" / "vST0.0" / "alex_shift_tolerant.pth"

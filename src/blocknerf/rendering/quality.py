@@ -1,4 +1,4 @@
-"""How far a picture is from the truth: PSNR and SSIM over the pixels that count. Colours are floats in [0, 1]."""
+"""PSNR and SSIM of a picture over the valid pixels. Colours are floats in [0, 1]."""
 
 from typing import cast
 
@@ -21,7 +21,7 @@ def psnr(
     """-10 log10(MSE) in dB of one image, over valid pixels and channels; `render` is clamped, not rounded to bytes.
 
     At most 100, so that equal pictures have a figure that JSON can hold. The figure of a scene is the mean of its
-    images' PSNR, not the PSNR of their mean error. Raises ValueError where no pixel is valid.
+    images' PSNR, not the PSNR of their mean error. Raises ValueError if no pixel is valid.
     """
     error = (render.clamp(0, 1) - truth).double().square()
     if valid is not None:
@@ -54,8 +54,8 @@ def masked_similarity(
 ) -> Float[Tensor, "pictures h w 3"]:
     """`similarity` whose windows hold valid pixels alone, with their Gaussian weights scaled to sum to 1.
 
-    What either picture has in other pixels reaches no valid one. The same as `similarity` where all pixels are valid;
-    no meaning in pixels that are not. Differentiable.
+    Other pixels of either picture do not affect valid ones. Equal to `similarity` if all pixels are valid; meaningless
+    in pixels that are not. Differentiable.
     """
     render, truth, mask = render.movedim(-1, 1), truth.movedim(-1, 1), valid[:, None].to(render)
     down, across = (_window_weights(size, render) for size in valid.shape[1:])
@@ -86,8 +86,8 @@ def _window_weights(size: int, like: Tensor) -> Float[Tensor, "size size"]:
 def ssim(render: Float[Tensor, "h w 3"], truth: Float[Tensor, "h w 3"], valid: Bool[Tensor, "h w"]) -> float:
     """Structural similarity (see `similarity`), mean over valid pixels and channels; 1 for equal pictures.
 
-    Pixels that are not valid are equal in both pictures while windows are formed, and have no place in the mean. Raises
-    UserError for pictures smaller than the window.
+    Invalid pixels count as equal in both pictures inside of windows, and are excluded from the mean. Raises UserError
+    for pictures smaller than the window.
     """
     height, width = valid.shape
     if min(height, width) < SSIM_WINDOW_PX:

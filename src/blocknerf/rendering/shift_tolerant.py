@@ -1,4 +1,4 @@
-"""Shift-tolerant LPIPS (Ghildyal and Liu 2022) with AlexNet, from the weights that its package carries.
+"""Shift-tolerant LPIPS (Ghildyal and Liu 2022) with AlexNet, from the weights in its package.
 
 The package imports torchvision only to build networks that this metric does not use; read from its weights, the
 metric needs torch alone.
@@ -14,7 +14,7 @@ from torch.nn.functional import conv2d, max_pool2d, pad
 LAYERS = ("slice1.0", "slice2.5", "slice3.9", "slice4.11", "slice5.13")
 PADDING = (2, 2, 1, 1, 1)
 POOLED = (False, True, True, False, False)
-"""Whether a 3 x 3 maximum and a blur at every second pixel stand before the layer."""
+"""Whether a 3 x 3 maximum and a blur at every second pixel precede the layer."""
 SMALLEST_SIDE_PX = 32
 
 

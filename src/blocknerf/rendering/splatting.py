@@ -11,16 +11,16 @@ from blocknerf.geometry.so3 import from_quaternion
 from blocknerf.kernels.splats.ops import rasterize
 
 DILATION_PX2 = 0.3
-"""Added to both variances on the picture, as all viewers do: no splat falls between pixels."""
+"""Added to both variances on the picture, as in all viewers, so that no splat falls between pixels."""
 _BEYOND = 1.3
-"""The affine image of a splat is taken at most this far out, in units of the picture's half field of view."""
+"""A splat's affine image is evaluated at most this far out, in units of the picture's half field of view."""
 _SIGMAS = 3.5
-"""Where a splat of opacity 1 has fallen below what shows: exp(-3.33^2 / 2) = 1 / 255."""
+"""Standard deviations at which a splat of opacity 1 becomes invisible: exp(-3.33^2 / 2) = 1 / 255."""
 
 
 @dataclass(frozen=True, slots=True)
 class Gaussians:
-    """Splats as they are learned; what the entries mean is told in `export/splats.py`, with the same names."""
+    """Splats during training; `export/splats.py` explains the entries under the same names."""
 
     places: Float[Tensor, "n 3"]
     log_scales: Float[Tensor, "n 3"]
@@ -46,16 +46,17 @@ class SplatLens:
 def render_splats(
     splats: Gaussians, lens: SplatLens, world_from_cam: Float[Tensor, "3 4"], near_m: float
 ) -> Float[Tensor, "4 h w"]:
-    """Red, green, blue before black, and opacity. Differentiable in the splats.
+    """Red, green, blue on black, and opacity.
 
-    Splats whose centre is nearer than `near_m` along the optical axis are left out, as in every viewer.
+    Differentiable in the splats. Splats whose centre is nearer than `near_m` along the optical axis are skipped, as in
+    every viewer.
     """
     around_m = splats.log_scales.amax(-1).exp()
     return show_splats(splats[in_sight(splats.places, around_m, lens, world_from_cam, near_m)], lens, world_from_cam)
 
 
 def show_splats(seen: Gaussians, lens: SplatLens, world_from_cam: Float[Tensor, "3 4"]) -> Float[Tensor, "4 h w"]:
-    """`render_splats` of splats that stand before the camera and come front to back (`in_sight`)."""
+    """`render_splats` of splats in front of the camera, sorted front to back (`in_sight`)."""
     centers_xy, conics = project(seen, lens, world_from_cam)
     directions = torch.nn.functional.normalize(seen.places - world_from_cam[:, 3], dim=-1)
     degree = int(round(seen.harmonics.shape[1] ** 0.5)) - 1
@@ -71,7 +72,7 @@ def project(
     """Centres in pixels, and conics (xx, xy, yy), of splats before the camera.
 
     A splat's covariance S becomes J R S R^T J^T with J the derivative of the pinhole at its centre. Distortion moves
-    centres alone: it hardly bends what is as small as a splat.
+    only centres: it hardly bends anything as small as a splat.
     """
     x, y, z = ((splats.places - world_from_cam[:, 3]) @ world_from_cam[:, :3]).unbind(-1)
     fx, fy = lens.focal_xy
@@ -96,7 +97,7 @@ def in_sight(
     world_from_cam: Float[Tensor, "3 4"],
     near_m: float,
 ) -> Int[Tensor, " seen"]:
-    """Splats that may show in the picture, front to back; `largest_m` is the largest standard deviation of each."""
+    """Splats that may be visible, front to back; `largest_m` is the largest standard deviation of each."""
     x, y, z = ((places - world_from_cam[:, 3]) @ world_from_cam[:, :3]).unbind(-1)
     limit_x, limit_y = _limits(lens)
     around = _SIGMAS * largest_m

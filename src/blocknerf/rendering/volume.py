@@ -1,4 +1,4 @@
-"""One ray to one pixel: propose, resample, ask the field, composite. Takes callables, never a model."""
+"""From ray to pixel: propose, resample, query the field, composite. Takes callables, never a model."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ FieldAtPoints = Callable[
 
 @dataclass(frozen=True, slots=True)
 class RaySamplingConfig:
-    """Where samples may lie along a ray, in block units, and how many there are."""
+    """Range of samples along a ray, in block units, and their number."""
 
     near: float
     far: float
@@ -31,9 +31,9 @@ class RaySamplingConfig:
 
 @dataclass(frozen=True, slots=True)
 class CompositedRays:
-    """What compositing leaves of a ray: features, opacity, and the histograms behind them.
+    """The result of compositing a ray: features, opacity, and their histograms.
 
-    `coarse_rgb` is the colour of the first histogram, where that comes from the field itself and is to learn by it.
+    `coarse_rgb` is the colour of the first histogram, if that comes from the field itself and is trained.
     """
 
     features: Float[Tensor, "rays features"]
@@ -59,9 +59,9 @@ def composite_rays(
     field: FieldAtPoints,
     rng: torch.Generator | None = None,
 ) -> CompositedRays:
-    """Rays and distances in block units; the field is asked at points of the contracted unit cube.
+    """Rays and distances in block units; the field is queried at points of the contracted unit cube.
 
-    Without a generator every sample stands in the middle of its stratum.
+    Without a generator every sample is in the middle of its interval.
     """
     count = origins.shape[0]
     proposal_edges_s = stratified_edges(count, spacing.num_coarse, rng).to(origins)
@@ -90,7 +90,7 @@ def composite_rays(
 def transmittance(weights: Float[Tensor, "rays bins"]) -> Float[Tensor, "rays bins"]:
     """The share of light that arrives at the beginning of every interval: exclusive, 1 for the first.
 
-    What is left when the weights before are taken away is the exclusive product of 1 - alpha.
+    1 minus the sum of the weights before it is the exclusive product of 1 - alpha.
     """
     before = torch.nn.functional.pad(weights[..., :-1].cumsum(-1), (1, 0))
     return (1 - before).clamp(0, 1)

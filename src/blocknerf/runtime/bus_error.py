@@ -1,7 +1,7 @@
-"""What is said when a file that is mapped into memory is cut short by somebody else, or its disk fails.
+"""The message when another program truncates a memory-mapped file, or its disk fails.
 
 The system then sends SIGBUS to the thread that reads, wherever it is: in numpy, in a kernel, with or without Python's
-lock. Nothing of Python may run there, so that the handler is machine code that makes two calls of the system.
+lock. No Python may run there, so the handler is machine code that makes two system calls.
 """
 
 import ctypes
@@ -10,7 +10,7 @@ import signal
 
 _TO_MESSAGES, _EXIT_CODE = 2, 2
 _KEPT: list[object] = []
-"""What a handler uses stays for as long as the process."""
+"""What a handler uses must live as long as the process."""
 
 _HANDLER = """
 declare i64 @write(i32, i64, i64)
@@ -24,9 +24,9 @@ define void @say_and_leave(i32 %number) {{
 
 
 def on_bus_error(sentence: str) -> None:
-    """From here on SIGBUS ends the process with this sentence and exit code 2.
+    """From now on SIGBUS ends the process with this sentence and exit code 2.
 
-    Where Python's faulthandler is on, its stacks are wanted, and nothing is changed.
+    If Python's faulthandler is on, nothing changes, because its stacks are wanted.
     """
     if faulthandler.is_enabled():
         return

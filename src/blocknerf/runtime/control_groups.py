@@ -1,4 +1,4 @@
-"""What a control group around this process, as a container is, lets it have: cores and memory (cgroups 1 and 2)."""
+"""Limits of the control groups (containers) around this process: cores and memory (cgroups 1 and 2)."""
 
 import re
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def core_quotas(system: Path = Path("/")) -> Iterator[float]:
-    """Cores' worth of time that each group around this process may use."""
+    """Cores that each group around this process may use, from its quota of time."""
     for folder in _folders("cpu", system):
         told = _read(folder / "cpu.max") or " ".join(
             _read(folder / f"cpu.cfs_{name}_us").strip() for name in ("quota", "period")
@@ -16,10 +16,7 @@ def core_quotas(system: Path = Path("/")) -> Iterator[float]:
 
 
 def free_bytes(system: Path = Path("/")) -> Iterator[int]:
-    """Memory that each group around this process could still give it.
-
-    Files that were read and may be forgotten again count as free.
-    """
+    """Memory that each group around this process can still give it. File caches that can be dropped count as free."""
     for folder in _folders("memory", system):
         limit = _number(folder / "memory.max") or _number(folder / "memory.limit_in_bytes")
         used = _number(folder / "memory.current") or _number(folder / "memory.usage_in_bytes")
@@ -29,7 +26,7 @@ def free_bytes(system: Path = Path("/")) -> Iterator[int]:
 
 
 def _folders(controller: str, system: Path) -> Iterator[Path]:
-    """Of the groups around this process. A container may see its own group at the root, or where the machine has it."""
+    """Folders of the groups around this process. A container may see its group at the root or at the machine's path."""
     for line in _read(system / "proc/self/cgroup").splitlines():
         _, controllers, group = line.split(":", 2)
         if controllers and controller not in controllers.split(","):
@@ -45,7 +42,7 @@ def _number(path: Path) -> int | None:
 
 
 def _read(path: Path) -> str:
-    """What a file of the system says; nothing where it does not exist or may not be read."""
+    """The content of a system file; empty if it does not exist or is not readable."""
     try:
         return path.read_text()
     except OSError:

@@ -12,7 +12,7 @@ AUTO, CPU = "auto", "cpu"
 
 
 def devices_of(name: str) -> tuple[str, ...]:
-    """The devices that `name` stands for, as torch calls them; several only where all of them may be used.
+    """The devices that `name` stands for, by torch's names; several only if all of them may be used.
 
     "auto": every CUDA device of the machine or, without any, the processor; "cpu"; "cuda": every CUDA device; "cuda:N"
     that one. Raises UserError for a device that is not there.
@@ -28,5 +28,5 @@ def devices_of(name: str) -> tuple[str, ...]:
 
 
 def default_device(device: torch.device) -> AbstractContextManager[Any]:
-    """Constants and random numbers are made on `device` inside the `with` block; on the processor they are anyway."""
+    """Inside the `with` block, constants and random numbers are made on `device`."""
     return contextlib.nullcontext() if device.type == "cpu" else device

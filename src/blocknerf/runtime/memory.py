@@ -30,19 +30,19 @@ def held_gb(device_type: str = "cpu") -> float:
 
 
 def free_gb(system: Path = Path("/")) -> float:
-    """Memory that this machine could still give, in GB; what a container may take, where that is less."""
+    """Free memory of this machine, or of the container if that is less, in GB."""
     told = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
     return min([int(told["MemAvailable"].split()[0]) * 1024, *free_bytes(system)]) / 1e9
 
 
 def address_space_gb() -> float:
-    """What `ulimit -v` allows this process, in GB; infinity where it allows all."""
+    """The limit of `ulimit -v` for this process, in GB; infinity without a limit."""
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
     return math.inf if limit == resource.RLIM_INFINITY else limit / 1e9
 
 
 def require_addresses(num_bytes: int) -> None:
-    """Raises MemoryError where `ulimit -v` leaves fewer: before calls into libraries that would end the process."""
+    """Raises MemoryError if `ulimit -v` leaves fewer. Call it before libraries that would end the process."""
     taken = int(Path("/proc/self/statm").read_text().split()[0]) * _PAGE_BYTES
     left = 1e9 * address_space_gb() - taken
     if left < num_bytes:
@@ -50,8 +50,7 @@ def require_addresses(num_bytes: int) -> None:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Torch says it with a RuntimeError, which says many other things too, and a library that finds no room with an
-    ImportError or OSError."""
+    """torch raises a RuntimeError, as for many other problems; a library without room raises ImportError or OSError."""
     if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
         return True
     said = str(error).lower()

@@ -1,11 +1,11 @@
-"""The threads that kernels share their work among: they sleep until there is some, and take it piece by piece.
+"""The threads of the kernels: they sleep until there is work, and take it piece by piece.
 
-Not one of numba's three layers, for each of them costs somebody too much. OpenMP's threads spin while they wait, and
-wait for equal shares, which on a busy machine took more than half of the speed. TBB hangs in some versions when a
-program ends. The workqueue ends the program when two threads call at once. None of them is loaded, whatever
+It replaces numba's three layers, because each has a serious drawback. OpenMP's threads spin while they wait, and wait
+for equal shares, which on a busy machine took more than half of the speed. TBB hangs in some versions when a program
+ends. The workqueue ends the program when two threads call at once. None of them is loaded, whatever
 NUMBA_THREADING_LAYER says.
 
-Whoever calls finds out itself whether the pool is free, and does all the work alone where it is not.
+A caller that finds the pool busy does all the work alone.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ from blocknerf.runtime.cores import available_cores
 TOGETHER = "blocknerf_together"
 """The symbol of `together(job, data, helpers)`: job(data) here and in up to `helpers` threads; returns when all have.
 
-A job takes pieces of its work until there are none. A thread that has not come by then is no longer waited for.
+A job takes pieces of its work until none is left. A thread that has not started by then is not waited for.
 """
 THREADS = "blocknerf_threads"
 """The symbol of `threads()`: how many a kernel may use, an int64."""
@@ -112,7 +112,7 @@ def _variable(module: ir.Module, name: str, kind: ir.Type) -> ir.GlobalVariable:
 
 
 def _compiled() -> dict[str, int]:
-    """Where everything is; for ever, because threads sleep in this code when the program ends."""
+    """The compiled code. It lives for ever, because threads sleep in it when the program ends."""
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     machine = llvm.Target.from_default_triple().create_target_machine()
@@ -150,7 +150,7 @@ def set_num_threads(count: int) -> None:
 
 @contextlib.contextmanager
 def taken() -> Iterator[bool]:
-    """Inside, each kernel stays in the thread that calls it; False where others have taken the pool already."""
+    """Inside, each kernel stays in the calling thread; False if others have already taken the pool."""
     is_ours = _SYSTEM.sem_trywait(_SEMAPHORES["free"]) == 0
     try:
         yield is_ours
@@ -160,7 +160,7 @@ def taken() -> Iterator[bool]:
 
 
 def _begin() -> None:
-    """Of a new process, which has none of the threads of the one that it was forked from."""
+    """For a forked process, which has none of its parent's threads."""
     for name, value in (("free", 1), ("work", 0), ("done", 0)):
         _SYSTEM.sem_init(_SEMAPHORES[name], 0, value)
     _workers.clear()

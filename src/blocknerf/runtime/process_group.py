@@ -1,4 +1,4 @@
-"""Processes that train one block together: who is who, and what they tell each other."""
+"""Processes that train one block together: their ranks and their communication."""
 
 import os
 from collections.abc import Sequence
@@ -13,14 +13,14 @@ from blocknerf.core.errors import UserError
 from blocknerf.core.logging import log
 
 PATIENCE = timedelta(minutes=30)
-"""So long processes wait for each other: the first one decodes photographs and renders validation pictures alone."""
+"""How long processes wait for each other: the first one decodes photographs and renders validation pictures alone."""
 ENVIRONMENT = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
 class ProcessGroup:
-    """One process among `size`; alone it is the first of one, and everything it is told comes back as it is.
+    """One process among `size`; alone it is the first of one, and communication returns its inputs.
 
-    Processes call the same methods in the same order. When one has ended, the others raise UserError.
+    Processes call the same methods in the same order. If one has ended, the others raise UserError.
     """
 
     def __init__(self, rank: int = 0, size: int = 1):
@@ -30,9 +30,8 @@ class ProcessGroup:
     def join(cls, backend: Literal["nccl", "gloo"]) -> "ProcessGroup":
         """Joins the group that `torchrun` names in the environment; gloo stands in for nccl where there is no CUDA.
 
-        With nccl, gloo still carries what lies on the processor.
-
-        Raises UserError where the environment names none, or the others cannot be reached.
+        With nccl, gloo still carries tensors on the CPU. Raises UserError if the environment names no group, or the
+        others cannot be reached.
         """
         missing = [name for name in ENVIRONMENT if name not in os.environ]
         if missing:
@@ -56,23 +55,24 @@ class ProcessGroup:
 
     @property
     def is_first(self) -> bool:
-        """Whether this process writes files and talks to people."""
+        """Whether this process writes files and prints messages."""
         return self.rank == 0
 
     def share(self, count: int) -> slice:
-        """This process's part of `count` things, which the number of processes divides."""
+        """This process's part of `count` items; `count` is a multiple of the number of processes."""
         part = count // self.size
         return slice(self.rank * part, (self.rank + 1) * part)
 
     def add(self, tensors: Sequence[Tensor]) -> None:
-        """Puts the sum of all processes into each tensor, one message a device. The bytes are everywhere the same."""
+        """Replaces each tensor by the sum over all processes, in one message per device. All processes get the same
+        bytes."""
         if self.size == 1:
             return
         for device in dict.fromkeys(tensor.device for tensor in tensors):
             self._add_there([tensor for tensor in tensors if tensor.device == device])
 
     def average(self, tensors: Sequence[Tensor]) -> None:
-        """Puts the mean of all processes into each tensor, as `add` does."""
+        """Replaces each tensor by the mean over all processes, as `add` does."""
         self.add(tensors)
         for tensor in tensors:
             tensor /= self.size
@@ -85,7 +85,7 @@ class ProcessGroup:
             tensor.copy_(part.view_as(tensor))
 
     def unite(self, flags: Tensor) -> None:
-        """Sets flags (0 or 1) that any process has set."""
+        """Sets flags (0 or 1) that are set in any process."""
         if self.size > 1:
             self._call(dist.all_reduce, flags, op=dist.ReduceOp.MAX)
 
@@ -98,7 +98,7 @@ class ProcessGroup:
         return message.tolist()
 
     def any(self, here: bool) -> bool:
-        """Whether it is so in any process."""
+        """Whether it is true in any process."""
         if self.size == 1:
             return here
         flag = torch.tensor([here], dtype=torch.uint8)
@@ -114,7 +114,7 @@ class ProcessGroup:
         return parts
 
     def wait(self) -> None:
-        """Until all are here."""
+        """Waits for all processes."""
         self.any(False)
 
     def leave(self) -> None:
@@ -126,8 +126,8 @@ class ProcessGroup:
             message(*arguments, **options)
         except RuntimeError as error:
             raise UserError(
-                f"Process {self.rank} of {self.size} waits for one that has ended; what it said stands above. The "
-                "same command with --resume goes on from the last checkpoint."
+                f"Process {self.rank} of {self.size} waits for one that has ended; its message is above. The "
+                "same command with --resume resumes from the last checkpoint."
             ) from error
 
 

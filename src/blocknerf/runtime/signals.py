@@ -1,13 +1,13 @@
-"""Being asked to stop."""
+"""Requests to stop."""
 
 import signal
 from types import FrameType
 
 
 class StopSignal:
-    """Within `with`: the first Ctrl-C, SIGTERM or SIGHUP is only noted, for the next moment when stopping is safe.
+    """Within `with`, the first Ctrl-C, SIGTERM or SIGHUP is only noted, until stopping is safe.
 
-    The second one interrupts at once. `numbers` are the signals that count; SIGHUP does not where nohup has it ignored.
+    The second one interrupts at once. `numbers` are the signals that count; SIGHUP does not if nohup ignores it.
     """
 
     def __init__(self, numbers: tuple[signal.Signals, ...] = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)):
@@ -31,8 +31,8 @@ class StopSignal:
 
 
 def leave_interrupts_to_parent() -> StopSignal:
-    """For a worker: Ctrl-C, or the end of a terminal, reaches the whole process group, but only the parent answers it,
-    with SIGTERM."""
+    """For a worker: Ctrl-C or the end of a terminal reaches the whole process group, but only the parent reacts, with
+    SIGTERM to its workers."""
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     return StopSignal((signal.SIGTERM,))

@@ -9,7 +9,7 @@ Result = TypeVar("Result")
 
 
 def use_threads(count: int, worker: Literal["numba", "torch"] = "numba") -> None:
-    """Gives the one that does most of the work `count` threads (1 at least), the other one.
+    """Gives `count` threads (at least 1) to the library that does most of the work, and 1 to the other.
 
     Two pools take the cores from each other: on 2 cores a training step of the hash grid with 2 threads in each took
     1.2 to 2.7 times as long as with one in torch, whose part of such a step is small.
@@ -24,9 +24,9 @@ def use_threads(count: int, worker: Literal["numba", "torch"] = "numba") -> None
 
 
 def each_on_a_core(call: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
-    """`call` of every item, in their order, as many at a time as kernels have threads here, each with one of them.
+    """`call` of every item, in order; as many at a time as kernels have threads, each with one thread.
 
-    That is a fifth faster than one item after the other on all cores: between kernels nobody waits for the others.
+    That is a fifth faster than one item after the other on all cores, because there is no waiting between kernels.
     """
     from blocknerf.runtime.pool import num_threads, taken
 

@@ -1,4 +1,4 @@
-"""Whether photographs end in what rays end in."""
+"""Whether photographs and rays end in the same colour."""
 
 from collections.abc import Callable
 
@@ -10,13 +10,13 @@ from blocknerf.scene.store import ImageStore
 _LOOKED_AT = 16
 _NEARLY = 8
 _MOST = 0.5
-"""Of the pixels at the edges of photographs."""
+"""Share of the pixels at the edges of photographs."""
 
 
 def say_other_ground(store: ImageStore, white_background: bool) -> None:
-    """A warning where rays end in white and most of the photographs' edges are black, or the other way round.
+    """Warns if rays end in white but most of the photographs' edges are black, or the reverse.
 
-    What stands before nothing in the photographs, a field can then only learn as walls in the air.
+    The field could then learn an empty background only as walls in the air.
     """
     ids = store.image_ids[:: -(-len(store.image_ids) // _LOOKED_AT)]
     edges = [edge for image_id in ids for edge in _edges(store, image_id)]

@@ -1,7 +1,7 @@
-"""The one door to pycolmap: `from blocknerf.scene.colmap_module import pycolmap`.
+"""The only import of pycolmap: `from blocknerf.scene.colmap_module import pycolmap`.
 
-pycolmap's wheel carries its own zlib. Where it is loaded before Python's `zlib` and Pillow's `_imaging`, the next
-PNG or `zlib.compress` crashes or hangs; loaded after them, all is well. Hence the order below, and no other import.
+pycolmap's wheel carries its own zlib. If it is loaded before Python's `zlib` and Pillow's `_imaging`, the next PNG or
+`zlib.compress` crashes or hangs; loaded after them, all is well. Hence the order below, and no other import.
 
 Its logging (glog) takes SIGSEGV, SIGABRT, SIGTERM and others for itself, to print a stack. A process that crashes in
 its allocator then waits in that handler for ever, and SIGTERM no longer ends it. Hence every signal is given back.

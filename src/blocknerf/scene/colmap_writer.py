@@ -1,6 +1,6 @@
 """A COLMAP model (https://colmap.github.io/format.html). Ids count from 1 in the order of what is given.
 
-As text a name ends at its first blank for COLMAP, so names with any are written binary.
+In COLMAP's text format a name ends at its first blank, so models with such names are written binary.
 """
 
 import io
@@ -45,9 +45,9 @@ def write_colmap(
     points: ModelPoints | None = None,
     binary: bool = False,
 ) -> None:
-    """cameras, images and points3D in `folder`, as .txt, or as .bin where asked for or where text cannot hold a name.
+    """Writes cameras, images and points3D in `folder`, as .txt, or as .bin if requested or if text cannot hold a name.
 
-    The same three of the other kind, which readers might take for them, are removed.
+    The files of the other kind are removed, because readers might use them instead.
     """
     points = points or ModelPoints()
     ids = {key: number for number, key in enumerate(cameras, 1)}

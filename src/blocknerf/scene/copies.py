@@ -1,7 +1,7 @@
-"""Training images that are copies of a test image: figures would not be true, so they are left out.
+"""Training images that are copies of a test image are skipped, because figures would not be true.
 
 A copy has the pose of the test image and shows the same: the same bytes, or the same picture at another size or
-quality. The next frame of a video is none.
+quality. The next frame of a video is not a copy.
 """
 
 import hashlib
@@ -23,15 +23,15 @@ _SHARE_OF_SPACING = 0.2
 _LARGEST_ANGLE_RAD = np.radians(2.0)
 _THUMBNAIL_PX = 48
 _ALIKE_LEVELS = 4.0
-"""Root mean square difference of thumbnails below which two pictures are one. Neighbours in real captures differ by 16
-and more, a copy at a quarter of the size and a JPEG quality of 50 by 2."""
+"""Root mean square difference of thumbnails below which two pictures are the same. Neighbours in real captures differ
+by 16 and more, a copy at a quarter of the size and a JPEG quality of 50 by 2."""
 _MOST_NAMED = 6
 
 
 def without_copies(scene: Scene, test_every: int, kept_ids: Collection[str] = ()) -> Scene:
-    """The scene without training images that are copies of a test image, each listed in `skipped`, and said.
+    """The scene without training images that are copies of a test image; each is listed in `skipped` and logged.
 
-    The test images stay as they were. `kept_ids` are of images that a plan has given to blocks already: they stay.
+    Test images stay. Images in `kept_ids`, which a plan has already given to blocks, stay as well.
     """
     test_names = test_names_of(scene, test_every)
     copies = {
@@ -43,7 +43,7 @@ def without_copies(scene: Scene, test_every: int, kept_ids: Collection[str] = ()
         return scene
     named = listed([f"{name} (of {original})" for name, original in copies.items()], _MOST_NAMED)
     log.warning(
-        "%d training images of %s are copies of test images and are left out, so that figures of test images are true: "
+        "%d training images of %s are copies of test images and are skipped, so that figures of test images are true: "
         "%s. Remove them, or keep no test images (dataset.test_every=0).",
         *(len(copies), scene.root, named),
     )
@@ -56,7 +56,7 @@ def without_copies(scene: Scene, test_every: int, kept_ids: Collection[str] = ()
 
 
 def _copies(scene: Scene, test_names: frozenset[str]) -> dict[str, str]:
-    """By name of a training image: the test image that it is a copy of."""
+    """By name of a training image: the test image that it copies."""
     test = [image for image in scene.images if image.name in test_names]
     train = [image for image in scene.images if image.name not in test_names]
     if not test or not train:
@@ -111,7 +111,7 @@ def _digest(path: Path) -> str:
 
 
 def _thumbnail(image: ImageRecord) -> np.ndarray | None:
-    """[h, w, 3] levels; None where it cannot be decoded, which the store says."""
+    """[h, w, 3] levels; None if it cannot be decoded (the store reports that)."""
     try:
         with opened_picture(image.path) as photograph:
             photograph.draft("RGB", (2 * _THUMBNAIL_PX, 2 * _THUMBNAIL_PX))

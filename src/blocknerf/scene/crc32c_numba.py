@@ -28,7 +28,7 @@ def crc32c(content: bytes | memoryview) -> int:
 
 
 def masked_crc32c(content: bytes | memoryview) -> int:
-    """As it stands in TFRecords: turned by 15 bits, plus a constant, so that checksums of checksums differ."""
+    """As stored in TFRecords: rotated by 15 bits, plus a constant, so that checksums of checksums differ."""
     crc = crc32c(content)
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 

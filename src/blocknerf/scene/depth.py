@@ -1,4 +1,4 @@
-"""Depth maps from files. In files, depth runs along the optical axis (`depth_z_m`); 0 is where nobody knows it."""
+"""Depth maps from files. In files, depth is along the optical axis (`depth_z_m`); 0 is unknown."""
 
 from pathlib import Path
 
@@ -12,11 +12,11 @@ from blocknerf.scene.photographs import DECODE_ERRORS, opened_picture
 
 DEPTH_ERRORS = (*DECODE_ERRORS, EOFError)
 DEPTH_VERSION = 2
-"""Of how files are understood: what was decoded by another is decoded again."""
+"""Version of how files are interpreted: what another version decoded is decoded again."""
 MILLIMETRE = 1e-3
 _LARGEST_DIFFERENCE_PX = 1
 _MOST_PIXELS, _LARGE = 16, 1 << 24
-"""For each of the image's, before a picture is decoded; small pictures may have more."""
+"""Maximum pixels per pixel of the image, checked before decoding; small pictures may have more."""
 
 
 def read_depth_z_m(
@@ -24,9 +24,9 @@ def read_depth_z_m(
 ) -> Float32[np.ndarray, "h w"]:
     """Metres along the optical axis for a picture of `size` (width, height), 0 where unknown.
 
-    `.npy` holds metres where its numbers are floats; whole numbers, there and in a picture of 16 or 32 bits, are
-    millimetres (as nerfstudio's); with `unit_m` any number is of that unit. One of another size but the same
-    proportions is fitted by repeating or leaving out pixels. Raises one of DEPTH_ERRORS.
+    Floats in `.npy` are metres. Whole numbers, in `.npy` or in pictures of 16 or 32 bits, are millimetres (as in
+    nerfstudio). With `unit_m`, all numbers are in that unit. A map of another size but the same proportions is fitted
+    by repeating or skipping pixels. Raises one of DEPTH_ERRORS.
     """
     depth = _array(path) if path.suffix == ".npy" else _picture(path, size)
     if depth.ndim != 2 or depth.dtype.kind not in "fiu" or 0 in depth.shape:
@@ -42,7 +42,7 @@ def read_depth_z_m(
 
 
 def holds_whole_numbers(path: Path) -> bool:
-    """Whether a depth map is taken as millimetres where nobody tells its unit. Raises one of DEPTH_ERRORS."""
+    """Whether a depth map without a given unit is in millimetres. Raises one of DEPTH_ERRORS."""
     if path.suffix == ".npy":
         return _array(path).dtype.kind != "f"
     with opened_picture(path) as image:
@@ -50,7 +50,7 @@ def holds_whole_numbers(path: Path) -> bool:
 
 
 def reduced_depth(depth_z_m: Float32[np.ndarray, "H W"], factor: int) -> Float32[np.ndarray, "h w"]:
-    """Of every `factor` x `factor` pixels the middle one by depth, 0 where any of them is unknown.
+    """Of every `factor` x `factor` pixels the median one by depth, 0 if any of them is unknown.
 
     Their mean would lie between two surfaces.
     """

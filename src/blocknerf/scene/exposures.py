@@ -10,9 +10,9 @@ LEAST_RANGE_STOPS = 0.01
 
 
 def scene_exposures(train_images: Sequence[ImageRecord]) -> Exposures | None:
-    """Exposures of the training images; None where fewer than two are known or all are the same.
+    """Exposures of the training images; None if fewer than two are known or all are equal.
 
-    Units do not matter: captured values are divided by their geometric mean. Drives have the mean of their stops.
+    Units do not matter: captured values are divided by their geometric mean. A drive has the mean of its stops.
     """
     known = {image.id: math.log2(image.exposure) for image in train_images if image.exposure is not None}
     if len(known) < 2:

@@ -1,4 +1,4 @@
-"""Sizes of the pictures in the image store, and where everything stands in the files of one size."""
+"""Sizes of the pictures in the image store, and the layout of the files of one size."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -23,14 +23,14 @@ class Level:
 
     rgb: np.ndarray  # [pixels, 3] uint8
     directions: np.ndarray  # [camera pixels, 3] float32, unit, camera axes
-    valid: np.ndarray | None  # [pixels] uint8, 0 = leave out; None = all are good
-    depth_z_m: np.ndarray | None  # [pixels] float32 metres along the optical axis, 0 = unknown; None = all are
+    valid: np.ndarray | None  # [pixels] uint8, 0 = ignore; None = all are valid
+    depth_z_m: np.ndarray | None  # [pixels] float32 metres along the optical axis, 0 = unknown; None = all unknown
     offsets_m: np.ndarray | None  # [camera pixels, 3] float32, camera axes: where rays begin; None = in the centre
 
 
 @dataclass(frozen=True, slots=True)
 class LevelFiles:
-    """The files behind the arrays of a Level; None where there is none."""
+    """The files behind the arrays of a Level; None if there is none."""
 
     rgb: Path
     valid: Path | None
@@ -43,7 +43,7 @@ class LevelFiles:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Where everything stands in the files of one level, which are called NAME.KIND."""
+    """Layout of the files of one level, which are called NAME.KIND."""
 
     name: str
     sizes: Sizes
@@ -54,9 +54,9 @@ class Layout:
 
 
 def pyramid(cameras: Mapping[str, Camera], downsample: int) -> list[Sizes]:
-    """Sizes of the pictures at 1 / downsample, and at a half and a quarter of that where something is left of them.
+    """Sizes of the pictures at 1 / downsample, and at a half and a quarter of that if at least a pixel remains.
 
-    Raises UserError where `downsample` leaves nothing of a picture.
+    Raises UserError if `downsample` leaves nothing of a picture.
     """
     smallest = min(min(camera.width, camera.height) for camera in cameras.values())
     if smallest < downsample:
@@ -72,7 +72,7 @@ def pyramid(cameras: Mapping[str, Camera], downsample: int) -> list[Sizes]:
 
 
 def bounded(sizes: Sizes, longer_side_px: int | None) -> Sizes:
-    """Those with at most so many pixels on the longer side, in the same proportions; None bounds nothing."""
+    """Sizes with at most this many pixels on the longer side, in the same proportions; None: no limit."""
     if longer_side_px is None:
         return sizes
     return {key: _bounded(size, longer_side_px) for key, size in sizes.items()}
@@ -85,7 +85,7 @@ def _bounded(size: tuple[int, int], longer_side_px: int) -> tuple[int, int]:
 
 
 def levels_for(cameras: Mapping[str, Camera], downsample: int, longer_sides_px: Iterable[int | None]) -> list[Sizes]:
-    """The pyramid, and behind it those of the sizes asked for that it does not have."""
+    """The pyramid, followed by the requested sizes that it lacks."""
     levels = pyramid(cameras, downsample)
     for longer_side_px in longer_sides_px:
         sizes = bounded(levels[0], longer_side_px)
@@ -95,12 +95,12 @@ def levels_for(cameras: Mapping[str, Camera], downsample: int, longer_sides_px: 
 
 
 def covered(camera: Camera, factor: int) -> Camera:
-    """Its picture without what `factor` leaves over at the right and below."""
+    """Its picture without the remainder of `factor` at the right and below."""
     return replace(camera, width=camera.width // factor * factor, height=camera.height // factor * factor)
 
 
 def table_of(image: ImageRecord) -> str:
-    """The key of its table of directions: its camera's, or its own."""
+    """The key of its table of directions: that of its camera, or a separate one."""
     return image.camera_key if image.rays_path is None else image.id
 
 

@@ -1,9 +1,9 @@
 """EXIF orientation: one rule for pictures, poses, masks and depth maps.
 
 A camera stores pixels as they come from its sensor, and EXIF says how they are turned for a person. Poses belong either
-to the pixels as stored (COLMAP) or to the picture held upright (OpenCV and what is built on it). The size of the camera
-tells which; where it cannot (square pictures, upside-down ones), the other pictures of the capture tell, and else they
-are taken as stored. Masks and depth maps of either kind are brought to the picture's, by their size.
+to the pixels as stored (COLMAP) or to the picture held upright (OpenCV and what is built on it). The camera's size
+decides. If it is ambiguous (square or upside-down pictures), the other pictures of the capture decide; otherwise pixels
+are read as stored. Masks and depth maps are turned to the picture by their size.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ _DOWN = {1: (0, 1), 2: (0, 1), 3: (0, -1), 4: (0, -1), 5: (1, 0), 6: (1, 0), 7: 
 
 @dataclass(frozen=True, slots=True)
 class Orientation:
-    """How a file's pixels lie (`exif`, 1 to 8 as EXIF counts), and whether they are turned upright before all else."""
+    """The orientation of a file's pixels (`exif`, 1 to 8 as in EXIF), and whether they are turned upright first."""
 
     exif: int = 1
     is_turned: bool = False
@@ -44,10 +44,10 @@ class Orientation:
         return any(same_proportions(size, picture_size) for size in sizes)
 
     def fitted(self, pixels: np.ndarray, picture_size: tuple[int, int]) -> np.ndarray:
-        """A mask or depth map [h, w], turned as the picture of that (width, height) is.
+        """A mask or depth map [h, w], turned like the picture of that (width, height).
 
-        It may have been made for the stored pixels or for the upright picture. Where its size does not tell, it counts
-        as made for the stored ones.
+        It may belong to the stored pixels or to the upright picture. If its size is ambiguous, it belongs to the stored
+        pixels.
         """
         size = (pixels.shape[1], pixels.shape[0])
         if self.is_turned:
@@ -75,14 +75,14 @@ AS_STORED = Orientation()
 
 
 def exif_of(image: Image.Image) -> Image.Exif:
-    """What stands before the pixels. Behind those of a PNG it is not looked for: that would decode them all."""
+    """Metadata before the pixels. Metadata after the pixels of a PNG is ignored: reading it would decode them all."""
     if image.format == "PNG" and not {"exif", "Raw profile type exif"} & image.info.keys():
         return Image.Exif()
     return image.getexif()
 
 
 def exif_orientation(image: Image.Image) -> int:
-    """1 to 8; 1, which is upright, where EXIF says nothing or nonsense."""
+    """1 to 8; 1, upright, if EXIF has nothing or nonsense."""
     try:
         value = exif_of(image).get(ExifTags.Base.Orientation, 1)
     except EXIF_ERRORS:
@@ -102,7 +102,7 @@ def turned(pixels: np.ndarray, exif: int) -> np.ndarray:
 def orientations(
     exifs: Sequence[int], stored_sizes: Sequence[tuple[int, int]], camera_sizes: Sequence[tuple[int, int] | None]
 ) -> list[Orientation]:
-    """Of a capture's pictures: how each lies and is taken. Sizes are (width, height); None: the format tells none."""
+    """The orientation of each picture of a capture. Sizes are (width, height); None: the format has none."""
     told = [_told(*one) for one in zip(exifs, stored_sizes, camera_sizes, strict=True)]
     others_are_turned = True in told and False not in told
     return [
@@ -112,12 +112,12 @@ def orientations(
 
 
 def is_told_by_size(exif: int, stored_size: tuple[int, int], camera_size: tuple[int, int] | None) -> bool:
-    """Whether sizes tell if the camera is of the stored or of the upright picture, or these are the same."""
+    """Whether sizes show if the camera belongs to the stored or to the upright picture, or these are the same."""
     return exif == 1 or _told(exif, stored_size, camera_size) is not None
 
 
 def _told(exif: int, stored_size: tuple[int, int], camera_size: tuple[int, int] | None) -> bool | None:
-    """Whether the camera is of the upright picture, where that is another one and sizes tell."""
+    """Whether the camera belongs to the upright picture, if that differs and sizes show it."""
     if exif < _FIRST_SIDEWAYS or camera_size is None or min(camera_size) <= 0:
         return None
     upright_size = _upright(stored_size, exif)

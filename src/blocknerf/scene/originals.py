@@ -1,4 +1,4 @@
-"""The files of a capture, which no command may touch, under whatever names and through whatever links."""
+"""The files of a capture, which no command may change, under any name or link."""
 
 import os
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from blocknerf.scene.scene import Scene
 
 @dataclass(frozen=True, slots=True)
 class Originals:
-    """Photographs, masks, depth maps and tables of rays, as the disk knows them: by device and number."""
+    """Photographs, masks, depth maps and tables of rays, by device and inode number."""
 
     root: Path
     numbers: frozenset[tuple[int, int]]
@@ -25,7 +25,7 @@ class Originals:
         return _number(path) in self.numbers
 
     def require_apart(self, path: Path) -> Path:
-        """The path, for a file to be written there. Raises UserError where a file of the capture lies."""
+        """The path, for a file to write. Raises UserError if it is a file of the capture."""
         if self.holds(path):
             raise UserError(
                 f"{path} is a file of the capture in {self.root}, or a link to one, and is left as it is. Give another "
@@ -37,6 +37,6 @@ class Originals:
 def _number(path: Path) -> tuple[int, int] | None:
     try:
         found = os.stat(path)
-    except (OSError, ValueError):  # there is none, and none of that name can be
+    except (OSError, ValueError):  # there is no such file, and there can be none of that name
         return None
     return found.st_dev, found.st_ino

@@ -1,4 +1,4 @@
-"""The part of a scene that one block needs, on a machine that does not have the rest."""
+"""The part of a scene that one block needs, for a machine without the rest."""
 
 import hashlib
 from collections.abc import Collection
@@ -12,7 +12,7 @@ from blocknerf.scene.scene import ImageRecord, Scene, image_id
 
 
 def part_of(scene: Scene, image_ids: Collection[str]) -> Scene:
-    """The scene with these images alone, and of its cameras and points those that belong to them."""
+    """The scene with only these images and the cameras and points that belong to them."""
     wanted = set(image_ids)
     images = [image for image in scene.images if image.id in wanted]
     keys = {image.camera_key for image in images}
@@ -28,7 +28,7 @@ def part_of(scene: Scene, image_ids: Collection[str]) -> Scene:
 
 
 def moved(scene: Scene, root: Path) -> Scene:
-    """The same scene where its folder lies at `root`; files outside of the folder stay where they are."""
+    """The same scene with its folder at `root`; files outside of the folder keep their paths."""
 
     def there(path: Path) -> Path:
         return root / path.relative_to(scene.root) if path.is_relative_to(scene.root) else path
@@ -58,10 +58,10 @@ def files_of(scene: Scene) -> list[Path]:
 
 
 def require_unchanged(image: ImageRecord) -> None:
-    """Raises UserError when the photograph is not the one that the scene was read with."""
+    """Raises UserError if the photograph has changed since the scene was read."""
     digest = hashlib.sha256(image.path.read_bytes()).hexdigest()
     if image_id(image.listed_name or image.name, digest) != image.id:
         raise UserError(
-            f"The photograph {image.name} is another than when the blocks were planned. Put the old one back, or plan "
+            f"The photograph {image.name} has changed since the blocks were planned. Put the old one back, or plan "
             "again into another output folder."
         )

@@ -17,7 +17,8 @@ _HIGH_BYTE = np.round(np.arange(65536) / 257).astype(np.uint8)
 DECODE_ERRORS = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 
 MOST_PIXELS = 1 << 29
-"""Of a picture that is decoded: 537 megapixels, 2.1 GB as Pillow holds RGB. Telephones have 200, aerial cameras 450."""
+"""Maximum pixels of a decoded picture: 537 megapixels, 2.1 GB in Pillow's RGB. Telephones have 200, aerial cameras 450.
+"""
 Image.MAX_IMAGE_PIXELS = 2 * MOST_PIXELS  # Pillow's own limit, which names no remedy
 
 _TOO_LARGE = f"At most {MOST_PIXELS} are decoded: make it smaller, or cut it into tiles"
@@ -25,11 +26,11 @@ Alpha = Literal["opaque", "unchosen", "white", "black", "mask"]
 """See ImageRecord.alpha."""
 
 DYNAMIC_MASK = "dynamic_mask_"
-"""Begins the names of instant-ngp's masks, which lie beside photographs and hide where they are not 0."""
+"""Prefix of instant-ngp's masks, which are beside photographs and hide where they are not 0."""
 
 
 def exposure_of(image: Image.Image) -> float | None:
-    """Shutter time in seconds x ISO / 100 / f-number^2 from EXIF, None where any of the three is missing or absurd."""
+    """Shutter time in seconds x ISO / 100 / f-number^2 from EXIF, None if any of the three is missing or absurd."""
     try:
         tags = exif_of(image).get_ifd(ExifTags.IFD.Exif)
         shutter_s, iso, f_number = (
@@ -59,7 +60,7 @@ def opened_picture(source: Path | BytesIO) -> Image.Image:
 
 
 def dynamic_mask(photograph: Path) -> Path:
-    """Where instant-ngp's mask of a photograph lies, whether there is one or not."""
+    """Path of instant-ngp's mask of a photograph, whether it exists or not."""
     return photograph.with_name(f"{DYNAMIC_MASK}{photograph.stem}.png")
 
 
@@ -73,9 +74,9 @@ def read_picture(
 ) -> tuple[Image.Image, Bool[np.ndarray, "h w"] | None]:
     """The pixels that the camera belongs to, as 8-bit RGB, as they are stored or turned upright, and which are opaque.
 
-    16-bit gray keeps its high byte. Transparent pixels are laid on white or black; with `mask` they keep their colours,
-    and those that are more transparent than opaque are told (None: all are opaque). Raises one of DECODE_ERRORS, and
-    UserError for transparent pixels where nothing is chosen.
+    16-bit gray keeps its high byte. Transparent pixels are put on white or black. With `mask` they keep their colours,
+    and the second result marks the opaque ones (None: all are opaque). Raises one of DECODE_ERRORS, and UserError for
+    transparent pixels if nothing is chosen.
     """
     image, opaque = _stored(path, alpha)
     if not orientation.is_turned:
@@ -99,8 +100,8 @@ def _stored(path: Path, alpha: Alpha) -> tuple[Image.Image, Bool[np.ndarray, "h 
         ground = Image.new("RGBA", rgba.size, alpha)
         return Image.alpha_composite(ground, rgba).convert("RGB"), None
     raise UserError(
-        f"{path} has transparent pixels, and nothing says what they become. Set dataset.alpha=white (they are laid on "
-        "white, and rays end in white), dataset.alpha=black (on black), or dataset.alpha=mask (they are left out)."
+        f"{path} has transparent pixels, and nothing says what they become. Set dataset.alpha=white (put them on "
+        "white, and rays end in white), dataset.alpha=black (on black), or dataset.alpha=mask (ignore them)."
     )
 
 
@@ -116,7 +117,7 @@ def _stored_rgb(image: Image.Image) -> Image.Image:
 def read_masks(
     paths: Sequence[Path], size: tuple[int, int], orientation: Orientation = AS_STORED
 ) -> Bool[np.ndarray, "h w"] | None:
-    """True where every mask keeps the pixel, for a picture of `size` (width, height); None without masks."""
+    """True if every mask keeps the pixel, for a picture of `size` (width, height); None without masks."""
     masks = [_resized(orientation.fitted(read_mask(path), size), size) for path in paths]
     return np.asarray(np.all(masks, axis=0)) if masks else None
 
@@ -136,7 +137,7 @@ def read_mask(path: Path) -> Bool[np.ndarray, "h w"]:
 
 
 def _resized(mask: Bool[np.ndarray, "H W"], size: tuple[int, int]) -> Bool[np.ndarray, "h w"]:
-    """A mask of another size: enlarged, pixels are repeated; reduced, one hidden pixel hides all it falls into."""
+    """Resizes a mask: enlarging repeats pixels; reducing hides every pixel into which a hidden one falls."""
     if size == mask.shape[::-1]:
         return mask
     hidden = Image.fromarray((~mask).astype(np.float32)).resize(size, Image.Resampling.BOX)
@@ -144,13 +145,13 @@ def _resized(mask: Bool[np.ndarray, "H W"], size: tuple[int, int]) -> Bool[np.nd
 
 
 def area_mean(image: Image.Image, factor: int) -> UInt8[np.ndarray, "h w 3"]:
-    """Every `factor` x `factor` pixels become their mean; what is left over at the right and below is cut off."""
+    """Every `factor` x `factor` pixels become their mean; a remainder at the right and below is cut off."""
     width, height = image.width // factor, image.height // factor
     return np.asarray(image.reduce(factor, (0, 0, width * factor, height * factor)) if factor > 1 else image)
 
 
 def whole_blocks(mask: Bool[np.ndarray, "H W"], factor: int) -> Bool[np.ndarray, "h w"]:
-    """True where all `factor` x `factor` pixels are."""
+    """True if all `factor` x `factor` pixels are."""
     height, width = mask.shape[0] // factor, mask.shape[1] // factor
     cut = mask[: height * factor, : width * factor]
     return np.asarray(cut.reshape(height, factor, width, factor).all(axis=(1, 3)))

@@ -1,8 +1,8 @@
-"""Rays of one picture in a file of their own: for captures that hold rays, which no camera model need be true to.
+"""A file with the rays of one picture, for captures that hold rays, which may not fit any camera model.
 
-A `.npy` of float32, [height, width, 3] or [height, width, 6], in the axes of the camera: a unit direction and, where
-rays do not begin in one point, how far from the camera's centre they begin, in metres. Pose refinement then moves them
-as it moves any camera.
+A `.npy` of float32, [height, width, 3] or [height, width, 6], in the axes of the camera: a unit direction and, if rays
+do not begin in one point, their origins relative to the camera's centre, in metres. Pose refinement then moves them as
+it moves any camera.
 """
 
 from pathlib import Path
@@ -27,8 +27,8 @@ def has_origins(path: Path) -> bool:
 def reduced_rays(path: Path, width: int, height: int, factor: int) -> Float32[np.ndarray, "h w channels"]:
     """The table of a picture of `width` x `height` pixels at 1 / `factor`: rays through the middles of its pixels.
 
-    Between the middles of pixels (for an even factor) stands the mean of the four around. Raises UserError where the
-    file is missing, damaged or of another size.
+    Between pixel centres (for an even factor) it is the mean of the four neighbours. Raises UserError if the file is
+    missing, damaged or of another size.
     """
     table = _opened(path)
     if table.shape[:2] != (height, width):
@@ -45,7 +45,7 @@ def reduced_rays(path: Path, width: int, height: int, factor: int) -> Float32[np
 
 
 def _opened(path: Path) -> np.ndarray:
-    """Mapped, not read: a table has six times the bytes of its picture."""
+    """Memory-mapped, not read: a table is six times as large as its picture."""
     try:
         table = read_npy(path, "table of rays", "f", mapped=True)
     except UserError as error:

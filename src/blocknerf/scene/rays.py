@@ -26,7 +26,7 @@ def parameter_counts() -> dict[str, int]:
 
 
 def colmap_camera(camera: Camera) -> pycolmap.Camera:
-    """Raises UserError for parameters that are not the model's: pycolmap would end the process."""
+    """Raises UserError for a wrong number of parameters, on which pycolmap would end the process."""
     expected = parameter_counts().get(camera.model)
     if len(camera.params) != expected:
         raise UserError(
@@ -44,14 +44,14 @@ def rescale_camera(camera: Camera, width: int, height: int) -> Camera:
 
 
 def focal_lengths(camera: Camera) -> tuple[float, ...]:
-    """One or two focal lengths in pixels; none for an equirectangular camera."""
+    """One or two focal lengths in pixels; empty for an equirectangular camera."""
     return tuple(camera.params[i] for i in colmap_camera(camera).focal_length_idxs())
 
 
 def directions_at(camera: Camera, pixels_xy: Float64[np.ndarray, "n 2"]) -> Float64[np.ndarray, "n 3"]:
     """Unit directions in camera axes at points of the image (pixels, the first pixel's centre at 0.5, 0.5).
 
-    NaN where the distortion cannot be undone, or where undoing it does not lead back to the same pixel.
+    NaN where the distortion cannot be undone, or undoing it does not lead back to the same pixel.
     """
     model = colmap_camera(camera)
     directions = np.asarray(model.cam_ray_from_img(pixels_xy))
@@ -85,7 +85,7 @@ def camera_directions(camera: Camera, width: int, height: int) -> Float32[np.nda
 
 
 def camera_rays(camera: Camera, world_from_cam: np.ndarray, width: int, height: int) -> RayBatch:
-    """World rays of a whole picture in row-major order, without an image slot.
+    """World rays of a whole picture in row-major order, without image slots.
 
     `world_from_cam` is [3, 4]. Pixels that the lens never sees (see `camera_directions`) look along the optical axis.
     """
@@ -109,7 +109,7 @@ def rays_from_directions(
 ) -> RayBatch:
     """World rays, row-major, of a picture whose directions in camera axes are given.
 
-    `offsets_m`: where they begin, from the camera's centre in its axes; none: in the centre.
+    `offsets_m`: their origins relative to the camera's centre, in its axes (default: the centre).
     """
     rotation = torch.from_numpy(np.ascontiguousarray(world_from_cam[:, :3], dtype=np.float32))
     center = torch.from_numpy(np.ascontiguousarray(world_from_cam[:, 3], dtype=np.float32))

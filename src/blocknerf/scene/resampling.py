@@ -1,7 +1,7 @@
-"""Pictures, masks, depth maps and rays at a smaller size of any proportion: what a stage of training asks for.
+"""Pictures, masks, depth maps and rays at any smaller size, for training stages.
 
-A new pixel covers H / height x W / width old ones, the outer ones in part. How much it covers of each is counted in
-whole numbers, in units of 1 / (height x width) of an old pixel, so that nothing is rounded before the end.
+A new pixel covers H / height x W / width old ones, the outer ones in part. The covered area is counted in whole units
+of 1 / (height x width) of an old pixel, so that nothing is rounded before the end.
 """
 
 import numpy as np
@@ -15,12 +15,12 @@ def resampled_rgb(rgb: UInt8[np.ndarray, "H W 3"], height: int, width: int) -> U
 
 
 def resampled_valid(valid: Bool[np.ndarray, "H W"], height: int, width: int) -> Bool[np.ndarray, "h w"]:
-    """True where a new pixel covers valid ones alone."""
+    """True if a new pixel covers only valid ones."""
     return _area_sums((~valid).view(np.uint8)[..., None], height, width)[..., 0] == 0
 
 
 def resampled_depth(depth_z_m: Float32[np.ndarray, "H W"], height: int, width: int) -> Float32[np.ndarray, "h w"]:
-    """The middle depth over each new pixel's area, 0 where it covers an unknown one (see `reduced_depth`)."""
+    """The middle depth over each new pixel's area, 0 if it covers an unknown one (see `reduced_depth`)."""
     rows, row_shares = _covered(depth_z_m.shape[0], height)
     columns, column_shares = _covered(depth_z_m.shape[1], width)
     resampled = np.empty((height, width), np.float32)
@@ -39,7 +39,7 @@ def resampled_depth(depth_z_m: Float32[np.ndarray, "H W"], height: int, width: i
 def resampled_rays(
     rays: Float32[np.ndarray, "H W channels"], height: int, width: int
 ) -> Float32[np.ndarray, "h w channels"]:
-    """Numbers at the middles of new pixels, linear between the middles of the old ones around."""
+    """Values at the centres of new pixels, interpolated linearly between the centres of old ones."""
     above, below, down = _neighbours(rays.shape[0], height)
     left, right, across = _neighbours(rays.shape[1], width)
     down, across = down[:, None, None], across[None, :, None]

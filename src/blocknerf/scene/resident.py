@@ -1,15 +1,15 @@
-"""A part of a block's pixels in memory, exchanged piece by piece: how a block is drawn from that is larger than memory.
+"""Sampling from a block that is larger than memory: a changing part of its pixels is in memory.
 
 All pixels of a block, image after image, are cut into pieces of about a megabyte. A window of them is in memory. Every
-pass shuffles the pieces; a stage draws pixels from all resident ones, in random order, then the piece that has been
-there longest leaves and the next one comes, which a thread has read meanwhile. So a batch mixes hundreds of pieces from
-all over the block, and disks read large spans only.
+pass shuffles the pieces. A stage draws pixels from all resident pieces in random order; then the oldest piece is
+replaced by the next one, which a thread has read meanwhile. So a batch mixes hundreds of pieces from all over the
+block, and disks read only large spans.
 
-While it is resident a piece gives one in PASSES_PER_EPOCH of its pixels, evenly over its stay, and others the next
-time: after PASSES_PER_EPOCH rounds every pixel has come exactly once, as without a window. More passes cost reading and
-bring a run through all images sooner: a ray costs PASSES_PER_EPOCH x 3 bytes, 20 MB/s at 26,000 rays/s, and a window is
-new after as many rays as it has pixels / PASSES_PER_EPOCH. What is drawn follows from the seed, the stage and the place
-in it alone.
+While it is resident, a piece gives one in PASSES_PER_EPOCH of its pixels, evenly over its stay, and other pixels the
+next time. After PASSES_PER_EPOCH rounds every pixel has been drawn exactly once, as without a window. More passes cost
+reading but bring a run through all images sooner: a ray costs PASSES_PER_EPOCH x 3 bytes, 20 MB/s at 26,000 rays/s, and
+the window is replaced after (its pixels / PASSES_PER_EPOCH) rays. What is drawn depends only on the seed, the stage and
+the position in it.
 """
 
 import os
@@ -29,14 +29,14 @@ from blocknerf.scene.sampler_numba import num_bits, permute
 PASSES_PER_EPOCH = 256
 _PIECE_PIXELS = 1 << 18
 _FEWEST_PIECES = 64
-"""Resident at least; with a small budget they are smaller."""
+"""Minimum number of resident pieces; with a small budget, pieces are smaller."""
 _AHEAD = 4
-"""Pieces that are read before their turn."""
+"""Number of pieces that are read ahead."""
 
 
 @dataclass(frozen=True, slots=True)
 class Spans:
-    """Where the pixels to draw from lie: row i holds pixels begin[i] ... of all, rgb_begin[i] ... of the files."""
+    """Where the pixels to draw from are: row i has pixels begin[i] ... of all, rgb_begin[i] ... of the files."""
 
     begin: np.ndarray  # [rows + 1] int64
     rgb_begin: np.ndarray  # [rows] int64
@@ -60,7 +60,7 @@ class ResidentPixels:
     """The window. `at_stage` brings it to a stage, `draw` draws there."""
 
     def __init__(self, files: LevelFiles, spans: Spans, budget_bytes: int, seed: int) -> None:
-        """`budget_bytes`, of which there must be fewer than the pixels take: see `fits`."""
+        """`budget_bytes` must be less than the pixels take: see `fits`."""
         self._files, self._spans, self._seed = files, spans, seed
         pixels, budget_pixels = int(spans.begin[-1]), budget_bytes // files.bytes_per_pixel
         piece_pixels = max(1, min(_PIECE_PIXELS, budget_pixels // (_FEWEST_PIECES + _AHEAD)))
@@ -83,7 +83,7 @@ class ResidentPixels:
 
     @property
     def held_bytes(self) -> int:
-        """Of pixels, whether they have been read yet or not."""
+        """Memory of the pixels, whether they have been read yet or not."""
         return self._rgb.nbytes + self._valid.nbytes + self._depth_z_m.nbytes
 
     @property
@@ -91,7 +91,7 @@ class ResidentPixels:
         return self.num_pieces * PASSES_PER_EPOCH
 
     def at_stage(self, stage: int) -> None:
-        """Waits until the pieces of that stage are in memory, and has those of the next ones read."""
+        """Waits until the pieces of that stage are in memory, and starts reading those of the next ones."""
         if stage == self._stage:
             return
         if self._stage is None or stage != self._stage + 1:
@@ -114,7 +114,7 @@ class ResidentPixels:
         return draw_resident(counter, stage_keys, filled, *everything)
 
     def _prepared(self, stage: int) -> tuple:
-        """What the kernel asks for of a stage: the resident pieces, how often and how long they have been here."""
+        """The kernel's arguments for a stage: the resident pieces, how often and how long they have been resident."""
         numbers = np.arange(stage, stage + self.window)
         visits = numbers // self.num_pieces
         first = stage // self.num_pieces * self.num_pieces
@@ -133,7 +133,7 @@ class ResidentPixels:
         return np.array([derive_seed(self._seed, "resident", *names, index) for index in range(6)], np.uint64)
 
     def _order(self, visit: int) -> np.ndarray:
-        """Every visit to all pieces has an order of its own."""
+        """Every pass over the pieces has a different order."""
         if visit not in self._orders:
             self._orders = {known: order for known, order in self._orders.items() if known >= visit - 1}
             keys, bits = self._keys("order", visit), num_bits(self.num_pieces)
@@ -165,7 +165,7 @@ class ResidentPixels:
 
 
 def _read_spans(path: Path, spans: list[tuple[int, int]], held: np.ndarray) -> None:
-    """Copies pixels of a file to the beginning of `held`; the system need not keep them as well."""
+    """Copies pixels of a file to the beginning of `held`, and drops them from the system's cache."""
     bytes_per_pixel, content = held[:1].nbytes, held.data.cast("B")
     handle = os.open(path, os.O_RDONLY)
     try:

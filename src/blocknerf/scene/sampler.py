@@ -1,8 +1,8 @@
 """Random pixels and patches of many images, with no Python loop over images or pixels.
 
 A pass visits every pixel once, in an order that a keyed bijection of the pixel numbers gives: position i of pass e is
-pixel P_e(i). So the order needs no memory, and the sampler's position is two numbers. With the store it is what the
-documents call BlockNeRFDataset.
+pixel P_e(i). So the order needs no memory, and the sampler's position is two numbers. Together with the store it is the
+documents' BlockNeRFDataset.
 """
 
 from dataclasses import dataclass, replace
@@ -20,7 +20,7 @@ from blocknerf.scene.sampler_numba import CONTEXT_EVERY, draw, draw_by_image, dr
 from blocknerf.scene.store import ImageStore
 
 Tiles = dict[str, Bool[np.ndarray, "t t"]]
-"""By image id: the image cut evenly in t x t parts, and which of them are wanted."""
+"""By image id: which of t x t even parts of the image are wanted."""
 _ROUNDS = 6
 
 
@@ -28,7 +28,7 @@ _ROUNDS = 6
 class PixelBatch:
     """Pixels with their rays: single ones, then patches, flattened from [patches, size, size].
 
-    `rays.image_slots` are positions in the sampler's `image_ids`. `distance_m` is None where the scene was read without
+    `rays.image_slots` are positions in the sampler's `image_ids`. `distance_m` is None if the scene was read without
     depth.
     """
 
@@ -40,18 +40,18 @@ class PixelBatch:
     num_patches: int = 0
     patch_size: int = 0
     share: float = 1.0
-    """Of the batch that this is a part of, by valid pixels: means of parts times their shares add up to its mean."""
+    """Share of the whole batch, by valid pixels: means of parts times their shares add up to the batch's mean."""
     patch_weight: float = 1.0
-    """What a mean over these patches counts in the mean over this part, so that those of patches add up as well."""
+    """Weight of a mean over these patches in the mean over this part, so that means of patches add up as well."""
 
     def patches(self, values: Shaped[Tensor, "rays *channels"]) -> Shaped[Tensor, "patches size size *channels"]:
-        """What `values` has for the pixels of patches."""
+        """The part of `values` for the pixels of patches."""
         size = self.patch_size
         first = len(values) - self.num_patches * size**2
         return values[first:].reshape(self.num_patches, size, size, *values.shape[1:])
 
     def part(self, index: int, count: int) -> "PixelBatch":
-        """Part `index` of `count` that are as even as can be; patches stay whole."""
+        """Part `index` of `count` parts as even as possible; patches stay whole."""
         if count == 1:
             return self
         area = self.patch_size**2
@@ -72,7 +72,7 @@ class PixelBatch:
         )
 
     def parts(self, largest: int) -> "list[PixelBatch]":
-        """All of it in parts of `largest` rays at most, but for whole patches."""
+        """The batch in parts of at most `largest` rays, unless a whole patch is larger."""
         count = -(-len(self.rays) // largest)
         return [self.part(index, count) for index in range(count)]
 
@@ -80,13 +80,13 @@ class PixelBatch:
 class PixelSampler:
     """Draws pixels of the given images without replacement, pass after pass; masked pixels are never drawn.
 
-    `image_ids` that the store left out (they could not be decoded) are passed over and keep their slots. `tiles`, by
-    image id, cut each image evenly in t x t parts: pixels of parts that are false come only once in CONTEXT_EVERY
-    passes. `rays_per_image`: a batch has this many pixels of each of a few images, chosen anew; none: of all images.
+    `image_ids` that the store skipped (they could not be decoded) are not drawn but keep their slots. `tiles`, by image
+    id, cut each image evenly in t x t parts: pixels of parts that are false come only once in CONTEXT_EVERY passes.
+    `rays_per_image`: a batch has this many pixels of each of a few newly chosen images (default: pixels of all images).
     With a `patch_size`, `patch_share` of every batch, at least one patch, is drawn as patches of that size. With
     `budget_bytes` and more pixels than that, single pixels are drawn from a changing part of them that is held in
-    memory (see ResidentPixels). Everything drawn depends on `seed` and the position alone: `state()`
-    and `restore()` are exact.
+    memory (see ResidentPixels). Everything drawn depends on `seed` and the position alone: `state()` and `restore()`
+    are exact.
     """
 
     def __init__(
@@ -119,7 +119,7 @@ class PixelSampler:
         if tiles is not None:
             self._tiles = np.stack([tiles[image_ids[slot]] for slot in self._table.slot])
         self.pixels_per_pass = self.num_pixels * _share_drawn(self._table, self._tiles)
-        """As many are drawn in one pass, up to rounding and the place of the masks."""
+        """Number drawn in one pass, up to rounding and the place of the masks."""
         self._chunks = None
         if rays_per_image is not None:
             chunks = np.maximum(np.diff(self._table.begin) // rays_per_image, 1)
@@ -149,7 +149,7 @@ class PixelSampler:
         }
 
     def restore(self, state: dict[str, int]) -> None:
-        """Goes to a position that `state()` gave. Raises UserError when it was given for other pixels."""
+        """Restores a position from `state()`. Raises UserError if it belongs to other pixels."""
         if state["num_pixels"] != self.num_pixels:
             raise UserError(
                 f"The saved position is one among {state['num_pixels']} pixels, but now there are {self.num_pixels}: "
@@ -160,7 +160,7 @@ class PixelSampler:
         self._keys = self._keys_of(self._epoch)
 
     def next(self, central: float = 1.0) -> PixelBatch:
-        """The next batch: single pixels (see `next_pixels`), then patches where there is a `patch_size`."""
+        """The next batch: single pixels (see `next_pixels`), then patches if there is a `patch_size`."""
         if self.patch_size == 0:
             return self.next_pixels(self.batch_size, central)
         area = self.patch_size**2
@@ -170,14 +170,14 @@ class PixelSampler:
 
     @property
     def resident_share(self) -> float:
-        """Of all pixels to draw from, how many are in memory at a time."""
+        """Share of all pixels that is in memory at a time."""
         return 1.0 if self._resident is None else self._resident.window / self._resident.num_pieces
 
     def next_pixels(self, count: int, central: float = 1.0) -> PixelBatch:
         """The next `count` valid pixels; they may reach over into the next pass.
 
-        Below 1 only pixels in the middle `central` of their image's width and height are drawn; the others that this
-        pass has come to are not made up for. Raises UserError where none of them may be drawn.
+        If `central` is below 1, only pixels in that middle part of their image's width and height are drawn; this pass
+        skips the others. Raises UserError if none may be drawn.
         """
         drawn = _Drawn.empty(count, None if self._resident is None else self._pixels.depth_z_m is not None)
         filled, barren = 0, 0
@@ -197,7 +197,7 @@ class PixelSampler:
             self._keys = self._keys_of(self._epoch)
 
     def _draw(self, drawn: "_Drawn", filled: int, central: float) -> tuple[int, int]:
-        """Goes on filling to the end of this pass (of this stage, where pixels are resident)."""
+        """Continues filling to the end of this pass (of this stage, with resident pixels)."""
         table = self._table
         if self._resident is not None:
             self._resident.at_stage(self._epoch)
@@ -216,8 +216,8 @@ class PixelSampler:
     def next_patches(self, count: int, size: int) -> PixelBatch:
         """`count` squares of `size` x `size` pixels, flattened from [count, size, size], each inside one image.
 
-        Where masks exist, at least half of a patch is valid, if such a patch is found in 64 tries; `valid` tells.
-        Raises UserError when no image is as large as a patch.
+        With masks, at least half of a patch is valid if such a patch is found in 64 tries; `valid` marks the pixels.
+        Raises UserError if no image is as large as a patch.
         """
         table = self._table
         corners = _num_corners(table, size)
@@ -264,7 +264,7 @@ class PixelSampler:
 
 @dataclass(frozen=True, slots=True)
 class _Drawn:
-    """Pixels that were chosen; their colours and depths too where they were resident, else these are None and empty."""
+    """Chosen pixels; with colours and depths if they were resident, else these are None and empty."""
 
     slots: np.ndarray  # [n] int64: rows of the table
     flat: np.ndarray  # [n] int64: rows of the level's files
@@ -284,7 +284,7 @@ class _Drawn:
 
 @dataclass(frozen=True, slots=True)
 class _Table:
-    """A row for each image that is drawn from."""
+    """A row per image that is drawn from."""
 
     begin: np.ndarray  # [n + 1] int64: where the image's pixels begin among all pixels drawn from
     rgb_begin: np.ndarray  # [n] int64: where they begin in the level's files

@@ -9,9 +9,9 @@ from blocknerf.scene.radii_numba import pixel_radius
 PATCH_TRIES = 64
 PATCH_VALID_SHARE = 0.5
 CONTEXT_EVERY = 16
-"""Passes in which a pixel outside the wanted tiles comes once."""
+"""Number of passes in which a pixel outside the wanted tiles is drawn once."""
 LEAST_COSINE = np.float32(1e-2)
-"""Nearer to 90 degrees from the optical axis, depth along it says nothing of the distance."""
+"""Nearer to 90 degrees from the optical axis, depth along it does not determine the distance."""
 
 
 @compiled
@@ -83,7 +83,7 @@ def _is_central(pixel, width, height, central):
 
 @compiled
 def may_be_drawn(within, place, row, epoch, width, height, valid, tiles, central):
-    """Pixel `within` of image `row`, `place` of all: neither masked, nor of another pass, nor off centre."""
+    """Whether pixel `within` of image `row` (`place` of all) is drawn: not masked, in this pass, in the centre."""
     if len(valid) > 0 and valid[place] == 0:
         return False
     if len(tiles) > 0 and not _is_due(within, epoch, width[row], height[row], tiles[row]):
@@ -95,9 +95,9 @@ def may_be_drawn(within, place, row, epoch, width, height, valid, tiles, central
 def draw(counter, keys, epoch, filled, begin, rgb_begin, width, height, valid, tiles, central, slots, flat):
     """Fills `slots` (rows of the table) and `flat` (rows of the level's rgb) from place `filled` on.
 
-    `tiles` [rows, t, t], where not empty, tells the pixels of every pass from those that come once in CONTEXT_EVERY
-    passes; `central` below 1 leaves out what is not in the middle of its image. Returns how many are filled and the
-    counter after the last position looked at.
+    `tiles` [rows, t, t], if not empty, marks pixels of every pass; the others come once in CONTEXT_EVERY passes.
+    `central` below 1 skips pixels that are not in the middle of their image. Returns how many are filled and the
+    counter after the last position examined.
     """
     size, bits = begin[-1], num_bits(begin[-1])
     while counter < size and filled < len(slots):
@@ -117,9 +117,9 @@ def draw(counter, keys, epoch, filled, begin, rgb_begin, width, height, valid, t
 def draw_by_image(
     counter, keys, epoch, filled, begin, rgb_begin, width, height, valid, tiles, central, slots, flat, chunks, num_rays
 ):
-    """As `draw`, but `num_rays` of one image after another; a position is a chunk of an image's own shuffled pixels.
+    """As `draw`, but `num_rays` of one image after another; a position is a chunk of an image's shuffled pixels.
 
-    `chunks` [rows + 1] counts them up. Where a chunk's pixels may not be drawn, those behind them stand in.
+    `chunks` [rows + 1] is their running count. If pixels of a chunk may not be drawn, the following ones replace them.
     """
     num_chunks, chunk_bits = chunks[-1], num_bits(chunks[-1])
     while counter < num_chunks and filled < len(slots):

@@ -1,4 +1,4 @@
-"""What was captured: cameras, images with poses, sparse points. Every reader ends in one `Scene`."""
+"""What was captured: cameras, images with poses, sparse points. Every reader returns one `Scene`."""
 
 import hashlib
 import itertools
@@ -17,9 +17,10 @@ from blocknerf.scene.orientation import AS_STORED, Orientation
 Offset = Place
 NO_OFFSET: Offset = (0.0, 0.0, 0.0)
 FARTHEST_M = 1e12
-"""From the origin. Rays are float32 and reach a hundred radii: their squares stay far below its largest number."""
+"""Maximum distance from the origin. Rays are float32 and reach a hundred radii; their squares must stay below its
+largest number."""
 _POSE_DIGITS = 7
-"""As many as float32, in which rays are cast, can tell apart."""
+"""As many as float32 rays can distinguish."""
 
 _HIGHEST_M = 1e6
 _HASHED = 4096
@@ -35,32 +36,33 @@ class ImageRecord:
     """One photograph. `id` is a hash of its path and content and never changes; look things up by it."""
 
     id: str
-    name: str  # of every file made of it: a relative path that stays in its folder, unique (see core/names.py)
+    name: str  # also of every file made from it: a relative path that stays in its folder, unique (see core/names.py)
     path: Path
     camera_key: str
     world_from_cam: np.ndarray  # [3, 4] float64, OpenCV camera axes, metres
     drive: str = "0"
     segment: str = "0"  # of its drive, between two gaps (see scene/segments.py)
-    mask_paths: tuple[Path, ...] = ()  # 0 = leave this pixel out; a pixel that any of them leaves out is left out
+    mask_paths: tuple[Path, ...] = ()  # 0 = ignore this pixel; a pixel that any of them hides is ignored
     exposure: float | None = None  # relative exposure (shutter s x ISO / 100 / f-number^2, or the data set's own)
     depth_path: Path | None = None  # depth along the optical axis (see scene/depth.py); None unless dataset.use_depth
     alpha: Literal["opaque", "unchosen", "white", "black", "mask"] = "opaque"
     """Whether its file has transparency, and what that becomes (see DatasetConfig.alpha)."""
-    depth_unit_m: float | None = None  # metres of 1 in the depth file; None: by its kind
+    depth_unit_m: float | None = None  # metres per unit of the depth file; None: by its kind
     point_rows: np.ndarray = field(default_factory=lambda: _NO_ROWS)  # rows of Scene.points_world seen
     rays_path: Path | None = None
-    """Its own rays, where camera and pose say them only nearly (see scene/ray_tables.py)."""
+    """A table of its rays, if camera and pose cast them only approximately (see scene/ray_tables.py)."""
     orientation: Orientation = AS_STORED
-    """Of the file's pixels; `world_from_cam` and the camera belong to the picture as `Orientation.picture` gives it."""
+    """Orientation of the file's pixels; `world_from_cam` and the camera belong to the result of `Orientation.picture`.
+    """
     listed_name: str | None = None
-    """What the capture calls it, and what its id is made of; none: the same as `name`."""
+    """Its name in the capture, from which its id is made; None: the same as `name`."""
 
 
 @dataclass(frozen=True, slots=True)
 class GeoOrigin:
-    """Where on Earth (WGS 84) the world's origin lies; x is east, y north and z up in metres.
+    """Where on Earth (WGS 84) the world's origin is; x is east, y north and z up, in metres.
 
-    Raises UserError for what is no place.
+    Raises UserError if that is not a place.
     """
 
     latitude_deg: Number
@@ -70,25 +72,25 @@ class GeoOrigin:
     def __post_init__(self) -> None:
         if not (-90 <= self.latitude_deg <= 90 and -180 <= self.longitude_deg <= 180):
             raise UserError(
-                f"Latitude {self.latitude_deg:g} and longitude {self.longitude_deg:g} are no place: latitudes go from "
-                "-90 to 90 degrees, longitudes from -180 to 180."
+                f"Latitude {self.latitude_deg:g} and longitude {self.longitude_deg:g} are not a place: latitudes go "
+                "from -90 to 90 degrees, longitudes from -180 to 180."
             )
         if self.altitude_m is not None and not abs(self.altitude_m) <= _HIGHEST_M:
-            raise UserError(f"An altitude of {self.altitude_m:g} m is no place on Earth; leave 'altitude_m' out.")
+            raise UserError(f"An altitude of {self.altitude_m:g} m is not a place on Earth; leave 'altitude_m' out.")
 
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """A capture. `images` are sorted by the names that it lists; `skipped` are (name, reason) of what is left out."""
+    """A capture. `images` are sorted by their names in the capture; `skipped` are (name, reason) of skipped images."""
 
     root: Path
     cameras: dict[str, Camera]
     images: tuple[ImageRecord, ...]
     points_world: np.ndarray  # [P, 3] float64 metres, possibly empty
     points_rgb: np.ndarray  # [P, 3] uint8
-    test_names: frozenset[str] | None = None  # the scene's own split, where it has one
+    test_names: frozenset[str] | None = None  # the scene's own split, if it has one
     skipped: tuple[tuple[str, str], ...] = ()
-    geo_origin: GeoOrigin | None = None  # none: axes and place of the world are not known
+    geo_origin: GeoOrigin | None = None  # None: axes and place of the world are unknown
     world_offset_m: Offset = NO_OFFSET  # capture's own coordinates = the scene's + this (see scene/world_offset.py)
 
     @property
@@ -98,7 +100,7 @@ class Scene:
 
 
 def by_name(images: Iterable[ImageRecord]) -> dict[str, ImageRecord]:
-    """Images by their names, and by those that the capture lists where it lists others."""
+    """Images by their names, and by their names in the capture if these differ."""
     images = tuple(images)
     return {image.listed_name or image.name: image for image in images} | {image.name: image for image in images}
 
@@ -109,12 +111,12 @@ def poses_of(images: Sequence[ImageRecord]) -> np.ndarray:
 
 
 def upright_poses_of(images: Sequence[ImageRecord]) -> np.ndarray:
-    """`poses_of` as a person held the camera: where stored pixels lie on their side, x and y of the camera do not."""
+    """`poses_of` for upright pictures: if stored pixels lie on their side, x and y of the camera are turned."""
     return np.stack([image.orientation.upright_pose(image.world_from_cam) for image in images])
 
 
 def image_id(name: str, content_sha256: str) -> str:
-    """16 hex digits that tell an image by the name that its capture lists and the hash of its file."""
+    """16 hex digits that identify an image by its name in the capture and the hash of its file."""
     return hashlib.sha256(f"{name}\0{content_sha256}".encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 

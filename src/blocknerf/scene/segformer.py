@@ -1,7 +1,7 @@
 """Finds things that move with a semantic segmentation network of transformers, SegFormer (Xie et al. 2021).
 
-A network takes pictures about as high as those that it learned from, Cityscapes' 1024 pixels, so a photograph is scaled
-to that and cut into overlapping tiles.
+The network expects pictures about as high as those of its training, Cityscapes' 1024 pixels. A photograph is scaled to
+that and cut into overlapping tiles.
 """
 
 import difflib
@@ -34,12 +34,12 @@ Predict = Callable[[Float[Tensor, "3 h w"]], Float[Tensor, "h/4 w/4"]]
 
 
 class SegFormer:
-    """Callable: a photograph in, the probability that a pixel shows one of `classes` out."""
+    """Callable: from a photograph to the probability that each pixel shows one of `classes`."""
 
     def __init__(self, model: str, classes: tuple[str, ...]) -> None:
         """`model` is a local folder or a name on the hub; `classes` are labels of that network.
 
-        Raises UserError when transformers is not installed, the network cannot be loaded, or it lacks a class.
+        Raises UserError if transformers is not installed, the network cannot be loaded, or it lacks a class.
         """
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._network = _load(model).to(self._device).eval()
@@ -60,13 +60,13 @@ class SegFormer:
 
 
 def working_size(width: int, height: int) -> tuple[int, int]:
-    """(width, height) at which a network looks at a picture: its shorter side is a tile, but at most 4 x as large."""
+    """(width, height) at which the network sees a picture: the shorter side is a tile, but enlarged at most 4 times."""
     scale = min(_TILE / min(width, height), _MAX_ENLARGEMENT)
     return _whole_steps(width * scale), _whole_steps(height * scale)
 
 
 def in_tiles(picture: Float[Tensor, "3 h w"], predict: Predict) -> Float[Tensor, "h/4 w/4"]:
-    """`predict` of overlapping tiles, joined; in an overlap each counts by how far its border is away."""
+    """`predict` of overlapping tiles, joined; in an overlap each is weighted by the distance to its border."""
     height, width = picture.shape[1:]
     total, weights = torch.zeros(2, height // _STRIDE, width // _STRIDE)
     for top in _corners(height):
@@ -84,7 +84,7 @@ def in_tiles(picture: Float[Tensor, "3 h w"], predict: Predict) -> Float[Tensor,
 
 
 def _corners(length: int) -> list[int]:
-    """Where tiles begin along a side: as few as overlap by _OVERLAP at least, evenly spread over it."""
+    """Where tiles begin along a side: as few as possible with an overlap of at least _OVERLAP, evenly spaced."""
     if length <= _TILE:
         return [0]
     count = -(-(length - _OVERLAP) // (_TILE - _OVERLAP - _STEP))  # rounding to steps may take one step of overlap

@@ -1,8 +1,8 @@
 """Segments of a drive: stretches of it without a gap. Block-NeRF (section 4.2.2) learns one offset of poses for each.
 
-Images that follow one another in the order of one camera belong together, unless the way between them, or the time
-where it is known, is more than GAP times the usual. Images of several cameras belong together where they were taken at
-one moment. A segment is all that belongs together so; no unit and no origin of place or time enters.
+Consecutive images of one camera belong together, unless the distance between them, or the time if it is known, is more
+than GAP times the usual. Images of several cameras belong together if they were taken at the same time. A segment is a
+connected group of these. Units and origins of place and time do not matter.
 """
 
 import re
@@ -19,10 +19,10 @@ from blocknerf.scene.scene import ImageRecord
 GAP = 5.0
 """How many times as long as usual a gap is."""
 _USUAL = 0.75
-"""A step is usual when as many are shorter: a vehicle may stand for most of its drive, and gaps are few."""
+"""The quantile of steps that counts as usual: a vehicle may stand for most of its drive, and gaps are few."""
 _NUMBER = re.compile(r"[0-9]+")
 _LARGEST_NUMBER = 1e18
-"""More than any clock says in nanoseconds."""
+"""More than any clock in nanoseconds."""
 
 
 def with_segments(
@@ -30,9 +30,9 @@ def with_segments(
 ) -> list[ImageRecord]:
     """The images, each with the name of its segment: its drive's, and where a drive has several, their first image's.
 
-    `moments` are by image id, in any unit. Where not all images of a drive have one, the numbers in names tell the
-    order: of those in a name the one that takes the most values. Where names do not tell it either, images belong
-    together that stand near one another.
+    `moments` are by image id, in any unit. If not all images of a drive have one, the number in their names gives the
+    order; of several numbers, the one that takes the most values. If names have no order either, images that are near
+    one another belong together.
     """
     of_drive: dict[str, list[ImageRecord]] = {}
     for image in sorted(images, key=lambda image: natural_order(image.name)):
@@ -53,12 +53,12 @@ def with_segments(
 
 @dataclass(frozen=True, slots=True)
 class _Order:
-    """The images of a drive as each of its cameras took them, one after the other."""
+    """The images of a drive in sequence, per camera."""
 
     ways: list[list[int]]
     moments: Float64[np.ndarray, " images"]
     is_timed: bool
-    """Whether a long step of `moments` is a gap; numbers in names may leave some out."""
+    """Whether a long step of `moments` is a gap; numbers in names may have holes."""
 
 
 def _order_by_moments(images: Sequence[ImageRecord], moments: Mapping[str, float]) -> _Order | None:
@@ -69,7 +69,7 @@ def _order_by_moments(images: Sequence[ImageRecord], moments: Mapping[str, float
 
 
 def _order_by_names(images: Sequence[ImageRecord]) -> _Order:
-    """Cameras are what names say beside their number; one alone where that tells most of the images apart."""
+    """Cameras are the rest of the names without the number; a single camera if that rest differs for most images."""
     rows_of: dict[str, list[int]] = {}
     for row, image in enumerate(images):
         rows_of.setdefault(_NUMBER.sub("#", image.name), []).append(row)

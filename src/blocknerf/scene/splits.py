@@ -1,4 +1,4 @@
-"""Which images are learned from and which are kept to judge by."""
+"""Which images are for training and which for testing."""
 
 from blocknerf.core.errors import UserError
 from blocknerf.scene.scene import ImageRecord, Scene
@@ -7,8 +7,8 @@ from blocknerf.scene.scene import ImageRecord, Scene
 def split_images(scene: Scene, test_every: int) -> tuple[tuple[ImageRecord, ...], tuple[ImageRecord, ...]]:
     """(train, test), each sorted by name.
 
-    The scene's own test names where it has them, else every `test_every`th usable image by name, beginning with the
-    first; 0 keeps none. Raises UserError when nothing is left to train on.
+    The test images are the scene's own list, or else every `test_every`th usable image by name, starting with the
+    first; 0: no test images. Raises UserError if nothing is left to train on.
     """
     images = sorted(scene.images, key=lambda image: image.name)
     test_names = test_names_of(scene, test_every)
@@ -23,7 +23,7 @@ def split_images(scene: Scene, test_every: int) -> tuple[tuple[ImageRecord, ...]
 
 
 def test_names_of(scene: Scene, test_every: int) -> frozenset[str]:
-    """Names of the test images; those of the scene's own list may name images that are left out."""
+    """Names of the test images; the scene's own list may name skipped images."""
     if scene.test_names is not None:
         return scene.test_names
     names = sorted(image.name for image in scene.images)

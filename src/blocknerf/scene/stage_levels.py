@@ -1,8 +1,8 @@
-"""A size that a stage of training asks for: resampled from the largest one in the image store, and kept beside it.
+"""Picture sizes of training stages: resampled from the largest one in the image store, and stored beside it.
 
 Flat files like those of the pyramid, called `side_P.KIND` for pictures of at most P pixels on their longer side, with a
-manifest `side_P.json` of their own: the pyramid stays as it is when a stage asks for another size. A pixel has the mean
-colour and the middle depth of what it covers, is hidden where it covers a hidden one, and looks through its own middle.
+separate manifest `side_P.json`, so that the pyramid does not change. A pixel has the mean colour and the median depth
+of the pixels that it covers, is hidden if it covers a hidden one, and its ray goes through its centre.
 """
 
 from functools import partial
@@ -20,10 +20,11 @@ from blocknerf.scene.store_files import KINDS, Parts, alone, in_parallel, replac
 
 
 def stage_level(store: ImageStore, longer_side_px: int | None, progress: bool = False, threads: int = 2) -> int:
-    """The number of the store's level where no picture has more than so many pixels a side; None: of the largest.
+    """The number of the store's level in which no picture's longer side exceeds this many pixels; None: the largest
+    level.
 
-    A picture that has no more anyway stays as it is. A level that the store does not have yet is made by so many
-    `threads`. Raises UserError when the disk is full.
+    Smaller pictures keep their size. A missing level is made by `threads` threads. Raises UserError if the disk is
+    full.
     """
     sizes = bounded(store.layouts[0].sizes, longer_side_px)
     known = [number for number, there in enumerate(store.layouts) if there.sizes == sizes]

@@ -1,12 +1,12 @@
 """The memory-mapped store: every photograph decoded once, at three sizes, with a table of directions per camera.
 
-Flat files for each level of the pyramid, in the order of the manifest's images and cameras: `level_N.rgb`
-(uint8 [pixels, 3]), `level_N.directions` (float32 [pixels of all cameras, 3]); where any pixel is masked or cannot be
+Flat files for each level of the pyramid, in the order of the manifest's images and cameras: `level_N.rgb` (uint8
+[pixels, 3]), `level_N.directions` (float32 [pixels of all cameras, 3]); where any pixel is masked or cannot be
 undistorted, `level_N.valid` (uint8 [pixels]); where any image has depth, `level_N.depth_z` (float32 [pixels], metres
-along the optical axis, 0 = unknown). An image with rays of its own (ImageRecord.rays_path) has its own table; where any
-of these begin beside their camera's centre, `level_N.offsets` (float32 as `directions`, metres in camera axes). A size
-that a stage of training asks for and that the pyramid does not have stands beside it (see scene/stage_levels.py).
-Nothing is ever read wholly into memory.
+along the optical axis, 0 = unknown). An image with a table of rays (ImageRecord.rays_path) has a separate table; if any
+of these rays does not begin at its camera's centre, `level_N.offsets` (float32 as `directions`, metres in camera axes).
+A size that a training stage needs and the pyramid lacks is stored beside it (see scene/stage_levels.py). Nothing is
+ever read completely into memory.
 """
 
 import hashlib
@@ -59,7 +59,7 @@ from blocknerf.scene.store_files import (
 
 _LARGE_PIXELS = 1 << 26
 _ONE_LARGE_AT_A_TIME = Lock()
-"""A photograph of 200 megapixels takes 0.8 GB while it is decoded, and more where it is not RGB."""
+"""A photograph of 200 megapixels takes 0.8 GB while it is decoded, and more if it is not RGB."""
 _FILES = tuple(f"level_[0-9].{kind}" for kind in KINDS)
 
 
@@ -85,18 +85,18 @@ class ImageStore:
         self.folder, self.content_hash, self.layouts = folder, content_hash, list(layouts)
         self._downsample = downsample
         self.cameras = {key: covered(camera, downsample) for key, camera in scene.cameras.items()}
-        """Of what level 0 shows."""
+        """Cameras of level 0."""
         self._levels = [map_level(folder, there) for there in layouts]
         self.num_levels = len(layouts)
-        """Of the pyramid; those that stages ask for come behind."""
+        """Number of levels of the pyramid; levels for stages follow."""
 
     @classmethod
     def open(cls, scene: Scene, downsample: int, folder: Path, progress: bool = True, threads: int = 2) -> "ImageStore":
-        """Opens the store in `folder`, making it first where it is missing, damaged or of other photographs.
+        """Opens the store in `folder`; makes it first if it is missing, damaged or of other photographs.
 
         Level 0 is the photographs at 1 / `downsample`, levels 1 and 2 at half and a quarter of that; `threads` decode
-        them. Raises UserError when the disk is full, fewer than two images can be decoded, or `downsample` leaves
-        nothing of an image.
+        them. Raises UserError if the disk is full, fewer than two images can be decoded, or `downsample` leaves nothing
+        of an image.
         """
         sizes = pyramid(scene.cameras, downsample)
         layouts = [layout(f"level_{number}", scene.cameras, scene.images, of_it) for number, of_it in enumerate(sizes)]
@@ -110,7 +110,7 @@ class ImageStore:
             skipped = read_manifest(manifest).skipped
             if len(scene.images) - len(skipped) < 2:
                 reasons = "; ".join(f"{name}: {reason}" for name, reason in skipped[:8])
-                raise UserError(f"Fewer than two photographs of {scene.root} can be decoded. Left out: {reasons}.")
+                raise UserError(f"Fewer than two photographs of {scene.root} can be decoded. Skipped: {reasons}.")
         on_bus_error(
             "A file was cut short while it was read, or its disk failed (SIGBUS). Does another program write to the "
             f"image store {folder}? Run the same command again: a store that is damaged is made anew."
@@ -118,7 +118,7 @@ class ImageStore:
         return cls(folder, scene, downsample, layouts, content_hash, skipped)
 
     def add_level(self, there: Layout) -> int:
-        """Opens a level whose files lie in `folder`; returns its number."""
+        """Opens a level whose files are in `folder`; returns its number."""
         self._levels.append(map_level(self.folder, there))
         self.layouts.append(there)
         return len(self.layouts) - 1
@@ -127,7 +127,7 @@ class ImageStore:
         return self._levels[level]
 
     def files(self, level: int = 0) -> LevelFiles:
-        """To be read in large pieces, where memory does not hold what `level` maps."""
+        """For reading in large pieces, if memory cannot hold what `level` maps."""
 
         def named(kind: str, array: np.ndarray | None) -> Path | None:
             return None if array is None else self.folder / f"{self.layouts[level].name}.{kind}"
@@ -161,9 +161,10 @@ class ImageStore:
         return self._view(valid, self.first_pixels(image_id, level)[0], image_id, level) != 0
 
     def reached(self, image_id: str, level: int = 0) -> np.ndarray:
-        """bool [H, W]: false where the lens does not reach the pixel, whatever masks say.
+        """bool [H, W]: false where the lens does not reach the pixel, regardless of masks.
 
-        Told by the direction that stands in for none; a masked pixel that looks exactly along the axis passes for one.
+        It is recognised by the direction that replaces a missing one; a masked pixel that looks exactly along the axis
+        counts as such.
         """
         away_from_axis = (self.directions_cam(image_id, level) != OPTICAL_AXIS).any(-1)
         return away_from_axis | self.valid(image_id, level)
@@ -187,7 +188,7 @@ class ImageStore:
         return rays_of_view(camera, directions, image.world_from_cam)
 
     def offsets_m(self, image_id: str, level: int = 0) -> np.ndarray | None:
-        """float32 [H, W, 3], where rays begin beside the centre, in camera axes; None where all begin in theirs."""
+        """float32 [H, W, 3], origins of rays from the centre, in camera axes; None if all begin at the centre."""
         offsets = self._levels[level].offsets_m
         return None if offsets is None else self._view(offsets, self.first_pixels(image_id, level)[1], image_id, level)
 
@@ -196,11 +197,11 @@ class ImageStore:
         return flat[begin : begin + height * width].reshape(height, width, *flat.shape[1:])
 
 
-# --- is what lies there still right? --------------------------------------------------------------------------------
+# --- is the existing store still valid? -----------------------------------------------------------------------------
 
 
 def _content_hash(scene: Scene, downsample: int) -> str:
-    """Over everything the files are made from: photographs (by id), cameras, masks, depth. Poses are not among it."""
+    """A hash of everything the files are made from: photographs (by id), cameras, masks, depth, but not poses."""
     digest = hashlib.sha256(f"{STORE_VERSION} {downsample}".encode())
     cameras = {key: f"{key} {camera}" for key, camera in scene.cameras.items()}
     for image in scene.images:
@@ -223,7 +224,7 @@ def _content_hash(scene: Scene, downsample: int) -> str:
 
 
 Reduction = tuple[int, Layout]
-"""A level of the pyramid, and how many pixels of a photograph go into one of its pixels, a side."""
+"""A level of the pyramid, and how many pixels of a photograph become one of its pixels, per side."""
 
 
 def _reductions(downsample: int, layouts: list[Layout]) -> list[Reduction]:
@@ -236,7 +237,7 @@ def _build(
     with replaced(folder / "manifest.json", (*_FILES, *STAGE_FILES)) as parts:
         skipped = _fill(parts, scene, levels, progress, threads)
     for name, why in skipped:
-        log.warning("The image %s is left out: %s.", name, why)
+        log.warning("The image %s is skipped: %s.", name, why)
     write_manifest(folder / "manifest.json", content_hash, skipped, _FILES)
 
 
@@ -264,7 +265,7 @@ def _fill(parts: Parts, scene: Scene, levels: list[Reduction], progress: bool, t
 
 
 def _fill_depth(parts: Parts, scene: Scene, levels: list[Reduction], threads: int, shown: Progress) -> None:
-    """Raises UserError where images name depth maps and none can be used; one alone is only named."""
+    """Raises UserError if images name depth maps and none can be used; a single bad one is only logged."""
     images = [image for image in scene.images if image.depth_path is not None]
     if not images:
         return
@@ -309,7 +310,7 @@ def _store_image(
     unseen: dict[tuple[str, str], np.ndarray],
     any_invalid: bool,
 ) -> str | None:
-    """Writes one photograph at every level; returns why it cannot be used, if so."""
+    """Writes one photograph at every level; returns the reason if it cannot be used."""
     factor, largest = levels[0]
     height, width = largest.sizes[image.camera_key]
     is_large = height * width * factor**2 > _LARGE_PIXELS
@@ -327,7 +328,7 @@ def _write_image(
     try:
         photograph, opaque = read_picture(image.path, image.orientation, image.alpha)
         mask = read_masks(image.mask_paths, photograph.size, image.orientation)
-    except UserError:  # nothing is chosen for its transparent pixels, which no image alone is left out for
+    except UserError:  # no choice for transparent pixels concerns all images, so none is skipped for it
         raise
     except DECODE_ERRORS as error:
         return f"{image.path} or its mask cannot be decoded ({error})"
@@ -346,7 +347,7 @@ def _write_image(
 
 
 def _store_depth(parts: Parts, image: ImageRecord, camera: Camera, levels: list[Reduction]) -> str | None:
-    """Writes one depth map at every level; returns why it cannot be used, if so."""
+    """Writes one depth map at every level; returns the reason if it cannot be used."""
     assert image.depth_path is not None
     try:
         depth_z_m = read_depth_z_m(

@@ -1,4 +1,4 @@
-"""Files of the image store: made under temporary names, put in their places together, told whole from damaged."""
+"""Files of the image store: made under temporary names, renamed together, and checked for damage."""
 
 import math
 import os
@@ -23,31 +23,31 @@ from blocknerf.core.system_errors import reason, remedy
 STORE_VERSION = 1
 KINDS = ("rgb", "directions", "valid", "depth_z", "offsets")
 STAGE_FILES = tuple(f"side_*.{kind}" for kind in (*KINDS, "json"))
-"""What is resampled from level 0, and made anew with it (see scene/stage_levels.py)."""
+"""Files resampled from level 0 and remade with it (see scene/stage_levels.py)."""
 
 
 def alone(folder: Path) -> AbstractContextManager[object]:
-    """Who comes while another decodes waits for it, and finds it done; what nobody can write to needs no lock."""
+    """A second process waits while the first decodes, and then finds the result. A read-only folder needs no lock."""
     if folder.is_dir() and not os.access(folder, os.W_OK):
         return nullcontext()
     return locked_folder(folder, f"The image store {folder} is being made", wait_s=math.inf)
 
 
 def in_parallel(tasks: list[Callable[[], Any]], threads: int, shown: Progress, title: str) -> Iterable[Any]:
-    """Results in the order of the tasks. A task keeps its pixels to itself, so memory holds one image a thread."""
+    """Results in the order of the tasks. A task does not return pixels, so memory holds one image per thread."""
     with ThreadPoolExecutor(threads) as pool:
         yield from shown.track(pool.map(lambda task: task(), tasks), len(tasks), description=title)
 
 
 class Parts:
-    """Files being made under temporary names. They take their places together at the end, or vanish."""
+    """Files under temporary names. They are renamed together at the end, or removed."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._open: dict[str, tuple[Path, int]] = {}
 
     def create(self, name: str, num_bytes: int) -> None:
-        """Reserves the space now, so that a full disk is an error here and not a crash later."""
+        """Reserves the space now, so that a full disk is an error now and not a crash later."""
         path = disk.temporary(self.folder / name)
         self._open[name] = (path, disk.reserve(path, num_bytes))
 
@@ -68,9 +68,9 @@ class Parts:
 
 @contextmanager
 def replaced(manifest: Path, patterns: Iterable[str]) -> Iterator[Parts]:
-    """Parts that take the place of all files beside `manifest` that `patterns` fit; the manifest goes first.
+    """Parts that replace all files beside `manifest` that match `patterns`; the manifest is removed first.
 
-    Raises UserError when the disk is full or the folder cannot be written.
+    Raises UserError if the disk is full or the folder is not writable.
     """
     folder = manifest.parent
     parts = Parts(folder)
@@ -103,13 +103,13 @@ def read_manifest(path: Path) -> Manifest:
 
 
 def write_manifest(path: Path, content_hash: str, skipped: list[tuple[str, str]], patterns: Iterable[str]) -> None:
-    """Of the files beside it that `patterns` fit, as they now are."""
+    """Of the current files beside it that match `patterns`."""
     files = {found.name: fingerprint(found) for found in _fitting(path.parent, patterns)}
     write_json(path, {"version": STORE_VERSION, "content_hash": content_hash, "skipped": skipped, "files": files})
 
 
 def why_stale(manifest: Path, content_hash: str, what: str = "image store") -> str | None:
-    """What is wrong with the files that `manifest` lists; None where they are whole and made of the same."""
+    """What is wrong with the files that `manifest` lists; None if they are whole and made from the same sources."""
     if not manifest.is_file():
         return f"There is no {what} yet"
     try:

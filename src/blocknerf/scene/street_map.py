@@ -1,7 +1,7 @@
 """Streets from OpenStreetMap: a file of its XML (.osm), of Overpass' JSON, or GeoJSON with lines.
 
-Of ways that say what they are (`highway`), those are taken that cars may drive, by the rule of OSMnx; lines of GeoJSON
-without that key are all taken. Streets that meet share a node, in GeoJSON the very same coordinates.
+Of ways with a key `highway`, those that cars may drive are used, by the rule of OSMnx; GeoJSON lines without that key
+are all used. Streets that meet share a node, in GeoJSON the same coordinates.
 """
 
 from collections.abc import Iterable
@@ -30,12 +30,12 @@ WHAT = "map of streets"
 _REMEDY = "Export it again, as .osm or as JSON of Overpass (`out geom;` or `out body; >; out skel;`)."
 
 Node = int | tuple[int, int]
-"""What streets that meet have in common: a node's number, or its place in 1e-7 degrees."""
+"""What meeting streets share: a node's number, or its place in 1e-7 degrees."""
 
 
 @dataclass(frozen=True, slots=True)
 class StreetMap:
-    """Ways as lists of nodes, and where each node lies: latitude and longitude in degrees."""
+    """Ways as lists of nodes, and the place of each node: latitude and longitude in degrees."""
 
     ways: tuple[tuple[Node, ...], ...]
     degrees: dict[Node, tuple[float, float]]
@@ -50,7 +50,7 @@ class StreetMap:
 
 
 def read_street_map(path: Path) -> StreetMap:
-    """Raises UserError where the file is missing, damaged, of another kind, or holds no street."""
+    """Raises UserError if the file is missing, damaged, of another kind, or has no street."""
     with opened(path, WHAT) as handle:
         begins = handle.read(64).lstrip(b"\xef\xbb\xbf \t\r\n")
     if begins.startswith(b"<"):
@@ -72,10 +72,10 @@ class _Collected:
         self.ways: list[tuple[Node, ...]] = []
 
     def add_node(self, node: Node, latitude: Any, longitude: Any) -> None:
-        """Raises Damaged for what is no place on Earth."""
+        """Raises Damaged if it is not a place on Earth."""
         numbers = [value for value in (latitude, longitude) if isinstance(value, int | float)]
         if len(numbers) < 2 or not (abs(numbers[0]) <= 90 and abs(numbers[1]) <= 180):
-            raise Damaged(f"latitude {shown(latitude)} and longitude {shown(longitude)} are no place on Earth")
+            raise Damaged(f"latitude {shown(latitude)} and longitude {shown(longitude)} are not a place on Earth")
         self.degrees[node] = (float(numbers[0]), float(numbers[1]))
 
     def add_way(self, nodes: Iterable[Node], highway: Any, takes_all: bool = False) -> None:
@@ -84,7 +84,7 @@ class _Collected:
             self.ways.append(tuple(nodes))
 
     def street_map(self) -> StreetMap:
-        """Extracts leave out nodes beyond their border: a way is what is left between them."""
+        """Extracts lack nodes beyond their border: a way is split there."""
         ways = [part for way in self.ways for part in _known_runs(way, self.degrees)]
         used = {node for way in ways for node in way}
         return StreetMap(tuple(ways), {node: place for node, place in self.degrees.items() if node in used})

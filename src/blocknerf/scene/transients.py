@@ -1,4 +1,4 @@
-"""Masks of things that move: a finder says where they are, and files beside the images hide them."""
+"""Masks of moving things: a finder detects them, and files beside the images hide them."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -28,7 +28,7 @@ from blocknerf.scene.readers.read import read_scene
 from blocknerf.scene.scene import ImageRecord
 
 Finder = Callable[[UInt8[np.ndarray, "h w 3"]], Float32[np.ndarray, "h w"]]
-"""From a photograph to the probability that a pixel shows a thing that moves."""
+"""From a photograph to the probability that a pixel shows a moving thing."""
 
 REPORT_NAME = f"{TRANSIENT_FOLDER}/report.json"
 OVERVIEW_NAME = f"{MASK_FOLDER}/overview.png"
@@ -42,13 +42,12 @@ _HIDDEN_COLOUR = np.array([255, 0, 255])
 def make_masks(
     root: Path, finder: Finder, made_with: dict[str, Any], dilate: float, overwrite: bool
 ) -> dict[str, float]:
-    """Writes a mask of what `finder` finds for every image of the scene in `root`; returns the share hidden by name.
+    """Writes a mask of what `finder` finds for every image of the scene in `root`; returns the hidden share by name.
 
-    What is found grows on every side by `dilate` times the longer side of the picture. Masks made before are kept
-    (with `overwrite`: made anew), so that a run that was stopped goes on; masks made by hand are left as they are and
-    hide as well, and the shares count both. `made_with` are the settings, in JSON types, for the report.
-
-    Raises UserError when masks made before were made with other settings, or there is no scene in `root`.
+    Masks grow on every side by `dilate` times the longer side of the picture. Earlier masks are kept (with `overwrite`:
+    replaced), so that a stopped run resumes. Masks made by hand stay unchanged and count as well; the shares include
+    both. `made_with` are the settings, in JSON types, for the report. Raises UserError if earlier masks have other
+    settings, or there is no scene in `root`.
     """
     made_with = {**made_with, "dilate": dilate}
     owned(root / MASK_FOLDER, "transient/report.json")  # the lock is a file, too
@@ -76,7 +75,7 @@ def _make_masks(
 
 
 def _clear_way(root: Path, made_with: dict[str, Any], overwrite: bool) -> None:
-    """Old masks are of the same settings, or they are given up."""
+    """Removes earlier masks with `overwrite`; otherwise checks that they have the same settings."""
     report, old = root / REPORT_NAME, list((root / TRANSIENT_FOLDER).rglob("*.png"))
     if old and not report.is_file():
         raise UserError(
@@ -89,7 +88,7 @@ def _clear_way(root: Path, made_with: dict[str, Any], overwrite: bool) -> None:
     elif report.is_file() and _made_with(report) != made_with:
         raise UserError(
             f"The masks in {root / TRANSIENT_FOLDER} were made with other settings (see its report.json). "
-            "Give the same --model, --classes and --dilate to go on, or --overwrite to make all of them anew."
+            "Give the same --model, --classes and --dilate to resume, or --overwrite to make all of them anew."
         )
 
 
@@ -110,7 +109,7 @@ def _make_mask(root: Path, image: ImageRecord, finder: Finder, dilate: float) ->
 
 
 def dilated(hidden: Bool[np.ndarray, "h w"], radius: int) -> Bool[np.ndarray, "h w"]:
-    """True where a pixel at most `radius` rows and `radius` columns away is true."""
+    """True if a pixel at most `radius` rows and `radius` columns away is true."""
     grown = torch.from_numpy(hidden).float()[None]
     for _ in range(2):  # rows, then columns: a square is both in turn
         grown = functional.max_pool1d(grown, 2 * radius + 1, 1, radius).transpose(1, 2)
@@ -121,7 +120,7 @@ def dilated(hidden: Bool[np.ndarray, "h w"], radius: int) -> Bool[np.ndarray, "h
 
 
 def _look_at(root: Path, images: Sequence[ImageRecord]) -> dict[str, float]:
-    """Share hidden of every image that has a mask; draws the overview of up to 48 of them."""
+    """Hidden share of every image that has a mask; draws the overview of up to 48 of them."""
     shown = {images[i].id for i in np.linspace(0, len(images) - 1, _SHEET_PICTURES).round().astype(int)}
     shares, cells = {}, []
     for image in images:
@@ -148,7 +147,7 @@ def _look_at(root: Path, images: Sequence[ImageRecord]) -> dict[str, float]:
 
 
 def _cell(image: ImageRecord, kept: Bool[np.ndarray, "h w"], share: float) -> Image.Image:
-    """A small picture, what is hidden tinted, with name and share below."""
+    """A small picture with hidden pixels tinted, its name and share below."""
     photograph = read_rgb(image.path, image.orientation, image.alpha)
     photograph.thumbnail(_CELL_WH)
     hidden = np.asarray(Image.fromarray(~kept).convert("F").resize(photograph.size, Image.Resampling.BOX))[..., None]

@@ -1,8 +1,8 @@
-"""Captures that lie far from the origin (UTM, Gauss-Krueger, Earth-centred) are shifted on their way in.
+"""Captures that are far from the origin (UTM, Gauss-Krueger, Earth-centred) are shifted when they are read.
 
-Rays begin at float32 positions, which far from the origin are coarser than the way between two cameras. So a whole
-number of steps is subtracted from all positions, and kept with the scene: capture = scene + offset. A plan and a city
-carry it, so that images that come later are shifted alike.
+Rays begin at float32 positions, which far from the origin are coarser than the distance between two cameras. So a whole
+number of steps is subtracted from all positions and stored with the scene: capture = scene + offset. A plan and a city
+store it, so that later images are shifted alike.
 """
 
 import math
@@ -20,9 +20,9 @@ _SHARE_OF_SPACING = 1e-3
 
 
 def near_origin(scene: Scene, known_offset_m: Offset | None = None) -> Scene:
-    """The scene, shifted where it lies too far away: by `known_offset_m` where that is enough, else by its own.
+    """The scene, shifted if it is too far away: by `known_offset_m` if that is enough, else by a new offset.
 
-    Raises UserError where it is too wide for any.
+    Raises UserError if it is too wide for any.
     """
     centers = scene.centers_world
     offset_m = NO_OFFSET if known_offset_m is None else known_offset_m
@@ -38,7 +38,7 @@ def near_origin(scene: Scene, known_offset_m: Offset | None = None) -> Scene:
         return scene
     log.info(
         "The cameras of %s stand around %s, too far from the origin for 32-bit numbers: %s is subtracted from all "
-        "positions, and said beside every file that is written.",
+        "positions, and stored beside every file that is written.",
         *(scene.root, _shown(np.median(centers, axis=0)), _shown(np.array(offset_m))),
     )
     images = []
@@ -54,7 +54,7 @@ def near_origin(scene: Scene, known_offset_m: Offset | None = None) -> Scene:
 def is_far(centers_world: Float[np.ndarray, "n 3"]) -> bool:
     """Whether float32 rounds at the cameras by more than a thousandth of their typical spacing, extent / sqrt(n).
 
-    Cameras that all stand in one place have no spacing and are not.
+    False for cameras that are all in one place.
     """
     with np.errstate(over="ignore", invalid="ignore"):
         centroid = centers_world.mean(axis=0)
@@ -65,7 +65,7 @@ def is_far(centers_world: Float[np.ndarray, "n 3"]) -> bool:
 
 
 def offset_of(centers_world: Float[np.ndarray, "n 3"]) -> Offset:
-    """The middle of the cameras in whole steps of a power of ten, the first that is as wide as they stand apart."""
+    """The middle of the cameras in whole steps of the smallest power of ten that is at least their spread."""
     middle = np.median(centers_world, axis=0)
     extent = float(np.median(np.linalg.norm(centers_world - middle, axis=1)))
     step = 10.0 ** math.ceil(math.log10(extent or 1.0))

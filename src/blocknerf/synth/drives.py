@@ -1,4 +1,4 @@
-"""Who drives where: the path of a drive, the poses of its camera rig, and the cars that move meanwhile."""
+"""The path of a drive, the poses of its camera rig, and the cars that move meanwhile."""
 
 from dataclasses import dataclass
 
@@ -20,8 +20,8 @@ STATION_S = 0.7
 class Drive:
     """One run of the rig along way points on the middles of streets, at one hour of one day.
 
-    Where it makes several `passes`, it drives back between them and takes no pictures meanwhile; stations of a pass lie
-    between those of the others.
+    With several `passes`, it drives back between them without taking pictures; stations of a pass are between those of
+    the others.
     """
 
     name: str
@@ -87,7 +87,7 @@ def _pose(center: np.ndarray, yaw_rad: float, pitch_rad: float, roll_rad: float)
 
 @dataclass(frozen=True, slots=True)
 class MovingCar:
-    """A car that drives up and down one lane for ever."""
+    """A car that always drives up and down one lane."""
 
     start: np.ndarray
     along: np.ndarray
@@ -116,7 +116,7 @@ def draw_traffic(plan: StreetPlan, count: int, rng: np.random.Generator) -> list
 
 
 def traffic_at(cars: list[MovingCar], time_s: float, rig_xy: np.ndarray) -> Mesh | None:
-    """The cars of a moment; those that would touch the rig or each other are left out. None when the road is empty."""
+    """The cars of a moment, without those that would touch the rig or each other. None if the road is empty."""
     builder, taken = MeshBuilder(), [rig_xy]
     for car in cars:
         position = car.position(time_s)

@@ -42,10 +42,10 @@ def make_scene(
     """Writes the synthetic city `preset` into the folder `out`; the same seed gives the same bytes.
 
     Each picture is exposed up to `jitter_stops` more or less than by the camera's automatic, evenly distributed.
-    `moving_cars` drive in every drive; none: the preset's number. The folder appears whole at the end or not at all;
-    one that holds this very city is left as it is, so that a run which was stopped at the last moment has an end.
-    Raises UserError when `out` holds something else (with `overwrite`: something other than a synthetic city, or a
-    file beside the city's own), when Embree is missing, when the disk is full, when the jitter is not between 0 and
+    `moving_cars` drive in every drive (default: the preset's number). The folder appears whole at the end or not at
+    all; one that holds this very city is left as it is, so that a run which was stopped at the last moment has an end.
+    Raises UserError when `out` holds something else (with `overwrite`: something other than a synthetic city, or a file
+    beside the city's own), when Embree is missing, when the disk is full, when the jitter is not between 0 and
     LARGEST_JITTER_STOPS, or when the number of cars is negative.
     """
     if not 0 <= jitter_stops <= LARGEST_JITTER_STOPS:
@@ -102,8 +102,10 @@ def _refuse_foreign_folder(out: Path, overwrite: bool) -> None:
     for path in sorted(out.rglob("*")):
         is_folder, name = path.is_dir() and not path.is_symlink(), path.relative_to(out).as_posix()
         if not is_folder and name not in made and not disk.is_unfinished(path.name):
-            raise UserError(f"{path} is no file of the synthetic city in {out}, and --overwrite would remove it. Move "
-                            "it elsewhere, or choose another folder.")  # fmt: skip
+            raise UserError(
+                f"{path} is not a file of the synthetic city in {out}, and --overwrite would remove it. Move it "
+                "elsewhere, or choose another folder."
+            )
 
 
 def _is_whole(out: Path) -> bool:

@@ -1,4 +1,4 @@
-"""Triangles and the patches painted on them: the words in which the synthetic city is built."""
+"""Triangles and the patches painted on them: the building blocks of the synthetic city."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field

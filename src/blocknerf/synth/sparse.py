@@ -1,4 +1,4 @@
-"""Sparse points as structure from motion would leave them, but exact: surface points and the images that see them."""
+"""Sparse points as from structure from motion, but exact: surface points and the images that see them."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""One picture: rays through pixels, what they hit, the light that arrives there."""
+"""One picture: rays through pixels, the surfaces that they hit, and the light that arrives there."""
 
 from dataclasses import dataclass
 
@@ -19,7 +19,7 @@ _SURFACE_OFFSET_M = 2e-3
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """`depth_z_m` runs along the optical axis to the first surface at the pixel's centre; 0 is sky."""
+    """`depth_z_m` is the depth along the optical axis to the first surface at the pixel's centre; 0 is sky."""
 
     radiance: np.ndarray  # [H, W, 3] float32, linear
     depth_z_m: np.ndarray  # [H, W] float32
@@ -27,7 +27,7 @@ class Picture:
 
 
 class Tracer:
-    """A mesh in Embree's hands. Triangles from `first_moving` on belong to moving things."""
+    """A mesh in Embree. Triangles from `first_moving` on belong to moving things."""
 
     def __init__(self, mesh: Mesh, first_moving: int):
         self.mesh = mesh

@@ -1,1 +1,1 @@
-"""The page in the browser: what to draw, the thread that draws it, the map, the widgets."""
+"""The viewer in the browser: requests, the rendering thread, the map, the widgets."""

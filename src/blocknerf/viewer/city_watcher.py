@@ -1,4 +1,4 @@
-"""The city as it lies on the disk now, while blocks may still be trained."""
+"""The present state of a city on disk, while blocks may still be trained."""
 
 import contextlib
 from pathlib import Path
@@ -12,19 +12,19 @@ Signature = tuple[tuple[str, int, int], ...]
 
 
 class CityWatcher:
-    """`city` is that of the last `refresh`. Of one thread alone."""
+    """`city` is that of the last `refresh`. For use by one thread."""
 
     def __init__(self, out: Path, state: str = LATEST, device: str = CPU):
-        """Raises UserError where nothing has been trained yet."""
+        """Raises UserError if nothing has been trained yet."""
         self._out, self._state, self._device = out, state, device
         self._blocks = read_manifest(out).blocks
         self._opened = Signature()
         self.city = self._open()
 
     def refresh(self) -> bool:
-        """Opens the city anew where any of the files that it shows has changed, and says whether.
+        """Reopens the city if any of its files has changed, and returns whether it did.
 
-        Raises UserError where that is not possible; `city` is then the old one, until a file changes again.
+        Raises UserError if that is not possible; `city` is then the old one, until a file changes again.
         """
         if self._signature() == self._opened:
             return False
@@ -38,7 +38,7 @@ class CityWatcher:
         return city
 
     def _signature(self) -> Signature:
-        """What tells a new file from an old one: a file is renamed into its place, so it has another number."""
+        """Identifies files by inode number: a new file is renamed into place, so its number differs."""
         paths = [self._out / "city.json", self._out / "alignment.json"]
         names = {LATEST, BEST} if self._state == BEST else {LATEST}
         for block in self._blocks:

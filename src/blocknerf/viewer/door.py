@@ -1,8 +1,8 @@
-"""The door of the viewer: which browsers may come in, and what they may say.
+"""The door of the viewer: which browsers may connect, and which messages they may send.
 
-A page that listens on this machine can be asked by every other page that is open in a browser here, and by everyone on
-the network where it listens there. So a page of another origin is refused, and of what arrives only messages pass that
-are one of a few kinds, with numbers that are finite and within bounds. Behind the door nothing needs to be doubted.
+Every page open in a browser on this machine can send requests to a local server, and everyone on the network if it
+listens there. So pages of other origins are refused, and only messages of a few kinds pass, with finite numbers within
+bounds. Code behind the door can trust messages.
 """
 
 import asyncio
@@ -28,12 +28,12 @@ from blocknerf.viewer.viser_module import EXTRA, input_widget
 LOCAL = ("127.0.0.1", "localhost", "::1")
 MOST_BROWSERS = 64
 MOST_BYTES = 64 * 1024
-"""Of a message. A browser's longest is a few hundred bytes; the connection of a longer one is closed."""
+"""Maximum bytes of a message. A browser's longest is a few hundred; a longer one closes the connection."""
 MESSAGES_PER_S, MESSAGES_AT_ONCE = 100.0, 200
-"""What one browser may send; beyond that it has to wait."""
+"""Rate limit of one browser; beyond it, messages wait."""
 LARGEST_WINDOW_PX = 16_384.0
 FARTHEST = 1e6
-"""From the origin, in units of the page: 10,000 times the size of a city."""
+"""Maximum distance from the origin, in units of the page: 10,000 times the size of a city."""
 LONGEST_TEXT = 200
 LOG_EVERY_S = 1.0
 
@@ -86,7 +86,7 @@ class _Camera(_Message):
     up_direction: _Direction
 
     def fault(self) -> str | None:
-        """What its parts do not say alone."""
+        """Checks that concern several fields."""
         if not 0.5 <= math.hypot(*self.wxyz) <= 2.0:
             return "a rotation that is none"
         if not 1 / LARGEST_ASPECT <= self.image_width / self.image_height <= LARGEST_ASPECT:
@@ -107,7 +107,7 @@ class _Widget(_Message):
 
 
 class _Click(_Message):
-    """Something in the map was clicked at."""
+    """Something in the map was clicked."""
 
     type: Literal["SceneNodeClickMessage"]
     name: _Name
@@ -125,7 +125,7 @@ _MESSAGES: TypeAdapter[_Camera | _Widget | _Click] = TypeAdapter(
 
 
 class Refused(ValueError):
-    """Why a message may not be said; `widget` is the uuid that it was to set, where it was to set one."""
+    """Why a message is refused; `widget` is the uuid of the widget that it would set, if any."""
 
     def __init__(self, reason: str, widget: str | None = None):
         super().__init__(reason)
@@ -133,13 +133,13 @@ class Refused(ValueError):
 
 
 def read_message(raw: bytes | str) -> _Camera | _Widget | _Click:
-    """What a browser sent. Raises Refused where it may not be said."""
+    """A message from a browser. Raises Refused if it is not allowed."""
     if isinstance(raw, str):
         raise Refused("it is text")
     try:
         decoded = _msgpack.decode(raw)
     except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
-        raise Refused("it is no message") from error
+        raise Refused("it is not a message") from error
     try:
         message = _MESSAGES.validate_python(decoded)
     except (ValidationError, RecursionError) as error:
@@ -153,7 +153,7 @@ def read_message(raw: bytes | str) -> _Camera | _Widget | _Click:
 
 
 def may_become(widget: Any, value: bool | float | str) -> bool:
-    """Whether the page itself lets a widget have that value; `widget` is one of viser's."""
+    """Whether the page allows that value for a widget of viser."""
     options = getattr(widget, "options", None)
     if options is not None:
         return isinstance(value, str) and value in options
@@ -173,9 +173,9 @@ def may_become(widget: Any, value: bool | float | str) -> bool:
 
 
 def own_names(host: str, also: Collection[str] = ()) -> frozenset[str]:
-    """Names under which browsers may ask for the page, besides numeric addresses where it listens beyond this machine.
+    """Host names under which browsers may request the page; also numeric addresses if it listens beyond this machine.
 
-    A stranger's page can let its own name lead to this machine (DNS rebinding); it cannot choose among these.
+    A foreign page can point its own name to this machine (DNS rebinding), but not one of these.
     """
     names = {*LOCAL, host, *also}
     if host not in LOCAL:
@@ -185,7 +185,7 @@ def own_names(host: str, also: Collection[str] = ()) -> frozenset[str]:
 
 
 def refusal(headers: Mapping[str, Any], names: frozenset[str], beyond: bool) -> str | None:
-    """Why a request is refused, as a sentence; None where it may come in. `beyond`: numeric addresses count as ours."""
+    """Why a request is refused, as a sentence; None if it is allowed. `beyond`: numeric addresses are allowed."""
     hosts, origins = headers.get_all("Host"), headers.get_all("Origin")  # type: ignore[attr-defined]
     if len(hosts) != 1 or len(origins) > 1:
         return "The request must have one Host, and one Origin at most."
@@ -222,7 +222,7 @@ class Door:
         self.is_hung = False
 
     def admit(self, client_id: int, gui: Any, tell: Callable[[str], None]) -> None:
-        """From now on the widgets of that page may be set; `tell` says on the page what was not taken."""
+        """From now on the widgets of that page may be set; `tell` shows rejected values on the page."""
         self._inside[client_id] = gui, tell
 
     def forget(self, client_id: int) -> None:
@@ -271,7 +271,7 @@ class Door:
         door = self
 
         class Connection(base):
-            """Hands on what may be said, at the pace of a browser; what is beyond it stays in the network's queues."""
+            """Passes on allowed messages at the rate limit; the rest stays in the network's queues."""
 
             _allowed, _counted_s = float(MESSAGES_AT_ONCE), -math.inf
 
@@ -292,7 +292,7 @@ class Door:
         return Connection
 
     def lets_in(self, raw: bytes | str) -> bool:
-        """Whether viser may have the message; says why not, in the log and on the page whose widget it was to set."""
+        """Whether viser may have the message; otherwise logs the reason, and shows it on the page of the widget."""
         try:
             message = read_message(raw)
         except Refused as refused:
@@ -321,7 +321,7 @@ class Door:
                 tell(f"{getattr(widget, 'label', 'That')!s} stays as it was: {why}.")
 
     def say(self, what: str) -> None:
-        """A line in the log, one in a second at most; how many were not said is said with the next."""
+        """A line in the log, at most one per second; the next one has the number of suppressed lines."""
         with self._lock:
             now = time.monotonic()
             if now - self._said_s < LOG_EVERY_S:
@@ -332,7 +332,7 @@ class Door:
         log.warning("The viewer %s%s", what[:300], more)
 
     def _logger(self) -> logging.Logger:
-        """For websockets: connections that break are said in a line, like all that happens at the door."""
+        """For websockets: logs broken connections in one line, like everything at the door."""
         door = self
 
         class Handler(logging.Handler):

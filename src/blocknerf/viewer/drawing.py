@@ -1,4 +1,4 @@
-"""From a wish to a picture: the city's own rendering, part by part, so that it can be given up in between."""
+"""From a request to a picture: the city's rendering in parts, so that it can be cancelled between them."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -20,18 +20,18 @@ from blocknerf.viewer.photographs import Photographs
 from blocknerf.viewer.render_request import Blending, Kind, RenderRequest, Viewpoint
 
 RAYS_AT_ONCE = 16_384
-"""Between so many rays somebody may say that the picture is no longer wanted: some 50 ms on two cores."""
+"""Rays between checks for cancellation: about 50 ms on two cores."""
 BESIDE_PHOTOGRAPH = 0.15
-"""Gray where a photograph does not reach."""
+"""Gray outside of a photograph."""
 
 KeepGoing = Callable[[], bool]
 
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """A picture, which blocks made it with which weights, and how far away along the optical axis everything is.
+    """A picture, the weights of its blocks, and its depth along the optical axis.
 
-    `depth_z_m` is None where the picture is none of the viewpoint: two pictures side by side.
+    `depth_z_m` is None if the picture is not one view: two pictures side by side.
     """
 
     rgb: UInt8[np.ndarray, "h w 3"]
@@ -42,9 +42,9 @@ class Drawn:
 def draw(
     city: City, photographs: Photographs | None, wish: RenderRequest, width: int, keep_going: KeepGoing
 ) -> Drawn | None:
-    """The picture of `wish`, `width` pixels wide; None as soon as `keep_going()` says no.
+    """The picture of `wish`, `width` pixels wide; None as soon as `keep_going()` is false.
 
-    Raises UserError where all blocks are left out, a block cannot show what is asked for, or a photograph is missing.
+    Raises UserError if all blocks are excluded, a block cannot show what is requested, or a photograph is missing.
     """
     city = city.with_blending(_rules(city.manifest, wish.blending), set(city.ids) - wish.left_out)
     comparison = wish.comparison
@@ -113,7 +113,7 @@ def _coloured(city: City, kind: Kind, layers: list[Layer], shown: RenderOutput) 
 
 
 def _visibility(city: City, layers: list[Layer], rays: RayBatch) -> Float[Tensor, " rays"]:
-    """How well the blocks have seen what they show: the mean of what each says of its own surfaces, by its shares."""
+    """How well the blocks have seen what they show: the mean over blocks, weighted by their shares."""
     seen = torch.zeros(len(rays))
     for layer in layers:
         model = city.model(layer.block_id)
@@ -122,7 +122,7 @@ def _visibility(city: City, layers: list[Layer], rays: RayBatch) -> Float[Tensor
 
 
 def _block_tints(city: City, layers: list[Layer], shown: RenderOutput) -> Float[Tensor, "h w 3"]:
-    """The colours that blocks have on the map, by their shares, as bright as the picture."""
+    """The blocks' colours on the map, mixed by their shares, with the brightness of the picture."""
     ids = [block.id for block in city.manifest.blocks]
     colours = torch.from_numpy(block_colours(len(ids))).float()
     mine = torch.stack([colours[ids.index(layer.block_id)] for layer in layers])
@@ -132,7 +132,7 @@ def _block_tints(city: City, layers: list[Layer], shown: RenderOutput) -> Float[
 
 
 def _seams(layers: list[Layer], shown: RenderOutput) -> Float[Tensor, "h w 3"]:
-    """How far the two blocks with the largest shares of a pixel are apart, as far as both are to be seen there."""
+    """The difference of the two blocks with the largest shares of a pixel, weighted by how visible both are."""
     if len(layers) == 1:
         return torch.zeros_like(shown.rgb)
     shares, which = torch.stack([layer.shares for layer in layers]).topk(2, dim=0)

@@ -1,4 +1,4 @@
-"""A path that is recorded in the page: keyframes, the way through them, and the file that `blocknerf render` reads."""
+"""A path recorded in the page: keyframes, the curve through them, and the file that `blocknerf render` reads."""
 
 import math
 import re
@@ -30,7 +30,7 @@ class Keyframes:
     viewpoints: tuple[Viewpoint, ...] = ()
 
     def and_then(self, viewpoint: Viewpoint) -> "Keyframes":
-        """Raises UserError where there are MOST_KEYFRAMES already."""
+        """Raises UserError if there are already MOST_KEYFRAMES."""
         if len(self.viewpoints) >= MOST_KEYFRAMES:
             raise UserError(f"A path has {MOST_KEYFRAMES} keyframes at most. Save this one, and begin another.")
         return Keyframes((*self.viewpoints, viewpoint))
@@ -39,14 +39,14 @@ class Keyframes:
         return Keyframes(self.viewpoints[:-1])
 
     def poses(self, count: int) -> Float[np.ndarray, "count 3 4"]:
-        """The smooth way through all of them. Raises UserError for fewer than two, or where they are all the same."""
+        """The smooth curve through all of them. Raises UserError for fewer than two, or if they are all the same."""
         if len(self.viewpoints) < 2:
             raise UserError("A path needs two keyframes at least: move the camera and add another one.")
         return interpolate_poses(np.stack([viewpoint.world_from_cam for viewpoint in self.viewpoints]), count)
 
 
 def path_file(out: Path, name: str) -> Path:
-    """OUT/paths/NAME.json. Raises UserError for a name that would not be one file there, or where it is full."""
+    """OUT/paths/NAME.json. Raises UserError for a name that is not a plain file name, or if there are too many."""
     if not re.fullmatch(r"\w[\w.-]{0,79}", name) or name in ("test", "interpolate"):
         raise UserError(f"The path's name {name!r} cannot be a file's: use letters, digits, '-' and '_'.")
     path = out / "paths" / f"{name}.json"
@@ -76,7 +76,7 @@ def write_path(path: Path, keyframes: Keyframes, seconds: float, drive: str | No
 
 
 def render_command(out: Path, path: Path, look: Appearance, photographs: Sequence[str]) -> str:
-    """What films the path with this look; `photographs` are the names of the one or two images whose look it is."""
+    """The command that renders the path with this appearance; `photographs` names its one or two images."""
     words = ["blocknerf", "render", str(out), "--path", str(path), "--out", str(out / "renders" / f"{path.stem}.mp4")]
     if len(photographs) == 2:
         words += ["--appearance", ":".join(photographs), "--share", f"{look.share or 0:g}"]

@@ -1,6 +1,6 @@
-"""The one thread that renders: the newest wish of every browser, small at first, then as large as there is time for.
+"""The rendering thread: draws the newest request of every browser, small at first, then as large as time allows.
 
-All that touches blocks happens here, because kernels share their threads.
+Only this thread uses blocks, because kernels share their threads.
 """
 
 import math
@@ -17,17 +17,17 @@ from blocknerf.viewer.render_request import RenderRequest
 PREVIEW_PX, SMALLEST_PX = 160, 80
 PREVIEW_S, FULL_S = 0.2, 1.5
 LARGER, AT_ONCE = 1.25, 1.1
-"""A next picture is worth its time where it is so much wider. The largest is drawn at once where it is hardly wider."""
+"""A next picture must be wider by this factor. The largest is drawn at once if it is hardly wider."""
 REST_S = 0.1
-"""A camera rests when it has not moved for so long: then larger pictures begin."""
+"""A camera rests when it has not moved for this long; then larger pictures start."""
 REFRESH_S = 1.0
 GUESSED_PX_PER_S = 150_000.0
-"""Before anything has been drawn: two blocks on two cores."""
+"""Speed before anything has been drawn: two blocks on two cores."""
 
 
 @dataclass(frozen=True, slots=True)
 class RenderedFrame:
-    """A picture on its way to a browser; `is_last` where no larger one of the same wish will follow."""
+    """A picture for a browser; `is_last` if no larger one of the same request follows."""
 
     drawn: Drawn
     seconds: float
@@ -36,7 +36,7 @@ class RenderedFrame:
 
 @dataclass(slots=True)
 class _Pending:
-    """A wish and the widths that are still to be drawn of it; none: the first picture has to tell them."""
+    """A request and the widths still to draw; None: the first picture determines them."""
 
     wish: RenderRequest
     number: int
@@ -49,8 +49,8 @@ class _Pending:
 class RenderLoop:
     """Draws for any number of browsers, each known by a key. Its methods may be called from any thread.
 
-    A preview is always finished, so that a camera that keeps moving sees something. What follows it is given up as soon
-    as its browser wishes for something else, leaves, or another browser waits for a preview.
+    A preview is always finished, so that a moving camera sees something. Larger pictures are cancelled as soon as their
+    browser requests something else or leaves, or another browser waits for a preview.
     """
 
     def __init__(
@@ -64,8 +64,8 @@ class RenderLoop:
     ):
         """`draw`, `refresh` and `start` (before anything else) are called in the thread, and so are `show` and `fail`.
 
-        `refresh` is asked every second whether there is something new, after which all pictures are drawn again.
-        Whatever any of them raises, the thread goes on; the log says so once, and the page whose picture it was.
+        `refresh` is asked every second whether there is something new, after which all pictures are drawn again. If any
+        of them raises, the thread continues; the error appears once in the log, and on the page of the picture.
         """
         self._draw, self._show, self._fail, self._refresh, self._start = draw, show, fail, refresh, start
         self._max_width = max_width
@@ -84,20 +84,20 @@ class RenderLoop:
         self._thread.start()
 
     def stop(self) -> None:
-        """Ends the thread; what it draws is given up."""
+        """Ends the thread and cancels its picture."""
         with self._condition:
             self._is_stopped = True
             self._condition.notify()
         self._thread.join()
 
     def wish(self, key: Hashable, wish: RenderRequest) -> None:
-        """From now on that browser wants this and nothing else."""
+        """Replaces the request of that browser."""
         with self._condition:
             self._put(key, wish)
             self._condition.notify()
 
     def forget(self, key: Hashable) -> None:
-        """That browser wants nothing any more."""
+        """Removes the request of that browser."""
         with self._condition:
             self._pending.pop(key, None)
             self._latest.pop(key, None)
@@ -125,7 +125,7 @@ class RenderLoop:
             self._safely("could not tell a page so", lambda: self._give_up(key, pending, sentence))
 
     def _safely(self, what: str, act: Callable[[], None]) -> Exception | None:
-        """Does it; what it raises is logged once of its kind, and returned: others are looking, the thread goes on."""
+        """Calls it; an exception is logged once per kind and returned, so that the thread continues."""
         try:
             act()
         except Exception as error:
@@ -136,7 +136,7 @@ class RenderLoop:
         return None
 
     def _next(self) -> tuple[Hashable, _Pending] | tuple[()] | None:
-        """Whose turn it is: previews first, then whoever has waited longest; () for nobody, None at the end."""
+        """The next browser: previews first, then the one that has waited longest; () for none, None at the end."""
         with self._condition:
             if not self._pending and not self._is_stopped:
                 self._condition.wait(REFRESH_S)
@@ -208,17 +208,17 @@ class RenderLoop:
 
 
 def widest(aspect: float, max_width: int) -> int:
-    """`max_width`, or for a window that is higher than wide what has no more pixels than a square of that side."""
+    """`max_width`; for a window that is higher than wide, the width with as many pixels as a square of that side."""
     return max(1, min(max_width, int(max_width * math.sqrt(aspect))))
 
 
 def preview_width(pixels_per_s: float, aspect: float, max_width: int) -> int:
-    """PREVIEW_PX, or less where that takes longer than PREVIEW_S, but not less than SMALLEST_PX."""
+    """PREVIEW_PX, or less if that takes longer than PREVIEW_S, but at least SMALLEST_PX."""
     return min(max(min(PREVIEW_PX, _width_in(PREVIEW_S, pixels_per_s, aspect)), SMALLEST_PX), max_width)
 
 
 def later_widths(drawn: int, pixels_per_s: float, aspect: float, max_width: int) -> list[int]:
-    """What follows a preview of width `drawn`: PREVIEW_PX, what takes FULL_S, `max_width`; those that are worth it."""
+    """Widths after a preview of width `drawn`: PREVIEW_PX, what takes FULL_S, `max_width`; if they are worth it."""
     full = max(_width_in(FULL_S, pixels_per_s, aspect), PREVIEW_PX)
     if AT_ONCE * full > max_width:
         full = max_width

@@ -1,4 +1,4 @@
-"""The map of a city as objects in the page: where blocks lie, where photographs were taken, what was seen."""
+"""The map of a city as objects in the page: blocks, photographs, sparse points."""
 
 from collections.abc import Callable
 from itertools import pairwise
@@ -70,15 +70,15 @@ def draw_cameras(scene_api: "viser.SceneApi", frame: PageFrame, scene: Scene, on
 
 
 def draw_way(scene_api: "viser.SceneApi", frame: PageFrame, poses: Float[np.ndarray, "n 3 4"]) -> None:
-    """The way that a recorded path takes."""
+    """The line of a recorded path."""
     points = frame.points(poses[:, :, 3])
     _lines(scene_api, "/way", np.stack([points[:-1], points[1:]], axis=1), (230, 60, 40), 3)
 
 
 def photograph_view(scene: Scene, image: ImageRecord, aspect: float) -> Viewpoint:
-    """Where the photograph was taken, with all of it in a picture of that aspect, as far as a flat picture holds it.
+    """The photograph's viewpoint, with all of it in a picture of that aspect, as far as a flat picture can hold it.
 
-    Held upright, also where its pixels lie on their side.
+    Upright, even if its pixels lie on their side.
     """
     camera = scene.cameras[image.camera_key]
     width, height = image.orientation.upright_size((camera.width, camera.height))
@@ -88,7 +88,7 @@ def photograph_view(scene: Scene, image: ImageRecord, aspect: float) -> Viewpoin
 
 
 def first_view(city: City, scene: Scene | None, aspect: float) -> Viewpoint:
-    """Where to begin: the photograph in the middle of the drive with most; without photographs, at the first anchor."""
+    """The first viewpoint: the middle photograph of the drive with most; without photographs, the first anchor."""
     if scene is not None:
         images = [image for image in scene.images if image.drive == city.main_drive] or list(scene.images)
         return photograph_view(scene, images[len(images) // 2], aspect)

@@ -26,13 +26,13 @@ KINDS: tuple[Kind, ...] = ("colour", "depth", "visibility", "weights", "seams")
 COMPARISON_MODES: tuple[ComparisonMode, ...] = ("blend", "side by side", "difference")
 MOST_NAMED = 2000
 DEPTH_PX = 160
-"""Wide: what hides the map needs no more, and costs a browser much."""
+"""Width: enough for hiding the map; more would cost a browser much."""
 JPEG_QUALITY = 85
 WALK_TOLERANCE_M = 0.02
 
 
 class Page:
-    """Turns what is set in a browser into wishes (`wants`; None: no picture), and shows what comes of them.
+    """Turns the settings of a browser into requests (`wants`; None: no picture), and shows the results.
 
     Widgets call from viser's threads, pictures come from the render thread.
     """
@@ -46,7 +46,7 @@ class Page:
         absence: str | None,
         wants: Callable[[RenderRequest | None], None],
     ):
-        """`absence` says why there is no scene. The city is read and never rendered here."""
+        """`absence` says why there is no scene. This class reads the city and never renders it."""
         self._client, self._out, self._city, self._scene = client, out, city, scene
         self._wants = wants
         self._frame = PageFrame.of(city.manifest, scene)
@@ -71,7 +71,7 @@ class Page:
         self._moved()
 
     def show(self, shown: RenderedFrame) -> None:
-        """A picture in the background, and what it is made of."""
+        """A picture in the background, and the blocks that made it."""
         drawn = shown.drawn
         depth = None
         if drawn.depth_z_m is not None:
@@ -196,7 +196,7 @@ class Page:
         widget.on_update(lambda _: self._guarded(self._wish))
 
     def _guarded(self, act: Callable[[], None]) -> None:
-        """One at a time; what a user can mend is said in the page, and so is that something else went wrong."""
+        """One at a time; shows errors that a user can fix on the page, and also that something else went wrong."""
         with self._lock:
             try:
                 act()
@@ -263,7 +263,7 @@ class Page:
         self._go_to_photograph()
 
     def _go_to_photograph(self) -> None:
-        """Where it was taken and how it looks, so that the two can be compared."""
+        """Moves the camera to the photograph, with its appearance, so that the two can be compared."""
         assert self._scene is not None
         image = self._images[self._photograph.value]
         self._go_to(city_map.photograph_view(self._scene, image, self._client.camera.aspect))
@@ -280,7 +280,7 @@ class Page:
             camera.wxyz = wxyz
 
     def _rise(self) -> None:
-        """Over the middle of the city, so high that all of it is seen, with the map alone."""
+        """Above the middle of the city, high enough to see all of it, with only the map."""
         places = self._frame.points(self._eyes)
         middle, extent = places.mean(axis=0), max(float(np.ptp(places, axis=0).max()), 1.0)
         with self._client.atomic():

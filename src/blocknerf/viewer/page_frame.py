@@ -1,4 +1,4 @@
-"""The page's own coordinates: ground axes, z up, shrunk so that a whole city lies within what a browser can draw."""
+"""Coordinates of the page: ground axes, z up, scaled so that a browser can draw a whole city."""
 
 from dataclasses import dataclass
 
@@ -23,7 +23,7 @@ class PageFrame:
 
     @staticmethod
     def of(manifest: Manifest, scene: Scene | None) -> "PageFrame":
-        """Of a city without a layout, which older programs wrote, the world's axes are taken."""
+        """For a city without a layout, from older programs, the world's axes are used."""
         anchors = np.array([block.anchor_world for block in manifest.blocks])
         layout = manifest.layout
         ground = GroundFrame(anchors.mean(axis=0), np.eye(3), (0.0, 0.0)) if layout is None else layout.frame()

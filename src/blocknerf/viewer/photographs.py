@@ -22,7 +22,7 @@ _ASTRAY = 0.01
 
 
 class Photographs:
-    """Decoded when they are asked for, the last few kept."""
+    """Decoded on request; the last few are kept."""
 
     def __init__(self, scene: Scene):
         self._cameras = scene.cameras
@@ -32,10 +32,10 @@ class Photographs:
     def seen_from(
         self, name: str, viewpoint: Viewpoint, width: int
     ) -> tuple[Float[Tensor, "h w 3"], Bool[Tensor, "h w"]]:
-        """The photograph in a picture of `width` pixels from `viewpoint`, and where it reaches; its lens undone.
+        """The undistorted photograph in a picture of `width` pixels from `viewpoint`, and its extent.
 
-        Exact where the photograph was taken, however the camera turns there; from elsewhere as if everything were far
-        away. Raises UserError for a photograph that cannot be read.
+        Exact at the photograph's own place, for every rotation; from other places as if everything were far away.
+        Raises UserError for a photograph that cannot be read.
         """
         image = self._images[name]
         camera, view = self._cameras[image.camera_key], viewpoint.camera(width)

@@ -1,4 +1,4 @@
-"""The viewer: a web server on this machine, a thread that renders, and a page for each browser that comes."""
+"""The viewer: a web server on this machine, a rendering thread, and a page for each browser."""
 
 import contextlib
 import errno
@@ -30,7 +30,7 @@ _WARMING_UP = "warming up"
 
 
 class Viewer:
-    """Open from when it is made until `stop`."""
+    """Open from its construction until `stop`."""
 
     def __init__(
         self,
@@ -44,11 +44,11 @@ class Viewer:
         state: str = LATEST,
         device: str = CPU,
     ):
-        """`scene` gives cameras and photographs; none: `absence` says why, and the city is shown without them.
+        """`scene` has cameras and photographs; without it, `absence` says why, and the city is shown without them.
 
-        `hostname` is a further name of this machine under which browsers may ask for the page (see door.py). Port 0 is
-        any free one. `state` of each block and `device`: see `City.open`. Raises UserError when nothing has been
-        trained yet, or the port cannot be had.
+        `hostname` is another name of this machine under which browsers may request the page (see door.py). Port 0 is
+        any free one. `state` of each block and `device`: see `City.open`. Raises UserError if nothing has been trained
+        yet, or the port is not available.
         """
         self._out, self._scene, self._absence, self._max_width = out, scene, absence, max_width
         self._newest = CityWatcher(out, state, device)
@@ -130,7 +130,7 @@ class Viewer:
 
 
 def _serve(host: str, port: int, door: Door) -> "viser.ViserServer":
-    """viser takes the next port where one is in use, and says where it listens in its own words."""
+    """viser takes the next port if one is in use, and prints its address in its own words."""
     with contextlib.redirect_stdout(io.StringIO()), door.hung():
         server = viser.ViserServer(host, port, label="blocknerf", verbose=False)
     if server.get_port() != port:
@@ -147,7 +147,7 @@ def _serve(host: str, port: int, door: Door) -> "viser.ViserServer":
 
 
 def _free_port(host: str, port: int) -> int:
-    """`port`, or for 0 a free one. Raises UserError where it is in use or `host` is no address of this machine."""
+    """`port`, or for 0 a free one. Raises UserError if it is in use or `host` is not an address of this machine."""
     if not 0 <= port < 65536:
         raise UserError(f"--port {port}: give a number from 1 to 65535, or 0 for any free one.")
     try:
@@ -162,7 +162,7 @@ def _free_port(host: str, port: int) -> int:
         if getattr(error, "errno", None) == errno.EADDRINUSE:
             raise _in_use(host, port) from error
         raise UserError(
-            f"--host {host!r} is no address of this machine ({error}). Leave it out, or try 0.0.0.0."
+            f"--host {host!r} is not an address of this machine ({error}). Leave it out, or try 0.0.0.0."
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""viser, the page in the browser, is an extra: here stands its name, with its types for who checks them."""
+"""viser, the web server of the viewer, is an extra: its module object, with types for type checkers."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -13,5 +13,5 @@ else:
 
 
 def input_widget(gui: Any, uuid: str) -> Any | None:
-    """The widget of a `viser.GuiApi` that a browser calls by that name; viser has no public way to ask."""
+    """The widget of a `viser.GuiApi` with that name in browsers; viser has no public function for it."""
     return gui._gui_input_handle_from_uuid.get(uuid)

@@ -8,16 +8,18 @@ from blocknerf.core.config.section import Count, Section
 
 
 class AppearanceConfig(Section):
-    """Codes of images: what of a picture's look is neither geometry nor exposure."""
+    """Appearance codes: one vector per image for what is neither geometry nor exposure, such as light and white
+    balance."""
 
     embedding_dim: Annotated[int, Field(ge=1, le=256)] = 32
-    """Numbers in the code of an image (32 in the paper)."""
+    """Length of an image's code (32 in the paper)."""
     num_images: Count = 256
-    """Rows that a block's table begins with, so that images can join it without a new table; never a limit."""
+    """Initial rows of a block's table of codes, so that images can be added without a new table. Not a limit."""
     use_global_appearance: bool = True
-    """Codes begin at one of their drive, drawn once and the same in every block; else at zero."""
+    """An image's code starts at that of its drive, which is random and the same in every block. If false, it starts at
+    zero."""
     use_block_appearance: bool = True
-    """Each block learns by how much the code of an image differs from where it begins."""
+    """Each block learns an offset from that start for every image."""
 
     @model_validator(mode="after")
     def _codes_come_from_somewhere(self) -> "AppearanceConfig":

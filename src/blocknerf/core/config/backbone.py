@@ -1,8 +1,8 @@
 """The radiance field of a block: the keys of every backbone, and which backbones there are.
 
 A backbone is a subclass of BackboneConfig with a name, its own keys, and what the rest of the program asks of it. The
-package's own stand in `models/backbones/`; another package adds one by `register_backbone`, or by an entry point of the
-group `blocknerf.backbones`, which worker processes find as well.
+package's own are in `models/backbones/`. Another package adds one by `register_backbone`, or by an entry point of the
+group `blocknerf.backbones`, which worker processes also find.
 """
 
 from abc import abstractmethod
@@ -19,20 +19,20 @@ from blocknerf.core.config.section import Positive, Samples, Section
 
 GROUP = "blocknerf.backbones"
 BUILT_IN = {"hash": "blocknerf.models.backbones.hash_grid.config", "mlp": "blocknerf.models.backbones.mip_nerf.config"}
-"""The package's own, and the modules that register them; the first is the default. Named, not imported: nothing in
-`core` knows what stands above it."""
+"""The package's own, and the modules that register them; the first is the default. Named and not imported, because
+`core` must not import from rooms above it."""
 
 
 @dataclass(frozen=True, slots=True)
 class StepCost:
-    """What one block's field takes. Estimates, meant to be right within a factor of two."""
+    """What one block's field costs. Estimates, meant to be right within a factor of two."""
 
     parameters: int
-    """Numbers that it learns, besides codes, to within a few thousand."""
+    """Learned numbers without codes, to within a few thousand."""
     bytes_per_ray: int
     """Activations and gradients in a training step."""
     rays_per_second_per_core: float
-    """Training rays on a processor."""
+    """Training rays on a CPU."""
 
 
 class BackboneConfig(Section):
@@ -40,34 +40,34 @@ class BackboneConfig(Section):
 
     backbone: str = ""
     white_background: bool = False
-    """The same as dataset.white_background: white where either says so."""
+    """Same as dataset.white_background; rays end in white if either is set."""
     num_samples_coarse: Samples = 64
-    """First samples along a ray, spread over all of it."""
+    """First samples along a ray, spread over its whole length."""
     num_samples_fine: Samples = 12
-    """Samples of the field along a ray, placed where the first ones saw matter."""
+    """Samples of the field along a ray, placed where the first samples found matter."""
     perturb_samples: bool = True
-    """Samples are drawn at random within their strata while training; else they lie in the middle."""
+    """In training, samples are drawn at random within their intervals. If false, they are in the middle."""
     near_m: Positive | None = None
-    """Rays begin here; none: a hundredth of the block's radius."""
+    """Where rays begin, in metres. Default: a hundredth of the block's radius."""
     far_m: Positive | None = None
-    """Rays end here; none: a hundred times the block's radius."""
+    """Where rays end, in metres. Default: a hundred times the block's radius."""
 
     renders: ClassVar[Literal["rays", "views"]] = "rays"
     """Whether its field is asked for single rays (`interface.Backbone`) or for a camera's pixels (`ViewsBackbone`)."""
     worker: ClassVar[Literal["numba", "torch"]] = "torch"
-    """Which of the two does most of a block's arithmetic, and is to have the cores."""
+    """Which library does most of a block's arithmetic, and so gets the cores."""
     losses: ClassVar[tuple[str, ...]] = ()
-    """Terms of the loss that this backbone adds: "interlevel", "coarse_rgb"."""
+    """Loss terms that this backbone adds: "interlevel", "coarse_rgb"."""
     switches: ClassVar[tuple[Need, ...]] = ()
-    """What its own keys need of each other."""
+    """Keys of this backbone that need another of its keys."""
     kernels: ClassVar[tuple[str, ...]] = ()
-    """Kernels that a training step calls, as operation.function, what takes longest to compile first."""
+    """Kernels that a training step calls, as operation.function; the slowest to compile first."""
     implied_by: ClassVar[tuple[str, ...]] = ()
-    """Keys that mean this backbone where `backbone` is not given."""
+    """Keys that imply this backbone if `backbone` is not given."""
     defaults_elsewhere: ClassVar[dict[str, dict[str, Any]]] = {}
-    """By section: defaults of keys outside of block_nerf that are this backbone's own."""
+    """By section: this backbone's defaults for keys outside of block_nerf."""
     faster: ClassVar[str] = ""
-    """What a run that takes days is told to use in place of this backbone, and how much that gains."""
+    """What to use instead if a run would take days, and how much faster it is."""
 
     @model_validator(mode="after")
     def _near_is_before_far(self) -> "BackboneConfig":
@@ -77,35 +77,35 @@ class BackboneConfig(Section):
 
     @property
     def learns_from_first_samples(self) -> bool:
-        """Whether the first samples make a picture that is compared with photographs as well."""
+        """Whether the picture of the first samples is also compared with photographs."""
         return False
 
     @abstractmethod
     def field(self, code_dim: int, spacing: Any, white_background: bool, rng: Any) -> Any:
         """The field, of `models.backbones.interface`, of codes with `code_dim` numbers.
 
-        `spacing` is a `rendering.volume.RaySamplingConfig`; parameters begin as `rng` says, and are zero without.
+        `spacing` is a `rendering.volume.RaySamplingConfig`; `rng` initialises parameters, which are zero without it.
         """
 
     @abstractmethod
     def cost(self, code_dim: int) -> StepCost:
-        """What a training step takes, where colour is told a code of so many numbers."""
+        """What a training step costs, with codes of `code_dim` numbers."""
 
     def with_samples(self, count: int) -> "BackboneConfig":
-        """With so many samples of the field along a ray."""
+        """The same with `count` samples of the field along a ray."""
         return self.model_copy(update={"num_samples_fine": count})
 
     def for_debug(self) -> "BackboneConfig":
-        """As small as it can be and still do all that it does: what `--debug` trains."""
+        """As small as possible with all features, for `--debug`."""
         return self.model_copy(update=lowered(self, num_samples_coarse=16, num_samples_fine=8))
 
     def for_warmup(self) -> "BackboneConfig":
-        """Too small to matter, but calling the same kernels."""
+        """Tiny, but calling the same kernels."""
         return self.for_debug()
 
 
 def lowered(section: Section, **most: int) -> dict[str, int]:
-    """Keys of a section, each at most as large as its bound."""
+    """Keys of a section, each at most its bound."""
     return {key: min(getattr(section, key), bound) for key, bound in most.items()}
 
 
@@ -114,13 +114,13 @@ _backbones: dict[str, type[BackboneConfig]] = {}
 
 
 def register_backbone(config: type[Registered]) -> type[Registered]:
-    """Makes a backbone known by the name that its key `backbone` has. Decorates the class."""
+    """Registers a backbone under the name in its key `backbone`. Use it as a class decorator."""
     _backbones[config.model_fields["backbone"].default] = config
     return config
 
 
 def backbones() -> dict[str, type[BackboneConfig]]:
-    """Those of the package, then all others that were registered, by name; the first is the default."""
+    """Those of the package, then all other registered ones, by name; the first is the default."""
     for module in BUILT_IN.values():
         import_module(module)
     return {name: _backbones[name] for name in (*BUILT_IN, *_backbones)}
@@ -132,7 +132,7 @@ def first_backbone() -> type[BackboneConfig]:
 
 
 def backbone_named(name: Any) -> type[BackboneConfig] | None:
-    """The backbone of that name, from another installed package if need be; None where there is none."""
+    """The backbone of that name, if necessary from another installed package; None if there is none."""
     if not isinstance(name, str):
         return None
     if name not in backbones():
@@ -143,7 +143,7 @@ def backbone_named(name: Any) -> type[BackboneConfig] | None:
 
 
 class OneOfBackbones:
-    """Says of a key that it is the section of the backbone that its `backbone` names."""
+    """Annotation of a key that holds the section of the backbone named in it."""
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
         return core_schema.no_info_plain_validator_function(_section_of_its_backbone)
@@ -164,7 +164,7 @@ def _section_of_its_backbone(section: Any) -> BackboneConfig:
 
 
 def meant_backbone(section: dict[str, Any]) -> Any:
-    """The name that a section gives; where it gives none, that of the first backbone which its keys imply."""
+    """The name in a section; if it has none, that of the first backbone that its keys imply."""
     if "backbone" in section:
         return section["backbone"]
     known = backbones()
@@ -173,7 +173,7 @@ def meant_backbone(section: dict[str, Any]) -> Any:
 
 
 def keys_of_others(section: dict[str, Any]) -> dict[str, str]:
-    """Keys of a section that its own backbone lacks: each with the name of one that has it."""
+    """Keys of a section that its backbone lacks, each with the name of a backbone that has it."""
     own = backbone_named(meant_backbone(section))
     if own is None:
         return {}

@@ -7,4 +7,5 @@ class CityConfig(Section):
     """How the blocks of a city are held when it is rendered."""
 
     memory_budget_gb: Positive = 2.0
-    """Loaded blocks take at most this much; those used least recently leave. A picture needs up to three at once."""
+    """Maximum memory of the loaded blocks, in GB. The least recently used block is unloaded first. A picture needs up
+    to three blocks."""

@@ -1,4 +1,4 @@
-"""The whole configuration: its sections, and what they need of each other."""
+"""The whole configuration: its sections and the rules between them."""
 
 from typing import Annotated, Any
 
@@ -28,7 +28,7 @@ from blocknerf.core.config.visibility_network import VisibilityConfig
 
 
 class Config(Section):
-    """Everything a run is told. The same file trains, renders and evaluates."""
+    """All settings of a run. The same file trains, renders and evaluates."""
 
     dataset: DatasetConfig = DatasetConfig()
     block_manager: BlockManagerConfig = BlockManagerConfig()
@@ -46,7 +46,7 @@ class Config(Section):
 
     @property
     def needs_patches(self) -> bool:
-        """Whether a term of the loss is taken on neighbouring pixels."""
+        """Whether a term of the loss needs neighbouring pixels."""
         settings = self.training
         compares_windows = settings.rgb_loss_weight > 0 and settings.rgb_ssim_share > 0
         return compares_windows or (self.dataset.use_depth and settings.depth_loss_weight > 0)
@@ -91,13 +91,13 @@ class Config(Section):
     @model_validator(mode="after")
     def _rays_end_in_what_pictures_end_in(self) -> "Config":
         if self.white_background and self.dataset.alpha == "black":
-            raise ValueError("dataset.alpha black lays pictures on black, and with white_background rays end in white")
+            raise ValueError("dataset.alpha black puts pictures on black, but with white_background rays end in white")
         return self
 
     @model_validator(mode="before")
     @classmethod
     def _of_its_backbone(cls, tree: Any) -> Any:
-        """Names the backbone that is meant, leaves out keys that others alone have, and adds its own defaults."""
+        """Fills in the implied backbone and its defaults, and drops keys that only other backbones have."""
         if not isinstance(tree, dict):
             return tree
         section = tree.get("block_nerf", {})

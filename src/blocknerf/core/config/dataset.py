@@ -14,44 +14,45 @@ class DatasetConfig(Section):
     type: Literal[
         "auto", "colmap", "nerfstudio", "blender", "mega_nerf", "waymo", "kitti", "nuscenes", "llff", "bundler"
     ] = "auto"
-    """The format of the capture. `auto` takes the best in the folder, and of equals the first in this order."""
+    """Format of the capture. `auto` takes the best one found in the folder; among equals, the first in this order."""
     colmap_model: str | None = None
-    """The model of COLMAP to read where there are several, as `sparse/1` or, where both forms of it are there,
-    `sparse/1/images.txt`; none: the best."""
+    """Which COLMAP model to read if there are several, as in `sparse/1`. If it exists as text and binary, name the
+    file, as in `sparse/1/images.txt`. Default: the best."""
     image_downsample: Annotated[int, Field(ge=1, le=64)] = 1
     """Images are trained and rendered at 1/N of their size."""
     num_workers: Annotated[int, Field(ge=1, le=256), CHANGEABLE] = 2
-    """Threads that decode photographs when the image store is made."""
+    """Threads that decode photographs for the image store."""
     batch_size: Count = 1024
-    """Rays in one training step. More, smaller steps learn more in the same time than fewer, larger ones."""
+    """Rays in one training step. Many small steps learn more in the same time than few large ones."""
     val_batch_size: Annotated[Count | None, CHANGEABLE] = None
-    """Rays rendered at once when validating; none: as many as the backbone likes."""
+    """Rays rendered at once in validation. Default: the backbone's choice."""
     num_rays_per_image: Count | None = None
-    """A batch has this many rays of each of batch_size / num_rays_per_image images; none: pixels of all images."""
+    """Rays per image in a batch, which then has batch_size / num_rays_per_image images. Default: rays from all images.
+    """
     precrop_iters: Annotated[int, Field(ge=0)] = 0
-    """The first steps, in which pixels are drawn from the middle of images alone."""
+    """Number of first steps that draw pixels from the middle of images only."""
     precrop_frac: Annotated[float, Field(gt=0, le=1)] = 0.5
-    """How much of the width and of the height that middle is."""
+    """Width and height of that middle, as a share of the image's."""
     scene_bounds: tuple[float, float, float, float, float, float] | None = None
-    """x_min, y_min, z_min, x_max, y_max, z_max in metres, in the capture's own coordinates; images whose camera stands
-    outside are left out; none: all are taken."""
+    """x_min, y_min, z_min, x_max, y_max, z_max in metres, in the capture's coordinates. Images whose camera is outside
+    are skipped. Default: no bounds."""
     test_every: Annotated[int, Field(ge=0)] = 8
-    """Every Nth image by name is a test image, unless the scene names its own; 0 keeps none."""
+    """Every Nth image by name is a test image, unless the scene lists its own. 0: no test images."""
     max_images: Annotated[int, Field(ge=2)] | None = None
-    """At most so many images of a capture, spread evenly over their names; none: all."""
+    """Maximum number of images, chosen evenly by name. Default: all."""
     use_masks: bool = True
-    """Leaves out pixels that the masks of the scene hide."""
+    """Skips pixels that the scene's masks hide."""
     use_depth: bool = False
-    """Reads the depth maps that the scene names; training.depth_loss_weight says how much they count."""
+    """Reads the scene's depth maps; training.depth_loss_weight sets their weight."""
     patch_size: Annotated[int, Field(ge=11, le=256)] = 11
-    """Edge in pixels of the squares that SSIM and the gradient of depth are taken on; 11 is the window of SSIM."""
+    """Edge in pixels of the square patches for SSIM and depth gradients. 11 is the window of SSIM."""
     patch_share: Annotated[float, Field(gt=0, le=1)] = 0.25
-    """Share of a batch that is drawn as such squares, at least one, where a term of the loss needs them."""
+    """Share of a batch that is drawn as patches (at least one patch) if the loss needs them."""
     white_background: bool = False
     """Rays that leave the scene end in white instead of black."""
     alpha: Literal["white", "black", "mask"] | None = None
-    """What transparent pixels become. `white`: they are laid on white, and rays end in white; `black`: on black;
-    `mask`: they are left out; none: white where white_background is set, else an error where pictures have any."""
+    """What transparent pixels become: `white` or `black` puts them on that colour (with `white`, rays end in white as
+    well), `mask` skips them. Default: white if white_background is set; otherwise transparent pixels are an error."""
 
     @property
     def ground(self) -> Literal["white", "black", "mask"] | None:

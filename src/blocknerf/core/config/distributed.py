@@ -10,20 +10,18 @@ FieldPart = Literal["encoder", "nerf_mlp", "decoder"]
 
 
 class DistributedConfig(Section):
-    """Several processes, several devices, and blocks that learn side by side."""
+    """Several processes, several devices, and blocks that are trained together."""
 
     backend: Literal["nccl", "gloo"] = "nccl"
-    """How processes that train one block together (`--distributed`) talk; gloo stands in for nccl where there is no
-    CUDA device."""
+    """How the processes of `--distributed` communicate. Without a CUDA device, gloo replaces nccl."""
     find_unused_parameters: bool = True
-    """Parameters that no ray of a process reached count as zero there; false: they are an error."""
+    """Parameters that no ray of a process used count as zero in that process. If false, they are an error."""
     device_map: Annotated[dict[FieldPart, str], CHANGEABLE] = {}
-    """On which devices parts of a block's field learn, as in {decoder: "cuda:1"}; a number N is cuda:N. Parts that are
-    not named stay with the rays, on the processor: `encoder` of positions, `nerf_mlp` for density, `decoder` for
-    colour. With `hash` the whole block, rays and codes included, goes where its encoder goes: {encoder: 0} trains it on
-    cuda:0."""
+    """Devices for parts of a block's field, as in {decoder: "cuda:1"}; a number N means cuda:N. Parts: `encoder`
+    (positions), `nerf_mlp` (density), `decoder` (colour). Parts that are not named stay on the CPU with the rays. With
+    `hash` the whole block, with its rays and codes, follows its encoder: {encoder: 0} trains it on cuda:0."""
     exchange_every: Count = 50
-    """Steps for which a block keeps the renders of rays that it shares with its neighbours; then there are new ones."""
+    """Number of steps for which a block uses the same rays shared with its neighbours. Then new ones are rendered."""
 
     @field_validator("device_map", mode="before")
     @classmethod

@@ -1,8 +1,8 @@
-"""Keys that have an effect only beside a certain value of another key.
+"""Keys that have an effect only with a certain value of another key.
 
-Where that key chooses another kind of thing (`CHOICES`), what is told by them is refused. Where it switches something
-off (`SWITCHES`), they wait until it is switched on again, and that is said. Only what differs from the default counts.
-Keys that belong to one backbone are in other_backbones.py.
+If that key makes another choice (`CHOICES`), they are refused. If it switches something off (`SWITCHES`), they are kept
+with a message, for when it is switched on again. Only values that differ from the default count. Keys that belong to
+one backbone are in other_backbones.py.
 """
 
 from collections.abc import Callable, Iterator
@@ -15,15 +15,15 @@ from pydantic import BaseModel
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """What `keys` (section.key, or a section) need to have an effect."""
+    """The condition under which `keys` (section.key, or a section) have an effect."""
 
     keys: tuple[str, ...]
     met: Callable[[Any], bool]
     """Of a Config."""
     other: str
-    """How a configuration is that does not meet it, as in "with backbone hash"."""
+    """Describes a configuration that does not meet it, as in "with backbone hash"."""
     remedy: str = ""
-    """As in "give backbone mlp"; of choices alone."""
+    """As in "give backbone mlp"; only for choices."""
 
 
 CHOICES = (
@@ -146,7 +146,7 @@ SWITCHES = (
 
 
 def refused(config: Any, default: Any, given: dict[str, Any]) -> list[str]:
-    """A sentence for each choice beside which keys of the tree `given` would change nothing."""
+    """A sentence for each choice under which keys of the tree `given` have no effect."""
     return [
         f"{', '.join(keys)} would change nothing {need.other}; {need.remedy}, or leave it at its default"
         for need, keys in _without_effect(CHOICES, config, default, given)

@@ -11,4 +11,4 @@ class ExposureConfig(Section):
     """The encoding of a photograph's exposure (Block-NeRF, section 4.2.1)."""
 
     num_levels: Annotated[int, Field(ge=1, le=10)] = 4
-    """Sinusoids of value / 1000 at this many octaves; the mean exposure of a scene has the value 250."""
+    """Octaves of sin and cos of value / 1000. The scene's mean exposure has the value 250."""

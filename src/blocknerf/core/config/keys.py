@@ -31,7 +31,7 @@ def changeable_keys(section: type[BaseModel] = Config, prefix: str = "") -> tupl
 
 
 def sections_of(field: FieldInfo) -> list[type[BaseModel]]:
-    """The sections that a key may hold, several where there are several backbones; none for a value."""
+    """The sections that a key may hold: one per backbone for block_nerf, none for a value."""
     kind = field.annotation
     if kind is BackboneConfig:
         return [*backbones().values()]

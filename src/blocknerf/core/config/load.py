@@ -1,4 +1,4 @@
-"""Reading a configuration: files, overrides, and sentences for what is wrong with them."""
+"""Reading a configuration: files, overrides, and messages for their mistakes."""
 
 import copy
 import difflib
@@ -17,10 +17,10 @@ from blocknerf.core.reading import Damaged, parse_yaml, read_json, read_yaml
 
 
 def load_config(path: Path | None, overrides: list[str] | tuple[str, ...] = (), stored: bool = False) -> Config:
-    """Reads a YAML or JSON file (none: the defaults) and applies `section.key=value` overrides.
+    """Reads a YAML or JSON file (without one, the defaults) and applies `section.key=value` overrides.
 
-    Raises UserError that names the file, the key and its nearest known neighbour, also for a key that would change
-    nothing beside another (see effects.py); of what a run has `stored` that is asked of the overrides alone.
+    Raises UserError that names the file, the key and its nearest known neighbour, also for a key without effect (see
+    effects.py). In a configuration that a run has `stored`, only overrides are checked for that.
     """
     tree: Any = {}
     origin = "the command line"
@@ -40,7 +40,7 @@ def load_config(path: Path | None, overrides: list[str] | tuple[str, ...] = (), 
 def validated(tree: dict[str, Any], origin: str, given: dict[str, Any] | None = None) -> Config:
     """The configuration of a tree of sections; raises UserError that names the `origin` and what is wrong.
 
-    `given`: what a person has said of it, which must have an effect; none: all of it.
+    `given`: the part that a person wrote, which must have an effect (default: all of it).
     """
     try:
         config = Config.model_validate(tree)
@@ -62,7 +62,7 @@ def config_to_json(config: Config) -> dict[str, Any]:
 def _apply_override(tree: dict, override: str) -> None:
     dotted, equals, text = override.partition("=")
     if not equals or not dotted.strip():
-        raise UserError(f"{override!r} is no override; write section.key=value, as in training.max_minutes=5.")
+        raise UserError(f"{override!r} is not an override; write section.key=value, as in training.max_minutes=5.")
     try:
         value = parse_yaml(text) if text else None
     except Damaged as error:

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ValidationError
 from blocknerf.core.config.backbone import BackboneConfig, backbones, keys_of_others
 
 LOSS_WEIGHTS = {"interlevel_loss_weight": "interlevel", "coarse_loss_weight": "coarse_rgb"}
-"""Keys of training: the weight of a term that some backbones have."""
+"""Keys of `training`: weights of loss terms that only some backbones have."""
 
 
 def keys_for_others(config: Any, default: Any, given: dict[str, Any]) -> list[str]:
@@ -35,7 +35,7 @@ def keys_for_others(config: Any, default: Any, given: dict[str, Any]) -> list[st
 
 
 def _changed(backbone: type[BackboneConfig], key: str, value: Any) -> list[str]:
-    """The key, or of a section those in it, where it is not what that backbone has by default."""
+    """The key, or those in a section, if it differs from that backbone's default."""
     usual = getattr(backbone(), key)
     try:
         told = getattr(backbone.model_validate({key: value}), key)

@@ -4,11 +4,12 @@ from blocknerf.core.config.section import Folder, Section
 
 
 class OutputConfig(Section):
-    """Where files of a run lie; a relative folder is inside the output folder."""
+    """Where a run's files are written. A relative folder is inside the output folder."""
 
     checkpoint_dir: Folder | None = None
-    """What blocks go on from, their best and their kept states, a folder for each block; none: beside the block."""
+    """Folder of checkpoints: the newest, the best and the kept states, one folder per block. Default: beside each
+    block."""
     render_dir: Folder = "renders"
-    """Pictures and videos."""
+    """Folder of pictures and videos."""
     log_dir: Folder = "logs"
-    """Text."""
+    """Folder of text logs."""

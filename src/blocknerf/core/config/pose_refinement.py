@@ -12,37 +12,38 @@ FEATURE_KEYS = {"feature_extractor", "feature_weights", "hidden_dim"}
 
 
 class PoseRefinementConfig(Section):
-    """How far, and how, the poses of a block's images may move while it learns (Block-NeRF, section 4.2.2)."""
+    """How the poses of a block's images are refined during training (Block-NeRF, section 4.2.2)."""
 
     mode: PoseMode = "drive"
-    """One rigid offset for each drive, for each segment of a drive between two gaps, for each image, or for each image
-    from what it shows. A block with one drive alone goes by segment, and one with one segment alone by image. It is
-    features where it is not given, and feature_extractor, feature_weights or hidden_dim is."""
+    """One rigid offset per `drive`, per `segment` of a drive (between two gaps), per `image`, or per image computed
+    from its `features`. A block with a single drive uses segments; with a single segment, images. If mode is not given,
+    feature_extractor, feature_weights or hidden_dim implies `features`."""
     max_translation: Positive = 1.0
-    """An offset stays below this many metres."""
+    """Maximum shift of an offset, in metres."""
     max_rotation: Annotated[float, Field(gt=0, le=1.5)] = 0.1
-    """An offset turns by less than this many radians."""
+    """Maximum rotation of an offset, in radians."""
     regularization_start: NotNegative = 10.0
-    """Weight of the squared offsets, each as a share of its bound, while the first geometry is learned."""
+    """Initial weight of the squared offsets, each as a share of its maximum, while the first geometry is learned."""
     regularization_end: NotNegative = 1e-5
-    """Weight of the squared offsets when it has fallen."""
+    """Final weight of the squared offsets."""
     regularization_share: Annotated[float, Field(ge=0, le=1)] = 0.1
-    """Share of the run over which that weight falls from start to end."""
+    """Share of the run in which that weight falls from start to end."""
     regularization_decay: Literal["exponential", "linear"] = "exponential"
-    """How it falls: by equal factors, or by equal steps (the paper's), which hold it high for longer."""
+    """How it falls: `exponential` by equal factors, `linear` (the paper's) by equal steps. Linear stays high for
+    longer."""
     coarse_to_fine_share: Annotated[float, Field(ge=0, le=1)] = 0.2
-    """Share of the run, or of the time since a field's restart, over which levels (hash) or octaves (mlp) are let in,
-    coarsest first; 0: all from the start."""
+    """Share of the run, or of the time since a restart, in which the levels (hash) or octaves (mlp) are switched on,
+    coarsest first. 0: all from the start."""
     field_restarts: Annotated[int, Field(ge=0, le=100)] = 0
-    """How often the field begins anew in the first third of the run, with the poses learned so far. A field that
-    has learned from wrong poses holds them in place; without it they go on to the right ones. For parts of a drive
-    that follow one another and are off by more than a few pixels."""
+    """Number of times the field starts anew in the first third of the run, keeping the poses learned so far. A field
+    that has learned from wrong poses holds them in place; without it they can improve. Useful for consecutive parts of
+    a drive that are off by more than a few pixels."""
     feature_extractor: Literal["resnet18"] = "resnet18"
-    """What `mode: features` sees of an image."""
+    """Network that computes an image's features for `mode: features`."""
     feature_weights: str | None = None
-    """A safetensors file of the extractor's weights; none: random ones."""
+    """A safetensors file with weights of the extractor. Default: random weights."""
     hidden_dim: Annotated[int, Field(ge=8, le=4096)] = 256
-    """Width of the network from an image's features to its offset."""
+    """Width of the network that turns an image's features into its offset."""
 
     @model_validator(mode="before")
     @classmethod

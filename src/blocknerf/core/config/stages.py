@@ -10,28 +10,28 @@ Component = Literal["nerf", "appearance", "pose", "visibility"]
 
 
 class StageConfig(Section):
-    """One of the stages that a block learns in."""
+    """One training stage."""
 
     name: Annotated[str, Field(min_length=1)]
-    """What logs and plots call the stage."""
+    """Name of the stage in logs and plots."""
     epochs: Positive
-    """Passes over the training pixels as large as this stage sees them."""
+    """Passes over the training pixels, at this stage's resolution."""
     resolution: Count | None = None
-    """Images have at most this many pixels on their longer side; smaller ones, and with none all of them, stay as
-    dataset.image_downsample leaves them."""
+    """Maximum length of an image's longer side, in pixels. Default: dataset.image_downsample only; smaller images are
+    never enlarged."""
     num_samples: Samples | None = None
-    """Samples of the field along a ray; none: those of block_nerf."""
+    """Samples of the field along a ray. Default: those of block_nerf."""
     components: Annotated[tuple[Component, ...], Field(min_length=1)] = ("nerf", "appearance", "pose", "visibility")
-    """What learns; all else stays bit for bit as it is."""
+    """What is trained. Everything else stays unchanged, bit for bit."""
 
 
 class StageTraining(Section):
     """Training in stages, from coarse to fine."""
 
     enable: bool = False
-    """Trains in stages, in place of one run of training.num_epochs."""
+    """Trains in stages instead of one run of training.num_epochs."""
     stages: tuple[StageConfig, ...] = ()
-    """In the order in which they are trained."""
+    """The stages, in order."""
 
     @property
     def resolutions(self) -> tuple[int | None, ...]:

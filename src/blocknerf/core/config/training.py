@@ -10,95 +10,99 @@ from blocknerf.core.config.stages import Component, StageTraining
 
 
 class TrainingConfig(Section):
+    """How long a block is trained, with which rates, losses and parts of the model."""
+
     num_epochs: Annotated[Positive, CHANGEABLE] = 5
     """Passes over a block's training pixels."""
     max_steps: Annotated[Count | None, CHANGEABLE] = None
-    """Steps of a block; ends it when it comes before num_epochs."""
+    """Maximum number of steps of a block. Training stops at num_epochs or max_steps, whichever comes first."""
     max_minutes: Annotated[Positive | None, CHANGEABLE] = None
-    """Training time of a block by the clock, evaluation not counted; ends the block when it comes before num_epochs.
-    Where N blocks are trained at once and share the cores, each may take N times as long."""
+    """Maximum training time of a block in minutes, without validation. Training stops at this or at num_epochs,
+    whichever comes first. If N blocks share the cores, each gets N times as long."""
     seed: Annotated[int, Field(ge=0)] = 42
-    """Everything random follows from it: the same seed gives the same bytes on the same machine."""
+    """All randomness follows from it. The same seed gives the same bytes on the same machine."""
     nerf_lr: Annotated[Positive, CHANGEABLE] = 2e-2
     """Learning rate of the field: tables and networks."""
     appearance_lr: Annotated[Positive, CHANGEABLE] = 1e-3
-    """Lower than nerf_lr: codes that learn as fast as colours explain what every image shows instead of its light."""
+    """Learning rate of appearance codes. Keep it below nerf_lr: fast codes explain the image's content instead of its
+    light."""
     pose_lr: Annotated[Positive, CHANGEABLE] = 6e-3
-    """Of offsets as shares of their bounds."""
+    """Learning rate of pose offsets, which are learned as shares of their maximum."""
     visibility_lr: Positive = 2e-3
     """Learning rate of the visibility network."""
     lr_warmup_steps: Annotated[int, Field(ge=0)] = 100
-    """Steps in which the rate of the field rises from nothing."""
+    """Steps in which the field's rate rises from zero."""
     lr_final_ratio: Annotated[float, Field(gt=0, le=1)] = 0.05
-    """The rates fall exponentially to this share of their start over the run, where lr_decay_steps is empty."""
+    """Rates fall exponentially to this share of their start. Used if lr_decay_steps is empty."""
     lr_decay_steps: tuple[Positive, ...] = ()
-    """Milestones, in epochs; a run that max_steps or max_minutes ends sooner reaches them sooner, by the same share.
-    With any, pose_lr falls by lr_decay_rate at each of them, and the other rates smoothly by as much over the run:
-    exponentially, appearance_lr along a cosine."""
+    """Milestones in epochs. pose_lr is multiplied by lr_decay_rate at each; the other rates fall by as much, but
+    smoothly over the run: exponentially, appearance_lr along a cosine. If max_steps or max_minutes ends a run sooner,
+    milestones move by the same share."""
     lr_decay_rate: Annotated[float, Field(gt=0, le=1)] = 0.1
-    """By how much each of lr_decay_steps multiplies the rates."""
+    """Factor for the rates at each of lr_decay_steps."""
     nerf_lr_decay: Annotated[float, Field(gt=0, le=1)] | None = None
-    """By how much every epoch multiplies nerf_lr; none: as lr_final_ratio or lr_decay_steps say."""
+    """Factor for nerf_lr per epoch. Default: lr_final_ratio or lr_decay_steps decides."""
     appearance_cosine_cycles: Positive | None = None
-    """Epochs in which appearance_lr falls to appearance_min_lr along half a cosine, and rises again after. None: the
-    whole run, where appearance_min_lr is given, else as lr_final_ratio or lr_decay_steps say."""
+    """Epochs in which appearance_lr falls to appearance_min_lr along half a cosine, then rises again. Default: the
+    whole run if appearance_min_lr is given, otherwise lr_final_ratio or lr_decay_steps decides."""
     appearance_min_lr: Positive | None = None
-    """The lowest appearance_lr on that cosine; none: nearly nothing."""
+    """Lowest appearance_lr of that cosine. Default: nearly zero."""
     pose_milestones: tuple[Positive, ...] = ()
-    """Epochs at each of which pose_lr_decay multiplies pose_lr; none: as lr_final_ratio or lr_decay_steps say."""
+    """Epochs at which pose_lr is multiplied by pose_lr_decay. If empty, lr_final_ratio or lr_decay_steps decides."""
     pose_lr_decay: Annotated[float, Field(gt=0, le=1)] = 0.1
-    """By how much each of pose_milestones multiplies pose_lr."""
+    """Factor for pose_lr at each of pose_milestones."""
     weight_decay: NotNegative = 1e-6
-    """Pulls the networks' weights (not the tables) towards zero."""
+    """Pulls the networks' weights towards zero, but not the tables."""
     gradient_clip_norm: Positive = 10.0
-    """The gradients of the networks, of codes, of poses and of the visibility network are each shortened to this length
-    where they are longer. Tables have no bound: Adam's steps there do not depend on it."""
+    """Maximum norm of a gradient, separately for networks, codes, poses and visibility network. Tables are not clipped,
+    because Adam's steps do not depend on the scale of their gradients."""
     rgb_loss_weight: NotNegative = 1.0
-    """Of the difference in colour."""
+    """Weight of the colour error."""
     rgb_l1_share: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Share of the absolute error in the rgb term. What the two shares leave is the squared error, that of PSNR."""
+    """Share of absolute error in the colour term. The rest after both shares is squared error, which PSNR measures."""
     rgb_ssim_share: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Share of 1 - SSIM, on patches, in the rgb term."""
+    """Share of 1 - SSIM, on patches, in the colour term."""
     depth_loss_weight: NotNegative = 0.1
-    """Distance against depth maps, where dataset.use_depth reads any."""
+    """Weight of the error in distance against depth maps (needs dataset.use_depth)."""
     consistency_loss_weight: NotNegative = 0.0
-    """Colour and distance against a neighbouring block's, on rays that both render. Neighbours are then trained one
-    after the other, or at the same time with --side-by-side. 0.05 is enough; the documents' 0.5 costs sharpness."""
+    """Weight of the difference in colour and distance to a neighbouring block, on rays that both render. Neighbours are
+    then trained one after the other, or together with --side-by-side. 0.05 is enough; the documents' 0.5 makes pictures
+    less sharp."""
     regularization_weight: NotNegative = 0.0
-    """Sum of squared weights of the networks, density without ripples, codes near zero; the documents' is 1e-6."""
+    """Weight of the sum of squared network weights, ripples in density, and length of codes. The documents use 1e-6."""
     interlevel_loss_weight: NotNegative = 1.0
-    """hash: the proposal grid learns where the field has found matter."""
+    """hash: weight of the term that teaches the proposal grid where the field has found matter."""
     coarse_loss_weight: NotNegative = 0.1
-    """mlp: the colour of the first samples alone, beside that of the fine ones (mip-NeRF)."""
+    """mlp: weight of the colour error of the first samples (mip-NeRF)."""
     distortion_loss_weight: NotNegative = 3e-4
-    """Of the term that keeps a ray's weights together (Barron et al. 2022, equation 15)."""
+    """Weight of the term that keeps a ray's weights together (Barron et al. 2022, equation 15)."""
     appearance_loss_weight: NotNegative = 1e-4
-    """Pulls codes towards their drive's global one, or without those to zero, so that their mean stays meaningful."""
+    """Weight of the pull of codes towards their drive's code, or zero without one. It keeps their mean meaningful."""
     visibility_loss_weight: NotNegative = 1e-6
-    """The paper's. Adam does not mind how small a gradient is, and this one reaches the visibility network alone."""
+    """Weight of the visibility term; the paper's value. It affects only the visibility network, and Adam does not
+    depend on its scale."""
     use_appearance_embedding: bool = True
-    """Colour is told a learned code of each photograph: its hour, weather and white balance."""
+    """Learns a code per photograph for its hour, weather and white balance. Only colour depends on it."""
     use_exposure_encoding: bool = True
-    """Colour is told each photograph's exposure, where the scene knows it; `--exposure` then moves it."""
+    """Colour depends on each photograph's exposure, if the scene has it. `--exposure` then changes it in renders."""
     use_pose_refinement: bool = False
-    """Poses are learned as well, within the bounds of pose_refinement."""
+    """Learns corrections of the poses, within the limits of pose_refinement."""
     use_visibility_network: bool = True
-    """Each block learns what it has seen; selection and blending ask it."""
+    """Learns what each block has seen. Selection and blending use it."""
     use_mixed_precision: bool = False
-    """Networks multiply in half precision: float16 with a scaled loss on CUDA; bfloat16 on a processor that has it,
-    which the kernels of the hash backbone have no use for."""
+    """Networks multiply in half precision: float16 with a scaled loss on CUDA, bfloat16 on a CPU that has it. The CPU
+    kernels of the hash backbone ignore it."""
     use_gradient_checkpointing: bool = False
-    """Activations are computed again in backward instead of kept: a part of the memory, and more time."""
+    """Computes activations again in the backward pass instead of storing them: less memory, more time."""
     memory_limit_gb: Positive | None = None
-    """A step is taken in parts small enough that the process stays below this, if it can; none: in one part. Their
-    gradients are added up, so that a step is always of batch_size rays. Where distributed.device_map puts networks on
-    CUDA devices, it is the memory of those."""
+    """Maximum memory of the process in GB, if possible. A step is split into parts and their gradients are added, so a
+    step still has batch_size rays. With distributed.device_map on CUDA devices, it limits their memory. Default: one
+    part."""
     ram_budget_gb: Positive | None = None
-    """How much of a block's decoded pixels are in memory at a time; where there are more, training draws from a part of
-    them that changes all the time. None: files are mapped, and the system decides. Not with dataset.num_rays_per_image.
-    """
+    """Memory in GB for a block's decoded pixels. If there are more, training draws from a part of them that changes all
+    the time. Default: files are memory-mapped and the system decides. Not with dataset.num_rays_per_image."""
     checkpoint_minutes: Annotated[Positive, CHANGEABLE] = 2.0
-    """A block in training is saved this often; Ctrl-C saves as well."""
+    """Minutes between checkpoints of a block in training. Ctrl-C saves as well."""
     stage_training: StageTraining = StageTraining()
 
     @property

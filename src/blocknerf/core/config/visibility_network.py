@@ -8,17 +8,18 @@ from blocknerf.core.config.section import Section, Width
 
 
 class VisibilityConfig(Section):
-    """The network that says what a block sees (see models/visibility.py)."""
+    """The network that predicts what a block sees (see models/visibility.py)."""
 
     hidden_dims: Annotated[tuple[Width, ...], Field(min_length=1, max_length=12)] = (64, 64)
-    """Widths of its layers; the paper's are four of 128."""
+    """Widths of the hidden layers. The paper has four of 128."""
     use_camera_features: bool = True
-    """It is told how far the camera stands, which direction and place alone (the paper's inputs) do not say."""
+    """Adds the camera's distance to the inputs. The paper has only position and direction."""
     use_block_features: bool = True
-    """It is told what the block's training rays met between the camera and the place."""
+    """Adds what the block's training rays met between the camera and the place to the inputs."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Share of hidden units that is silent in a training step."""
+    """Share of hidden units that is switched off in a training step."""
     loss: Literal["cross_entropy", "squared"] = "cross_entropy"
-    """Of the transmittance. Both are least at its mean; `squared` (the paper's) hardly moves what is wrong and sure."""
+    """Compares predicted with true transmittance. Both kinds have their minimum at the mean; `squared` (the paper's)
+    hardly corrects confident mistakes."""
     use_random_pairs: bool = True
-    """It learns of places, and of views of places, that no training ray has; false (the paper): of training rays."""
+    """Learns from random places and directions as well. If false (the paper), only from samples of training rays."""

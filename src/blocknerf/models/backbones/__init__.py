@@ -1,1 +1,1 @@
-"""Radiance fields of a block: one package for each, behind one interface."""
+"""Radiance fields of a block: a package for each, behind one interface."""

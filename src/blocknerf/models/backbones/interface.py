@@ -1,4 +1,4 @@
-"""What a block asks of its radiance field. `core.config.backbone.BackboneConfig` is what the program asks before."""
+"""The interface of a block's radiance field; that of its configuration is `core.config.backbone.BackboneConfig`."""
 
 from typing import Protocol, runtime_checkable
 
@@ -19,7 +19,7 @@ class RowTable(Protocol):
     rate_ratio: float
     """Its learning rate, as a multiple of the networks'."""
     loss: str
-    """The term of the loss that it learns by."""
+    """The loss term from which it learns."""
 
     @property
     def rows(self) -> Float[Tensor, "levels rows features"]:
@@ -38,9 +38,9 @@ class Field(Protocol):
     rays_at_once: int
     """How many rays to ask about in one call when no gradient is wanted."""
     recomputes: bool
-    """Whether activations of samples are computed again in backward instead of kept."""
+    """Whether activations of samples are recomputed in backward instead of stored."""
     stands_with_encoder: bool
-    """Whether rays and codes go to the device that the encoder is put on (distributed.device_map)."""
+    """Whether rays and codes follow the encoder to its device (distributed.device_map)."""
 
     def query(
         self,
@@ -56,11 +56,11 @@ class Field(Protocol):
         ...
 
     def set_encoding_progress(self, share: float) -> None:
-        """Lets the coarsest levels of the encoding of positions count, and this share of the others; all from 1 on."""
+        """Switches on the coarsest levels of the position encoding and this share of the others; all from 1 on."""
         ...
 
     def move(self, part: FieldPart, device: torch.device) -> None:
-        """Computes a part of the field on `device` from now on, its parameters with it; rays stay where they are."""
+        """Moves a part of the field with its parameters to `device`; rays stay where they are."""
         ...
 
     def sparse_tables(self) -> dict[str, RowTable]:
@@ -68,7 +68,7 @@ class Field(Protocol):
         ...
 
     def code_layer(self) -> nn.Linear | None:
-        """The layer whose last inputs are the code of an image; None where colour is told no code."""
+        """The layer whose last inputs are the code of an image; None without codes."""
         ...
 
     def networks(self) -> list[nn.Parameter]:
@@ -81,7 +81,7 @@ class Backbone(Field, Protocol):
     """Samples along rays and the networks that answer there: it renders any rays."""
 
     spacing: RaySamplingConfig
-    """Where samples lie along a ray, and how many."""
+    """Placement and number of samples along a ray."""
 
     def composite(
         self,

@@ -1,4 +1,4 @@
-"""What the transparent pixels of a capture become: chosen by name, never in silence."""
+"""What the transparent pixels of a capture become: always an explicit choice."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,10 +14,10 @@ _LOOKED_AT = 3
 def with_alpha(
     images: Sequence[ImageRecord], ground: Literal["white", "black", "mask"] | None
 ) -> tuple[ImageRecord, ...]:
-    """Images whose files have transparency, with what was chosen for it.
+    """Images whose files have transparency, with the choice for it.
 
-    Where nothing was, raises UserError if one of the first few is not opaque, so that it is asked for before anything
-    is planned; the others are looked at when they are decoded.
+    Without a choice, raises UserError if one of the first few is not opaque, so that the user is asked before planning;
+    the others are checked when they are decoded.
     """
     if ground is not None:
         return tuple(image if image.alpha == "opaque" else replace(image, alpha=ground) for image in images)
@@ -26,6 +26,6 @@ def with_alpha(
             read_picture(image.path, image.orientation, image.alpha)
         except UserError:
             raise
-        except DECODE_ERRORS:  # it is left out, with the reason, when all are decoded
+        except DECODE_ERRORS:  # skipped, with the reason, when all are decoded
             continue
     return tuple(images)

@@ -1,7 +1,7 @@
 """NeRF's synthetic scenes (Mildenhall et al. 2020), as Blender writes them: a transforms file a part of the split.
 
 `transforms_train.json`, `transforms_val.json` and `transforms_test.json` have `camera_angle_x` and frames whose
-`file_path` leaves out the ending; anything else that transforms.json may have is read as well (see `transforms.py`).
+`file_path` has no ending; all other keys of transforms.json are read as well (see `transforms.py`).
 """
 
 from dataclasses import replace
@@ -20,10 +20,10 @@ def finds_blender(data_root: Path) -> bool:
 
 
 def read_blender(data_root: Path) -> Capture:
-    """The test set is the part of that name, else the validation part; where there are both, validation is left out.
+    """The test set is the test part, or else the validation part; if there are both, validation is skipped.
 
-    The scene is one drive, in one light. Raises UserError for a damaged file, and for a photograph that is both in the
-    training and in the test part.
+    The scene is one drive, in one light. Raises UserError for a damaged file, and for a photograph in both the training
+    and the test part.
     """
     files = _files(data_root)
     frames = {part: read_frames(path)[1] for part, path in files.items()}
@@ -37,7 +37,7 @@ def read_blender(data_root: Path) -> Capture:
     _require_apart(names["train"], names[of_test], files["train"], files[of_test])
     used = [one for one, part in zip(candidates, parts, strict=True) if part in ("train", of_test)]
     if len(used) < len(candidates):
-        log.info("%s: %d images are for validation, and not read.", data_root, len(candidates) - len(used))
+        log.info("%s: %d images for validation are not read.", data_root, len(candidates) - len(used))
     return Capture(used, test_names=frozenset(names[of_test]))
 
 

@@ -2,7 +2,7 @@
 
 https://www.cs.cornell.edu/~snavely/bundler/bundler-v0.4-manual.html: P = R X + t, p = -P / P_z, and the pixel, counted
 from the middle of the photograph to the right and up, is f (1 + k1 |p|^2 + k2 |p|^4) p. So cameras look along -z with y
-up, and their lens is COLMAP's RADIAL. Positions keep the file's own unit.
+up, and their lens is COLMAP's RADIAL. Positions keep the file's unit.
 """
 
 import re
@@ -30,7 +30,8 @@ def finds_bundler(data_root: Path) -> bool:
 
 
 def read_bundler(data_root: Path) -> Capture:
-    """Raises UserError where list.txt is missing or has another length, or the line at which bundle.out is damaged."""
+    """Raises UserError if list.txt is missing or has another length, or that names the line at which bundle.out is
+    damaged."""
     path = _bundle_of(data_root)
     photographs = _photographs(data_root, path)
     with opened_text(path, "bundle") as lines:
@@ -59,7 +60,7 @@ class _Bundle:
 
 
 class _Numbers:
-    """The numbers of a file one after the other, whatever stands on one line; it knows the line for its messages."""
+    """The numbers of a file in sequence, regardless of lines; it keeps the line number for messages."""
 
     def __init__(self, path: Path, lines: Iterable[str]) -> None:
         self._path, self._lines = path, enumerate(lines, 2)
@@ -67,11 +68,11 @@ class _Numbers:
         self._number = 1
 
     def take(self, count: int, of_what: str) -> list[float]:
-        """The next so many. Raises UserError that names the line, at a word that is no number, and at the end."""
+        """The next numbers. Raises UserError that names the line, at a word that is not a number, and at the end."""
         return [self._next(of_what) for _ in range(count)]
 
     def counts(self, count: int, of_what: str) -> list[int]:
-        """`take`, of whole numbers that are not negative."""
+        """`take` for whole numbers that are not negative."""
         numbers = self.take(count, of_what)
         if not all(0 <= number < 2**53 and number.is_integer() for number in numbers):
             raise UserError(f"{self._path}, line {self._number}: {of_what} must be whole numbers, not {numbers}.")
@@ -86,11 +87,11 @@ class _Numbers:
         try:
             return float(word)
         except ValueError as error:
-            raise UserError(f"{self._path}, line {self._number}: {word!r} is no number, in {of_what}.") from error
+            raise UserError(f"{self._path}, line {self._number}: {word!r} is not a number, in {of_what}.") from error
 
 
 def _read_bundle(numbers: _Numbers) -> _Bundle:
-    """Points at no finite place are left out."""
+    """Points that are not finite are skipped."""
     num_cameras, num_points = numbers.counts(2, "the numbers of cameras and points")
     cameras = [numbers.take(_NUMBERS_OF_A_CAMERA, f"camera {number}") for number in range(num_cameras)]
     places, colours, sights = [], [], []
@@ -112,14 +113,14 @@ def _read_bundle(numbers: _Numbers) -> _Bundle:
 
 
 def _view(numbers: _Numbers, of_what: str) -> int:
-    """The camera; which of its features it was and where is not needed."""
+    """The camera; the feature's number and place are not needed."""
     (camera,) = numbers.counts(1, of_what)
     numbers.take(3, of_what)
     return camera
 
 
 def _seen(bundle: _Bundle) -> list[np.ndarray]:
-    """Rows of the points that each camera sees, ascending; a camera that is not there sees nothing."""
+    """Rows of the points that each camera sees, ascending; a missing camera sees nothing."""
     pairs = np.unique(bundle.sights, axis=0)
     begins = np.searchsorted(pairs[:, 0], np.arange(len(bundle.cameras) + 1))
     return [pairs[first:end, 1] for first, end in zip(begins, begins[1:], strict=False)]
@@ -141,7 +142,7 @@ def _candidate(photograph: Found, numbers: np.ndarray, point_rows: np.ndarray) -
 
 
 def _bundle_of(data_root: Path) -> Path:
-    """Bundler writes into a folder of its own, others lay the file beside the list."""
+    """Bundler writes into a separate folder; other programs put the file beside the list."""
     own = data_root / "bundle" / BUNDLE
     return own if own.is_file() else data_root / BUNDLE
 

@@ -1,4 +1,4 @@
-"""What every reader ends in: candidates are checked, the bad ones listed and left out, the rest become the `Scene`."""
+"""The last step of every reader: candidates are checked, bad ones listed and skipped, the rest become the `Scene`."""
 
 import hashlib
 import io
@@ -34,16 +34,16 @@ _THREADS = 4
 _FOCAL_SIDES = (1e-3, 1e4)
 """Focal length over the picture's longer side; a telescope has 1e3."""
 _MASK_PIXELS, _LARGE_MASK = 100, 1 << 26
-"""That a mask may have for each of the image's, before it is decoded; small masks may have more."""
+"""Maximum pixels of a mask per pixel of the image, checked before decoding; small masks may have more."""
 _LARGEST_PARAMETER = 1e9
-"""Of a camera's parameters: principal points in pixels, and distortion."""
+"""Maximum of a camera's parameters: principal points in pixels, and distortion."""
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """An image that a capture lists; whether it can be used is not known yet.
+    """An image that a capture lists, not checked yet.
 
-    `camera` may be a function of the photograph's (width, height), where only that tells the intrinsics.
+    `camera` may be a function of the photograph's (width, height), if the intrinsics depend on it.
     """
 
     name: str
@@ -55,8 +55,8 @@ class Candidate:
     depth_path: Path | None = None
     depth_unit_m: float | None = None  # see ImageRecord
     exposure: float | None = None
-    drive: str | None = None  # none: the folder in the name
-    moment: float | None = None  # when it was taken, in any unit; none: names tell the order
+    drive: str | None = None  # default: the folder in the name
+    moment: float | None = None  # when it was taken, in any unit; without it, names give the order
     rays_path: Path | None = None  # see ImageRecord
     point_rows: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     keypoints: np.ndarray = field(default_factory=lambda: np.zeros((0, 3)))
@@ -74,12 +74,12 @@ class Capture:
 
 
 class Unusable(Exception):
-    """Why an image is left out."""
+    """Why an image is skipped."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Extra:
-    """What the sidecar says of images, and the files that it and `masks/` have for them."""
+    """The sidecar's entries of images, and the files that it and `masks/` have for them."""
 
     images: Mapping[str, Mapping[str, Any]]
     masks: Mapping[str, Found]  # by their names in the sidecar
@@ -109,9 +109,9 @@ def make_scene(
 ) -> Scene:
     """Checks every candidate and puts the usable ones into a Scene, sorted by name and near the origin.
 
-    Raises UserError when two images share a name, fewer than two are usable, the split names an image that is not
-    listed, depth is to be used and no image has any, or the positions are too far apart for float32. Points that
-    are not finite, or as far away as no camera may be, are left out.
+    Raises UserError if two images share a name, fewer than two are usable, the split names an image that is not listed,
+    depth is requested and no image has any, or the positions are too far apart for float32. Points that are not finite
+    or too far away are skipped.
     """
     candidates = _each_once(root, sorted(capture.candidates, key=lambda candidate: candidate.name))
     _check_extent(root, candidates)
@@ -154,7 +154,7 @@ def make_scene(
 
 
 def _keypoints_of(candidates: list[Candidate], scene: Scene, row_of: np.ndarray | None) -> dict[str, np.ndarray]:
-    """By name: keypoints in the picture as it is read, of points that are kept."""
+    """By name: keypoints of kept points, in the picture as it is read."""
     camera_keys = {image.name: image.camera_key for image in scene.images}
     found = {}
     for candidate in candidates:
@@ -168,9 +168,9 @@ def _keypoints_of(candidates: list[Candidate], scene: Scene, row_of: np.ndarray 
 
 
 def _each_once(root: Path, candidates: list[Candidate]) -> list[Candidate]:
-    """Of candidates by name, one of those that are listed twice with the same file, camera and pose.
+    """Candidates without repetitions of the same file, camera and pose, by name.
 
-    Raises UserError where they differ.
+    Raises UserError if two of one name differ.
     """
     once = candidates[:1]
     for candidate in candidates[1:]:
@@ -197,14 +197,14 @@ def _report(root: Path, num_listed: int, num_usable: int, skipped: tuple[tuple[s
     if num_usable < 2:
         raise UserError(
             f"{root} lists {num_listed} images of which {num_usable} can be used; at least 2 are needed. "
-            + (f"Left out: {named}." if named else "Is this the folder of a capture?")
+            + (f"Skipped: {named}." if named else "Is this the folder of a capture?")
         )
     if skipped:
-        log.warning("%d of %d images are left out: %s.", len(skipped), num_listed, named)
+        log.warning("%d of %d images are skipped: %s.", len(skipped), num_listed, named)
 
 
 def _check_test_names(root: Path, test_names: frozenset[str], known: list[str]) -> None:
-    """A name that is listed but left out (see `_report`) is no mistake in the split; one that nobody has is."""
+    """A listed but skipped name (see `_report`) is no mistake in the split; an unknown name is."""
     unknown = sorted(test_names - set(known))
     if unknown:
         raise UserError(
@@ -214,7 +214,7 @@ def _check_test_names(root: Path, test_names: frozenset[str], known: list[str]) 
 
 
 def _with_depth(root: Path, records: list[ImageRecord], use_depth: bool) -> tuple[ImageRecord, ...]:
-    """Depth is an extra: where its file is missing, the image does without."""
+    """Depth is optional: if its file is missing, the image has none."""
     if not use_depth:
         return tuple(replace(record, depth_path=None) for record in records)
     missing = [record for record in records if record.depth_path is not None and not is_file(record.depth_path)]
@@ -232,7 +232,7 @@ def _with_depth(root: Path, records: list[ImageRecord], use_depth: bool) -> tupl
 
 
 def _check_extent(root: Path, candidates: list[Candidate]) -> None:
-    """A camera that stands astray is left out; where most do, the capture has a unit that cannot be worked with."""
+    """A camera that is far away is skipped; if most are, the capture's unit cannot be used."""
     places = np.array([candidate.world_from_cam[:, 3] for candidate in candidates]).reshape(-1, 3)
     farthest = np.abs(places[np.isfinite(places).all(axis=1)]).max(axis=1)
     if 2 * (farthest > FARTHEST_M).sum() > len(farthest):
@@ -244,8 +244,8 @@ def _check_extent(root: Path, candidates: list[Candidate]) -> None:
 
 
 def _near_points(root: Path, capture: Capture) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Places and colours of points that rays can reach, and by row of the capture's points the row of these, -1 for
-    what is left out; None where nothing is."""
+    """Places and colours of points that rays can reach, and for each row of the capture's points their row, -1 if
+    skipped; None if none is skipped."""
     points = np.asarray(capture.points_world, np.float64)
     near = np.asarray((np.abs(points) <= FARTHEST_M).all(axis=1))
     if near.all():
@@ -277,7 +277,7 @@ def list_by_reason(skipped: tuple[tuple[str, str], ...]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Header:
-    """What a photograph's file says without a pixel being decoded. `size` is (width, height) as stored."""
+    """The header of a photograph, read without decoding. `size` is (width, height) as stored."""
 
     content_sha256: str
     size: tuple[int, int]
@@ -287,7 +287,7 @@ class _Header:
 
 
 def _orient(root: Path, candidates: list[Candidate], headers: list[_Header | str]) -> list[_Header | str]:
-    """The headers, with what the rule of scene/orientation.py says of the capture as a whole."""
+    """The headers, with the orientation rule of scene/orientation.py for the whole capture."""
     found = {row: header for row, header in enumerate(headers) if isinstance(header, _Header)}
     rows = {row: header for row, header in found.items() if header.orientation.exif != 1}
     lying = [(header.orientation.exif, header.size, _size_of(candidates[row].camera)) for row, header in rows.items()]
@@ -359,7 +359,7 @@ def _record(
 
 
 def folder_of(name: str) -> str:
-    """The drive of an image of which nothing else is known: the folder in its name."""
+    """The default drive of an image: the folder in its name."""
     folder = PurePosixPath(name).parent.as_posix()
     return "0" if folder in (".", "", "/") else folder
 
@@ -372,7 +372,7 @@ def _checked_pose(world_from_cam: np.ndarray) -> np.ndarray:
         raise Unusable(f"it stands more than {FARTHEST_M:g} from the origin")
     rotation = world_from_cam[:, :3]
     if not is_rotation(rotation):
-        raise Unusable("its pose is no rotation (a scaled, mirrored or skewed matrix)")
+        raise Unusable("its pose is not a rotation (a scaled, mirrored or skewed matrix)")
     left, _, right = np.linalg.svd(rotation)
     return np.concatenate([left @ right, world_from_cam[:, 3:]], axis=1).astype(np.float64)
 
@@ -404,7 +404,7 @@ def _checked_camera(camera: Camera | Callable[[int, int], Camera] | None, size: 
 
 
 def _header(candidate: Candidate) -> _Header | str:
-    """The header of the photograph, or why there is none."""
+    """The header of the photograph, or the reason why it cannot be read."""
     path = candidate.path
     if candidate.problem is not None:
         return candidate.problem

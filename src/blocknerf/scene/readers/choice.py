@@ -1,7 +1,7 @@
-"""Which capture of a folder is read, where it holds several: other formats, or several models of COLMAP.
+"""Which capture of a folder is read if it has several: other formats, or several COLMAP models.
 
-The one with the most images that can be used; but one that its owner added to (masks, a split, depth, exposures) comes
-before what it was made from, unless it has less than half of the images.
+The one with the most usable images. But one with additions of its owner (masks, a split, depth, exposures) is
+preferred, unless it has less than half of the images.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,7 +19,7 @@ _MOST_NAMED = 5
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """A capture that could be read: what it is called, the key that asks for it, and its reader."""
+    """A capture that could be read: its name, the key that selects it, and its reader."""
 
     name: str
     key: str
@@ -38,9 +38,9 @@ class _Known:
 
 
 def choose(data_root: Path, options: Sequence[Option]) -> Capture:
-    """Of several captures the best, with a line that says which, why, and how to ask for another.
+    """The best of several captures; logs which, why, and how to choose another.
 
-    Options that are equally good are taken in their order. Raises the error of the first where none can be read.
+    Of equally good options the first is used. Raises the error of the first if none can be read.
     """
     if len(options) == 1:
         return options[0].read()
@@ -51,7 +51,7 @@ def choose(data_root: Path, options: Sequence[Option]) -> Capture:
             known.append(_know(option))
         except UserError as error:
             errors.append(error)
-            log.warning("%s is passed over, for it cannot be read: %s", option.name, error)
+            log.warning("%s is skipped, because it cannot be read: %s", option.name, error)
     if not known:
         raise errors[0]
     most = max(one.count for one in known)
@@ -60,7 +60,7 @@ def choose(data_root: Path, options: Sequence[Option]) -> Capture:
     others = [one for one in known if one is not best]
     if others:
         log.info(
-            "%s holds several captures. Read is %s, %s. Ask for another by its key: %s.",
+            "%s holds several captures. Reading %s, %s. Choose another by its key: %s.",
             *(data_root, best, _why(best, others), listed([str(other) for other in others], _MOST_NAMED)),
         )
     return best.capture
@@ -81,7 +81,7 @@ def _know(option: Option) -> _Known:
 
 def _why(best: _Known, others: Sequence[_Known]) -> str:
     if best.additions and not all(other.additions for other in others):
-        return f"for it names {' and '.join(best.additions)}"
+        return f"because it names {' and '.join(best.additions)}"
     if all(best.count > other.count for other in others):
-        return "for it has the most images"
+        return "because it has the most images"
     return "the first of those with the most images"

@@ -16,9 +16,9 @@ def finds_colmap(data_root: Path) -> bool:
 
 
 def read_colmap(data_root: Path, model_path: str | None = None) -> Capture:
-    """Photographs lie in `data_root/images`, or at their names relative to `data_root`.
+    """Photographs are in `data_root/images`, or at their names relative to `data_root`.
 
-    `model_path` is one of `find_models` (none: the first). Raises UserError that names a missing or damaged file.
+    `model_path` is one of `find_models` (default: the first). Raises UserError that names a missing or damaged file.
     """
     if model_path is None:
         model_path = next(iter(find_models(data_root)), None)
@@ -58,7 +58,7 @@ def _keypoints(image: ColmapImage, point_ids: np.ndarray) -> np.ndarray:
 
 
 def _rows(wanted_ids: np.ndarray, point_ids: np.ndarray) -> np.ndarray:
-    """Rows of the sorted `point_ids` that hold `wanted_ids`; ids that no point has are left out."""
+    """Rows of the sorted `point_ids` that hold `wanted_ids`; unknown ids are skipped."""
     rows = np.searchsorted(point_ids, wanted_ids)
     inside = rows < len(point_ids)
     rows, wanted_ids = rows[inside], wanted_ids[inside]

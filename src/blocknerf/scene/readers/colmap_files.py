@@ -1,7 +1,7 @@
 """COLMAP's model files, binary and text: https://colmap.github.io/format.html.
 
-Read here and not through pycolmap, so that a truncated file is an answer and never a crash, and so that a quaternion
-is seen as it stands in the file. Poses stand in `images` with and without the frames/rigs files of COLMAP >= 3.12.
+Not read through pycolmap, so that a truncated file is an error and never a crash, and quaternions are seen as stored.
+`images` has the poses with and without the frames/rigs files of COLMAP >= 3.12.
 """
 
 import mmap
@@ -29,12 +29,12 @@ from blocknerf.scene.rays import parameter_counts
 _REMEDY = "Copy the file again, or export the model from COLMAP once more."
 _NO_POINT = -1
 _KEYPOINTS_KEPT = 256
-"""Of an image; more are not needed to tell whether its camera is right."""
+"""Keypoints of an image; more are not needed to check its camera."""
 
 
 @dataclass(frozen=True, slots=True)
 class ColmapImage:
-    """An image as it stands in the file: nothing checked yet."""
+    """An image as stored in the file, not checked yet."""
 
     name: str
     camera_id: int
@@ -55,9 +55,9 @@ class ColmapModel:
 
 
 def find_models(data_root: Path) -> list[str]:
-    """The COLMAP models that belong to a capture, as paths in it: "sparse/0", "sparse/1", "colmap/sparse/0", ...
+    """The COLMAP models of a capture, as paths in it: "sparse/0", "sparse/1", "colmap/sparse/0", ...
 
-    A folder that holds both the binary and the text form of a model is two: "sparse/0/images.bin" and
+    A folder with both the binary and the text form of a model counts as two: "sparse/0/images.bin" and
     "sparse/0/images.txt".
     """
     places = [place for top in ("sparse", "colmap/sparse") for place in _with_subfolders(data_root, top)]
@@ -157,7 +157,7 @@ class _Cursor:
         return self.data[begin : self.at - 1].tobytes().decode("utf-8", "replace")
 
     def records(self, smallest: int) -> Iterator[None]:
-        """As many turns as the count says that stands here; the file must then be at its end."""
+        """Reads a count and iterates that often; the file must then be at its end."""
         (count,) = self.take(_COUNT)
         if count * smallest > len(self.data) - self.at:
             raise UserError(
@@ -212,7 +212,7 @@ def _points_bin(path: Path) -> tuple[list, list, list]:
 
 
 def _observed(point_ids: np.ndarray, xy: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """All points that are seen; and some of them, evenly chosen, with their keypoints."""
+    """All seen points, and some of them, evenly chosen, with their keypoints."""
     seen = np.flatnonzero(point_ids != _NO_POINT)
     some = seen[:: len(seen) // _KEYPOINTS_KEPT + 1]
     return np.unique(point_ids[seen]).astype(np.int64), point_ids[some].astype(np.int64), np.array(xy[some], np.float64)
@@ -222,7 +222,7 @@ def _observed(point_ids: np.ndarray, xy: np.ndarray) -> tuple[np.ndarray, np.nda
 
 
 def _lines(path: Path) -> Iterator[tuple[str, str]]:
-    """Every line, stripped, with where it stands; comments are left out, empty lines are kept."""
+    """Every line, stripped, with its position; comments are skipped, empty lines are kept."""
     with opened_text(path, "model file") as handle:
         for number, line in enumerate(handle, 1):
             if not line.startswith("#"):
@@ -230,10 +230,10 @@ def _lines(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def _compare_count(path: Path, num_read: int) -> None:
-    """COLMAP writes above the records how many there are: `# Number of images: 5, mean observations ...`.
+    """COLMAP writes the number of records above them: `# Number of images: 5, mean observations ...`.
 
-    A comment decides nothing: it is old where records were taken out by hand. It may also be all that tells of a
-    truncated file, so it is mentioned.
+    A comment decides nothing: it is outdated if records were removed by hand. But it may be the only sign of a
+    truncated file, so it is logged.
     """
     with opened_text(path, "model file") as handle:
         comments = takewhile(lambda line: line.startswith("#"), handle)

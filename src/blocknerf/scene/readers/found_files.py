@@ -1,7 +1,7 @@
-"""Where the files of a capture lie, whatever another machine called them; names that the scene gives them.
+"""Finds the files of a capture, even if they were renamed, and gives them names in the scene.
 
-A capture is moved, unpacked, scaled down and renamed before it is read. `FileFinder` looks for a name as it stands, and
-then as it may have become (see `Way`).
+Captures are often moved, unpacked, scaled down or renamed. `FileFinder` looks for the exact name first, and then for
+what it may have become (see `Way`).
 """
 
 import os
@@ -21,7 +21,7 @@ from blocknerf.core.reading import decoded, read_bytes
 from blocknerf.scene.photographs import DYNAMIC_MASK
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
-"""Of photographs and masks, in small letters, the preferred first where a name leaves it open."""
+"""Endings of photographs and masks in lower case; the preferred first, for names without an ending."""
 DEPTH_ENDINGS = (".npy", ".png", ".tif", ".tiff")
 IMAGE_FOLDER = "images"
 
@@ -29,7 +29,7 @@ _FAMILIES = ({".jpg", ".jpeg"}, {".tif", ".tiff"})
 _SCALED = re.compile(r"(images|masks|depths)(?:_([0-9]{1,4}))?")
 """`images` and its smaller copies `images_2`, `images_4`, ...: the names that LLFF and nerfstudio give them."""
 _MOST_FOLDERS = 16
-"""That the folder of a name may stand for; more are not looked into."""
+"""Maximum number of folders that a folder in a name may match."""
 _LONGEST_TAIL = 32
 WHOLE_NAME = _LONGEST_TAIL
 """As `shortest_tail`: no folder in front may be left away."""
@@ -39,7 +39,7 @@ Key = TypeVar("Key")
 
 
 class Way(Enum):
-    """How the file that was found differs from what was asked for. The value is what the log calls it."""
+    """How a found file differs from the requested name. The value is its name in the log."""
 
     UNICODE = "another Unicode form"
     CASE = "other capital letters"
@@ -55,9 +55,8 @@ _COSTS = {Way.UNICODE: 1, Way.CASE: 2, Way.CHOSEN: 0, Way.NO_ENDING: 0, Way.ENDI
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A file, or where it should be. `name` is its path below the capture, with `images` where a scaled copy of that
-    stands in for it; `problem` says why a file that is there is not taken.
-    """
+    """A file, or where it should be. `name` is its path below the capture, with `images` in place of a scaled copy;
+    `problem` is the reason why an existing file is not used."""
 
     path: Path
     name: str
@@ -66,7 +65,7 @@ class Found:
 
 
 class FileFinder:
-    """Looks for files below one folder. Each folder is listed once, when it is first asked for."""
+    """Finds files below one folder. Each folder is listed once, when it is first needed."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -80,13 +79,13 @@ class FileFinder:
         usual: frozenset[Way] = frozenset({Way.NO_ENDING}),
         shortest_tail: int = 1,
     ) -> dict[str, Found]:
-        """The file of each name; `folders` are what names may be relative to, the likeliest first.
+        """The file of each name; names may be relative to one of `folders`, the likeliest first.
 
-        A file that lies where its name says is taken. Else the longest tail of the name that leads to one counts, with
-        all that a name may have become on the way (`Way`). Two names that so lead to one file have a problem, and so
-        has a name that leads to two files, unless they differ in their endings: the first of `endings` is taken. One
-        line of the log counts what does not lie where its name says; ways that are `usual` are passed over. A tail has
-        `shortest_tail` parts at least, where the name does: what lies in masks/ must not be found among photographs.
+        A file at its exact name is used. Otherwise the longest tail of the name that leads to a file counts, with the
+        possible changes of names (`Way`). Two names that lead to one file have a problem, and so has a name that leads
+        to two files, unless these differ only in their endings: then the first of `endings` is used. One line of the
+        log counts renamed files, except for ways in `usual`. A tail has at least `shortest_tail` parts, if the name has
+        as many: files in masks/ must not be found among photographs.
         """
         found = {name: self._find(name, folders, endings, shortest_tail) for name in names}
         astray = {name: file for name, file in found.items() if file.ways - usual}
@@ -95,9 +94,9 @@ class FileFinder:
         return found
 
     def photographs(self, folder: str) -> list[Path]:
-        """Photographs in a folder, or else in its largest scaled copy, by name; hidden files and masks are none.
+        """Photographs in a folder, or else in its largest scaled copy, by name; without hidden files and masks.
 
-        Raises UserError where there are none.
+        Raises UserError if there are none.
         """
         for hit in self._folders_like([_START], folder):
             names = [name for name in self._listed(hit.parts).files if not name.startswith((".", DYNAMIC_MASK))]
@@ -125,12 +124,12 @@ class FileFinder:
         return Found(self._root / folders[0] / plain, plain)
 
     def has(self, where: str) -> bool:
-        """Whether exactly this file is there, inside the capture or not; the file system is not asked for each."""
+        """Whether exactly this file exists, inside the capture or not, from the cached listings."""
         *folders, file = Path(where).parts or ("",)
         return file in self._listed(tuple(folders)).files
 
     def has_folder(self, name: str) -> bool:
-        """Whether a folder of this name, nearly this name or a scaled copy of it is there."""
+        """Whether a folder of this name, of nearly this name, or a scaled copy of it exists."""
         return bool(self._folders_like([_START], name))
 
     def _hits(self, parts: list[str], endings: Sequence[str]) -> list["_Hit"]:
@@ -154,7 +153,7 @@ class FileFinder:
 
 @dataclass(frozen=True, slots=True)
 class _Hit:
-    """Something that nearly has the name that is looked for."""
+    """A file or folder with nearly the requested name."""
 
     parts: tuple[str, ...]
     shown: str  # the same with `images` for its scaled copies
@@ -171,7 +170,7 @@ _START = _Hit((), "")
 
 @dataclass(frozen=True, slots=True)
 class _Folder:
-    """What lies in a folder, in order; nothing where it cannot be read."""
+    """The content of a folder, sorted; empty if it cannot be read."""
 
     files: frozenset[str] = frozenset()
     folders: tuple[str, ...] = ()
@@ -228,7 +227,7 @@ def _best(root: Path, hits: list[_Hit], ways: frozenset[Way]) -> Found:
 
 
 def _one_name_each(found: dict[str, Found], astray: dict[str, Found]) -> None:
-    """A file that several names lead to belongs to those that name it rightly, and to none of them where none does."""
+    """A file that several names lead to belongs to those that name it exactly, or to none."""
     rightly = {file.path: name for name, file in found.items() if name not in astray}
     by_path = _grouped(astray, lambda name: found[name].path)
     for path, names in by_path.items():
@@ -241,7 +240,7 @@ def _one_name_each(found: dict[str, Found], astray: dict[str, Found]) -> None:
 
 
 def _report(root: Path, found: dict[str, Found], usual: frozenset[Way]) -> None:
-    """One line for all that is called otherwise: how often in which way, with an example of each."""
+    """One line for all renamed files: how often in which way, with an example of each."""
     taken = {name: file for name, file in found.items() if file.problem is None and file.ways - usual}
     if not taken:
         return
@@ -292,12 +291,12 @@ def _grouped(names: Iterable[str], key: Callable[[str], Key]) -> dict[Key, list[
 
 
 def name_in_images(name: str) -> str:
-    """A path below the capture relative to the image folder: `images/` in front is left away, as COLMAP's names do."""
+    """A path below the capture, relative to the image folder: without `images/` in front, as in COLMAP's names."""
     return name.removeprefix(f"{IMAGE_FOLDER}/")
 
 
 def rows_of_numbers(path: Path, columns: int) -> list[list[float]]:
-    """A text file of numbers, `columns` on each line; labels in front ("P0:") are passed over.
+    """A text file of numbers, `columns` on each line; labels in front ("P0:") are ignored.
 
     Raises UserError that names the line.
     """
@@ -313,7 +312,7 @@ def rows_of_numbers(path: Path, columns: int) -> list[list[float]]:
         try:
             rows.append([float(word) for word in words])
         except ValueError as error:
-            raise UserError(f"{path}, line {number}: there stands something that is no number ({error}).") from error
+            raise UserError(f"{path}, line {number}: it has something that is not a number ({error}).") from error
         if len(rows[-1]) != columns:
             raise UserError(f"{path}, line {number}: a line has {columns} numbers, and this one {len(rows[-1])}.")
     return rows

@@ -1,8 +1,8 @@
 """A sequence of KITTI odometry (Geiger et al. 2012): calib.txt, poses.txt, and a folder of photographs per camera.
 
 A line of poses.txt is world_from_cam of camera 0, row by row. P0 to P3 of calib.txt project camera 0's coordinates into
-each camera: K [I | t]. So camera i looks as camera 0 does and stands at -K^-1 P[:, 3]. Its pixels are counted from 0 at
-their centres. A sequence in the benchmark's own folders (sequences/NN) has its poses in ../../poses/NN.txt.
+each camera: K [I | t]. So camera i has the orientation of camera 0 and the centre -K^-1 P[:, 3]. Its pixels are counted
+from 0 at their centres. A sequence in the benchmark's own folders (sequences/NN) has its poses in ../../poses/NN.txt.
 """
 
 import re
@@ -27,7 +27,7 @@ def finds_kitti(data_root: Path) -> bool:
 
 
 def read_kitti(data_root: Path) -> Capture:
-    """Colour cameras where there are any, else the gray ones. Raises UserError where lengths disagree."""
+    """Colour cameras if there are any, else the gray ones. Raises UserError if lengths disagree."""
     poses_path = _poses_path(data_root)
     poses = np.array(rows_of_numbers(poses_path, 12)).reshape(-1, 3, 4)
     projections = np.array(rows_of_numbers(data_root / "calib.txt", 12)).reshape(-1, 3, 4)
@@ -44,7 +44,7 @@ def read_kitti(data_root: Path) -> Capture:
 
 
 def _moments(path: Path, num_poses: int, poses_path: Path) -> list[float] | None:
-    """Seconds of each pose; none where there is no times.txt."""
+    """Seconds of each pose; empty without times.txt."""
     if not path.is_file():
         return None
     rows = rows_of_numbers(path, 1)
@@ -53,7 +53,7 @@ def _moments(path: Path, num_poses: int, poses_path: Path) -> list[float] | None
 
 
 def _frame_number(path: Path) -> float | None:
-    """Photographs come at equal steps of time, and are called by their numbers."""
+    """Photographs come at equal time steps and are named by their numbers."""
     return float(path.stem) if re.fullmatch("[0-9]{1,15}", path.stem) else None
 
 
@@ -91,7 +91,7 @@ def _folders(data_root: Path) -> list[str]:
     there = [folder for folder in _FOLDERS if (data_root / folder).is_dir()]
     colour = [folder for folder in there if folder in _COLOUR]
     if colour and len(colour) < len(there):
-        log.info("%s has gray and colour cameras; the gray ones are left out.", data_root)
+        log.info("%s has gray and colour cameras; the gray ones are skipped.", data_root)
     return colour or there
 
 

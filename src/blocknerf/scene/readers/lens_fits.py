@@ -12,11 +12,11 @@ from blocknerf.core.camera import Camera
 _MOST_PX = 0.02
 _SAMPLES = 512
 _WIDEST = 20.0
-"""Tangent of the angle to the axis up to which a perspective lens is looked at: 87 degrees."""
+"""Tangent of the largest angle to the axis at which a perspective lens is checked: 87 degrees."""
 
 
 class NoFit(ValueError):
-    """Why no model of COLMAP is this lens: half a sentence."""
+    """Why no COLMAP model matches this lens: half a sentence."""
 
 
 @cache
@@ -27,9 +27,9 @@ def polynomial_lens(
     k: tuple[float, float, float, float],
     p: tuple[float, float],
 ) -> Camera:
-    """FULL_OPENCV for 1 + k1 r^2 + k2 r^4 + k3 r^6 + k4 r^8, as Metashape and nerfstudio have it.
+    """FULL_OPENCV for 1 + k1 r^2 + k2 r^4 + k3 r^6 + k4 r^8, the polynomial of Metashape and nerfstudio.
 
-    FULL_OPENCV's k4, k5 and k6 stand in a denominator; its six terms follow these four. Raises NoFit.
+    FULL_OPENCV's k4, k5 and k6 are in a denominator; its six terms are fitted to these four. Raises NoFit.
     """
     reach = _reach(size, focal_px, center_px)
     radii = np.linspace(0, _WIDEST, 1 << 15)

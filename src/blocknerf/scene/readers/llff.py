@@ -1,7 +1,7 @@
 """poses_bounds.npy of LLFF (Mildenhall et al. 2019), with the photographs in images/, by name.
 
-Each of N rows is a 3 x 5 matrix, row by row, and two depths that are not needed here. The matrix is world_from_cam with
-the camera's axes [down, right, backwards], and a column of height, width and focal length in pixels.
+Each of N rows is a 3 x 5 matrix, row by row, and two depths that are not used. The matrix is world_from_cam with the
+camera's axes [down, right, backwards], and a column of height, width and focal length in pixels.
 """
 
 from pathlib import Path
@@ -22,7 +22,7 @@ def finds_llff(data_root: Path) -> bool:
 
 
 def read_llff(data_root: Path) -> Capture:
-    """Raises UserError for a file of another shape or kind, or not as many rows as photographs."""
+    """Raises UserError for a file of another shape or kind, or if rows and photographs differ in number."""
     path = data_root / POSES_BOUNDS
     rows = read_npy(path, "file of poses", "bfiucSU")
     if rows.ndim != 2 or rows.shape[1] != 17 or rows.dtype.kind not in "fiu":

@@ -1,4 +1,4 @@
-"""Which mask files belong to an image. All of them hide: a pixel that any of them leaves out is left out."""
+"""Which mask files belong to an image. A pixel that any of them hides is hidden."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -9,9 +9,9 @@ from blocknerf.scene.readers.found_files import WHOLE_NAME, FileFinder, Found, W
 
 MASK_FOLDER = "masks"
 TRANSIENT_FOLDER = f"{MASK_FOLDER}/transient"
-"""What `blocknerf masks` writes. It has a folder of its own, so that no mask made by hand is ever touched."""
+"""The folder that `blocknerf masks` writes. It is separate, so that no mask made by hand is ever changed."""
 _NO_NEWS = frozenset({Way.NO_ENDING, Way.ENDING, Way.CHOSEN})
-"""Ways in which the name of a mask may differ from its photograph's without a word."""
+"""Ways in which a mask's name may differ from its photograph's without a message."""
 
 
 def mask_paths(
@@ -24,8 +24,8 @@ def mask_paths(
 ) -> tuple[Path, ...]:
     """The mask that the capture names (or else one in `masks/` under the image's name), then the one made for it.
 
-    In `masks/` they may also go by `listed_name`, the capture's, where that stays in there, and by what is `alike` (see
-    `masks_alike`). The photograph itself is no mask that is found by name.
+    In `masks/` they may also have `listed_name`, the capture's, if that stays inside, or a name that is `alike` (see
+    `masks_alike`). The photograph itself is never a mask found by name.
     """
     names = [one for one in dict.fromkeys((name, listed_name)) if one is not None and is_contained(one)]
     made = _first([root / TRANSIENT_FOLDER / f"{one}.png" for one in names], photograph)
@@ -36,7 +36,7 @@ def mask_paths(
 
 
 def masks_alike(root: Path, names: Iterable[str], folder: str = MASK_FOLDER) -> dict[str, Found]:
-    """Masks in a folder of `root` that have nearly the names of images (see `Way`), of those that have none there."""
+    """Masks in a folder of `root` with nearly the names of images (see `Way`), for images that have no exact one."""
     finder = FileFinder(root)
     if not finder.has_folder(folder):
         return {}
@@ -46,7 +46,7 @@ def masks_alike(root: Path, names: Iterable[str], folder: str = MASK_FOLDER) -> 
 
 
 def exact_mask(folder: Path, name: str) -> Path | None:
-    """The mask of the image `name`, with .png behind its name or for its ending."""
+    """Paths of the mask of image `name`: with .png appended, or in place of its ending."""
     return _first(_places(folder, name), None)
 
 
@@ -56,9 +56,9 @@ def _places(folder: Path, name: str) -> tuple[Path, Path]:
 
 
 def transient_mask(root: Path, name: str) -> Path:
-    """Where the mask of moving things of the image `name` lies, whether it is made or not.
+    """Path of the mask of moving things of the image `name`, whether it exists or not.
 
-    Raises UserError where a link leads from there out of the folder of masks.
+    Raises UserError if a link leads out of the folder of masks.
     """
     return owned(root / MASK_FOLDER, f"{Path(TRANSIENT_FOLDER).name}/{name}.png")
 

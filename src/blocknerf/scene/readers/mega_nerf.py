@@ -2,13 +2,13 @@
 
 train/ and val/ have photographs in rgbs/ and a file of tensors for each in metadata/; val is the test set. Poses are
 world_from_cam in OpenGL camera axes; the world's axes are down, right, backwards (drb), its origin is `origin_drb` and
-its unit `pose_scale_factor` metres, both in coordinates.pt. Here positions are metres from that origin.
-`distortion` is passed over: the photographs in rgbs/ are undistorted already.
+its unit `pose_scale_factor` metres, both in coordinates.pt. Positions in the scene are metres from that origin.
+`distortion` is ignored: the photographs in rgbs/ are already undistorted.
 """
 
 import os
 import zipfile
-from _pickle import UnpicklingError  # the error alone: nothing here unpickles
+from _pickle import UnpicklingError  # only the error: nothing is unpickled
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -23,7 +23,7 @@ from blocknerf.scene.readers.candidates import Candidate, Capture, folder_of
 from blocknerf.scene.readers.found_files import FileFinder, Found, Way
 
 _MOST_BYTES = 64 << 20
-"""Of one image's numbers: a few kilobytes as a rule."""
+"""Maximum for one image's metadata, usually a few kilobytes."""
 
 
 def finds_mega_nerf(data_root: Path) -> bool:
@@ -31,7 +31,7 @@ def finds_mega_nerf(data_root: Path) -> bool:
 
 
 def read_mega_nerf(data_root: Path) -> Capture:
-    """Raises UserError that names the file and field where something is missing, damaged, or holds code."""
+    """Raises UserError that names the file and field if something is missing, damaged, or contains code."""
     scale_m = _scale_m(data_root / "coordinates.pt")
     names = _original_names(data_root / "mappings.txt")
     by_split = {split: sorted((data_root / split / "metadata").glob("[!.]*.pt")) for split in ("train", "val")}
@@ -48,7 +48,7 @@ def read_mega_nerf(data_root: Path) -> Capture:
 
 
 def _photograph_of(path: Path) -> str:
-    """Of a file of metadata; the ending may be another."""
+    """The photograph of a metadata file; its ending may differ."""
     return f"{path.parents[1].name}/rgbs/{path.stem}.jpg"
 
 
@@ -85,7 +85,7 @@ def _original_names(path: Path) -> dict[str, str]:
 
 
 def _load(path: Path) -> dict[str, Any]:
-    """The tensors and numbers of a file. What would run code while it is read is refused, and not run."""
+    """The tensors and numbers of a file. Content that would run code is refused, never run."""
     try:
         with opened(path, "file of tensors") as handle:
             _require_no_bomb(handle)
@@ -98,14 +98,14 @@ def _load(path: Path) -> dict[str, Any]:
             "somebody hid in it. Get the data set from its authors, or save the file again with nothing but tensors."
         ) from error
     except Exception as error:  # whatever the archive and its little language make of damaged bytes
-        raise UserError(f"{path} is damaged or no file of torch.save: {error}. Restore a copy.") from error
+        raise UserError(f"{path} is damaged or not a file of torch.save: {error}. Restore a copy.") from error
     if not isinstance(fields, dict):
         raise UserError(f"{path} holds a {type(fields).__name__}, not named fields. Is it of a Mega-NeRF data set?")
     return fields
 
 
 def _require_no_bomb(handle: BinaryIO) -> None:
-    """torch.save packs without compressing: what grows when it is unpacked is not of it."""
+    """torch.save does not compress: a file that grows when unpacked is not from torch.save."""
     if os.fstat(handle.fileno()).st_size > _MOST_BYTES:
         raise Damaged(f"it has more than {_MOST_BYTES} bytes")
     if zipfile.is_zipfile(handle):

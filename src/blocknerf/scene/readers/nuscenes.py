@@ -26,7 +26,7 @@ def finds_nuscenes(data_root: Path) -> bool:
 
 
 def read_nuscenes(data_root: Path) -> Capture:
-    """Raises UserError that names the table and the row where one is missing or another is asked for."""
+    """Raises UserError that names the table and the row if one is missing or refers to a missing one."""
     versions = _versions(data_root)
     if len(versions) > 1:
         listed = ", ".join(path.name for path in versions)
@@ -64,7 +64,7 @@ def _versions(data_root: Path) -> list[Path]:
 def _table(path: Path) -> dict[str, Row]:
     rows = read_json(path, "table of nuScenes")
     if not isinstance(rows, list) or not all(map(_has_token, rows)):
-        raise UserError(f"{path} is no table of nuScenes: a list of rows that have a 'token'. Get it again.")
+        raise UserError(f"{path} is not a table of nuScenes: a list of rows that have a 'token'. Get it again.")
     return {row["token"]: row for row in rows}
 
 
@@ -81,7 +81,7 @@ def _sensor(tables: dict[str, dict[str, Row]], row: Row) -> Row:
 
 
 def _get(tables: dict[str, dict[str, Row]], name: str, asking: Row) -> Row:
-    """The row of table `name` that a row of another asks for."""
+    """The row of table `name` to which a row of another refers."""
     token = _text(asking, f"{name}_token", "a table")
     if token not in tables[name]:
         raise UserError(f"{name}.json has no row {token!r}, which {asking['token']!r} asks for. Get the tables again.")
@@ -127,7 +127,7 @@ def _numbers(row: Row, key: str, shape: tuple[int, ...], table: str) -> np.ndarr
         values = np.array(cell, np.float64)
     except (TypeError, ValueError, OverflowError) as error:
         raise UserError(
-            f"The row {row['token']!r} of {table}.json: {key!r} holds something that is no number."
+            f"The row {row['token']!r} of {table}.json: {key!r} holds something that is not a number."
         ) from error
     if values.shape != shape:
         raise UserError(f"The row {row['token']!r} of {table}.json: {key!r} has the shape {values.shape}, not {shape}.")

@@ -1,4 +1,4 @@
-"""What sparse points say of cameras and depth maps. Where they disagree it is said once, and nothing is refused."""
+"""Checks of cameras and depth maps by sparse points. A disagreement is one warning; nothing is refused."""
 
 import contextlib
 import math
@@ -17,7 +17,7 @@ _MOST_IMAGES = 300
 _MOST_POINTS = 256
 _LEAST_POINTS = 10
 _MISS_PX, _MISS_SHARE = 3.0, 0.003
-"""A miss is more than so many pixels, and than this share of the picture's longer side."""
+"""A miss is more than this many pixels, and more than this share of the picture's longer side."""
 _OTHER_SIZE = 1.2
 """Keypoints whose picture had another size than the camera differ from it by this factor or more."""
 _MOST_MAPS = 8
@@ -32,7 +32,7 @@ def check_cameras(
     points_world: np.ndarray,
     keypoints: dict[str, np.ndarray],
 ) -> None:
-    """Warns where points do not appear where their images saw them, by medians over an image, in its own pixels.
+    """Warns if points do not appear where their images saw them, by medians over an image, in its pixels.
 
     `keypoints` has, by name, rows of `points_world` with pixels [k, 3] in the picture as it is read. An image without
     them must at least have the points that it sees in front of it and inside.
@@ -56,9 +56,9 @@ def check_cameras(
 def check_depth(
     root: Path, images: Sequence[ImageRecord], cameras: dict[str, Camera], points_world: np.ndarray
 ) -> None:
-    """Says the unit of depth maps that do not tell it themselves.
+    """Logs the unit of depth maps without one.
 
-    Warns where depth maps and points differ by about 10, 100 or 1000: one of them is in another unit.
+    Warns if depth maps and points differ by about 10, 100 or 1000: one of them is in another unit.
     """
     with_depth = [image for image in images if image.depth_path is not None]
     _say_unit(root, [image for image in with_depth if image.depth_unit_m is None])
@@ -82,7 +82,7 @@ def check_depth(
 def _say_unit(root: Path, images: Sequence[ImageRecord]) -> None:
     for image in images:
         assert image.depth_path is not None
-        with contextlib.suppress(*DEPTH_ERRORS):  # it is left out, with the reason, when all are decoded
+        with contextlib.suppress(*DEPTH_ERRORS):  # skipped, with the reason, when all are decoded
             if holds_whole_numbers(image.depth_path):
                 log.info(
                     "Depth maps of %s hold whole numbers, as %s: they are taken as millimetres.",
@@ -98,7 +98,7 @@ def _some(images: Sequence[ImageRecord], most: int) -> list[ImageRecord]:
 
 
 def _miss_px(image: ImageRecord, camera: Camera, points_world: np.ndarray, keypoints: np.ndarray | None) -> float:
-    """Median distance; infinite where most points are behind the camera."""
+    """Median distance; infinite if most points are behind the camera."""
     if keypoints is None or len(keypoints) < _LEAST_POINTS:
         rows = image.point_rows[:: len(image.point_rows) // _MOST_POINTS + 1]
         pixels_xy = _pixels(image, camera, points_world[rows])
@@ -129,7 +129,8 @@ def _median(distances: np.ndarray) -> float:
 
 
 def _depth_over_points(image: ImageRecord, camera: Camera, points_world: np.ndarray) -> float | None:
-    """Median ratio where points fall on known depth; None without _LEAST_POINTS of these, or a map that can be read."""
+    """Median ratio where points fall on known depth; None with fewer than _LEAST_POINTS of these, or without a readable
+    map."""
     rows = image.point_rows if len(image.point_rows) else np.arange(len(points_world))
     points_cam = _in_camera(image, points_world[rows[:: len(rows) // (8 * _MOST_POINTS) + 1]])
     pixels_xy = pixels_of(camera, points_cam).reshape(-1, 2)

@@ -1,4 +1,4 @@
-"""What formats' poses and pixels are turned by on their way in."""
+"""Conversions of poses and pixels when formats are read."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,8 @@ CENTRE_PX = 0.5
 
 
 def rotation_of(quaternion_wxyz: Sequence[float] | np.ndarray) -> np.ndarray:
-    """[3, 3]. The quaternion is used as it is: one whose length is not 1 gives no rotation, and that is found later."""
+    """[3, 3]. The quaternion is not normalised: if its length is not 1, the result is not a rotation, which a later
+    check finds."""
     w, x, y, z = quaternion_wxyz
     cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
     axis = np.array([x, y, z])

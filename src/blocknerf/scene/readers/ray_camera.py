@@ -9,16 +9,17 @@ from blocknerf.core.camera import Camera
 from blocknerf.scene.rays import camera_directions
 
 _GRID = 32
-"""Pixels across and down that the fit looks at."""
+"""Pixels across and down that the fit uses."""
 _DIGITS = 7
-"""Of a camera's parameters: what float32 rays can tell, so that one camera's pictures share its table."""
+"""Rounding of a camera's parameters to the precision of float32 rays, so that one camera's pictures share its table."""
 _ROUNDING = 2e-6
-"""Of a direction: less than this apart, rays and camera say the same."""
+"""Difference of directions below which rays and camera agree."""
 
 
 @dataclass(frozen=True, slots=True)
 class FittedRays:
-    """`camera` at `world_from_cam` casts these rays; where only nearly, `table` (scene/ray_tables.py) has them."""
+    """`camera` at `world_from_cam` casts these rays; if only approximately, `table` (scene/ray_tables.py) has the exact
+    ones."""
 
     camera: Camera
     world_from_cam: np.ndarray  # [3, 4] float64
@@ -30,7 +31,7 @@ def fit_rays(
 ) -> FittedRays:
     """`directions` are unit vectors; origins closer together than `rounding_m` are one point.
 
-    Raises ValueError where the rays are those of no camera.
+    Raises ValueError if the rays do not form a camera.
     """
     height, width = directions.shape[:2]
     camera = _nearest_pinhole(directions)

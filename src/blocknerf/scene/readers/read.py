@@ -1,4 +1,4 @@
-"""`read_scene`: whatever lies in the folder, a `Scene` comes out."""
+"""`read_scene`: from a folder of any known format to a `Scene`."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -29,7 +29,7 @@ from blocknerf.scene.scene import Offset, Scene
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """A format: its name in `dataset.type`, whether a folder holds it, and what is read there."""
+    """A format: its name in `dataset.type`, a test whether a folder holds it, and its reader."""
 
     type: str
     finds: Callable[[Path], bool]
@@ -54,17 +54,16 @@ READERS = (
     Reader("llff", finds_llff, read_llff, "poses_bounds.npy of LLFF"),
     Reader("bundler", finds_bundler, read_bundler, "bundle.out of Bundler"),
 )
-"""Of captures that are equally good, `auto` takes the first in this order (see `choice.py`)."""
+"""Of equally good captures, `auto` takes the first in this order (see `choice.py`)."""
 
 
 def read_scene(data_root: Path, config: DatasetConfig, known_offset_m: Offset | None = None) -> Scene:
-    """Reads the capture in `data_root`, whichever of READERS it is for, with our sidecar file where there is one.
+    """Reads the capture in `data_root` with the fitting reader of READERS, and its sidecar file if there is one.
 
-    `known_offset_m` is that of a plan that was made of it before (see scene/world_offset.py).
-
-    Images that cannot be used, or stand outside of `scene_bounds`, are listed in `Scene.skipped` and logged. Raises
-    UserError when there is no capture, a file of it is damaged, two images share a name, fewer than two images are
-    usable, depth is wanted and none has any, or pictures are transparent and nothing is chosen for that.
+    `known_offset_m` is that of an earlier plan (see scene/world_offset.py). Images that cannot be used, or are outside
+    of `scene_bounds`, are listed in `Scene.skipped` and logged. Raises UserError if there is no capture, a file of it
+    is damaged, two images share a name, fewer than two images are usable, depth is requested and none has any, or
+    pictures are transparent and nothing is chosen for that.
     """
     data_root = Path(data_root)
     if not data_root.is_dir():
@@ -77,7 +76,7 @@ def read_scene(data_root: Path, config: DatasetConfig, known_offset_m: Offset | 
 
 
 def _options(data_root: Path, config: DatasetConfig) -> list[Option]:
-    """Everything in the folder that can be read and was asked for."""
+    """All readable captures in the folder that were asked for."""
     if config.colmap_model is not None:
         return [_colmap_option(data_root, config.colmap_model)]
     wanted = [reader for reader in READERS if config.type in ("auto", reader.type)]
@@ -98,7 +97,7 @@ def _colmap_option(data_root: Path, model: str) -> Option:
 
 
 def _within(scene: Scene, bounds: tuple[float, float, float, float, float, float] | None) -> Scene:
-    """The scene without images whose camera stands outside of `bounds` (see dataset.scene_bounds)."""
+    """The scene without images whose camera is outside of `bounds` (see dataset.scene_bounds)."""
     if bounds is None:
         return scene
     centers = scene.centers_world + scene.world_offset_m
@@ -110,7 +109,11 @@ def _within(scene: Scene, bounds: tuple[float, float, float, float, float, float
             f"between ({low[0]:.1f}, {low[1]:.1f}, {low[2]:.1f}) and ({high[0]:.1f}, {high[1]:.1f}, {high[2]:.1f}) m."
         )
     if not inside.all():
-        log.info("%d of %d images are left out by dataset.scene_bounds.", (~inside).sum(), len(inside))
+        log.info(
+            "%d of %d images are skipped, because they are outside of dataset.scene_bounds.",
+            (~inside).sum(),
+            len(inside),
+        )
     kept = tuple(image for image, keep in zip(scene.images, inside, strict=True) if keep)
     outside = [image.name for image, keep in zip(scene.images, inside, strict=True) if not keep]
     skipped = (*scene.skipped, *((name, "its camera stands outside of dataset.scene_bounds") for name in outside))
@@ -118,7 +121,7 @@ def _within(scene: Scene, bounds: tuple[float, float, float, float, float, float
 
 
 def _thinned(scene: Scene, most: int | None) -> Scene:
-    """The scene with at most so many of its images, spread evenly."""
+    """The scene with at most `count` of its images, spread evenly."""
     if most is None or len(scene.images) <= most:
         return scene
     rows = np.linspace(0, len(scene.images) - 1, most).round().astype(int)

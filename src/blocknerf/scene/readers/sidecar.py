@@ -1,8 +1,8 @@
-"""`blocknerf_scene.json` beside a capture: what neither COLMAP nor transforms.json can say of an image.
+"""`blocknerf_scene.json` beside a capture: what neither COLMAP nor transforms.json can express about an image.
 
-{"version": 1, "images": {NAME: {"drive", "exposure", "mask", "depth", "hour"}}, "test_names": [...],
-"geo_origin": {"latitude_deg", "longitude_deg", "altitude_m"}}, all optional but the version; paths are relative to the
-capture's folder.
+{"version": 1, "images": {NAME: {"drive", "exposure", "mask", "depth", "hour"}}, "test_names": [...], "geo_origin":
+{"latitude_deg", "longitude_deg", "altitude_m"}}, all optional except the version; paths are relative to the capture's
+folder.
 """
 
 import math
@@ -28,7 +28,7 @@ class Sidecar:
 
 
 def read_sidecar(data_root: Path) -> Sidecar:
-    """The sidecar of a capture, empty where there is none. Raises UserError on another version or a damaged file."""
+    """The sidecar of a capture, empty if there is none. Raises UserError on another version or a damaged file."""
     path = data_root / SIDECAR_NAME
     if not path.is_file():
         return Sidecar()

@@ -34,17 +34,17 @@ Example = dict[str, Feature]
 
 
 def read_examples(path: Path) -> Iterator[Example]:
-    """The records of a file, one after the other; only one is held in memory.
+    """The records of a file, one at a time in memory.
 
-    Raises UserError that names the file and the record (from 0) where a checksum is wrong, the file is cut off or not
-    gzip, or a record is no Example.
+    Raises UserError that names the file and the record (from 0) if a checksum is wrong, the file is truncated or not
+    gzip, or a record is not an Example.
     """
     with opened_gzip(path, "shard of TFRecords") as stream:
         for number, content in enumerate(_records(stream, path)):
             try:
                 yield parse_example(memoryview(content))
             except ValueError as error:
-                raise UserError(f"{path}, record {number} is no tf.train.Example: {error}.") from error
+                raise UserError(f"{path}, record {number} is not a tf.train.Example: {error}.") from error
 
 
 def _records(stream: GzipReader, path: Path) -> Iterator[bytes]:
@@ -76,7 +76,7 @@ def _check(content: bytes, checksum: bytes, problem: str) -> None:
 
 
 def parse_example(message: memoryview) -> Example:
-    """Raises ValueError where the bytes are no Example."""
+    """Raises ValueError if the bytes are not an Example."""
     example: Example = {}
     for features in _messages(message, 1):
         for entry in _messages(features, 1):
@@ -100,7 +100,7 @@ def _bytes(message: memoryview) -> list[bytes]:
 
 
 def _numbers(message: memoryview, kind: Kind) -> np.ndarray:
-    """Packed, as they are written today, or each in a field of its own."""
+    """Packed, as written today, or each in a separate field."""
     pieces: list[np.ndarray] = []
     for number, wire, value in _fields(message):
         if number != 1:
@@ -115,7 +115,7 @@ def _numbers(message: memoryview, kind: Kind) -> np.ndarray:
 
 
 def _varints(raw: np.ndarray) -> np.ndarray:
-    """Seven bits a byte, the lowest first; a byte below 128 ends a number."""
+    """Seven bits per byte, the lowest first; a byte below 128 ends a number."""
     ends = np.flatnonzero(raw < 0x80)
     if not len(raw):
         return np.zeros(0, np.int64)

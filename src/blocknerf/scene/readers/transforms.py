@@ -1,8 +1,8 @@
 """transforms.json in the dialects of instant-ngp and nerfstudio becomes candidates.
 
-https://docs.nerf.studio/quickstart/data_conventions.html: poses are world_from_cam in OpenGL camera axes (x right,
-y up, z backward); intrinsics stand in the file once or in each frame. Poses are kept in the file's own units and frame:
-`applied_transform` and `applied_scale`, which tell what was done to them before, are done already.
+https://docs.nerf.studio/quickstart/data_conventions.html: poses are world_from_cam in OpenGL camera axes (x right, y
+up, z backward); intrinsics are given once in the file or in each frame. Poses keep the file's units and frame:
+`applied_transform` and `applied_scale` are already applied.
 """
 
 import math
@@ -31,14 +31,14 @@ _SPLITS = ("train_filenames", "val_filenames", "test_filenames")
 _DEPTH = ("depth_file_path", "depth_path")
 """nerfstudio's and instant-ngp's name of it."""
 _SCALES = (1e-3, 1e3)
-"""Of a rotation; a camera object of Blender may be scaled."""
+"""Scale of a rotation; a camera object of Blender may be scaled."""
 _MITSUBA = np.array([-1.0, 1.0, -1.0, 1.0])
 """Cameras of `normal_mts_args` (Mitsuba) look along z with x to the left, as instant-ngp reads them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """An entry of a list of frames, with what stands at the top of its file."""
+    """An entry of a list of frames, with the keys at the top of its file."""
 
     top: dict[str, Any]
     own: dict[str, Any]
@@ -46,7 +46,7 @@ class Frame:
 
     @property
     def both(self) -> dict[str, Any]:
-        """What a frame says goes before what stands at the top."""
+        """Keys of a frame override those at the top."""
         return {**self.top, **self.own}
 
     def file_name(self, key: str) -> str | None:
@@ -69,7 +69,7 @@ def finds_transforms(data_root: Path) -> bool:
 
 
 def read_transforms(data_root: Path) -> Capture:
-    """Raises UserError when the file is missing, damaged, or without frames or intrinsics that can be used."""
+    """Raises UserError if the file is missing or damaged, or has no usable frames or intrinsics."""
     path = data_root / TRANSFORMS
     tree, frames = read_frames(path)
     listed = {key: _listed(tree, key, path) for key in _SPLITS}
@@ -82,7 +82,7 @@ def read_transforms(data_root: Path) -> Capture:
 
 
 def read_frames(path: Path) -> tuple[dict[str, Any], list[Frame]]:
-    """The tree of a file and its frames. Raises UserError where it has none; names keys that are passed over."""
+    """The tree of a file and its frames. Raises UserError if it has none; logs ignored keys."""
     tree = read_json(path, "transforms file", allow_nan=True)
     frames = tree.get("frames") if isinstance(tree, dict) else None
     if not isinstance(frames, list) or not all(isinstance(frame, dict) for frame in frames):
@@ -139,7 +139,7 @@ def candidates_of(
 
 
 def _points(tree: dict, data_root: Path, path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Positions and colours of `ply_file_path`, in the frame of the poses; none says which image saw which."""
+    """Positions and colours of `ply_file_path`, in the frame of the poses; which image sees which is unknown."""
     named = _file_name(tree, "ply_file_path", str(path))
     if named is not None:
         ply = FileFinder(data_root).find([named], folders=("",), endings=(".ply",))[named].path
@@ -157,7 +157,7 @@ def _file_name(tree: dict, key: str, where: str) -> str | None:
 
 
 def _refuse_rays(finder: FileFinder, data_root: Path, photograph: Path, where: str) -> None:
-    """Raises UserError where instant-ngp's rays of a photograph lie beside it."""
+    """Raises UserError if instant-ngp's rays of a photograph are beside it."""
     beside = Path(os.path.relpath(photograph.parent, data_root))
     if finder.has(f"{beside.as_posix()}/rays_{photograph.stem}.dat"):
         raise UserError(
@@ -167,7 +167,7 @@ def _refuse_rays(finder: FileFinder, data_root: Path, photograph: Path, where: s
 
 
 def _depth_unit_m(frame: Frame) -> float | None:
-    """Metres of 1 in its depth file, where the file says so; `integer_depth_scale` is instant-ngp's word for it."""
+    """Metres per unit of its depth file, if given; `integer_depth_scale` is instant-ngp's name for it."""
     for key in ("depth_unit_scale_factor", "integer_depth_scale"):
         unit_m = number(frame.both, key, frame.where)
         if unit_m is not None and not 0 < unit_m < math.inf:
@@ -185,18 +185,18 @@ def _exposure(frame: Frame) -> float | None:
 
 
 def _say_sizes(lenses: dict[Lens, Path]) -> None:
-    """Where 'w' and 'h' are missing and the principal point tells that the intrinsics are for another size."""
+    """For missing 'w' and 'h', if the principal point shows that the intrinsics are for another size."""
     for lens, photograph in lenses.items():
         try:
             with opened_picture(photograph) as image:
                 size = image.size
-        except DECODE_ERRORS:  # it is left out, with the reason, when all images are looked at
+        except DECODE_ERRORS:  # skipped, with the reason, when all images are checked
             continue
         scale = lens.scale_of(*size)
         if scale != 1:
             log.warning(
                 "'w' and 'h' are missing, and the principal point is the middle of a picture %g times as large as %s "
-                "(%d x %d), so the intrinsics are taken to be for that. Say 'w' and 'h' where they are not.",
+                "(%d x %d), so the intrinsics are taken to be for that. Give 'w' and 'h' if they are not.",
                 scale, photograph.name, *size,
             )  # fmt: skip
             return
@@ -207,7 +207,7 @@ def _world_from_cam(frame: Frame) -> np.ndarray:
     try:
         pose = np.array(matrix, np.float64)
     except (TypeError, ValueError, OverflowError) as error:
-        raise UserError(f"{frame.where}: 'transform_matrix' holds something that is no number.") from error
+        raise UserError(f"{frame.where}: 'transform_matrix' holds something that is not a number.") from error
     if pose.shape not in ((3, 4), (4, 4)):
         raise UserError(f"{frame.where}: 'transform_matrix' must have 4 rows of 4 numbers, not the shape {pose.shape}.")
     axes = OPENCV_FROM_OPENGL * _MITSUBA if "normal_mts_args" in frame.top else OPENCV_FROM_OPENGL
@@ -215,7 +215,7 @@ def _world_from_cam(frame: Frame) -> np.ndarray:
 
 
 def _scale_of(pose: np.ndarray) -> float:
-    """How much longer than 1 the axes of a camera are; 1 for a rotation, and where no plausible scale makes it one."""
+    """The scale of a camera's axes; 1 for a rotation, and if no plausible scale makes it one."""
     rotation = pose[:, :3]
     if is_rotation(rotation) or not np.abs(rotation).max() <= _SCALES[1]:
         return 1.0
@@ -241,7 +241,7 @@ def _names(listed: list[str], found: dict[str, Found]) -> frozenset[str]:
 
 
 def _test_names(splits: dict[str, frozenset[str] | None], names: list[str]) -> frozenset[str] | None:
-    """The test split; the validation split where there is no test split; else what is not for training."""
+    """The test split, or else the validation split, or else what is not for training."""
     for key in ("test_filenames", "val_filenames"):
         if splits[key]:
             return splits[key]
@@ -250,7 +250,7 @@ def _test_names(splits: dict[str, frozenset[str] | None], names: list[str]) -> f
 
 
 def _within_splits(candidate: Candidate, splits: dict[str, frozenset[str] | None]) -> Candidate:
-    """With both a training and a test list, a frame in neither belongs to nobody; one in the unused list is no use."""
+    """With both a training and a test list, a frame in neither is unusable, and so is one in the unused list."""
     train, test = splits["train_filenames"], splits["test_filenames"] or splits["val_filenames"]
     if candidate.problem is not None or train is None or not test or candidate.name in train | test:
         return candidate

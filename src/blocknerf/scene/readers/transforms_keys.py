@@ -1,6 +1,6 @@
 """The keys of transforms.json, in the dialects of instant-ngp, nerfstudio and NeRF's synthetic scenes.
 
-Each is read, or changes nothing here, or is named once as passed over, as is a key that nobody knows.
+Each is read, or has no effect here, or is named once as ignored; unknown keys are named, too.
 """
 
 from collections import Counter
@@ -26,7 +26,7 @@ _READ_IN_FRAMES = (
     *("mask_path", "depth_file_path", "depth_path"),
 )
 _WITHOUT_EFFECT = (
-    # where a trainer puts the scene in its own cube; here poses keep the file's units and frame
+    # where another trainer puts the scene in its cube; blocknerf keeps the file's units and frame
     *("aabb", "aabb_scale", "render_aabb", "scale", "offset", "up", "scene_scale", "scene_box", "orientation_override"),
     *("auto_scale_poses_override", "applied_transform", "applied_scale"),
     # what was done to poses or pictures before, or how another program is to learn
@@ -43,7 +43,7 @@ _WITHOUT_EFFECT = (
 
 
 def name_others(path: Path, tree: dict[str, Any], frames: list[dict[str, Any]]) -> None:
-    """One line with every key that is neither read nor known to change nothing."""
+    """One line with every key that is neither read nor known to have no effect."""
     top = [key for key in tree if key not in (*_READ_ANYWHERE, *_READ_AT_THE_TOP, *_WITHOUT_EFFECT)]
     known = {*_READ_ANYWHERE, *_READ_IN_FRAMES, *_WITHOUT_EFFECT}
     in_frames = Counter(key for frame in frames for key in frame if key not in known)
@@ -52,11 +52,11 @@ def name_others(path: Path, tree: dict[str, Any], frames: list[dict[str, Any]]) 
         return
     crop = " Hide what lies outside of a fisheye's circle with masks." if "fisheye_crop_radius" in tree else ""
     be = "is" if len(unread) == 1 else "are"
-    log.warning("%s: %s %s passed over; nothing here reads that.%s", path, listed(unread, 8), be, crop)
+    log.warning("%s: %s %s ignored (not supported).%s", path, listed(unread, 8), be, crop)
 
 
 def require_one_pose(frame: dict[str, Any], where: str) -> Any:
-    """The matrix of a frame. Raises UserError where it moves between a start and an end (rolling shutter)."""
+    """The matrix of a frame. Raises UserError if it moves between a start and an end (rolling shutter)."""
     start, end = frame.get("transform_matrix_start"), frame.get("transform_matrix_end")
     matrix = frame.get("transform_matrix", start)
     if (end is not None and end != matrix) or (start is not None and start != matrix):

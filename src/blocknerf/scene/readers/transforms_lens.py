@@ -24,7 +24,7 @@ _DISTORTION = {
 }
 _IN_DISTORTION_PARAMS = ("k1", "k2", "k3", "k4", "p1", "p2")
 _SAME_SIZE = 0.05
-"""How far a principal point may tell another scale than the picture's along x and y, as a share."""
+"""Tolerance between the scales that a principal point implies along x and y, as a share."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +35,9 @@ class Lens:
     values: tuple[tuple[str, float | None], ...]
 
     def camera(self) -> Camera | Callable[[int, int], Camera]:
-        """Where the file does not tell its size, or it is no lens, a function of the photograph's (width, height).
+        """If the file has no size, or the lens is invalid: a function of the photograph's (width, height).
 
-        That raises Unusable.
+        It may raise Unusable.
         """
         width, height = (dict(self.values)[key] for key in "wh")
         if width is None or height is None:
@@ -53,10 +53,8 @@ class Lens:
         return self._checked((round(width * scale), round(height * scale)))
 
     def scale_of(self, width: int, height: int) -> float:
-        """How many times as large as the photograph the picture is that the principal point lies in the middle of.
-
-        N or 1 / N; 1 where the principal point may well be that of the photograph.
-        """
+        """The size, relative to the photograph, of the picture in whose middle the principal point is: N or 1 / N. 1 if
+        the principal point fits the photograph."""
         values = dict(self.values)
         cx, cy = values["cx"], values["cy"]
         if (
@@ -109,7 +107,7 @@ class Lens:
 
 
 def lens_of(tree: dict[str, Any], frame: dict[str, Any], where: str) -> Lens:
-    """What a frame says goes before what stands at the top. Raises UserError for what is no lens that is known."""
+    """Keys of a frame override those at the top. Raises UserError for an unknown lens."""
     both = {**tree, **frame}
     values = {key: number(both, key, where) for key in NUMBERS}
     values |= _distortion_params(both, where)
@@ -122,7 +120,7 @@ def lens_of(tree: dict[str, Any], frame: dict[str, Any], where: str) -> Lens:
 
 
 def number(values: dict[str, Any], key: str, where: str) -> float | None:
-    """A number, which may stand there as text ("135"). Raises UserError for anything else."""
+    """A number, which may be written as text ("135"). Raises UserError for anything else."""
     value = values.get(key)
     if value is None:
         return None
@@ -135,7 +133,7 @@ def number(values: dict[str, Any], key: str, where: str) -> float | None:
 
 
 def _model(both: dict[str, Any], values: dict[str, float | None], where: str) -> str:
-    """COLMAP's model, or one that has to be fitted."""
+    """COLMAP's model, or one that must be fitted."""
     named = both.get("camera_model")
     fisheye = bool(both.get("is_fisheye"))
     if both.get("equirectangular"):
@@ -172,7 +170,7 @@ def _distortion_params(both: dict[str, Any], where: str) -> dict[str, float | No
 
 
 def _focal(values: dict[str, float | None], axis: str, size: int) -> float | None:
-    """In pixels; 0 for an angle that no picture has."""
+    """In pixels; 0 for an impossible angle."""
     fov_deg, focal, angle_rad = (values[key] for key in (f"{axis}_fov", f"fl_{axis}", f"camera_angle_{axis}"))
     if focal is not None:
         return focal

@@ -2,11 +2,11 @@
 
 A record has image_hash, cam_idx, equivalent_exposure, height, width, image (PNG), ray_origins and ray_dirs (float32
 [height, width, 3]), and in the validation shards mask (int64 [height, width, 1], 1 = a moving thing). There are no
-poses, nor times, and hashes have no order: rays are the truth, and the data set is one drive, of which gaps between
-positions tell the segments. Lengths are in units of UNIT_M: a drive of 1.08 km spans 10.5 of them.
+poses and no times, and hashes have no order: rays are the truth. The data set is one drive; gaps between positions
+separate the segments. Lengths are in units of UNIT_M: a drive of 1.08 km spans 10.5 of them.
 
-Records can only be read from the beginning of a shard. So each shard is unpacked once, into `unpacked/` beside it, from
-where pictures and rays are read as those of any other capture.
+Records can only be read in sequence. So each shard is unpacked once into `unpacked/` beside it; pictures and rays are
+then read from there.
 """
 
 import io
@@ -46,9 +46,9 @@ def finds_waymo(data_root: Path) -> bool:
 
 
 def read_waymo(data_root: Path) -> Capture:
-    """Images of shards that have "validation" in their names are the test set.
+    """Images of shards with "validation" in their names are the test set.
 
-    Raises UserError that names shard and record where one is damaged or lacks a field.
+    Raises UserError that names shard and record if one is damaged or lacks a field.
     """
     candidates, test_names = [], []
     shards = _shards(data_root)
@@ -67,7 +67,7 @@ def _shards(data_root: Path) -> list[Path]:
 
 @dataclass(frozen=True)
 class _Entry:
-    """An unpacked record, as the index has it."""
+    """An unpacked record, as in the index."""
 
     image_hash: Annotated[Text, Field(pattern="^-?[0-9]{1,20}$")]
     cam_idx: Whole
@@ -105,12 +105,12 @@ def _candidate(folder: Path, entry: _Entry) -> Candidate:
 
 
 def _unpacked(shard: Path, folder: Path) -> list[_Entry]:
-    """What the shard's index says; the shard is unpacked where there is none, or one of another shard."""
+    """The shard's index; the shard is unpacked if there is none, or one of another shard."""
     source = fingerprint(shard)
     if (folder / INDEX).is_file():
         index = read_json(folder / INDEX, "index of unpacked records")
         if not isinstance(index, dict) or "source" not in index:
-            raise UserError(f"{folder / INDEX} is no index of unpacked records. Move it elsewhere.")
+            raise UserError(f"{folder / INDEX} is not an index of unpacked records. Move it elsewhere.")
         if (index.get("version"), index["source"]) == (VERSION, source):
             return fitted(_Index, index, "index of unpacked records", folder / INDEX, f"Remove {folder}.").images
     owned(shard.parent, f"{UNPACKED}/{shard.name}/{INDEX}")
@@ -125,7 +125,7 @@ def _unpacked(shard: Path, folder: Path) -> list[_Entry]:
 
 
 def _clear(folder: Path) -> None:
-    """Removes what was unpacked before, and no other file; the index last, by which the next run would know of it."""
+    """Removes only files that were unpacked before; the index last, because it lists them for the next run."""
     if (folder / INDEX).is_file():
         for path in sorted(folder.iterdir()):
             if _OF_A_RECORD.fullmatch(path.name) and not path.is_symlink():
@@ -134,7 +134,7 @@ def _clear(folder: Path) -> None:
 
 
 def _unpack(example: Example, folder: Path, where: str) -> dict[str, Any]:
-    """Writes picture, mask, and rays where a camera does not say them exactly; returns the entry of the index."""
+    """Writes picture, mask, and rays if no camera casts them exactly; returns the entry of the index."""
     height, width = (int(_numbers(example, key, "int64", 1, where)[0]) for key in ("height", "width"))
     if not (0 < height < 2**20 and 0 < width < 2**20):
         raise UserError(f"{where}: an image of {width} x {height} pixels cannot be.")
@@ -197,7 +197,7 @@ def _picture(example: Example, size: tuple[int, int], where: str) -> bytes:
         with Image.open(io.BytesIO(content)) as image:
             found = image.size
     except DECODE_ERRORS as error:
-        raise UserError(f"{where}: 'image' is no picture: {error}.") from error
+        raise UserError(f"{where}: 'image' is not a picture: {error}.") from error
     if found != size:
         raise UserError(f"{where}: 'image' has {found} pixels (width, height), but its fields say {size}.")
     return content

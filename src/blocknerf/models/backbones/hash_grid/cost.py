@@ -7,7 +7,7 @@ from blocknerf.models.backbones.hash_grid.keys import HashKeys
 RAYS_PER_SECOND_PER_CORE = 16_000.0
 """Training rays of the default field (64 proposal, 16 field samples); other sample counts scale it."""
 PROPOSAL_SAMPLE_COST = 0.1
-"""A sample of the proposal grid beside one of the field."""
+"""Cost of a sample of the proposal grid, relative to one of the field."""
 NETWORK_PARAMETERS = 20_000
 BYTES_PER_SAMPLE = 1_500
 """Activations and gradients of one field sample in a training step."""

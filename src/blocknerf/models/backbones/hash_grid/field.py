@@ -28,7 +28,7 @@ RECOMPUTED_AT_ONCE = 1024  # rays
 
 
 class HashField(nn.Module):
-    """The `hash` backbone (see `Backbone`): a proposal grid for places, a hash grid and networks for what is there."""
+    """The `hash` backbone (see `Backbone`): a proposal grid places samples; a hash grid and networks evaluate them."""
 
     rays_at_once = 4096  # the samples' features stay in the processor's cache
 
@@ -59,7 +59,7 @@ class HashField(nn.Module):
         codes: Float[Tensor, "rays code"] | None,
         rng: torch.Generator | None,
     ) -> tuple[Float[Tensor, "rays 3"], CompositedRays]:
-        """See `Backbone`. A grid has no notion of a pixel's width: `radii` change nothing."""
+        """See `Backbone`. A grid does not use a pixel's width: `radii` have no effect."""
         ask = self.density_and_features
         if self.recomputes and torch.is_grad_enabled():
             ask = self._recomputed
@@ -78,7 +78,7 @@ class HashField(nn.Module):
         codes: Float[Tensor, "rays code"] | None,
         edges: Float[Tensor, "rays edges"],
     ) -> tuple[Float[Tensor, "rays bins"], Float[Tensor, "rays bins 3"]]:
-        """See `Backbone`. The colour of an interval is that of a ray which meets nothing else."""
+        """See `Backbone`. The colour of an interval is that of a ray that meets nothing else."""
         density, features = self.density_and_features(unit_cube_points(origins, directions, edges))
         bins = density.shape[1]
         alike = None if codes is None else codes.repeat_interleave(bins, 0)
@@ -101,7 +101,7 @@ class HashField(nn.Module):
         self.grid.set_encoding_progress(share)
 
     def move(self, part: FieldPart, device: torch.device) -> None:
-        """The tables are the encoder, and stand where the whole block does (see `ModelParallelBlockNeRF`)."""
+        """The tables are the encoder, and are on the block's device (see `ModelParallelBlockNeRF`)."""
         if part != "encoder":
             (self.base if part == "nerf_mlp" else self.head).to(device)
 
@@ -142,6 +142,6 @@ class HashField(nn.Module):
         inputs = [features, spherical_harmonics(directions, self.config.dir_encoding_levels)]
         if codes is not None:
             inputs.append(codes)
-        together = torch.cat([values.t() for values in inputs]).t()  # channel after channel, as kernels want them
+        together = torch.cat([values.t() for values in inputs]).t()  # channel after channel, as kernels need them
         there = together.to(cast(nn.Linear, self.head[0]).weight.device)
         return rgb_of(fused_mlp_three(there, *self.head.parameters()).to(features), self.config.rgb_activation)

@@ -29,7 +29,7 @@ class HashGrid(nn.Module):
         self.register_buffer("resolutions", resolutions, persistent=False)
         self.gradient: Tensor | None = None
         self.shown_levels = float(config.num_levels)
-        """Levels that count, coarsest first, the last one in part."""
+        """Number of active levels, coarsest first; the last one may be partly active."""
 
     @property
     def rows(self) -> Float[Tensor, "levels rows features"]:
@@ -43,7 +43,7 @@ class HashGrid(nn.Module):
         return self.table.shape[0] * FEATURES
 
     def set_encoding_progress(self, share: float) -> None:
-        """Lets the coarsest levels count (see `levels_shown`), and this share of the others; all from 1 on."""
+        """Switches on the coarsest levels (see `levels_shown`) and this share of the others; all from 1 on."""
         self.shown_levels = levels_shown(self.table.shape[0], share)
 
     def forward(self, points: Float[Tensor, "points 3"]) -> Float[Tensor, "points encoding"]:

@@ -12,13 +12,13 @@ class HashGridConfig(Section):
     """The multiresolution hash grid of the `hash` backbone (Mueller et al. 2022)."""
 
     num_levels: Annotated[int, Field(ge=1, le=24)] = 8
-    """Grids of rising resolution, each with a table of its own."""
+    """Number of grids, from coarse to fine. Each has its own table."""
     log2_table_rows: Annotated[int, Field(ge=8, le=24)] = 17
-    """A table has two to this power rows."""
+    """Rows of a table, as a power of two: 17 means 131,072."""
     base_resolution: Annotated[int, Field(ge=2)] = 16
-    """Cells across the contracted cube on the coarsest level."""
+    """Cells along each side of the contracted cube on the coarsest level."""
     finest_resolution: Annotated[int, Field(ge=4)] = 2048
-    """Cells across the contracted cube, whose inner half is the block."""
+    """Cells along each side of the contracted cube on the finest level. The inner half of the cube is the block."""
 
 
 class HashKeys(BackboneConfig):
@@ -29,11 +29,11 @@ class HashKeys(BackboneConfig):
     hidden_dim: Annotated[int, Field(ge=8, le=1024)] = 64
     """Width of the networks."""
     dir_encoding_levels: Annotated[int, Field(ge=1, le=4)] = 4
-    """Spherical harmonics of the viewing direction up to this degree (exclusive)."""
+    """Number of bands of spherical harmonics for the viewing direction (degrees 0 to N - 1)."""
     density_activation: DensityActivation = "exp"
-    """How density is made positive."""
+    """Function that makes density positive."""
     rgb_activation: RgbActivation = "sigmoid"
-    """`padded_sigmoid` (mip-NeRF) reaches a little beyond black and white."""
+    """`padded_sigmoid` (mip-NeRF) reaches slightly beyond black and white."""
     proposal_resolution: Annotated[int, Field(ge=8, le=512)] = 128
-    """Cells across the contracted cube of the density grid that the first samples are taken of."""
+    """Cells along each side of the density grid that places the samples. The grid covers the contracted cube."""
     hash_grid: HashGridConfig = HashGridConfig()

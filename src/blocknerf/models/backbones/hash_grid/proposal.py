@@ -1,4 +1,4 @@
-"""What decides where a ray is sampled."""
+"""The proposal grid, which decides where a ray is sampled."""
 
 import torch
 from jaxtyping import Float

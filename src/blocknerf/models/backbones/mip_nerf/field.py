@@ -1,8 +1,8 @@
 """The paper's radiance field: mip-NeRF with a deeper colour head (Block-NeRF, section 4.1 and figure 3).
 
 Positions are encoded as Gaussians in contracted space. Inside the block the contraction is the identity, and this is
-mip-NeRF to the letter. Outside, mip-NeRF's encoding would repeat itself every 2 pi block radii, because its slowest
-sinusoid does; contracted as in mip-NeRF 360, all of space lies within one period.
+mip-NeRF to the letter. Outside, mip-NeRF's encoding would repeat every 2 pi block radii, like its slowest sinusoid;
+contracted as in mip-NeRF 360, all of space is within one period.
 """
 
 from functools import partial
@@ -29,12 +29,13 @@ from blocknerf.rendering.hierarchical import composite_coarse_and_fine
 from blocknerf.rendering.volume import CompositedRays, RaySamplingConfig
 
 HEAD_WIDTH = 128
-SAMPLES_RECOMPUTED = 2**12  # in one chunk, when activations are computed again in backward
+SAMPLES_RECOMPUTED = 2**12  # samples per chunk, when activations are recomputed in backward
 SAMPLES_AT_ONCE = 2**15  # when rendering: a layer's activations stay below 150 MB at the paper's width
 
 
 class MLPField(nn.Module):
-    """The `mlp` backbone (see `Backbone`): one network for density and features, one for colour, asked at every sample.
+    """The `mlp` backbone (see `Backbone`): one network for density and features, one for colour, evaluated at every
+    sample.
 
     `skip_connections` name layers, counted from 0, after which the encoding joins the features again.
     """
@@ -159,7 +160,7 @@ class MLPField(nn.Module):
         directions: Float[Tensor, "rays 3"],
         codes: Float[Tensor, "rays code"] | None,
     ) -> tuple[Float[Tensor, "rays samples"], Float[Tensor, "rays samples 3"]]:
-        """On the way each tensor goes where the network's parameters are; the answers come back to the rays."""
+        """Moves tensors to the network's device; results come back to that of the rays."""
         density, hidden = self._density_and_hidden(encoded)
         conditions = [directions, positional_encoding(directions, self.config.dir_encoding_levels)]
         if codes is not None:

@@ -14,25 +14,25 @@ class MipNerfKeys(BackboneConfig):
     backbone: Literal["mlp"] = "mlp"
     """The kind of field."""
     hidden_dim: Annotated[int, Field(ge=8, le=1024)] = 256
-    """Width of the layers before density; the colour head is 3 x 128 whatever this is."""
+    """Width of the layers before density. The colour head is always 3 x 128."""
     num_layers: Annotated[int, Field(ge=2, le=32)] = 8
-    """Layers before density."""
+    """Number of layers before density."""
     skip_connections: tuple[Annotated[int, Field(ge=0)], ...] = (4,)
-    """Layers, counted from 0, after which the encoded position joins again."""
+    """Layers, counted from 0, after which the encoded position is appended again."""
     pos_encoding_levels: Annotated[int, Field(ge=1, le=16)] = 10
-    """Octaves of the encoding of positions, from a period of 2 pi block radii down."""
+    """Octaves of the position encoding. The first has a period of 2 pi block radii."""
     use_integrated_pos_enc: bool = True
-    """Encodes the piece of a pixel's cone that a sample stands for; false: only its middle."""
+    """Encodes the piece of a pixel's cone that a sample covers. If false, only its middle."""
     dir_encoding_levels: Annotated[int, Field(ge=1, le=4)] = 4
     """Octaves of the encoding of the viewing direction."""
     num_samples_fine: Samples = 128
-    """Samples along a ray that are placed where the first ones saw matter."""
+    """Samples along a ray, placed where the first samples found matter."""
     use_hierarchical_sampling: bool = True
-    """False takes the first samples only."""
+    """If false, only the first samples are used."""
     density_activation: DensityActivation = "softplus"
-    """How density is made positive."""
+    """Function that makes density positive."""
     rgb_activation: RgbActivation = "sigmoid"
-    """`padded_sigmoid` (mip-NeRF) reaches a little beyond black and white."""
+    """`padded_sigmoid` (mip-NeRF) reaches slightly beyond black and white."""
 
     @model_validator(mode="after")
     def _skips_join_a_layer(self) -> "MipNerfKeys":
