@@ -34,7 +34,8 @@ from blocknerf.scene.rays import rays_from_directions
 from blocknerf.scene.readers.read import read_scene
 from blocknerf.scene.scene import ImageRecord, Scene, scene_hash
 from blocknerf.scene.store import ImageStore
-from blocknerf.training.trainer import BlockNeRFTrainer
+from blocknerf.training.block.inputs import BlockFolders, BlockInputs
+from blocknerf.training.block.trainer import BlockNeRFTrainer
 
 AXES_M = 10.0
 """A turn counts in the fit by how it moves a point this far from the camera."""
@@ -129,7 +130,7 @@ def train(config: Config, scene: Scene, truth: Scene, out: Path, name: str, by: 
     store = ImageStore.open(scene, config.dataset.image_downsample, out / "store")
     plan = make_plan(scene, config)
     block = plan.blocks[0]
-    trainer = BlockNeRFTrainer(config, block, store, scene_hash(scene), out / name)
+    trainer = BlockNeRFTrainer(BlockInputs(config, block, store, scene_hash(scene)), BlockFolders(out / name))
     result = trainer.train()
     model = trainer.model.eval()
     true_poses = {image.id: torch.from_numpy(image.world_from_cam) for image in truth.images}

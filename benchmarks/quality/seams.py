@@ -24,7 +24,7 @@ from blocknerf.city.block_file import read_block
 from blocknerf.core.types import RayBatch
 from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.scene.store import ImageStore
-from blocknerf.training.neighbours import Border
+from blocknerf.training.joint.borders import Border
 
 
 def main() -> None:

@@ -100,7 +100,7 @@ def told_of(block: str, city: Path, log: Path) -> dict[str, Any]:
 
 def went_on(block: str, text: str) -> dict[str, Any] | None:
     """The step and the stage in which a block went on; None where it began anew."""
-    found = re.search(rf"Block {block} goes on at step (\d+)", text)
+    found = re.search(rf"Block {block} resumes at step (\d+)", text)
     if found is None:
         return None
     entered = [name for of_block, _, name, _ in re.findall(STAGE, text[: found.start()]) if of_block == block]

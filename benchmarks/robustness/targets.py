@@ -373,8 +373,8 @@ class _Parts:
     """A module, and the figures of a training, as a checkpoint holds them."""
 
     def __init__(self, folder: Path) -> None:
-        from blocknerf.training.checkpoint import CheckpointProvenance, ModelCheckpoint, ModuleState
-        from blocknerf.training.metrics import TrainingMetrics
+        from blocknerf.training.block.checkpoint import CheckpointProvenance, ModelCheckpoint, ModuleState
+        from blocknerf.training.block.metrics import TrainingMetrics
 
         self.config = _small_config()
         self.module = torch.nn.Linear(2, 2)

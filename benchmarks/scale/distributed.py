@@ -20,7 +20,8 @@ from blocknerf.core.config.load import load_config
 from blocknerf.runtime.process_group import ALONE, ProcessGroup
 from blocknerf.runtime.threads import use_threads
 from blocknerf.scene.store import ImageStore
-from blocknerf.training.trainer import BlockNeRFTrainer
+from blocknerf.training.block.inputs import BlockFolders, BlockInputs
+from blocknerf.training.block.trainer import BlockNeRFTrainer
 
 
 def main() -> None:
@@ -64,10 +65,12 @@ def losses(arguments: argparse.Namespace, told: list[str], name: str, group: Pro
     config, scene, plan = plan_scene(load_config(arguments.config, told), arguments.scene, out)
     use_threads(1)
     store = ImageStore.open(scene, config.dataset.image_downsample, out / "store")
-    trainer = BlockNeRFTrainer(config, plan.blocks[0], store, plan.scene_hash, out / "block", group=group)
-    errors = [float(trainer._train_step()[0]["mse"])]
+    trainer = BlockNeRFTrainer(
+        BlockInputs(config, plan.blocks[0], store, plan.scene_hash), BlockFolders(out / "block"), group=group
+    )
+    errors = [float(trainer.train_step()[0]["mse"])]
     begin = time.perf_counter()
-    errors += [float(trainer._train_step()[0]["mse"]) for _ in range(arguments.steps - 1)]
+    errors += [float(trainer.train_step()[0]["mse"]) for _ in range(arguments.steps - 1)]
     return errors, (arguments.steps - 1) * config.dataset.batch_size / (time.perf_counter() - begin)
 
 

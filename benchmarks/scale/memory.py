@@ -20,7 +20,8 @@ from blocknerf.core.config.load import load_config
 from blocknerf.runtime.memory import held_gb
 from blocknerf.runtime.threads import available_cores, use_threads
 from blocknerf.scene.store import ImageStore
-from blocknerf.training.trainer import BlockNeRFTrainer
+from blocknerf.training.block.inputs import BlockFolders, BlockInputs
+from blocknerf.training.block.trainer import BlockNeRFTrainer
 
 ROWS = {
     "as it is": [],
@@ -70,11 +71,13 @@ def measure(scene: Path, out: Path, config: Path | None, told: list[str], steps:
     settings, found, plan = plan_scene(load_config(config, told), scene, out)
     use_threads(available_cores(), settings.block_nerf.worker)
     store = ImageStore.open(found, settings.dataset.image_downsample, out / "store")
-    trainer = BlockNeRFTrainer(settings, plan.blocks[0], store, plan.scene_hash, out / "block")
+    trainer = BlockNeRFTrainer(
+        BlockInputs(settings, plan.blocks[0], store, plan.scene_hash), BlockFolders(out / "block")
+    )
     before_gb, times_s = held_gb(), []
     for _ in range(steps):
         begin = time.perf_counter()
-        trainer._train_step()
+        trainer.train_step()
         times_s.append(time.perf_counter() - begin)
     peak_gb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
     return {

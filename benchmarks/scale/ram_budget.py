@@ -142,7 +142,8 @@ def train(arguments: argparse.Namespace) -> None:
     from blocknerf.blocks.output import plan_scene
     from blocknerf.core.config.load import load_config
     from blocknerf.runtime.threads import available_cores, use_threads
-    from blocknerf.training.one_block import Run, make_trainer, open_store
+    from blocknerf.training.run.one_block import make_trainer
+    from blocknerf.training.run.run import Run, open_store
 
     begin = time.perf_counter()
     overrides = ["block_manager.max_blocks=1", "training.num_epochs=1000", "logging.use_tensorboard=false"]

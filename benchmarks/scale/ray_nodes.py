@@ -25,10 +25,11 @@ from blocknerf.city.block_file import read_block
 from blocknerf.core.caches import CACHE_VARIABLE
 from blocknerf.core.config.load import load_config
 from blocknerf.core.shared_folder import SharedFolder
-from blocknerf.training.launchers.launcher import RayCluster
-from blocknerf.training.one_block import Run
-from blocknerf.training.run import train_blocks
-from blocknerf.training.trainer import Progress
+from blocknerf.training.block.trainer import Progress
+from blocknerf.training.launchers.processes import ProcessLauncher
+from blocknerf.training.launchers.ray_tasks import RayCluster, RayLauncher
+from blocknerf.training.run.run import Run
+from blocknerf.training.train_blocks import train_blocks
 
 SETTINGS = ("training.num_epochs=1000", "training.checkpoint_minutes=0.02", "validation.num_val_images=1",
             "logging.log_freq=10")  # fmt: skip
@@ -51,7 +52,7 @@ def main() -> None:
 
     calm = planned(str(told.scene), str(told.out / "undisturbed"), settings)
     begin = time.perf_counter()
-    train_blocks(calm, (), 2, False, False, lambda block_id, progress: None)
+    train_blocks(calm, launcher=ProcessLauncher(2))
     calm_s = time.perf_counter() - begin
     url = f"file://{told.out.resolve()}/killed"
     run = planned(f"file://{told.scene.resolve()}", url, settings)
@@ -59,11 +60,10 @@ def main() -> None:
     block_id, died_at = train_with_a_death(run)
     seconds = time.perf_counter() - begin
     equal = same_city(told.out / "undisturbed", told.out / "killed")
-    resumed = went_on_at(told.out / "killed" / "logs" / f"{block_id}.log")
+    resumed = resumed_at(told.out / "killed" / "logs" / f"{block_id}.log")
     text = f"died at step {died_at.step} of {told.steps}, resumed elsewhere from step {resumed}; "
-    text += (
-        f"{'all bytes equal' if equal else 'NOT REACHED: bytes differ'} ({seconds:.0f} s, undisturbed {calm_s:.0f} s)"
-    )
+    text += "all bytes equal" if equal else "NOT REACHED: bytes differ"
+    text += f" ({seconds:.0f} s, undisturbed {calm_s:.0f} s)"
     cells = {"asked": "ends by itself, same bytes", "measured": f"{text}; one run"}
     report("scale/ray_nodes", {ROW: cells}, details={ROW: {"scene": told.scene.name, "blocks": len(run.plan.blocks)}})
     if not equal:
@@ -92,7 +92,7 @@ def train_with_a_death(run: Run) -> tuple[str, Progress]:
                 killed.append((block_id, progress))
                 cluster.remove_node(second, allow_graceful=False)
 
-        train_blocks(run, (), 1, False, False, kill_the_second, ray=RayCluster(cores=1))
+        train_blocks(run, report=kill_the_second, launcher=RayLauncher(RayCluster(cores=1)))
     finally:
         ray.shutdown()
         cluster.shutdown()
@@ -116,9 +116,9 @@ def block_on(node: Any) -> str | None:
     return blocks[0] if blocks else None
 
 
-def went_on_at(log: Path) -> int | None:
+def resumed_at(log: Path) -> int | None:
     """The step of the checkpoint that a block went on from, by its log; None where it was never stopped."""
-    lines = [line for line in log.read_text().splitlines() if "goes on at step" in line]
+    lines = [line for line in log.read_text().splitlines() if "resumes at step" in line]
     return int(lines[-1].rstrip(".").split()[-1]) if lines else None
 
 

@@ -77,13 +77,13 @@ def seconds(command: list[str], **environment: str) -> float:
 _FIRST_STEP = """
 import sys, time
 from blocknerf.cli.main import main
-from blocknerf.training.trainer import BlockNeRFTrainer
-step = BlockNeRFTrainer._train_step
+from blocknerf.training.block.trainer import BlockNeRFTrainer
+step = BlockNeRFTrainer.train_step
 def timed(trainer):
     done = step(trainer)
     open(sys.argv[1], "w").write(repr(time.time()))
     return done
-BlockNeRFTrainer._train_step = timed
+BlockNeRFTrainer.train_step = timed
 main(sys.argv[2:])
 """
 

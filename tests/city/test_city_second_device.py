@@ -26,8 +26,9 @@ from blocknerf.evaluation.evaluate import evaluate as run_evaluation
 from blocknerf.export.points import Agreement
 from blocknerf.kernels.registry import use_backend
 from blocknerf.models.block_nerf import BlockNeRF
-from blocknerf.training.one_block import Run
-from blocknerf.training.run import train_blocks
+from blocknerf.training.launchers.sequential import SequentialLauncher
+from blocknerf.training.run.run import Run
+from blocknerf.training.train_blocks import train_blocks
 from blocknerf.viewer.city_watcher import CityWatcher
 from blocknerf.viewer.drawing import draw
 from blocknerf.viewer.map import first_view
@@ -56,7 +57,7 @@ MLP = (*SMALL_MLP, "training.rgb_ssim_share=0")
 def out(request, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("city")
     config, room = load_config(None, [*request.param, *SMALL]), write_room(folder / "room", width=24, height=18)
-    train_blocks(Run(*plan_scene(config, room, folder / "out"), folder / "out"), jobs=1)
+    train_blocks(Run(*plan_scene(config, room, folder / "out"), folder / "out"), launcher=SequentialLauncher())
     return folder / "out"
 
 

@@ -22,7 +22,7 @@ from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.scene.readers.read import read_scene
 from blocknerf.scene.sampler import PixelSampler
 from blocknerf.scene.store import ImageStore
-from blocknerf.training.losses import BlockNeRFLoss
+from blocknerf.training.block.losses.block_nerf_loss import BlockNeRFLoss
 from tests.support.room import write_room
 
 

@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from blocknerf.city.block_file import has_block, read_block
 from blocknerf.cli.ending import what_to_do
 from blocknerf.core.errors import UserError
-from blocknerf.training.one_block import Run
+from blocknerf.training.run.run import Run
 from tests.support.room import write_room
 from tests.support.tiny_run import TINY, same_weights, tiny_run, train
 
@@ -89,7 +89,7 @@ import json, resource, sys
 from blocknerf.cli.main import as_program, parse
 command, megabytes = json.loads(sys.argv[1]), int(sys.argv[2])
 
-import blocknerf.training.run, blocknerf.evaluation.evaluate, blocknerf.export.maps, blocknerf.export.mesh
+import blocknerf.training.train_blocks, blocknerf.evaluation.evaluate, blocknerf.export.maps, blocknerf.export.mesh
 import blocknerf.blocks.map, blocknerf.export.video, torch, numba
 torch.ones(512, 512) @ torch.ones(512, 512)  # its threads have begun
 

@@ -32,16 +32,15 @@ from pathlib import Path
 from tests.support.room import write_room
 from blocknerf.blocks.output import plan_scene
 from blocknerf.core.config.load import load_config
-from blocknerf.scene.sampler import PixelSampler
 from blocknerf.scene.store import ImageStore
 from blocknerf.kernels.jit.precompile import kernel_of
 from blocknerf.models.backbones.hash_grid.config import HashConfig
-from blocknerf.training.warmup import warmup
+from blocknerf.training.block.warmup import warmup
 folder = Path("{folder}")
 write_room(folder / "room")
 config, scene, plan = plan_scene(load_config(None, ["block_manager.max_blocks=1"]), folder / "room", folder / "out")
 store = ImageStore.open(scene, 1, folder / "store", progress=False)
-warmup(PixelSampler(store, plan.blocks[0].train_images, batch_size=8, seed=0), config)
+warmup(store, plan.blocks[0].train_images, config)
 called = [sys.modules[name] for name in sys.modules if name.startswith("blocknerf.kernels") and name.endswith(".numba")]
 called = [kernel for module in called for kernel in vars(module).values() if getattr(kernel, "signatures", ())]
 called = [kernel for kernel in called if hasattr(kernel, "called_with")]

@@ -9,8 +9,8 @@ from blocknerf.core.seeds import generator
 from blocknerf.core.types import Exposures
 from blocknerf.models.appearance import AppearanceEmbedding
 from blocknerf.models.block_nerf import BlockNeRF
-from blocknerf.training.losses import BlockNeRFLoss
-from blocknerf.training.optimizer import BlockOptimizer
+from blocknerf.training.block.losses.block_nerf_loss import BlockNeRFLoss
+from blocknerf.training.block.optimizer import BlockOptimizer
 from tests.support.small_field import SMALL_HASH
 
 SMALL = (

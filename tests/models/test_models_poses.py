@@ -374,7 +374,7 @@ def test_features_take_no_new_images():
 
 
 def test_the_optimiser_follows_growth_with_its_moments():
-    from blocknerf.training.optimizer import BlockOptimizer
+    from blocknerf.training.block.optimizer import BlockOptimizer
 
     config = _config("training.use_appearance_embedding=false")
     model = _block(config)

@@ -17,8 +17,8 @@ from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.models.visibility import PRIOR_STOPPED, PRIOR_TRAVELLED, RayCountGrid, VisibilityNetwork
 from blocknerf.rendering.volume import RaySamplingConfig, composite_rays
 from blocknerf.scene.sampler import PixelBatch
-from blocknerf.training.losses import BlockNeRFLoss
-from blocknerf.training.visibility import OWN_RAYS, SAMPLES, visibility_loss
+from blocknerf.training.block.losses.block_nerf_loss import BlockNeRFLoss
+from blocknerf.training.block.losses.visibility import OWN_RAYS, SAMPLES, visibility_loss
 from tests.support.small_field import SMALL_HASH
 
 SMALL = (

@@ -86,7 +86,7 @@ def test_a_loss_that_breaks_names_its_term_block_and_images_and_leaves_the_batch
     err = capsys.readouterr().err
     assert err.count("broke at step 1") == 1  # said once
     assert "rgb" in err
-    assert "lower training.nerf_lr, and run again with --resume: it goes on from its beginning." in err
+    assert "lower training.nerf_lr, and run again with --resume: training resumes from its beginning." in err
     assert (tmp_path / "blocks" / "000" / "broken_batch.safetensors").is_file()
     assert not (tmp_path / "blocks" / "000" / "checkpoint.json").exists()
 

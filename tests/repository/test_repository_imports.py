@@ -44,10 +44,10 @@ except SystemExit as exit:
 def test_a_first_step_waits_neither_for_torchs_compiler_nor_for_matplotlib():
     code = """
 import torch
-import blocknerf.training.run
+import blocknerf.training.train_blocks
 from blocknerf.core.config.load import load_config
 from blocknerf.models.block_nerf import BlockNeRF
-from blocknerf.training.optimizer import BlockOptimizer
+from blocknerf.training.block.optimizer import BlockOptimizer
 small = ("log2_table_rows=8", "num_levels=2")
 config = load_config(None, ["block_nerf.proposal_resolution=8", *(f"block_nerf.hash_grid.{key}" for key in small)])
 model = BlockNeRF(config, (0.0, 0.0, 0.0), 1.0, (), (), torch.Generator())

@@ -36,11 +36,13 @@ from blocknerf.models.backbones.mip_nerf.config import MipNerfConfig
 from blocknerf.models.poses import PoseRefinementNetwork
 from blocknerf.scene.readers.read import read_scene
 from blocknerf.scene.store import ImageStore
-from blocknerf.training import pose_setup
-from blocknerf.training.metrics import TrainingMetrics
-from blocknerf.training.one_block import Run, open_store
-from blocknerf.training.run import train_blocks
-from blocknerf.training.trainer import BlockNeRFTrainer
+from blocknerf.training.block import pose_setup
+from blocknerf.training.block.inputs import BlockFolders, BlockInputs
+from blocknerf.training.block.metrics import TrainingMetrics
+from blocknerf.training.block.trainer import BlockNeRFTrainer
+from blocknerf.training.launchers.sequential import SequentialLauncher
+from blocknerf.training.run.run import Run, open_store
+from blocknerf.training.train_blocks import train_blocks
 from tests.support.room import write_room
 
 ROOT = Path(__file__).parents[2]
@@ -148,7 +150,7 @@ class Watched(BlockNeRFTrainer):
 
     def _validate(self) -> float | None:
         done = super()._validate()
-        self.did.append(("validated", self.step, len(self._test_images()), done))
+        self.did.append(("validated", self.step, len(self.validator.test_images), done))
         return done
 
     def save(self) -> None:
@@ -163,9 +165,9 @@ def trainer_of(config: Config, folder: Path) -> Watched:
     did: list[tuple] = []
     curves = folder / "curves" if config.logging.use_tensorboard else None
     trainer = Watched(
-        *(config, plan.blocks[0], store_of(config), plan.scene_hash, folder / "block", curves),
-        report=lambda progress: did.append(("reported", progress.step)),
-        exposures=exposures,
+        BlockInputs(config, plan.blocks[0], store_of(config), plan.scene_hash, exposures=exposures),
+        BlockFolders(folder / "block", tensorboard=curves),
+        on_progress=lambda progress: did.append(("reported", progress.step)),
     )
     trainer.did = did
     return trainer
@@ -176,7 +178,7 @@ def learned(config: Config) -> object:
     with TemporaryDirectory() as folder:
         trainer = trainer_of(config, Path(folder))
         for _ in range(3):
-            trainer._train_step()
+            trainer.train_step()
         digest = hashlib.sha256()
         for name, tensor in trainer.model.state_dict().items():
             digest.update(f"{name} {tuple(tensor.shape)}".encode() + tensor.numpy().tobytes())
@@ -204,7 +206,7 @@ def written(config: Config) -> object:
     with TemporaryDirectory() as folder:
         out = Path(folder)
         run = Run(*plan_scene(config, room(), out), out)
-        train_blocks(run, (), 1, False, False, report=lambda block_id, progress: None)
+        train_blocks(run, launcher=SequentialLauncher())
         files = [path.relative_to(out) for path in out.rglob("*") if path.is_file()]
         return sorted({str(path.parent if path.name.startswith("events") else path) for path in files})
 
@@ -242,7 +244,7 @@ def pose_parameters(config: Config) -> object:
 
 
 def announced(config: Config) -> object:
-    with TemporaryDirectory() as folder, mock.patch("blocknerf.training.trainer.log.info") as info:
+    with TemporaryDirectory() as folder, mock.patch("blocknerf.training.block.trainer.log.info") as info:
         trainer_of(config, Path(folder))
         return [call.args[0] % call.args[1:] for call in info.call_args_list]
 

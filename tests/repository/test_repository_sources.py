@@ -103,7 +103,7 @@ ELSEWHERE = {  # what changes the disk without core.disk, and why it may
     "export/orthophoto.py: rasterio.open": "within write_by_library",
     "export/video.py: av.open": "within write_by_library",
     "kernels/jit/precompile.py: os.write": "into a pipe",
-    "training/metrics.py: SummaryWriter": "within disk.by_library; curves are no state, and may end",
+    "training/block/metrics.py: SummaryWriter": "within disk.by_library; curves are no state, and may end",
 }
 
 

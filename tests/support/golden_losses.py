@@ -16,8 +16,9 @@ import torch
 
 from blocknerf.blocks.output import plan_scene
 from blocknerf.core.config.load import load_config
-from blocknerf.training.one_block import Run
-from blocknerf.training.run import train_blocks
+from blocknerf.training.launchers.sequential import SequentialLauncher
+from blocknerf.training.run.run import Run
+from blocknerf.training.train_blocks import train_blocks
 from tests.support.room import write_room
 
 STORED = Path(__file__).parents[1] / "training" / "golden_losses.json"
@@ -94,7 +95,7 @@ def losses(backbone: str, folder: Path) -> dict[str, list[float]]:
     weights = (f"{key}={weight}" for key, weight in terms_of(backbone).values())
     config = load_config(None, [f"block_nerf.backbone={backbone}", *BACKBONES[backbone], *SMALL, *weights])
     run = Run(*plan_scene(config, _room(folder / "room"), folder / "city"), folder / "city")
-    train_blocks(run, jobs=1)
+    train_blocks(run, launcher=SequentialLauncher())
     return {block.id: _losses_in(run.block_folder(block.id) / "metrics.jsonl") for block in run.plan.blocks}
 
 

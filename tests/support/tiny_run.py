@@ -13,9 +13,11 @@ from blocknerf.city.block_file import read_block
 from blocknerf.core import disk
 from blocknerf.core.config.load import load_config
 from blocknerf.scene.store import ImageStore
-from blocknerf.training.one_block import Run
-from blocknerf.training.run import train_blocks
-from blocknerf.training.trainer import BlockNeRFTrainer
+from blocknerf.training.block.inputs import BlockFolders, BlockInputs
+from blocknerf.training.block.trainer import BlockNeRFTrainer
+from blocknerf.training.launchers.sequential import SequentialLauncher
+from blocknerf.training.run.run import Run
+from blocknerf.training.train_blocks import train_blocks
 from tests.support.small_field import SMALL_HASH
 
 TINY = (
@@ -36,22 +38,24 @@ def tiny_run(room: Path, out: Path, *overrides: str) -> Run:
 
 
 def train(run: Run, resume: bool = False, report: Any = lambda block_id, progress: None) -> None:
-    train_blocks(run, (), 1, resume, False, report)
+    train_blocks(run, resume=resume, report=report, launcher=SequentialLauncher())
 
 
 def trainer_of(run: Run) -> BlockNeRFTrainer:
     store = ImageStore.open(run.scene, 1, run.output_dir / "store", progress=False)
     block = run.plan.blocks[0]
-    return BlockNeRFTrainer(run.config, block, store, run.plan.scene_hash, run.block_folder(block.id))
+    return BlockNeRFTrainer(
+        BlockInputs(run.config, block, store, run.plan.scene_hash), BlockFolders(run.block_folder(block.id))
+    )
 
 
 def saved_after_three(run: Run) -> tuple[BlockNeRFTrainer, Path]:
     """After three steps, and its checkpoint's JSON."""
     trainer = trainer_of(run)
     for _ in range(3):
-        trainer._train_step()
+        trainer.train_step()
     trainer.save()
-    return trainer, trainer.folder / "checkpoint.json"
+    return trainer, trainer.folders.block / "checkpoint.json"
 
 
 def same_weights(one: Path, other: Path, name: str = "latest") -> bool:

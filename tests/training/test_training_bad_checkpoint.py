@@ -55,7 +55,7 @@ def refused(capsys, scene: Path, out: Path, *told: str) -> str:
 def test_a_whole_one_is_gone_on_with(rooms, out, capsys):
     """What is refused below is not what every run ends in."""
     main(["train", "--data-root", str(rooms[0]), "--output-dir", str(out), *TINY, "--resume"])
-    assert "Block 000 goes on at step 3." in " ".join(capsys.readouterr().err.split())
+    assert "Block 000 resumes at step 3." in " ".join(capsys.readouterr().err.split())
 
 
 def test_missing(rooms, out, capsys):

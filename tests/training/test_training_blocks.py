@@ -23,11 +23,15 @@ from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.runtime.signals import StopSignal
 from blocknerf.scene.readers.read import read_scene
 from blocknerf.scene.store import ImageStore
-from blocknerf.training import visibility
-from blocknerf.training.launchers.processes import _send_progress
-from blocknerf.training.one_block import Run, make_trainer, open_store
-from blocknerf.training.run import jobs_that_fit, train_blocks
-from blocknerf.training.trainer import BlockNeRFTrainer, Progress
+from blocknerf.training.block.inputs import BlockFolders, BlockInputs
+from blocknerf.training.block.losses import visibility
+from blocknerf.training.block.trainer import BlockNeRFTrainer, Progress
+from blocknerf.training.launchers.choose import jobs_that_fit
+from blocknerf.training.launchers.processes import ProcessLauncher, _send_progress
+from blocknerf.training.launchers.sequential import SequentialLauncher
+from blocknerf.training.run.one_block import make_trainer
+from blocknerf.training.run.run import Run, open_store
+from blocknerf.training.train_blocks import train_blocks
 from tests.support.room import write_room
 
 SMALL = (
@@ -58,14 +62,15 @@ def _run(room: Path, out: Path, *overrides: str) -> Run:
 
 
 def _train(run: Run, **options):
-    options = {"jobs": 1, "resume": False, "overwrite": False, "block_ids": (), **options}
-    return train_blocks(run, report=lambda block_id, progress: None, **options)
+    return train_blocks(run, **{"launcher": SequentialLauncher(), **options})
 
 
 def _trainer(run: Run) -> BlockNeRFTrainer:
     store = ImageStore.open(run.scene, 1, run.output_dir / "store", progress=False)
     block = run.plan.blocks[0]
-    return BlockNeRFTrainer(run.config, block, store, run.plan.scene_hash, run.output_dir / "blocks" / block.id)
+    return BlockNeRFTrainer(
+        BlockInputs(run.config, block, store, run.plan.scene_hash), BlockFolders(run.output_dir / "blocks" / block.id)
+    )
 
 
 def _weights(run: Run, block_id: str = "000") -> dict[str, torch.Tensor]:
@@ -100,7 +105,7 @@ def test_samples_in_the_middle_leave_dropout_and_places_never_seen_to_chance(roo
         settings = ("block_nerf.perturb_samples=false", f"visibility_network.dropout={dropout}")
         trainer = _trainer(_run(room, tmp_path / str(dropout), *settings))
         for _ in range(3):
-            trainer._train_step()
+            trainer.train_step()
         learned.append(trainer.model.visibility_network().last.weight.detach())
     assert len(asked) == 6
     assert not torch.equal(*learned)
@@ -114,17 +119,17 @@ def test_stopped_and_resumed_is_never_stopped(room, tmp_path):
     """20 steps are 10, a new process' worth of state from disk, and 10 more: bit for bit."""
     whole = _trainer(_run(room, tmp_path / "whole"))
     for _ in range(20):
-        whole._train_step()
+        whole.train_step()
     run = _run(room, tmp_path / "halves")
     first = _trainer(run)
     for _ in range(10):
-        first._train_step()
+        first.train_step()
     first.save()
     second = _trainer(run)
     assert second.resume()
     assert second.step == 10
     for _ in range(10):
-        second._train_step()
+        second.train_step()
     for name, tensor in whole.model.state_dict().items():
         assert torch.equal(tensor, second.model.state_dict()[name]), name
     assert whole.sampler.state() == second.sampler.state()
@@ -167,7 +172,7 @@ def test_not_finite_stops_before_the_optimiser_and_names_the_term(room, tmp_path
         trainer.model.field.head[-1].bias.fill_(float("nan"))
     before = trainer.model.field.grid.table.detach().clone()
     with pytest.raises(UserError, match="block 000 broke at step 0: rgb is not finite"):
-        trainer._train_step()
+        trainer.train_step()
     assert torch.equal(before, trainer.model.field.grid.table)
 
 
@@ -207,7 +212,7 @@ def test_blocks_in_processes_are_the_blocks_of_one_process(room, tmp_path):
     overrides = (*FOUR_BLOCKS, "training.num_epochs=1")
     apart, together = _run(room, tmp_path / "apart", *overrides), _run(room, tmp_path / "together", *overrides)
     assert len(apart.plan.blocks) >= 2
-    results = _train(together, jobs=2)
+    results = _train(together, launcher=ProcessLauncher(2))
     assert {result.block_id for result in results} == {block.id for block in together.plan.blocks}
     from blocknerf.runtime.threads import use_threads
 
@@ -223,8 +228,8 @@ def test_as_many_blocks_at_once_as_cores_and_memory_allow(room, tmp_path, monkey
     blocks = list(run.plan.blocks)
     (most_gb,) = {max(cost.memory_gb for cost in estimates(blocks, run.scene, run.config))}
     for cores, free, jobs in [(64, 1e3, len(blocks)), (2, 1e3, 2), (64, 2.6 * most_gb, 2), (64, 0.1, 1)]:
-        monkeypatch.setattr("blocknerf.training.run.available_cores", lambda cores=cores: cores)
-        monkeypatch.setattr("blocknerf.training.run.free_gb", lambda free=free: free)
+        monkeypatch.setattr("blocknerf.training.launchers.choose.available_cores", lambda cores=cores: cores)
+        monkeypatch.setattr("blocknerf.training.launchers.choose.free_gb", lambda free=free: free)
         assert jobs_that_fit(run, blocks) == jobs
     assert jobs_that_fit(run, blocks[:1]) == 1
 
@@ -239,7 +244,7 @@ def test_blocks_that_share_a_machine_take_as_much_longer(room, tmp_path):
 def test_a_damaged_checkpoint_is_named(room, tmp_path):
     run = _run(room, tmp_path)
     trainer = _trainer(run)
-    trainer._train_step()
+    trainer.train_step()
     trainer.save()
     (weights,) = (tmp_path / "blocks" / "000").glob("checkpoint-*.safetensors")
     weights.write_bytes(weights.read_bytes()[:1000])
@@ -280,7 +285,7 @@ def test_a_worker_that_dies_is_named_with_its_log_and_the_others_finish(room, tm
                 process.kill()
 
     with pytest.raises(UserError, match="1 of 3 blocks failed") as caught:
-        train_blocks(run, block_ids, 2, resume=False, overwrite=False, report=kill_it_once_it_learns)
+        train_blocks(run, block_ids, report=kill_it_once_it_learns, launcher=ProcessLauncher(2))
     assert f"{victim}: its process ended with code -9." in str(caught.value)
     assert str(tmp_path / "logs") in str(caught.value)
     assert (tmp_path / "logs" / f"{victim}.log").is_file()

@@ -15,8 +15,8 @@ from blocknerf.city.block_file import BlockFile, has_block, read_block, read_blo
 from blocknerf.core.errors import UserError
 from blocknerf.core.files import write_json
 from blocknerf.scene import resident
-from blocknerf.training.checkpoint import SIDE_BY_SIDE
-from blocknerf.training.metrics import CLOCK, FILE
+from blocknerf.training.block.checkpoint import SIDE_BY_SIDE
+from blocknerf.training.block.metrics import CLOCK, FILE
 from tests.support.room import write_room
 from tests.support.tiny_run import (
     TINY,
@@ -35,9 +35,10 @@ import os, signal, sys
 from pathlib import Path
 from blocknerf.blocks.output import plan_scene
 from blocknerf.core.config.load import load_config
-from blocknerf.training.one_block import Run
-from blocknerf.training.run import train_blocks
-from blocknerf.training.trainer import BlockNeRFTrainer
+from blocknerf.training.run.run import Run
+from blocknerf.training.launchers.sequential import SequentialLauncher
+from blocknerf.training.train_blocks import train_blocks
+from blocknerf.training.block.trainer import BlockNeRFTrainer
 
 room, out, *overrides = sys.argv[1:]
 run = Run(*plan_scene(load_config(None, overrides), Path(room), Path(out)), Path(out))
@@ -48,7 +49,7 @@ def report(block_id, progress):
     if progress.step == 15:
         os.kill(os.getpid(), signal.SIGKILL)
 
-train_blocks(run, (), 1, False, False, report)
+train_blocks(run, report=report, launcher=SequentialLauncher())
 """
 
 
@@ -177,7 +178,7 @@ def test_best_are_the_weights_of_the_highest_psnr(room, tmp_path):
             next(trainer.model.parameters()).fill_(weight)
         if trainer.metrics.validated({"psnr": psnr}, 1):
             trainer.checkpoint.save_best()
-    best = read_block(trainer.folder, "best").to_render()
+    best = read_block(trainer.folders.block, "best").to_render()
     name, _ = next(trainer.model.named_parameters())
     assert best.meta["best_psnr"] == 30.0
     assert bool((best.tensors[name] == 2.0).all())
@@ -187,7 +188,7 @@ def test_every_way_of_saving_holds_the_present_random_state(room, tmp_path):
     """Not that of the save before: what is drawn next would have been drawn already."""
     trainer = trainer_of(tiny_run(room, tmp_path))
     trainer.save()
-    trainer._train_step()
+    trainer.train_step()
     trainer.checkpoint.prepare()
     again = trainer_of(tiny_run(room, tmp_path))
     assert again.resume(SIDE_BY_SIDE)
@@ -212,12 +213,12 @@ def test_a_disk_that_is_full_for_a_while_costs_saves_and_nothing_else(room, whol
         if progress.step == 12:
             assert snapshot(folder).keys() - {FILE} == saved["files"]
 
-    with mock.patch("blocknerf.training.trainer.log.warning") as warning:
+    with mock.patch("blocknerf.training.block.trainer.log.warning") as warning:
         train(run, report=report)
     assert saved[7] == saved[12] == 5
     assert saved[14] == 13
     assert len(_said(warning)) == 7  # six saves, and the best weights at step 8
-    assert all("Block 000 goes on unsaved. Cannot write" in text for text in _said(warning))
+    assert all("Block 000 trains on unsaved. Cannot write" in text for text in _said(warning))
     assert all("No space left on device" in text for text in _said(warning))
     assert same_weights(whole, folder)
 
@@ -251,7 +252,7 @@ def test_a_block_larger_than_its_budget_goes_on_exactly(room, tmp_path, monkeypa
     assert "in memory at a time" not in caplog.text
     trainer, _ = saved_after_three(broken)
     for _ in range(4):
-        trainer._train_step()
+        trainer.train_step()
     train(broken, resume=True)
     assert same_weights(whole.block_folder("000"), broken.block_folder("000"))
     assert not same_weights(whole.block_folder("000"), free.block_folder("000"))

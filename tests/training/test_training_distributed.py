@@ -20,12 +20,13 @@ from blocknerf.core.errors import UserError
 from blocknerf.models.model_parallel import ModelParallelBlockNeRF
 from blocknerf.runtime.process_group import ALONE, ENVIRONMENT, ProcessGroup
 from blocknerf.scene.store import ImageStore
-from blocknerf.training.distributed import DistributedBlockNeRFTrainer
-from blocknerf.training.gradient_sync import GradientSync
-from blocknerf.training.one_block import Run
-from blocknerf.training.run import longest_first, train_blocks
-from blocknerf.training.spread import spread
-from blocknerf.training.trainer import BlockNeRFTrainer
+from blocknerf.training.block.gradient_sync import GradientSync
+from blocknerf.training.block.inputs import BlockFolders, BlockInputs
+from blocknerf.training.block.trainer import BlockNeRFTrainer
+from blocknerf.training.launchers.choose import choose_launcher
+from blocknerf.training.launchers.data_parallel import DistributedBlockNeRFTrainer
+from blocknerf.training.run.order import longest_first, spread
+from blocknerf.training.run.run import Run
 from tests.support.room import write_room
 from tests.support.small_field import SMALL_HASH
 
@@ -57,7 +58,7 @@ def test_workers_that_take_the_longest_first_end_nearly_as_soon_as_they_could(to
     spec = together[3]
     blocks = [replace(spec, id=f"{number:03d}") for number in range(7)]
     takes = {block.id: rng.uniform(1, 9) for block in blocks}
-    order = [takes[block.id] for block in longest_first(blocks, lambda block: takes[block.id])]
+    order = [takes[block.id] for block in longest_first(blocks, takes)]
     best = min(
         max(sum(t for t, w in zip(order, chosen, strict=True) if w == worker) for worker in range(workers))
         for chosen in product(range(workers), repeat=len(blocks))
@@ -98,11 +99,13 @@ def _trainer(room: Path, out: Path, batch_size: int, group: ProcessGroup = ALONE
     store = ImageStore.open(run.scene, 1, out / "store", progress=False)
     block = run.plan.blocks[0]
     folder = out / "blocks" / block.id
-    return BlockNeRFTrainer(run.config, block, store, run.plan.scene_hash, folder, group=group)
+    return BlockNeRFTrainer(
+        BlockInputs(run.config, block, store, run.plan.scene_hash), BlockFolders(folder), group=group
+    )
 
 
 def _steps(trainer: BlockNeRFTrainer) -> list[float]:
-    return [float(trainer._train_step()[0]["mse"]) for _ in range(STEPS)]
+    return [float(trainer.train_step()[0]["mse"]) for _ in range(STEPS)]
 
 
 def _member(rank: int, port: int, room: Path, out: Path, results) -> None:
@@ -197,11 +200,11 @@ def test_a_parameter_that_no_ray_reached_is_zero_or_an_error(together, tmp_path)
     lonely.add = lambda tensors: None
     lonely.unite = lambda flags: None
     for finds in (True, False):
-        trainer.optimizer.clear()
-        exchange = GradientSync(lonely, trainer.model, trainer.optimizer, finds)
+        trainer.stepper.optimizer.clear()
+        exchange = GradientSync(lonely, trainer.model, trainer.stepper.optimizer, finds)
         if finds:
             exchange.add({"mse": torch.ones(())})
-            assert all(not bool(gradient.any()) for gradient in trainer.optimizer.gradients_of_all())
+            assert all(not bool(gradient.any()) for gradient in trainer.stepper.optimizer.gradients_of_all())
         else:
             with pytest.raises(UserError, match="find_unused_parameters is false"):
                 exchange.add({"mse": torch.ones(())})
@@ -210,8 +213,8 @@ def test_a_parameter_that_no_ray_reached_is_zero_or_an_error(together, tmp_path)
 def test_jobs_and_a_group_do_not_go_together(together, tmp_path):
     config = load_config(None, SMALL)
     run = Run(*plan_scene(config, together[0], tmp_path), tmp_path)
-    with pytest.raises(UserError, match="--jobs"):
-        train_blocks(run, (), 2, False, False, lambda block_id, progress: None, ProcessGroup(0, 2))
+    with pytest.raises(UserError, match="one way"):
+        choose_launcher(run, run.plan.blocks, jobs=2, data_parallel=ProcessGroup(0, 2))
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,9 @@ from blocknerf.cli.render import render
 from blocknerf.core.config.load import load_config
 from blocknerf.core.errors import UserError
 from blocknerf.scene.readers.read import read_scene
-from blocknerf.training.one_block import Run
-from blocknerf.training.run import train_blocks
+from blocknerf.training.launchers.sequential import SequentialLauncher
+from blocknerf.training.run.run import Run
+from blocknerf.training.train_blocks import train_blocks
 from tests.support.room import write_room
 
 SMALL = (
@@ -50,7 +51,7 @@ def city(tmp_path_factory) -> Path:
     (folder / "transforms.json").write_text(json.dumps(tree))
     out = tmp_path_factory.mktemp("out")
     run = Run(*plan_scene(load_config(None, SMALL), folder, out), out)
-    train_blocks(run, (), 1, False, False, lambda block_id, progress: None)
+    train_blocks(run, launcher=SequentialLauncher())
     return out
 
 

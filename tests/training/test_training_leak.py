@@ -15,8 +15,9 @@ from blocknerf.core.config.load import load_config
 from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.scene.splits import split_images
 from blocknerf.scene.store import ImageStore
-from blocknerf.training.one_block import Run
-from blocknerf.training.run import train_blocks
+from blocknerf.training.launchers.sequential import SequentialLauncher
+from blocknerf.training.run.run import Run
+from blocknerf.training.train_blocks import train_blocks
 from tests.support.room import write_room
 from tests.support.small_field import SMALL_HASH
 
@@ -34,7 +35,7 @@ SMALL = (
 
 def _train(scene: Path, out: Path) -> Run:
     run = Run(*plan_scene(load_config(None, SMALL), scene, out), out)
-    train_blocks(run, (), jobs=1, resume=False, overwrite=False, report=lambda block_id, progress: None)
+    train_blocks(run, launcher=SequentialLauncher())
     return run
 
 

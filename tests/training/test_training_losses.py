@@ -19,12 +19,14 @@ from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.rendering.volume import expected_distance
 from blocknerf.scene.sampler import PixelBatch
 from blocknerf.scene.store import ImageStore
-from blocknerf.training.losses import BlockNeRFLoss, SharedRays
-from blocknerf.training.one_block import Run
-from blocknerf.training.regularization import STENCIL_STEP, density_stencils
-from blocknerf.training.run import train_blocks
-from blocknerf.training.terms import consistency_loss
-from blocknerf.training.trainer import BlockNeRFTrainer
+from blocknerf.training.block.inputs import BlockFolders, BlockInputs
+from blocknerf.training.block.losses.block_nerf_loss import BlockNeRFLoss, SharedRays
+from blocknerf.training.block.losses.regularization import STENCIL_STEP, density_stencils
+from blocknerf.training.block.losses.terms import consistency_loss
+from blocknerf.training.block.trainer import BlockNeRFTrainer
+from blocknerf.training.launchers.sequential import SequentialLauncher
+from blocknerf.training.run.run import Run
+from blocknerf.training.train_blocks import train_blocks
 from tests.support.room import write_room
 
 SMALL = (
@@ -72,7 +74,9 @@ def _run(room: Path, out: Path, *overrides: str) -> Run:
 def _trainer(room: Path, out: Path, *overrides: str) -> BlockNeRFTrainer:
     run = _run(room, out, *overrides)
     store = ImageStore.open(run.scene, 1, out / "store", progress=False)
-    return BlockNeRFTrainer(run.config, run.plan.blocks[0], store, run.plan.scene_hash, out / "blocks" / "000")
+    return BlockNeRFTrainer(
+        BlockInputs(run.config, run.plan.blocks[0], store, run.plan.scene_hash), BlockFolders(out / "blocks" / "000")
+    )
 
 
 def _border(model: BlockNeRF, batch: PixelBatch) -> SharedRays:
@@ -149,7 +153,7 @@ def test_shares_mix_the_rgb_term(room, tmp_path):
 def test_a_short_training_logs_every_term_by_name(room, tmp_path, backbone):
     overrides = (*EVERY_TERM, *backbone, "training.max_steps=3", "logging.use_tensorboard=true", "logging.log_freq=1")
     run = _run(room, tmp_path, *overrides, "training.use_pose_refinement=true")
-    train_blocks(run, (), jobs=1, resume=False, overwrite=False, report=lambda block_id, progress: None)
+    train_blocks(run, launcher=SequentialLauncher())
     curves = EventAccumulator(str(tmp_path / "tensorboard" / "000")).Reload()
     names = {tag.removeprefix("loss/") for tag in curves.Tags()["scalars"] if tag.startswith("loss/")}
     expected = {"rgb", "mse", "distortion", "depth", "regularization", "appearance", "visibility", "pose"}
@@ -184,7 +188,9 @@ def test_hidden_pixels_of_patches_reach_no_term(room, tmp_path):
         rays=replace(batch.rays, origins=torch.where(valid[:, None], batch.rays.origins, torch.tensor(3.0))),
     )
     totals = [
-        trainer.loss(deepcopy(trainer.model), one, generator(0, "loss"))[0]  # the visibility network counts what it saw
+        trainer.stepper.loss(deepcopy(trainer.model), one, generator(0, "loss"))[
+            0
+        ]  # the visibility network counts what it saw
         for one in (hidden, garbage, batch)
     ]
     assert torch.equal(*totals[:2])
@@ -199,11 +205,11 @@ def test_consistency_of_the_loss_is_that_of_its_renders_and_halves_with_a_perfec
     distance = expected_distance(composited.weights, composited.edges)
     expected = consistency_loss(rgb, distance, border.rgb, border.distance_m / model.radius_m, border.weights)
     same = replace(border, rgb=rgb.detach(), distance_m=distance.detach() * model.radius_m)
-    _, one = trainer.loss(model, batch, None, [border])
-    _, two = trainer.loss(model, batch, None, [border, same])
+    _, one = trainer.stepper.loss(model, batch, None, [border])
+    _, two = trainer.stepper.loss(model, batch, None, [border, same])
     assert float(one["consistency"]) == pytest.approx(float(expected.detach()), rel=1e-5)
     assert float(two["consistency"]) == pytest.approx(float(expected.detach()) / 2, rel=1e-4)
-    assert "consistency" not in trainer.loss(model, batch, None)[1]
+    assert "consistency" not in trainer.stepper.loss(model, batch, None)[1]
 
 
 @pytest.mark.parametrize("backbone", [(), MLP], ids=["hash", "mlp"])
@@ -223,22 +229,22 @@ def test_stencils_ask_the_density_that_is_rendered(room, tmp_path, backbone):
 def test_trained_with_patches_and_resumed_is_never_stopped(room, tmp_path):
     whole = _trainer(room, tmp_path / "whole", *EVERY_TERM)
     for _ in range(6):
-        whole._train_step()
+        whole.train_step()
     first = _trainer(room, tmp_path / "halves", *EVERY_TERM)
     for _ in range(3):
-        first._train_step()
+        first.train_step()
     first.save()
     second = _trainer(room, tmp_path / "halves", *EVERY_TERM)
     assert second.resume()
     for _ in range(3):
-        second._train_step()
+        second.train_step()
     for name, tensor in whole.model.state_dict().items():
         assert torch.equal(tensor, second.model.state_dict()[name]), name
 
 
 def test_a_batch_that_breaks_the_loss_is_kept_and_what_was_learned_is_saved(room, tmp_path, monkeypatch):
     trainer = _trainer(room, tmp_path, *EVERY_TERM)
-    trainer._train_step()
+    trainer.train_step()
     before = {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}
     batch = trainer.sampler.next()
     batch.rgb[3, 1] = torch.nan
@@ -246,7 +252,7 @@ def test_a_batch_that_breaks_the_loss_is_kept_and_what_was_learned_is_saved(room
     with pytest.raises(
         UserError, match="broke at step 1: rgb is not finite on a batch of the images .* this step"
     ) as caught:
-        trainer._train_step()
+        trainer.train_step()
     path = tmp_path / "blocks" / "000" / "broken_batch.safetensors"
     assert str(path) in str(caught.value)
     assert trainer.image_ids[int(batch.rays.image_slots.min())] in str(caught.value)
@@ -262,7 +268,7 @@ def test_a_batch_that_breaks_the_loss_is_kept_and_what_was_learned_is_saved(room
     assert again.step == 1
     for name, tensor in again.model.state_dict().items():
         assert torch.equal(tensor, before[name]), name
-    again._train_step()
+    again.train_step()
 
 
 def test_broken_weights_are_never_saved_over_whole_ones(room, tmp_path):
@@ -270,25 +276,25 @@ def test_broken_weights_are_never_saved_over_whole_ones(room, tmp_path):
     with torch.no_grad():
         trainer.model.field.head[-1].bias.fill_(float("nan"))  # pyright: ignore[reportAttributeAccessIssue]
     with pytest.raises(UserError, match="goes on from its beginning"):
-        trainer._train_step()
+        trainer.train_step()
     assert not has_block(tmp_path / "blocks" / "000", "checkpoint")
 
 
 def test_weights_that_grew_too_large_are_not_saved_over_those_of_before(room, tmp_path):
     """They are finite, but whoever goes on from them breaks at once."""
     trainer = _trainer(room, tmp_path)
-    trainer._train_step()
+    trainer.train_step()
     trainer.save()
     with torch.no_grad():
         for parameter in trainer.model.field.networks():
             parameter.mul_(1e36)
     assert all(bool(parameter.isfinite().all()) for parameter in trainer.model.parameters())
     with pytest.raises(UserError, match=r"lower training\.nerf_lr, and run again .* from its last checkpoint"):
-        trainer._train_step()
+        trainer.train_step()
     again = _trainer(room, tmp_path)
     assert again.resume()
     assert again.step == 1
-    again._train_step()
+    again.train_step()
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,9 @@ from blocknerf.core.config.load import load_config
 from blocknerf.scene.readers.read import read_scene
 from blocknerf.scene.sampler import PixelSampler
 from blocknerf.scene.store import ImageStore
-from blocknerf.training import pose_setup
-from blocknerf.training.trainer import BlockNeRFTrainer
+from blocknerf.training.block import pose_setup
+from blocknerf.training.block.inputs import BlockFolders, BlockInputs
+from blocknerf.training.block.trainer import BlockNeRFTrainer
 from tests.support.room import write_room
 from tests.support.small_field import SMALL_HASH
 
@@ -65,7 +66,7 @@ def trained(room: Path, out: Path, poison, *overrides: str) -> dict[str, torch.T
         images.append(replace(image, path=path))  # the same id: what depends on it stays the same
     store = ImageStore.open(replace(scene, images=tuple(images)), 2, out / "store", progress=False)
     folder = out / "blocks" / "000"
-    BlockNeRFTrainer(settings, plan.blocks[0], store, plan.scene_hash, folder).train()
+    BlockNeRFTrainer(BlockInputs(settings, plan.blocks[0], store, plan.scene_hash), BlockFolders(folder)).train()
     return read_block(folder, "latest").tensors
 
 

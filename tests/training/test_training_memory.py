@@ -15,9 +15,10 @@ from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.runtime.memory import held_gb, is_out_of_memory
 from blocknerf.runtime.precision import INTERVAL, START, LossScale, half_precision
 from blocknerf.scene.store import ImageStore
-from blocknerf.training.memory import LEAST_RAYS, AdaptiveBatchSize
-from blocknerf.training.one_block import Run
-from blocknerf.training.trainer import BlockNeRFTrainer
+from blocknerf.training.block.inputs import BlockFolders, BlockInputs
+from blocknerf.training.block.memory import LEAST_RAYS, AdaptiveBatchSize
+from blocknerf.training.block.trainer import BlockNeRFTrainer
+from blocknerf.training.run.run import Run
 from tests.support.room import write_room
 from tests.support.small_field import SMALL
 
@@ -42,14 +43,16 @@ def _trainer(room: Path, out: Path, backbone: str, *overrides: str) -> BlockNeRF
     run = Run(*plan_scene(load_config(None, [*SMALL[backbone], *COMMON, *overrides]), room, out), out)
     store = ImageStore.open(run.scene, 1, out / "store", progress=False)
     block = run.plan.blocks[0]
-    return BlockNeRFTrainer(run.config, block, store, run.plan.scene_hash, out / "blocks" / block.id)
+    return BlockNeRFTrainer(
+        BlockInputs(run.config, block, store, run.plan.scene_hash), BlockFolders(out / "blocks" / block.id)
+    )
 
 
 def _gradients(trainer: BlockNeRFTrainer) -> list[torch.Tensor]:
     """Of the trainer's first batch, samples not perturbed."""
     batch = trainer.sampler.next()
-    trainer.memory.backward(batch, lambda part: trainer._loss_of(part, None), None)
-    return [gradient.clone() for gradient in trainer.optimizer.gradients_of_all()]
+    trainer.stepper.memory.backward(batch, lambda part: trainer.stepper.loss_of(part, 0, None), None)
+    return [gradient.clone() for gradient in trainer.stepper.optimizer.gradients_of_all()]
 
 
 def _close(one: list[torch.Tensor], other: list[torch.Tensor], share: float) -> bool:
@@ -93,7 +96,7 @@ def test_activations_computed_again_are_not_kept(room, tmp_path):
 
         batch = trainer.sampler.next()
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-            trainer._loss_of(batch, None)
+            trainer.stepper.loss_of(batch, 0, None)
         held[name] = sum(kept.values())
     assert held["again"] < 0.4 * held["kept"]
 
@@ -101,11 +104,11 @@ def test_activations_computed_again_are_not_kept(room, tmp_path):
 @both
 def test_running_out_of_memory_costs_no_step(room, tmp_path, backbone, caplog):
     calm, shaken = (_trainer(room, tmp_path / name, backbone) for name in ("calm", "shaken"))
-    calm.memory.parts.size = 64
-    loss_of, failures = shaken._loss_of, iter([1, 3])
+    calm.stepper.memory.parts.size = 64
+    loss_of, failures = shaken.stepper.loss_of, iter([1, 3])
 
-    def too_large(batch, rng):
-        total, terms = loss_of(batch, rng)
+    def too_large(batch, step, rng):
+        total, terms = loss_of(batch, step, rng)
         if len(batch.rays) > 64:
             too_large.calls += 1
             if too_large.calls == next(failures, 0):
@@ -114,11 +117,11 @@ def test_running_out_of_memory_costs_no_step(room, tmp_path, backbone, caplog):
         return total, terms
 
     too_large.calls = 0
-    shaken._loss_of = too_large
+    shaken.stepper.loss_of = too_large
     for trainer in (calm, shaken):
         for _ in range(3):
-            trainer._train_step()
-    assert shaken.memory.parts.size == 64
+            trainer.train_step()
+    assert shaken.stepper.memory.parts.size == 64
     assert too_large.calls == 2
     assert "parts of 64 rays" in caplog.text
     one, other = calm.model.state_dict(), shaken.model.state_dict()
@@ -128,12 +131,12 @@ def test_running_out_of_memory_costs_no_step(room, tmp_path, backbone, caplog):
 def test_what_is_no_lack_of_memory_is_raised(room, tmp_path):
     trainer = _trainer(room, tmp_path, "hash")
 
-    def broken(batch, rng):
+    def broken(batch, step, rng):
         raise RuntimeError("shapes cannot be multiplied")
 
-    trainer._loss_of = broken
+    trainer.stepper.loss_of = broken
     with pytest.raises(RuntimeError, match="shapes"):
-        trainer._train_step()
+        trainer.train_step()
 
 
 def test_when_nothing_fits_a_sentence_says_what_helps():
@@ -172,8 +175,8 @@ def test_parts_never_grow_again_to_what_failed():
 def test_a_limit_is_kept_while_training(room, tmp_path):
     trainer = _trainer(room, tmp_path, "hash", "training.memory_limit_gb=1e-6")
     for _ in range(6):
-        trainer._train_step()
-    assert trainer.memory.parts.size == LEAST_RAYS  # it cannot be kept: parts are as small as they may be
+        trainer.train_step()
+    assert trainer.stepper.memory.parts.size == LEAST_RAYS  # it cannot be kept: parts are as small as they may be
 
 
 def test_resident_memory_is_what_was_touched():
@@ -228,9 +231,9 @@ def test_networks_on_cuda_learn_in_float16_with_a_scale(room, tmp_path, monkeypa
     monkeypatch.setattr("blocknerf.models.block_nerf.torch.autocast", autocast)
     monkeypatch.setattr(BlockNeRF, "device_type", "cuda")
     trainer = _trainer(room, tmp_path, "mlp", "training.use_mixed_precision=true")
-    assert trainer.memory.scale is not None
-    assert trainer.memory.scale.scale == START
-    trainer._train_step()
+    assert trainer.stepper.memory.scale is not None
+    assert trainer.stepper.memory.scale.scale == START
+    trainer.train_step()
     assert set(asked) == {("cuda", torch.float16)}
 
 
@@ -253,7 +256,7 @@ def test_hash_on_a_processor_stays_whole_and_says_so(room, tmp_path, caplog):
 
 
 def test_a_processor_without_it_says_so(room, tmp_path, caplog, monkeypatch):
-    monkeypatch.setattr("blocknerf.training.memory.half_precision", lambda device: None)
+    monkeypatch.setattr("blocknerf.training.block.memory.half_precision", lambda device: None)
     trainer = _trainer(room, tmp_path, "hash", "training.use_mixed_precision=true")
     assert trainer.model.half is None
     assert "does not multiply bfloat16" in caplog.text
@@ -261,7 +264,7 @@ def test_a_processor_without_it_says_so(room, tmp_path, caplog, monkeypatch):
 
 @both
 def test_a_scaled_loss_in_float16_gives_the_gradient(room, tmp_path, backbone, monkeypatch):
-    monkeypatch.setattr("blocknerf.training.memory.half_precision", lambda device: torch.float16)
+    monkeypatch.setattr("blocknerf.training.block.memory.half_precision", lambda device: torch.float16)
     whole = _trainer(room, tmp_path / "whole", backbone)
     scaled = _trainer(room, tmp_path / "scaled", backbone, "training.use_mixed_precision=true")
     one = _gradients(whole)
@@ -272,11 +275,11 @@ def test_a_scaled_loss_in_float16_gives_the_gradient(room, tmp_path, backbone, m
 
 
 def test_a_step_that_overflows_is_left_out(room, tmp_path, monkeypatch):
-    monkeypatch.setattr("blocknerf.training.memory.half_precision", lambda device: torch.float16)
+    monkeypatch.setattr("blocknerf.training.block.memory.half_precision", lambda device: torch.float16)
     trainer = _trainer(room, tmp_path, "mlp", "training.use_mixed_precision=true")
-    trainer.memory.scale = LossScale(math.inf)
+    trainer.stepper.memory.scale = LossScale(math.inf)
     before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
-    trainer._train_step()
+    trainer.train_step()
     assert all(torch.equal(before[name], value) for name, value in trainer.model.state_dict().items())
     assert trainer.step == 1
 
@@ -295,9 +298,9 @@ def test_the_scale_halves_after_an_overflow_and_doubles_after_many_good_steps():
 
 def test_a_resumed_run_knows_how_large_its_parts_are(room, tmp_path):
     trainer = _trainer(room, tmp_path, "hash", "training.memory_limit_gb=100")
-    trainer._train_step()
-    trainer.memory.parts.size = trainer.memory.parts.largest = 64
+    trainer.train_step()
+    trainer.stepper.memory.parts.size = trainer.stepper.memory.parts.largest = 64
     trainer.save()
-    again = BlockNeRFTrainer(trainer.config, trainer.spec, trainer.store, trainer.scene_hash, trainer.folder)
+    again = BlockNeRFTrainer(trainer.inputs, trainer.folders)
     assert again.resume()
-    assert again.memory.parts.state() == {"size": 64, "largest": 64}
+    assert again.stepper.memory.parts.state() == {"size": 64, "largest": 64}

@@ -9,7 +9,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from blocknerf.core.config.load import load_config
-from blocknerf.training.metrics import FILE, TrainingMetrics
+from blocknerf.training.block.metrics import FILE, TrainingMetrics
 
 
 def _metrics(folder: Path, curves: Path | None = None) -> TrainingMetrics:
@@ -38,7 +38,7 @@ def test_a_full_disk_costs_curves_with_one_warning(tmp_path):
     metrics = _metrics(tmp_path)
     metrics._file = mock.Mock()
     metrics._file.write.side_effect = OSError(errno.ENOSPC, "No space left on device")
-    with mock.patch("blocknerf.training.metrics.log.warning") as warning:
+    with mock.patch("blocknerf.training.block.metrics.log.warning") as warning:
         metrics.log({"loss/rgb": 1.0}, 1)
         metrics.log({"loss/rgb": 1.0}, 2)
     assert warning.call_count == 1

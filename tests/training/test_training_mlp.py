@@ -11,8 +11,9 @@ from blocknerf.cli.evaluate import evaluate
 from blocknerf.cli.train import train
 from blocknerf.core.config.load import load_config
 from blocknerf.scene.store import ImageStore
-from blocknerf.training.one_block import Run
-from blocknerf.training.trainer import BlockNeRFTrainer
+from blocknerf.training.block.inputs import BlockFolders, BlockInputs
+from blocknerf.training.block.trainer import BlockNeRFTrainer
+from blocknerf.training.run.run import Run
 from tests.support.room import write_room
 from tests.support.small_field import SMALL_MLP
 
@@ -36,7 +37,9 @@ def room(tmp_path_factory) -> Path:
 def _trainer(room: Path, out: Path, *overrides: str) -> BlockNeRFTrainer:
     run = Run(*plan_scene(load_config(None, [*SMALL, *overrides]), room, out), out)
     store = ImageStore.open(run.scene, 1, out / "store", progress=False)
-    return BlockNeRFTrainer(run.config, run.plan.blocks[0], store, run.plan.scene_hash, out / "blocks" / "000")
+    return BlockNeRFTrainer(
+        BlockInputs(run.config, run.plan.blocks[0], store, run.plan.scene_hash), BlockFolders(out / "blocks" / "000")
+    )
 
 
 def test_it_learns_the_room(room, tmp_path):
@@ -58,9 +61,11 @@ def test_the_papers_file_trains(room, tmp_path):
     )
     run = Run(*plan_scene(config, room, tmp_path), tmp_path)
     store = ImageStore.open(run.scene, 1, tmp_path / "store", progress=False)
-    trainer = BlockNeRFTrainer(config, run.plan.blocks[0], store, run.plan.scene_hash, tmp_path / "blocks" / "000")
+    trainer = BlockNeRFTrainer(
+        BlockInputs(config, run.plan.blocks[0], store, run.plan.scene_hash), BlockFolders(tmp_path / "blocks" / "000")
+    )
     before = {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}
-    terms, _ = trainer._train_step()
+    terms, _ = trainer.train_step()
     assert {"rgb", "coarse_rgb", "visibility", "pose"} <= set(terms)
     assert trainer.train().steps == 6
     moved = {name for name, tensor in trainer.model.state_dict().items() if not torch.equal(tensor, before[name])}
@@ -70,25 +75,25 @@ def test_the_papers_file_trains(room, tmp_path):
 
 def test_both_passes_learn_and_there_is_no_proposal(room, tmp_path):
     trainer = _trainer(room, tmp_path)
-    terms, _ = trainer._train_step()
+    terms, _ = trainer.train_step()
     assert set(terms) == {"rgb", "mse", "coarse_rgb", "distortion", "appearance", "visibility"}
-    assert trainer.loss.weights["coarse_rgb"] == 0.1
+    assert trainer.stepper.loss.weights["coarse_rgb"] == 0.1
     single = _trainer(room, tmp_path / "single", "block_nerf.use_hierarchical_sampling=false")
-    assert set(single._train_step()[0]) == {"rgb", "mse", "distortion", "appearance", "visibility"}
+    assert set(single.train_step()[0]) == {"rgb", "mse", "distortion", "appearance", "visibility"}
 
 
 def test_stopped_and_resumed_is_never_stopped(room, tmp_path):
     whole = _trainer(room, tmp_path / "whole")
     for _ in range(20):
-        whole._train_step()
+        whole.train_step()
     first = _trainer(room, tmp_path / "halves")
     for _ in range(10):
-        first._train_step()
+        first.train_step()
     first.save()
     second = _trainer(room, tmp_path / "halves")
     assert second.resume()
     for _ in range(10):
-        second._train_step()
+        second.train_step()
     for name, tensor in whole.model.state_dict().items():
         assert torch.equal(tensor, second.model.state_dict()[name]), name
 

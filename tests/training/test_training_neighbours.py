@@ -20,13 +20,19 @@ from blocknerf.kernels.registry import use_backend
 from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.runtime.process_group import ALONE, ENVIRONMENT, ProcessGroup
 from blocknerf.scene.store import ImageStore
-from blocknerf.training.checkpoint import CHECKPOINT, SIDE_BY_SIDE, ModelCheckpoint
-from blocknerf.training.losses import BlockNeRFLoss
-from blocknerf.training.neighbours import Border, ConsistencyExchange, NeighbourTargets, borders_of, own_slots, shown_by
-from blocknerf.training.one_block import Run, make_trainer
-from blocknerf.training.run import train_blocks
-from blocknerf.training.terms import consistency_loss
-from blocknerf.training.trainer import BlockNeRFTrainer
+from blocknerf.training.block.checkpoint import CHECKPOINT, SIDE_BY_SIDE, ModelCheckpoint
+from blocknerf.training.block.inputs import BlockFolders, BlockInputs
+from blocknerf.training.block.losses.block_nerf_loss import BlockNeRFLoss
+from blocknerf.training.block.losses.terms import consistency_loss
+from blocknerf.training.block.neighbour_targets import NeighbourTargets
+from blocknerf.training.block.trainer import BlockNeRFTrainer
+from blocknerf.training.block.training_step import TrainingStep
+from blocknerf.training.joint.borders import Border, borders_of, render_shared, with_block_slots
+from blocknerf.training.joint.exchange import ConsistencyExchange
+from blocknerf.training.launchers.choose import choose_launcher
+from blocknerf.training.run.one_block import make_trainer
+from blocknerf.training.run.run import Run
+from blocknerf.training.train_blocks import train_blocks
 from tests.support.room import write_room
 from tests.support.second_device import SecondDevice
 from tests.support.small_field import SMALL_HASH
@@ -64,8 +70,8 @@ def _run(room: Path, out: Path, *overrides: str) -> Run:
     return Run(config, scene, own, out)
 
 
-def _train(run: Run, resume: bool = False, side_by_side: ProcessGroup | None = ALONE, block_ids: tuple[str, ...] = ()):
-    return train_blocks(run, block_ids, 1, resume, False, lambda block_id, progress: None, side_by_side=side_by_side)
+def _train(run: Run, resume: bool = False, joint: ProcessGroup | None = ALONE, block_ids: tuple[str, ...] = ()):
+    return train_blocks(run, block_ids, resume, launcher=choose_launcher(run, run.plan.blocks, 1, joint=joint))
 
 
 def _files(run: Run) -> dict[str, dict[str, torch.Tensor]]:
@@ -89,7 +95,9 @@ def _models(run: Run, store: ImageStore) -> dict[str, BlockNeRF]:
     """As they are before the first step, but with something to see."""
     models = {}
     for block in run.plan.blocks:
-        model = BlockNeRFTrainer(run.config, block, store, "", run.block_folder(block.id)).model
+        model = BlockNeRFTrainer(
+            BlockInputs(run.config, block, store, ""), BlockFolders(run.block_folder(block.id))
+        ).model
         with torch.no_grad():
             model.field.sparse_tables()["table"].rows.mul_(5000)
         models[block.id] = model
@@ -133,7 +141,7 @@ def test_both_blocks_draw_the_same_rays_and_each_round_others(room, tmp_path):
     assert not torch.equal(ours.directions, border.draw(store, 64, 1, 4).directions)
     assert set(border.image_ids) == set(border.first.train_images) & set(border.second.train_images)
     for model in _models(run, store).values():
-        slots = own_slots(ours, border, model.image_ids).image_slots
+        slots = with_block_slots(ours, border, model.image_ids).image_slots
         assert [model.image_ids[slot] for slot in slots] == [border.image_ids[slot] for slot in ours.image_slots]
 
 
@@ -144,10 +152,10 @@ def test_each_is_shown_what_the_other_renders_and_every_ray_once_a_round(room, t
     learning = {block_id: NeighbourTargets(exchange.every) for block_id in models}
     exchange(1, models, learning)
     (border,) = exchange.borders
-    rays = own_slots(
+    rays = with_block_slots(
         border.draw(store, exchange.count, run.config.training.seed, 1), border, models[border.second.id].image_ids
     )
-    seen = shown_by(models[border.second.id], rays)
+    seen = render_shared(models[border.second.id], rays)
     weights = border.weights(rays.origins + seen[:, 3:] * rays.directions)
     shared = learning[border.first.id].borders[border.second.id]
     assert 5 < len(shared.rays) < exchange.count
@@ -174,7 +182,7 @@ def test_identical_blocks_have_nothing_to_learn_and_the_neighbour_learns_nothing
     models[second.id].load_state_dict(models[first.id].state_dict())
     equal = {block_id: NeighbourTargets(exchange.every) for block_id in models}
     exchange(1, models, equal)
-    trainer = BlockNeRFTrainer(run.config, twins[0], store, "", tmp_path)
+    trainer = BlockNeRFTrainer(BlockInputs(run.config, twins[0], store, ""), BlockFolders(tmp_path))
     batch = trainer.sampler.next()
     loss = BlockNeRFLoss(run.config.training)
     assert float(loss(models[first.id], batch, None, equal[first.id].at(0))[1]["consistency"]) == pytest.approx(
@@ -192,7 +200,7 @@ def _one_of_two(rank: int, port: int, room: Path, out: Path) -> list[str]:
     os.environ.update(RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     group = ProcessGroup.join("gloo")
     try:
-        return [result.block_id for result in _train(_run(room, out, TERM), side_by_side=group)]
+        return [result.block_id for result in _train(_run(room, out, TERM), joint=group)]
     finally:
         group.leave()
 
@@ -216,7 +224,7 @@ def test_two_processes_train_what_one_does(room, tmp_path, monkeypatch):
 
 def test_blocks_side_by_side_learn_on_a_device_each(room, tmp_path, monkeypatch):
     """And what one shows the other goes from device to device."""
-    monkeypatch.setattr(BlockNeRFTrainer, "_rng_of_step", lambda trainer: trainer.rng)  # draws alike on both
+    monkeypatch.setattr(TrainingStep, "_rng_of_step", lambda stepper, rng: rng)  # draws alike on both
     learned_on = []
 
     def make(run, *told, **named):
@@ -224,7 +232,7 @@ def test_blocks_side_by_side_learn_on_a_device_each(room, tmp_path, monkeypatch)
         learned_on.append(str(trainer.model.device))
         return trainer
 
-    monkeypatch.setattr("blocknerf.training.run.make_trainer", make)
+    monkeypatch.setattr("blocknerf.training.launchers.joint.make_trainer", make)
     here, away = (_run(room, tmp_path / name, TERM) for name in ("here", "away"))
     with use_backend("torch"):
         _train(here)
@@ -240,7 +248,7 @@ def test_blocks_side_by_side_learn_on_a_device_each(room, tmp_path, monkeypatch)
 
 def test_without_weight_blocks_are_those_of_a_plain_run_and_with_it_others(room, tmp_path, caplog):
     plain = _run(room, tmp_path / "plain")
-    _train(plain, side_by_side=None)
+    _train(plain, joint=None)
     weightless = _run(room, tmp_path / "weightless")
     _train(weightless)
     assert "each is alone" in caplog.text
@@ -267,7 +275,7 @@ def test_the_difference_on_shared_rays_falls(room, tmp_path):
         seen = []
         for block_id, tensors in _files(run).items():
             model = BlockNeRF.from_state(read_block(run.block_folder(block_id), "latest").meta["model"], tensors)
-            seen.append(shown_by(model, own_slots(rays, border, model.image_ids)))
+            seen.append(render_shared(model, with_block_slots(rays, border, model.image_ids)))
         first, second = (torch.cat([shown[:, :3], shown[:, 3:] / 8.0], -1) for shown in seen)
         everywhere = torch.ones(len(rays))
         differences.append(consistency_loss(first[:, :3], first[:, 3], second[:, :3], second[:, 3], everywhere))
@@ -297,7 +305,7 @@ def test_a_run_that_was_stopped_anywhere_goes_on_to_the_same_bytes(room, tmp_pat
     whole, cut = _run(room, tmp_path / "whole", TERM), _run(room, tmp_path / "cut", TERM)
     _train(whole)
     with monkeypatch.context() as patch:
-        patch.setattr("blocknerf.training.run.StopSignal", lambda: _StopAfter(questions))
+        patch.setattr("blocknerf.training.launchers.joint.StopSignal", lambda: _StopAfter(questions))
         with pytest.raises(KeyboardInterrupt):
             _train(cut)
     _train(cut, resume=True)
@@ -334,29 +342,29 @@ def test_a_run_that_was_killed_while_it_saved_goes_on_to_the_same_bytes(room, tm
 def test_a_neighbour_that_was_trained_before_takes_part_as_it_is(room, tmp_path):
     run = _run(room, tmp_path / "both", TERM)
     first, second = (block.id for block in run.plan.blocks)
-    _train(run, side_by_side=None, block_ids=(second,))
+    _train(run, joint=None, block_ids=(second,))
     before = {path: path.read_bytes() for path in run.block_folder(second).iterdir()}
     _train(run, block_ids=(first,))
     assert {path: path.read_bytes() for path in run.block_folder(second).iterdir()} == before
     plain = _run(room, tmp_path / "plain", TERM)
-    _train(plain, side_by_side=None)
+    _train(plain, joint=None)
     assert not _same({first: _files(run)[first]}, _files(plain))
 
 
 def test_blocks_of_different_ages_do_not_begin_together(room, tmp_path, monkeypatch):
     run = _run(room, tmp_path, TERM)
     with monkeypatch.context() as patch:
-        patch.setattr("blocknerf.training.run.StopSignal", lambda: _StopAfter(5))
+        patch.setattr("blocknerf.training.launchers.joint.StopSignal", lambda: _StopAfter(5))
         with pytest.raises(KeyboardInterrupt):
             _train(run, block_ids=(run.plan.blocks[0].id,))
     with pytest.raises(UserError, match="side by side from their first step"):
         _train(run, resume=True)
     with pytest.raises(UserError, match="--side-by-side"):
-        _train(run, resume=True, side_by_side=None, block_ids=(run.plan.blocks[0].id,))
+        _train(run, resume=True, joint=None, block_ids=(run.plan.blocks[0].id,))
 
 
 def test_jobs_and_updates_are_refused_in_a_sentence(room, tmp_path):
     with pytest.raises(UserError, match="torchrun"):
         train(room, tmp_path / "jobs", None, SMALL, jobs=2, side_by_side=True)
-    with pytest.raises(UserError, match="leave --side-by-side out"):
+    with pytest.raises(UserError, match="--side-by-side and --update"):
         train(room, tmp_path / "update", None, SMALL, blocks="000", update=True, side_by_side=True)

@@ -16,11 +16,13 @@ from blocknerf.core.config.load import load_config
 from blocknerf.geometry import se3
 from blocknerf.models.poses import PoseGroups
 from blocknerf.scene.store import ImageStore
-from blocknerf.training import pose_setup
-from blocknerf.training.checkpoint import CHECKPOINT
-from blocknerf.training.field_restarts import POSES_REST, RESTARTS_END, FieldRestarts
-from blocknerf.training.one_block import Run, make_trainer, open_store
-from blocknerf.training.trainer import BlockNeRFTrainer
+from blocknerf.training.block import pose_setup
+from blocknerf.training.block.checkpoint import CHECKPOINT
+from blocknerf.training.block.field_restarts import POSES_REST, RESTARTS_END, FieldRestarts
+from blocknerf.training.block.inputs import BlockFolders, BlockInputs
+from blocknerf.training.block.trainer import BlockNeRFTrainer
+from blocknerf.training.run.one_block import make_trainer
+from blocknerf.training.run.run import Run, open_store
 from tests.support.room import write_room
 from tests.support.writers import Capture, Shot, write_kitti
 
@@ -63,7 +65,9 @@ def room(tmp_path_factory) -> Path:
 def _trainer(room: Path, out: Path, *overrides: str) -> BlockNeRFTrainer:
     config, scene, plan = plan_scene(load_config(None, [*SMALL, *overrides]), room, out)
     store = ImageStore.open(scene, 1, out / "store", progress=False)
-    return BlockNeRFTrainer(config, plan.blocks[0], store, plan.scene_hash, out / "blocks" / "000")
+    return BlockNeRFTrainer(
+        BlockInputs(config, plan.blocks[0], store, plan.scene_hash), BlockFolders(out / "blocks" / "000")
+    )
 
 
 def _features(image: torch.Tensor) -> torch.Tensor:
@@ -80,7 +84,7 @@ def test_a_displaced_drive_turns_back(room, tmp_path):
     apart = offsets["dusk"] - offsets["noon"]
     assert np.linalg.norm(apart[:3] + DISPLACED_M) < 0.6 * np.linalg.norm(DISPLACED_M)
     assert np.linalg.norm(apart[3:]) < 0.02
-    captured = torch.from_numpy(trainer.store.records[trainer.image_ids[0]].world_from_cam)
+    captured = torch.from_numpy(trainer.inputs.store.records[trainer.image_ids[0]].world_from_cam)
     learned = trainer.model.refined_pose(captured, drive="dusk")
     assert 0.3 < float((learned - captured)[:, 3].norm()) / np.linalg.norm(apart[:3]) < 0.7  # the gauge shares it out
 
@@ -91,15 +95,15 @@ def test_stopped_and_resumed_is_never_stopped(room, tmp_path, monkeypatch, mode)
     override = f"pose_refinement.mode={mode}"
     whole = _trainer(room, tmp_path / "whole", override)
     for _ in range(20):
-        whole._train_step()
+        whole.train_step()
     first = _trainer(room, tmp_path / "halves", override)
     for _ in range(10):
-        first._train_step()
+        first.train_step()
     first.save()
     second = _trainer(room, tmp_path / "halves", override)
     assert second.resume()
     for _ in range(10):
-        second._train_step()
+        second.train_step()
     for name, tensor in whole.model.state_dict().items():
         assert torch.equal(tensor, second.model.state_dict()[name]), name
     assert whole.model.poses is not None
@@ -137,18 +141,18 @@ def test_the_field_begins_anew_and_poses_stay(room, tmp_path):
     model = trainer.model
     assert model.poses is not None
     for _ in range(10):
-        trainer._train_step()
+        trainer.train_step()
     learned = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    trainer._train_step()
+    trainer.train_step()
     for name, tensor in model.state_dict().items():
         if name.startswith("poses."):
             assert torch.equal(tensor, learned[name]), name
     begun = trainer.config.training.nerf_lr + 1e-4  # one step of Adam from where a new table begins
     assert float(model.state_dict()["field.grid.table"].abs().max()) <= begun
     assert float(learned["field.grid.table"].abs().max()) > begun
-    assert trainer.optimizer.step_count == 1
+    assert trainer.stepper.optimizer.step_count == 1
     for _ in range(4):
-        trainer._train_step()
+        trainer.train_step()
     assert not torch.equal(model.poses.shares, learned["poses.shares"])  # they go on when the field knows something
 
 
@@ -174,7 +178,7 @@ def test_features_are_those_of_the_photographs(room, tmp_path, monkeypatch):
     features = trainer.model.poses.features
     assert features.shape == (len(trainer.image_ids), 512)
     assert len(features.unique(dim=0)) == len(trainer.image_ids)
-    red = trainer.store.rgb(trainer.image_ids[3])[..., 0].astype(float) / 255
+    red = trainer.inputs.store.rgb(trainer.image_ids[3])[..., 0].astype(float) / 255
     assert float(features[3, :256].mean()) == pytest.approx(red.mean(), abs=0.01)
 
 
@@ -183,7 +187,7 @@ def test_features_need_no_weights_and_no_network(room, tmp_path):
     assert trainer.model.poses is not None
     assert trainer.model.poses.config.mode == "features"
     for _ in range(3):
-        trainer._train_step()
+        trainer.train_step()
     assert bool((trainer.model.poses.network[-1].weight != 0).any())
 
 
@@ -219,13 +223,13 @@ def test_one_drive_is_refined_by_its_segments_and_says_so(room, tmp_path, said):
         "Block 000: poses are refined segment by segment, of which there are 2, for all images are of one" in said.text
     )
     for _ in range(20):
-        trainer._train_step()
+        trainer.train_step()
     poses = trainer.model.poses
     assert poses is not None
     noon, dusk = poses.offsets().detach().numpy()
     assert np.linalg.norm((dusk - noon)[:3]) > 1e-3
     for image_id in trainer.spec.test_images:
-        record = trainer.store.records[image_id]
+        record = trainer.inputs.store.records[image_id]
         learned = trainer.model.refined_pose(
             torch.from_numpy(record.world_from_cam), None, record.drive, record.segment
         )
@@ -261,7 +265,7 @@ def test_where_no_pose_can_move_all_levels_are_learned_from_the_start_and_a_sent
     overrides = ("block_manager.min_images_per_block=1", "dataset.test_every=2", f"pose_refinement.mode={mode}")
     trainer = _trainer(_sequence(room, tmp_path / "sequence", 0.0, images=2), tmp_path / "out", *overrides)
     assert "Block 000: no pose is refined, for there is one image, and what all images move alike" in said.text
-    trainer._train_step()
+    trainer.train_step()
     assert trainer.model.field.grid.shown_levels == 4
 
 
@@ -269,7 +273,7 @@ def test_a_run_whose_stages_leave_poses_alone_says_so(room, tmp_path, said):
     stages = "training.stage_training={enable: true, stages: [{name: all, epochs: 20, components: [nerf]}]}"
     trainer = _trainer(room, tmp_path, stages)
     assert "no stage of training.stage_training learns poses; no level is let in late" in said.text
-    trainer._train_step()
+    trainer.train_step()
     assert trainer.model.field.grid.shown_levels == 4
 
 
@@ -279,8 +283,11 @@ def test_a_block_begun_before_there_were_segments_goes_on_by_drive(room, tmp_pat
     run, block = Run(config, scene, plan, out), plan.blocks[0]
     store = open_store(run, progress=False)
     by_drive = PoseGroups("drive", ("0",) * len(block.train_images))
-    begun = BlockNeRFTrainer(config, block, store, plan.scene_hash, run.block_folder(block.id), pose_groups=by_drive)
-    begun._train_step()
+    begun = BlockNeRFTrainer(
+        BlockInputs(config, block, store, plan.scene_hash, pose_groups=by_drive),
+        BlockFolders(run.block_folder(block.id)),
+    )
+    begun.train_step()
     begun.save()
     for name in (CHECKPOINT, "latest"):
         file = read_block(run.block_folder(block.id), name)
@@ -291,4 +298,4 @@ def test_a_block_begun_before_there_were_segments_goes_on_by_drive(room, tmp_pat
     assert again.model.poses is not None
     assert again.model.poses.pose_groups == by_drive
     assert "no pose is refined, for all images are of one drive" in said.text
-    again._train_step()
+    again.train_step()

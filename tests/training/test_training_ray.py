@@ -13,7 +13,7 @@ import pytest
 import ray
 from PIL import Image
 
-from benchmarks.scale.ray_nodes import same_block, same_city, train_with_a_death, went_on_at
+from benchmarks.scale.ray_nodes import resumed_at, same_block, same_city, train_with_a_death
 from blocknerf.blocks.output import PLAN_FILES, plan_scene, pull_city, pull_plan
 from blocknerf.blocks.plan import BlockSpec
 from blocknerf.city.block_file import read_block_meta
@@ -23,13 +23,14 @@ from blocknerf.core.caches import CACHE_VARIABLE
 from blocknerf.core.config.load import load_config
 from blocknerf.core.errors import UserError
 from blocknerf.core.shared_folder import SharedFolder
-from blocknerf.training.launchers.launcher import RayCluster
-from blocknerf.training.launchers.ray_tasks import cores_of_block, gpus_of_block, have_room
-from blocknerf.training.launchers.worker import work
-from blocknerf.training.one_block import Run
-from blocknerf.training.run import train_blocks
-from blocknerf.training.staging import staged_run, subset_for_block
-from blocknerf.training.trainer import BlockResult
+from blocknerf.training.block.trainer import BlockResult
+from blocknerf.training.launchers.choose import choose_launcher
+from blocknerf.training.launchers.ray_tasks import RayCluster, RayLauncher, cores_of_block, gpus_of_block, have_room
+from blocknerf.training.launchers.sequential import SequentialLauncher
+from blocknerf.training.launchers.worker import train_in_worker
+from blocknerf.training.run.run import Run
+from blocknerf.training.run.staging import staged_run, subset_for_block
+from blocknerf.training.train_blocks import train_blocks
 from tests.support.room import write_room
 from tests.support.tiny_run import TINY
 
@@ -75,8 +76,7 @@ def planned(scene: Path | str, out: Path | str, *overrides: str) -> Run:
 
 
 def train_all(run: Run, report=lambda block_id, progress: None, **options):
-    told = {"block_ids": (), "jobs": 1, "resume": False, "overwrite": False, **options}
-    return train_blocks(run, report=report, **told)
+    return train_blocks(run, report=report, **{"launcher": SequentialLauncher(), **options})
 
 
 def pulled(url: str, to: Path) -> Path:
@@ -118,7 +118,7 @@ def stopped_and_moved(room: Path, tmp_path: Path) -> tuple[Run, BlockSpec]:
     train_all(run, block_ids=("003",))
     steps = iter(range(100))
     here = staged_run(subset_for_block(run, block))
-    assert work(here, block, 1, lambda: next(steps) == 9, lambda progress: None) is None
+    assert train_in_worker(here, block, 1, lambda: next(steps) == 9, lambda progress: None) is None
     assert list((tmp_path / "cache").glob("task-*")) == []
     assert read_block_meta(tmp_path / "there/city/blocks/000", "checkpoint")["step"] == 10
     return run, block
@@ -131,7 +131,7 @@ def test_a_block_goes_on_elsewhere_from_what_was_pushed(room, undisturbed, tmp_p
     with staged_run(subset_for_block(run, block)) as here:
         assert not any(image.path.exists() for image in here.scene.images)
         assert len(here.scene.images) == len({*block.train_images, *block.test_images})
-        work(nullcontext(here), block, 1, lambda: False, lambda progress: begun.append(progress.step))
+        train_in_worker(nullcontext(here), block, 1, lambda: False, lambda progress: begun.append(progress.step))
     assert min(begun) == 11
     _, url = urls(room, tmp_path)
     assert same_city(undisturbed, pulled(url, tmp_path / "pulled"))
@@ -173,18 +173,18 @@ def test_tasks_of_ray_make_the_same_city_and_one_that_fails_stops_no_other(one_m
     broken.parent.mkdir(parents=True)
     broken.write_bytes(b"a file where a folder is to be")
     with pytest.raises(UserError, match=rf"1 of 2 blocks failed.* 000: .*{url}/logs; run again with --resume"):
-        train_all(planned(scene, url), report, ray=RayCluster())
+        train_all(planned(scene, url), report, launcher=RayLauncher(RayCluster()))
     assert sorted(waited) == ["000", "003"]
     assert "003" in told
     assert same_block(undisturbed / "blocks/003", tmp_path / "there/city/blocks/003")
     shared = tmp_path / "plain"
-    train_all(planned(room, shared), ray=RayCluster())
+    train_all(planned(room, shared), launcher=RayLauncher(RayCluster()))
     assert same_city(undisturbed, shared)
 
 
 def test_a_block_whose_machine_died_after_the_last_byte_is_not_trained_again(room, undisturbed):
     run = planned(room, undisturbed)
-    result = work(nullcontext(run), run.plan.blocks[0], 1, lambda: True, lambda progress: None)
+    result = train_in_worker(nullcontext(run), run.plan.blocks[0], 1, lambda: True, lambda progress: None)
     assert isinstance(result, BlockResult)
     assert (result.block_id, result.steps) == ("000", 20)
 
@@ -198,13 +198,13 @@ def test_a_city_on_a_url_is_rendered(room, undisturbed, tmp_path):
 
 
 def test_ray_goes_with_no_other_way_to_train(room, tmp_path):
-    with pytest.raises(UserError, match="--launcher ray trains blocks apart"):
-        train_all(planned(room, tmp_path), jobs=2, ray=RayCluster())
+    with pytest.raises(UserError, match="one way"):
+        choose_launcher(planned(room, tmp_path), (), jobs=2, ray=RayCluster())
     with pytest.raises(UserError, match="--address and --cores are of --launcher ray"):
         train(room, tmp_path, address="head:6379")
     with pytest.raises(UserError, match="--cores 0"):
         train(room, tmp_path, launcher="ray", cores=0)
-    with pytest.raises(UserError, match="go with none of --distributed, --side-by-side"):
+    with pytest.raises(UserError, match="--side-by-side and a folder on a URL"):
         train(f"file://{room}", tmp_path, side_by_side=True)
 
 
@@ -212,13 +212,13 @@ def test_a_missing_ray_says_what_to_install(room, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     monkeypatch.delitem(sys.modules, "blocknerf.training.launchers.ray_tasks", raising=False)
     with pytest.raises(UserError, match=r"pip install 'blocknerf\[ray\]'"):
-        train_all(planned(room, tmp_path), ray=RayCluster())
+        train_all(planned(room, tmp_path), launcher=RayLauncher(RayCluster()))
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "nowhere", "ray://127.0.0.1:1"])
 def test_no_cluster_at_an_address_is_named(room, tmp_path, address):
     with pytest.raises(UserError, match=f"There is no Ray cluster at {address} .*ray start --head"):
-        train_all(planned(room, tmp_path), block_ids=("003",), ray=RayCluster(address))
+        train_all(planned(room, tmp_path), block_ids=("003",), launcher=RayLauncher(RayCluster(address)))
 
 
 def test_cores_are_shared_among_blocks():
@@ -293,7 +293,7 @@ def test_a_machine_that_dies_in_the_middle_of_a_block_costs_no_byte(room, tmp_pa
     scene, url = urls(room, tmp_path)
     block_id, died_at = train_with_a_death(planned(scene, url, *steps))
     there = tmp_path / "there/city"
-    went_on = {name: went_on_at(there / "logs" / f"{name}.log") for name in ("000", "003")}
+    went_on = {name: resumed_at(there / "logs" / f"{name}.log") for name in ("000", "003")}
     assert 0 < went_on.pop(block_id) < 300
     assert list(went_on.values()) == [None]
     assert died_at.step < 300

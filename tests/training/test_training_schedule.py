@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from blocknerf.core.config.training import TrainingConfig
-from blocknerf.training.rates_plot import axis_label, draw_rates, rate_curves, run_length
-from blocknerf.training.schedule import BlockNeRFScheduler
+from blocknerf.training.block.rates_plot import axis_label, draw_rates, rate_curves, run_length
+from blocknerf.training.block.schedule import BlockNeRFScheduler
 
 CONFIG = TrainingConfig(nerf_lr=0.1, appearance_lr=0.2, lr_warmup_steps=10, lr_final_ratio=0.01)
 

@@ -9,8 +9,10 @@ from blocknerf.blocks.output import plan_scene
 from blocknerf.core.config.load import load_config
 from blocknerf.kernels.registry import use_backend
 from blocknerf.scene.store import ImageStore
-from blocknerf.training.one_block import Run
-from blocknerf.training.trainer import BlockNeRFTrainer
+from blocknerf.training.block.inputs import BlockFolders, BlockInputs
+from blocknerf.training.block.trainer import BlockNeRFTrainer
+from blocknerf.training.block.training_step import TrainingStep
+from blocknerf.training.run.run import Run
 from tests.support.room import write_room
 from tests.support.second_device import SecondDevice, There
 from tests.support.tiny_run import TINY, tiny_run, trainer_of
@@ -28,7 +30,7 @@ EVERYTHING = (
 @pytest.fixture
 def plainly(monkeypatch):
     """References of all kernels, and samples that are drawn alike on both devices."""
-    monkeypatch.setattr(BlockNeRFTrainer, "_rng_of_step", lambda trainer: trainer.rng)
+    monkeypatch.setattr(TrainingStep, "_rng_of_step", lambda stepper, rng: rng)
     with use_backend("torch"):
         yield
 
@@ -41,8 +43,8 @@ def test_steps_are_those_of_the_processor(tmp_path, plainly, overrides):
         told = (*overrides, "distributed.device_map={encoder: meta}")
         theirs = trainer_of(tiny_run(room, tmp_path / "there", *told))
         for step in range(3):
-            terms, _ = ours._train_step()
-            others, _ = theirs._train_step()
+            terms, _ = ours.train_step()
+            others, _ = theirs.train_step()
             for name, term in terms.items():
                 assert float(others[name]) == pytest.approx(float(term), rel=1e-5), (step, name)
         theirs.save()
@@ -74,7 +76,9 @@ def test_a_block_of_either_backbone_learns_whole_on_a_device(tmp_path, plainly, 
 
     def trainer_on(device: str, folder: Path) -> BlockNeRFTrainer:
         block = run.plan.blocks[0]
-        return BlockNeRFTrainer(run.config, block, store, run.plan.scene_hash, folder, device=device)
+        return BlockNeRFTrainer(
+            BlockInputs(run.config, block, store, run.plan.scene_hash), BlockFolders(folder), device=device
+        )
 
     ours = trainer_on("cpu", tmp_path / "here")
     with SecondDevice():
@@ -82,15 +86,15 @@ def test_a_block_of_either_backbone_learns_whole_on_a_device(tmp_path, plainly, 
         for parameter in theirs.model.parameters():
             assert isinstance(parameter.data, There)
         for step in range(3):
-            terms, _ = ours._train_step()
-            others, _ = theirs._train_step()
+            terms, _ = ours.train_step()
+            others, _ = theirs.train_step()
             for name, term in terms.items():
                 assert float(others[name]) == pytest.approx(float(term), rel=1e-4), (step, name)
         theirs.save()
         again = trainer_on("meta", tmp_path / "there")
         assert again.resume()
         assert again.step == 3
-        again._train_step()
+        again.train_step()
 
 
 def test_a_tensor_that_stayed_behind_is_noticed():
@@ -104,11 +108,11 @@ def test_a_tensor_that_stayed_behind_is_noticed():
 def test_samples_of_another_device_follow_from_the_processors_generator(tmp_path, monkeypatch):
     """So that a checkpoint holds no generator of a device, and the next step differs."""
     trainer = trainer_of(tiny_run(write_room(tmp_path / "room"), tmp_path / "out"))
-    assert trainer._rng_of_step() is trainer.rng
+    assert trainer.stepper._rng_of_step(trainer.rng) is trainer.rng
     state = trainer.rng.get_state()
     monkeypatch.setattr(type(trainer.model), "device", torch.device("cuda"))
     make = torch.Generator
     monkeypatch.setattr(torch, "Generator", lambda device: make())
-    seeds = [trainer._rng_of_step().initial_seed() for _ in range(2)]
+    seeds = [trainer.stepper._rng_of_step(trainer.rng).initial_seed() for _ in range(2)]
     trainer.rng.set_state(state)
-    assert trainer._rng_of_step().initial_seed() == seeds[0] != seeds[1]
+    assert trainer.stepper._rng_of_step(trainer.rng).initial_seed() == seeds[0] != seeds[1]

@@ -15,9 +15,11 @@ from blocknerf.core.config.load import load_config
 from blocknerf.core.config.training import TrainingConfig
 from blocknerf.core.errors import UserError
 from blocknerf.scene.store import ImageStore
-from blocknerf.training.one_block import Run, make_trainer, open_store
-from blocknerf.training.stages import ProgressiveTrainer
-from blocknerf.training.trainer import BlockNeRFTrainer
+from blocknerf.training.block.inputs import BlockFolders, BlockInputs
+from blocknerf.training.block.stages import ProgressiveTrainer
+from blocknerf.training.block.trainer import BlockNeRFTrainer
+from blocknerf.training.run.one_block import make_trainer
+from blocknerf.training.run.run import Run, open_store
 from tests.support.costs import estimate
 from tests.support.room import write_room
 
@@ -63,7 +65,9 @@ def room(tmp_path_factory) -> Path:
 def _trainer(room: Path, out: Path, *overrides: str) -> BlockNeRFTrainer:
     run = Run(*plan_scene(load_config(None, [*FIELD, *overrides]), room, out), out)
     store = ImageStore.open(run.scene, 1, out / "store", progress=False)
-    return BlockNeRFTrainer(run.config, run.plan.blocks[0], store, run.plan.scene_hash, out / "blocks" / "000")
+    return BlockNeRFTrainer(
+        BlockInputs(run.config, run.plan.blocks[0], store, run.plan.scene_hash), BlockFolders(out / "blocks" / "000")
+    )
 
 
 def _state(trainer: BlockNeRFTrainer) -> dict[str, torch.Tensor]:
@@ -81,15 +85,18 @@ def _changed(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) ->
 def test_only_a_stages_components_change_and_moments_of_the_others_wait(room, tmp_path, backbone):
     trainer = _trainer(room, tmp_path, *backbone, THREE, "training.num_epochs=3", "training.weight_decay=0.1")
     wanted = [{"nerf", "appearance"}, {"appearance", "pose"}, {"visibility"}]
-    ends = [round(end * trainer.total_steps) for end in trainer.stages.ends]
+    ends = [round(end * trainer.total_steps) for end in trainer.batches.stages.ends]
     for number, end in enumerate(ends):
-        before, moments = _state(trainer), {name: value.clone() for name, value in trainer.optimizer.state().items()}
+        before, moments = (
+            _state(trainer),
+            {name: value.clone() for name, value in trainer.stepper.optimizer.state().items()},
+        )
         while trainer.step < end:
-            trainer._train_step()
-        assert trainer.stage == number
+            trainer.train_step()
+        assert trainer.batches.number == number
         assert _changed(before, _state(trainer)) == wanted[number]
         if number == 2:  # everything but visibility had moments before, and keeps them
-            after = trainer.optimizer.state()
+            after = trainer.stepper.optimizer.state()
             assert len(moments) < len(after)
             assert all(torch.equal(value, after[name]) for name, value in moments.items())
 
@@ -97,10 +104,10 @@ def test_only_a_stages_components_change_and_moments_of_the_others_wait(room, tm
 def test_a_stage_draws_from_its_level_with_its_cones_and_samples(room, tmp_path):
     trainer = _trainer(room, tmp_path, *HASH, THREE, "training.num_epochs=3")
     levels, radii, samples = [], [], []
-    for end in trainer.stages.ends:
+    for end in trainer.batches.stages.ends:
         while trainer.step < round(end * trainer.total_steps):
-            trainer._train_step()
-        levels.append(trainer.stages.stages[trainer.stage].level)
+            trainer.train_step()
+        levels.append(trainer.batches.stages.stages[trainer.batches.number].level)
         radii.append(float(trainer.sampler.next().rays.radii.mean()))
         samples.append(trainer.model.field.spacing.num_fine)
     assert levels == [2, 3, 0]  # longer sides of 8, 13 and 32 pixels: a half of a half, one of its own, all
@@ -118,17 +125,17 @@ def test_stopped_and_resumed_in_any_stage_is_never_stopped(room, tmp_path, stop)
     whole = _trainer(room, tmp_path / "whole", *settings)
     first = _trainer(room, tmp_path / "halves", *settings)
     for _ in range(14):
-        whole._train_step()
+        whole.train_step()
     for _ in range(stop):
-        first._train_step()
+        first.train_step()
     first.save()
     second = _trainer(room, tmp_path / "halves", *settings)
     assert second.resume()
     assert second.stage == first.stage
     for _ in range(14 - stop):
-        second._train_step()
+        second.train_step()
     assert second.sampler.state() == whole.sampler.state()
-    for tensors in (_state, lambda trainer: trainer.optimizer.state()):
+    for tensors in (_state, lambda trainer: trainer.stepper.optimizer.state()):
         one, other = tensors(whole), tensors(second)
         assert one.keys() == other.keys()
         assert [name for name in one if not torch.equal(one[name], other[name])] == []
@@ -214,9 +221,9 @@ def test_every_stage_of_the_documents_file_is_entered_whatever_the_size_of_image
     entered = {}
     trainer = make_trainer(run, run.plan.blocks[0], open_store(run, progress=False), lambda progress: None)
     while trainer.step < trainer.total_steps:
-        trainer._train_step()
-        stage = trainer.stages.stages[trainer.stage]
-        sizes = {trainer.store.size(image_id, stage.level) for image_id in trainer.image_ids}
+        trainer.train_step()
+        stage = trainer.batches.stages.stages[trainer.batches.number]
+        sizes = {trainer.inputs.store.size(image_id, stage.level) for image_id in trainer.image_ids}
         entered[stage.config.name] = max(max(size) for size in sizes)
     assert entered == dict(zip(("coarse", "fine", "refinement"), sides, strict=True))
 
@@ -225,8 +232,8 @@ def test_the_first_step_of_each_stage_is_logged(room, tmp_path):
     settings = (*HASH, THREE, "training.num_epochs=3", "training.max_steps=14", "logging.log_freq=100")
     trainer = _trainer(room, tmp_path, *settings)
     trainer.train()
-    begins = [0, *(math.ceil(end * 14) for end in trainer.stages.ends[:-1])]
-    rows = [json.loads(line) for line in (trainer.folder / "metrics.jsonl").read_text().splitlines()]
+    begins = [0, *(math.ceil(end * 14) for end in trainer.batches.stages.ends[:-1])]
+    rows = [json.loads(line) for line in (trainer.folders.block / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows if "loss/rgb" in row] == [begin + 1 for begin in begins]
 
 

@@ -12,10 +12,11 @@ from blocknerf.city.city import City
 from blocknerf.core.config.load import load_config
 from blocknerf.core.config.training import TrainingConfig
 from blocknerf.core.errors import UserError
-from blocknerf.training.one_block import Run
-from blocknerf.training.optimizer import BlockOptimizer
-from blocknerf.training.resume import resume_from_state
-from blocknerf.training.run import train_blocks
+from blocknerf.training.block.optimizer import BlockOptimizer
+from blocknerf.training.launchers.sequential import SequentialLauncher
+from blocknerf.training.run.resume import resume_from_state
+from blocknerf.training.run.run import Run
+from blocknerf.training.train_blocks import train_blocks
 from tests.support.room import write_room
 from tests.support.small_field import SMALL_HASH
 
@@ -42,7 +43,7 @@ def run(tmp_path_factory) -> Run:
     folder = tmp_path_factory.mktemp("states")
     out = folder / "out"
     run = Run(*plan_scene(load_config(None, SMALL), write_room(folder / "room", depth=True), out), out)
-    train_blocks(run, (), jobs=1)
+    train_blocks(run, launcher=SequentialLauncher())
     return run
 
 
@@ -76,7 +77,7 @@ def test_the_best_state_is_that_of_the_best_validation_and_is_resumed_from(run, 
 
     other = Run(*plan_scene(run.config, run.scene.root, tmp_path), tmp_path)
     resume_from_state(other, run.checkpoint_folder(block.id) / "best.json", (block.id,))
-    train_blocks(other, (block.id,), jobs=1, resume=True)
+    train_blocks(other, (block.id,), resume=True, launcher=SequentialLauncher())
     assert _same(_shown(tmp_path, block.id, "latest"), _shown(run.output_dir, block.id, "latest"))
 
 
@@ -106,7 +107,9 @@ def test_a_city_that_was_never_validated_has_no_best_state(tmp_path):
         None, [*SMALL, "validation.num_val_images=0", "training.max_steps=2", "dataset.use_depth=false"]
     )
     out = tmp_path / "out"
-    train_blocks(Run(*plan_scene(config, write_room(tmp_path / "room"), out), out), ("000",), jobs=1)
+    train_blocks(
+        Run(*plan_scene(config, write_room(tmp_path / "room"), out), out), ("000",), launcher=SequentialLauncher()
+    )
     assert load_output(out)
     with pytest.raises(UserError, match="none was validated"):
         City.open(out, state="best")

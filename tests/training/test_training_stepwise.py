@@ -7,8 +7,8 @@ import pytest
 from blocknerf.city.block_file import read_block_meta
 from blocknerf.core.errors import UserError
 from blocknerf.scene.store import ImageStore
-from blocknerf.training.one_block import Run
-from blocknerf.training.training_iterator import TrainingIterator
+from blocknerf.training.run.run import Run
+from blocknerf.training.run.training_iterator import TrainingIterator
 from tests.support.room import write_room
 from tests.support.tiny_run import tiny_run, train
 

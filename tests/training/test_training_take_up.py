@@ -10,7 +10,7 @@ from blocknerf.city.block_file import has_block, read_block_meta
 from blocknerf.city.manifest import manifest_of, write_manifest
 from blocknerf.cli.main import main, run
 from blocknerf.core.files import write_json
-from blocknerf.training.metrics import CLOCK, FILE
+from blocknerf.training.block.metrics import CLOCK, FILE
 from tests.support.room import write_room
 from tests.support.script import load_script
 from tests.support.tiny_run import TINY, same_weights, saved_after_three, snapshot, tiny_run, train, trainer_of
@@ -93,7 +93,7 @@ def assert_is_whole(out: Path, whole: Path) -> None:
 
 
 def test_the_newest_checkpoint_is_what_resume_goes_on_with_anyway(resume, out, whole):
-    assert "Block 000 goes on at step 10." in resume(out, block(out) / "checkpoint.json")
+    assert "Block 000 resumes at step 10." in resume(out, block(out) / "checkpoint.json")
     assert_is_whole(out, whole)
     assert not has_block(block(out), "step_000010")
 
@@ -110,7 +110,7 @@ def test_back_to_a_kept_state_and_the_newest_is_kept_too(resume, out, whole, for
     (weights,) = block(out).glob("step_000004-*.safetensors")
     said = resume(out, weights if form == "weights" else block(out) / "step_000004.json")
     assert "Block 000 had come to step 10, which is kept as step_000010." in said
-    assert "Block 000 goes on at step 4." in said
+    assert "Block 000 resumes at step 4." in said
     assert_is_whole(out, whole)
     assert read_block_meta(block(out), "step_000010")["state"]["trainer.step"] == 10
     assert has_block(block(out), "step_000004")
@@ -120,7 +120,7 @@ def test_back_to_a_kept_state_and_the_newest_is_kept_too(resume, out, whole, for
 def test_a_state_of_another_folder_goes_on_in_this_one(resume, out, whole, tmp_path, named, step):
     before = snapshot(out)
     new = tmp_path / "new"
-    assert f"Block 000 goes on at step {step}." in resume(new, block(out) / named)
+    assert f"Block 000 resumes at step {step}." in resume(new, block(out) / named)
     assert_is_whole(new, whole)
     assert snapshot(out) == before
 
@@ -138,7 +138,7 @@ def test_a_state_from_elsewhere_costs_a_begun_block_nothing(resume, out, whole, 
     begun = shutil.copytree(out, tmp_path / "begun")
     said = resume(begun, block(out) / "step_000008.json")
     assert "Block 000 had come to step 10, which is kept as step_000010." in said
-    assert "Block 000 goes on at step 8." in said
+    assert "Block 000 resumes at step 8." in said
     assert_is_whole(begun, whole)
     assert has_block(block(begun), "step_000010")
 
@@ -160,7 +160,7 @@ def test_a_kept_state_is_the_way_out_of_a_bad_checkpoint(resume, out, whole, har
     else:
         weights.write_bytes(b"")
     said = resume(out, block(out) / "step_000008.json")
-    assert "Block 000 goes on at step 8." in said
+    assert "Block 000 resumes at step 8." in said
     assert (str(weights) in said.replace(" ", "")) == (harm == "damaged")
     assert_is_whole(out, whole)
 
@@ -249,8 +249,8 @@ def test_a_block_that_is_left_out_and_flags_that_do_not_go_with_a_state(room, ou
         return " ".join(capsys.readouterr().err.split())
 
     before = snapshot(out)
-    assert "--resume-from lets one block go on from a state" in refused("--overwrite")
-    assert "--resume-from lets one block go on from a state" in refused("--side-by-side")
+    assert "--resume-from and --overwrite cannot be given together" in refused("--overwrite")
+    assert "cannot be given together" in refused("--side-by-side")
     assert "a state of block 000, which --blocks leaves out" in refused("--blocks", "001")
     assert snapshot(out) == before
 

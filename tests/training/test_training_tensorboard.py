@@ -12,9 +12,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from blocknerf.blocks.output import plan_scene
 from blocknerf.core.config.config import Config
 from blocknerf.core.config.load import load_config
-from blocknerf.training.metrics import CLOCK
-from blocknerf.training.one_block import Run
-from blocknerf.training.run import train_blocks
+from blocknerf.training.block.metrics import CLOCK
+from blocknerf.training.launchers.sequential import SequentialLauncher
+from blocknerf.training.run.run import Run
+from blocknerf.training.train_blocks import train_blocks
 from tests.support.room import write_room
 from tests.support.small_field import SMALL_HASH
 
@@ -35,7 +36,7 @@ PANELS = ("truth", "render", "distance", "error")
 def trained(tmp_path_factory) -> tuple[Run, EventAccumulator]:
     room, out = write_room(tmp_path_factory.mktemp("room")), tmp_path_factory.mktemp("out")
     run = Run(*plan_scene(load_config(None, SMALL), room, out), out)
-    train_blocks(run, (), 1, False, False, lambda block_id, progress: None)
+    train_blocks(run, launcher=SequentialLauncher())
     everything = {"scalars": 0, "images": 0, "histograms": 0, "tensors": 0}
     events = EventAccumulator(str(out / "tensorboard" / "000"), everything)
     events.Reload()

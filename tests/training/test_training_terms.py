@@ -7,7 +7,7 @@ import torch
 
 from blocknerf.core.seeds import generator
 from blocknerf.rendering.quality import masked_similarity, similarity
-from blocknerf.training.terms import (
+from blocknerf.training.block.losses.terms import (
     absolute_error,
     consistency_loss,
     depth_gradient_loss,

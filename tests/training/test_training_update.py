@@ -17,7 +17,7 @@ from blocknerf.cli.train import train
 from blocknerf.core.errors import UserError
 from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.scene.store import ImageStore
-from blocknerf.training.update import grown_block
+from blocknerf.training.run.update import grown_block
 from tests.support.room import write_room
 from tests.support.small_field import SMALL_HASH
 
@@ -146,7 +146,7 @@ def test_what_a_user_can_mend_is_said_before_anything_is_written(copied, tmp_pat
     before = {path: path.read_bytes() for path in out.rglob("*.json")}
     with pytest.raises(UserError, match="--update needs --blocks"):
         train(room, out, update=True)
-    with pytest.raises(UserError, match="goes with neither --overwrite nor --resume"):
+    with pytest.raises(UserError, match="--update and --resume cannot be given together"):
         train(room, out, blocks=target, update=True, resume=True)
     with pytest.raises(UserError, match="no block 'z'"):
         train(room, out, blocks="z", update=True)

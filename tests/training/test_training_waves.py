@@ -13,11 +13,13 @@ from blocknerf.blocks.plan import BlockSpec, Plan, write_plan
 from blocknerf.city.block_file import read_block
 from blocknerf.core.config.load import load_config
 from blocknerf.core.seeds import generator
-from blocknerf.training.neighbours import borders_of, own_slots, shown_by
-from blocknerf.training.one_block import Run, open_store, read_model
-from blocknerf.training.run import train_blocks
-from blocknerf.training.terms import consistency_loss
-from blocknerf.training.waves import in_waves, wave_of_each
+from blocknerf.training.block.losses.terms import consistency_loss
+from blocknerf.training.joint.borders import borders_of, render_shared, with_block_slots
+from blocknerf.training.launchers.choose import choose_launcher
+from blocknerf.training.run.one_block import read_model
+from blocknerf.training.run.run import Run, open_store
+from blocknerf.training.run.waves import in_waves, wave_of_each
+from blocknerf.training.train_blocks import train_blocks
 from tests.support.room import write_room
 from tests.support.small_field import SMALL_HASH
 
@@ -59,7 +61,7 @@ def _run(room: Path, out: Path, *overrides: str) -> Run:
 
 
 def _train(run: Run, *block_ids: str, jobs: int = 1, resume: bool = False) -> None:
-    train_blocks(run, block_ids, jobs, resume, False, lambda block_id, progress: None)
+    train_blocks(run, block_ids, resume, launcher=choose_launcher(run, (), jobs))
 
 
 def _files(run: Run) -> dict[str, dict[str, torch.Tensor]]:
@@ -161,7 +163,7 @@ def test_a_run_that_was_stopped_resumes_to_the_same_bytes(room, tmp_path, monkey
         def __exit__(self, *error) -> None: ...
 
     with monkeypatch.context() as patch:
-        patch.setattr("blocknerf.training.run.StopSignal", StopAfter)
+        patch.setattr("blocknerf.training.launchers.sequential.StopSignal", StopAfter)
         with pytest.raises(KeyboardInterrupt):
             _train(cut)
     _train(cut, resume=True)
@@ -180,7 +182,7 @@ def test_the_difference_on_shared_rays_falls(room, tmp_path):
         for border in borders_of(run.plan.blocks, (), store):
             rays = border.draw(store, 1000, 0, 10_000)
             pair = [models[block.id] for block in (border.first, border.second)]
-            shown = [shown_by(model, own_slots(rays, border, model.image_ids)) for model in pair]
+            shown = [render_shared(model, with_block_slots(rays, border, model.image_ids)) for model in pair]
             (one, one_m), (other, other_m) = ((seen[:, :3], seen[:, 3] / 8.0) for seen in shown)
             total += float(consistency_loss(one, one_m, other, other_m, torch.ones(len(rays))))
         differences.append(total)

@@ -20,8 +20,8 @@ from blocknerf.kernels.registry import kernels_for
 from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.runtime.devices import default_device
 from blocknerf.scene.sampler import PixelBatch
-from blocknerf.training.losses import BlockNeRFLoss
-from blocknerf.training.optimizer import BlockOptimizer
+from blocknerf.training.block.losses.block_nerf_loss import BlockNeRFLoss
+from blocknerf.training.block.optimizer import BlockOptimizer
 
 SAMPLES, COARSE, CHANNELS, INPUTS, WIDTH, OUTPUTS = 32, 64, 15, 32, 64, 16
 SECTOR = 32  # bytes

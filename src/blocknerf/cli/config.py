@@ -58,7 +58,7 @@ def config(
         return
     sys.stdout.write(yaml.safe_dump(config_to_json(settings), sort_keys=False, default_flow_style=None, width=110))
     if plot is not None:
-        from blocknerf.training.rates_plot import draw_rates
+        from blocknerf.training.block.rates_plot import draw_rates
 
         draw_rates(plot, settings.training)
         log.info("The learning rates are drawn in %s.", plot)
@@ -67,7 +67,7 @@ def config(
 def _check_scene(settings: Config, data_root: Place) -> None:
     """Raises UserError where the scene cannot be read as it is told; says what will be trained smaller than told."""
     from blocknerf.scene.readers.read import read_scene
-    from blocknerf.training.stages import say_stages_above
+    from blocknerf.training.block.stages import say_stages_above
 
     folder = SharedFolder.at(data_root)
     folder.pull()

@@ -47,7 +47,7 @@ def plan(
         overrides: Single values, as section.key=value.
     """
     from blocknerf.blocks.output import PLAN_FILES, plan_scene, pull_plan  # late: it brings the readers along
-    from blocknerf.training.pose_setup import about_poses
+    from blocknerf.training.block.pose_setup import about_poses
 
     folder = SharedFolder.at(output_dir)
     pull_plan(folder)
@@ -62,7 +62,7 @@ def plan(
 def print_plan(planned: Plan, scene: Scene, settings: Config) -> None:
     """Prints the table of costs: what is about to be trained. Warns where that will take days."""
     from blocknerf.blocks.cost import estimates
-    from blocknerf.training.stages import say_stages_above
+    from blocknerf.training.block.stages import say_stages_above
 
     say_stages_above(settings, scene)
     costs = estimates(planned.blocks, scene, settings)

@@ -11,6 +11,7 @@ import tyro
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
+from blocknerf.cli.exclusive import URL, require_compatible
 from blocknerf.cli.overrides import Overrides
 from blocknerf.cli.place import Device, Place
 from blocknerf.core.config.config import Config
@@ -99,34 +100,43 @@ def train(
     from blocknerf.blocks.output import plan_scene, pull_plan, update_scene
     from blocknerf.cli.align import align_trained, align_updated
     from blocknerf.cli.plan import print_plan
-    from blocknerf.training.distributed import DistributedBlockNeRFTrainer
-    from blocknerf.training.one_block import Run
-    from blocknerf.training.resume import resume_from_state, state_path
-    from blocknerf.training.run import train_blocks
+    from blocknerf.training.launchers.choose import choose_launcher
+    from blocknerf.training.run.resume import resume_from_state, state_path
+    from blocknerf.training.run.run import Run
+    from blocknerf.training.train_blocks import train_blocks
 
+    captured, output = SharedFolder.at(data_root), SharedFolder.at(output_dir)
+    require_compatible(
+        {
+            URL: captured.url is not None or output.url is not None,
+            "--jobs": jobs not in (None, 1),
+            "--distributed": distributed,
+            "--side-by-side": side_by_side,
+            "--launcher ray": launcher == "ray",
+            "--debug": debug,
+            "--update": update,
+            "--resume": resume,
+            "--resume-from": resume_from is not None,
+            "--overwrite": overwrite,
+        }
+    )
     block_ids = _block_ids(blocks)
     ray = _cluster(launcher, address, cores, device)
     devices = _devices(device if ray is None else "cpu", distributed, side_by_side)
-    captured, output = SharedFolder.at(data_root), SharedFolder.at(output_dir)
-    if captured.url or output.url:
-        _check_url(resume_from is not None or update or side_by_side or debug or distributed)
     pull_plan(output)
     output_dir = output.local
     if resume_from is not None:
-        _check_alone_with_a_state(overwrite or side_by_side or update)
         resume, resume_from = True, state_path(resume_from)
     base = base_config(config, output_dir, resume or update)
     settings = load_config(base, overrides, stored=base == output_dir / "config.json")
-    if distributed:
-        _check_alone(update or side_by_side, debug, jobs)
     group = _join(settings, distributed, side_by_side)
     try:
         if not group.is_first:
             group.wait()  # until the first has planned
         if debug:
-            settings, jobs = _debug_settings(settings, captured.local, update, jobs), 1
+            settings, jobs = _debug_settings(settings, captured.local), 1
         if update:
-            _check_update(output_dir, block_ids, resume or overwrite, side_by_side)
+            _check_update(output_dir, block_ids)
             settings, scene, planned = update_scene(settings, data_root, output_dir, block_ids)
         else:
             settings, scene, planned = plan_scene(settings, data_root, output_dir)
@@ -140,12 +150,16 @@ def train(
                     resume_from_state(run, resume_from, block_ids)
                 group.wait()
             with _anomalies_found(debug), _progress_bars(shown=group.is_first) as bars:
-                report = _reporter(bars)
-                if distributed:
-                    results = DistributedBlockNeRFTrainer(run, group).train(block_ids, resume, overwrite, report)
-                else:
-                    told = (run, block_ids, jobs, resume, overwrite, report)
-                    results = train_blocks(*told, side_by_side=group if side_by_side else None, ray=ray)
+                wanted = [planned.block(block_id) for block_id in block_ids] or planned.blocks
+                chosen = choose_launcher(
+                    run,
+                    wanted,
+                    jobs,
+                    data_parallel=group if distributed else None,
+                    joint=group if side_by_side else None,
+                    ray=ray,
+                )
+                results = train_blocks(run, block_ids, resume, overwrite, _reporter(bars), chosen)
     finally:
         group.leave()
     if side_by_side or group.is_first:  # side by side every process has blocks of its own
@@ -195,24 +209,8 @@ def _join(settings: Config, distributed: bool, side_by_side: bool):
     return ProcessGroup.join("gloo") if side_by_side and ProcessGroup.is_named() else ALONE
 
 
-def _check_alone(update: bool, debug: bool, jobs: int | None) -> None:
-    if update or debug or jobs not in (None, 1):
-        raise UserError(
-            "--distributed trains one block at a time with all processes; it goes with neither --update, "
-            "--side-by-side, --debug nor --jobs."
-        )
-
-
-def _check_url(otherwise: bool) -> None:
-    if otherwise:
-        raise UserError(
-            "Scenes and output folders on URLs go with none of --distributed, --side-by-side, --update, --resume-from "
-            "and --debug. Copy them to this machine for that."
-        )
-
-
 def _cluster(launcher: str, address: str | None, cores: int | None, device: str):
-    from blocknerf.training.launchers.launcher import RayCluster
+    from blocknerf.training.launchers.ray_tasks import RayCluster
 
     if launcher == "ray":
         if cores is not None and cores < 1:
@@ -223,14 +221,6 @@ def _cluster(launcher: str, address: str | None, cores: int | None, device: str)
     if address is not None or cores is not None:
         raise UserError("--address and --cores are of --launcher ray; give that as well, or leave them out.")
     return None
-
-
-def _check_alone_with_a_state(otherwise: bool) -> None:
-    if otherwise:
-        raise UserError(
-            "--resume-from lets one block go on from a state; it goes with neither --overwrite, --side-by-side nor "
-            "--update."
-        )
 
 
 def _reporter(bars: Progress):
@@ -259,15 +249,11 @@ def base_config(config: Path | None, output_dir: Path, resume: bool) -> Path | N
     return own if config is None and resume and own.is_file() else config
 
 
-def _debug_settings(settings: Config, data_root: Path, update: bool, jobs: int | None) -> Config:
+def _debug_settings(settings: Config, data_root: Path) -> Config:
     """Tiny ones, and every detail in the log."""
     from blocknerf.diagnostics.tiny import tiny_config
     from blocknerf.scene.readers.read import read_scene
 
-    if update or jobs not in (None, 1):
-        raise UserError(
-            "--debug trains tiny blocks one after the other in this process; it goes with neither --update nor --jobs."
-        )
     log.setLevel(logging.DEBUG)
     return tiny_config(settings, read_scene(data_root, settings.dataset))
 
@@ -286,20 +272,13 @@ def _anomalies_found(debug: bool):
     return set_detect_anomaly(True) if debug else nullcontext()
 
 
-def _check_update(output_dir: Path, block_ids: tuple[str, ...], otherwise: bool, side_by_side: bool) -> None:
-    """Says what stands against an update before anything is written."""
+def _check_update(output_dir: Path, block_ids: tuple[str, ...]) -> None:
+    """Raises UserError where no block is named, or one of them was never trained, before anything is written."""
     from blocknerf.blocks.output import load_output
-    from blocknerf.training.update import require_learned
+    from blocknerf.training.run.update import require_learned
 
     if not block_ids:
         raise UserError("--update needs --blocks: say which blocks are to be trained again, as in --blocks 003.")
-    if side_by_side:
-        raise UserError("--update aligns what blocks show when it is done; leave --side-by-side out.")
-    if otherwise:
-        raise UserError(
-            "--update begins from what a block has learned; it goes with neither --overwrite nor --resume. To go on "
-            "with an update that was stopped, give --resume in its place, then run `blocknerf align`."
-        )
     _, plan = load_output(output_dir)
     require_learned([plan.block(block_id) for block_id in block_ids], output_dir)
 

@@ -13,7 +13,6 @@ from torch import Tensor
 from blocknerf.blocks.output import load_output, open_scene
 from blocknerf.blocks.plan import Plan, planned_split
 from blocknerf.city.city import City
-from blocknerf.city.manifest import block_folder
 from blocknerf.core.config.config import Config
 from blocknerf.core.errors import UserError
 from blocknerf.core.files import write_bytes, write_json
@@ -32,8 +31,9 @@ from blocknerf.scene.exposures import scene_exposures
 from blocknerf.scene.sampler import PixelSampler
 from blocknerf.scene.scene import ImageRecord, Scene, by_name
 from blocknerf.scene.store import ImageStore
-from blocknerf.training.losses import BlockNeRFLoss
-from blocknerf.training.trainer import BlockNeRFTrainer
+from blocknerf.training.block.initial_model import initial_model, initial_rng
+from blocknerf.training.block.inputs import BlockInputs
+from blocknerf.training.block.losses.block_nerf_loss import BlockNeRFLoss
 
 
 def inspect_city(
@@ -75,8 +75,8 @@ def inspect_start(config: Config, scene: Scene, plan: Plan, output_dir: Path, de
     store = ImageStore.open(scene, config.dataset.image_downsample, output_dir / "store")
     block = plan.blocks[0]
     exposures = scene_exposures(planned_split(plan, scene)[0])
-    folder = block_folder(output_dir, block.id)
-    model = BlockNeRFTrainer(config, block, store, plan.scene_hash, folder, exposures=exposures, device=device).model
+    inputs = BlockInputs(config, block, store, plan.scene_hash, exposures=exposures)
+    model = initial_model(inputs, device, initial_rng(inputs))
     image = _image(plan, scene, store, None, block.id)
     code = model.code_for(image.id, image.drive, exposure=image.exposure)
     state = "As training begins it"

@@ -15,8 +15,8 @@ from blocknerf.core.types import on_device
 from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.runtime.devices import default_device
 from blocknerf.scene.sampler import PixelSampler
-from blocknerf.training.losses import BlockNeRFLoss
-from blocknerf.training.optimizer import BlockOptimizer
+from blocknerf.training.block.losses.block_nerf_loss import BlockNeRFLoss
+from blocknerf.training.block.optimizer import BlockOptimizer
 
 Phase = tuple[str, Callable[[], None]]
 

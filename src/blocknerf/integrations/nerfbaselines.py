@@ -48,8 +48,8 @@ from blocknerf.models.fit import appearance_width, fit_code
 from blocknerf.scene.rays import camera_rays
 from blocknerf.scene.scene import Scene, by_name, scene_hash
 from blocknerf.scene.store import ImageStore
-from blocknerf.training.one_block import Run
-from blocknerf.training.training_iterator import TrainingIterator
+from blocknerf.training.run.run import Run
+from blocknerf.training.run.training_iterator import TrainingIterator
 
 METHOD_ID = "blocknerf"
 DEFAULTS = (

@@ -1,1 +1,1 @@
-"""Losses, schedule, optimiser, the loop of one block, the run over many."""
+"""Training: one block, neighbours that learn jointly, a run over many blocks, and what launches them."""

@@ -1,88 +1,44 @@
-"""What trains several blocks at a time: each says how it gets on, and all can be stopped."""
+"""What launches the training of several blocks, and what all launchers say when blocks fail."""
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
+from blocknerf.blocks.plan import BlockSpec
 from blocknerf.core.errors import UserError
-from blocknerf.core.logging import log
-from blocknerf.runtime.signals import StopSignal
-from blocknerf.training.one_block import Run
-from blocknerf.training.trainer import BlockResult, Progress
+from blocknerf.core.lock import Held
+from blocknerf.runtime.process_group import ProcessGroup
+from blocknerf.training.block.trainer import BlockResult, Progress
+from blocknerf.training.run.run import Run
 
 Report = Callable[[str, Progress | None], None]
-"""Told of a block how it gets on; None: it waits for its turn."""
-
-WAIT_S = 0.5
-"""Between two looks at blocks in training."""
-
-
-@dataclass(frozen=True, slots=True)
-class RayCluster:
-    """A cluster of Ray (`address` as in ray.init; none: the one at hand, or this machine alone), and the cores that
-    each block is given; none: those of the cluster, shared among the blocks. With `use_gpus`, each block is given a GPU
-    where the cluster has any."""
-
-    address: str | None = None
-    cores: int | None = None
-    use_gpus: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """Why a block is not trained."""
-
-    why: str
+"""Is called with a block's id and its progress; None: the block waits for its turn."""
 
 
 @runtime_checkable
 class Launcher(Protocol):
-    """Trains the blocks that it was made with."""
+    """One way to train several blocks."""
 
-    def is_busy(self) -> bool:
-        """Whether any block is neither finished nor failed."""
+    group: ProcessGroup
+    """The processes that run this command together; `ALONE` where there is one."""
+
+    def train(self, run: Run, blocks: list[BlockSpec], report: Report, locks: Sequence[Held] = ()) -> list[BlockResult]:
+        """Trains `blocks` from wherever they stand to their ends, and returns the results of this process.
+
+        `locks` are those on the blocks. Raises UserError when any block fails, after the others; KeyboardInterrupt
+        when the user asked to stop, and all have saved.
+        """
         ...
 
-    def listen(self) -> Iterable[tuple[str, Progress | BlockResult | Failure]]:
-        """What blocks have said since, by id; waits WAIT_S for it."""
-        ...
 
-    def stop(self) -> None:
-        """Asks all blocks to save and stop, and waits until they have."""
-        ...
+def nobody(block_id: str, progress: Progress | None) -> None:
+    """A `Report` that nobody reads."""
 
 
-def train_with(launcher: Launcher, run: Run, block_ids: list[str], report: Report) -> list[BlockResult]:
-    """Waits for `block_ids`, all blocks of `launcher`.
-
-    Raises UserError when any has failed, at the end; KeyboardInterrupt when the user asked to stop, and all have saved.
-    """
-    results: list[BlockResult] = []
-    failed: dict[str, str] = {}
-    for block_id in block_ids:
-        report(block_id, None)
-    with StopSignal() as stop:
-        while launcher.is_busy():
-            if stop.requested:
-                log.info("Blocks in training are saved first; Ctrl-C again stops at once.")
-                launcher.stop()
-                raise KeyboardInterrupt
-            for block_id, said in launcher.listen():
-                if isinstance(said, Progress):
-                    report(block_id, said)
-                elif isinstance(said, BlockResult):
-                    results.append(said)
-                else:
-                    failed.setdefault(block_id, said.why)
-    raise_failures(run, failed, len(block_ids))
-    return results
-
-
-def raise_failures(run: Run, failed: dict[str, str], total: int) -> None:
-    """Raises UserError where there are any: reasons by block id."""
+def raise_failures(run: Run, failed: Mapping[str, str], total: int) -> None:
+    """Raises UserError where any of `total` blocks failed: reasons by block id."""
     if failed:
-        what = " ".join(f"{block_id}: {why}" for block_id, why in failed.items())
+        reasons = " ".join(f"{block_id}: {reason}" for block_id, reason in failed.items())
         raise UserError(
-            f"{len(failed)} of {total} blocks failed, none of the others was stopped by it. {what} "
+            f"{len(failed)} of {total} blocks failed, none of the others was stopped by it. {reasons} "
             f"The logs are in {run.output.place}/{run.config.output.log_dir}; run again with --resume for the rest."
         )

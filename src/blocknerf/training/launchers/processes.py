@@ -12,20 +12,53 @@ from multiprocessing.process import BaseProcess
 
 from blocknerf.blocks.plan import BlockSpec
 from blocknerf.core.lock import Held
+from blocknerf.core.logging import log
+from blocknerf.kernels.jit.precompile import finish_compiling
+from blocknerf.runtime.process_group import ALONE
 from blocknerf.runtime.signals import StopSignal, leave_interrupts_to_parent
-from blocknerf.runtime.threads import available_cores
-from blocknerf.training.launchers.launcher import WAIT_S, Failure
-from blocknerf.training.launchers.worker import work
-from blocknerf.training.one_block import Run
-from blocknerf.training.trainer import BlockResult, Progress
+from blocknerf.runtime.threads import available_cores, use_threads
+from blocknerf.scene.store import ImageStore
+from blocknerf.training.block.trainer import BlockResult, Progress
+from blocknerf.training.launchers.launcher import Report
+from blocknerf.training.launchers.sequential import train_in_order
+from blocknerf.training.launchers.worker import train_in_worker
+from blocknerf.training.launchers.worker_pool import WAIT_S, Failure, wait_for
+from blocknerf.training.run.order import longest_first, minutes_of
+from blocknerf.training.run.run import Run, open_store
+from blocknerf.training.run.waves import train_in_waves
 
 
-class Processes:
-    """A `Launcher`: `jobs` processes at a time, each with its share of the cores; blocks begin in their order."""
+class ProcessLauncher:
+    """A `Launcher`: up to `jobs` blocks at a time, the longest first."""
 
-    def __init__(self, run: Run, blocks: list[BlockSpec], jobs: int, held: Sequence[Held] = ()):
-        """`held` are locks on the blocks: a process that outlives its parent holds them until it has saved."""
-        self._run, self._jobs, self._held = run, jobs, list(held)
+    group = ALONE
+
+    def __init__(self, jobs: int):
+        self.jobs = jobs
+
+    def train(self, run: Run, blocks: list[BlockSpec], report: Report, locks: Sequence[Held] = ()) -> list[BlockResult]:
+        store = open_store(run, progress=True)
+        return train_in_waves(run, blocks, lambda wave: self._train_wave(run, wave, store, report, locks))
+
+    def _train_wave(
+        self, run: Run, blocks: list[BlockSpec], store: ImageStore, report: Report, locks: Sequence[Held]
+    ) -> list[BlockResult]:
+        if len(blocks) <= 1:
+            use_threads(available_cores(), run.config.block_nerf.worker)
+            return train_in_order(run, blocks, store, report)
+        blocks, jobs = longest_first(blocks, minutes_of(run, blocks)), min(self.jobs, len(blocks))
+        log.info("%d blocks at a time, each with %d of %d cores.", jobs, available_cores() // jobs, available_cores())
+        finish_compiling()
+        pool = ProcessPool(replace(run, at_once=jobs), blocks, jobs, locks)
+        return wait_for(pool, run, [block.id for block in blocks], report)
+
+
+class ProcessPool:
+    """A `WorkerPool`: `jobs` processes at a time, each with its share of the cores; blocks begin in their order."""
+
+    def __init__(self, run: Run, blocks: list[BlockSpec], jobs: int, locks: Sequence[Held] = ()):
+        """`locks` are those on the blocks: a process that outlives its parent holds them until it has saved."""
+        self._run, self._jobs, self._locks = run, jobs, list(locks)
         self._threads = max(1, available_cores() // jobs)
         self._waiting, self._running = list(blocks), dict[str, _Worker]()
 
@@ -36,12 +69,12 @@ class Processes:
         while self._waiting and len(self._running) < self._jobs:
             block = self._waiting.pop(0)
             run = replace(self._run, devices=(self._idlest(),))
-            self._running[block.id] = _Worker.start(run, block, self._threads, self._held)
+            self._running[block.id] = _Worker.start(run, block, self._threads, self._locks)
         wait([worker.process.sentinel for worker in self._running.values()], WAIT_S)
         for block_id, worker in list(self._running.items()):
-            has_ended = not worker.process.is_alive()  # asked before its last words are read
-            for said in worker.read():
-                yield block_id, said
+            has_ended = not worker.process.is_alive()  # asked before its last messages are read
+            for message in worker.read():
+                yield block_id, message
             if has_ended:
                 worker.process.join()
                 worker.messages.close()
@@ -63,34 +96,34 @@ class Processes:
 
 
 def _why_it_ended(code: int | None) -> str:
-    """Of a process that said nothing to its parent."""
-    said = f"its process ended with code {code}."
+    """Of a process that sent no result to its parent."""
+    ended = f"its process ended with code {code}."
     if code == -signal.SIGKILL:
-        return f"{said} The system ends a process so where memory runs out: try fewer blocks at once (--jobs)."
+        return f"{ended} The system ends a process so where memory runs out: try fewer blocks at once (--jobs)."
     if code is not None and code < 0:
-        return f"{said} The signal {signal.Signals(-code).name} ended it: a fault of a library or of this machine."
-    return f"{said} What it said stands above."
+        return f"{ended} The signal {signal.Signals(-code).name} ended it: a fault of a library or of this machine."
+    return f"{ended} Its own message stands above."
 
 
 @dataclass(frozen=True, slots=True)
 class _Worker:
-    """A process that trains one block, and what it says: a pipe of its own, so that one killed silences no other."""
+    """A process that trains one block, with a pipe for its messages alone, so that one killed silences no other."""
 
     process: BaseProcess
     messages: Connection
     device: str
 
     @classmethod
-    def start(cls, run: Run, block: BlockSpec, threads: int, held: list[Held]) -> "_Worker":
+    def start(cls, run: Run, block: BlockSpec, threads: int, locks: list[Held]) -> "_Worker":
         context = multiprocessing.get_context("spawn")
-        messages, said = context.Pipe(duplex=False)
-        process = context.Process(target=_work, args=(run, block, threads, said, held), name=block.id)
+        messages, channel = context.Pipe(duplex=False)
+        process = context.Process(target=_work, args=(run, block, threads, channel, locks), name=block.id)
         process.start()
-        said.close()  # the process alone holds that end, so that its death ends the pipe
+        channel.close()  # the process alone holds that end, so that its death ends the pipe
         return cls(process, messages, run.devices[0])
 
     def read(self) -> Iterator[Progress | BlockResult | Failure]:
-        """What has been said since; half a message of one that died is none."""
+        """Messages since the last call; half a message of one that died is skipped."""
         try:
             while self.messages.poll():
                 yield self.messages.recv()
@@ -98,16 +131,17 @@ class _Worker:
             return
 
 
-def _work(run: Run, block: BlockSpec, threads: int, said: Connection, held: list[Held]) -> None:
+def _work(run: Run, block: BlockSpec, threads: int, channel: Connection, locks: list[Held]) -> None:
     with leave_interrupts_to_parent() as stop:
-        end = work(nullcontext(run), block, threads, lambda: stop.requested, partial(_send_progress, said, stop))
+        report = partial(_send_progress, channel, stop)
+        end = train_in_worker(nullcontext(run), block, threads, lambda: stop.requested, report)
         if end is not None:
-            said.send(end)
+            channel.send(end)
 
 
-def _send_progress(said: Connection, stop: StopSignal, progress: Progress) -> None:
+def _send_progress(channel: Connection, stop: StopSignal, progress: Progress) -> None:
     """Where nobody listens any more, the parent was killed: the block is to save and stop."""
     try:
-        said.send(progress)
+        channel.send(progress)
     except BrokenPipeError:
         stop.requested = True

@@ -20,14 +20,19 @@ from blocknerf.blocks.plan import BlockSpec
 from blocknerf.core.config.config import Config
 from blocknerf.core.errors import UserError
 from blocknerf.core.extras import Extra
+from blocknerf.core.lock import Held
 from blocknerf.core.logging import log
 from blocknerf.runtime.devices import AUTO, devices_of
+from blocknerf.runtime.process_group import ALONE
 from blocknerf.scene.part import moved
-from blocknerf.training.launchers.launcher import WAIT_S, Failure, RayCluster
-from blocknerf.training.launchers.worker import work
-from blocknerf.training.one_block import Run
-from blocknerf.training.staging import staged_run, subset_for_block
-from blocknerf.training.trainer import BlockResult, Progress
+from blocknerf.training.block.trainer import BlockResult, Progress
+from blocknerf.training.launchers.launcher import Report
+from blocknerf.training.launchers.worker import train_in_worker
+from blocknerf.training.launchers.worker_pool import WAIT_S, Failure, wait_for
+from blocknerf.training.run.order import longest_first, minutes_of
+from blocknerf.training.run.run import Run, open_store
+from blocknerf.training.run.staging import staged_run, subset_for_block
+from blocknerf.training.run.waves import train_in_waves
 
 if TYPE_CHECKING:
     import ray
@@ -45,6 +50,42 @@ is free."""
 MOST_CORES = 8
 """For one block, where the user does not say; more are of little use to one."""
 ANSWER_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class RayCluster:
+    """A cluster of Ray, and what each block is given of it."""
+
+    address: str | None = None
+    """As in ray.init; None: the cluster that this machine is part of, or this machine alone."""
+    cores: int | None = None
+    """Of each block; None: those of the cluster, shared among the blocks."""
+    use_gpus: bool = True
+    """Whether each block is given a GPU, where the cluster has any."""
+
+
+class RayLauncher:
+    """A `Launcher`: blocks are trained apart, the longest first, as many at a time as the cluster has room for."""
+
+    group = ALONE
+
+    def __init__(self, cluster: RayCluster):
+        self.cluster = cluster
+
+    def train(self, run: Run, blocks: list[BlockSpec], report: Report, locks: Sequence[Held] = ()) -> list[BlockResult]:
+        """Raises UserError also for a run that is an update, and when there is no cluster at the address."""
+        if run.update:
+            raise UserError("--launcher ray trains blocks anew or from a checkpoint: --update needs --launcher local.")
+        return train_in_waves(run, blocks, lambda wave: self._train_wave(run, wave, report))
+
+    def _train_wave(self, run: Run, blocks: list[BlockSpec], report: Report) -> list[BlockResult]:
+        if not blocks:
+            return []
+        blocks = longest_first(blocks, minutes_of(run, blocks))
+        with ray_tasks(run, blocks, self.cluster) as pool:
+            if not run.is_on_urls:  # all machines map one store; where there are URLs, each decodes what it needs
+                open_store(run, progress=True)
+            return wait_for(pool, run, [block.id for block in blocks], report)
 
 
 @contextmanager
@@ -80,7 +121,7 @@ def _require_listener(address: str) -> None:
 
 
 class RayTasks:
-    """A `Launcher`: blocks are handed to Ray in their order, each with what it needs; Ray finds the room."""
+    """A `WorkerPool`: blocks are handed to Ray in their order, each with what it needs; Ray finds the room."""
 
     def __init__(self, run: Run, blocks: list[BlockSpec], cluster: RayCluster):
         self._run = _at_absolute_paths(run)
@@ -90,8 +131,9 @@ class RayTasks:
         self._waiting = list(zip(blocks, estimates(blocks, run.scene, run.config), strict=True))
         self._queued: set[str] = set()
         self._tasks: dict[Any, str] = {}
-        here = scheduling_strategies.NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        options = {"num_cpus": 0, "max_concurrency": len(blocks) + 100, "scheduling_strategy": here}
+        node_id = ray.get_runtime_context().get_node_id()
+        this_machine = scheduling_strategies.NodeAffinitySchedulingStrategy(node_id, soft=False)
+        options = {"num_cpus": 0, "max_concurrency": len(blocks) + 100, "scheduling_strategy": this_machine}
         self._board: Any = ray.remote(_Board).options(**options).remote()
 
     def is_busy(self) -> bool:
@@ -109,9 +151,9 @@ class RayTasks:
         for task in ended:
             block_id = self._tasks.pop(task)
             self._queued.discard(block_id)
-            said = _result(task)
-            if said is not None:
-                yield block_id, said
+            result = _result(task)
+            if result is not None:
+                yield block_id, result
 
     def stop(self) -> None:
         """Blocks that wait for room never begin; those that did begin are waited for."""
@@ -135,7 +177,10 @@ class RayTasks:
             log.warning(
                 "Block %s needs %d cores, %d GPUs and %.1f GB of memory, and no machine of the cluster has them: it "
                 "waits for one that does.",
-                *(block.id, needs["num_cpus"], needs["num_gpus"], cost.memory_gb),
+                block.id,
+                needs["num_cpus"],
+                needs["num_gpus"],
+                cost.memory_gb,
             )
 
 
@@ -219,8 +264,8 @@ def _work(run: Run, block: BlockSpec, threads: int, board: Any) -> BlockResult |
         return None
     asked = _Asked(board.stopped.remote())
     devices = devices_of(AUTO)[:1] if ray.get_gpu_ids() else run.devices  # of which it sees its own alone
-    here = staged_run(replace(run, devices=devices))
-    return work(here, block, threads, asked, partial(board.tell.remote, block.id))
+    staged = staged_run(replace(run, devices=devices))
+    return train_in_worker(staged, block, threads, asked, partial(board.tell.remote, block.id))
 
 
 @dataclass

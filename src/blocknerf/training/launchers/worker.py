@@ -8,26 +8,27 @@ from blocknerf.city.block_file import is_finished, read_block_meta
 from blocknerf.core.errors import UserError
 from blocknerf.core.logging import log, start_logging
 from blocknerf.runtime.threads import use_threads
-from blocknerf.training.launchers.launcher import Failure
-from blocknerf.training.one_block import Run, open_store, train_one
-from blocknerf.training.trainer import BlockResult, Progress
+from blocknerf.training.block.trainer import BlockResult, Progress
+from blocknerf.training.launchers.worker_pool import Failure
+from blocknerf.training.run.one_block import train_one
+from blocknerf.training.run.run import Run, open_store
 
 
-def work(
-    brought: AbstractContextManager[Run],
+def train_in_worker(
+    staged: AbstractContextManager[Run],
     block: BlockSpec,
     threads: int,
     should_stop: Callable[[], bool],
     report: Callable[[Progress], None],
 ) -> BlockResult | Failure | None:
-    """Trains `block` of the run that is `brought` to this machine, with `threads`; None: it was stopped, and saved."""
+    """Trains `block` of a run that is `staged` on this machine, with `threads`; None: it was stopped, and saved."""
     try:
-        with brought as run:
+        with staged as run:
             use_threads(threads, run.config.block_nerf.worker)
             run.pull_block(block.id)
             start_logging(run.log_file(block.id), to_console=False)
-            learned = None if run.update else _learned_already(run, block)
-            return learned or train_one(run, block, open_store(run, progress=False), should_stop, report)
+            finished = None if run.update else _finished_before(run, block)
+            return finished or train_one(run, block, open_store(run, progress=False), should_stop, report)
     except UserError as error:
         log.error("Block %s failed. %s", block.id, error)
         return Failure(str(error))
@@ -38,7 +39,7 @@ def work(
         start_logging(to_console=False)  # closes the log file
 
 
-def _learned_already(run: Run, block: BlockSpec) -> BlockResult | None:
+def _finished_before(run: Run, block: BlockSpec) -> BlockResult | None:
     """Of a block whose machine died when all was written; blocks that were finished before are not launched."""
     folder = run.block_folder(block.id)
     if not is_finished(folder):

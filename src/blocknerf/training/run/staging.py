@@ -13,7 +13,7 @@ from blocknerf.core.caches import cache_folder
 from blocknerf.core.errors import UserError
 from blocknerf.scene.exposures import scene_exposures
 from blocknerf.scene.part import files_of, moved, part_of, require_unchanged
-from blocknerf.training.one_block import Run, open_store
+from blocknerf.training.run.run import Run, open_store
 
 
 def subset_for_block(run: Run, block: BlockSpec) -> Run:

@@ -4,10 +4,14 @@ No two neighbours are of the same wave, so that the blocks of a wave need nothin
 of them, in any order, to the same bytes. Every border is compared once, by the block of the later wave.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from blocknerf.blocks.plan import BlockSpec, Plan
 from blocknerf.core.config.training import TrainingConfig
+from blocknerf.core.errors import UserError
+from blocknerf.core.logging import log
+from blocknerf.training.block.trainer import BlockResult
+from blocknerf.training.run.run import Run
 
 
 def wave_of_each(plan: Plan) -> dict[str, int]:
@@ -30,3 +34,30 @@ def in_waves(plan: Plan, blocks: Iterable[BlockSpec], config: TrainingConfig) ->
     for block in blocks:
         waves.setdefault(wave.get(block.id, 0), []).append(block)
     return [waves[number] for number in sorted(waves)]
+
+
+def train_in_waves(
+    run: Run, blocks: Iterable[BlockSpec], train: Callable[[list[BlockSpec]], list[BlockResult]]
+) -> list[BlockResult]:
+    """Trains blocks, where they are compared, after the neighbours that they learn to agree with.
+
+    Raises UserError when blocks of any wave fail, after the others.
+    """
+    waves = in_waves(run.plan, blocks, run.config.training)
+    if len(waves) > 1:
+        log.info(
+            "Blocks are trained in %d waves: each learns to agree with neighbours of the waves before "
+            "(training.consistency_loss_weight).",
+            len(waves),
+        )
+    results, failures = [], []
+    for wave in waves:
+        try:
+            results += train(wave)
+        except UserError as error:
+            if len(waves) == 1:
+                raise
+            failures.append(str(error))
+    if failures:
+        raise UserError(" ".join(failures))
+    return results

@@ -13,7 +13,7 @@ from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.runtime.memory import held_gb, is_out_of_memory
 from blocknerf.runtime.precision import LossScale, half_precision
 from blocknerf.scene.sampler import PixelBatch
-from blocknerf.training.optimizer import BlockOptimizer
+from blocknerf.training.block.optimizer import BlockOptimizer
 
 Loss = Callable[[PixelBatch], tuple[Tensor, dict[str, Tensor]]]
 

@@ -14,8 +14,8 @@ from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.rendering.quality import SSIM_WINDOW_PX
 from blocknerf.rendering.volume import CompositedRays, expected_distance
 from blocknerf.scene.sampler import PixelBatch
-from blocknerf.training.regularization import regularization
-from blocknerf.training.terms import (
+from blocknerf.training.block.losses.regularization import regularization
+from blocknerf.training.block.losses.terms import (
     GRADIENT_SHARE,
     absolute_error,
     consistency_loss,
@@ -24,8 +24,8 @@ from blocknerf.training.terms import (
     scale_invariant_log_loss,
     squared_error,
 )
-from blocknerf.training.validation import ValidationView
-from blocknerf.training.visibility import visibility_loss
+from blocknerf.training.block.losses.visibility import visibility_loss
+from blocknerf.training.block.validation import ValidationView
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from blocknerf.models.block_nerf import BlockNeRF
-from blocknerf.training.terms import laplacian_smoothness, squared_weights
+from blocknerf.training.block.losses.terms import laplacian_smoothness, squared_weights
 
 SMOOTHNESS_SHARE, CODE_SHARE = 0.01, 0.001
 STENCIL_STEP = 1 / 32

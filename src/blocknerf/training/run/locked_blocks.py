@@ -9,11 +9,11 @@ from blocknerf.city.block_file import tidy_block
 from blocknerf.city.states import BEST
 from blocknerf.core.errors import UserError
 from blocknerf.core.lock import NAME, Held, locked_folder
-from blocknerf.training.one_block import Run
+from blocknerf.training.run.run import Run
 
 
 @contextmanager
-def taken(run: Run, blocks: Sequence[BlockSpec]) -> Iterator[list[Held]]:
+def locked_blocks(run: Run, blocks: Sequence[BlockSpec]) -> Iterator[list[Held]]:
     """`blocks` of the run's output folder are this process's, and theirs that it sends the locks to.
 
     All blocks of a plan are one lock, some of them a lock each: other machines may train others in the same folder.

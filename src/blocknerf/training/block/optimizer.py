@@ -1,6 +1,6 @@
 """Adam for one block: sparse on the tables, ordinary on networks and codes, one rate a group."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +29,7 @@ class BlockOptimizer:
         self.components = {name: list(parameters) for name, parameters in model.components().items()}
         self.dense: dict[Tensor, AdamMoments] = {}  # of networks and codes, from their first gradient on
 
-    def step(self, rates: dict[str, float]) -> float:
+    def step(self, rates: Mapping[str, float]) -> float:
         """Applies and clears all gradients; `rates` by component, whose gradients are clipped each by itself.
 
         Returns the norm of the field's networks before clipping.
@@ -116,17 +116,17 @@ class BlockOptimizer:
                 tensors[f"dense.{number}.step"] = moments.step
         return tensors
 
-    def restore(self, tensors: dict[str, Tensor]) -> None:
-        self.step_count = int(tensors["step"])
+    def restore(self, state: dict[str, Tensor]) -> None:
+        self.step_count = int(state["step"])
         for name, (first, second) in self.moments.items():
-            first.copy_(tensors[f"{name}.first"])
-            second.copy_(tensors[f"{name}.second"])
+            first.copy_(state[f"{name}.first"])
+            second.copy_(state[f"{name}.second"])
         for number, parameter in enumerate(self.parameters()):
-            if f"dense.{number}.step" in tensors:
+            if f"dense.{number}.step" in state:
                 moments = self.dense[parameter] = AdamMoments.of(parameter)
-                moments.first.copy_(tensors[f"dense.{number}.exp_avg"])
-                moments.second.copy_(tensors[f"dense.{number}.exp_avg_sq"])
-                moments.step.copy_(tensors[f"dense.{number}.step"])
+                moments.first.copy_(state[f"dense.{number}.exp_avg"])
+                moments.second.copy_(state[f"dense.{number}.exp_avg_sq"])
+                moments.step.copy_(state[f"dense.{number}.step"])
 
 
 def _longer(moment: Tensor, table: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from torch import Tensor
 from blocknerf.core.errors import UserError
 from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.runtime.process_group import ProcessGroup
-from blocknerf.training.optimizer import BlockOptimizer
+from blocknerf.training.block.optimizer import BlockOptimizer
 
 
 class GradientSync:

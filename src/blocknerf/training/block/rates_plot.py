@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from blocknerf.core.config.training import TrainingConfig
 from blocknerf.core.plots import save_figure
-from blocknerf.training.schedule import BlockNeRFScheduler
+from blocknerf.training.block.schedule import BlockNeRFScheduler
 
 POINTS = 2001
 

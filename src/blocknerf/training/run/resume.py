@@ -8,11 +8,12 @@ from blocknerf.city.states import BEST
 from blocknerf.core.errors import UserError
 from blocknerf.core.files import write_bytes
 from blocknerf.core.logging import log
-from blocknerf.training.checkpoint import CHECKPOINT, kept_name
-from blocknerf.training.metrics import FILE
-from blocknerf.training.neighbours import NEIGHBOURS
-from blocknerf.training.one_block import Run, open_store, provenance_of
-from blocknerf.training.taken import taken
+from blocknerf.training.block.checkpoint import CHECKPOINT, kept_name
+from blocknerf.training.block.metrics import FILE
+from blocknerf.training.block.neighbour_targets import NEIGHBOURS
+from blocknerf.training.run.locked_blocks import locked_blocks
+from blocknerf.training.run.one_block import provenance_of
+from blocknerf.training.run.run import Run, open_store
 
 
 def state_path(named: Path) -> Path:
@@ -59,7 +60,7 @@ def resume_from_state(run: Run, path: Path, block_ids: tuple[str, ...] = ()) -> 
             "new folder as the output folder to go on there."
         )
     checkpoints = run.checkpoint_folder(block.id)
-    with taken(run, [block]):
+    with locked_blocks(run, [block]):
         _keep_present(checkpoints, block.id)
         if path.parent.resolve() != checkpoints.resolve():
             _bring_along(run, block.id, path.parent, state)

@@ -14,12 +14,13 @@ from blocknerf.core.config.config import Config
 from blocknerf.core.errors import UserError
 from blocknerf.core.logging import log
 from blocknerf.models.block_nerf import BlockNeRF
-from blocknerf.training.checkpoint import CHECKPOINT, SIDE_BY_SIDE
-from blocknerf.training.neighbours import NEIGHBOURS, ConsistencyExchange, NeighbourTargets
-from blocknerf.training.trainer import BlockNeRFTrainer, BlockResult
+from blocknerf.training.block.checkpoint import CHECKPOINT, SIDE_BY_SIDE
+from blocknerf.training.block.neighbour_targets import NEIGHBOURS, NeighbourTargets
+from blocknerf.training.block.trainer import BlockNeRFTrainer, BlockResult
+from blocknerf.training.joint.exchange import ConsistencyExchange
 
 
-class SideBySide:
+class JointTraining:
     """The blocks of this process, and those of others through `exchange`."""
 
     def __init__(
@@ -80,7 +81,7 @@ class SideBySide:
             if lowest >= highest:
                 for trainer in self.trainers.values():
                     if trainer.resume(name):
-                        log.info("Block %s goes on at step %d.", trainer.spec.id, trainer.step)
+                        log.info("Block %s resumes at step %d.", trainer.spec.id, trainer.step)
                 return max(highest, 0)
         raise UserError(
             "Blocks learn side by side from their first step on, and of these some have learned longer than others. "
@@ -98,7 +99,7 @@ class SideBySide:
         if self.group.any(failed is not None):
             if required:
                 raise failed or UserError("Another process cannot save its blocks; what it said stands above.")
-            log.warning("Blocks go on unsaved. %s", failed or "Another process cannot save its own.")
+            log.warning("Blocks train on unsaved. %s", failed or "Another process cannot save its own.")
             return
         for trainer in self.trainers.values():
             trainer.save()

@@ -11,11 +11,12 @@ from blocknerf.city.manifest import manifest_of, write_manifest
 from blocknerf.core.errors import UserError
 from blocknerf.core.logging import log
 from blocknerf.runtime.threads import available_cores, use_threads
-from blocknerf.scene.sampler import PixelSampler
 from blocknerf.scene.store import ImageStore
-from blocknerf.training.one_block import Run, make_trainer, said
-from blocknerf.training.trainer import BlockNeRFTrainer, Progress
-from blocknerf.training.warmup import warmup
+from blocknerf.training.block.inputs import usable_images
+from blocknerf.training.block.trainer import BlockNeRFTrainer
+from blocknerf.training.block.warmup import warmup
+from blocknerf.training.run.one_block import log_result, make_trainer
+from blocknerf.training.run.run import Run
 
 
 class TrainingIterator:
@@ -40,7 +41,7 @@ class TrainingIterator:
         self.total_steps += sum(self._made(block).total_steps for block in self._waiting)
         self._trainer: BlockNeRFTrainer | None = None
         if self._waiting:
-            warmup(PixelSampler(store, self._made(self._waiting[0]).image_ids, batch_size=8, seed=0), run.config)
+            warmup(store, usable_images(self._waiting[0], store), run.config)
         self._begin_next()
 
     def next(self) -> Mapping[str, Tensor]:
@@ -51,7 +52,7 @@ class TrainingIterator:
         terms = trainer.train_iteration()
         self.step += 1
         if trainer.fraction >= 1:
-            said(trainer.finish())
+            log_result(trainer.finish())
             trainer.metrics.close()
             self._begin_next()
         return terms
@@ -74,7 +75,7 @@ class TrainingIterator:
         log.info("Block %s begins at step %d, on %d images.", block.id, self._trainer.step, len(block.train_images))
 
     def _made(self, block: BlockSpec) -> BlockNeRFTrainer:
-        return make_trainer(self.run, block, self.store, _nobody)
+        return make_trainer(self.run, block, self.store)
 
 
 def _finished_steps(run: Run, block: BlockSpec) -> int | None:
@@ -82,7 +83,3 @@ def _finished_steps(run: Run, block: BlockSpec) -> int | None:
     folder = run.block_folder(block.id)
     meta = read_block_meta(folder, "latest") if has_block(folder, "latest") else {}
     return int(meta["step"]) if meta.get("finished") else None
-
-
-def _nobody(progress: Progress) -> None:
-    """Whoever has the loop is told of every step anyway."""

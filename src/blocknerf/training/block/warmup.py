@@ -8,18 +8,20 @@ from blocknerf.core.seeds import generator
 from blocknerf.kernels.jit.precompile import finish_compiling
 from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.scene.sampler import PixelSampler
-from blocknerf.training.losses import BlockNeRFLoss
-from blocknerf.training.optimizer import BlockOptimizer
+from blocknerf.scene.store import ImageStore
+from blocknerf.training.block.losses.block_nerf_loss import BlockNeRFLoss
+from blocknerf.training.block.optimizer import BlockOptimizer
 
 LONG_S = 2.0
 
 
-def warmup(sampler: PixelSampler, config: Config) -> None:
-    """Takes one step of a field too small to matter on a batch of `sampler`, which is then of no use.
+def warmup(store: ImageStore, image_ids: tuple[str, ...], config: Config) -> None:
+    """Takes one step of a field too small to matter on a small batch of the images.
 
     Compiles what training with `config` will call: half a minute the first time on a machine.
     """
     begin = time.perf_counter()
+    sampler = PixelSampler(store, image_ids, batch_size=8, seed=0)
     rng = generator(0, "warm up")
     without = {"use_appearance_embedding": False, "rgb_ssim_share": 0, "depth_loss_weight": 0}
     small = Config.model_validate({"block_nerf": config.block_nerf.for_warmup(), "training": without})

@@ -22,6 +22,7 @@ from blocknerf.city.block_file import BlockFile, delete_block, has_block, read_b
 from blocknerf.city.states import BEST
 from blocknerf.core.config.config import Config
 from blocknerf.core.errors import UserError, listed
+from blocknerf.core.logging import log
 
 CHECKPOINT, SIDE_BY_SIDE = "checkpoint", "side_by_side"
 _FREE = ("block_manager.overlap_ratio",)
@@ -112,7 +113,7 @@ class ModelCheckpoint:
         self._model, self._parts, self._describe = model, parts, describe
 
     def prepare(self) -> None:
-        """Writes what `save` will write under another name, so that blocks can be saved together (see SideBySide)."""
+        """Writes what `save` will write under another name, so that blocks are saved together (see JointTraining)."""
         write_block(self.checkpoint_dir, SIDE_BY_SIDE, self._everything())
 
     def save(self) -> None:
@@ -184,6 +185,14 @@ class ModelCheckpoint:
 
     def _write_weights(self, folder: Path, name: str, finished: bool) -> None:
         write_block(folder, name, BlockFile({**self._describe(), "finished": finished}, self._model.state_dict()))
+
+
+def save_or_warn(block_id: str, write: Callable[[], None]) -> None:
+    """A full disk must not end training: there may be room again at the next save."""
+    try:
+        write()
+    except UserError as error:
+        log.warning("Block %s trains on unsaved. %s", block_id, error)
 
 
 def kept_name(step: int) -> str:

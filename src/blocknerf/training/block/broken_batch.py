@@ -1,6 +1,7 @@
 """A batch on which the loss was not finite, written for inspection."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import safetensors.torch
@@ -17,7 +18,7 @@ def is_finite(batch: PixelBatch) -> bool:
     return all(bool(tensor.isfinite().all()) for tensor in read)
 
 
-def write_broken_batch(path: Path, batch: PixelBatch, image_ids: tuple[str, ...], terms: dict[str, Tensor]) -> None:
+def write_broken_batch(path: Path, batch: PixelBatch, image_ids: tuple[str, ...], terms: Mapping[str, Tensor]) -> None:
     """Rays and pixels as tensors; in the header of the safetensors file, as JSON, `terms` and `image_ids` by slot.
 
     Raises UserError where it cannot be written.
@@ -26,10 +27,10 @@ def write_broken_batch(path: Path, batch: PixelBatch, image_ids: tuple[str, ...]
     tensors |= {"rgb": batch.rgb, "pixels_xy": batch.pixels_xy, "valid": batch.valid}
     if batch.distance_m is not None:
         tensors["distance_m"] = batch.distance_m
-    said = {
+    metadata = {
         "image_ids": json.dumps(image_ids),
         "terms": json.dumps({name: str(float(term)) for name, term in terms.items()}),
         "patches": json.dumps([batch.num_patches, batch.patch_size, batch.patch_size]),
     }
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    write_bytes(path, safetensors.torch.save(contiguous, said))
+    write_bytes(path, safetensors.torch.save(contiguous, metadata))

@@ -1,0 +1,36 @@
+"""The model of a block as its training begins: from nothing or, in an update, from what it has learned."""
+
+import torch
+
+from blocknerf.core.errors import UserError
+from blocknerf.core.seeds import generator
+from blocknerf.models.block_nerf import BlockNeRF
+from blocknerf.models.model_parallel import ModelParallelBlockNeRF
+from blocknerf.training.block.inputs import BlockInputs
+from blocknerf.training.block.pose_setup import groups_of, place_poses
+
+
+def initial_rng(inputs: BlockInputs) -> torch.Generator:
+    """What the block's weights, and then its samples, are drawn from."""
+    return generator(inputs.config.training.seed, "train", inputs.spec.id)
+
+
+def initial_model(inputs: BlockInputs, device: str, rng: torch.Generator) -> BlockNeRF:
+    """On `device`, unless distributed.device_map says where its parts lie; weights are drawn from `rng`.
+
+    Raises UserError where none of the block's images can be decoded.
+    """
+    config, spec, images = inputs.config, inputs.spec, inputs.images
+    if not images:
+        raise UserError(f"Block {spec.id} has no training image that can be decoded. Plan again.")
+    drives = tuple(image.drive for image in images)
+    groups = inputs.pose_groups or groups_of(config, images)
+    make = ModelParallelBlockNeRF if config.distributed.device_map else BlockNeRF
+    model = make(config, spec.center_world, spec.radius_m, inputs.image_ids, drives, rng, inputs.exposures, groups)
+    if not config.distributed.device_map:
+        model.to(device)
+    if model.poses is not None:
+        place_poses(model.poses, config, inputs.store, inputs.image_ids, spec.radius_m)
+    if inputs.learned is not None:
+        model.load_state_dict(inputs.learned.state_dict(), strict=True)
+    return model

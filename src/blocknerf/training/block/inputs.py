@@ -1,0 +1,86 @@
+"""What one block is trained from, and where its files go."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from blocknerf.blocks.plan import BlockSpec
+from blocknerf.core.config.config import Config
+from blocknerf.core.types import Exposures
+from blocknerf.models.block_nerf import BlockNeRF
+from blocknerf.models.poses import PoseGroups
+from blocknerf.scene.sampler import Tiles
+from blocknerf.scene.scene import ImageRecord
+from blocknerf.scene.store import ImageStore
+from blocknerf.training.block.checkpoint import CheckpointProvenance
+
+
+@dataclass(frozen=True, slots=True)
+class BlockInputs:
+    """All that decides what a block learns: the same inputs give the same weights, on the same machine."""
+
+    config: Config
+    spec: BlockSpec
+    store: ImageStore
+    scene_hash: str
+    earlier_scene_hashes: tuple[str, ...] = ()
+    """Of scenes that this one has grown from: their checkpoints can be resumed."""
+    exposures: Exposures | None = None
+    """Exposures of the whole scene; None: the field is told nothing of exposure."""
+    tiles: Tiles | None = None
+    """Which parts of its images the block learns first; None: all alike (see `PixelSampler`)."""
+    pose_groups: PoseGroups | None = None
+    """Which images share a pose offset, as the block was begun; None: as its images tell."""
+    learned: BlockNeRF | None = None
+    """What an update begins from; None: from nothing."""
+    blocks_at_once: int = 1
+    """Blocks that share this machine: each may take so many times training.max_minutes."""
+
+    @property
+    def image_ids(self) -> tuple[str, ...]:
+        """The block's training images that could be decoded."""
+        return usable_images(self.spec, self.store)
+
+    @property
+    def images(self) -> list[ImageRecord]:
+        return [self.store.records[image_id] for image_id in self.image_ids]
+
+    @property
+    def test_image_ids(self) -> list[str]:
+        """The block's test images that could be decoded."""
+        return [image_id for image_id in self.spec.test_images if image_id in self.store.records]
+
+    @property
+    def provenance(self) -> CheckpointProvenance:
+        """What a checkpoint of this block must have been made from."""
+        hashes = (self.scene_hash, *self.earlier_scene_hashes)
+        return CheckpointProvenance(self.spec.id, hashes, self.config, self.image_ids)
+
+    @property
+    def budget_s(self) -> float:
+        """How long the block may train; infinity where its steps alone bound it."""
+        minutes = self.config.training.max_minutes
+        return math.inf if minutes is None else 60 * minutes * self.blocks_at_once
+
+
+@dataclass(frozen=True, slots=True)
+class BlockFolders:
+    """Where the training of one block writes."""
+
+    block: Path
+    """What renders, and figures."""
+    checkpoints: Path | None = None
+    """None: `block`."""
+    tensorboard: Path | None = None
+    """None: there are no curves."""
+    renders: Path | None = None
+    """None: validations write no pictures."""
+
+    @property
+    def checkpoint_dir(self) -> Path:
+        return self.checkpoints or self.block
+
+
+def usable_images(block: BlockSpec, store: ImageStore) -> tuple[str, ...]:
+    """The block's training images that could be decoded."""
+    return tuple(image_id for image_id in block.train_images if image_id in store.records)

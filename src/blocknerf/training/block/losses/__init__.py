@@ -1,0 +1,1 @@
+"""Losses: their terms as functions of tensors, and the weighted total of a block."""

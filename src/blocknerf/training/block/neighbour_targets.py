@@ -1,0 +1,56 @@
+"""What the neighbours of a block showed of rays that both see: what its consistency term is drawn towards."""
+
+from typing import Any
+
+from torch import Tensor
+
+from blocknerf.core.types import RayBatch
+from blocknerf.training.block.losses.block_nerf_loss import SharedRays
+
+NEIGHBOURS = "neighbours"
+"""Name of what neighbours show among the parts of a checkpoint."""
+
+
+class SharedBorders:
+    """What the neighbours of a block showed for the present round, by neighbour."""
+
+    def __init__(self, every: int):
+        self.every = every
+        self.number = 0
+        """Of the round; 0 before the first one."""
+        self.borders: dict[str, SharedRays] = {}
+
+    def at(self, step: int, share: float = 1.0) -> list[SharedRays]:
+        """What one step, or a part of one, is to learn: in steps as a whole every ray of the round comes once."""
+        rows = slice(step % self.every, None, self.every * round(1 / share))
+        targets = [_rows_of(shared, rows) for shared in self.borders.values()]
+        return [shared for shared in targets if len(shared.rays)]
+
+
+class NeighbourTargets(SharedBorders):
+    """Of neighbours that learn at the same time: a part of a block's checkpoint, for nobody can render it again."""
+
+    def state(self) -> dict[str, Any]:
+        state: dict[str, Any] = {"number": self.number}
+        for neighbour, shared in self.borders.items():
+            state |= {f"{neighbour}.{name}": tensor for name, tensor in _tensors(shared).items()}
+        return state
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.number = state["number"]
+        neighbours = dict.fromkeys(name.partition(".")[0] for name in state if "." in name)
+        self.borders = {}
+        for neighbour in neighbours:
+            names = (*RayBatch.__slots__, "rgb", "distance_m", "weights")
+            tensors = {name: state[f"{neighbour}.{name}"] for name in names}
+            rays = RayBatch(*(tensors.pop(name) for name in RayBatch.__slots__))
+            self.borders[neighbour] = SharedRays(rays, **tensors)
+
+
+def _rows_of(shared: SharedRays, rows: slice) -> SharedRays:
+    return SharedRays(shared.rays[rows], shared.rgb[rows], shared.distance_m[rows], shared.weights[rows])
+
+
+def _tensors(shared: SharedRays) -> dict[str, Tensor]:
+    of_rays = {name: getattr(shared.rays, name) for name in RayBatch.__slots__}
+    return of_rays | {name: getattr(shared, name) for name in ("rgb", "distance_m", "weights")}

@@ -1,0 +1,1 @@
+"""Joint training: what neighbouring blocks show each other, so that they agree where both reach."""

@@ -1,0 +1,116 @@
+"""Borders of neighbouring blocks: which rays both see, and what a block shows of them.
+
+Training goes in rounds of `distributed.exchange_every` steps. For each round, rays are drawn from images that two
+neighbours both train on, and rendered. Until the next round a block is drawn towards what its neighbour showed.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from blocknerf.blocks.plan import BlockSpec
+from blocknerf.core.config.config import Config
+from blocknerf.core.seeds import derive_seed
+from blocknerf.core.types import RayBatch, on_device
+from blocknerf.models.block_nerf import BlockNeRF
+from blocknerf.runtime.devices import default_device
+from blocknerf.scene.sampler import PixelSampler
+from blocknerf.scene.store import ImageStore
+from blocknerf.training.block.losses.block_nerf_loss import SharedRays
+
+SHARED_SHARE = 0.25
+"""Rays drawn for a step of a block and one neighbour, as a share of a batch; those that show no border are skipped."""
+
+
+@dataclass(frozen=True, slots=True)
+class Border:
+    """Two neighbours, and the images that both train on."""
+
+    first: BlockSpec
+    second: BlockSpec
+    image_ids: tuple[str, ...]
+
+    def weights(self, points_world: Float[Tensor, "points 3"]) -> Float[Tensor, " points"]:
+        """How much it matters that both agree on a surface there, in [0, 1].
+
+        With a and b the distances from the middles of the blocks, and e the maximum norm of the place in either block's
+        units, whichever is larger (1 at the edge of its cube):
+
+            w = (1 - |a - b| / (a + b)) min(1, (1 - e) / (1 - e_0)), never below 0,
+
+        e_0 being e half-way between the middles. So w is 1 there, and falls to 0 at either middle and at the edges of
+        what both reach.
+        """
+        middles = points_world.new_tensor([self.first.center_world, self.second.center_world])
+        away_m = (points_world - middles[:, None]).norm(dim=-1)
+        between = 1 - away_m.diff(dim=0)[0].abs() / away_m.sum(0)
+        return between * (self._inside(points_world) / self._inside(middles.mean(0, keepdim=True))).clamp(0, 1)
+
+    def neighbour_of(self, block: BlockSpec) -> BlockSpec:
+        """The other of the two."""
+        return self.second if block.id == self.first.id else self.first
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether both blocks reach the place half-way between them, and train on an image in common."""
+        middles = torch.tensor([self.first.center_world, self.second.center_world])
+        return bool(self.image_ids) and bool(self._inside(middles.mean(0, keepdim=True)) > 0)
+
+    def draw(self, store: ImageStore, count: int, seed: int, number: int) -> RayBatch:
+        """Rays of round `number`, the same for both; slots are positions in `image_ids`."""
+        seed = derive_seed(seed, "border", self.first.id, self.second.id, number)
+        return PixelSampler(store, self.image_ids, count, seed).next().rays
+
+    def _inside(self, points_world: Float[Tensor, "points 3"]) -> Float[Tensor, " points"]:
+        """1 - e: how far inside the cubes of both blocks."""
+        units = [
+            (points_world - points_world.new_tensor(block.center_world)).abs().amax(-1) / block.radius_m
+            for block in (self.first, self.second)
+        ]
+        return 1 - torch.maximum(*units)
+
+
+def borders_of(learning: Sequence[BlockSpec], learned: Sequence[BlockSpec], store: ImageStore) -> list[Border]:
+    """All borders of blocks that are still learning on which there is something to agree on, by the blocks' ids."""
+    blocks = sorted([*learning, *learned], key=lambda block: block.id)
+    still = {block.id for block in learning}
+    borders = []
+    for first, second in combinations(blocks, 2):
+        if second.id in first.neighbours and not still.isdisjoint((first.id, second.id)):
+            theirs = set(second.train_images)
+            common = (name for name in first.train_images if name in theirs and name in store.records)
+            borders.append(Border(first, second, tuple(common)))
+    return [border for border in borders if border.is_shared]
+
+
+def shared_rays_per_round(config: Config) -> int:
+    """Of two neighbours, as many for every step."""
+    return config.distributed.exchange_every * max(1, round(SHARED_SHARE * config.dataset.batch_size))
+
+
+def with_block_slots(rays: RayBatch, border: Border, image_ids: tuple[str, ...]) -> RayBatch:
+    """The border's rays with the slots that a block has for their images, by its `image_ids`."""
+    slots = torch.tensor([image_ids.index(image_id) for image_id in border.image_ids])
+    return RayBatch(rays.origins, rays.directions, slots[rays.image_slots], rays.radii)
+
+
+@torch.no_grad()
+def render_shared(model: BlockNeRF, rays: RayBatch) -> Float[Tensor, "rays 4"]:
+    """Colour, and distance in metres, of rays of the block's own images as it sees them now."""
+    parts = []
+    for start in range(0, len(rays), model.field.rays_at_once):
+        with default_device(model.device):
+            rgb, composited = model(on_device(rays[start : start + model.field.rays_at_once], model.device))
+        parts.append(torch.cat([rgb, composited.distance[:, None] * model.radius_m], -1).to(rays.origins))
+    return torch.cat(parts)
+
+
+def near_border(border: Border, rays: RayBatch, rendered: Float[Tensor, "rays 4"]) -> SharedRays:
+    """Those `rays` of a block on which its neighbour `rendered` a surface that both reach."""
+    weights = border.weights(rays.origins + rendered[:, 3:] * rays.directions)
+    near = weights > 0
+    return SharedRays(rays[near], rendered[near, :3], rendered[near, 3], weights[near])

@@ -1,0 +1,43 @@
+"""Training many blocks of a plan, in whichever way they are launched."""
+
+from contextlib import nullcontext
+
+from blocknerf.blocks.output import planning
+from blocknerf.city.manifest import manifest_of, write_manifest
+from blocknerf.training.block.trainer import BlockResult
+from blocknerf.training.launchers.choose import choose_launcher
+from blocknerf.training.launchers.launcher import Launcher, Report, nobody
+from blocknerf.training.run.locked_blocks import locked_blocks
+from blocknerf.training.run.run import Run
+from blocknerf.training.run.todo import blocks_to_train, blocks_to_update
+
+
+def train_blocks(
+    run: Run,
+    block_ids: tuple[str, ...] = (),
+    resume: bool = False,
+    overwrite: bool = False,
+    report: Report = nobody,
+    launcher: Launcher | None = None,
+) -> list[BlockResult]:
+    """Trains `block_ids` (empty: every block of the plan) and writes city.json.
+
+    With `resume`, finished blocks are skipped and begun ones resume from their checkpoint; with `overwrite`, what was
+    learned before is given up. `launcher` says how blocks are trained (see `choose_launcher`, which also chooses where
+    none is given). Raises UserError when blocks would be overwritten unasked, or when any fails; the others are then
+    trained all the same.
+    """
+    wanted = [run.plan.block(block_id) for block_id in dict.fromkeys(block_ids)] or list(run.plan.blocks)
+    launcher = launcher or choose_launcher(run, wanted)
+    group = launcher.group
+    with locked_blocks(run, wanted) if group.is_first else nullcontext([]) as locks:
+        if group.is_first:
+            todo = blocks_to_update(run, wanted) if run.update else blocks_to_train(run, wanted, resume, overwrite)
+            with planning(run.output_dir):
+                write_manifest(run.output_dir, manifest_of(run.plan, run.config.block_manager, run.config.city))
+            run.push_plan()
+            group.wait()
+        else:
+            group.wait()  # until the first has tidied up
+            todo = blocks_to_train(run, wanted, resume=True, overwrite=False)
+        return launcher.train(run, todo, report, locks)
