@@ -16,7 +16,8 @@ from benchmarks.measure import blocknerf, run
 from benchmarks.quality.capture import row
 from benchmarks.report import report
 from benchmarks.results import Cell, Figure, measured, path_of, read_results, this_machine
-from blocknerf.runtime.threads import available_cores, use_threads
+from blocknerf.runtime.cores import available_cores
+from blocknerf.runtime.threads import use_threads
 
 RAYS, POINTS, REPEATS = 1024, 2**17, 15
 TRAINED = ["block_manager.max_blocks=1", "training.max_minutes=0.5", "training.num_epochs=1000"]

@@ -33,7 +33,7 @@ def main() -> None:
     put_in = sum(_one_splat_a_point(folder) for folder in folders)
     merged = run(blocknerf("merge", arguments.work / "blocks", "--out", arguments.work / "city.ply"))
     config, _ = load_output(arguments.out)
-    wanted = _counted(open_scene(arguments.out, config).points_world)
+    wanted = _counted(open_scene(arguments.out, config.dataset).points_world)
     back = _counted(read_splats(arguments.work / "city.ply").places)
     once = sum(count for place, count in wanted.items() if back[place] == count)
     details = {

@@ -30,7 +30,8 @@ from blocknerf.kernels.proposal.ops import proposal_density
 from blocknerf.kernels.row_gradient import nonzero_rows
 from blocknerf.kernels.sparse_adam.ops import sparse_adam_step
 from blocknerf.models.backbones.hash_grid.config import HashConfig
-from blocknerf.runtime.threads import available_cores, use_threads
+from blocknerf.runtime.cores import available_cores
+from blocknerf.runtime.threads import use_threads
 
 LINE_BYTES = 64
 PUBLISHED_POINTS = 2**17

@@ -95,7 +95,7 @@ def figures(out: Path, scene_root: Path, config: Config) -> dict[str, dict[str, 
     """Means by protocol and metric over the test images, whatever the row was trained with: masks count for all."""
     trained, _ = load_output(out)
     measured = trained.model_copy(update={"dataset": config.dataset})
-    scene = open_scene(out, measured, scene_root)
+    scene = open_scene(out, measured.dataset, scene_root)
     store = ImageStore.open(scene, config.dataset.image_downsample, out.parent / "store")
     _, test = split_images(scene, config.dataset.test_every)
     images = [image for image in test if image.id in store.records]

@@ -26,6 +26,7 @@ from blocknerf.blocks.output import load_output, open_scene
 from blocknerf.blocks.plan import planned_split
 from blocknerf.city.city import City, Layer, composite
 from blocknerf.core.reading import read_json
+from blocknerf.core.types import Appearance
 from blocknerf.export.paths import View, interpolated_views, view_rays
 from blocknerf.scene.rays import camera_directions, pixels_of
 from blocknerf.synth.develop import develop
@@ -60,7 +61,7 @@ def main() -> None:
 
 def measure(out: Path, drive: str | None, frames: int) -> dict:
     config, plan = load_output(out)
-    scene = open_scene(out, config)
+    scene = open_scene(out, config.dataset)
     images, _ = planned_split(plan, scene)
     views = interpolated_views(images, scene.cameras, frames, 1, drive)
     truths, depths_m = photograph(scene.root, views)
@@ -88,7 +89,7 @@ def photograph(root: Path, views: list[View]) -> tuple[list[np.ndarray], list[np
 
 def layers_of(city: City, view: View) -> list[Layer]:
     center = torch.from_numpy(view.world_from_cam[:, 3].copy())
-    return city.layers(view_rays(view), center, drive=view.drive)
+    return city.layers(view_rays(view), center, Appearance(drive=view.drive))
 
 
 def composed(layers: list[Layer]) -> np.ndarray:

@@ -21,10 +21,11 @@ from benchmarks.measure import blocknerf, run
 from benchmarks.report import report
 from benchmarks.results import Cell, measured
 from blocknerf.blocks.output import load_output
-from blocknerf.city.block_file import read_block
 from blocknerf.city.manifest import block_folder
 from blocknerf.core.config.dataset import DatasetConfig
 from blocknerf.core.errors import UserError
+from blocknerf.core.types import Appearance
+from blocknerf.models.block_file import read_block
 from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.rendering.quality import psnr, ssim
 from blocknerf.scene.readers.read import read_scene
@@ -110,7 +111,7 @@ def figures(out: Path, block_id: str, store: ImageStore) -> dict[str, float]:
     if config.dataset.image_downsample != 1:
         raise UserError("This benchmark measures at full size; leave dataset.image_downsample at 1.")
     saved = read_block(block_folder(out, block_id), "latest")
-    model = BlockNeRF.from_state(saved.meta["model"], saved.tensors)
+    model = BlockNeRF.from_state(saved.meta.model, saved.tensors)
     rows = [judged(model, store, image_id) for image_id in plan.block(block_id).test_images]
     return {judge: float(np.nanmean([row[judge] for row in rows])) for judge in rows[0]}
 
@@ -118,7 +119,7 @@ def figures(out: Path, block_id: str, store: ImageStore) -> dict[str, float]:
 def judged(model: BlockNeRF, store: ImageStore, image_id: str) -> dict[str, float]:
     height, width = store.size(image_id)
     record = store.records[image_id]
-    code = model.code_for(None, record.drive, exposure=record.exposure)
+    code = model.code_for(Appearance(drive=record.drive, exposure=record.exposure))
     render = model.render(store.rays(image_id), code).reshape(height, width)
     truth = torch.from_numpy(store.rgb(image_id).astype(np.float32) / 255)
     valid = torch.from_numpy(store.valid(image_id).copy())

@@ -14,7 +14,6 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import torch
@@ -28,8 +27,7 @@ from blocknerf.city.alignment import Alignment, read_alignment
 from blocknerf.city.city import City
 from blocknerf.city.matching import SEEN_WELL, find_overlaps, measure, seen_by_both
 from blocknerf.city.pictures import to_bytes, write_png
-from blocknerf.core.types import RayBatch
-from blocknerf.models.block_nerf import BlockNeRF
+from blocknerf.core.types import Appearance, RayBatch
 from blocknerf.scene.rays import camera_rays
 from blocknerf.scene.scene import ImageRecord, Scene
 
@@ -72,7 +70,7 @@ def cut_drives(scene: Path) -> None:
 def give_hours(out: Path) -> None:
     """Leaves every block the images of its own side: those of one half of the hours, and a third of the others."""
     config, plan = load_output(out)
-    drive_of = {image.id: image.drive for image in open_scene(out, config).images}
+    drive_of = {image.id: image.drive for image in open_scene(out, config.dataset).images}
     hours = sorted({drive[:-2] for drive in drive_of.values()})
     blocks = []
     for number, block in enumerate(plan.blocks):
@@ -87,16 +85,16 @@ def give_hours(out: Path) -> None:
 def figures(out: Path) -> dict:
     """Differences in 8-bit levels, before and after, and by how much they fell; writes OUT/matching.png."""
     config, plan = load_output(out)
-    city, scene = City.open(out), open_scene(out, config)
+    city, scene = City.open(out), open_scene(out, config.dataset)
     under, rows = {"before": Alignment(), "after": read_alignment(out)}, []
     found: dict[tuple, dict[str, list[torch.Tensor]]] = {}
     for pair, image in test_cameras(plan, scene):
-        known = [set(city.meta(name)["drives"]) for name in pair]
+        known = [set(city.meta(name).drives) for name in pair]
         if known[0] & known[1]:
             continue
         camera = scene.cameras[image.camera_key]
         rays = camera_rays(camera, image.world_from_cam, camera.width, camera.height)
-        one, other = (cast(BlockNeRF, city.model(name)) for name in pair)
+        one, other = (city.model(name) for name in pair)
         both = seen_by_both(one, other, rays) >= SEEN_WELL
         if int(both.sum()) < len(rays) // 10:
             continue
@@ -153,7 +151,7 @@ def show(
     city: City, pair: Sequence[str], rays: RayBatch, drive: str, alignment: Alignment
 ) -> tuple[torch.Tensor, torch.Tensor]:
     city.alignment = alignment
-    one, other = (city.model(name).render(rays, city.code_for(name, None, drive)).rgb for name in pair)
+    one, other = (city.model(name).render(rays, city.code_for(name, Appearance(drive=drive))).rgb for name in pair)
     return one, other
 
 

@@ -27,6 +27,7 @@ from benchmarks.report import report
 from blocknerf.blocks.planner import make_plan
 from blocknerf.core.config.config import Config
 from blocknerf.core.config.load import load_config
+from blocknerf.core.types import Appearance
 from blocknerf.geometry import se3, so3
 from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.rendering.quality import psnr
@@ -144,7 +145,7 @@ def train(config: Config, scene: Scene, truth: Scene, out: Path, name: str, by: 
         if by == "image":
             pose = se3.compose(se3.inverse(true_from_learned), true_poses[image_id])
         rays = rays_from_directions(store.directions_cam(image_id), pose.numpy())
-        picture = model.render(rays, model.code_for(None, record.drive)).reshape(*store.size(image_id))
+        picture = model.render(rays, model.code_for(Appearance(drive=record.drive))).reshape(*store.size(image_id))
         photograph = torch.from_numpy(store.rgb(image_id).astype(np.float32) / 255)
         figures.append(psnr(picture.rgb, photograph, torch.from_numpy(store.valid(image_id).copy())))
     return {

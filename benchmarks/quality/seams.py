@@ -20,8 +20,8 @@ from benchmarks.measure import blocknerf, run
 from benchmarks.report import report
 from benchmarks.results import Cell, measured
 from blocknerf.blocks.output import load_output, open_scene
-from blocknerf.city.block_file import read_block
-from blocknerf.core.types import RayBatch
+from blocknerf.core.types import Appearance, RayBatch
+from blocknerf.models.block_file import read_block
 from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.scene.store import ImageStore
 from blocknerf.training.joint.borders import Border
@@ -56,12 +56,12 @@ def main() -> None:
 def measure(out: Path, rays: int) -> dict[str, Cell]:
     """Differences over all borders of the city in `out`, and its PSNR."""
     config, plan = load_output(out)
-    scene = open_scene(out, config)
+    scene = open_scene(out, config.dataset)
     store = ImageStore.open(scene, config.dataset.image_downsample, out / "store", progress=False)
     models, seams = {}, []
     for block in plan.blocks:
         saved = read_block(out / "blocks" / block.id, "latest")
-        models[block.id] = BlockNeRF.from_state(saved.meta["model"], saved.tensors)
+        models[block.id] = BlockNeRF.from_state(saved.meta.model, saved.tensors)
     for first in plan.blocks:
         for second in (plan.block(other) for other in first.neighbours if other > first.id):
             names = tuple(name for name in first.test_images if name in second.test_images and name in store.records)
@@ -97,7 +97,8 @@ def differences(
     border: Border, rays: RayBatch, store: ImageStore, image_id: str, models: tuple[BlockNeRF, BlockNeRF]
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     record = store.records[image_id]
-    a, b = (model.render(rays, model.code_for(None, record.drive, exposure=record.exposure)) for model in models)
+    appearance = Appearance(drive=record.drive, exposure=record.exposure)
+    a, b = (model.render(rays, model.code_for(appearance)) for model in models)
     middle_m = (a.distance_m + b.distance_m) / 2
     weights = border.weights(rays.origins + middle_m[:, None] * rays.directions)
     return (a.rgb - b.rgb).square().mean(-1), (a.distance_m - b.distance_m).abs() / middle_m, weights

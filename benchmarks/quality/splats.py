@@ -18,9 +18,9 @@ from benchmarks.report import report
 from benchmarks.results import measured
 from blocknerf.blocks.output import load_output, open_scene
 from blocknerf.blocks.plan import planned_split
-from blocknerf.city.appearance_settings import AppearanceSettings
 from blocknerf.city.city import City
 from blocknerf.city.pictures import to_bytes, write_png
+from blocknerf.core.types import MEAN_APPEARANCE
 from blocknerf.export.distillation_views import lessons, splat_camera
 from blocknerf.export.paths import View
 from blocknerf.export.splats_distil import to_gaussians
@@ -64,7 +64,7 @@ def main() -> None:
 def _test_pictures(out: Path, ply: Path):
     """(photograph, valid pixels, the city's picture, the splats') of every test image of the city's main drive."""
     config, plan = load_output(out)
-    scene, city, splats = open_scene(out, config), City.open(out), to_gaussians(read_splats(ply))
+    scene, city, splats = open_scene(out, config.dataset), City.open(out), to_gaussians(read_splats(ply))
     store = ImageStore.open(scene, config.dataset.image_downsample, out / "store")
     near_m = 0.01 * min(block.radius_m for block in plan.blocks)
     for image in planned_split(plan, scene)[1]:
@@ -72,7 +72,7 @@ def _test_pictures(out: Path, ply: Path):
         if image.drive != city.main_drive or image.id not in store.records or splat_camera(camera) != camera:
             continue
         height, width = store.size(image.id)
-        (shown,) = lessons(city, [View(camera, image.world_from_cam, width, height)], AppearanceSettings())
+        (shown,) = lessons(city, [View(camera, image.world_from_cam, width, height)], MEAN_APPEARANCE)
         picture = render_splats(splats, shown.lens, shown.world_from_cam, near_m)[:3].permute(1, 2, 0)
         photograph = torch.from_numpy(np.array(store.rgb(image.id))).float() / 255
         yield photograph, torch.from_numpy(store.valid(image.id).copy()), shown.rgb.float() / 255, picture.clamp(0, 1)

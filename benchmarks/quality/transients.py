@@ -54,7 +54,7 @@ def on_static_pixels(out: Path) -> tuple[float, float]:
     """PSNR of the city in `out` over the pixels that the masks keep, and the share that they hide in training."""
     config, _ = load_output(out)
     dataset = config.dataset.model_copy(update={"use_masks": True})
-    scene = open_scene(out, config.model_copy(update={"dataset": dataset}))
+    scene = open_scene(out, dataset)
     store = ImageStore.open(scene, dataset.image_downsample, out / "store_masked")
     train_images, test_images = split_images(scene, dataset.test_every)
     metrics = evaluate_city(City.open(out), store, test_images, out / "report_static")

@@ -24,12 +24,12 @@ import torch
 from benchmarks.quality.town import parser, trace_town, train
 from benchmarks.report import report
 from blocknerf.blocks.plan import BlockSpec, Plan, read_plan
-from blocknerf.city.block_file import read_block
-from blocknerf.city.city import City, coarse_rows, load_block
+from blocknerf.city.city import City, coarse_rows
 from blocknerf.core.config.load import load_config
 from blocknerf.core.seeds import derive_seed
 from blocknerf.core.types import RayBatch
-from blocknerf.models.block_nerf import BlockNeRF
+from blocknerf.models.block_file import read_block
+from blocknerf.models.block_nerf import BlockNeRF, load_block
 from blocknerf.scene.photographs import read_masks
 from blocknerf.scene.rays import camera_rays
 from blocknerf.scene.readers.read import read_scene
@@ -116,7 +116,7 @@ def row(out: Path, scene: Scene, plan: Plan, block: BlockSpec) -> dict:
             "knowledge": round(auc(visible, pairs.seen & pairs.known), 3),
         }
     means = mean_visibilities(model, City.open(out), plan, block, scene)
-    return {"block": block.id, "steps": file.meta["step"], "auc": aucs, "mean_visibility": means}
+    return {"block": block.id, "steps": file.meta.step, "auc": aucs, "mean_visibility": means}
 
 
 def mean_visibilities(model: BlockNeRF, city: City, plan: Plan, block: BlockSpec, scene: Scene) -> dict:

@@ -48,7 +48,7 @@ class Command:
 
 
 def command_of(command: Command, line: list[str]) -> Callable[[], None]:
-    from blocknerf.cli.main import parse
+    from blocknerf.cli.commands import parse
 
     return (lambda: parse(line)) if command.act is None else (lambda: command.act(line))  # pyright: ignore
 
@@ -172,7 +172,7 @@ def _grown(root: Path) -> None:
 
 
 def _ran(line: Callable[[Path], list[str]], at: At | None = None) -> Callable[[Path], None]:
-    from blocknerf.cli.main import parse
+    from blocknerf.cli.commands import parse
 
     def act(root: Path) -> None:
         said = run(lambda: parse(line(root)), root / "said.txt", at, line(root), COMPILING_S)
@@ -257,7 +257,7 @@ def _masks(line: list[str]) -> None:
 
 def _in_the_true_room(line: list[str]) -> None:
     """Surfaces of a block that has hardly learned are fog; here it shows the room as it is."""
-    from blocknerf.cli.main import parse
+    from blocknerf.cli.commands import parse
     from blocknerf.export import maps
     from tests.support.room import wall_distances_m
     from tests.support.solids import Solid
@@ -269,7 +269,7 @@ def _in_the_true_room(line: list[str]) -> None:
 
 def _evaluate(line: list[str]) -> None:
     """With few steps of fitting."""
-    from blocknerf.cli.main import parse
+    from blocknerf.cli.commands import parse
     from blocknerf.evaluation import views
 
     views.CODE_STEPS = views.POSE_STEPS = 2

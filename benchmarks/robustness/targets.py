@@ -343,14 +343,24 @@ def _read_city(folder: Path) -> Any:
 
 
 def _block(folder: Path) -> None:
-    from blocknerf.city.block_file import BlockFile, write_block
     from blocknerf.core.types import Exposures
+    from blocknerf.models.block_file import BlockFile, write_block
+    from blocknerf.models.block_meta import BlockMeta
     from blocknerf.models.block_nerf import BlockNeRF
 
     exposures = Exposures(250.0, (-1.0, 1.0), {"0": 0.5}, {"a": 0.5})
     model = BlockNeRF(_small_config(), (0.0, 0.0, 1.0), 8.0, ("a", "b"), ("0", "1"), torch.Generator(), exposures)
-    meta = {"block_id": "000", "scene_hash": "a" * 16, "image_ids": ["a", "b"], "drives": ["0", "1"], "step": 3,
-            "spent_s": 1.5, "best_psnr": 20.0, "finished": False, "model": model.description()}  # fmt: skip
+    meta = BlockMeta(
+        block_id="000",
+        scene_hash="a" * 16,
+        step=3,
+        spent_s=1.5,
+        best_psnr=20.0,
+        image_ids=("a", "b"),
+        drives=("0", "1"),
+        model=model.description(),
+        finished=False,
+    )
     write_block(folder, "latest", BlockFile(meta, model.state_dict()))
     (next(folder.glob("latest-*.safetensors"))).rename(folder / "latest-weights.safetensors")
     held = json.loads((folder / "latest.json").read_text())
@@ -362,8 +372,8 @@ def _block(folder: Path) -> None:
 
 
 def _read_block(folder: Path) -> Any:
-    from blocknerf.city.block_file import read_block
-    from blocknerf.city.city import load_block
+    from blocknerf.models.block_file import read_block
+    from blocknerf.models.block_nerf import load_block
 
     model = load_block(read_block(folder, "latest"))
     return [tensor.detach() for tensor in model.state_dict().values()]  # type: ignore[attr-defined]
@@ -383,21 +393,29 @@ class _Parts:
         parts = {"model": ModuleState(self.module), "metrics": self.metrics}
         self.checkpoint = ModelCheckpoint(folder, folder, origin, self.module, parts, self.describe)
 
-    def describe(self) -> dict[str, Any]:
-        from blocknerf.core.config.load import config_to_json
+    def describe(self) -> Any:
+        from blocknerf.models.block_meta import BlockMeta, ModelMeta
 
-        return {"block_id": "000", "scene_hash": "a" * 16, "image_ids": ["a", "b"], "step": 3,
-                "model": {"config": config_to_json(self.config)}}  # fmt: skip
+        images, drives = ("a", "b"), ("0", "1")
+        model = ModelMeta(
+            config=self.config,
+            center_world=(0, 0, 1),
+            radius_m=8.0,
+            image_ids=images,
+            drives=drives,
+            exposures=None,
+        )
+        return BlockMeta(block_id="000", scene_hash="a" * 16, step=3, image_ids=images, drives=drives, model=model)
 
 
 def _checkpoint(folder: Path) -> None:
-    from blocknerf.city.block_file import BlockFile, write_block
+    from blocknerf.models.block_file import BlockFile, write_block
 
     parts = _Parts(folder)
     parts.metrics.start(0)
     parts.metrics.log({"loss/rgb": 0.5, "train/psnr": 10.0}, 1)
     parts.metrics.validated({"psnr": 11.0}, 2)
-    write_block(folder, "checkpoint", BlockFile({}, {}))
+    write_block(folder, "checkpoint", BlockFile(parts.describe(), {}))
     parts.checkpoint.save()
     parts.metrics.close()
     for path in folder.glob("latest*"):

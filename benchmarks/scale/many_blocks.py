@@ -20,16 +20,18 @@ import torch
 from benchmarks.report import report
 from benchmarks.results import Cell, measured
 from blocknerf.blocks.plan import BlockSpec, Plan
-from blocknerf.city.block_file import BlockFile, write_block
 from blocknerf.city.city import City
 from blocknerf.city.manifest import block_folder, manifest_of, write_manifest
 from blocknerf.core.config.city import CityConfig
 from blocknerf.core.config.load import load_config
 from blocknerf.core.seeds import generator
 from blocknerf.core.types import RayBatch
+from blocknerf.models.block_file import BlockFile, write_block
+from blocknerf.models.block_meta import BlockMeta
 from blocknerf.models.block_nerf import BlockNeRF
+from blocknerf.runtime.cores import available_cores
 from blocknerf.runtime.memory import held_gb
-from blocknerf.runtime.threads import available_cores, use_threads
+from blocknerf.runtime.threads import use_threads
 
 SPACING_M = 50.0
 
@@ -66,7 +68,7 @@ def main() -> None:
     held, block_s = drive(cities["many"])
     note = f"{times['few']:.3f} s and {times['many']:.3f} s; blend {shown['few']} and {shown['many']} blocks"
     view_name = f"one view of a city of {arguments.many} blocks against one of {arguments.few}, {arguments.size}"
-    city_gb = sum(block.meta["weights"]["bytes"] for block in cities["many"].blocks) / 1e9
+    city_gb = sum(block.meta.weights.bytes for block in cities["many"].blocks) / 1e9
     drive_name = f"driving through {city_gb:.1f} GB of blocks with `city.memory_budget_gb={arguments.budget_gb:g}`"
     ratios = [many / few for few, many in zip(seconds["few"][1:], seconds["many"][1:], strict=True)]
     cells: dict[str, dict[str, Cell]] = {
@@ -97,7 +99,9 @@ def make_city(out: Path, blocks: int, budget_gb: float) -> Path:
         folder = block_folder(out, spec.id)
         if first is None:
             model = BlockNeRF(config, spec.center_world, spec.radius_m, ("image",), ("0",), generator(0, "bench"))
-            meta = {"block_id": spec.id, "scene_hash": "s", "drives": ["0"], "model": model.description()}
+            meta = BlockMeta(
+                block_id=spec.id, scene_hash="s", image_ids=("image",), drives=("0",), model=model.description()
+            )
             write_block(folder, "latest", BlockFile(meta, model.state_dict()))
             first = folder
             continue

@@ -17,8 +17,9 @@ from benchmarks.report import report
 from benchmarks.results import Cell, measured
 from blocknerf.blocks.output import plan_scene
 from blocknerf.core.config.load import load_config
+from blocknerf.runtime.cores import available_cores
 from blocknerf.runtime.memory import held_gb
-from blocknerf.runtime.threads import available_cores, use_threads
+from blocknerf.runtime.threads import use_threads
 from blocknerf.scene.store import ImageStore
 from blocknerf.training.block.inputs import BlockFolders, BlockInputs
 from blocknerf.training.block.trainer import BlockNeRFTrainer

@@ -20,9 +20,10 @@ from blocknerf.blocks.cost import estimates
 from blocknerf.blocks.map import draw_map
 from blocknerf.blocks.plan import read_plan, write_plan
 from blocknerf.blocks.planner import make_plan
+from blocknerf.core.camera import Camera
 from blocknerf.core.config.block_manager import BlockManagerConfig
 from blocknerf.core.config.config import Config
-from blocknerf.scene.scene import Camera, ImageRecord, Scene
+from blocknerf.scene.scene import ImageRecord, Scene
 
 RIG = 12
 STREET_M = 25.0

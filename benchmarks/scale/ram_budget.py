@@ -141,7 +141,8 @@ def train(arguments: argparse.Namespace) -> None:
     watch.start()
     from blocknerf.blocks.output import plan_scene
     from blocknerf.core.config.load import load_config
-    from blocknerf.runtime.threads import available_cores, use_threads
+    from blocknerf.runtime.cores import available_cores
+    from blocknerf.runtime.threads import use_threads
     from blocknerf.training.run.one_block import make_trainer
     from blocknerf.training.run.run import Run, open_store
 

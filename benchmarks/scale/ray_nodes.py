@@ -21,10 +21,10 @@ from ray.cluster_utils import Cluster
 
 from benchmarks.report import report
 from blocknerf.blocks.output import plan_scene
-from blocknerf.city.block_file import read_block
 from blocknerf.core.caches import CACHE_VARIABLE
 from blocknerf.core.config.load import load_config
 from blocknerf.core.shared_folder import SharedFolder
+from blocknerf.models.block_file import read_block
 from blocknerf.training.block.trainer import Progress
 from blocknerf.training.launchers.processes import ProcessLauncher
 from blocknerf.training.launchers.ray_tasks import RayCluster, RayLauncher
@@ -129,7 +129,7 @@ def same_city(one: Path, other: Path) -> bool:
 
 
 def same_block(one: Path, other: Path) -> bool:
-    left, right = (read_block(folder, "latest").meta | {"spent_s": 0} for folder in (one, other))
+    left, right = (read_block(folder, "latest").meta.model_copy(update={"spent_s": 0.0}) for folder in (one, other))
     return left == right
 
 

@@ -26,7 +26,8 @@ from benchmarks.results import Cell, measured
 from blocknerf.blocks.output import plan_scene
 from blocknerf.city.city import City
 from blocknerf.core.config.load import load_config
-from blocknerf.runtime.threads import available_cores, use_threads
+from blocknerf.runtime.cores import available_cores
+from blocknerf.runtime.threads import use_threads
 from blocknerf.scene.store import ImageStore
 
 ASKED = {"1": "26 dB", "4": "28 dB"}

@@ -24,7 +24,8 @@ import numpy as np
 from benchmarks.report import report
 from benchmarks.results import Cell, measured
 from blocknerf.blocks.output import load_output, open_scene
-from blocknerf.runtime.threads import available_cores, use_threads
+from blocknerf.runtime.cores import available_cores
+from blocknerf.runtime.threads import use_threads
 from blocknerf.viewer.city_watcher import CityWatcher
 from blocknerf.viewer.drawing import draw
 from blocknerf.viewer.loop import RenderedFrame, RenderLoop
@@ -57,7 +58,7 @@ class Watched:
     def __init__(self, out: Path, max_width: int):
         newest = CityWatcher(out)
         config, _ = load_output(out)
-        self.start = RenderRequest(first_view(newest.city, open_scene(out, config), ASPECT))
+        self.start = RenderRequest(first_view(newest.city, open_scene(out, config.dataset), ASPECT))
         self.came: list[tuple[float, RenderRequest, RenderedFrame]] = []
         self.drawn: list[RenderRequest] = []
         self.arrived = threading.Condition()

@@ -48,7 +48,7 @@ def test_planning_fills_the_folder_and_it_can_be_opened(capture, tmp_path):
     config, scene, plan_made = planned(capture, out)
     assert sorted(path.name for path in out.iterdir()) == ["config.json", "map.png", "plan.json", "scene.json"]
     assert load_output(out) == (config, plan_made)
-    assert open_scene(out, config).images[0].id == scene.images[0].id
+    assert open_scene(out, config.dataset).images[0].id == scene.images[0].id
     assert len(plan_made.blocks) == 3
     before = {path.name: path.read_bytes() for path in out.iterdir()}
     planned(capture, out)
@@ -229,10 +229,10 @@ def test_a_scene_that_moved_is_found_by_data_root(capture, tmp_path):
     config, _, _ = planned(capture, out)
     shutil.move(capture, tmp_path / "elsewhere")
     with pytest.raises(UserError, match=r"no longer at .*walk. Say where it is now with --data-root"):
-        open_scene(out, config)
-    assert len(open_scene(out, config, tmp_path / "elsewhere").images) == 24
+        open_scene(out, config.dataset)
+    assert len(open_scene(out, config.dataset, tmp_path / "elsewhere").images) == 24
     with pytest.raises(UserError, match="is not the one that .* was made from"):
-        open_scene(out, config, write_capture(tmp_path / "other", shift=0.5))
+        open_scene(out, config.dataset, write_capture(tmp_path / "other", shift=0.5))
 
 
 def test_folders_that_are_none_say_so(tmp_path, capture):
@@ -254,7 +254,7 @@ def test_the_command_writes_the_plan_and_the_table_has_every_block(capture, tmp_
     plan(data_root=capture, output_dir=tmp_path / "out", overrides=SMALL)
     config, plan_made = load_output(tmp_path / "out")
     printer = Console(width=90, record=True, file=(tmp_path / "printed.txt").open("w"))
-    scene = open_scene(tmp_path / "out", config)
+    scene = open_scene(tmp_path / "out", config.dataset)
     printer.print(cost_table(plan_made, scene, config, estimates(plan_made.blocks, scene, config)))
     printer.file.close()
     lines = (tmp_path / "printed.txt").read_text().splitlines()

@@ -251,8 +251,10 @@ def test_memory_counts_no_more_pixels_than_may_be_in_it():
 
 
 def test_devices_are_counted_once():
-    assert cuda_devices(config_of()) == 0
-    assert cuda_devices(config_of("distributed.device_map={encoder: 0, nerf_mlp: 0, decoder: 'cuda:1'}")) == 2
+    assert cuda_devices(config_of().distributed) == 0
+    assert (
+        cuda_devices(config_of("distributed.device_map={encoder: 0, nerf_mlp: 0, decoder: 'cuda:1'}").distributed) == 2
+    )
 
 
 @pytest.mark.parametrize("codes", [True, False])

@@ -9,35 +9,31 @@ import pytest
 import torch
 
 from blocknerf.blocks.plan import BlockSpec, Layout, Plan
-from blocknerf.city.block_file import BlockFile, write_block
 from blocknerf.city.city import COARSE_RAYS, City, Layer, coarse_rows, composite
 from blocknerf.city.manifest import MANIFEST_VERSION, block_folder, manifest_of, read_manifest, write_manifest
 from blocknerf.core.config.block_manager import BlockManagerConfig
 from blocknerf.core.config.city import CityConfig
 from blocknerf.core.errors import UserError
-from blocknerf.core.types import RayBatch, RenderOutput
+from blocknerf.core.types import Appearance, RayBatch, RenderOutput
+from blocknerf.models.block_file import BlockFile, write_block
+from tests.support.block_meta import meta_of
+from tests.support.formula_block import FormulaBlock
 
 
-class PlainBlock:
+class PlainBlock(FormulaBlock):
     """A block of one colour; its appearance code is added to it."""
 
     def __init__(self, block: BlockFile):
         self.rgb = block.tensors["rgb"]
-        self.codes = block.meta["codes"]
+        self.codes = block.meta.codes
 
     def render(self, rays, code):
         count = len(rays)
         shift = 0 if code is None else code[0]
         return RenderOutput((self.rgb + shift).expand(count, 3), torch.ones(count), torch.full((count,), 5.0))
 
-    def mean_visibility(self, rays):
-        return None
-
-    def view_confidence(self, rays, distances_m):
-        return None
-
-    def code_for(self, image_id, drive, exposure_stops=0.0, exposure=None, towards=None):
-        value = self.codes.get(image_id, self.codes.get(drive))
+    def code_for(self, appearance):
+        value = self.codes.get(appearance.image_id, self.codes.get(appearance.drive))
         return None if value is None else torch.tensor([value])
 
 
@@ -51,7 +47,7 @@ def make_city(out, trained=("a", "b", "c"), budget_gb=2.0, **meta):
         out, manifest_of(Plan("scene", "config", blocks), BlockManagerConfig(), CityConfig(memory_budget_gb=budget_gb))
     )
     for name in trained:
-        entries = {"block_id": name, "scene_hash": "scene", "drives": ["dusk", "noon", "noon"], "codes": {}} | meta
+        entries = meta_of(name, **({"drives": ("dusk", "noon", "noon"), "codes": {}} | meta))
         tensors = {"rgb": torch.tensor(COLOURS[name]), "ballast": torch.zeros(2500)}
         write_block(block_folder(out, name), "latest", BlockFile(entries, tensors))
     return out
@@ -145,7 +141,7 @@ def test_appearance_follows_the_image_then_the_drive_then_the_largest_drive(tmp_
     assert city.main_drive == "noon"
 
     def blue_at_a(**appearance):
-        return city.render(rays(), at(0.0), **appearance).rgb[0, 2].item()
+        return city.render(rays(), at(0.0), Appearance(**appearance)).rgb[0, 2].item()
 
     assert blue_at_a() == 0.25
     assert blue_at_a(drive="dusk") == 0.5
@@ -165,7 +161,7 @@ def test_only_blocks_in_use_are_loaded_and_old_ones_leave_within_the_budget(tmp_
     loads = []
 
     def load(block):
-        loads.append(block.meta["block_id"])
+        loads.append(block.meta.block_id)
         return PlainBlock(block)
 
     city = City.open(make_city(tmp_path, budget_gb=21e-6), load=load)  # two blocks of 10 kB
@@ -192,7 +188,7 @@ def test_untrained_blocks_are_left_out_and_named(tmp_path, caplog, monkeypatch):
 
 def test_the_manifest_says_which_file_comes_first(tmp_path):
     make_city(tmp_path)
-    best = BlockFile({"scene_hash": "scene", "codes": {}}, {"rgb": torch.full((3,), 0.5)})
+    best = BlockFile(meta_of("a", codes={}), {"rgb": torch.full((3,), 0.5)})
     write_block(block_folder(tmp_path, "a"), "best", best)
     assert City.open(tmp_path, load=PlainBlock).render(rays(), at(0.0)).rgb[0].tolist() == COLOURS["a"]
     manifest = read_manifest(tmp_path)
@@ -215,7 +211,7 @@ def test_what_a_user_can_mend_is_said(tmp_path):
         city.require_drive("night")
 
 
-def test_a_file_that_describes_no_model_is_said(tmp_path):
+def test_a_file_whose_tensors_are_not_the_models_is_said(tmp_path):
     city = City.open(make_city(tmp_path))
     with pytest.raises(UserError, match="file of block a does not fit this program .*--blocks a --overwrite"):
         city.render(rays(), at(0.0))
@@ -246,7 +242,7 @@ class BlindBlock(PlainBlock):
 
     def __init__(self, block):
         super().__init__(block)
-        self.seen = block.meta["seen"]
+        self.seen = block.meta.seen
 
     def mean_visibility(self, rays):
         return self.seen
@@ -255,7 +251,7 @@ class BlindBlock(PlainBlock):
 def city_that_sees(out, **seen: float) -> City:
     make_city(out)
     for name, value in seen.items():
-        entries = {"block_id": name, "scene_hash": "scene", "drives": [], "codes": {}, "seen": value}
+        entries = meta_of(name, codes={}, seen=value)
         write_block(block_folder(out, name), "latest", BlockFile(entries, {"rgb": torch.tensor(COLOURS[name])}))
     return City.open(out, load=BlindBlock)
 
@@ -318,7 +314,7 @@ def city_that_knows(out, blending="visibility", **known: float) -> City:
     make_city(out)
     write_manifest(out, replace(read_manifest(out), blending=blending))
     for name, value in known.items():
-        entries = {"block_id": name, "scene_hash": "scene", "drives": [], "codes": {"known": value}}
+        entries = meta_of(name, codes={"known": value})
         write_block(block_folder(out, name), "latest", BlockFile(entries, {"rgb": torch.tensor(COLOURS[name])}))
     return City.open(out, load=HalfSightedBlock)
 
@@ -381,7 +377,7 @@ def test_other_rules_and_fewer_blocks_share_what_is_loaded(tmp_path):
     loads = []
 
     def load(block):
-        loads.append(block.meta["block_id"])
+        loads.append(block.meta.block_id)
         return PlainBlock(block)
 
     city = City.open(make_city(tmp_path), load=load)

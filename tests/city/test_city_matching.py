@@ -11,17 +11,19 @@ import torch
 
 from blocknerf.blocks.plan import BlockSpec, Plan
 from blocknerf.city.alignment import ALIGNMENT_VERSION, Alignment, BlockShifts, read_alignment, write_alignment
-from blocknerf.city.block_file import BlockFile, write_block
 from blocknerf.city.city import City
 from blocknerf.city.manifest import block_folder, manifest_of, write_manifest
 from blocknerf.city.matching import align_blocks, align_city, seen_by_both
+from blocknerf.core.camera import Camera
 from blocknerf.core.config.config import Config
 from blocknerf.core.config.load import load_config
 from blocknerf.core.errors import UserError
-from blocknerf.core.types import MEAN_EXPOSURE_VALUE, Exposures
+from blocknerf.core.types import MEAN_EXPOSURE_VALUE, Appearance, Exposures
+from blocknerf.models.block_file import BlockFile, write_block
 from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.scene.rays import camera_rays
-from blocknerf.scene.scene import Camera, ImageRecord, Scene
+from blocknerf.scene.scene import ImageRecord, Scene
+from tests.support.block_meta import meta_of
 from tests.support.small_field import SMALL_HASH
 
 SMALL = (
@@ -86,12 +88,10 @@ def write_city(out: Path, blocks: dict[str, BlockNeRF]) -> dict[str, tuple[str, 
     specs = tuple(BlockSpec(name, (0.0, 0.0, 0.0), 4.0, (float(x), 0.0, 0.0), (), ()) for x, name in enumerate(ids))
     settings = next(iter(blocks.values())).config
     write_manifest(out, manifest_of(Plan("scene", "config", specs), settings.block_manager))
-    every = [image.id for image in scene_of().images]
+    every = tuple(image.id for image in scene_of().images)
     for name, model in blocks.items():
-        meta = {"block_id": name, "scene_hash": "scene", "image_ids": every, "drives": list(model.drives)}
-        write_block(
-            block_folder(out, name), "latest", BlockFile({**meta, "model": model.description()}, model.state_dict())
-        )
+        meta = meta_of(name, model.description(), image_ids=every)
+        write_block(block_folder(out, name), "latest", BlockFile(meta, model.state_dict()))
     return {name: tuple(ids[i] for i in (x - 1, x + 1) if 0 <= i < len(ids)) for x, name in enumerate(ids)}
 
 
@@ -115,7 +115,7 @@ def test_a_block_whose_codes_were_moved_comes_back(tmp_path, exposures):
         tmp_path, {"a": block(drives, settings, exposures), "b": moved(block(drives, settings, exposures), 1.0)}
     )
     city, before = City.open(tmp_path), hashes(tmp_path)
-    raw = {drive: city.code_for("b", None, drive) for drive in ("noon", "dusk")}
+    raw = {drive: city.code_for("b", Appearance(drive=drive)) for drive in ("noon", "dusk")}
     alignment, differences = align_city(city, links, scene_of(), seed=0)
     assert {pair.drive for pair in differences} == {"noon", "dusk"}
     for pair in differences:
@@ -129,12 +129,15 @@ def test_a_block_whose_codes_were_moved_comes_back(tmp_path, exposures):
     again = City.open(tmp_path)
     assert hashes(tmp_path) == before
     for drive, code in raw.items():
-        shifted = again.code_for("b", None, drive)
+        shifted = again.code_for("b", Appearance(drive=drive))
         assert torch.equal(
             shifted, code + torch.nn.functional.pad(again.alignment.blocks["b"].shift(drive), (0, len(code) - 6))
         )
-        assert torch.equal(again.code_for("a", None, drive), city.code_for("a", None, drive))
-    assert torch.equal(again.code_for("b", None, "never driven"), city.model("b").code_for(None, "never driven"))
+        assert torch.equal(again.code_for("a", Appearance(drive=drive)), city.code_for("a", Appearance(drive=drive)))
+    assert torch.equal(
+        again.code_for("b", Appearance(drive="never driven")),
+        city.model("b").code_for(Appearance(drive="never driven")),
+    )
 
 
 def test_relative_looks_of_one_drive_stay(tmp_path, monkeypatch):
@@ -146,9 +149,9 @@ def test_relative_looks_of_one_drive_stay(tmp_path, monkeypatch):
     links = write_city(tmp_path, {"a": one, "b": other})
     city = City.open(tmp_path)
     city.alignment, _ = align_city(city, links, scene_of(), seed=0)
-    first, second = (city.code_for("b", f"noon_{row}", "noon") for row in (0, 1))
+    first, second = (city.code_for("b", Appearance(f"noon_{row}", "noon")) for row in (0, 1))
     torch.testing.assert_close(second - first, torch.full((6,), 0.3))
-    half = city.code_for("b", "noon_0", "noon", towards=("noon_1", "noon", 0.5))
+    half = city.code_for("b", Appearance("noon_0", "noon", blend_towards=Appearance("noon_1", "noon"), share=0.5))
     torch.testing.assert_close(half, 0.5 * (first + second))
 
 
@@ -167,8 +170,8 @@ def test_a_look_travels_to_blocks_that_never_saw_it(tmp_path):
     assert set(noon) == {("a", "b")}  # b and c never saw noon: there is no difference to speak of before
     assert noon["a", "b"].after < noon["a", "b"].before / 20
     rays = camera_rays(scene_of().cameras["0"], scene_of().images[0].world_from_cam, 16, 12)
-    show = {name: city.model(name).render(rays, city.code_for(name, None, "noon")).rgb for name in "ac"}
-    raw = city.model("c").render(rays, city.model("c").code_for(None, "noon")).rgb
+    show = {name: city.model(name).render(rays, city.code_for(name, Appearance(drive="noon"))).rgb for name in "ac"}
+    raw = city.model("c").render(rays, city.model("c").code_for(Appearance(drive="noon"))).rgb
     assert (show["c"] - show["a"]).abs().mean() < 0.1 * (raw - show["a"]).abs().mean()
 
 
@@ -216,7 +219,7 @@ def test_a_block_trained_again_loses_its_entry_and_no_other(tmp_path, caplog, mo
     models = {name: block(DRIVES[name], settings) for name in "abc"}
     write_city(tmp_path, models)
     city = City.open(tmp_path)
-    shifts = {name: BlockShifts(city.meta(name)["weights"]["sha256"], {"noon": (0.1,) * 6}) for name in "bc"}
+    shifts = {name: BlockShifts(city.meta(name).weights.sha256, {"noon": (0.1,) * 6}) for name in "bc"}
     write_alignment(tmp_path, Alignment(shifts))
     write_city(tmp_path, models | {"b": moved(models["b"], 0.5)})
     again = City.open(tmp_path)

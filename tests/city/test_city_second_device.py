@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from blocknerf.blocks.output import plan_scene
-from blocknerf.city.city import City, load_block
+from blocknerf.city.city import City
 from blocknerf.cli.align import align
 from blocknerf.cli.evaluate import evaluate
 from blocknerf.cli.export_depth import export_depth
@@ -25,7 +25,7 @@ from blocknerf.core.types import RayBatch
 from blocknerf.evaluation.evaluate import evaluate as run_evaluation
 from blocknerf.export.points import Agreement
 from blocknerf.kernels.registry import use_backend
-from blocknerf.models.block_nerf import BlockNeRF
+from blocknerf.models.block_nerf import BlockNeRF, load_block
 from blocknerf.training.launchers.sequential import SequentialLauncher
 from blocknerf.training.run.run import Run
 from blocknerf.training.train_blocks import train_blocks
@@ -104,7 +104,7 @@ def test_points_and_poses_are_those_of_the_processor(out):
         drive = model.drives[0]
         points = center.float() + rays.directions
         expected = model.query_points(points, rays.directions), model.refined_rays(rays, drive=drive)
-        codes = torch.zeros(len(rays), len(model.code_for(None, None)))  # pyright: ignore[reportArgumentType]
+        codes = torch.zeros(len(rays), len(model.code_for()))  # pyright: ignore[reportArgumentType]
         rgb, composited = model.composite(rays, codes, None)
         with SecondDevice():
             away = load_block_away(out, block_id)

@@ -9,7 +9,7 @@ import torch
 
 from blocknerf.core.config.load import load_config
 from blocknerf.core.seeds import generator
-from blocknerf.core.types import Exposures, RayBatch
+from blocknerf.core.types import Appearance, Exposures, RayBatch
 from blocknerf.diagnostics.coverage import labels_of
 from blocknerf.diagnostics.data import check_batch, check_exposures, check_pictures, check_poses
 from blocknerf.diagnostics.debugger import BlockNeRFDebugger
@@ -161,7 +161,7 @@ def test_the_drawn_ray_is_the_renderers(scene, store, backbone):
     config = tiny(scene, f"block_nerf.backbone={backbone}", "training.use_exposure_encoding=false")
     model = block(scene, config).eval()
     rays: RayBatch = store.rays(store.image_ids[0])[40:41]
-    code = model.code_for(store.image_ids[0], None)
+    code = model.code_for(Appearance(store.image_ids[0]))
     assert code is not None
     trace = trace_ray(model, rays, code)
     rgb, composited = model.composite(rays, code[None], None)

@@ -8,14 +8,14 @@ from types import SimpleNamespace
 import pytest
 from PIL import Image
 
-from blocknerf.city.block_file import read_block
-from blocknerf.city.city import load_block
 from blocknerf.cli.inspect import _pose_table, inspect
 from blocknerf.cli.train import train
 from blocknerf.compat.debug_training import debug_training
 from blocknerf.core.errors import UserError
 from blocknerf.core.logging import console, log
 from blocknerf.diagnostics.pose_motions import PoseMotion
+from blocknerf.models.block_file import read_block
+from blocknerf.models.block_nerf import load_block
 from tests.support.room import write_room
 
 

@@ -11,7 +11,6 @@ import torch
 from PIL import Image
 
 from blocknerf.blocks.output import load_output, open_scene, plan_scene
-from blocknerf.city.block_file import BlockFile, write_block
 from blocknerf.city.city import City
 from blocknerf.city.manifest import block_folder, manifest_of, write_manifest
 from blocknerf.cli.evaluate import evaluate
@@ -20,9 +19,12 @@ from blocknerf.cli.render import parse_size, render
 from blocknerf.core.config.load import load_config
 from blocknerf.core.errors import UserError
 from blocknerf.core.seeds import generator
+from blocknerf.core.types import MEAN_APPEARANCE
 from blocknerf.export.render import render_views
+from blocknerf.models.block_file import BlockFile, write_block
 from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.scene.rays import camera_rays
+from tests.support.block_meta import meta_of
 from tests.support.small_field import SMALL_HASH
 
 SETTINGS = (
@@ -59,7 +61,7 @@ def untrained(scene, tmp_path_factory) -> Path:
         drives = ("0",) * len(block.train_images)
         rng = generator(0, block.id)
         model = BlockNeRF(config, block.center_world, block.radius_m, block.train_images, drives, rng)
-        meta = {"block_id": block.id, "drives": list(drives), "model": model.description()}
+        meta = meta_of(block.id, model.description(), scene_hash=plan.scene_hash)
         write_block(block_folder(out, block.id), "latest", BlockFile(meta, model.state_dict()))
     write_manifest(out, manifest_of(plan, config.block_manager))
     return out
@@ -117,7 +119,7 @@ def test_render_follows_the_drive(untrained, capsys):
 
 def test_render_takes_the_test_poses_another_size_and_a_trained_images_appearance(untrained, tmp_path):
     config, _ = load_output(untrained)
-    name = open_scene(untrained, config).images[3].name
+    name = open_scene(untrained, config.dataset).images[3].name
     render(untrained, path="test", video=tmp_path / "x.mp4", size="20x10", image=name, fps=5)
     assert video_size(tmp_path / "x.mp4") == (2, 20, 10)
 
@@ -126,7 +128,7 @@ def test_render_takes_the_test_poses_another_size_and_a_trained_images_appearanc
 def test_with_an_image_blocks_that_never_saw_it_take_its_drive(untrained, tmp_path, monkeypatch, follow):
     """Not the drive that is followed, nor the main one."""
     config, _ = load_output(untrained)
-    scene = open_scene(untrained, config)
+    scene = open_scene(untrained, config.dataset)
     images = (*scene.images[:3], replace(scene.images[3], drive="dusk"), *scene.images[4:])
     monkeypatch.setattr("blocknerf.blocks.output.open_scene", lambda *_: replace(scene, images=images))
     asked = []
@@ -142,27 +144,30 @@ def test_with_an_image_blocks_that_never_saw_it_take_its_drive(untrained, tmp_pa
 
 def test_frames_go_from_the_look_of_one_image_to_that_of_another(untrained, tmp_path, monkeypatch):
     config, _ = load_output(untrained)
-    first, second = (image for image in open_scene(untrained, config).images if image.name in ("03.png", "10.png"))
+    first, second = (
+        image for image in open_scene(untrained, config.dataset).images if image.name in ("03.png", "10.png")
+    )
     asked = []
     code_for = BlockNeRF.code_for
 
-    def remember(model, image_id, drive, exposure_stops=0.0, exposure=None, towards=None):
-        asked.append((image_id, drive, towards))
-        return code_for(model, image_id, drive, exposure_stops, exposure, towards)
+    def remember(model, appearance=MEAN_APPEARANCE):
+        asked.append(appearance)
+        return code_for(model, appearance)
 
     monkeypatch.setattr(BlockNeRF, "code_for", remember)
     for share, expected in ((None, {frame / 6 for frame in range(7)}), (0.25, {0.25})):
         asked.clear()
         options = {"frames": 7, "appearance": "03.png:10.png", "share": share}
         render(untrained, video=tmp_path / "x.mp4", **options)
-        assert {(image_id, towards[0], towards[2]) for image_id, _, towards in asked if towards} == {
+        blended = [look for look in asked if look.blend_towards is not None]
+        assert {(look.image_id, look.blend_towards.image_id, look.share) for look in blended} == {
             (first.id, second.id, at) for at in expected
         }
 
 
 def test_evaluate_without_a_test_image_names_the_remedy_that_fits(untrained, monkeypatch):
     config, _ = load_output(untrained)
-    scene = open_scene(untrained, config)
+    scene = open_scene(untrained, config.dataset)
     for names, remedy in ((frozenset(), "has a test list of its own"), (None, "set dataset.test_every to 8")):
         own = replace(scene, test_names=names)
         monkeypatch.setattr("blocknerf.evaluation.evaluate.open_scene", lambda *_, own=own: own)
@@ -242,7 +247,7 @@ def test_what_is_no_size_is_said(text):
 
 def test_rendering_needs_no_gradients(untrained):
     config, _ = load_output(untrained)
-    scene = open_scene(untrained, config)
+    scene = open_scene(untrained, config.dataset)
     image = scene.images[0]
     rays = camera_rays(scene.cameras[image.camera_key], image.world_from_cam, 6, 4)
     picture = City.open(untrained).render(rays, torch.from_numpy(image.world_from_cam[:, 3].copy()))

@@ -11,23 +11,25 @@ import torch
 from PIL import Image
 
 from blocknerf.blocks.plan import BlockSpec, Plan
-from blocknerf.city.block_file import BlockFile, write_block
 from blocknerf.city.city import City
 from blocknerf.city.manifest import block_folder, manifest_of, write_manifest
 from blocknerf.core.config.block_manager import BlockManagerConfig
 from blocknerf.core.errors import UserError
 from blocknerf.core.types import RayBatch, RenderOutput
 from blocknerf.evaluation.evaluate import evaluate_city
+from blocknerf.models.block_file import BlockFile, write_block
 from blocknerf.scene.scene import ImageRecord
+from tests.support.block_meta import meta_of
+from tests.support.formula_block import FormulaBlock
 
 HEIGHT, WIDTH = 12, 16
 
 
-class GrayBlock:
+class GrayBlock(FormulaBlock):
     """A wall of one gray at 5 m, brighter in drives with a code."""
 
     def __init__(self, block: BlockFile):
-        self.gray = block.meta["gray"]
+        self.gray = block.meta.gray
         self.asked = []
 
     def render(self, rays, code):
@@ -35,15 +37,9 @@ class GrayBlock:
         gray = self.gray + (0.0 if code is None else float(code[0]))
         return RenderOutput(torch.full((count, 3), gray), torch.ones(count), 5 + rays.directions[:, 0])
 
-    def mean_visibility(self, rays):
-        return None
-
-    def view_confidence(self, rays, distances_m):
-        return None
-
-    def code_for(self, image_id, drive, exposure_stops=0.0, exposure=None, towards=None):
-        assert image_id is None, "a test image must not be looked up"
-        return torch.tensor([0.1]) if drive == "bright" else None
+    def code_for(self, appearance):
+        assert appearance.image_id is None, "a test image must not be looked up"
+        return torch.tensor([0.1]) if appearance.drive == "bright" else None
 
 
 class Album:
@@ -76,7 +72,8 @@ def make_city(out: Path) -> City:
     blocks = tuple(BlockSpec(name, (x, 0.0, 0.0), 25.0, (x, 0.0, 0.0), (), ()) for name, x, _ in specs)
     write_manifest(out, manifest_of(Plan("s", "c", blocks), BlockManagerConfig()))
     for name, _, gray in specs:
-        write_block(block_folder(out, name), "latest", BlockFile({"gray": gray}, {"none": torch.zeros(1)}))
+        meta = meta_of(name, scene_hash="s", gray=gray)
+        write_block(block_folder(out, name), "latest", BlockFile(meta, {"none": torch.zeros(1)}))
     return City.open(out, load=GrayBlock)
 
 

@@ -9,24 +9,25 @@ import pytest
 import torch
 
 from blocknerf.blocks.plan import BlockSpec, Plan
-from blocknerf.city.block_file import BlockFile, write_block
 from blocknerf.city.city import City, composite
 from blocknerf.city.manifest import block_folder, manifest_of, write_manifest
 from blocknerf.core.config.block_manager import BlockManagerConfig
 from blocknerf.core.config.load import load_config
 from blocknerf.core.errors import UserError
 from blocknerf.core.seeds import generator
-from blocknerf.core.types import RayBatch
+from blocknerf.core.types import Appearance, RayBatch
 from blocknerf.evaluation.colour_correction import correct_colours
 from blocknerf.evaluation.evaluate import evaluate_city
 from blocknerf.evaluation.protocols import PROTOCOLS, left_half, parse_protocols, scored, sensible_protocols
 from blocknerf.evaluation.report import report_page
 from blocknerf.evaluation.views import HeldOutImage, mean_code, picture_under, render_views
 from blocknerf.geometry import so3
+from blocknerf.models.block_file import BlockFile, write_block
 from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.models.poses import moved_rays
 from blocknerf.rendering.quality import psnr
 from blocknerf.scene.scene import ImageRecord
+from tests.support.block_meta import meta_of
 from tests.support.small_field import SMALL_HASH
 
 HEIGHT, WIDTH = 16, 34
@@ -52,7 +53,7 @@ def _make_city(out: Path, places: dict[str, tuple[float, float, float]]) -> City
         model = BlockNeRF(config, spec.center_world, spec.radius_m, ("x",), ("0",), generator(1, spec.id))
         with torch.no_grad():
             model.field.grid.table.mul_(5000)
-        meta = {"drives": ["0"], "model": model.description()}
+        meta = meta_of(spec.id, model.description(), scene_hash="s")
         write_block(block_folder(out, spec.id), "latest", BlockFile(meta, model.state_dict()))
     return City.open(out)
 
@@ -159,9 +160,9 @@ def test_learned_poses_move_each_block_as_its_drive_was_moved_and_look_at_nothin
 def test_a_test_image_is_rendered_with_its_own_exposure(city, monkeypatch):
     """Metadata of the camera, asked of the block."""
     test, asked = _test(city), []
-    monkeypatch.setattr(BlockNeRF, "code_for", lambda self, *parts: asked.append(parts))
+    monkeypatch.setattr(BlockNeRF, "code_for", lambda self, appearance: asked.append(appearance))
     mean_code(city, "left", replace(test, record=replace(test.record, exposure=0.25)))
-    assert asked == [(None, "0", 0.0, 0.25, None)]
+    assert asked == [Appearance(drive="0", exposure=0.25)]
 
 
 @pytest.fixture

@@ -175,7 +175,7 @@ def test_lenses_are_warned_of(planned, tmp_path, caplog):
     from blocknerf.export.block_scenes import write_block_scenes
 
     config, plan = load_output(planned)
-    scene = open_scene(planned, config)
+    scene = open_scene(planned, config.dataset)
     lens = dataclasses.replace(CAMERA, model="SIMPLE_RADIAL", params=(40.0, 32.0, 24.0, 0.01))
     bent = dataclasses.replace(scene, cameras=dict.fromkeys(scene.cameras, lens))
     with caplog.at_level("WARNING", logger="blocknerf"):

@@ -8,20 +8,22 @@ import pytest
 import torch
 
 from blocknerf.blocks.output import load_output, open_scene, plan_scene
-from blocknerf.city.block_file import BlockFile, write_block
 from blocknerf.city.city import City
 from blocknerf.city.manifest import block_folder, manifest_of, write_manifest
 from blocknerf.cli.export_cameras import export_cameras
 from blocknerf.cli.main import main
+from blocknerf.core.camera import Camera
 from blocknerf.core.config.dataset import DatasetConfig
 from blocknerf.core.config.load import load_config
 from blocknerf.core.errors import UserError
 from blocknerf.core.seeds import generator
 from blocknerf.export.cameras import refined_poses, write_cameras
 from blocknerf.geometry import se3
+from blocknerf.models.block_file import BlockFile, write_block
 from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.scene.readers.read import read_scene
-from blocknerf.scene.scene import Camera, Scene
+from blocknerf.scene.scene import Scene
+from tests.support.block_meta import meta_of
 from tests.support.room import write_room
 from tests.support.small_field import SMALL_HASH
 
@@ -52,8 +54,7 @@ def _city(room: Path, out: Path, refine: bool = True) -> tuple[Path, dict[str, B
             model.poses.place(torch.from_numpy(centers), block.radius_m)
             with torch.no_grad():
                 model.poses.shares.normal_(0, 0.1, generator=generator(number, "shares"))
-        meta = {"block_id": block.id, "scene_hash": plan.scene_hash, "drives": list(drives),
-                "model": model.description()}  # fmt: skip
+        meta = meta_of(block.id, model.description(), scene_hash=plan.scene_hash)
         write_block(block_folder(out, block.id), "latest", BlockFile(meta, model.state_dict()))
         models[block.id] = model
     assert len(models) >= 2
@@ -67,7 +68,7 @@ def city(room, tmp_path_factory) -> tuple[Path, dict[str, BlockNeRF]]:
 
 def _scene(out: Path) -> Scene:
     config, _ = load_output(out)
-    return open_scene(out, config)
+    return open_scene(out, config.dataset)
 
 
 def test_a_block_alone_speaks_for_itself(city):

@@ -78,7 +78,7 @@ def test_depth_maps_are_what_the_city_shows_and_are_opened_by_others(city, tmp_p
     pytest.importorskip("OpenEXR")
     main(["export", "depth", str(city), "--out", str(tmp_path), "--format", form, "--kind", kind])
     config, plan = load_output(city)
-    scene = open_scene(city, config)
+    scene = open_scene(city, config.dataset)
     test = planned_split(plan, scene)[1]
     opened, views = City.open(city), captured_views(test, scene.cameras, 1)
     for image, view in zip(test, views, strict=True):
@@ -96,7 +96,7 @@ def test_depth_maps_are_what_the_city_shows_and_are_opened_by_others(city, tmp_p
 
 def test_depth_of_somebody_else_stays(city, tmp_path):
     config, plan = load_output(city)
-    first = planned_split(plan, open_scene(city, config))[1][0]
+    first = planned_split(plan, open_scene(city, config.dataset))[1][0]
     theirs = (tmp_path / first.name).with_suffix(".depth_z_m.npy")
     theirs.parent.mkdir(parents=True, exist_ok=True)
     theirs.write_bytes(b"theirs")

@@ -11,6 +11,7 @@ import torch
 
 from blocknerf.blocks.plan import Layout
 from blocknerf.city.manifest import CityBlock, Manifest
+from blocknerf.core.camera import Camera
 from blocknerf.core.errors import UserError
 from blocknerf.export.paths import (
     View,
@@ -23,7 +24,7 @@ from blocknerf.export.paths import (
 )
 from blocknerf.scene.orientation import Orientation
 from blocknerf.scene.rays import camera_rays
-from blocknerf.scene.scene import Camera, ImageRecord
+from blocknerf.scene.scene import ImageRecord
 
 WIDE = Camera("PINHOLE", 40, 20, (30.0, 30.0, 20.0, 10.0))
 TALL = Camera("PINHOLE", 24, 32, (30.0, 30.0, 12.0, 16.0))

@@ -9,6 +9,7 @@ import torch
 
 from blocknerf.cli.export_splats import export_splats
 from blocknerf.cli.main import main
+from blocknerf.core.camera import Camera
 from blocknerf.core.errors import UserError
 from blocknerf.core.seeds import generator
 from blocknerf.export.distillation_views import TeacherView, pixel_m, splat_camera, splat_lens, views_between
@@ -19,7 +20,6 @@ from blocknerf.export.splats_file import read_splats
 from blocknerf.geometry import so3
 from blocknerf.rendering.splatting import distorted, render_splats
 from blocknerf.scene.rays import camera_directions
-from blocknerf.scene.scene import Camera
 from tests.support.room import HALF_ROOM_M, wall_colours, wall_distances_m, write_room
 from tests.support.tiny_run import tiny_run, train
 

@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from blocknerf.city.block_file import has_block, read_block
 from blocknerf.cli.ending import what_to_do
 from blocknerf.core.errors import UserError
+from blocknerf.models.block_file import has_block, read_block
 from blocknerf.training.run.run import Run
 from tests.support.room import write_room
 from tests.support.tiny_run import TINY, same_weights, tiny_run, train
@@ -67,7 +67,7 @@ def test_an_allocation_that_fails_in_training_loses_nothing(room, tmp_path, numb
     if has_block(folder, "latest"):
         read_block(folder, "latest")  # whole, or it says what is wrong
     train(run, resume=True)
-    assert read_block(folder, "latest").meta["finished"]
+    assert read_block(folder, "latest").meta.finished
 
 
 @pytest.mark.slow
@@ -81,12 +81,13 @@ def test_after_any_allocation_that_failed_training_ends_with_the_bytes_of_an_und
         said_of(error)
         train(run, resume=True)
         assert same_weights(undisturbed.block_folder("000"), run.block_folder("000"))
-    assert read_block(run.block_folder("000"), "latest").meta["finished"]
+    assert read_block(run.block_folder("000"), "latest").meta.finished
 
 
 LIMITED = """
 import json, resource, sys
-from blocknerf.cli.main import as_program, parse
+from blocknerf.cli.commands import parse
+from blocknerf.cli.main import as_program
 command, megabytes = json.loads(sys.argv[1]), int(sys.argv[2])
 
 import blocknerf.training.train_blocks, blocknerf.evaluation.evaluate, blocknerf.export.maps, blocknerf.export.mesh

@@ -21,11 +21,12 @@ from hypothesis.stateful import (
 )
 
 from benchmarks.robustness.commands import SETTINGS, is_whole
-from blocknerf.city.block_file import has_block, read_block, read_block_meta
 from blocknerf.city.city import City
 from blocknerf.cli.main import main
 from blocknerf.core import disk
 from blocknerf.core.errors import UserError
+from blocknerf.models.block_file import has_block, read_block, read_block_meta
+from blocknerf.models.block_meta import StoredMeta
 from tests.support.room import write_room
 
 FEW = [word for word in SETTINGS if not word.startswith(("training.max_steps", "training.use_pose", "validation."))]
@@ -161,7 +162,7 @@ class Town(RuleBasedStateMachine):
                 assert self._digest(block) == digest
         for block in self._blocks():
             read_block(self.out / "blocks" / block, "latest")
-        finished = [block for block in self._blocks() if self._meta(block).get("finished")]
+        finished = [block for block in self._blocks() if self._meta(block).finished]
         self.learned = {block: self._digest(block) for block in finished}
         self.may_change = set()
 
@@ -185,7 +186,7 @@ class Town(RuleBasedStateMachine):
             code, again = self._do(*line, "--resume", killed_at=killed_at)
             assert "Add --resume" not in again
         if code == 0:
-            assert "--blocks" in more or all(self._meta(block)["finished"] for block in self._blocks())
+            assert "--blocks" in more or all(self._meta(block).finished for block in self._blocks())
         return code, said
 
     def _do(self, *line: str, killed_at: int | None = None) -> tuple[int, str]:
@@ -210,12 +211,12 @@ class Town(RuleBasedStateMachine):
     def _blocks(self) -> list[str]:
         return sorted(path.name for path in self.out.glob("blocks/*") if has_block(path, "latest"))
 
-    def _meta(self, block: str) -> dict:
+    def _meta(self, block: str) -> StoredMeta:
         return read_block_meta(self.out / "blocks" / block, "latest")
 
     def _digest(self, block: str) -> str:
         try:
-            weights = self._meta(block)["weights"]["file"]
+            weights = self._meta(block).weights.file
         except UserError:
             return "gone"
         return hashlib.sha256((self.out / "blocks" / block / weights).read_bytes()).hexdigest()

@@ -6,7 +6,7 @@ import torch
 from blocknerf.core.config.load import load_config
 from blocknerf.core.errors import UserError
 from blocknerf.core.seeds import generator
-from blocknerf.core.types import Exposures
+from blocknerf.core.types import Appearance, Exposures
 from blocknerf.models.appearance import AppearanceEmbedding
 from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.training.block.losses.block_nerf_loss import BlockNeRFLoss
@@ -114,9 +114,9 @@ def test_growth_leaves_old_codes_and_their_moments_bit_for_bit(reserve):
 
 def step(model: BlockNeRF, optimizer: BlockOptimizer, seed: int) -> None:
     """One training step on rays of the first three images."""
+    from blocknerf.core.camera import Camera
     from blocknerf.scene.rays import camera_rays
     from blocknerf.scene.sampler import PixelBatch
-    from blocknerf.scene.scene import Camera
 
     pose = torch.eye(4)[:3].double().numpy()
     rays = camera_rays(Camera("SIMPLE_PINHOLE", 6, 5, (5.0, 3.0, 2.5)), pose, 6, 5)
@@ -140,7 +140,7 @@ def test_a_grown_block_comes_back_from_its_state():
     again = BlockNeRF.from_state(model.description(), model.state_dict())
     assert model.state_dict().keys() == again.state_dict().keys()
     for image_id in (*model.image_ids, None):
-        one, other = model.code_for(image_id, "noon"), again.code_for(image_id, "noon")
+        one, other = model.code_for(Appearance(image_id, "noon")), again.code_for(Appearance(image_id, "noon"))
         assert one is not None
         assert other is not None
         assert torch.equal(one, other)
@@ -157,21 +157,21 @@ def test_an_image_joins_once():
 def test_the_way_from_one_look_to_another():
     """It begins at the one and ends at the other; halfway codes are the mean, and exposure halfway in stops."""
     model = block()
-    here, there = model.code_for("a", None), model.code_for("c", None)
+    here, there = model.code_for(Appearance("a")), model.code_for(Appearance("c"))
     assert here is not None
     assert there is not None
     for share, end in ((0.0, here), (1.0, there)):
-        code = model.code_for("a", None, towards=("c", None, share))
+        code = model.code_for(Appearance("a", blend_towards=Appearance("c"), share=share))
         assert code is not None
         assert torch.allclose(code, end, atol=1e-6)
-    middle = model.code_for("a", None, towards=("c", None, 0.5))
-    mean = model.code_for(None, None)
+    middle = model.code_for(Appearance("a", blend_towards=Appearance("c"), share=0.5))
+    mean = model.code_for()
     assert middle is not None
     assert mean is not None
     assert torch.allclose(middle[:5], (here[:5] + there[:5]) / 2)
     assert torch.allclose(middle[5:], mean[5:])
-    back = model.code_for("c", None, towards=("a", None, 0.3))
-    forth = model.code_for("a", None, towards=("c", None, 0.7))
+    back = model.code_for(Appearance("c", blend_towards=Appearance("a"), share=0.3))
+    forth = model.code_for(Appearance("a", blend_towards=Appearance("c"), share=0.7))
     assert back is not None
     assert forth is not None
     assert torch.allclose(back, forth, atol=1e-6)

@@ -8,7 +8,7 @@ import torch
 from blocknerf.core.config.config import Config
 from blocknerf.core.config.load import load_config
 from blocknerf.core.seeds import generator
-from blocknerf.core.types import RayBatch
+from blocknerf.core.types import Appearance, RayBatch
 from blocknerf.geometry.contraction import uncontract
 from blocknerf.models.backbones.interface import Backbone
 from blocknerf.models.backbones.mip_nerf.field import MLPField
@@ -71,7 +71,7 @@ def test_rendering_in_chunks_is_rendering_at_once(backbone):
 @both
 def test_appearance_moves_colour_and_nothing_else(backbone):
     model = _model(_config(backbone))
-    one, other = (model.render(_rays(), model.code_for(image, None)) for image in ("a", "b"))
+    one, other = (model.render(_rays(), model.code_for(Appearance(image))) for image in ("a", "b"))
     assert not torch.allclose(one.rgb, other.rgb, atol=1e-3)
     assert torch.equal(one.opacity, other.opacity)
     assert torch.equal(one.distance_m, other.distance_m)
@@ -86,7 +86,7 @@ def test_points_have_density_per_metre_and_colour(backbone):
     assert torch.allclose(near.density, 10 * far.density, rtol=1e-3)
     assert bool((near.density >= 0).all())
     assert near.rgb.shape == (30, 1, 3)
-    assert not torch.allclose(near.rgb, small.query_points(points, directions, small.code_for("b", None)).rgb)
+    assert not torch.allclose(near.rgb, small.query_points(points, directions, small.code_for(Appearance("b"))).rgb)
 
 
 @both

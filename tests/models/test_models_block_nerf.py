@@ -6,7 +6,7 @@ import torch
 from blocknerf.core.config.config import Config
 from blocknerf.core.config.load import load_config
 from blocknerf.core.seeds import generator
-from blocknerf.core.types import RayBatch
+from blocknerf.core.types import Appearance, RayBatch
 from blocknerf.models.block_nerf import BlockNeRF
 from tests.support.small_field import SMALL_HASH
 
@@ -70,7 +70,10 @@ def test_a_ray_alone_looks_the_same_as_among_others():
 def test_appearance_moves_colour_and_nothing_else():
     model = _model(_config())
     rays = _rays()
-    one, other = model.render(rays, model.code_for("a", None)), model.render(rays, model.code_for("b", None))
+    one, other = (
+        model.render(rays, model.code_for(Appearance("a"))),
+        model.render(rays, model.code_for(Appearance("b"))),
+    )
     assert not torch.allclose(one.rgb, other.rgb, atol=1e-3)
     assert torch.equal(one.opacity, other.opacity)
     assert torch.equal(one.distance_m, other.distance_m)
@@ -80,16 +83,16 @@ def test_codes_of_images_drives_and_strangers():
     model = _model(_config())
     assert model.appearance is not None
     codes = model.appearance.codes.detach()
-    assert torch.equal(model.code_for("b", "1"), codes[1])
-    assert torch.allclose(model.code_for("new", "0"), codes[:2].mean(0))
-    assert torch.allclose(model.code_for(None, "never driven"), codes.mean(0))
+    assert torch.equal(model.code_for(Appearance("b", "1")), codes[1])
+    assert torch.allclose(model.code_for(Appearance("new", "0")), codes[:2].mean(0))
+    assert torch.allclose(model.code_for(Appearance(drive="never driven")), codes.mean(0))
     slots = torch.tensor([2, -1])
     assert torch.allclose(model.appearance(slots), torch.stack([codes[2], codes.mean(0)]))
 
 
 def test_without_codes():
     model = _model(_config("training.use_appearance_embedding=false"))
-    assert model.code_for("a", "0") is None
+    assert model.code_for(Appearance("a", "0")) is None
     assert model.render(_rays()).rgb.isfinite().all()
 
 

@@ -1,7 +1,11 @@
 """A backbone that this file alone defines goes through the ordinary commands: plan, train, resume, render, evaluate,
 inspect, export. Nothing of the package knows it."""
 
+import inspect
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Literal
 
@@ -10,13 +14,13 @@ import pytest
 import torch
 from torch import nn
 
-from blocknerf.city.block_file import read_block
 from blocknerf.cli.main import main
 from blocknerf.core.config import backbone as known
 from blocknerf.core.config.backbone import BackboneConfig, StepCost, register_backbone
 from blocknerf.core.config.load import load_config
 from blocknerf.core.config.section import Positive
 from blocknerf.models.backbones.interface import Backbone
+from blocknerf.models.block_file import read_block, read_block_meta
 from blocknerf.rendering.hierarchical import composite_coarse_and_fine
 from tests.support.room import write_room
 
@@ -102,7 +106,7 @@ class FogConfig(BackboneConfig):
 
 @pytest.fixture(scope="module", autouse=True)
 def registered():
-    before = dict(known._backbones)
+    before = dict(known.backbones())
     register_backbone(FogConfig)
     yield
     known._backbones.clear()
@@ -191,3 +195,43 @@ def test_it_is_exported(out, tmp_path, what):
 def test_debug_makes_it_small(out, tmp_path):
     main(["train", *capture(out, tmp_path / "out"), *SMALL, "--debug", *HERE])
     assert load_config(tmp_path / "out" / "config.json", stored=True).block_nerf.num_samples_coarse == 16
+
+
+PACKAGE = """
+import torch
+from torch import nn
+from typing import Literal
+
+from blocknerf.core.config.backbone import BackboneConfig, StepCost
+from blocknerf.core.config.section import Positive
+from blocknerf.rendering.hierarchical import composite_coarse_and_fine
+
+EDGE = 0.03
+"""
+
+
+def install(folder: Path) -> None:
+    """The same backbone as an installed package of its own, which names it by an entry point."""
+    (folder / "fog_field.py").write_text(PACKAGE + inspect.getsource(FogField) + inspect.getsource(FogConfig))
+    about = folder / "fog_field-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: fog-field\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text("[blocknerf.backbones]\nfog = fog_field:FogConfig\n")
+
+
+def test_processes_that_train_blocks_find_it_by_its_entry_point(tmp_path):
+    package, out = tmp_path / "package", tmp_path / "out"
+    package.mkdir()
+    install(package)
+    write_room(tmp_path / "room")
+    options = ("training.max_steps=4", "--blocks", "000,001", "--jobs", "2", "--device", "cpu", "--no-align")
+    subprocess.run(
+        [sys.executable, "-m", "blocknerf", "train", *capture(out, out), *SMALL, *options],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(package), *sys.path])},
+        timeout=120,
+        check=True,
+    )
+    finished = [read_block_meta(folder, "latest") for folder in (out / "blocks").iterdir()]
+    assert len(finished) == 2
+    assert all(meta.finished and meta.step == 4 for meta in finished)
+    assert all((out / "logs" / f"{meta.block_id}.log").is_file() for meta in finished)  # each from its own process

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
+from blocknerf.core.camera import Camera
 from blocknerf.export.splats import Splats, moved
 from blocknerf.geometry import se3, so3
 from blocknerf.geometry.similarity import Similarity
 from blocknerf.kernels.registry import use_backend
 from blocknerf.rendering.splatting import DILATION_PX2, Gaussians, SplatLens, project, render_splats
 from blocknerf.scene.rays import pixels_of
-from blocknerf.scene.scene import Camera
 
 LENS = SplatLens((30.0, 33.0), (15.0, 11.0), 32, 24)
 

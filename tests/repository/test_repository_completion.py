@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from blocknerf.cli.main import commands, main
+from blocknerf.cli.commands import load_commands
+from blocknerf.cli.main import main
 from blocknerf.core.config.config import Config
 from blocknerf.core.config.keys import known_keys
 
@@ -70,7 +71,7 @@ def test_what_is_offered(script, tmp_path, line, words):
 
 
 def test_every_command_and_every_key_is_offered(script, tmp_path):
-    assert set(offered(script, "blocknerf ", tmp_path)) == set(commands())
+    assert set(offered(script, "blocknerf ", tmp_path)) == set(load_commands())
     keys = offered(script, "blocknerf config check ", tmp_path)
     assert {key.partition(".")[0] for key in keys if key.endswith("=")} == set(Config.model_fields)
     assert {key.removesuffix("=") for key in keys} >= {"block_nerf.num_layers", "block_nerf.hash_grid.num_levels"}

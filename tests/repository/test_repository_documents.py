@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import tyro
 
-from blocknerf.cli.main import ABOUT, commands, main
+from blocknerf.cli.commands import ABOUT, load_commands
+from blocknerf.cli.main import main
 from blocknerf.core.config.config import Config
 from blocknerf.core.config.keys import known_keys
 from blocknerf.core.config.load import load_config
@@ -106,8 +107,8 @@ def test_help_teaches_by_example(capsys, monkeypatch, words):
 
 
 def test_the_commands_are_those_of_the_program():
-    assert {words for words in CALLED_BY if not words.startswith("export ")} == set(commands())
-    assert len(CALLED_BY) > len(commands()) + 5
+    assert {words for words in CALLED_BY if not words.startswith("export ")} == set(load_commands())
+    assert len(CALLED_BY) > len(load_commands()) + 5
 
 
 def test_commands_are_found_on_every_page_for_beginners():

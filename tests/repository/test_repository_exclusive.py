@@ -1,4 +1,4 @@
-"""Flags of `blocknerf train` that exclude each other: each pair is refused in a sentence, before anything is written."""
+"""Flags of `blocknerf train` that exclude each other: each pair is refused in a sentence, and nothing is written."""
 
 import inspect
 

@@ -1,9 +1,13 @@
 """Starting the program is quick, and what it imports is decided, not incidental."""
 
+import ast
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+ROOT = Path(__file__).parents[2]
 
 
 def fresh(code: str) -> str:
@@ -59,3 +63,20 @@ import sys
 assert "torch._dynamo" not in sys.modules
 """
     assert "matplotlib" not in loaded_after(code)
+
+
+def test_functions_take_the_section_that_they_need():
+    """A function that takes the whole configuration needs several sections of it, or hands it on."""
+    for path in sorted((ROOT / "src").rglob("*.py")):
+        for function in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(function, ast.FunctionDef):
+                continue
+            arguments = (*function.args.args, *function.args.kwonlyargs)
+            whole = {a.arg for a in arguments if a.annotation is not None and ast.unparse(a.annotation) == "Config"}
+            for name in whole:
+                uses = [node for node in ast.walk(function) if isinstance(node, ast.Name) and node.id == name]
+                reads = [node for node in ast.walk(function) if isinstance(node, ast.Attribute)]
+                sections = [node.attr for node in reads if ast.unparse(node.value) == name]
+                assert len(set(sections)) != 1 or len(uses) > len(sections) or sections[0].startswith("model_"), (
+                    f"{path.name}: {function.name} takes the whole Config and needs its {sections[0]} alone"
+                )

@@ -21,7 +21,6 @@ from pydantic import BaseModel
 
 from blocknerf.blocks.output import plan_scene
 from blocknerf.blocks.planner import make_plan
-from blocknerf.city.block_file import BlockFile, write_block
 from blocknerf.city.city import City
 from blocknerf.city.manifest import block_folder, manifest_of, write_manifest
 from blocknerf.core.config.config import Config
@@ -33,6 +32,7 @@ from blocknerf.core.errors import UserError
 from blocknerf.core.files import write_json
 from blocknerf.core.types import Exposures, RayBatch, RenderOutput
 from blocknerf.models.backbones.mip_nerf.config import MipNerfConfig
+from blocknerf.models.block_file import BlockFile, write_block
 from blocknerf.models.poses import PoseRefinementNetwork
 from blocknerf.scene.readers.read import read_scene
 from blocknerf.scene.store import ImageStore
@@ -43,6 +43,8 @@ from blocknerf.training.block.trainer import BlockNeRFTrainer
 from blocknerf.training.launchers.sequential import SequentialLauncher
 from blocknerf.training.run.run import Run, open_store
 from blocknerf.training.train_blocks import train_blocks
+from tests.support.block_meta import meta_of
+from tests.support.formula_block import FormulaBlock
 from tests.support.room import write_room
 
 ROOT = Path(__file__).parents[2]
@@ -93,11 +95,11 @@ def planned(config: Config) -> object:
     return make_plan(read_scene(room(), config.dataset), config).blocks
 
 
-class FormulaBlock:
+class NumberedBlock(FormulaBlock):
     """A plain block of a colour, a distance and a visibility of its own."""
 
     def __init__(self, block: BlockFile) -> None:
-        self.number = block.meta["number"]
+        self.number = block.meta.number
         LOADED.append(self.number)
 
     def render(self, rays: RayBatch, code: object) -> RenderOutput:
@@ -111,9 +113,6 @@ class FormulaBlock:
     def view_confidence(self, rays: RayBatch, distances_m: torch.Tensor) -> torch.Tensor:
         return torch.linspace(0.1, 1.0, len(rays)) if self.number % 2 else torch.ones(len(rays))
 
-    def code_for(self, *_: object, **__: object) -> None:
-        return None
-
 
 LOADED: list[int] = []
 
@@ -126,11 +125,11 @@ def composited(config: Config) -> object:
         out = Path(folder)
         write_manifest(out, manifest_of(plan, config.block_manager, config.city))
         for number, block in enumerate(plan.blocks):
-            told = {"block_id": block.id, "scene_hash": plan.scene_hash, "drives": [], "number": number}
+            meta = meta_of(block.id, scene_hash=plan.scene_hash, number=number)
             tensors = {"ballast": torch.zeros(2500)}
-            write_block(block_folder(out, block.id), "latest", BlockFile(told, tensors))
+            write_block(block_folder(out, block.id), "latest", BlockFile(meta, tensors))
         LOADED.clear()
-        city = City.open(out, load=FormulaBlock)
+        city = City.open(out, load=NumberedBlock)
         ahead, pictures = torch.tensor([[0.0, 1.0, 0.0]]).expand(4, 3), []
         for center in scene.centers_world:
             origins = torch.tensor(center).float().expand(4, 3)
@@ -234,7 +233,7 @@ def decoding_threads(config: Config) -> object:
 
 def extractor(config: Config) -> object:
     with mock.patch.dict(pose_setup.EXTRACTORS, {"resnet18": mock.Mock(return_value=abs)}):
-        pose_setup.make_extractor(config)
+        pose_setup.make_extractor(config.pose_refinement, config.training.seed)
         return pose_setup.EXTRACTORS["resnet18"].call_args.args[0]
 
 

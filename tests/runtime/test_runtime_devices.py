@@ -8,7 +8,7 @@ import torch
 from blocknerf.cli.train import _devices
 from blocknerf.core.errors import UserError
 from blocknerf.runtime.devices import devices_of
-from blocknerf.training.launchers.processes import Processes
+from blocknerf.training.launchers.processes import ProcessPool
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def test_processes_side_by_side_share_the_devices_of_their_machine(two_devices, 
 
 
 def test_a_block_goes_to_the_device_that_has_the_fewest():
-    launcher, taken = Processes.__new__(Processes), []
+    launcher, taken = ProcessPool.__new__(ProcessPool), []
     launcher._run = SimpleNamespace(devices=("cuda:0", "cuda:1"))  # pyright: ignore[reportAttributeAccessIssue]
     launcher._running = {}
     for number in range(4):

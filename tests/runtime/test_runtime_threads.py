@@ -6,8 +6,9 @@ import time
 
 import pytest
 
+from blocknerf.runtime.cores import available_cores, settle_threads
 from blocknerf.runtime.pool import num_threads
-from blocknerf.runtime.threads import available_cores, each_on_a_core, settle_threads
+from blocknerf.runtime.threads import each_on_a_core
 from tests.support.control_groups import write_groups
 
 

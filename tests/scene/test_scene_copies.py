@@ -101,5 +101,5 @@ def test_what_a_plan_knows_stays_and_the_folder_is_the_same_scene_again(tmp_path
     train, test = planned_split(plan, planned)
     assert {image.name for image in test} == {"0000.png", "0008.png"}
     assert "z/a.png" not in {image.name for image in train}
-    again = open_scene(tmp_path / "out", config)
+    again = open_scene(tmp_path / "out", config.dataset)
     assert [image.id for image in again.images] == [image.id for image in planned.images]

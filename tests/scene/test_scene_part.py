@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from blocknerf.core.camera import Camera
 from blocknerf.core.errors import UserError
 from blocknerf.scene.part import files_of, moved, part_of, require_unchanged
-from blocknerf.scene.scene import Camera, ImageRecord, Scene
+from blocknerf.scene.scene import ImageRecord, Scene
 
 ROOT = Path("/captures/street")
 

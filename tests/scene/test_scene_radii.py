@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from blocknerf.core.camera import Camera
 from blocknerf.core.config.dataset import DatasetConfig
 from blocknerf.scene.radii_numba import picture_radii
 from blocknerf.scene.rays import camera_rays
 from blocknerf.scene.readers.read import read_scene
 from blocknerf.scene.sampler import PixelSampler
-from blocknerf.scene.scene import Camera
 from blocknerf.scene.store import ImageStore
 from tests.support.scene_builders import poses, transforms_capture
 

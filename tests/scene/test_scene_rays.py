@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
+from blocknerf.core.camera import Camera
 from blocknerf.core.errors import UserError
 from blocknerf.scene.colmap_module import pycolmap
 from blocknerf.scene.rays import camera_directions, camera_rays, directions_at, focal_lengths, rescale_camera
-from blocknerf.scene.scene import Camera
 from tests.support.scene_builders import poses
 
 MODELS = [name for name in pycolmap.CameraModelId.__members__ if name != "INVALID"]

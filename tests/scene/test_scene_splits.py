@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from blocknerf.core.camera import Camera
 from blocknerf.core.errors import UserError
-from blocknerf.scene.scene import Camera, ImageRecord, Scene
+from blocknerf.scene.scene import ImageRecord, Scene
 from blocknerf.scene.splits import split_images
 
 

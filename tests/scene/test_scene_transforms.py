@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from blocknerf.core.camera import Camera
 from blocknerf.core.config.dataset import DatasetConfig
 from blocknerf.core.errors import UserError
 from blocknerf.core.ply import write_points
 from blocknerf.scene.rays import camera_directions
 from blocknerf.scene.readers.read import read_scene
-from blocknerf.scene.scene import Camera, Scene, scene_hash
+from blocknerf.scene.scene import Scene, scene_hash
 from tests.support.scene_builders import colmap_capture, picture, poses, transforms_capture, write_transforms
 
 CONFIG, WITH_DEPTH = DatasetConfig(), DatasetConfig(use_depth=True)

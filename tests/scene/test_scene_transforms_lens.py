@@ -9,13 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from blocknerf.core.camera import Camera
 from blocknerf.core.config.dataset import DatasetConfig
 from blocknerf.core.errors import UserError
 from blocknerf.scene.photographs import read_masks
 from blocknerf.scene.rays import camera_directions
 from blocknerf.scene.readers.lens_fits import NoFit, angle_lens, polynomial_lens
 from blocknerf.scene.readers.read import read_scene
-from blocknerf.scene.scene import Camera, Scene
+from blocknerf.scene.scene import Scene
 from tests.support.scene_builders import poses, transforms_capture, write_transforms
 
 CONFIG = DatasetConfig()

@@ -92,7 +92,7 @@ def test_images_that_come_later_are_shifted_as_the_first_were(tmp_path: Path):
     assert read_scene(tmp_path / "scene", DatasetConfig()).world_offset_m != first.world_offset_m
     _, grown, after = update_scene(config, tmp_path / "scene", tmp_path / "out", [plan.blocks[0].id])
     assert grown.world_offset_m == after.world_offset_m == first.world_offset_m
-    assert open_scene(tmp_path / "out", config).world_offset_m == first.world_offset_m
+    assert open_scene(tmp_path / "out", config.dataset).world_offset_m == first.world_offset_m
     _, again, _ = plan_scene(config, tmp_path / "scene", tmp_path / "out")
     assert again.world_offset_m == first.world_offset_m
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from blocknerf.scene.scene import Camera, ImageRecord, Scene
+from blocknerf.core.camera import Camera
+from blocknerf.scene.scene import ImageRecord, Scene
 
 CAMERA = Camera("PINHOLE", 64, 48, (40.0, 40.0, 32.0, 24.0))
 

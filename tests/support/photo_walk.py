@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image
 
-from blocknerf.scene.scene import Camera
+from blocknerf.core.camera import Camera
 from blocknerf.synth import generate
 from blocknerf.synth.develop import develop
 from blocknerf.synth.drives import _pose

@@ -4,14 +4,15 @@ from pathlib import Path
 
 from blocknerf.blocks.output import plan_scene
 from blocknerf.blocks.plan import BlockSpec
-from blocknerf.city.block_file import BlockFile, write_block
 from blocknerf.city.manifest import block_folder, manifest_of, write_manifest
 from blocknerf.core.config.config import Config
 from blocknerf.core.config.load import load_config
 from blocknerf.core.seeds import generator
 from blocknerf.core.types import Exposures
+from blocknerf.models.block_file import BlockFile, write_block
 from blocknerf.models.block_nerf import BlockNeRF
-from blocknerf.scene.scene import Scene
+from blocknerf.scene.scene import Scene, scene_hash
+from tests.support.block_meta import meta_of
 from tests.support.small_field import SMALL_HASH
 
 SETTINGS = (
@@ -38,5 +39,5 @@ def write_random_block(out: Path, config: Config, block: BlockSpec, scene: Scene
     exposures = Exposures(1.0, (-1.0, 1.0), {}, {})
     rng = generator(seed, block.id)
     model = BlockNeRF(config, block.center_world, block.radius_m, block.train_images, drives, rng, exposures)
-    meta = {"block_id": block.id, "drives": list(drives), "model": model.description()}
+    meta = meta_of(block.id, model.description(), scene_hash=scene_hash(scene))
     write_block(block_folder(out, block.id), "latest", BlockFile(meta, model.state_dict()))

@@ -7,12 +7,12 @@ import numpy as np
 import torch
 
 from blocknerf.blocks.plan import Layout
+from blocknerf.core.camera import Camera
 from blocknerf.core.types import RayBatch
 from blocknerf.export.maps import InnerRegions, Maps, keep, new_maps
 from blocknerf.export.surfaces import surface_map
 from blocknerf.export.voronoi_cells import VoronoiCells
 from blocknerf.rendering.volume import CompositedRays
-from blocknerf.scene.scene import Camera
 
 THIN_M = 0.01
 GROUND = Layout((0.0, 0.0, 0.0), ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)), "square", 4.0, 4.0)

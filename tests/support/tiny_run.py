@@ -9,9 +9,9 @@ from typing import Any
 import torch
 
 from blocknerf.blocks.output import plan_scene
-from blocknerf.city.block_file import read_block
 from blocknerf.core import disk
 from blocknerf.core.config.load import load_config
+from blocknerf.models.block_file import read_block
 from blocknerf.scene.store import ImageStore
 from blocknerf.training.block.inputs import BlockFolders, BlockInputs
 from blocknerf.training.block.trainer import BlockNeRFTrainer
@@ -61,7 +61,7 @@ def saved_after_three(run: Run) -> tuple[BlockNeRFTrainer, Path]:
 def same_weights(one: Path, other: Path, name: str = "latest") -> bool:
     """Whether two folders of a block hold the same tensors, of the same step."""
     left, right = read_block(one, name), read_block(other, name)
-    equal = left.meta["step"] == right.meta["step"] and left.tensors.keys() == right.tensors.keys()
+    equal = left.meta.step == right.meta.step and left.tensors.keys() == right.tensors.keys()
     return equal and all(torch.equal(left.tensors[key], right.tensors[key]) for key in left.tensors)
 
 

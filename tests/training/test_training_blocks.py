@@ -14,11 +14,11 @@ import torch
 
 from blocknerf.blocks.cost import estimates
 from blocknerf.blocks.output import plan_scene
-from blocknerf.city.block_file import has_block, read_block, read_block_meta
 from blocknerf.cli.train import base_config
 from blocknerf.core.config.load import load_config
 from blocknerf.core.errors import UserError
 from blocknerf.core.seeds import generator
+from blocknerf.models.block_file import has_block, read_block, read_block_meta
 from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.runtime.signals import StopSignal
 from blocknerf.scene.readers.read import read_scene
@@ -83,9 +83,9 @@ def test_it_learns_the_room(room, tmp_path):
     assert result.val_psnr is not None
     assert result.val_psnr > 24
     saved = read_block(tmp_path / "blocks" / "000", "latest")
-    assert saved.meta["finished"]
+    assert saved.meta.finished
     assert not has_block(tmp_path / "blocks" / "000", "checkpoint")
-    assert BlockNeRF.from_state(saved.meta["model"], saved.tensors).appearance is not None
+    assert BlockNeRF.from_state(saved.meta.model, saved.tensors).appearance is not None
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(room, tmp_path):
@@ -269,7 +269,7 @@ def test_being_stopped_saves_and_says_how_to_go_on(room, tmp_path, stop):
     assert "--resume" in output
     assert "Traceback" not in output
     meta = read_block_meta(out / "blocks" / "000", "checkpoint")
-    assert meta["step"] > 0
+    assert meta.step > 0
 
 
 def test_a_worker_that_dies_is_named_with_its_log_and_the_others_finish(room, tmp_path):
@@ -290,7 +290,7 @@ def test_a_worker_that_dies_is_named_with_its_log_and_the_others_finish(room, tm
     assert str(tmp_path / "logs") in str(caught.value)
     assert (tmp_path / "logs" / f"{victim}.log").is_file()
     for block_id in block_ids[1:]:
-        assert read_block_meta(tmp_path / "blocks" / block_id, "latest")["finished"]
+        assert read_block_meta(tmp_path / "blocks" / block_id, "latest").finished
     results = _train(run, block_ids=block_ids, resume=True)
     assert [result.block_id for result in results] == [victim]
 

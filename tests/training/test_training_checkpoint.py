@@ -11,9 +11,9 @@ from unittest import mock
 import pytest
 import torch
 
-from blocknerf.city.block_file import BlockFile, has_block, read_block, read_block_meta, write_block
 from blocknerf.core.errors import UserError
 from blocknerf.core.files import write_json
+from blocknerf.models.block_file import has_block, read_block, read_block_meta, write_block
 from blocknerf.scene import resident
 from blocknerf.training.block.checkpoint import SIDE_BY_SIDE
 from blocknerf.training.block.metrics import CLOCK, FILE
@@ -74,7 +74,7 @@ def killed(room, tmp_path_factory) -> Path:
     command = [sys.executable, "-c", KILLED_AT_STEP_15_SAVED_AT_10, str(room), str(out), *settings]
     assert subprocess.run(command, capture_output=True, check=False).returncode == -signal.SIGKILL
     folder = out / "blocks" / "000"
-    assert read_block_meta(folder, "checkpoint")["step"] == 10
+    assert read_block_meta(folder, "checkpoint").step == 10
     assert max(line["step"] for line in _figures(folder)) == 14
     train(tiny_run(room, out, *LINE_BY_LINE), resume=True)
     return folder
@@ -86,7 +86,7 @@ def _figures(folder: Path) -> list[dict[str, float]]:
 
 
 def test_twenty_steps_are_ten_a_kill_and_ten_bit_for_bit(whole, killed):
-    assert read_block_meta(whole, "latest")["step"] == 20
+    assert read_block_meta(whole, "latest").step == 20
     assert same_weights(whole, killed)
     assert same_weights(whole, killed, "best")
     assert not has_block(killed, "checkpoint")
@@ -153,9 +153,7 @@ def test_a_checkpoint_with_what_is_no_number_is_not_gone_on_from(room, tmp_path)
     saved = read_block(path.parent, path.stem)
     name = next(name for name in saved.tensors if name.startswith("optimizer."))
     saved.tensors[name] = torch.full_like(saved.tensors[name], torch.nan, dtype=torch.float32)
-    write_block(
-        path.parent, path.stem, BlockFile({k: v for k, v in saved.meta.items() if k != "checksum"}, saved.tensors)
-    )
+    write_block(path.parent, path.stem, saved)
     with pytest.raises(UserError, match=f"holds what is no number, in {name}"):
         trainer_of(run).resume()
 
@@ -167,7 +165,7 @@ def test_save_freq_keeps_states_and_checkpoint_dir_moves_them(room, tmp_path):
     assert kept == ["step_000009", "step_000018"]  # an epoch is 18 steps
     assert has_block(tmp_path / "elsewhere" / "000", "best")
     assert [path.stem for path in run.block_folder("000").glob("*.json")] == ["latest"]
-    state = read_block(tmp_path / "elsewhere" / "000", "step_000009").meta["state"]
+    state = read_block(tmp_path / "elsewhere" / "000", "step_000009").meta.state
     assert state["trainer.step"] == 9
 
 
@@ -180,7 +178,7 @@ def test_best_are_the_weights_of_the_highest_psnr(room, tmp_path):
             trainer.checkpoint.save_best()
     best = read_block(trainer.folders.block, "best").to_render()
     name, _ = next(trainer.model.named_parameters())
-    assert best.meta["best_psnr"] == 30.0
+    assert best.meta.best_psnr == 30.0
     assert bool((best.tensors[name] == 2.0).all())
 
 
@@ -207,7 +205,7 @@ def test_a_disk_that_is_full_for_a_while_costs_saves_and_nothing_else(room, whol
     def report(block_id, progress):  # before the save of its step
         disk.is_full = 6 <= progress.step < 12
         if progress.step in (7, 12, 14):
-            saved[progress.step] = read_block(folder, "checkpoint").meta["step"]
+            saved[progress.step] = read_block(folder, "checkpoint").meta.step
         if progress.step == 7:
             saved["files"] = snapshot(folder).keys() - {FILE}
         if progress.step == 12:
@@ -231,7 +229,7 @@ def test_a_disk_that_is_full_at_the_end_is_an_error_and_the_end_can_be_had_later
 
     with pytest.raises(UserError, match=r"Cannot write .*latest-.*No space left on device.*run the same command again"):
         train(run, report=report)
-    assert read_block(run.block_folder("000"), "checkpoint").meta["step"] == 17
+    assert read_block(run.block_folder("000"), "checkpoint").meta.step == 17
     disk.is_full = False
     train(run, resume=True)
     assert same_weights(whole, run.block_folder("000"))

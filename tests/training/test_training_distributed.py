@@ -183,9 +183,9 @@ def test_processes_of_one_machine_do_not_share_a_device_through_nccl(together, t
         run = Run(*plan_scene(config, together[0], tmp_path / f"{backend}_{local}"), tmp_path)
         if refused:
             with pytest.raises(UserError, match=r"parts of its field on cuda:0 .* distributed\.backend=gloo"):
-                DistributedBlockNeRFTrainer(run, ProcessGroup(0, 2))
+                DistributedBlockNeRFTrainer(run.config.distributed, ProcessGroup(0, 2))
         else:
-            DistributedBlockNeRFTrainer(run, ProcessGroup(0, 2))
+            DistributedBlockNeRFTrainer(run.config.distributed, ProcessGroup(0, 2))
 
 
 def test_a_checkpoint_of_two_processes_is_not_gone_on_with_by_one(together):

@@ -70,7 +70,7 @@ def test_an_image_is_shown_as_it_was_exposed(city, tmp_path):
     from blocknerf.blocks.output import load_output, open_scene
 
     config, plan = load_output(city)
-    scene = open_scene(city, config)
+    scene = open_scene(city, config.dataset)
     trained = [image for image in scene.images if image.id in plan.blocks[0].train_images]
     dark, bright = (f(trained, key=lambda image: image.exposure or 0) for f in (min, max))
     shown = [

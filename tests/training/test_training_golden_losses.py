@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from blocknerf.runtime.cores import available_cores
 from blocknerf.runtime.pool import num_threads, set_num_threads
-from blocknerf.runtime.threads import available_cores
 from tests.support import golden_losses
 from tests.support.golden_losses import BACKBONES, STEPS, logged_terms, losses, processor_type, stored, terms_of
 

@@ -10,8 +10,9 @@ import torch
 from PIL import Image
 
 from blocknerf.blocks.output import plan_scene
-from blocknerf.city.block_file import read_block
 from blocknerf.core.config.load import load_config
+from blocknerf.core.types import Appearance
+from blocknerf.models.block_file import read_block
 from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.scene.splits import split_images
 from blocknerf.scene.store import ImageStore
@@ -87,23 +88,23 @@ def test_plans_are_equal_but_for_the_names_of_test_images(clean_and_poisoned):
 
 def test_everything_learned_is_equal_bit_for_bit(clean_and_poisoned):
     clean, poisoned = (read_block(run.output_dir / "blocks" / "000", "latest") for run in clean_and_poisoned)
-    assert clean.meta["step"] == poisoned.meta["step"] > 30
+    assert clean.meta.step == poisoned.meta.step > 30
     assert clean.tensors.keys() == poisoned.tensors.keys()
     for name, tensor in clean.tensors.items():
         assert torch.equal(tensor, poisoned.tensors[name]), name
-    assert clean.meta["model"] == poisoned.meta["model"]
-    assert clean.meta["best_psnr"] != poisoned.meta["best_psnr"], "validation looked at the test images, and may"
+    assert clean.meta.model == poisoned.meta.model
+    assert clean.meta.best_psnr != poisoned.meta.best_psnr, "validation looked at the test images, and may"
 
 
 def test_codes_that_test_images_are_rendered_with_are_equal(clean_and_poisoned):
     models = []
     for run in clean_and_poisoned:
         block = read_block(run.output_dir / "blocks" / "000", "latest")
-        models.append(BlockNeRF.from_state(block.meta["model"], block.tensors))
+        models.append(BlockNeRF.from_state(block.meta.model, block.tensors))
     drives = {image.drive for image in clean_and_poisoned[0].scene.images}
     assert len(drives) == 2
     for drive in (*sorted(drives), None):
-        one, other = (model.code_for(None, drive) for model in models)
+        one, other = (model.code_for(Appearance(drive=drive)) for model in models)
         assert one is not None
         assert other is not None
         assert torch.equal(one, other)

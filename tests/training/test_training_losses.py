@@ -11,10 +11,10 @@ from safetensors import safe_open
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from blocknerf.blocks.output import plan_scene
-from blocknerf.city.block_file import has_block
 from blocknerf.core.config.load import load_config
 from blocknerf.core.errors import UserError
 from blocknerf.core.seeds import generator
+from blocknerf.models.block_file import has_block
 from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.rendering.volume import expected_distance
 from blocknerf.scene.sampler import PixelBatch
@@ -275,7 +275,7 @@ def test_broken_weights_are_never_saved_over_whole_ones(room, tmp_path):
     trainer = _trainer(room, tmp_path)
     with torch.no_grad():
         trainer.model.field.head[-1].bias.fill_(float("nan"))  # pyright: ignore[reportAttributeAccessIssue]
-    with pytest.raises(UserError, match="goes on from its beginning"):
+    with pytest.raises(UserError, match="resumes from its beginning"):
         trainer.train_step()
     assert not has_block(tmp_path / "blocks" / "000", "checkpoint")
 

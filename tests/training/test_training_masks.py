@@ -9,9 +9,9 @@ import torch
 from PIL import Image
 
 from blocknerf.blocks.output import plan_scene
-from blocknerf.city.block_file import read_block
 from blocknerf.core.config.dataset import DatasetConfig
 from blocknerf.core.config.load import load_config
+from blocknerf.models.block_file import read_block
 from blocknerf.scene.readers.read import read_scene
 from blocknerf.scene.sampler import PixelSampler
 from blocknerf.scene.store import ImageStore

@@ -64,7 +64,7 @@ def _close(one: list[torch.Tensor], other: list[torch.Tensor], share: float) -> 
 @both
 def test_a_batch_in_parts_has_the_gradient_of_the_whole(room, tmp_path, backbone):
     whole, parts = (_trainer(room, tmp_path / name, backbone) for name in ("whole", "parts"))
-    parts.memory.parts.size = 100  # 100, 100, 56
+    parts.stepper.memory.parts.size = 100  # 100, 100, 56
     assert _close(_gradients(whole), _gradients(parts), 1e-4)
 
 
@@ -72,7 +72,7 @@ def test_a_batch_in_parts_has_the_gradient_of_the_whole(room, tmp_path, backbone
 def test_patches_count_as_much_in_parts(room, tmp_path, backbone):
     mixture = ("training.rgb_ssim_share=0.5", "dataset.patch_share=0.95")  # two patches and 14 single pixels
     whole, parts = (_trainer(room, tmp_path / name, backbone, *mixture) for name in ("whole", "parts"))
-    parts.memory.parts.size = 90  # 125, 4 and 127 rays
+    parts.stepper.memory.parts.size = 90  # 125, 4 and 127 rays
     assert _close(_gradients(whole), _gradients(parts), 1e-4)
 
 
@@ -268,9 +268,9 @@ def test_a_scaled_loss_in_float16_gives_the_gradient(room, tmp_path, backbone, m
     whole = _trainer(room, tmp_path / "whole", backbone)
     scaled = _trainer(room, tmp_path / "scaled", backbone, "training.use_mixed_precision=true")
     one = _gradients(whole)
-    scaled.memory.scale = LossScale(256.0)
+    scaled.stepper.memory.scale = LossScale(256.0)
     _gradients(scaled)
-    assert scaled.memory.gradients_are_finite()
+    assert scaled.stepper.memory.gradients_are_finite()
     assert _close(one, list(scaled.optimizer.gradients_of_all()), 0.1)
 
 

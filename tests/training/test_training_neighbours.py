@@ -8,15 +8,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from blocknerf.training.joint.rounds.rounds.borders import Border, borders_of, render_shared, with_block_slots
+from blocknerf.training.joint.rounds.rounds.exchange import ConsistencyExchange
 
 from blocknerf.blocks.output import plan_scene
 from blocknerf.blocks.plan import BlockSpec, write_plan
-from blocknerf.city.block_file import read_block
 from blocknerf.cli.train import train
 from blocknerf.core.config.load import load_config
 from blocknerf.core.errors import UserError
 from blocknerf.core.seeds import generator
 from blocknerf.kernels.registry import use_backend
+from blocknerf.models.block_file import read_block
 from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.runtime.process_group import ALONE, ENVIRONMENT, ProcessGroup
 from blocknerf.scene.store import ImageStore
@@ -27,8 +29,6 @@ from blocknerf.training.block.losses.terms import consistency_loss
 from blocknerf.training.block.neighbour_targets import NeighbourTargets
 from blocknerf.training.block.trainer import BlockNeRFTrainer
 from blocknerf.training.block.training_step import TrainingStep
-from blocknerf.training.joint.borders import Border, borders_of, render_shared, with_block_slots
-from blocknerf.training.joint.exchange import ConsistencyExchange
 from blocknerf.training.launchers.choose import choose_launcher
 from blocknerf.training.run.one_block import make_trainer
 from blocknerf.training.run.run import Run
@@ -274,7 +274,7 @@ def test_the_difference_on_shared_rays_falls(room, tmp_path):
         rays = border.draw(store, 1000, 0, 10_000)
         seen = []
         for block_id, tensors in _files(run).items():
-            model = BlockNeRF.from_state(read_block(run.block_folder(block_id), "latest").meta["model"], tensors)
+            model = BlockNeRF.from_state(read_block(run.block_folder(block_id), "latest").meta.model, tensors)
             seen.append(render_shared(model, with_block_slots(rays, border, model.image_ids)))
         first, second = (torch.cat([shown[:, :3], shown[:, 3:] / 8.0], -1) for shown in seen)
         everywhere = torch.ones(len(rays))

@@ -10,10 +10,11 @@ import torch
 from PIL import Image
 
 from blocknerf.blocks.output import plan_scene
-from blocknerf.city.block_file import read_block, write_block
 from blocknerf.cli.plan import plan
 from blocknerf.core.config.load import load_config
 from blocknerf.geometry import se3
+from blocknerf.models.block_file import BlockFile, read_block, write_block
+from blocknerf.models.block_meta import ModelMeta
 from blocknerf.models.poses import PoseGroups
 from blocknerf.scene.store import ImageStore
 from blocknerf.training.block import pose_setup
@@ -291,8 +292,10 @@ def test_a_block_begun_before_there_were_segments_goes_on_by_drive(room, tmp_pat
     begun.save()
     for name in (CHECKPOINT, "latest"):
         file = read_block(run.block_folder(block.id), name)
-        del file.meta["model"]["pose_groups"]
-        write_block(run.block_folder(block.id), name, file)
+        model = {name: entry for name, entry in file.meta.model if name != "pose_groups"}
+        meta = file.meta.model_copy(update={"model": ModelMeta(**model)})
+        write_block(run.block_folder(block.id), name, BlockFile(meta, file.tensors))
+        assert "pose_groups" not in json.loads((run.block_folder(block.id) / f"{name}.json").read_text())["model"]
     again = make_trainer(run, block, store, lambda progress: None)
     assert again.resume()
     assert again.model.poses is not None

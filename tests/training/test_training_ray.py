@@ -16,13 +16,13 @@ from PIL import Image
 from benchmarks.scale.ray_nodes import resumed_at, same_block, same_city, train_with_a_death
 from blocknerf.blocks.output import PLAN_FILES, plan_scene, pull_city, pull_plan
 from blocknerf.blocks.plan import BlockSpec
-from blocknerf.city.block_file import read_block_meta
 from blocknerf.cli.render import render
 from blocknerf.cli.train import train
 from blocknerf.core.caches import CACHE_VARIABLE
 from blocknerf.core.config.load import load_config
 from blocknerf.core.errors import UserError
 from blocknerf.core.shared_folder import SharedFolder
+from blocknerf.models.block_file import read_block_meta
 from blocknerf.training.block.trainer import BlockResult
 from blocknerf.training.launchers.choose import choose_launcher
 from blocknerf.training.launchers.ray_tasks import RayCluster, RayLauncher, cores_of_block, gpus_of_block, have_room
@@ -120,7 +120,7 @@ def stopped_and_moved(room: Path, tmp_path: Path) -> tuple[Run, BlockSpec]:
     here = staged_run(subset_for_block(run, block))
     assert train_in_worker(here, block, 1, lambda: next(steps) == 9, lambda progress: None) is None
     assert list((tmp_path / "cache").glob("task-*")) == []
-    assert read_block_meta(tmp_path / "there/city/blocks/000", "checkpoint")["step"] == 10
+    assert read_block_meta(tmp_path / "there/city/blocks/000", "checkpoint").step == 10
     return run, block
 
 
@@ -240,7 +240,7 @@ def test_cores_are_shared_among_blocks():
     ],
 )
 def test_a_block_takes_a_gpu_where_any_machine_has_one(machines, use_gpus, overrides, gpus):
-    assert gpus_of_block(machines, load_config(None, overrides), use_gpus) == gpus
+    assert gpus_of_block(machines, load_config(None, overrides).distributed, use_gpus) == gpus
 
 
 def test_ray_gives_devices_itself(room, tmp_path):
@@ -276,13 +276,13 @@ def test_ctrl_c_saves_everywhere_and_the_same_command_goes_on(room, tmp_path):
     assert process.returncode == 130, output
     assert "--resume" in output
     assert "Traceback" not in output
-    steps = [read_block_meta(path.parent, "checkpoint")["step"] for path in checkpoint.rglob("checkpoint.json")]
+    steps = [read_block_meta(path.parent, "checkpoint").step for path in checkpoint.rglob("checkpoint.json")]
     assert steps
     assert min(steps) > 0
     more = ["training.max_steps=" + str(max(steps) + 5), "--resume"]
     done = subprocess.run([*command, *more], capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr
-    assert all(read_block_meta(checkpoint / block, "latest")["finished"] for block in ("000", "003"))
+    assert all(read_block_meta(checkpoint / block, "latest").finished for block in ("000", "003"))
 
 
 @pytest.mark.slow

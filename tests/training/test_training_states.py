@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from blocknerf.blocks.output import load_output, plan_scene
-from blocknerf.city.block_file import read_block, read_block_meta
 from blocknerf.city.city import City
 from blocknerf.core.config.load import load_config
 from blocknerf.core.config.training import TrainingConfig
 from blocknerf.core.errors import UserError
+from blocknerf.models.block_file import read_block, read_block_meta
 from blocknerf.training.block.optimizer import BlockOptimizer
 from blocknerf.training.launchers.sequential import SequentialLauncher
 from blocknerf.training.run.resume import resume_from_state

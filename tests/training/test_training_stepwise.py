@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from blocknerf.city.block_file import read_block_meta
 from blocknerf.core.errors import UserError
+from blocknerf.models.block_file import read_block_meta
 from blocknerf.scene.store import ImageStore
 from blocknerf.training.run.run import Run
 from blocknerf.training.run.training_iterator import TrainingIterator
@@ -25,10 +25,7 @@ def stepwise(run: Run) -> TrainingIterator:
 
 
 def weights(run: Run) -> dict[str, str]:
-    return {
-        block.id: read_block_meta(run.block_folder(block.id), "latest")["weights"]["sha256"]
-        for block in run.plan.blocks
-    }
+    return {block.id: read_block_meta(run.block_folder(block.id), "latest").weights.sha256 for block in run.plan.blocks}
 
 
 @pytest.fixture(scope="module")

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from blocknerf.city.block_file import has_block, read_block_meta
 from blocknerf.city.manifest import manifest_of, write_manifest
 from blocknerf.cli.main import main, run
 from blocknerf.core.files import write_json
+from blocknerf.models.block_file import has_block, read_block_meta
 from blocknerf.training.block.metrics import CLOCK, FILE
 from tests.support.room import write_room
 from tests.support.script import load_script
@@ -112,7 +112,7 @@ def test_back_to_a_kept_state_and_the_newest_is_kept_too(resume, out, whole, for
     assert "Block 000 had come to step 10, which is kept as step_000010." in said
     assert "Block 000 resumes at step 4." in said
     assert_is_whole(out, whole)
-    assert read_block_meta(block(out), "step_000010")["state"]["trainer.step"] == 10
+    assert read_block_meta(block(out), "step_000010").state["trainer.step"] == 10
     assert has_block(block(out), "step_000004")
 
 

@@ -11,10 +11,11 @@ import torch
 from blocknerf.blocks.output import load_output, open_scene
 from blocknerf.blocks.plan import planned_split
 from blocknerf.city.alignment import read_alignment
-from blocknerf.city.block_file import has_block, read_block, read_block_meta
 from blocknerf.city.city import City
 from blocknerf.cli.train import train
 from blocknerf.core.errors import UserError
+from blocknerf.core.types import Appearance
+from blocknerf.models.block_file import has_block, read_block, read_block_meta
 from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.scene.store import ImageStore
 from blocknerf.training.run.update import grown_block
@@ -77,7 +78,7 @@ def test_only_the_updated_block_changes(copied):
     train(room, out, blocks=target, update=True)
 
     config, plan = load_output(out)
-    scene = open_scene(out, config)
+    scene = open_scene(out, config.dataset)
     assert hashes(out, others) == files
     assert [plan.block(name) for name in others] == [before.block(name) for name in others]
     mine, old_images = plan.block(target), before.block(target).train_images
@@ -87,9 +88,9 @@ def test_only_the_updated_block_changes(copied):
     assert added
     assert added <= dawn
     meta = read_block_meta(out / "blocks" / target, "latest")
-    assert meta["finished"]
-    assert meta["weights"] != old["weights"]
-    assert (old["scene_hash"], meta["scene_hash"]) == (before.scene_hash, plan.scene_hash)
+    assert meta.finished
+    assert meta.weights != old.weights
+    assert (old.scene_hash, meta.scene_hash) == (before.scene_hash, plan.scene_hash)
     assert plan.earlier_scene_hashes == (before.scene_hash,)
     assert not has_block(out / "blocks" / target, "checkpoint")
 
@@ -108,7 +109,7 @@ def test_only_the_updated_block_changes(copied):
     first = next(image for image in scene.images if image.id in added)
     store = ImageStore.open(scene, 1, out / "store", progress=False)
     center = torch.from_numpy(first.world_from_cam[:, 3].copy())
-    assert bool(city.render(store.rays(first.id), center, first.id, first.drive).rgb.isfinite().all())
+    assert bool(city.render(store.rays(first.id), center, Appearance(first.id, first.drive)).rgb.isfinite().all())
 
     train(room, out, blocks=others[0], update=True)  # the same images, now for a second block
     _, again = load_output(out)
@@ -129,15 +130,15 @@ def test_old_codes_are_those_of_before_and_new_images_have_some(copied):
     config, scene, plan = update_scene(load_config(out / "config.json"), room, out, [target])
     store = ImageStore.open(scene, 1, out / "store", progress=False)
     saved = read_block(out / "blocks" / target, "latest")
-    old = BlockNeRF.from_state(saved.meta["model"], saved.tensors)
+    old = BlockNeRF.from_state(saved.meta.model, saved.tensors)
     new = grown_block(out / "blocks" / target, plan.block(target), store)
     assert old.appearance is not None
     assert new.appearance is not None
     assert new.image_ids[: len(old.image_ids)] == old.image_ids
     assert torch.equal(new.appearance.codes[: len(old.image_ids)], old.appearance.codes)
     assert len(new.appearance.codes) == len(plan.block(target).train_images) > len(old.image_ids)
-    assert torch.equal(new.code_for(None, "noon"), old.code_for(None, "noon"))
-    assert not torch.equal(new.code_for(None, "a_dawn"), old.code_for(None, "a_dawn"))
+    assert torch.equal(new.code_for(Appearance(drive="noon")), old.code_for(Appearance(drive="noon")))
+    assert not torch.equal(new.code_for(Appearance(drive="a_dawn")), old.code_for(Appearance(drive="a_dawn")))
 
 
 def test_what_a_user_can_mend_is_said_before_anything_is_written(copied, tmp_path):

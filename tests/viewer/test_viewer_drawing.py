@@ -1,7 +1,6 @@
 """From a wish to a picture: laws that hold whatever the blocks have learned."""
 
 from dataclasses import replace
-from typing import cast
 
 import numpy as np
 import pytest
@@ -9,14 +8,14 @@ import torch
 from PIL import Image
 
 from blocknerf.blocks.map import block_colours
-from blocknerf.city.appearance_settings import AppearanceSettings
 from blocknerf.city.city import City
 from blocknerf.city.pictures import to_bytes
+from blocknerf.core.camera import Camera
 from blocknerf.core.errors import UserError
+from blocknerf.core.types import Appearance
 from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.rendering.colours import distance_colours, share_colours
 from blocknerf.scene.rays import camera_directions, camera_rays
-from blocknerf.scene.scene import Camera
 from blocknerf.viewer import drawing
 from blocknerf.viewer.drawing import draw
 from blocknerf.viewer.map import first_view, photograph_view
@@ -56,8 +55,10 @@ def test_colours_are_those_that_the_city_renders(city, view, monkeypatch):
     monkeypatch.setattr(drawing, "RAYS_AT_ONCE", 100)  # parts that are no whole rows
     camera = view.camera(WIDTH)
     rays = camera_rays(camera, view.world_from_cam, camera.width, camera.height)
-    expected = city.render(rays, torch.from_numpy(view.world_from_cam[:, 3].copy()), drive="dusk")
-    drawn = shown(city, RenderRequest(view, look=AppearanceSettings(drive="dusk")))
+    expected = city.render(
+        rays, torch.from_numpy(view.world_from_cam[:, 3].copy()), appearance=Appearance(drive="dusk")
+    )
+    drawn = shown(city, RenderRequest(view, appearance=Appearance(drive="dusk")))
     np.testing.assert_array_equal(drawn.rgb, to_bytes(expected.rgb.reshape(camera.height, camera.width, 3)))
     z = expected.distance_m.numpy() * (rays.directions.numpy() @ view.world_from_cam[:, 2].astype(np.float32))
     np.testing.assert_allclose(drawn.depth_z_m.ravel(), z, rtol=1e-5)
@@ -100,14 +101,14 @@ def test_every_way_of_blending_is_another_picture_and_the_first_is_the_citys_own
 
 def test_exposure_and_appearance_change_the_picture(city, view):
     looks = [
-        AppearanceSettings(drive="noon"),
-        AppearanceSettings(drive="dusk"),
-        AppearanceSettings(drive="noon", exposure_stops=0.8),
+        Appearance(drive="noon"),
+        Appearance(drive="dusk"),
+        Appearance(drive="noon", exposure_stops=0.8),
     ]
-    looks.append(AppearanceSettings(drive="noon", towards=(None, "dusk"), share=0.5))
-    assert len({shown(city, RenderRequest(view, look=look)).rgb.tobytes() for look in looks}) == 4
-    ends = [AppearanceSettings(drive="noon", towards=(None, "dusk"), share=1.0), AppearanceSettings(drive="dusk")]
-    one, other = (shown(city, RenderRequest(view, look=look)).rgb.astype(int) for look in ends)
+    looks.append(Appearance(drive="noon", blend_towards=Appearance(drive="dusk"), share=0.5))
+    assert len({shown(city, RenderRequest(view, appearance=look)).rgb.tobytes() for look in looks}) == 4
+    ends = [Appearance(drive="noon", blend_towards=Appearance(drive="dusk"), share=1.0), Appearance(drive="dusk")]
+    one, other = (shown(city, RenderRequest(view, appearance=look)).rgb.astype(int) for look in ends)
     assert np.abs(one - other).max() <= 1
 
 
@@ -147,7 +148,7 @@ def test_a_block_without_visibility_says_so(built, view, monkeypatch):
     monkeypatch.setattr(BlockNeRF, "mean_visibility", lambda block, rays: None)
     city = City.open(built[0])
     for block_id in city.ids:
-        cast(BlockNeRF, city.model(block_id)).visibility = None
+        city.model(block_id).visibility = None
     with pytest.raises(UserError, match="trained without a visibility network"):
         draw(city, None, RenderRequest(view, "visibility"), WIDTH, always)
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import tyro
 
-from blocknerf.city.appearance_settings import AppearanceSettings
 from blocknerf.cli.render import render
 from blocknerf.core.errors import UserError
+from blocknerf.core.types import Appearance
 from blocknerf.export.paths import read_camera_path
 from blocknerf.viewer import keyframes as keyframes_module
 from blocknerf.viewer.keyframes import FPS, Keyframes, path_file, render_command, write_path
@@ -52,10 +52,10 @@ def test_what_makes_no_path_is_said(tmp_path):
 @pytest.mark.parametrize(
     ("look", "photographs", "said"),
     [
-        (AppearanceSettings(drive="dusk"), [], {"image": None, "appearance": None, "share": None, "exposure": 0.0}),
-        (AppearanceSettings("id", "dusk", exposure_stops=-0.5), ["a b.png"], {"image": "a b.png", "exposure": -0.5}),
+        (Appearance(drive="dusk"), [], {"image": None, "appearance": None, "share": None, "exposure": 0.0}),
+        (Appearance("id", "dusk", exposure_stops=-0.5), ["a b.png"], {"image": "a b.png", "exposure": -0.5}),
         (
-            AppearanceSettings("id", "n", ("other", "n"), 0.25),
+            Appearance("id", "n", blend_towards=Appearance("other", "n"), share=0.25),
             ["a.png", "b.png"],
             {"appearance": "a.png:b.png", "share": 0.25},
         ),

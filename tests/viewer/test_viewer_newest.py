@@ -20,10 +20,10 @@ def test_new_blocks_and_new_weights_are_seen(room, tmp_path):
     write_random_block(tmp_path, config, plan.blocks[1], scene)
     assert newest.refresh()
     assert newest.city.ids == ["000", "001"]
-    before = newest.city.meta("000")["weights"]["sha256"]
+    before = newest.city.meta("000").weights.sha256
     write_random_block(tmp_path, config, plan.blocks[0], scene, seed=1)
     assert newest.refresh()
-    assert newest.city.meta("000")["weights"]["sha256"] != before
+    assert newest.city.meta("000").weights.sha256 != before
     (tmp_path / "blocks" / "000" / "checkpoint.json").write_text("what training goes on from is not shown")
     assert not newest.refresh()
 
@@ -65,7 +65,7 @@ def test_a_reader_beside_a_writer_sees_whole_blocks_alone(room, tmp_path):
         seen, end = set(), time.monotonic() + 60
         while len(seen) < 6 and time.monotonic() < end:
             newest.refresh()
-            seen.add(newest.city.meta("000")["weights"]["sha256"])
+            seen.add(newest.city.meta("000").weights.sha256)
             newest.city.model("000")
     finally:
         is_done.set()

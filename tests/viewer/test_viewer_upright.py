@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from blocknerf.core.camera import Camera
 from blocknerf.scene.orientation import Orientation
-from blocknerf.scene.scene import Camera, ImageRecord, Scene
+from blocknerf.scene.scene import ImageRecord, Scene
 from blocknerf.viewer.map import photograph_view
 
 UPRIGHT = np.concatenate([np.eye(3), [[1.0], [2.0], [3.0]]], axis=1)

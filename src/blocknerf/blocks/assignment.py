@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 from blocknerf.blocks.cells_numba import tally
 from blocknerf.blocks.image_visibility import ImageVisibility
 from blocknerf.blocks.placement import Cells, Placement
-from blocknerf.runtime.threads import available_cores
+from blocknerf.runtime.cores import available_cores
 
 SHARE_SEEN = 0.25
 """An image from outside belongs to a block when at least this share of what it sees lies in the block's cells."""

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from blocknerf.blocks.plan import BlockSpec
 from blocknerf.core.config.backbone import StepCost
 from blocknerf.core.config.config import Config
-from blocknerf.runtime.threads import available_cores
+from blocknerf.core.config.dataset import DatasetConfig
+from blocknerf.core.config.distributed import DistributedConfig
+from blocknerf.runtime.cores import available_cores
 from blocknerf.scene.levels import bounded, layout, levels_for, pyramid
 from blocknerf.scene.scene import Scene
 
@@ -49,7 +51,7 @@ def estimates(blocks: Sequence[BlockSpec], scene: Scene, config: Config, cores: 
 
 def _estimate(images: int, cameras: Counter[str], scene: Scene, config: Config, cores: int | None) -> BlockCost:
     """Of a block whose images are so many of each camera."""
-    pixels = _pixels(cameras, scene, config, None)
+    pixels = _pixels(cameras, scene, config.dataset, None)
     cost = step_cost(config)
     parameter_bytes = 4 * cost.parameters
     activation_bytes = config.dataset.batch_size * cost.bytes_per_ray
@@ -62,9 +64,9 @@ def _estimate(images: int, cameras: Counter[str], scene: Scene, config: Config, 
     return BlockCost(images, pixels, memory_bytes / 1e9, minutes, 5 * parameter_bytes)
 
 
-def cuda_devices(config: Config) -> int:
+def cuda_devices(config: DistributedConfig) -> int:
     """How many CUDA devices a block in training takes."""
-    return len({device for device in config.distributed.device_map.values() if device.startswith("cuda")})
+    return len({device for device in config.device_map.values() if device.startswith("cuda")})
 
 
 def store_bytes(scene: Scene, config: Config) -> int:
@@ -93,11 +95,11 @@ def _seconds(cameras: Counter[str], scene: Scene, config: Config, cores: int) ->
     staged = config.training.stage_training
     if staged.enable:
         parts = [
-            (stage.epochs * _pixels(cameras, scene, config, stage.resolution), stage.num_samples)
+            (stage.epochs * _pixels(cameras, scene, config.dataset, stage.resolution), stage.num_samples)
             for stage in staged.stages
         ]
     else:
-        parts = [(config.training.num_epochs * _pixels(cameras, scene, config, None), None)]
+        parts = [(config.training.num_epochs * _pixels(cameras, scene, config.dataset, None), None)]
     rays, steps = sum(rays for rays, _ in parts), config.training.max_steps
     share = 1.0 if steps is None else min(1.0, steps * config.dataset.batch_size / rays)
     return sum(
@@ -110,7 +112,7 @@ def _with_samples(config: Config, count: int | None) -> Config:
     return config if count is None else config.model_copy(update={"block_nerf": config.block_nerf.with_samples(count)})
 
 
-def _pixels(cameras: Counter[str], scene: Scene, config: Config, longer_side_px: int | None) -> int:
+def _pixels(cameras: Counter[str], scene: Scene, config: DatasetConfig, longer_side_px: int | None) -> int:
     """Of so many images of each camera, with at most so many pixels on their longer side."""
-    sizes = bounded(pyramid(scene.cameras, config.dataset.image_downsample)[0], longer_side_px)
+    sizes = bounded(pyramid(scene.cameras, config.image_downsample)[0], longer_side_px)
     return sum(number * sizes[key][0] * sizes[key][1] for key, number in cameras.items())

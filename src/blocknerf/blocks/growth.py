@@ -14,6 +14,7 @@ from blocknerf.blocks.assignment import SHARE_SEEN, claim_images
 from blocknerf.blocks.image_visibility import gather_sights
 from blocknerf.blocks.plan import BlockSpec, Plan
 from blocknerf.blocks.surface import claim_surfaces, shown_ground
+from blocknerf.core.config.block_manager import BlockManagerConfig
 from blocknerf.core.config.config import Config
 from blocknerf.core.errors import UserError
 from blocknerf.scene.scene import ImageRecord, Scene, poses_of, scene_hash
@@ -64,16 +65,15 @@ def _with(block: BlockSpec, plan: Plan, scene: Scene, later: Sequence[ImageRecor
     images = [image for image in later if image.id not in here]
     if not images:
         return block
-    mine = [
-        image for image, is_mine in zip(images, _claimed(block, plan, scene, images, config), strict=True) if is_mine
-    ]
+    claimed = _claimed(block, plan, scene, images, config.block_manager)
+    mine = [image for image, is_mine in zip(images, claimed, strict=True) if is_mine]
     test = tuple(image.id for image in mine if _is_test(image, scene, config.dataset.test_every))
     train = tuple(image.id for image in mine if image.id not in test)
     return replace(block, train_images=block.train_images + train, test_images=block.test_images + test)
 
 
 def _claimed(
-    block: BlockSpec, plan: Plan, scene: Scene, images: Sequence[ImageRecord], config: Config
+    block: BlockSpec, plan: Plan, scene: Scene, images: Sequence[ImageRecord], config: BlockManagerConfig
 ) -> Bool[np.ndarray, " images"]:
     """Whether the block is given each image, by the rules that the plan was made with."""
     layout = plan.ground()
@@ -84,8 +84,8 @@ def _claimed(
     width, depth = np.ptp(frame.to_ground(scene.centers_world)[:, :2], axis=0).tolist()
     frame = replace(frame, extent_m=(width, depth))
     poses = poses_of(images)
-    cameras_xy, open_m = frame.to_ground(poses[:, :, 3])[:, :2], config.block_manager.block_size / 2
-    if config.block_manager.divide_by == "surface":
+    cameras_xy, open_m = frame.to_ground(poses[:, :, 3])[:, :2], config.block_size / 2
+    if config.divide_by == "surface":
         claims = claim_surfaces(cells, cameras_xy, shown_ground(scene, images, frame, open_m))
     else:
         claims = claim_images(cells, cameras_xy, gather_sights(scene, images, frame, poses, open_m))

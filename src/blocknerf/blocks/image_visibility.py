@@ -8,8 +8,9 @@ from jaxtyping import Float, Int
 
 from blocknerf.blocks.cells_numba import frustum_places
 from blocknerf.blocks.ground import GroundFrame
+from blocknerf.core.camera import Camera
 from blocknerf.scene.rays import camera_directions
-from blocknerf.scene.scene import Camera, ImageRecord, Scene
+from blocknerf.scene.scene import ImageRecord, Scene
 
 FEWEST_POINTS = 20
 """Images with fewer sparse points than this are judged by their frustum."""

@@ -16,7 +16,9 @@ from typing import Any
 from blocknerf.blocks.growth import grow_plan
 from blocknerf.blocks.plan import Plan, read_plan, write_plan
 from blocknerf.blocks.planner import make_plan, planning_hash
+from blocknerf.core.config.block_manager import BlockManagerConfig
 from blocknerf.core.config.config import Config
+from blocknerf.core.config.dataset import DatasetConfig
 from blocknerf.core.config.keys import changeable_keys
 from blocknerf.core.config.load import config_to_json, load_config
 from blocknerf.core.errors import UserError
@@ -45,7 +47,7 @@ def plan_scene(config: Config, data_root: str | Path, output_dir: Path) -> tuple
     or holds files of these names that are somebody else's.
     """
     _require_ours(output_dir)
-    scene = _read(SharedFolder.at(data_root), config, _known_plan(output_dir))
+    scene = _read(SharedFolder.at(data_root), config.dataset, _known_plan(output_dir))
     hash_of_scene = scene_hash(scene)
     check_output(output_dir, hash_of_scene, config)
     with planning(output_dir):
@@ -72,7 +74,7 @@ def update_scene(
 
     Raises UserError when there is no plan, when the configuration is another, or when old images were changed.
     """
-    scene = _read(SharedFolder.at(data_root), config, _known_plan(output_dir))
+    scene = _read(SharedFolder.at(data_root), config.dataset, _known_plan(output_dir))
     with planning(output_dir):
         _, plan = load_output(output_dir)
         _require_configuration(output_dir, config)
@@ -183,7 +185,7 @@ def check_output(output_dir: Path, hash_of_scene: str, config: Config) -> None:
 def _require_configuration(output_dir: Path, config: Config) -> None:
     if _is_settled(output_dir):
         stored = load_config(output_dir / "config.json", stored=True)
-        changed = differences(_as_planned(stored, output_dir, config), config)
+        changed = differences(_as_planned(stored, output_dir, config.block_manager), config)
         if changed:
             raise UserError(
                 f"{output_dir} belongs to another configuration: {'; '.join(changed)}. "
@@ -191,22 +193,22 @@ def _require_configuration(output_dir: Path, config: Config) -> None:
             )
 
 
-def _as_planned(old: Config, output_dir: Path, new: Config) -> Config:
+def _as_planned(old: Config, output_dir: Path, new: BlockManagerConfig) -> Config:
     """`old` with today's overlap_ratio, where it was one of half a block size when the folder was planned.
 
-    Such a folder goes on under the file that made it, and under one that says the same today.
+    Such a folder can be resumed with the file that made it, and with one that says the same today.
     """
     plan, settings = _known_plan(output_dir), old.block_manager
-    if plan is None or not _halved(plan, old):
+    if plan is None or not _halved(plan, settings):
         return old
-    same_file = new.block_manager.overlap_ratio == settings.overlap_ratio
+    same_file = new.overlap_ratio == settings.overlap_ratio
     ratio = settings.overlap_ratio if same_file else settings.overlap_ratio / 2
     return old.model_copy(update={"block_manager": settings.model_copy(update={"overlap_ratio": ratio})})
 
 
-def _halved(plan: Plan, config: Config) -> bool:
+def _halved(plan: Plan, config: BlockManagerConfig) -> bool:
     """Whether the plan's cells reach half as far into their neighbours as overlap_ratio says today."""
-    ratio, layout = config.block_manager.overlap_ratio, plan.layout
+    ratio, layout = config.overlap_ratio, plan.layout
     if layout is None or ratio == 0:
         return False
     return math.isclose(layout.cell_reach_m, layout.cell_half_edge_m * (1 + ratio), rel_tol=1e-9)
@@ -231,7 +233,7 @@ def load_output(output_dir: Path) -> tuple[Config, Plan]:
     return load_config(output_dir / "config.json", stored=True), read_plan(output_dir / "plan.json")
 
 
-def open_scene(output_dir: Path, config: Config, data_root: str | Path | None = None) -> Scene:
+def open_scene(output_dir: Path, config: DatasetConfig, data_root: str | Path | None = None) -> Scene:
     """The scene of an output folder, from where it was or, when it has moved, from `data_root`.
 
     Raises UserError when it is not there, or is not the scene that the folder was made from, or lies on a URL that no
@@ -254,14 +256,14 @@ def open_scene(output_dir: Path, config: Config, data_root: str | Path | None = 
     return scene
 
 
-def _read(folder: SharedFolder, config: Config, plan: Plan | None) -> Scene:
+def _read(folder: SharedFolder, config: DatasetConfig, plan: Plan | None) -> Scene:
     """The scene as it is learned from and judged by; as `plan` knows it, where one was made of it before."""
     folder.pull()
     if plan is None:
-        return without_copies(read_scene(folder.local, config.dataset), config.dataset.test_every)
-    scene = read_scene(folder.local, config.dataset, plan.world_offset_m)
+        return without_copies(read_scene(folder.local, config), config.test_every)
+    scene = read_scene(folder.local, config, plan.world_offset_m)
     given = {name for block in plan.blocks for name in (*block.train_images, *block.test_images)}
-    return without_copies(scene, config.dataset.test_every, given | {*plan.later_images})
+    return without_copies(scene, config.test_every, given | {*plan.later_images})
 
 
 def _known_plan(output_dir: Path) -> Plan | None:
@@ -289,7 +291,7 @@ def _existing_plan(output_dir: Path, hash_of_scene: str, config: Config) -> Plan
     if not _is_settled(output_dir) and plan.config_hash != planning_hash(config):
         return None
     log.info(f"The plan in {output_dir} is used again.")
-    if _halved(plan, config):
+    if _halved(plan, config.block_manager):
         ratio = config.block_manager.overlap_ratio
         log.info(
             "Its blocks reach %g block sizes into their neighbours, as overlap_ratio=%g meant when it was made.",

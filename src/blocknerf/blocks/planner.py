@@ -25,6 +25,7 @@ from blocknerf.blocks.streets import StreetNetwork, streets_of_drives, streets_o
 from blocknerf.blocks.surface import claim_surfaces, shown_ground
 from blocknerf.core.config.block_manager import BlockManagerConfig
 from blocknerf.core.config.config import Config
+from blocknerf.core.config.dataset import DatasetConfig
 from blocknerf.core.errors import UserError
 from blocknerf.core.logging import log
 from blocknerf.core.reading import read_bytes
@@ -60,7 +61,7 @@ def make_plan(scene: Scene, config: Config) -> Plan:
     Raises UserError when nothing can be trained, or when there are more blocks than `block_manager.max_blocks`.
     """
     images = sorted(scene.images, key=lambda image: image.name)
-    is_train = _training_rows(scene, images, config)
+    is_train = _training_rows(scene, images, config.dataset)
     poses = poses_of(images)
     frame = ground_frame(upright_poses_of(images))
     cameras = frame.to_ground(poses[:, :, 3])
@@ -111,14 +112,14 @@ def block_id(number: int) -> str:
     return f"{number:03d}"
 
 
-def _training_rows(scene: Scene, images: Sequence[ImageRecord], config: Config) -> np.ndarray:
+def _training_rows(scene: Scene, images: Sequence[ImageRecord], config: DatasetConfig) -> np.ndarray:
     if not images:
         raise UserError(
             f"No image of {scene.root} can be used ({len(scene.skipped)} were left out"
             + (f", the first: {scene.skipped[0][0]}: {scene.skipped[0][1]}" if scene.skipped else "")
             + "), so there is no block to plan."
         )
-    _, test = split_images(scene, config.dataset.test_every)
+    _, test = split_images(scene, config.test_every)
     test_ids = {image.id for image in test}
     return np.array([image.id not in test_ids for image in images])
 

@@ -1,18 +1,17 @@
 """Many blocks, one picture: blocks are loaded when a camera needs them and kept within a memory budget."""
 
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from blocknerf.city.alignment import Alignment, read_alignment
-from blocknerf.city.block_file import BlockFile, read_block, read_block_meta
 from blocknerf.city.manifest import CityBlock, Manifest, read_manifest
 from blocknerf.city.selection import (
     block_weights,
@@ -22,73 +21,20 @@ from blocknerf.city.selection import (
     visible_block_weights,
 )
 from blocknerf.city.states import LATEST, StateFile, state_files
-from blocknerf.core.config.config import Config
 from blocknerf.core.errors import UserError
 from blocknerf.core.logging import log
-from blocknerf.core.types import RayBatch, RenderOutput
+from blocknerf.core.types import MEAN_APPEARANCE, Appearance, RayBatch, RenderOutput
+from blocknerf.models.block_file import BlockFile, read_block, read_block_meta
+from blocknerf.models.block_meta import StoredMeta
+from blocknerf.models.block_nerf import load_block
+from blocknerf.models.renderer import BlockRenderer
 from blocknerf.runtime.devices import CPU, devices_of
-
-
-@runtime_checkable
-class BlockRenderer(Protocol):
-    """What the city asks of a block."""
-
-    def render(self, rays: RayBatch, code: Float[Tensor, " dim"] | None) -> RenderOutput:
-        """Pixels of all rays under one appearance code; without gradients, the same for the same rays."""
-        ...
-
-    def mean_visibility(self, rays: RayBatch) -> float | None:
-        """How well the block has seen what it shows along `rays`, in [0, 1]; None where it cannot say."""
-        ...
-
-    def view_confidence(self, rays: RayBatch, distances_m: Float[Tensor, " rays"]) -> Float[Tensor, " rays"] | None:
-        """How well the block knows the surfaces at those distances, seen from there: above 0, alike in all blocks.
-
-        None where it cannot say.
-        """
-        ...
-
-    def code_for(
-        self,
-        image_id: str | None,
-        drive: str | None,
-        exposure_stops: float = 0.0,
-        exposure: float | None = None,
-        towards: tuple[str | None, str | None, float] | None = None,
-    ) -> Float[Tensor, " dim"] | None:
-        """The code of that image if it was trained here, else the mean of its drive, else the mean of all.
-
-        `exposure` is a captured one, in place of what is known; stops are added. With `towards`, an (image id, drive,
-        share), the code lies between both.
-        """
-        ...
-
 
 COARSE_RAYS = 256
 """Of a picture, to ask a block what it sees of it."""
 GOLDEN = 0.6180339887498949
 
 Load = Callable[[BlockFile], BlockRenderer]
-
-
-def load_block(block: BlockFile, device: str | torch.device = "cpu") -> BlockRenderer:
-    """The block, to be rendered on `device`.
-
-    Raises UserError when the file does not describe a model that its tensors fit.
-    """
-    from blocknerf.models.block_nerf import BlockNeRF
-
-    try:
-        model = BlockNeRF.from_state(block.meta["model"], block.tensors)
-        if broken := block.not_finite():
-            raise ValueError(f"{broken[0]} holds a value that is not finite")
-        return model.to(device)
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        block_id = block.meta.get("block_id")
-        raise UserError(
-            f"The model in the file of block {block_id} does not fit this program ({error}). "
-            f"Train that block again: `blocknerf train ... --blocks {block_id} --overwrite`."
-        ) from error
 
 
 class City:
@@ -104,7 +50,8 @@ class City:
         self.manifest = manifest
         self.blocks = blocks
         self.alignment = alignment
-        self.drives = _count_drives(block.meta for block in blocks)
+        self.drives = Counter(drive for block in blocks for drive in block.meta.drives)
+        """Training images by drive, over all blocks."""
         self.anchors = torch.tensor([block.anchor_world for block in blocks], dtype=torch.float64)
         self._by_id = {block.id: block for block in blocks}
         self._cache = cache
@@ -134,7 +81,7 @@ class City:
             )  # fmt: skip
         for block in blocks:
             block.require_scene((manifest.scene_hash, *manifest.earlier_scene_hashes))
-        total_gb = sum(_weight_bytes(block.meta) for block in blocks) / 1e9
+        total_gb = sum(block.meta.weights.bytes for block in blocks) / 1e9
         if total_gb > manifest.memory_budget_gb:
             log.info(
                 "The %d blocks take %.3g GB; at most %.3g GB of them are loaded at a time (memory_budget_gb in %s).",
@@ -165,7 +112,7 @@ class City:
     @property
     def worker(self) -> Literal["numba", "torch"]:
         """See `BackboneConfig.worker`."""
-        return Config.model_validate(self.blocks[0].meta["model"]["config"]).block_nerf.worker
+        return self.blocks[0].meta.model.config.block_nerf.worker
 
     def require_drive(self, drive: str) -> None:
         """Raises UserError when no training image belongs to `drive`."""
@@ -197,24 +144,23 @@ class City:
         self,
         rays: RayBatch,
         camera_center: Float[Tensor, "3"],
-        image_id: str | None = None,
-        drive: str | None = None,
+        appearance: Appearance = MEAN_APPEARANCE,
         only: str | None = None,
         codes: Mapping[str, Float[Tensor, " dim"] | None] | None = None,
         weights: Mapping[str, float] | None = None,
     ) -> list["Layer"]:
         """The pictures that `render` blends, heaviest first; same arguments.
 
-        `codes` by block id win over what `image_id` and `drive` say; a block that is not among them goes by those.
+        `codes` by block id win over `appearance`; a block that is not among them goes by that.
         Where `rays` are a part of a picture, `weights` are what `block_weights` gave for all of it.
         """
-        drive, given = drive or self.main_drive, codes or {}
+        appearance, given = appearance.resolved(self.main_drive), codes or {}
         if weights is None:
             weights = self.block_weights(rays, camera_center) if only is None else {only: 1.0}
         pictures = []
         for block_id in weights:
             model = self.model(block_id)
-            code = given[block_id] if block_id in given else self.code_for(block_id, image_id, drive)
+            code = given[block_id] if block_id in given else self.code_for(block_id, appearance)
             pictures.append(model.render(rays, code))
         shares = torch.tensor(list(weights.values()), dtype=torch.float32)[:, None].expand(-1, len(rays))
         if self.manifest.divide_by == "surface" and len(pictures) > 1:
@@ -259,6 +205,10 @@ class City:
         """That block, loaded. Raises UserError for a block that the city does not have."""
         return self._cache.get(self._block(block_id))
 
+    def read(self, block_id: str) -> BlockFile:
+        """What that block was loaded from, for whoever wants more of it than pictures."""
+        return self._block(block_id).read()
+
     def block_weights(self, rays: RayBatch, camera_center: Float[Tensor, "3"]) -> dict[str, float]:
         """`weights` without the blocks that have seen too little of the picture (Block-NeRF, section 4.3.1)."""
         weights = self.weights(camera_center)
@@ -272,54 +222,46 @@ class City:
         chosen = [(block_id, weight) for block_id, weight in zip(weights, left, strict=True) if weight > 0]
         return dict(sorted(chosen, key=lambda pair: -pair[1]))
 
-    def code_for(
-        self,
-        block_id: str,
-        image_id: str | None,
-        drive: str | None,
-        exposure_stops: float = 0.0,
-        exposure: float | None = None,
-        towards: tuple[str | None, str | None, float] | None = None,
-    ) -> Float[Tensor, " dim"] | None:
+    def code_for(self, block_id: str, appearance: Appearance) -> Float[Tensor, " dim"] | None:
         """`BlockRenderer.code_for` of that block, aligned with its neighbours where `blocknerf align` has been run.
 
-        The shift of the drive is added to the appearance entries, which come first; `towards` has its own.
+        The shift of each drive is added by its share to the appearance entries, which come first.
         """
-        code = self.model(block_id).code_for(image_id, drive, exposure_stops, exposure, towards)
+        code = self.model(block_id).code_for(appearance)
         entry = self.alignment.blocks.get(block_id)
         if code is None or entry is None:
             return code
-        there, share = (towards[1], towards[2]) if towards is not None else (None, 0.0)
         code = code.clone()
-        for name, part in ((drive, 1 - share), (there, share)):
-            shift = entry.shift(name)
-            if shift is not None and part > 0:
-                code[: len(shift)] += part * shift.to(code)
+        for drive, share in appearance.drive_shares():
+            shift = entry.shift(drive)
+            if shift is not None and share > 0:
+                code[: len(shift)] += share * shift.to(code)
         return code
+
+    def codes_for(self, block_ids: Iterable[str], appearance: Appearance) -> dict[str, Float[Tensor, " dim"] | None]:
+        """`code_for` of each of these blocks, for `layers`."""
+        return {block_id: self.code_for(block_id, appearance) for block_id in block_ids}
 
     def render(
         self,
         rays: RayBatch,
         camera_center: Float[Tensor, "3"],
-        image_id: str | None = None,
-        drive: str | None = None,
+        appearance: Appearance = MEAN_APPEARANCE,
         only: str | None = None,
     ) -> RenderOutput:
         """Pixels of `rays`, composited from the blocks around `camera_center`, or from the block `only` alone.
 
-        Appearance: that of the image `image_id` in blocks that trained on it, else the mean of `drive`, else of
-        `main_drive`; a block that never saw the drive takes the mean of all its codes. Raises UserError for a block
-        that the city does not have.
+        An appearance without a drive is of `main_drive`. Raises UserError for a block that the city does not have.
         """
-        return composite(self.layers(rays, camera_center, image_id, drive, only))
+        return composite(self.layers(rays, camera_center, appearance, only))
 
-    def meta(self, block_id: str) -> dict[str, Any]:
+    def meta(self, block_id: str) -> StoredMeta:
         """The JSON half of that block's file."""
         return self._block(block_id).meta
 
     def is_finished(self, block_id: str) -> bool:
         """Whether that block is here, and trained to the end of its budget."""
-        return block_id in self._by_id and bool(self.meta(block_id).get("finished"))
+        return block_id in self._by_id and self.meta(block_id).finished
 
     def anchor(self, block_id: str) -> tuple[float, float, float]:
         """Where distances to that block are measured from, in metres."""
@@ -376,15 +318,19 @@ class AvailableBlock:
     cells_xy: tuple[tuple[float, float], ...]
     folder: Path
     file: str
-    meta: dict[str, Any]
+    meta: StoredMeta
 
     @staticmethod
     def open(block: CityBlock, state: StateFile) -> "AvailableBlock":
         meta = read_block_meta(state.folder, state.name)
         return AvailableBlock(block.id, block.anchor_world, block.cells_xy, state.folder, state.name, meta)
 
+    def read(self) -> BlockFile:
+        """Its file, to be rendered. Raises UserError where it is damaged."""
+        return read_block(self.folder, self.file).to_render()
+
     def require_scene(self, scene_hashes: tuple[str, ...]) -> None:
-        if self.meta.get("scene_hash", scene_hashes[0]) not in scene_hashes:
+        if self.meta.scene_hash not in scene_hashes:
             raise UserError(
                 f"The block file {self.folder / self.file}.json belongs to another scene than the city around it. "
                 f"Train that block again: `blocknerf train ... --blocks {self.id} --overwrite`."
@@ -402,9 +348,9 @@ class _BlockCache:
 
     def get(self, block: AvailableBlock) -> BlockRenderer:
         if block.id not in self._loaded:
-            needed = _weight_bytes(block.meta)
+            needed = block.meta.weights.bytes
             self._make_room(needed)
-            self._loaded[block.id] = (self._load(read_block(block.folder, block.file).to_render()), needed)
+            self._loaded[block.id] = (self._load(block.read()), needed)
             self._held_bytes += needed
         self._loaded.move_to_end(block.id)
         return self._loaded[block.id][0]
@@ -414,13 +360,9 @@ class _BlockCache:
             self._held_bytes -= self._loaded.popitem(last=False)[1][1]
 
 
-def _weight_bytes(meta: dict[str, Any]) -> int:
-    return int(meta["weights"]["bytes"])
-
-
 def _still_fitting(alignment: Alignment, blocks: "list[AvailableBlock]", state: str) -> Alignment:
     """The entries of blocks whose weights are those that they were found for; the others are named."""
-    weights = {block.id: block.meta["weights"]["sha256"] for block in blocks}
+    weights = {block.id: block.meta.weights.sha256 for block in blocks}
     kept = {name: entry for name, entry in alignment.blocks.items() if weights.get(name) == entry.weights_sha256}
     stale = sorted((alignment.blocks.keys() & weights.keys()) - kept.keys())
     if stale and state != LATEST:
@@ -428,11 +370,3 @@ def _still_fitting(alignment: Alignment, blocks: "list[AvailableBlock]", state: 
     elif stale:
         log.warning("Trained again since it was aligned: block %s. Run `blocknerf align`.", ", ".join(stale))
     return Alignment(kept)
-
-
-def _count_drives(metas) -> Counter[str]:
-    """Training images per drive over all blocks, from the `drives` entry of their meta: one name per image."""
-    counts: Counter[str] = Counter()
-    for meta in metas:
-        counts.update(meta.get("drives", []))
-    return counts

@@ -9,7 +9,6 @@ drives would spoil the looks that a block knows for the sake of one that it does
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
 
 import torch
 from jaxtyping import Float, Int
@@ -20,9 +19,9 @@ from blocknerf.city.city import City
 from blocknerf.core.errors import UserError
 from blocknerf.core.logging import log
 from blocknerf.core.seeds import generator
-from blocknerf.core.types import RayBatch
-from blocknerf.models.block_nerf import BlockNeRF
-from blocknerf.models.fit import appearance_width, fit_code_to_areas
+from blocknerf.core.types import Appearance, RayBatch
+from blocknerf.models.fit import fit_code_to_areas
+from blocknerf.models.renderer import BlockRenderer
 from blocknerf.scene.rays import camera_rays
 from blocknerf.scene.scene import ImageRecord, Scene
 
@@ -129,9 +128,7 @@ def blocks_with_codes(city: City) -> list[str]:
     """Ids of trained blocks. Raises UserError where there are fewer than two, or where they have no codes to move."""
     if len(city.ids) < 2:
         raise UserError(f"The city has one trained block ({city.ids[0]}); appearance is aligned between two or more.")
-    without = [
-        name for name in city.ids if not city.meta(name)["model"]["config"]["training"]["use_appearance_embedding"]
-    ]
+    without = [name for name in city.ids if not city.meta(name).model.config.training.use_appearance_embedding]
     if without:
         raise UserError(
             f"Block {', '.join(without)} was trained without appearance codes, and nothing else is moved to align "
@@ -173,7 +170,7 @@ def measure(city: City, overlaps: Overlaps, alignment: Alignment) -> list[PairDi
     return differences
 
 
-def seen_by_both(a: BlockNeRF, b: BlockNeRF, rays: RayBatch) -> Float[Tensor, " rays"]:
+def seen_by_both(a: BlockRenderer, b: BlockRenderer, rays: RayBatch) -> Float[Tensor, " rays"]:
     """How well both blocks see what they show along each ray, from 0 to 1; low where they show different things.
 
     Opacity of both, times how well their distances agree, times the lower of their visibilities where both have a
@@ -186,14 +183,14 @@ def seen_by_both(a: BlockNeRF, b: BlockNeRF, rays: RayBatch) -> Float[Tensor, " 
     apart = (farther - nearer) / farther.clamp(min=1e-6)
     apart = apart * (max(a.radius_m, b.radius_m) / nearer.clamp(min=1e-6)).clamp(max=1)
     seen = one.opacity * other.opacity * torch.exp(-((apart / SAME_SURFACE) ** 2))
-    if a.visibility is None or b.visibility is None:
+    if not (a.has_visibility and b.has_visibility):
         return seen
     visible = torch.minimum(a.visibility_along(rays, one.distance_m), b.visibility_along(rays, other.distance_m))
     return seen * (visible / SURELY_VISIBLE).clamp(max=1)
 
 
 def _find_overlap(city: City, pair: tuple[str, str], scene: Scene) -> Overlap | None:
-    a, b = (_model(city, block_id) for block_id in pair)
+    a, b = (city.model(block_id) for block_id in pair)
     views, tiles = zip(*(_coarse_rays(scene, image) for image in cameras_between(city, pair, scene)), strict=True)
     scores = [seen_by_both(a, b, view) for view in views]
     best = sorted(range(len(views)), key=lambda i: -float(scores[i].mean()))[: 2 * PLACES]
@@ -214,7 +211,7 @@ def _parts(view: RayBatch, tiles: Int[Tensor, " rays"], scores: Float[Tensor, " 
 
 def cameras_between(city: City, pair: tuple[str, str], scene: Scene) -> list[ImageRecord]:
     """Training images of either block whose cameras are nearest to both: those that both learned first."""
-    learned = [set(city.meta(block_id)["image_ids"]) for block_id in pair]
+    learned = [set(city.meta(block_id).image_ids) for block_id in pair]
     anchors = [torch.tensor(city.anchor(block_id), dtype=torch.float64) for block_id in pair]
 
     def rank(image: ImageRecord) -> tuple[bool, float, str]:
@@ -239,13 +236,15 @@ def _fit(
     city: City, overlaps: Overlaps, target: str, sources: Sequence[str], drive: str, seed: int
 ) -> tuple[float, ...]:
     """The shift under which `target` shows what its `sources` show of the drive's look."""
-    model, start = _model(city, target), cast(Tensor, _raw_code(city, target, drive))
+    model = city.model(target)
+    start = model.code_for(Appearance(drive=drive))
+    assert start is not None, "blocks_with_codes"
     shared = {source: _overlap(overlaps, target, source).fitted for source in sources}
     areas = [part for parts in shared.values() for part in parts]
     truth = torch.stack([_show(city, source, part, drive).mean(0) for source in sources for part in shared[source]])
     rng = generator(seed, "align", drive, target)
     code = fit_code_to_areas(model, areas, truth, start, rng, STEPS)
-    return tuple((code - start)[: appearance_width(model)].tolist())
+    return tuple((code - start)[: model.appearance_width].tolist())
 
 
 def _breadth_first(ids: Sequence[str], overlaps: Overlaps, counts: Mapping[str, int]) -> list[str]:
@@ -271,7 +270,7 @@ def _overlap(overlaps: Overlaps, one: str, other: str) -> Overlap:
 
 def _with_shifts(city: City, shifts: Mapping[str, Mapping[str, tuple[float, ...]]]) -> Alignment:
     entries = {
-        block_id: BlockShifts(city.meta(block_id)["weights"]["sha256"], dict(by_drive))
+        block_id: BlockShifts(city.meta(block_id).weights.sha256, dict(by_drive))
         for block_id, by_drive in shifts.items()
         if by_drive
     }
@@ -279,16 +278,8 @@ def _with_shifts(city: City, shifts: Mapping[str, Mapping[str, tuple[float, ...]
 
 
 def _show(city: City, block_id: str, rays: RayBatch, drive: str) -> Float[Tensor, "rays 3"]:
-    return city.model(block_id).render(rays, city.code_for(block_id, None, drive)).rgb
-
-
-def _raw_code(city: City, block_id: str, drive: str) -> Float[Tensor, " code"] | None:
-    return city.model(block_id).code_for(None, drive)
+    return city.model(block_id).render(rays, city.code_for(block_id, Appearance(drive=drive))).rgb
 
 
 def _images_of(city: City, block_id: str, drive: str) -> int:
-    return city.meta(block_id)["drives"].count(drive)
-
-
-def _model(city: City, block_id: str) -> BlockNeRF:
-    return cast(BlockNeRF, city.model(block_id))
+    return city.meta(block_id).drives.count(drive)

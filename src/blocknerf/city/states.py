@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from blocknerf.city.block_file import has_block, read_block_meta
 from blocknerf.city.manifest import CityBlock, block_folder, checkpoint_folder
 from blocknerf.core.errors import UserError
 from blocknerf.core.logging import log
+from blocknerf.models.block_file import has_block, read_block_meta
 
 LATEST, BEST = "latest", "best"
 
@@ -51,8 +51,8 @@ def _newest(out: Path, block: CityBlock) -> StateFile | None:
 
 
 def _checkpoint_folder(out: Path, block_id: str, latest: StateFile) -> Path:
-    told = read_block_meta(latest.folder, latest.name)["model"]["config"]["output"]
-    return checkpoint_folder(out, block_id, told["checkpoint_dir"])
+    output = read_block_meta(latest.folder, latest.name).model.config.output
+    return checkpoint_folder(out, block_id, output.checkpoint_dir)
 
 
 def _named(path: Path, latest: dict[str, StateFile]) -> dict[str, StateFile]:
@@ -61,7 +61,7 @@ def _named(path: Path, latest: dict[str, StateFile]) -> dict[str, StateFile]:
             f"--state {path} is no state: give latest, best, or the JSON of a state, as in "
             "OUT/blocks/003/step_000500.json."
         )
-    block_id = read_block_meta(path.parent, path.stem).get("block_id")
+    block_id = read_block_meta(path.parent, path.stem).block_id
     if block_id not in latest:
         raise UserError(f"--state {path} is of block {block_id}, which the city does not have: {', '.join(latest)}.")
     return {block_id: StateFile(path.parent, path.stem)}

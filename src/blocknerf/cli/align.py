@@ -38,10 +38,11 @@ def align(
     from blocknerf.city.alignment import write_alignment
     from blocknerf.city.city import City
     from blocknerf.city.matching import align_city
-    from blocknerf.runtime.threads import available_cores, use_threads
+    from blocknerf.runtime.cores import available_cores
+    from blocknerf.runtime.threads import use_threads
 
     config, plan = load_output(out)
-    scene = open_scene(out, config, data_root)
+    scene = open_scene(out, config.dataset, data_root)
     use_threads(available_cores())
     with _aligning(out), console.status("Aligning blocks"):
         city = City.open(out, device=device)

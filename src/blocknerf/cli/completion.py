@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args, get_origin
 
 import tyro
 
+from blocknerf.cli.commands import load_commands, parse
 from blocknerf.cli.overrides import Overrides
 from blocknerf.core.config.config import Config
 from blocknerf.core.config.keys import known_keys
@@ -52,12 +53,10 @@ def completion(shell: tyro.conf.Positional[Literal["bash", "zsh", "fish"]]) -> N
         shell: The shell that reads it. bash reads scripts of that folder itself, where its package bash-completion is
             installed; else, put `source FILE` into ~/.bashrc. zsh wants it as _blocknerf in a folder of its fpath.
     """
-    from blocknerf.cli.main import commands, parse
-
     with contextlib.suppress(SystemExit):  # with which tyro ends when it has printed
         parse(["--tyro-write-completion", shell, "-"])
     if shell == "bash":
-        words = {name: " ".join(_words(command)) for name, command in commands().items()}
+        words = {name: " ".join(_words(command)) for name, command in load_commands().items()}
         cases = "\n".join(f'      {name}) words="{known}" ;;' for name, known in words.items() if known)
         sys.stdout.write(BASH % {"keys": " ".join(_keys()), "cases": cases})
 

@@ -2,8 +2,8 @@
 
 from blocknerf.core.errors import UserError
 from blocknerf.core.system_errors import reason, remedy
+from blocknerf.runtime.cores import available_cores
 from blocknerf.runtime.memory import address_space_gb, is_out_of_memory
-from blocknerf.runtime.threads import available_cores
 
 OUT_OF_MEMORY = (
     "There is not enough memory. End other programs, raise the limit (ulimit -v, or the container's), or ask for less: "

@@ -44,7 +44,8 @@ def evaluate(
     from blocknerf.evaluation.evaluate import evaluate as run_evaluation
     from blocknerf.evaluation.protocols import parse_protocols
     from blocknerf.evaluation.report import not_measured
-    from blocknerf.runtime.threads import available_cores, use_threads
+    from blocknerf.runtime.cores import available_cores
+    from blocknerf.runtime.threads import use_threads
 
     chosen = None if protocols is None else parse_protocols(protocols)
     folder = SharedFolder.at(out)

@@ -40,7 +40,7 @@ def export_blocks(
     out = source.parent if source.is_file() else source
     config, plan = load_output(out)
     plan = read_plan(source) if source.is_file() else plan
-    scene = open_scene(out, config, data_root)
+    scene = open_scene(out, config.dataset, data_root)
     with locked_folder(folder, f"Blocks are being written to {folder}"):
         for block in write_block_scenes(folder, scene, plan, photographs, test_images):
             counts = f"{block.images} images, {block.points} points, {block.own} its own"

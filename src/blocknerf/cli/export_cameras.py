@@ -41,7 +41,7 @@ def export_cameras(
     from blocknerf.export.world_offset import write_world_offset
 
     config, _ = load_output(out)
-    scene = open_scene(out, config, data_root)
+    scene = open_scene(out, config.dataset, data_root)
     poses = refined_poses(City.open(out, state=state), scene, block)
     folder = folder or out / "cameras"
     is_other = folder.resolve() != (out.resolve() / "cameras")

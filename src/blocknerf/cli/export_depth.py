@@ -50,7 +50,8 @@ def export_depth(
     from blocknerf.export.claimed import claim
     from blocknerf.export.depth_maps import check_format, depth_maps, depth_paths, write_depth
     from blocknerf.export.paths import in_city
-    from blocknerf.runtime.threads import available_cores, use_threads
+    from blocknerf.runtime.cores import available_cores
+    from blocknerf.runtime.threads import use_threads
 
     check_format(format)
     folder, pixels = folder or out / "depth", parse_size(size)
@@ -88,7 +89,7 @@ def _named_views(out, path, frames, size, drive, data_root):
     if path not in ("test", "train", "interpolate"):
         raise UserError(f"The path {path!r} is unknown; give test, train, interpolate, or a camera path FILE.json.")
     config, plan = load_output(out)
-    scene = open_scene(out, config, data_root)
+    scene = open_scene(out, config.dataset, data_root)
     train, test = planned_split(plan, scene)
     originals = Originals.of(scene)
     downsample = config.dataset.image_downsample

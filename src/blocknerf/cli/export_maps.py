@@ -19,13 +19,14 @@ def city_maps(
     from blocknerf.blocks.output import load_output, open_scene
     from blocknerf.city.city import City
     from blocknerf.export.maps import InnerRegions, render_maps
-    from blocknerf.runtime.threads import available_cores, use_threads
+    from blocknerf.runtime.cores import available_cores
+    from blocknerf.runtime.threads import use_threads
 
     if longest_px < 8 or most_views < 1:
         raise UserError(f"--longest-side {longest_px} must be at least 8 pixels, and --views {most_views} at least 1.")
     config, plan = load_output(out)
     city = City.open(out, state=state, device=device)
-    scene = open_scene(out, config, data_root)
+    scene = open_scene(out, config.dataset, data_root)
     use_threads(available_cores(), city.worker)
     regions = InnerRegions.of(plan)
     with locked_file(beside, f"{beside} is being written"):

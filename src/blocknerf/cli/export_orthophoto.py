@@ -48,7 +48,8 @@ def export_orthophoto(
     from blocknerf.blocks.output import load_output, open_scene
     from blocknerf.city.city import City
     from blocknerf.export import orthophoto
-    from blocknerf.runtime.threads import available_cores, use_threads
+    from blocknerf.runtime.cores import available_cores
+    from blocknerf.runtime.threads import use_threads
     from blocknerf.scene.scene import GeoOrigin
 
     path = file or out / "orthophoto.tif"
@@ -61,7 +62,7 @@ def export_orthophoto(
     raster = orthophoto.raster_over(frame, layout, city_cells(plan, city), pixel, bounds, city.manifest.world_offset_m)
     crs = orthophoto.map_crs(raster, city.manifest.geo_origin if origin is None else GeoOrigin(*origin))
     if top is None:
-        top_z_m = orthophoto.default_top_m(frame, open_scene(out, config, data_root))
+        top_z_m = orthophoto.default_top_m(frame, open_scene(out, config.dataset, data_root))
     else:
         top_z_m = top - (raster.offset_m[2] if raster.is_world else 0.0)
     use_threads(available_cores(), city.worker)

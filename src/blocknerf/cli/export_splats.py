@@ -55,15 +55,16 @@ def export_splats(
     from rich.progress import Progress, TextColumn, track
 
     from blocknerf.blocks.output import load_output, open_scene
-    from blocknerf.city.appearance_settings import AppearanceSettings
     from blocknerf.city.city import City
     from blocknerf.core.seeds import generator
+    from blocknerf.core.types import Appearance
     from blocknerf.export.distillation_views import lesson_views, lessons
     from blocknerf.export.splats_distil import Distillation, distil, to_splats
     from blocknerf.export.splats_file import check_splats_name, write_splats
     from blocknerf.export.world_offset import write_world_offset
+    from blocknerf.runtime.cores import available_cores
     from blocknerf.runtime.devices import CPU, devices_of
-    from blocknerf.runtime.threads import available_cores, use_threads
+    from blocknerf.runtime.threads import use_threads
 
     file = file or out / "splats.ply"
     check_splats_name(file)
@@ -75,13 +76,13 @@ def export_splats(
     if block is not None:
         city.anchor(block)  # says which blocks are trained, where this one is not
     blocks = [plan.block(name) for name in (city.ids if block is None else [block])]
-    scene = open_scene(out, config, data_root)
+    scene = open_scene(out, config.dataset, data_root)
     known = {image_id for each in blocks for image_id in each.train_images}
     images = [image for image in scene.images if image.id in known]
     use_threads(available_cores(), city.worker)
     seen = lesson_views(images, scene.cameras, config.dataset.image_downsample, views, longest_side,
                         generator(SEED, "splats", "views"))  # fmt: skip
-    shown = lessons(city, seen, AppearanceSettings(drive=drive), block)
+    shown = lessons(city, seen, Appearance(drive=drive), block)
     taught = list(track(shown, "Rendering views", len(seen), console=console, transient=True))
     rendered_on = devices_of(device)[0]
     if rendered_on != CPU:

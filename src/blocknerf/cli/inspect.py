@@ -44,7 +44,8 @@ def inspect(
     """
     from blocknerf.blocks.output import load_output
     from blocknerf.diagnostics.inspection import inspect_city
-    from blocknerf.runtime.threads import available_cores, use_threads
+    from blocknerf.runtime.cores import available_cores
+    from blocknerf.runtime.threads import use_threads
 
     pair = _pair(seam)
     config, _ = load_output(out)

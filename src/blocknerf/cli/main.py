@@ -1,4 +1,4 @@
-"""`blocknerf COMMAND ...`: each command is a function with typed arguments in a file of its own.
+"""`blocknerf`: runs a command, and ends in a sentence where a user can mend what went wrong.
 
 What takes time or memory to import is imported in functions, so that Ctrl-C and a lack of memory end in a sentence then
 as well.
@@ -10,26 +10,15 @@ import signal
 import sys
 from collections.abc import Callable
 
-ABOUT = """Radiance fields for scenes larger than one model: photographs in, a city out.
-
-For example:
-  $ blocknerf prepare photographs my_street
-  $ blocknerf train --data-root my_street --output-dir out --config configs/street.yaml
-  $ blocknerf view out
-
-`blocknerf COMMAND --help` tells of each command, with examples."""
-
 STOPPED = "Stopped. Run the same command again to go on; `train` wants --resume with it."
-_WITHOUT_TORCH = ("config", "completion")
-_HELP = ("-h", "--help")
 _ASKED_TO_STOP = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def main(arguments: list[str] | None = None) -> None:
     if arguments is None:
-        as_program(lambda: parse(sys.argv[1:]))
+        as_program(lambda: _parse(sys.argv[1:]))
     else:
-        run(lambda: parse(arguments))
+        run(lambda: _parse(arguments))
 
 
 def as_program(command: Callable[[], None]) -> None:
@@ -62,7 +51,7 @@ def run(command: Callable[[], None]) -> None:
         use_streams()
         from blocknerf.cli import ending  # noqa: F401 (now, while there is memory for it)
         from blocknerf.core.logging import start_logging
-        from blocknerf.runtime.threads import settle_threads
+        from blocknerf.runtime.cores import settle_threads
 
         start_logging()
         settle_threads()
@@ -84,45 +73,10 @@ def run(command: Callable[[], None]) -> None:
         sys.exit(2)
 
 
-def parse(arguments: list[str]) -> None:
-    """Does what is asked for. Help on the whole program has a line for each command, a command's own help has all."""
-    import tyro
+def _parse(arguments: list[str]) -> None:
+    from blocknerf.cli.commands import parse
 
-    from blocknerf.cli.ending import require_room
-    from blocknerf.cli.help import flowing, in_short
-    from blocknerf.core.caches import settle_fonts
-
-    is_small = not arguments or arguments[0] in _WITHOUT_TORCH or any(word in _HELP for word in arguments)
-    require_room(is_small)
-    if not is_small:
-        settle_fonts()
-    told = in_short if arguments[:1] in (["-h"], ["--help"]) else flowing
-    named = {name: told(command) for name, command in commands().items()}
-    tyro.extras.subcommand_cli_from_dict(named, prog="blocknerf", args=arguments, description=ABOUT)
-
-
-def commands() -> dict[str, Callable[..., None]]:
-    """Every command by its name, in the order of help."""
-    from blocknerf.cli.align import align
-    from blocknerf.cli.completion import completion
-    from blocknerf.cli.config import config
-    from blocknerf.cli.evaluate import evaluate
-    from blocknerf.cli.export import export
-    from blocknerf.cli.inspect import inspect
-    from blocknerf.cli.masks import masks
-    from blocknerf.cli.merge import merge
-    from blocknerf.cli.plan import plan
-    from blocknerf.cli.prepare import prepare
-    from blocknerf.cli.render import render
-    from blocknerf.cli.synth import synth
-    from blocknerf.cli.train import train
-    from blocknerf.cli.view import view
-
-    return {
-        "synth": synth, "prepare": prepare, "masks": masks, "plan": plan, "train": train, "align": align,
-        "render": render, "view": view, "evaluate": evaluate, "inspect": inspect, "export": export, "merge": merge,
-        "config": config, "completion": completion,
-    }  # fmt: skip
+    parse(arguments)
 
 
 def _error_mark() -> str:

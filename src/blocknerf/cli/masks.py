@@ -38,7 +38,7 @@ def masks(
         dilate: What is found grows by this share of the picture's longer side, because outlines are never exact.
         overwrite: Make masks anew that an earlier run made; those made by hand stay.
     """
-    from blocknerf.runtime.threads import available_cores
+    from blocknerf.runtime.cores import available_cores
 
     names = tuple(name.strip() for name in classes.split(",") if name.strip())
     if not names:

@@ -2,6 +2,7 @@
 
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -71,12 +72,13 @@ def render(
     from rich.progress import track
 
     from blocknerf.blocks.output import pull_city
-    from blocknerf.city.appearance_settings import AppearanceSettings
     from blocknerf.city.city import City
+    from blocknerf.core.types import Appearance
     from blocknerf.export.paths import in_city
     from blocknerf.export.render import render_views
     from blocknerf.export.video import check_video, write_frames
-    from blocknerf.runtime.threads import available_cores, use_threads
+    from blocknerf.runtime.cores import available_cores
+    from blocknerf.runtime.threads import use_threads
 
     folder = SharedFolder.at(out)
     pull_city(folder, state)
@@ -93,9 +95,8 @@ def render(
     views, shown_as = _views_and_images(out, path, frames, pixels, drive, image, appearance, data_root)
     if path.endswith(".json"):
         views = in_city(views, Path(path), city.manifest)
-    image_id, drive = (shown_as[0].id, shown_as[0].drive) if shown_as else (None, drive)
-    towards = (shown_as[1].id, shown_as[1].drive) if len(shown_as) == 2 else None
-    look = AppearanceSettings(image_id, drive, towards, share, exposure)
+    looks = [Appearance(one.id, one.drive) for one in shown_as] or [Appearance(drive=drive)]
+    look = replace(looks[0], exposure_stops=exposure, blend_towards=looks[1] if len(looks) == 2 else None, share=share)
     use_threads(available_cores(), city.worker)
     shown = track(render_views(city, views, look), "Rendering", len(views), console=console, transient=True)
     pictures = write_frames(video, shown, fps)
@@ -133,20 +134,20 @@ def _check_look(city, image, appearance, share, exposure):
         raise UserError(f"--share {share:g}: give a number from 0 to 1, together with --appearance NAME_A:NAME_B.")
     if appearance is not None and image is not None:
         raise UserError("--image and --appearance both say whose appearance frames take; give one of them.")
-    models = [block.meta["model"] for block in city.blocks]
-    has_codes = any(model["config"]["training"]["use_appearance_embedding"] for model in models)
-    if appearance is not None and not has_codes and all(model["exposures"] is None for model in models):
+    models = [block.meta.model for block in city.blocks]
+    has_codes = any(model.config.training.use_appearance_embedding for model in models)
+    if appearance is not None and not has_codes and all(model.exposures is None for model in models):
         raise UserError("The city was trained without appearance codes and exposures: all its images look alike.")
     if not exposure:
         return
     if not math.isfinite(exposure):
         raise UserError(f"--exposure {exposure}: give a finite number of stops, as in --exposure 1 or --exposure -0.5.")
-    if any(model["exposures"] is None for model in models):
+    if any(model.exposures is None for model in models):
         raise UserError(
             "--exposure has nothing to move: the city was trained with training.use_exposure_encoding=false, or its "
             "images do not tell exposures that differ (EXIF, or `exposure` in blocknerf_scene.json)."
         )
-    least, largest = models[0]["exposures"]["range_stops"]
+    least, largest = models[0].exposures.range_stops
     if not least <= exposure <= largest:
         log.warning("Training images were exposed %+.1f to %+.1f stops around their mean; beyond that nothing changes.",
                     least, largest)  # fmt: skip
@@ -190,7 +191,7 @@ def _open_scene(out, data_root):
     from blocknerf.blocks.plan import planned_split
 
     config, plan = load_output(out)
-    scene = open_scene(out, config, data_root)
+    scene = open_scene(out, config.dataset, data_root)
     train, test = planned_split(plan, scene)
     return scene, train, test, config.dataset.image_downsample
 

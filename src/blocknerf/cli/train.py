@@ -15,6 +15,7 @@ from blocknerf.cli.exclusive import URL, require_compatible
 from blocknerf.cli.overrides import Overrides
 from blocknerf.cli.place import Device, Place
 from blocknerf.core.config.config import Config
+from blocknerf.core.config.distributed import DistributedConfig
 from blocknerf.core.config.load import load_config
 from blocknerf.core.errors import UserError
 from blocknerf.core.logging import console, log, start_logging
@@ -93,7 +94,7 @@ def train(
     """
     from blocknerf.core.config.backbone import first_backbone
     from blocknerf.kernels.jit.precompile import start_compiling
-    from blocknerf.runtime.threads import available_cores
+    from blocknerf.runtime.cores import available_cores
 
     start_compiling(first_backbone().kernels, available_cores())  # beside imports, before the configuration is known
 
@@ -129,7 +130,7 @@ def train(
         resume, resume_from = True, state_path(resume_from)
     base = base_config(config, output_dir, resume or update)
     settings = load_config(base, overrides, stored=base == output_dir / "config.json")
-    group = _join(settings, distributed, side_by_side)
+    group = _join(settings.distributed, distributed, side_by_side)
     try:
         if not group.is_first:
             group.wait()  # until the first has planned
@@ -200,12 +201,12 @@ def _devices(device: str, distributed: bool, side_by_side: bool) -> tuple[str, .
     return own[:1] if distributed else own
 
 
-def _join(settings: Config, distributed: bool, side_by_side: bool):
+def _join(settings: DistributedConfig, distributed: bool, side_by_side: bool):
     """The processes that torchrun started together, where there are any; blocks side by side talk through gloo."""
     from blocknerf.runtime.process_group import ALONE, ProcessGroup
 
     if distributed:
-        return ProcessGroup.join(settings.distributed.backend)
+        return ProcessGroup.join(settings.backend)
     return ProcessGroup.join("gloo") if side_by_side and ProcessGroup.is_named() else ALONE
 
 

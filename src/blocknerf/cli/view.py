@@ -70,7 +70,7 @@ def _scene_or_why_not(out, data_root):
 
     try:
         config, _ = load_output(out)
-        return open_scene(out, config, data_root), None
+        return open_scene(out, config.dataset, data_root), None
     except UserError as error:
         if data_root is not None:
             raise

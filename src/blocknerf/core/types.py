@@ -11,7 +11,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from blocknerf.core.camera import CameraView
+from blocknerf.core.stored import Above0, Number, Text
+
 Batch = TypeVar("Batch")
+
+RAY_TENSORS = ("origins", "directions", "image_slots", "radii")
+"""What every batch of rays has."""
 
 
 def on_device(batch: Batch, device: torch.device) -> Batch:
@@ -32,13 +38,14 @@ class RayBatch:
 
     `directions` have unit length. `image_slots` are rows of a block's appearance table, -1 for "no image"
     (the mean code). `radii` are those of the pixels' cones at distance 1: a disc of this radius has the variance of the
-    pixel's footprint there (mip-NeRF, section 3.1).
+    pixel's footprint there (mip-NeRF, section 3.1). `view` says which camera's pixels they are, where they are any.
     """
 
     origins: Float[Tensor, "rays 3"]
     directions: Float[Tensor, "rays 3"]
     image_slots: Int[Tensor, " rays"]
     radii: Float[Tensor, " rays"]
+    view: CameraView | None = None
 
     def __len__(self) -> int:
         return self.origins.shape[0]
@@ -49,12 +56,14 @@ class RayBatch:
             directions=self.directions[index],
             image_slots=self.image_slots[index],
             radii=self.radii[index],
+            view=None if self.view is None else self.view[index],
         )
 
     @staticmethod
     def concatenate(parts: Sequence["RayBatch"]) -> "RayBatch":
-        """The rays of all `parts`, one part after the other."""
-        return RayBatch(*(torch.cat([getattr(part, name) for part in parts]) for name in RayBatch.__slots__))
+        """The rays of all `parts`, one part after the other; of no view, for parts may be of several."""
+        origins, directions, slots, radii = (torch.cat([getattr(part, name) for part in parts]) for name in RAY_TENSORS)
+        return RayBatch(origins, directions, slots, radii)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +94,37 @@ class RenderOutput:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Appearance:
+    """Which look a picture takes: that of the training image `image_id` in blocks that trained on it, else the mean of
+    `drive`, else the mean of all.
+
+    `exposure`, as captured, stands in the place of what is known of that image or drive, and `exposure_stops` brighten
+    by so many stops. `blend_towards` another look, at `share` from 0 (this look) to 1 (the other): codes in a straight
+    line, exposures in stops. Without a share it is the picture's place on its path, 0 for a picture alone.
+    """
+
+    image_id: str | None = None
+    drive: str | None = None
+    exposure: float | None = None
+    exposure_stops: float = 0.0
+    blend_towards: "Appearance | None" = None
+    share: float | None = None
+
+    def resolved(self, drive: str | None, place: float = 0.0) -> "Appearance":
+        """For one picture of a path, `place` in [0, 1] along it: of `drive` and at this share unless it has its own."""
+        return replace(self, drive=self.drive or drive, share=place if self.share is None else self.share)
+
+    def drive_shares(self) -> list[tuple[str | None, float]]:
+        """How much of the look each drive has, its own first; shares sum to 1."""
+        if self.blend_towards is None:
+            return [(self.drive, 1.0)]
+        share = self.share or 0.0
+        return [(self.drive, 1 - share), *((name, share * part) for name, part in self.blend_towards.drive_shares())]
+
+
+MEAN_APPEARANCE = Appearance()
+
 MEAN_EXPOSURE_VALUE = 250.0
 """Exposure value of a scene's mean. Over 1000, its lowest sinusoid rises up to 2.6 stops above the mean."""
 
@@ -98,7 +138,7 @@ class Exposures:
     knows are not among the keys.
     """
 
-    scale: float
-    range_stops: tuple[float, float]
-    drive_stops: dict[str, float]
-    image_stops: dict[str, float]
+    scale: Above0
+    range_stops: tuple[Number, Number]
+    drive_stops: dict[Text, Number]
+    image_stops: dict[Text, Number]

@@ -81,7 +81,7 @@ class BlockNeRFDebugger:
 
     def memory_profiling(self, model: BlockNeRF, sampler: PixelSampler) -> list[PhaseMemory]:
         """Peaks of data, forward, backward and optimiser in one training step; nothing of `model` moves."""
-        return profile_step(model, sampler, self.config)
+        return profile_step(model, sampler, self.config.training)
 
 
 def _clear_gradients(model: BlockNeRF) -> None:

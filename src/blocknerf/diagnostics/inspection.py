@@ -4,7 +4,6 @@ import copy
 import difflib
 from dataclasses import asdict
 from pathlib import Path
-from typing import cast
 
 import torch
 from jaxtyping import Float
@@ -18,15 +17,15 @@ from blocknerf.core.errors import UserError
 from blocknerf.core.files import write_bytes, write_json
 from blocknerf.core.lock import locked_folder
 from blocknerf.core.seeds import generator
-from blocknerf.core.types import on_device
+from blocknerf.core.types import Appearance, on_device
 from blocknerf.diagnostics.coverage import draw_coverage
 from blocknerf.diagnostics.debugger import BlockNeRFDebugger
 from blocknerf.diagnostics.page import inspection_page
 from blocknerf.diagnostics.pose_motions import pose_motions
 from blocknerf.diagnostics.result import Inspection
 from blocknerf.diagnostics.seam import SeamView, draw_seam, view_seam
-from blocknerf.models.block_nerf import BlockNeRF
-from blocknerf.runtime.devices import CPU, default_device
+from blocknerf.models.block_nerf import BlockNeRF, load_block
+from blocknerf.runtime.devices import CPU, default_device, devices_of
 from blocknerf.scene.exposures import scene_exposures
 from blocknerf.scene.sampler import PixelSampler
 from blocknerf.scene.scene import ImageRecord, Scene, by_name
@@ -53,16 +52,15 @@ def inspect_city(
     not exist.
     """
     config, plan = load_output(out)
-    city, scene = City.open(out, device=device), open_scene(out, config, data_root)
+    city, scene = City.open(out, device=device), open_scene(out, config.dataset, data_root)
     store = ImageStore.open(scene, config.dataset.image_downsample, out / "store")
     image = _image(plan, scene, store, image_name, block_id)
     block_id = block_id or city.nearest(torch.from_numpy(image.world_from_cam[:, 3].copy()))
-    model = cast(BlockNeRF, city.model(block_id))
+    model = load_block(city.read(block_id), devices_of(device)[0])
     pair = seam or _nearest_neighbour(city, plan, block_id)
     view = None if pair is None else view_seam(city, scene, store, pair)
-    step = int(city.meta(block_id)["step"]) if "step" in city.meta(block_id) else 0
-    code = city.code_for(block_id, image.id, image.drive, exposure=image.exposure)
-    state = f"As trained, after {step:,} steps"
+    code = city.code_for(block_id, Appearance(image.id, image.drive, image.exposure))
+    state = f"As trained, after {city.meta(block_id).step:,} steps"
     with _writing(out / "inspect"):
         return _inspect(out / "inspect", config, block_id, model, state, scene, store, image, pixel_xy, code, view)
 
@@ -78,7 +76,7 @@ def inspect_start(config: Config, scene: Scene, plan: Plan, output_dir: Path, de
     inputs = BlockInputs(config, block, store, plan.scene_hash, exposures=exposures)
     model = initial_model(inputs, device, initial_rng(inputs))
     image = _image(plan, scene, store, None, block.id)
-    code = model.code_for(image.id, image.drive, exposure=image.exposure)
+    code = model.code_for(Appearance(image.id, image.drive, image.exposure))
     state = "As training begins it"
     with _writing(output_dir / "inspect"):
         return _inspect(output_dir / "inspect", config, block.id, model, state, scene, store, image, None, code, None)

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from blocknerf.core.config.config import Config
+from blocknerf.core.config.training import TrainingConfig
 from blocknerf.core.types import on_device
 from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.runtime.devices import default_device
@@ -34,13 +34,13 @@ class PhaseMemory:
     torch_peak: int
 
 
-def profile_step(model: BlockNeRF, sampler: PixelSampler, config: Config) -> list[PhaseMemory]:
+def profile_step(model: BlockNeRF, sampler: PixelSampler, config: TrainingConfig) -> list[PhaseMemory]:
     """One step on a batch of `sampler`: data, forward, backward, optimiser.
 
     A step before it is not counted: it compiles kernels and makes the optimiser's moments. All rates are zero, and
     yet `model` is left with a gradient sink: give a copy.
     """
-    optimizer, loss = BlockOptimizer(model, config.training), BlockNeRFLoss(config.training)
+    optimizer, loss = BlockOptimizer(model, config), BlockNeRFLoss(config)
     device = model.device
     rng = torch.Generator(device).manual_seed(0)
     rates = dict.fromkeys(optimizer.components, 0.0)

@@ -57,7 +57,7 @@ def trace_ray(model: BlockNeRF, ray: RayBatch, code: Float[Tensor, " code"] | No
     """
     if len(ray) != 1:
         raise ValueError(f"One ray is traced at a time, not {len(ray)}.")
-    code = model.code_for(None, None) if code is None else code
+    code = model.code_for() if code is None else code
     codes = None if code is None else code[None].to(model.device)
     with default_device(model.device):
         trace = _traced(model, on_device(ray, model.device), codes)
@@ -66,8 +66,9 @@ def trace_ray(model: BlockNeRF, ray: RayBatch, code: Float[Tensor, " code"] | No
 
 def _traced(model: BlockNeRF, ray: RayBatch, codes: Float[Tensor, "1 code"] | None) -> RayTrace:
     pixel_rgb, composited = model.composite(ray, codes, None)
-    origins, spacing = model.to_block(ray.origins), model.field.spacing
-    density, rgb = model.field.query_intervals(origins, ray.directions, ray.radii, codes, composited.edges)
+    field = model.field_of_rays()
+    origins, spacing = model.to_block(ray.origins), field.spacing
+    density, rgb = field.query_intervals(origins, ray.directions, ray.radii, codes, composited.edges)
     first = distances(origins, ray.directions, composited.proposal_edges_s, spacing.near, spacing.far)
     return RayTrace(
         edges_m=composited.edges[0] * model.radius_m,

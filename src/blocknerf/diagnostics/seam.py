@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import torch
@@ -14,8 +13,7 @@ from blocknerf.city.city import City
 from blocknerf.city.matching import SEEN_WELL, cameras_between, seen_by_both
 from blocknerf.core.errors import UserError
 from blocknerf.core.plots import new_figure, picture, save_figure
-from blocknerf.core.types import RenderOutput
-from blocknerf.models.block_nerf import BlockNeRF
+from blocknerf.core.types import Appearance, RenderOutput
 from blocknerf.scene.scene import Scene
 from blocknerf.scene.store import ImageStore
 
@@ -67,14 +65,14 @@ def view_seam(city: City, scene: Scene, store: ImageStore, pair: tuple[str, str]
     """
     if pair[0] == pair[1]:
         raise UserError(f"--seam {pair[0]},{pair[1]}: a seam lies between two blocks; name two.")
-    one, other = (cast(BlockNeRF, city.model(block_id)) for block_id in pair)
+    one, other = (city.model(block_id) for block_id in pair)
     image = next((image for image in cameras_between(city, pair, scene) if image.id in store.records), None)
     if image is None:
         raise UserError(f"No photograph that block {pair[0]} or {pair[1]} was trained on can be decoded any more.")
     level = small_level(store, image.id)
     size, rays = store.size(image.id, level), store.rays(image.id, level)
     pictures = [
-        model.render(rays, city.code_for(block_id, None, image.drive)).reshape(*size)
+        model.render(rays, city.code_for(block_id, Appearance(drive=image.drive))).reshape(*size)
         for model, block_id in zip((one, other), pair, strict=True)
     ]
     well = seen_by_both(one, other, rays).reshape(*size)

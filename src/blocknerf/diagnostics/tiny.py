@@ -3,6 +3,7 @@
 from typing import Any
 
 from blocknerf.core.config.config import Config
+from blocknerf.core.config.stages import StageTraining
 from blocknerf.scene.scene import Scene
 
 LONG_SIDE_PX = 96
@@ -32,14 +33,16 @@ def tiny_config(config: Config, scene: Scene) -> Config:
     training = tree["training"]
     shorter = training["num_epochs"] / config.training.num_epochs
     training["lr_decay_steps"] = [shorter * epoch for epoch in config.training.lr_decay_steps]
-    training["stage_training"] = _staged(config, shorter, longest_px // tree["dataset"]["image_downsample"])
+    training["stage_training"] = _staged(
+        config.training.stage_training, shorter, longest_px // tree["dataset"]["image_downsample"]
+    )
     tree["visibility_network"]["hidden_dims"] = [min(16, width) for width in config.visibility_network.hidden_dims[:2]]
     return Config.model_validate(tree)
 
 
-def _staged(config: Config, shorter: float, longest_px: int) -> dict[str, Any]:
+def _staged(config: StageTraining, shorter: float, longest_px: int) -> dict[str, Any]:
     """Every stage, in the same order of sizes."""
-    staged = config.training.stage_training.model_dump(mode="json")
+    staged = config.model_dump(mode="json")
     largest = max((stage["resolution"] or 0 for stage in staged["stages"]), default=0)
     for stage in staged["stages"]:
         stage["epochs"] *= shorter

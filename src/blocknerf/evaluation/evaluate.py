@@ -29,8 +29,6 @@ from blocknerf.evaluation.colour_correction import correct_colours
 from blocknerf.evaluation.protocols import EvaluationProtocol, scored, sensible_protocols
 from blocknerf.evaluation.report import write_report
 from blocknerf.evaluation.views import HeldOutImage, Photographs, Views, picture_under, render_views
-from blocknerf.models.block_nerf import BlockNeRF
-from blocknerf.models.fit import appearance_width
 from blocknerf.rendering.colours import distance_colours, error_colours
 from blocknerf.rendering.perceptual import Metric, perceptual_metrics
 from blocknerf.rendering.quality import psnr, ssim
@@ -64,7 +62,7 @@ def evaluate(
     """
     config, plan = load_output(out)
     city = City.open(out, state=state, device=device)
-    scene = open_scene(out, config, data_root)
+    scene = open_scene(out, config.dataset, data_root)
     dataset = config.dataset
     store = ImageStore.open(scene, dataset.image_downsample, out / "store", threads=dataset.num_workers)
     _, test_images = planned_split(plan, scene)
@@ -189,9 +187,7 @@ def _sensible(city: City, photographs: Photographs, images: Sequence[ImageRecord
     """What blocks have learned is asked of one: all of a city are trained by the same configuration."""
     masked = any((photographs.valid(image.id) != photographs.reached(image.id)).any() for image in images)
     model = city.model(city.ids[0])
-    if not isinstance(model, BlockNeRF):
-        return sensible_protocols(masked, has_codes=False, has_poses=False)
-    return sensible_protocols(masked, appearance_width(model) > 0, model.poses is not None)
+    return sensible_protocols(masked, model.appearance_width > 0, model.refines_poses)
 
 
 def _protocol_entry(protocol: EvaluationProtocol, measured: Sequence[dict[str, Any]]) -> dict[str, Any]:

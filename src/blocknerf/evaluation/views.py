@@ -1,7 +1,7 @@
 """One test image and what the city makes of it: with the mean code, and as a protocol says."""
 
 from dataclasses import dataclass, replace
-from typing import Protocol, cast, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -10,9 +10,8 @@ from torch import Tensor
 
 from blocknerf.city.city import City, Layer, composite
 from blocknerf.core.seeds import generator
-from blocknerf.core.types import RayBatch, RenderOutput
+from blocknerf.core.types import Appearance, RayBatch, RenderOutput
 from blocknerf.evaluation.protocols import EvaluationProtocol, left_half
-from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.models.fit import fit_code, fit_pose
 from blocknerf.models.poses import moved_rays
 from blocknerf.scene.scene import ImageRecord
@@ -100,12 +99,12 @@ def mean_code(city: City, block_id: str, test: HeldOutImage) -> Float[Tensor, " 
 
     The exposure is what the camera wrote beside the picture; no pixel is looked at.
     """
-    return city.code_for(block_id, None, test.record.drive, exposure=test.record.exposure)
+    return city.code_for(block_id, Appearance(drive=test.record.drive, exposure=test.record.exposure))
 
 
 def _own_picture(protocol: EvaluationProtocol, city: City, block_id: str, test: HeldOutImage) -> RenderOutput:
     """One block's. Which pixels are drawn for a fit depends on the image's name and the block, not on its pixels."""
-    model, seen = cast(BlockNeRF, city.model(block_id)), left_half(test.valid)
+    model, seen = city.model(block_id), left_half(test.valid)
     code, rays, truth = mean_code(city, block_id, test), test.rays, test.truth[seen]
     if protocol.poses == "learned":
         rays = model.refined_rays(rays, drive=test.record.drive, segment=test.record.segment)

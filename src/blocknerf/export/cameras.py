@@ -8,17 +8,17 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from blocknerf.city.block_file import read_block
-from blocknerf.city.city import AvailableBlock, City, load_block
+from blocknerf.city.city import City
 from blocknerf.city.selection import distances_to, inverse_distance_weights
+from blocknerf.core.camera import Camera
 from blocknerf.core.errors import UserError
 from blocknerf.core.files import write_json
 from blocknerf.core.logging import log
 from blocknerf.geometry import se3
 from blocknerf.geometry.se3 import OPENCV_FROM_OPENGL
-from blocknerf.models.block_nerf import BlockNeRF
+from blocknerf.models.renderer import BlockRenderer
 from blocknerf.scene.colmap_writer import ModelImage, ModelPoints, write_colmap
-from blocknerf.scene.scene import Camera, ImageRecord, Scene
+from blocknerf.scene.scene import ImageRecord, Scene
 
 _TRANSFORMS_KEYS = {
     "SIMPLE_PINHOLE": ("PINHOLE", "f cx cy"),
@@ -46,7 +46,7 @@ def refined_poses(city: City, scene: Scene, only: str | None = None) -> dict[str
     said: dict[str, list[_Said]] = {}
     for block in city.blocks:
         if only in (None, block.id):
-            for image_id, motion in _motions(block, scene).items():
+            for image_id, motion in _motions(city.model(block.id), scene).items():
                 said.setdefault(image_id, []).append(_Said(torch.tensor(block.anchor_world), motion))
     if not said:
         raise UserError(
@@ -91,11 +91,8 @@ class _Said:
     motion: torch.Tensor
 
 
-def _motions(block: AvailableBlock, scene: Scene) -> dict[str, torch.Tensor]:
-    model = load_block(read_block(block.folder, block.file))
-    if not isinstance(model, BlockNeRF) or model.poses is None:
-        return {}
-    motions = {image.id: model.poses.motion(image.id, image.drive, image.segment) for image in scene.images}
+def _motions(block: BlockRenderer, scene: Scene) -> dict[str, torch.Tensor]:
+    motions = {image.id: block.pose_motion(image.id, image.drive, image.segment) for image in scene.images}
     return {image_id: motion for image_id, motion in motions.items() if motion is not None}
 
 

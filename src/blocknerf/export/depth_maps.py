@@ -14,6 +14,7 @@ from blocknerf.city.city import City, composite
 from blocknerf.core.extras import Extra
 from blocknerf.core.files import write_array, write_by_library
 from blocknerf.core.names import owned
+from blocknerf.core.types import Appearance
 from blocknerf.export.paths import View, view_rays
 from blocknerf.export.surfaces import LEAST_OPACITY
 
@@ -32,7 +33,7 @@ def depth_maps(
     for view in views:
         rays = view_rays(view)
         center = torch.from_numpy(np.array(view.world_from_cam[:, 3], dtype=np.float64))
-        picture = composite(city.layers(rays, center, drive=view.drive))
+        picture = composite(city.layers(rays, center, Appearance(drive=view.drive)))
         depth = picture.distance_m
         if kind == "depth_z_m":
             depth = depth * (rays.directions @ torch.from_numpy(view.world_from_cam[:, 2].astype(np.float32)))

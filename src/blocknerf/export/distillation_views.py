@@ -9,13 +9,14 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from blocknerf.city.appearance_settings import AppearanceSettings
 from blocknerf.city.city import City, composite
+from blocknerf.core.camera import Camera
+from blocknerf.core.types import Appearance
 from blocknerf.export.paths import View
 from blocknerf.geometry import se3
 from blocknerf.rendering.splatting import SplatLens
 from blocknerf.scene.rays import camera_rays, focal_lengths
-from blocknerf.scene.scene import Camera, ImageRecord
+from blocknerf.scene.scene import ImageRecord
 
 _DISTORTIONS = {
     "SIMPLE_PINHOLE": (), "PINHOLE": (), "SIMPLE_RADIAL": (0,), "RADIAL": (0, 1), "OPENCV": (0, 1, 2, 3),
@@ -82,14 +83,15 @@ def views_between(views: Sequence[View], count: int, generator: torch.Generator)
 
 
 def lessons(
-    city: City, views: Sequence[View], look: AppearanceSettings, only: str | None = None
+    city: City, views: Sequence[View], appearance: Appearance, only: str | None = None
 ) -> Iterator[TeacherView]:
     """Each view rendered by the city, or by its block `only` alone. Cameras must be of `splat_camera`."""
+    shown_as = appearance.resolved(city.main_drive)
     for view in views:
         center = torch.from_numpy(np.array(view.world_from_cam[:, 3], dtype=np.float64))
         rays = camera_rays(view.camera, view.world_from_cam, view.width, view.height)
         blocks = city.weights(center) if only is None else [only]
-        picture = composite(city.layers(rays, center, only=only, codes=look.codes(city, blocks)))
+        picture = composite(city.layers(rays, center, only=only, codes=city.codes_for(blocks, shown_as)))
         shape = (view.height, view.width)
         yield TeacherView(
             splat_lens(view.camera, view.width, view.height),

@@ -11,13 +11,14 @@ from rich.progress import track
 from blocknerf.blocks.plan import BlockSpec, Plan
 from blocknerf.city.city import City
 from blocknerf.core import disk
+from blocknerf.core.camera import Camera
 from blocknerf.core.errors import UserError
 from blocknerf.core.logging import console, log
 from blocknerf.core.names import natural_order
+from blocknerf.core.types import Appearance
 from blocknerf.export.surfaces import SurfaceMap, pinhole_of, surface_map
 from blocknerf.export.voronoi_cells import VoronoiCells
-from blocknerf.models.block_nerf import BlockNeRF
-from blocknerf.scene.scene import Camera, ImageRecord, Scene
+from blocknerf.scene.scene import ImageRecord, Scene
 
 CUBES = 2.0
 """Half edges of a block's cube, up to which it speaks: space is contracted beyond one, to a half of its size at two."""
@@ -110,9 +111,7 @@ def render_maps(
     for view in track(range(len(maps)), "Rendering depth", console=console, transient=True):
         block, image = chosen[view]
         model = city.model(block.id)
-        if not isinstance(model, BlockNeRF):
-            raise TypeError(f"{type(model)} tells no surfaces")
-        code = city.code_for(block.id, None, city.main_drive)
+        code = city.code_for(block.id, Appearance(drive=city.main_drive))
         keep(maps, view, surface_map(model, cameras[view], image.world_from_cam, code))
     log.info("%d views of %d blocks were rendered.", len(maps), len(np.unique(maps.blocks)))
     return maps

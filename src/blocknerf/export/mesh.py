@@ -16,7 +16,7 @@ from blocknerf.core.errors import UserError
 from blocknerf.core.extras import Extra
 from blocknerf.core.logging import console
 from blocknerf.export.maps import InnerRegions, Maps
-from blocknerf.runtime.threads import available_cores
+from blocknerf.runtime.cores import available_cores
 
 measure = Extra("skimage.measure", "export", "A mesh")
 sparse = Extra("scipy.sparse", "export", "A mesh")

@@ -19,7 +19,7 @@ from blocknerf.core.errors import UserError
 from blocknerf.core.extras import Extra
 from blocknerf.core.files import write_by_library
 from blocknerf.core.logging import console, log
-from blocknerf.core.types import RayBatch
+from blocknerf.core.types import Appearance, RayBatch
 from blocknerf.scene.scene import NO_OFFSET, GeoOrigin, Offset, Scene
 
 rasterio = Extra("rasterio", "export", "An orthophoto")
@@ -156,7 +156,7 @@ def orthophoto_tiles(
             rays = rays_from_above(raster, (column, row), size, top_z_m)
             near = dict.fromkeys(_near(by_surface, layout, rays), 1.0)
             center = rays.origins.double().mean(0)
-            picture = composite(by_surface.layers(rays, center, drive=drive, weights=near))
+            picture = composite(by_surface.layers(rays, center, Appearance(drive=drive), weights=near))
             parts = picture.rgb, picture.opacity[:, None].expand(-1, 3)
             rgb, opacity = (to_bytes(part.reshape(size[1], size[0], 3)) for part in parts)
             yield (column, row), np.concatenate([rgb, opacity[..., :1]], axis=2)

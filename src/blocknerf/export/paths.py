@@ -12,6 +12,7 @@ import torch
 
 from blocknerf.blocks.plan import Layout
 from blocknerf.city.manifest import Manifest
+from blocknerf.core.camera import Camera
 from blocknerf.core.errors import UserError, shown
 from blocknerf.core.logging import log
 from blocknerf.core.names import natural_order
@@ -23,7 +24,7 @@ from blocknerf.geometry.se3 import OPENCV_FROM_OPENGL
 from blocknerf.geometry.similarity import Similarity
 from blocknerf.geometry.spline import interpolate_poses
 from blocknerf.scene.rays import camera_rays, focal_lengths
-from blocknerf.scene.scene import FARTHEST_M, Camera, ImageRecord, upright_poses_of
+from blocknerf.scene.scene import FARTHEST_M, ImageRecord, upright_poses_of
 
 FRAMES_PER_KEY = 3
 _LARGEST_IN_NERFSTUDIO = 1.5

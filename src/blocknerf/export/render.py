@@ -7,15 +7,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from blocknerf.city.appearance_settings import AppearanceSettings
 from blocknerf.city.city import City, composite
+from blocknerf.core.types import Appearance
 from blocknerf.export.paths import View, view_rays
 
 
-def render_views(city: City, views: Sequence[View], look: AppearanceSettings) -> Iterator[Float[Tensor, "h w 3"]]:
-    """Composited colours of each view in turn; a look between two goes from the one to the other over the path."""
+def render_views(city: City, views: Sequence[View], appearance: Appearance) -> Iterator[Float[Tensor, "h w 3"]]:
+    """Composited colours of each view in turn; an appearance between two goes from one to the other over the path."""
     for number, view in enumerate(views):
         center = torch.from_numpy(np.array(view.world_from_cam[:, 3], dtype=np.float64))
-        codes = look.codes(city, city.weights(center), view.drive, number / max(len(views) - 1, 1))
+        shown_as = appearance.resolved(view.drive or city.main_drive, number / max(len(views) - 1, 1))
+        codes = city.codes_for(city.weights(center), shown_as)
         picture = composite(city.layers(view_rays(view), center, codes=codes))
         yield picture.rgb.reshape(view.height, view.width, 3)

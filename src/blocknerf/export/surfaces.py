@@ -10,10 +10,10 @@ from jaxtyping import Float, Float32, UInt8
 from torch import Tensor
 
 from blocknerf.city.pictures import to_bytes
+from blocknerf.core.camera import Camera
 from blocknerf.core.types import RayBatch
 from blocknerf.rendering.volume import CompositedRays
 from blocknerf.scene.rays import camera_rays, focal_lengths
-from blocknerf.scene.scene import Camera
 
 RAYS_AT_ONCE = 8192
 LEAST_OPACITY = 0.5

@@ -31,6 +31,7 @@ from blocknerf.core.logging import log
 from blocknerf.core.reading import read_json
 from blocknerf.core.seeds import generator
 from blocknerf.core.stored import Text, Whole, fitted
+from blocknerf.core.types import MEAN_APPEARANCE, Appearance
 from blocknerf.evaluation.views import CODE_STEPS, SEED
 from blocknerf.integrations.nerfbaselines_scene import (
     CAMERA_MODELS,
@@ -43,8 +44,7 @@ from blocknerf.integrations.nerfbaselines_scene import (
     names_of,
     scene_of,
 )
-from blocknerf.models.block_nerf import BlockNeRF
-from blocknerf.models.fit import appearance_width, fit_code
+from blocknerf.models.fit import fit_code
 from blocknerf.scene.rays import camera_rays
 from blocknerf.scene.scene import Scene, by_name, scene_hash
 from blocknerf.scene.store import ImageStore
@@ -212,14 +212,14 @@ class BlockNeRFMethod:
         (name,) = names_of(dataset)
         for block_id in city.weights(torch.from_numpy(world_from_cam[:, 3].copy())):
             model = city.model(block_id)
-            if isinstance(model, BlockNeRF) and appearance_width(model) > 0:
+            if model.appearance_width > 0:
                 rng = generator(SEED, "fitted codes", name, block_id)
                 codes[block_id] = fit_code(model, rays, truth, codes[block_id], rng, CODE_STEPS)
         return {"embedding": _joined(codes)}
 
     def _embedding(self, image_id: str | None, drive: str | None) -> np.ndarray | None:
         city = self._opened()
-        found = {block_id: city.code_for(block_id, image_id, drive or city.main_drive) for block_id in city.ids}
+        found = city.codes_for(city.ids, Appearance(image_id, drive or city.main_drive))
         codes = {block_id: code for block_id, code in found.items() if code is not None}
         return _joined(codes) if codes else None
 
@@ -228,7 +228,7 @@ class BlockNeRFMethod:
         if embedding is None:
             return {}
         city = self._opened()
-        code = city.code_for(city.ids[0], None, None)
+        code = city.code_for(city.ids[0], MEAN_APPEARANCE)
         width = 0 if code is None else len(code)
         given = torch.from_numpy(np.array(embedding, np.float32)).flatten()
         if len(given) != width * len(city.ids):

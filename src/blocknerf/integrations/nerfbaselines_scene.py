@@ -13,11 +13,12 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from blocknerf.core.camera import Camera
 from blocknerf.core.errors import UserError
 from blocknerf.core.files import write_picture
 from blocknerf.scene.readers.candidates import Candidate, Capture, make_scene
 from blocknerf.scene.readers.sidecar import Sidecar
-from blocknerf.scene.scene import Camera, Scene
+from blocknerf.scene.scene import Scene
 
 CAMERA_MODELS = ("pinhole", "opencv", "opencv_fisheye", "full_opencv")
 """By their numbers in `Cameras.camera_models`."""

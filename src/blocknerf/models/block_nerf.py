@@ -1,8 +1,7 @@
 """One block: a radiance field and appearance codes around a centre, asked in world coordinates."""
 
 from collections.abc import Collection
-from dataclasses import asdict
-from typing import Any
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float, Float64, Int
@@ -11,12 +10,14 @@ from torch import Tensor, nn
 from blocknerf.core.config.backbone import BackboneConfig
 from blocknerf.core.config.config import Config
 from blocknerf.core.errors import UserError
-from blocknerf.core.types import Exposures, FieldOutput, RayBatch, RenderOutput, on_device
+from blocknerf.core.types import MEAN_APPEARANCE, Appearance, Exposures, FieldOutput, RayBatch, RenderOutput, on_device
 from blocknerf.geometry import se3
 from blocknerf.models.appearance import AppearanceEmbedding
-from blocknerf.models.backbones.interface import Backbone
+from blocknerf.models.backbones.interface import Backbone, ViewsBackbone
+from blocknerf.models.block_file import BlockFile
+from blocknerf.models.block_meta import ModelMeta
 from blocknerf.models.exposure import ExposureEncoding
-from blocknerf.models.poses import PoseGroups, PoseRefinementNetwork, moved_rays, told_groups
+from blocknerf.models.poses import PoseGroups, PoseRefinementNetwork, moved_rays
 from blocknerf.models.visibility import BEFORE_SURFACE, VisibilityNetwork
 from blocknerf.rendering.volume import CompositedRays, RaySamplingConfig
 from blocknerf.runtime.devices import default_device
@@ -45,7 +46,7 @@ class BlockNeRF(nn.Module):
         """`image_ids` and `drives` (one per image) are the training images.
 
         Without a generator parameters are zero; without `exposures` colour is not told any. `pose_groups` say which
-        images share an offset; none: see `told_groups`.
+        images share an offset; none: see `models.poses.told_groups`.
         """
         super().__init__()
         self.config = config
@@ -89,18 +90,39 @@ class BlockNeRF(nn.Module):
         for name, table in field.sparse_tables().items():
             self.field.sparse_tables()[name].rows.copy_(table.rows)
 
-    def _new_field(self, rng: torch.Generator | None) -> Backbone:
+    def _new_field(self, rng: torch.Generator | None) -> Backbone | ViewsBackbone:
         code_dim = 0 if self.appearance is None else self.appearance.dim
         code_dim += 0 if self.exposure is None else self.exposure.width
         config = self.config
         spacing = _spacing(config.block_nerf, self.radius_m)
-        return config.block_nerf.field(code_dim, spacing, config.white_background, rng)
+        field = config.block_nerf.field(code_dim, spacing, config.white_background, rng)
+        declared = ViewsBackbone if config.block_nerf.renders == "views" else Backbone
+        if not isinstance(field, declared):
+            raise TypeError(
+                f"A backbone that renders {config.block_nerf.renders} needs a field that is a {declared.__name__}."
+            )
+        return field
 
     @property
     def learns_poses(self) -> bool:
         """Whether any pose can come out other than as it was captured."""
         settings = self.config.training
         return self.poses is not None and self.poses.pose_groups.are_free and "pose" in settings.learned_components
+
+    @property
+    def appearance_width(self) -> int:
+        """How many entries of its codes are appearance, which come first; 0 where it has none."""
+        return 0 if self.appearance is None else self.appearance.dim
+
+    @property
+    def refines_poses(self) -> bool:
+        """Whether it has offsets of poses, learned or not."""
+        return self.poses is not None
+
+    @property
+    def has_visibility(self) -> bool:
+        """Whether it was trained with a visibility network."""
+        return self.visibility is not None
 
     @property
     def device(self) -> torch.device:
@@ -139,7 +161,7 @@ class BlockNeRF(nn.Module):
     def set_num_samples(self, count: int | None) -> None:
         """How many samples of the field a ray takes from now on; none: as many as the configuration says."""
         config = self.config.block_nerf
-        self.field.spacing = _spacing(config if count is None else config.with_samples(count), self.radius_m)
+        self.field_of_rays().spacing = _spacing(config if count is None else config.with_samples(count), self.radius_m)
 
     def to_block(self, points_world: Float[Tensor, "points 3"]) -> Float[Tensor, "points 3"]:
         """World metres to block units."""
@@ -162,7 +184,28 @@ class BlockNeRF(nn.Module):
                 rgb, composited = self.composite(on_device(rays, self.device), codes, rng)
             return rgb.to(rays.origins.device), on_device(composited, rays.origins.device)
         rng = rng if self.config.block_nerf.perturb_samples else None
-        return self.field.composite(self.to_block(rays.origins), rays.directions, rays.radii, codes, rng)
+        return self.field_of_rays().composite(self.to_block(rays.origins), rays.directions, rays.radii, codes, rng)
+
+    def field_of_rays(self) -> Backbone:
+        """Its field, to be asked for single rays. Raises UserError where the backbone renders views alone."""
+        if not isinstance(self.field, Backbone):
+            raise UserError(
+                f"The backbone {self.config.block_nerf.backbone!r} renders the views of cameras. It has no samples "
+                "along single rays, which training, surfaces and inspections ask for."
+            )
+        return self.field
+
+    def _field_of_views(self) -> ViewsBackbone | None:
+        """None where the backbone renders rays."""
+        renders_views = self.config.block_nerf.renders == "views"
+        return self.field if renders_views and isinstance(self.field, ViewsBackbone) else None
+
+    def colours(self, rays: RayBatch, code: Float[Tensor, " code"] | None) -> Float[Tensor, "rays 3"]:
+        """Colours under one code of `code_for`; differentiable, all rays at once."""
+        views = self._field_of_views()
+        if views is not None:
+            return self._rasterize(views, rays, code).rgb
+        return self.composite(rays, None if code is None else code.expand(len(rays), -1), None)[0]
 
     def forward(
         self, rays: RayBatch, rng: torch.Generator | None = None
@@ -191,9 +234,13 @@ class BlockNeRF(nn.Module):
     ) -> RenderOutput:
         """Pixels of any number of rays, in chunks, without randomness. `code`: see `code_for`; none: the mean.
 
-        Rays may lie anywhere; pixels lie where they do.
+        Rays may lie anywhere; pixels lie where they do. Raises UserError for rays of no view where the backbone renders
+        views.
         """
-        code = self.code_for(None, None) if code is None else code
+        code = self.code_for() if code is None else code
+        views = self._field_of_views()
+        if views is not None:
+            return self._rasterize(views, rays, code)
         rays_at_once = rays_at_once or self.field.rays_at_once
 
         def show(start: int) -> RenderOutput:
@@ -209,30 +256,30 @@ class BlockNeRF(nn.Module):
         return RenderOutput.concatenate(each_on_a_core(show, starts) if is_here else [show(start) for start in starts])
 
     @torch.no_grad()
-    def code_for(
-        self,
-        image_id: str | None,
-        drive: str | None,
-        exposure_stops: float = 0.0,
-        exposure: float | None = None,
-        towards: tuple[str | None, str | None, float] | None = None,
-    ) -> Float[Tensor, " code"] | None:
-        """What `render` takes: the appearance code of the image (else of its drive, else the mean) and its exposure.
-
-        A captured `exposure`, where it is given, stands in the place of the known one, and `exposure_stops` are added.
-        `towards` another (image id, drive, share in [0, 1]) both go: codes in a straight line, exposure in stops.
-        None where the block has neither.
-        """
-        there, there_drive, share = towards or (None, None, 0.0)
+    def code_for(self, appearance: Appearance = MEAN_APPEARANCE) -> Float[Tensor, " code"] | None:
+        """What `render` takes: appearance code, then exposure encoding. None where the block has neither."""
         parts = []
         if self.appearance is not None:
-            code = self.appearance.code_for(image_id, drive)
-            parts.append(code if share == 0 else code.lerp(self.appearance.code_for(there, there_drive), share))
+            parts.append(_appearance_code(self.appearance, appearance))
         if self.exposure is not None:
-            stops = (1 - share) * self.exposure.stops_for(image_id, drive, exposure)
-            stops += share * self.exposure.stops_for(there, there_drive, None) if share else 0.0
-            parts.append(self.exposure.encode(self.center_world.new_tensor(stops + exposure_stops)))
+            parts.append(self.exposure.encode(self.center_world.new_tensor(_stops(self.exposure, appearance))))
         return torch.cat(parts) if parts else None
+
+    def _rasterize(self, field: ViewsBackbone, rays: RayBatch, code: Float[Tensor, " code"] | None) -> RenderOutput:
+        """All pixels at once, where the rays lie. Differentiable."""
+        if rays.view is None:
+            raise UserError(
+                f"The backbone {self.config.block_nerf.backbone!r} renders the views of cameras, and these rays are of "
+                "none: those of an orthophoto are parallel, and some photographs have their rays in a file."
+            )
+        there, pose = on_device(rays, self.device), rays.view.world_from_cam.to(self.device)
+        center = self.to_block(pose[None, :, 3])[0]
+        view = replace(rays.view, world_from_cam=torch.cat([pose[:, :3], center[:, None]], 1))
+        code = None if code is None else code.to(self.device)
+        with default_device(self.device):
+            in_block = replace(there, origins=self.to_block(there.origins), view=view)
+            rgb, opacity, distance = field.rasterize(in_block, code)
+        return on_device(RenderOutput(rgb, opacity, distance * self.radius_m), rays.origins.device)
 
     def grow(
         self,
@@ -254,6 +301,12 @@ class BlockNeRF(nn.Module):
             self.poses.grow(image_ids, drives, centers_world, segments)
         self.image_ids, self.drives = self.image_ids + image_ids, self.drives + drives
 
+    def pose_motion(
+        self, image_id: str | None = None, drive: str | None = None, segment: str | None = None
+    ) -> Float64[Tensor, "3 4"] | None:
+        """See `PoseRefinementNetwork.motion`; None where poses are not refined."""
+        return None if self.poses is None else self.poses.motion(image_id, drive, segment)
+
     def refined_pose(
         self,
         world_from_cam: Float64[Tensor, "3 4"],
@@ -263,14 +316,14 @@ class BlockNeRF(nn.Module):
     ) -> Float64[Tensor, "3 4"]:
         """The pose as this block learned it from the image, else from its drive or segment; as given where it learned
         none."""
-        motion = None if self.poses is None else self.poses.motion(image_id, drive, segment)
+        motion = self.pose_motion(image_id, drive, segment)
         return world_from_cam if motion is None else se3.compose(motion.to(world_from_cam.device), world_from_cam)
 
     def refined_rays(
         self, rays: RayBatch, image_id: str | None = None, drive: str | None = None, segment: str | None = None
     ) -> RayBatch:
         """`rays` of one camera from its `refined_pose`."""
-        motion = None if self.poses is None else self.poses.motion(image_id, drive, segment)
+        motion = self.pose_motion(image_id, drive, segment)
         return rays if motion is None else moved_rays(rays, motion.to(rays.origins.device))
 
     @torch.no_grad()
@@ -281,7 +334,7 @@ class BlockNeRF(nn.Module):
         code: Float[Tensor, " code"] | None = None,
     ) -> FieldOutput:
         """Density (per metre) and colour at points seen along unit directions. `code` as in `render`."""
-        code = self.code_for(None, None) if code is None else code
+        code = self.code_for() if code is None else code
         codes = None if code is None else code.to(self.device).expand(points_world.shape[0], -1)
         with default_device(self.device):
             points, directions = self.to_block(points_world.to(self.device)), directions.to(self.device)
@@ -352,50 +405,61 @@ class BlockNeRF(nn.Module):
         before_m = BEFORE_SURFACE * distances_m
         return self.visibility_at(rays.origins + before_m[:, None] * rays.directions, rays.directions, before_m)
 
-    def description(self) -> dict[str, Any]:
-        """What `from_state` needs beside the tensors; JSON types only."""
-        return {
-            "config": self.config.model_dump(mode="json"),
-            "center_world": self.center_world.double().tolist(),
-            "radius_m": self.radius_m,
-            "image_ids": list(self.image_ids),
-            "drives": list(self.drives),
-            "exposures": None if self.exposure is None else asdict(self.exposure.exposures),
-            "pose_groups": None if self.poses is None else asdict(self.poses.pose_groups),
-        }
+    def description(self) -> ModelMeta:
+        """What `from_state` needs beside the tensors."""
+        x, y, z = self.center_world.double().tolist()
+        return ModelMeta(
+            config=self.config,
+            center_world=(x, y, z),
+            radius_m=self.radius_m,
+            image_ids=self.image_ids,
+            drives=self.drives,
+            exposures=None if self.exposure is None else self.exposure.exposures,
+            pose_groups=None if self.poses is None else self.poses.pose_groups,
+        )
 
     @classmethod
-    def from_state(cls, description: dict[str, Any], tensors: dict[str, Tensor]) -> "BlockNeRF":
+    def from_state(cls, description: ModelMeta, tensors: dict[str, Tensor]) -> "BlockNeRF":
         """The inverse of (`description`, `state_dict`); strict: every tensor must be there and fit."""
-        x, y, z = description["center_world"]
         model = cls(
-            Config.model_validate(description["config"]),
-            (x, y, z),
-            description["radius_m"],
-            tuple(description["image_ids"]),
-            tuple(description["drives"]),
-            exposures=exposures_from_json(description["exposures"]),
-            pose_groups=pose_groups_from_json(description),
+            description.config,
+            description.center_world,
+            description.radius_m,
+            description.image_ids,
+            description.drives,
+            exposures=description.exposures,
+            pose_groups=description.known_pose_groups,
         )
         model.load_state_dict(tensors, strict=True)
         return model.eval()
 
 
-def exposures_from_json(tree: dict[str, Any] | None) -> Exposures | None:
-    """Of the entry `exposures` of a block's description."""
-    if tree is None:
-        return None
-    least, largest = tree["range_stops"]
-    return Exposures(tree["scale"], (least, largest), tree["drive_stops"], tree["image_stops"])
+def _appearance_code(embedding: AppearanceEmbedding, appearance: Appearance) -> Float[Tensor, " appearance"]:
+    code, other = embedding.code_for(appearance.image_id, appearance.drive), appearance.blend_towards
+    return code.lerp(_appearance_code(embedding, other), appearance.share) if other and appearance.share else code
 
 
-def pose_groups_from_json(description: dict[str, Any]) -> PoseGroups:
-    """Of a block's description; of one that says nothing of them, from before there were segments, by mode."""
-    tree = description.get("pose_groups")
-    if tree is None:
-        mode = Config.model_validate(description["config"]).pose_refinement.mode
-        return told_groups(mode, description["image_ids"], description["drives"])
-    return PoseGroups(tree["by"], tuple(tree["names"]))
+def _stops(encoding: ExposureEncoding, appearance: Appearance) -> float:
+    stops = encoding.stops_for(appearance.image_id, appearance.drive, appearance.exposure)
+    other = appearance.blend_towards
+    if other and appearance.share:
+        stops = (1 - appearance.share) * stops + appearance.share * _stops(encoding, other)
+    return stops + appearance.exposure_stops
+
+
+def load_block(block: BlockFile, device: str | torch.device = "cpu") -> BlockNeRF:
+    """The model of a block file, on `device`. Raises UserError when its tensors do not fit it."""
+    block_id = block.meta.block_id
+    try:
+        model = BlockNeRF.from_state(block.meta.model, block.tensors)
+        if broken := block.not_finite():
+            raise ValueError(f"{broken[0]} holds a value that is not finite")
+        return model.to(device)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise UserError(
+            f"The model in the file of block {block_id} does not fit this program ({error}). "
+            f"Train that block again: `blocknerf train ... --blocks {block_id} --overwrite`."
+        ) from error
 
 
 def _spacing(config: BackboneConfig, radius_m: float) -> RaySamplingConfig:

@@ -6,12 +6,12 @@ from typing import Any
 
 import torch
 from jaxtyping import Float, Float64
-from torch import Tensor, nn
+from torch import Tensor
 
 from blocknerf.core.types import RayBatch
 from blocknerf.geometry import so3
-from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.models.poses import moved_rays
+from blocknerf.models.renderer import BlockRenderer
 
 CODE_RATE = 0.05
 POSE_RATE = 3e-3  # radians, and shares of the distance of what is seen
@@ -23,7 +23,7 @@ STAY_WEIGHT = 1e-4
 
 
 def fit_code(
-    model: BlockNeRF,
+    model: BlockRenderer,
     rays: RayBatch,
     truth: Float[Tensor, "rays 3"],
     start: Float[Tensor, " code"],
@@ -36,7 +36,7 @@ def fit_code(
     zero along a cosine. Only the appearance entries move, which come first; an exposure behind them stays. Without
     appearance entries or rays the code comes back as it was.
     """
-    movable = appearance_width(model)
+    movable = model.appearance_width
     if movable == 0 or len(rays) == 0:
         return start
     appearance = start[:movable].detach().clone().requires_grad_()
@@ -44,13 +44,13 @@ def fit_code(
     for _ in _descent(model, groups, steps):
         batch, colours = draw(rays, truth, rng)
         code = torch.cat([appearance, start[movable:]])
-        rgb, _ = model.composite(batch, code.expand(len(batch), -1), None)
+        rgb = model.colours(batch, code)
         (rgb - colours).square().mean().backward()
     return torch.cat([appearance.detach(), start[movable:]])
 
 
 def fit_code_to_areas(
-    model: BlockNeRF,
+    model: BlockRenderer,
     areas: Sequence[RayBatch],
     truth: Float[Tensor, "areas 3"],
     start: Float[Tensor, " code"],
@@ -62,7 +62,7 @@ def fit_code_to_areas(
     For a truth that does not stand where the model has it, to a pixel: the colour of single pixels is then best met by
     a picture without contrast, that of areas is not.
     """
-    movable = appearance_width(model)
+    movable = model.appearance_width
     if movable == 0 or not areas:
         return start
     appearance = start[:movable].detach().clone().requires_grad_()
@@ -70,7 +70,7 @@ def fit_code_to_areas(
         picked = torch.randint(len(areas), (AREAS_PER_STEP,), generator=rng).tolist()
         batch = RayBatch.concatenate([areas[i] for i in picked])
         code = torch.cat([appearance, start[movable:]])
-        rgb, _ = model.composite(batch, code.expand(len(batch), -1), None)
+        rgb = model.colours(batch, code)
         means = torch.stack([shown.mean(0) for shown in rgb.split([len(areas[i]) for i in picked])])
         gone = (appearance - start[:movable]).square().sum()
         ((means - truth[picked]).square().mean() + STAY_WEIGHT * gone).backward()
@@ -78,7 +78,7 @@ def fit_code_to_areas(
 
 
 def fit_pose(
-    model: BlockNeRF,
+    model: BlockRenderer,
     rays: RayBatch,
     truth: Float[Tensor, "rays 3"],
     start: Float[Tensor, " code"] | None,
@@ -100,18 +100,18 @@ def fit_pose(
         rotation = so3.exp(turn)
         return torch.cat([rotation, (center + depth_m * shift - rotation @ center)[:, None]], -1)
 
-    movable = 0 if start is None else appearance_width(model)
+    movable = 0 if start is None else model.appearance_width
     appearance = torch.zeros(0) if start is None else start[:movable].detach().clone()
     groups = [{"params": [turn, shift], "lr": POSE_RATE}, {"params": [appearance.requires_grad_()], "lr": CODE_RATE}]
     for _ in _descent(model, groups, steps):
         batch, colours = draw(rays, truth, rng)
-        codes = None if start is None else torch.cat([appearance, start[movable:]]).expand(len(batch), -1)
-        rgb, _ = model.composite(moved_rays(batch, motion()), codes, None)
+        code = None if start is None else torch.cat([appearance, start[movable:]])
+        rgb = model.colours(moved_rays(batch, motion()), code)
         (rgb - colours).square().mean().backward()
     return motion().detach()
 
 
-def _descent(model: BlockNeRF, groups: list[dict[str, Any]], steps: int) -> Iterator[None]:
+def _descent(model: BlockRenderer, groups: list[dict[str, Any]], steps: int) -> Iterator[None]:
     """Takes a step of Adam each time the caller has left gradients and asks for the next one; `model` is frozen."""
     optimizer = torch.optim.Adam(groups, eps=ROUNDING)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
@@ -121,11 +121,6 @@ def _descent(model: BlockNeRF, groups: list[dict[str, Any]], steps: int) -> Iter
             yield
             optimizer.step()
             schedule.step()
-
-
-def appearance_width(model: BlockNeRF) -> int:
-    """How many entries of the model's codes are appearance; 0 where it has none."""
-    return 0 if model.appearance is None else model.appearance.dim
 
 
 def draw(
@@ -139,7 +134,7 @@ def draw(
 
 
 @contextmanager
-def frozen(model: nn.Module) -> Iterator[None]:
+def frozen(model: BlockRenderer) -> Iterator[None]:
     """No parameter of `model` takes a gradient inside; afterwards all are as they were."""
     learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
     for parameter in learning:

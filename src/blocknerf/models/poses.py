@@ -18,8 +18,9 @@ from torch import Tensor, nn
 
 from blocknerf.core.config.pose_refinement import PoseMode, PoseRefinementConfig
 from blocknerf.core.errors import UserError
+from blocknerf.core.stored import Text
 from blocknerf.core.types import RayBatch
-from blocknerf.geometry import so3
+from blocknerf.geometry import se3, so3
 
 FEATURES = {"resnet18": 512}
 """Numbers that an extractor gives of an image."""
@@ -30,7 +31,7 @@ class PoseGroups:
     """Which training images share an offset: those that `names`, one for each image, calls alike."""
 
     by: Literal["drive", "segment", "image"]
-    names: tuple[str, ...]
+    names: tuple[Text, ...]
 
     @property
     def are_free(self) -> bool:
@@ -170,6 +171,7 @@ class PoseRefinementNetwork(nn.Module):
             rays,
             origins=torch.where(strange, rays.origins, origins),
             directions=torch.where(strange, rays.directions, directions),
+            view=None,
         )
 
     @torch.no_grad()
@@ -194,7 +196,10 @@ def moved_rays(rays: RayBatch, motion: Float64[Tensor, "3 4"]) -> RayBatch:
     turn = motion[:, :3].mT
     origins = rays.origins.to(motion) @ turn + motion[:, 3]
     directions = rays.directions.to(motion) @ turn
-    return replace(rays, origins=origins.to(rays.origins), directions=directions.to(rays.directions))
+    view = rays.view
+    if view is not None:
+        view = replace(view, world_from_cam=se3.compose(motion, view.world_from_cam.to(motion)))
+    return replace(rays, origins=origins.to(rays.origins), directions=directions.to(rays.directions), view=view)
 
 
 def _turned(turns: Float[Tensor, "rays 3 3"], vectors: Float[Tensor, "rays 3"]) -> Float[Tensor, "rays 3"]:

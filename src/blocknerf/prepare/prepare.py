@@ -26,7 +26,7 @@ from blocknerf.prepare.quality import Found, write_quality
 from blocknerf.prepare.shots import CapturedImage
 from blocknerf.prepare.stages import FOLDER, Stages
 from blocknerf.prepare.write_scene import MODEL, MODEL_FILES, write_scene
-from blocknerf.runtime.threads import available_cores
+from blocknerf.runtime.cores import available_cores
 from blocknerf.scene.colmap_module import pycolmap
 from blocknerf.scene.photographs import read_masks
 from blocknerf.scene.readers.candidates import list_by_reason

@@ -18,7 +18,7 @@ from typing import Any
 import llvmlite.binding as llvm
 from llvmlite import ir
 
-from blocknerf.runtime.threads import available_cores
+from blocknerf.runtime.cores import available_cores
 
 TOGETHER = "blocknerf_together"
 """The symbol of `together(job, data, helpers)`: job(data) here and in up to `helpers` threads; returns when all have.

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 
 from blocknerf.core import disk
+from blocknerf.core.camera import Camera
 from blocknerf.core.files import write_bytes
 from blocknerf.geometry.so3 import to_quaternion
 from blocknerf.scene.colmap_module import pycolmap
-from blocknerf.scene.scene import Camera
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
+from blocknerf.core.camera import Camera
 from blocknerf.core.errors import UserError
-from blocknerf.scene.scene import Camera, ImageRecord
+from blocknerf.scene.scene import ImageRecord
 
 PYRAMID = (1, 2, 4)
 Sizes = dict[str, tuple[int, int]]

@@ -1,16 +1,17 @@
 """Cameras to rays: every COLMAP camera model becomes a table of unit directions, one per pixel."""
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
 import torch
 from jaxtyping import Float32, Float64
 
+from blocknerf.core.camera import Camera, CameraView
 from blocknerf.core.errors import UserError
 from blocknerf.core.types import RayBatch
 from blocknerf.scene.colmap_module import pycolmap
 from blocknerf.scene.radii_numba import picture_radii
-from blocknerf.scene.scene import Camera
 
 _CHUNK_PIXELS = 1 << 18
 _ROUND_TRIP_PX = 0.05
@@ -90,7 +91,15 @@ def camera_rays(camera: Camera, world_from_cam: np.ndarray, width: int, height: 
     """
     directions = camera_directions(camera, width, height)
     directions[np.isnan(directions).any(axis=2)] = OPTICAL_AXIS
-    return rays_from_directions(directions, world_from_cam)
+    return rays_of_view(camera, directions, world_from_cam)
+
+
+def rays_of_view(camera: Camera, directions_cam: Float32[np.ndarray, "h w 3"], world_from_cam: np.ndarray) -> RayBatch:
+    """`rays_from_directions` of the camera's image, resized to as many pixels as there are directions."""
+    height, width = directions_cam.shape[:2]
+    pose = torch.from_numpy(np.array(world_from_cam, dtype=np.float64))
+    view = CameraView(camera, pose, width, height, torch.arange(height * width))
+    return replace(rays_from_directions(directions_cam, world_from_cam), view=view)
 
 
 def rays_from_directions(

@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 
+from blocknerf.core.camera import Camera
 from blocknerf.core.errors import UserError
 from blocknerf.core.stored import Number, Place
 from blocknerf.scene.orientation import AS_STORED, Orientation
@@ -27,21 +28,6 @@ _NO_ROWS = np.zeros(0, np.int64)
 _NO_ROWS.flags.writeable = False
 
 # Shapes of the numpy arrays below are in the comments beside them: these classes cross into numpy-only code.
-
-
-@dataclass(frozen=True, slots=True)
-class Camera:
-    """A COLMAP camera: model name, size in pixels, parameters in COLMAP's order; pixel centres at half integers."""
-
-    model: str
-    width: int
-    height: int
-    params: tuple[float, ...]
-
-    @staticmethod
-    def pinhole(width: int, height: int, focal_px: float) -> "Camera":
-        """Square pixels, the principal point in the middle."""
-        return Camera("PINHOLE", width, height, (focal_px, focal_px, width / 2, height / 2))
 
 
 @dataclass(frozen=True, slots=True)

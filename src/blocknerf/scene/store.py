@@ -19,6 +19,7 @@ from threading import Lock
 import numpy as np
 from rich.progress import Progress
 
+from blocknerf.core.camera import Camera
 from blocknerf.core.errors import UserError
 from blocknerf.core.files import fingerprint
 from blocknerf.core.logging import log
@@ -41,8 +42,8 @@ from blocknerf.scene.levels import (
 )
 from blocknerf.scene.photographs import DECODE_ERRORS, area_mean, read_masks, read_picture, whole_blocks
 from blocknerf.scene.ray_tables import has_origins, reduced_rays
-from blocknerf.scene.rays import OPTICAL_AXIS, camera_directions, rays_from_directions
-from blocknerf.scene.scene import Camera, ImageRecord, Scene
+from blocknerf.scene.rays import OPTICAL_AXIS, camera_directions, rays_from_directions, rays_of_view
+from blocknerf.scene.scene import ImageRecord, Scene
 from blocknerf.scene.store_files import (
     KINDS,
     STAGE_FILES,
@@ -82,6 +83,7 @@ class ImageStore:
         self.image_ids = tuple(self.records)
         self.skipped = tuple(skipped)
         self.folder, self.content_hash, self.layouts = folder, content_hash, list(layouts)
+        self._downsample = downsample
         self.cameras = {key: covered(camera, downsample) for key, camera in scene.cameras.items()}
         """Of what level 0 shows."""
         self._levels = [map_level(folder, there) for there in layouts]
@@ -176,9 +178,13 @@ class ImageStore:
         return self._view(self._levels[level].directions, self.first_pixels(image_id, level)[1], image_id, level)
 
     def rays(self, image_id: str, level: int = 0) -> RayBatch:
-        """World rays of the whole image in row-major order, without image slots."""
-        pose = self.records[image_id].world_from_cam
-        return rays_from_directions(self.directions_cam(image_id, level), pose, self.offsets_m(image_id, level))
+        """World rays of the whole image, row by row, without image slots; of a view unless a file has its rays."""
+        image, directions = self.records[image_id], self.directions_cam(image_id, level)
+        if image.rays_path is not None:
+            return rays_from_directions(directions, image.world_from_cam, self.offsets_m(image_id, level))
+        shrink = PYRAMID[level] if level < self.num_levels else 1
+        camera = covered(self.cameras[image.camera_key], self._downsample * shrink)
+        return rays_of_view(camera, directions, image.world_from_cam)
 
     def offsets_m(self, image_id: str, level: int = 0) -> np.ndarray | None:
         """float32 [H, W, 3], where rays begin beside the centre, in camera axes; None where all begin in theirs."""

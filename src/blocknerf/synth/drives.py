@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from blocknerf.scene.scene import Camera
+from blocknerf.core.camera import Camera
 from blocknerf.synth.cars import LENGTH_M, add_car
 from blocknerf.synth.geometry import Mesh, MeshBuilder
 from blocknerf.synth.town import LANE_M, StreetPlan

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from blocknerf.scene.scene import Camera
+from blocknerf.core.camera import Camera
 
 
 @dataclass(frozen=True, slots=True)

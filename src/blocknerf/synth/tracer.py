@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from blocknerf.core.camera import Camera
 from blocknerf.core.extras import Extra
-from blocknerf.scene.scene import Camera
 from blocknerf.synth.geometry import Material, Mesh
 from blocknerf.synth.lighting import Lighting, sky
 from blocknerf.synth.materials import albedo, surface_at, window_glow

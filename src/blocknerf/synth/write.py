@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from blocknerf.core.camera import Camera
 from blocknerf.core.files import write_array, write_json, write_picture
 from blocknerf.scene import colmap_writer
 from blocknerf.scene.colmap_writer import ModelImage, ModelPoints
 from blocknerf.scene.readers.sidecar import SIDECAR_NAME, SIDECAR_VERSION, read_sidecar
-from blocknerf.scene.scene import Camera
 from blocknerf.synth.sparse import Shot, SparsePoints
 
 MARKER = "synth.json"

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import cast
 
 import numpy as np
 import torch
@@ -15,7 +14,6 @@ from blocknerf.city.manifest import Manifest
 from blocknerf.city.pictures import to_bytes
 from blocknerf.core.errors import UserError
 from blocknerf.core.types import RayBatch, RenderOutput
-from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.rendering.colours import distance_colours, error_colours, share_colours
 from blocknerf.scene.rays import camera_rays
 from blocknerf.viewer.photographs import Photographs
@@ -75,7 +73,7 @@ def _draw(city: City, wish: RenderRequest, viewpoint: Viewpoint, width: int, kee
     rays = camera_rays(camera, viewpoint.world_from_cam, camera.width, camera.height)
     center = torch.from_numpy(np.array(viewpoint.world_from_cam[:, 3], dtype=np.float64))
     weights = city.block_weights(rays, center)
-    codes = wish.look.codes(city, weights)
+    codes = city.codes_for(weights, wish.appearance.resolved(city.main_drive))
     parts = []
     for some in _parts(len(rays)):
         if not keep_going():
@@ -118,7 +116,7 @@ def _visibility(city: City, layers: list[Layer], rays: RayBatch) -> Float[Tensor
     """How well the blocks have seen what they show: the mean of what each says of its own surfaces, by its shares."""
     seen = torch.zeros(len(rays))
     for layer in layers:
-        model = cast(BlockNeRF, city.model(layer.block_id))
+        model = city.model(layer.block_id)
         seen += layer.shares * model.visibility_along(rays, layer.picture.distance_m)
     return seen
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from blocknerf.city.appearance_settings import AppearanceSettings
 from blocknerf.core.errors import UserError
 from blocknerf.core.files import write_json
+from blocknerf.core.types import Appearance
 from blocknerf.geometry.spline import interpolate_poses
 from blocknerf.viewer.render_request import Viewpoint
 
@@ -75,7 +75,7 @@ def write_path(path: Path, keyframes: Keyframes, seconds: float, drive: str | No
     return len(poses)
 
 
-def render_command(out: Path, path: Path, look: AppearanceSettings, photographs: Sequence[str]) -> str:
+def render_command(out: Path, path: Path, look: Appearance, photographs: Sequence[str]) -> str:
     """What films the path with this look; `photographs` are the names of the one or two images whose look it is."""
     words = ["blocknerf", "render", str(out), "--path", str(path), "--out", str(out / "renders" / f"{path.stem}.mp4")]
     if len(photographs) == 2:

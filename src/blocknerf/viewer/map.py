@@ -34,8 +34,8 @@ def draw_blocks(scene_api: "viser.SceneApi", frame: PageFrame, city: City) -> No
         if layout is not None:
             _lines(scene_api, f"/blocks/{block.id}/cells", _outlines(frame, layout, block), rgb, 2)
         if is_trained:
-            model = city.meta(block.id)["model"]
-            cube = _cube(frame, np.array(model["center_world"]), model["radius_m"])
+            model = city.meta(block.id).model
+            cube = _cube(frame, np.array(model.center_world), model.radius_m)
             _lines(scene_api, f"/cubes/{block.id}", cube, rgb, 1)
         text = block.id if is_trained else f"{block.id}, not trained yet"
         where = frame.points(np.array([block.anchor_world]))[0]

@@ -2,15 +2,16 @@
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 
-from blocknerf.city.appearance_settings import AppearanceSettings
 from blocknerf.city.city import City
 from blocknerf.core.errors import UserError
 from blocknerf.core.logging import log
+from blocknerf.core.types import Appearance
 from blocknerf.scene.scene import ImageRecord, Scene
 from blocknerf.viewer import map as city_map
 from blocknerf.viewer.keyframes import LEAST_S, MOST_S, Keyframes, path_file, render_command, write_path
@@ -220,7 +221,7 @@ class Page:
             kind=self._kind.value,
             blending=self._blending.value,
             left_out=frozenset(block_id for block_id, box in self._boxes.items() if not box.value),
-            look=self._look(),
+            appearance=self._look(),
             comparison=self._comparison(),
         ))  # fmt: skip
 
@@ -228,11 +229,14 @@ class Page:
         camera = self._client.camera
         return Viewpoint(self._frame.pose(camera.wxyz, camera.position), camera.fov, camera.aspect)
 
-    def _look(self) -> AppearanceSettings:
-        image_id, drive = _appearance(self._chosen(self._look_from.value))
-        towards = _appearance(self._chosen(self._look_to.value))
+    def _look(self) -> Appearance:
         share = float(self._look_share.value)
-        return AppearanceSettings(image_id, drive, towards if share else None, share, float(self._exposure.value))
+        return replace(
+            _appearance(self._chosen(self._look_from.value)),
+            exposure_stops=float(self._exposure.value),
+            blend_towards=_appearance(self._chosen(self._look_to.value)) if share else None,
+            share=share,
+        )
 
     def _chosen(self, name: str) -> ImageRecord | str | None:
         """What an entry of the two lists of looks stands for: a photograph, a drive, or neither."""
@@ -315,7 +319,7 @@ class Page:
         path, look = path_file(self._out, self._path_name.value), self._look()
         frames = write_path(path, self._keyframes, float(self._path_seconds.value), look.drive)
         chosen = [self._chosen(self._look_from.value)]
-        chosen += [self._chosen(self._look_to.value)] if look.towards is not None else []
+        chosen += [self._chosen(self._look_to.value)] if look.blend_towards is not None else []
         names = [image.name for image in chosen if isinstance(image, ImageRecord)]
         alike = len(names) in (0, len(chosen)) and (len(chosen) == 1 or bool(names))
         hint = "" if alike else "\n\nrender goes between two photographs only: frames take the look *From*."
@@ -323,13 +327,13 @@ class Page:
         self._path_status.content = f"{frames} frames in {path}. Film them with\n\n```\n{command}\n```{hint}"
 
 
-def _appearance(chosen: ImageRecord | str | None) -> tuple[str | None, str | None]:
-    """(image id, drive)"""
-    return (chosen.id, chosen.drive) if isinstance(chosen, ImageRecord) else (None, chosen)
+def _appearance(chosen: ImageRecord | str | None) -> Appearance:
+    """Of a photograph, a drive, or whatever pictures have by themselves."""
+    return Appearance(chosen.id, chosen.drive) if isinstance(chosen, ImageRecord) else Appearance(drive=chosen)
 
 
 def _exposure_range(city: City) -> tuple[float, float]:
     """The least and the largest stops that any block was trained on; (0, 0) where none was told any."""
-    told = [block.meta["model"]["exposures"] for block in city.blocks]
-    ranges = [exposures["range_stops"] for exposures in told if exposures is not None] or [(0.0, 0.0)]
+    known = [block.meta.model.exposures for block in city.blocks]
+    ranges = [exposures.range_stops for exposures in known if exposures is not None] or [(0.0, 0.0)]
     return min(least for least, _ in ranges), max(largest for _, largest in ranges)

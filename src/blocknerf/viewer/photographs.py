@@ -9,10 +9,11 @@ from jaxtyping import Bool, Float, Float32
 from PIL import Image
 from torch import Tensor
 
+from blocknerf.core.camera import Camera
 from blocknerf.core.errors import UserError
 from blocknerf.scene.photographs import DECODE_ERRORS, read_rgb
 from blocknerf.scene.rays import camera_directions, directions_at, pixels_of
-from blocknerf.scene.scene import Camera, ImageRecord, Scene
+from blocknerf.scene.scene import ImageRecord, Scene
 from blocknerf.viewer.render_request import Viewpoint
 
 LARGEST_SIDE_PX = 1600

@@ -1,16 +1,16 @@
 """What one browser wants to see. Everything that decides a picture, and nothing else."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
 
-from blocknerf.city.appearance_settings import AppearanceSettings
 from blocknerf.city.manifest import Manifest
+from blocknerf.core.camera import Camera
 from blocknerf.core.errors import UserError
-from blocknerf.scene.scene import Camera
+from blocknerf.core.types import MEAN_APPEARANCE, Appearance
 
 LEAST_FOV_RAD, LARGEST_FOV_RAD = math.radians(0.5), math.radians(175)
 LARGEST_ASPECT = 32.0
@@ -68,7 +68,7 @@ class RenderRequest:
     kind: Kind = "colour"
     blending: Blending | None = None
     left_out: frozenset[str] = frozenset()
-    look: AppearanceSettings = field(default_factory=AppearanceSettings)
+    appearance: Appearance = MEAN_APPEARANCE
     comparison: Comparison | None = None
 
 

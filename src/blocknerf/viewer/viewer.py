@@ -11,8 +11,9 @@ from blocknerf.city.states import LATEST
 from blocknerf.core.errors import UserError
 from blocknerf.core.logging import log
 from blocknerf.geometry.spline import rotations_of
+from blocknerf.runtime.cores import available_cores
 from blocknerf.runtime.devices import CPU
-from blocknerf.runtime.threads import available_cores, use_threads
+from blocknerf.runtime.threads import use_threads
 from blocknerf.scene.scene import Scene
 from blocknerf.viewer.city_watcher import CityWatcher
 from blocknerf.viewer.door import Door

@@ -52,6 +52,8 @@ class BackboneConfig(Section):
     far_m: Positive | None = None
     """Rays end here; none: a hundred times the block's radius."""
 
+    renders: ClassVar[Literal["rays", "views"]] = "rays"
+    """Whether its field is asked for single rays (`interface.Backbone`) or for a camera's pixels (`ViewsBackbone`)."""
     worker: ClassVar[Literal["numba", "torch"]] = "torch"
     """Which of the two does most of a block's arithmetic, and is to have the cores."""
     losses: ClassVar[tuple[str, ...]] = ()
@@ -80,7 +82,7 @@ class BackboneConfig(Section):
 
     @abstractmethod
     def field(self, code_dim: int, spacing: Any, white_background: bool, rng: Any) -> Any:
-        """The field, a `models.backbones.interface.Backbone`, of codes with `code_dim` numbers.
+        """The field, of `models.backbones.interface`, of codes with `code_dim` numbers.
 
         `spacing` is a `rendering.volume.RaySamplingConfig`; parameters begin as `rng` says, and are zero without.
         """

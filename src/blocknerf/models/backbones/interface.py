@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from blocknerf.core.config.distributed import FieldPart
+from blocknerf.core.types import RayBatch
 from blocknerf.rendering.volume import CompositedRays, RaySamplingConfig
 
 
@@ -31,39 +32,15 @@ class RowTable(Protocol):
 
 
 @runtime_checkable
-class Backbone(Protocol):
-    """Samples along rays and the networks that answer there. Block units; ray directions have unit length."""
+class Field(Protocol):
+    """What every radiance field answers. Block units; ray directions have unit length."""
 
     rays_at_once: int
-    """How many rays to composite in one call when no gradient is wanted."""
+    """How many rays to ask about in one call when no gradient is wanted."""
     recomputes: bool
     """Whether activations of samples are computed again in backward instead of kept."""
-    spacing: RaySamplingConfig
-    """Where samples lie along a ray, and how many."""
     stands_with_encoder: bool
     """Whether rays and codes go to the device that the encoder is put on (distributed.device_map)."""
-
-    def composite(
-        self,
-        origins: Float[Tensor, "rays 3"],
-        directions: Float[Tensor, "rays 3"],
-        radii: Float[Tensor, " rays"],
-        codes: Float[Tensor, "rays code"] | None,
-        rng: torch.Generator | None,
-    ) -> tuple[Float[Tensor, "rays 3"], CompositedRays]:
-        """Colour of every ray, and what it was made of. Differentiable; `rng` perturbs the samples."""
-        ...
-
-    def query_intervals(
-        self,
-        origins: Float[Tensor, "rays 3"],
-        directions: Float[Tensor, "rays 3"],
-        radii: Float[Tensor, " rays"],
-        codes: Float[Tensor, "rays code"] | None,
-        edges: Float[Tensor, "rays edges"],
-    ) -> tuple[Float[Tensor, "rays bins"], Float[Tensor, "rays bins 3"]]:
-        """Density (per block radius) that `composite` finds between edges, and the colour of each interval."""
-        ...
 
     def query(
         self,
@@ -96,4 +73,48 @@ class Backbone(Protocol):
 
     def networks(self) -> list[nn.Parameter]:
         """All other parameters."""
+        ...
+
+
+@runtime_checkable
+class Backbone(Field, Protocol):
+    """Samples along rays and the networks that answer there: it renders any rays."""
+
+    spacing: RaySamplingConfig
+    """Where samples lie along a ray, and how many."""
+
+    def composite(
+        self,
+        origins: Float[Tensor, "rays 3"],
+        directions: Float[Tensor, "rays 3"],
+        radii: Float[Tensor, " rays"],
+        codes: Float[Tensor, "rays code"] | None,
+        rng: torch.Generator | None,
+    ) -> tuple[Float[Tensor, "rays 3"], CompositedRays]:
+        """Colour of every ray, and what it was made of. Differentiable; `rng` perturbs the samples."""
+        ...
+
+    def query_intervals(
+        self,
+        origins: Float[Tensor, "rays 3"],
+        directions: Float[Tensor, "rays 3"],
+        radii: Float[Tensor, " rays"],
+        codes: Float[Tensor, "rays code"] | None,
+        edges: Float[Tensor, "rays edges"],
+    ) -> tuple[Float[Tensor, "rays bins"], Float[Tensor, "rays bins 3"]]:
+        """Density (per block radius) that `composite` finds between edges, and the colour of each interval."""
+        ...
+
+
+@runtime_checkable
+class ViewsBackbone(Field, Protocol):
+    """Something that is projected into a camera, as splats are: it renders pixels of a camera's picture."""
+
+    def rasterize(
+        self, rays: RayBatch, code: Float[Tensor, " code"] | None
+    ) -> tuple[Float[Tensor, "rays 3"], Float[Tensor, " rays"], Float[Tensor, " rays"]]:
+        """Colour, opacity and distance along its ray (block radii) of every pixel of `rays.view`. Differentiable.
+
+        Rays and view are in block units; all pixels have one code.
+        """
         ...

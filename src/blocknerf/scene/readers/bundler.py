@@ -12,12 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
+from blocknerf.core.camera import Camera
 from blocknerf.core.errors import UserError
 from blocknerf.core.reading import opened_text, read_text
 from blocknerf.geometry.se3 import OPENCV_FROM_OPENGL
 from blocknerf.scene.readers.candidates import Candidate, Capture
 from blocknerf.scene.readers.found_files import IMAGE_FOLDER, FileFinder, Found, name_in_images
-from blocknerf.scene.scene import Camera
 
 BUNDLE, LIST = "bundle.out", "list.txt"
 _FIRST_LINE = "# Bundle file v0.3"

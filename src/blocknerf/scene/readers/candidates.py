@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from blocknerf.core.camera import Camera
 from blocknerf.core.errors import UserError, listed, shown
 from blocknerf.core.logging import log
 from blocknerf.core.names import unique_names
@@ -23,7 +24,7 @@ from blocknerf.scene.readers.found_files import DEPTH_ENDINGS, FileFinder, Found
 from blocknerf.scene.readers.masks import MASK_FOLDER, mask_paths, masks_alike
 from blocknerf.scene.readers.points_check import check_cameras, check_depth
 from blocknerf.scene.readers.sidecar import Sidecar
-from blocknerf.scene.scene import FARTHEST_M, Camera, ImageRecord, Offset, Scene, image_id
+from blocknerf.scene.scene import FARTHEST_M, ImageRecord, Offset, Scene, image_id
 from blocknerf.scene.segments import with_segments
 from blocknerf.scene.world_offset import near_origin
 

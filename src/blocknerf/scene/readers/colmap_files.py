@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from blocknerf.core.camera import Camera
 from blocknerf.core.errors import UserError
 from blocknerf.core.logging import log
 from blocknerf.core.names import natural_order
@@ -24,7 +25,6 @@ from blocknerf.core.reading import opened, opened_text
 from blocknerf.core.system_errors import reason, remedy
 from blocknerf.scene.colmap_module import pycolmap
 from blocknerf.scene.rays import parameter_counts
-from blocknerf.scene.scene import Camera
 
 _REMEDY = "Copy the file again, or export the model from COLMAP once more."
 _NO_POINT = -1

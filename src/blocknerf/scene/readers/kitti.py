@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
+from blocknerf.core.camera import Camera
 from blocknerf.core.errors import UserError
 from blocknerf.core.logging import log
 from blocknerf.scene.readers.candidates import Candidate, Capture
 from blocknerf.scene.readers.found_files import FileFinder, rows_of_numbers
 from blocknerf.scene.readers.poses import CENTRE_PX
-from blocknerf.scene.scene import Camera
 
 _FOLDERS = {"image_0": 0, "image_1": 1, "image_2": 2, "image_3": 3, "image_l": 0, "image_r": 1}
 _COLOUR = ("image_2", "image_3")

@@ -7,7 +7,7 @@ from functools import cache
 import numpy as np
 from numpy.polynomial import polynomial
 
-from blocknerf.scene.scene import Camera
+from blocknerf.core.camera import Camera
 
 _MOST_PX = 0.02
 _SAMPLES = 512

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
+from blocknerf.core.camera import Camera
 from blocknerf.core.errors import UserError
 from blocknerf.core.reading import read_npy
 from blocknerf.scene.readers.candidates import Candidate, Capture
 from blocknerf.scene.readers.found_files import IMAGE_FOLDER, FileFinder
-from blocknerf.scene.scene import Camera
 
 POSES_BOUNDS = "poses_bounds.npy"
 

@@ -15,12 +15,12 @@ from typing import Any, BinaryIO
 import numpy as np
 import torch
 
+from blocknerf.core.camera import Camera
 from blocknerf.core.errors import UserError
 from blocknerf.core.reading import Damaged, opened, read_text
 from blocknerf.geometry.se3 import OPENCV_FROM_OPENGL
 from blocknerf.scene.readers.candidates import Candidate, Capture, folder_of
 from blocknerf.scene.readers.found_files import FileFinder, Found, Way
-from blocknerf.scene.scene import Camera
 
 _MOST_BYTES = 64 << 20
 """Of one image's numbers: a few kilobytes as a rule."""

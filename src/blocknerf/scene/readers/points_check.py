@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
+from blocknerf.core.camera import Camera
 from blocknerf.core.logging import log
 from blocknerf.scene.depth import DEPTH_ERRORS, holds_whole_numbers, read_depth_z_m
 from blocknerf.scene.rays import pixels_of
-from blocknerf.scene.scene import Camera, ImageRecord
+from blocknerf.scene.scene import ImageRecord
 
 _MOST_IMAGES = 300
 _MOST_POINTS = 256

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64
 
+from blocknerf.core.camera import Camera
 from blocknerf.scene.rays import camera_directions
-from blocknerf.scene.scene import Camera
 
 _GRID = 32
 """Pixels across and down that the fit looks at."""

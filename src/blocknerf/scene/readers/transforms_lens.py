@@ -5,11 +5,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from blocknerf.core.camera import Camera
 from blocknerf.core.errors import UserError, shown
 from blocknerf.scene.readers.candidates import Unusable
 from blocknerf.scene.readers.lens_fits import NoFit, angle_lens, polynomial_lens
 from blocknerf.scene.readers.transforms_keys import NUMBERS
-from blocknerf.scene.scene import Camera
 
 _PERSPECTIVE = ("PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV", "FULL_OPENCV")
 _FISHEYE = ("OPENCV_FISHEYE", "SIMPLE_RADIAL_FISHEYE", "RADIAL_FISHEYE")

@@ -20,6 +20,7 @@ from PIL import Image
 from pydantic import Field
 
 from blocknerf.core import disk
+from blocknerf.core.camera import Camera
 from blocknerf.core.errors import UserError
 from blocknerf.core.files import fingerprint, write_bytes, write_json, write_picture
 from blocknerf.core.logging import log
@@ -32,7 +33,6 @@ from blocknerf.scene.ray_tables import write_ray_table
 from blocknerf.scene.readers.candidates import Candidate, Capture
 from blocknerf.scene.readers.ray_camera import fit_rays
 from blocknerf.scene.readers.tfrecord import Example, Kind, read_examples
-from blocknerf.scene.scene import Camera
 
 UNIT_M = 100.0
 UNPACKED, INDEX = "unpacked", "index.json"

@@ -14,15 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from pydantic import ValidationError
 from torch import Tensor, nn
 
 from blocknerf.blocks.output import differences
-from blocknerf.city.block_file import BlockFile, delete_block, has_block, read_block, read_block_meta, write_block
 from blocknerf.city.states import BEST
 from blocknerf.core.config.config import Config
 from blocknerf.core.errors import UserError, listed
 from blocknerf.core.logging import log
+from blocknerf.models.block_file import BlockFile, delete_block, has_block, read_block, read_block_meta, write_block
+from blocknerf.models.block_meta import BlockMeta, StoredMeta
 
 CHECKPOINT, SIDE_BY_SIDE = "checkpoint", "side_by_side"
 _FREE = ("block_manager.overlap_ratio",)
@@ -62,34 +62,27 @@ class CheckpointProvenance:
     config: Config
     image_ids: tuple[str, ...]
 
-    def require(self, meta: dict[str, Any], path: Path) -> None:
+    def require(self, meta: BlockMeta, path: Path) -> None:
         """Raises UserError that names everything in which `meta`, of the file at `path`, differs."""
-        try:
-            found = self._differences(meta)
-        except (KeyError, TypeError, ValidationError) as error:
-            raise UserError(
-                f"{path} is no checkpoint that this version of the program can go on with ({error!r}). "
-                "Train the block anew with --overwrite."
-            ) from error
-        if found:
+        if found := self._differences(meta):
             raise UserError(
                 f"{path} is a checkpoint of something else, and training cannot go on from it: {'; '.join(found)}. "
                 "Restore what it was made with, or train the block anew with --overwrite."
             )
 
-    def _differences(self, meta: dict[str, Any]) -> list[str]:
+    def _differences(self, meta: BlockMeta) -> list[str]:
         found = []
-        if meta["block_id"] != self.block_id:
-            found.append(f"it is of block {meta['block_id']}, not {self.block_id}")
-        if meta["scene_hash"] not in self.scene_hashes:
-            found.append(f"its scene has the hash {meta['scene_hash']}, not {self.scene_hashes[0]}")
-        found += differences(Config.model_validate(meta["model"]["config"]), self.config, _FREE)
-        before, now = set(meta["image_ids"]), set(self.image_ids)
+        if meta.block_id != self.block_id:
+            found.append(f"it is of block {meta.block_id}, not {self.block_id}")
+        if meta.scene_hash not in self.scene_hashes:
+            found.append(f"its scene has the hash {meta.scene_hash}, not {self.scene_hashes[0]}")
+        found += differences(meta.model.config, self.config, _FREE)
+        before, now = set(meta.image_ids), set(self.image_ids)
         if lost := sorted(before - now):
             found.append(f"it learned from images that are not the block's: {listed(lost, 3)}")
         if new := sorted(now - before):
             found.append(f"it never saw these images of the block: {listed(new, 3)}")
-        if not (lost or new) and list(meta["image_ids"]) != list(self.image_ids):
+        if not (lost or new) and meta.image_ids != self.image_ids:
             found.append("the block's images have another order")
         return found
 
@@ -107,7 +100,7 @@ class ModelCheckpoint:
         origin: CheckpointProvenance,
         model: nn.Module,
         parts: Mapping[str, Stateful],
-        describe: Callable[[], dict[str, Any]],
+        describe: Callable[[], BlockMeta],
     ):
         self.folder, self.checkpoint_dir, self.origin = folder, checkpoint_dir, origin
         self._model, self._parts, self._describe = model, parts, describe
@@ -138,7 +131,7 @@ class ModelCheckpoint:
         """Whether there is something to go on from."""
         return has_block(self.checkpoint_dir, CHECKPOINT)
 
-    def read_meta(self, name: str = CHECKPOINT) -> dict[str, Any] | None:
+    def read_meta(self, name: str = CHECKPOINT) -> StoredMeta | None:
         """The JSON of a saved state; None where there is none. Raises UserError when it is of something else."""
         return read_checkpoint_meta(self.checkpoint_dir, self.origin, name)
 
@@ -151,8 +144,8 @@ class ModelCheckpoint:
             return False
         saved = read_block(self.checkpoint_dir, name)
         path, remedy = self.checkpoint_dir / f"{name}.json", "Train the block anew with --overwrite."
-        held = saved.meta.get("parts", ["no parts by name"])
-        if held != list(self._parts):
+        held = saved.meta.parts or ("no parts by name",)
+        if held != tuple(self._parts):
             raise UserError(
                 f"The checkpoint in {self.checkpoint_dir} holds {', '.join(held)}, and training now "
                 f"needs {', '.join(self._parts)}: another version of the program wrote it, or one run was told "
@@ -160,7 +153,7 @@ class ModelCheckpoint:
             )
         if broken := saved.not_finite():
             raise UserError(f"The checkpoint {path} holds what is no number, in {listed(broken, 3)}. {remedy}")
-        found = {**saved.tensors, **saved.meta.get("state", {})}
+        found = {**saved.tensors, **saved.meta.state}
         for part, stateful in self._parts.items():
             prefix = f"{part}."
             own = {key[len(prefix) :]: value for key, value in found.items() if key.startswith(prefix)}
@@ -181,10 +174,12 @@ class ModelCheckpoint:
         state = {f"{part}.{name}": value for part, own in self._parts.items() for name, value in own.state().items()}
         tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
         values = {name: value for name, value in state.items() if name not in tensors}
-        return BlockFile({**self._describe(), "parts": list(self._parts), "state": values}, tensors)
+        meta = self._describe().model_copy(update={"parts": tuple(self._parts), "state": values})
+        return BlockFile(meta, tensors)
 
     def _write_weights(self, folder: Path, name: str, finished: bool) -> None:
-        write_block(folder, name, BlockFile({**self._describe(), "finished": finished}, self._model.state_dict()))
+        meta = self._describe().model_copy(update={"finished": finished})
+        write_block(folder, name, BlockFile(meta, self._model.state_dict()))
 
 
 def save_or_warn(block_id: str, write: Callable[[], None]) -> None:
@@ -202,7 +197,7 @@ def kept_name(step: int) -> str:
 
 def read_checkpoint_meta(
     checkpoint_dir: Path, origin: CheckpointProvenance, name: str = CHECKPOINT
-) -> dict[str, Any] | None:
+) -> StoredMeta | None:
     """The JSON of a block's checkpoint; None where there is none. Raises UserError when it is not of `origin`."""
     if not has_block(checkpoint_dir, name):
         return None

@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import Tensor
 
-from blocknerf.core.types import RayBatch
+from blocknerf.core.types import RAY_TENSORS, RayBatch
 from blocknerf.training.block.losses.block_nerf_loss import SharedRays
 
 NEIGHBOURS = "neighbours"
@@ -41,9 +41,9 @@ class NeighbourTargets(SharedBorders):
         neighbours = dict.fromkeys(name.partition(".")[0] for name in state if "." in name)
         self.borders = {}
         for neighbour in neighbours:
-            names = (*RayBatch.__slots__, "rgb", "distance_m", "weights")
+            names = (*RAY_TENSORS, "rgb", "distance_m", "weights")
             tensors = {name: state[f"{neighbour}.{name}"] for name in names}
-            rays = RayBatch(*(tensors.pop(name) for name in RayBatch.__slots__))
+            rays = RayBatch(*(tensors.pop(name) for name in RAY_TENSORS))
             self.borders[neighbour] = SharedRays(rays, **tensors)
 
 
@@ -52,5 +52,5 @@ def _rows_of(shared: SharedRays, rows: slice) -> SharedRays:
 
 
 def _tensors(shared: SharedRays) -> dict[str, Tensor]:
-    of_rays = {name: getattr(shared.rays, name) for name in RayBatch.__slots__}
+    of_rays = {name: getattr(shared.rays, name) for name in RAY_TENSORS}
     return of_rays | {name: getattr(shared, name) for name in ("rgb", "distance_m", "weights")}

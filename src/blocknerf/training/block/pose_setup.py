@@ -8,6 +8,7 @@ import torch
 
 from blocknerf.blocks.plan import Plan
 from blocknerf.core.config.config import Config
+from blocknerf.core.config.pose_refinement import PoseRefinementConfig
 from blocknerf.core.errors import listed
 from blocknerf.core.seeds import generator
 from blocknerf.models.image_features import FeatureExtractor, resnet18
@@ -65,15 +66,14 @@ def place_poses(
     centers = np.stack([store.records[image_id].world_from_cam[:, 3] for image_id in image_ids])
     poses.place(torch.from_numpy(centers), radius_m)
     if config.pose_refinement.mode == "features":
-        extract = make_extractor(config)
+        extract = make_extractor(config.pose_refinement, config.training.seed)
         poses.features.copy_(torch.stack([extract(_picture(store, image_id)) for image_id in image_ids]))
 
 
-def make_extractor(config: Config) -> FeatureExtractor:
+def make_extractor(config: PoseRefinementConfig, seed: int) -> FeatureExtractor:
     """The extractor that the configuration names; the same for every block of a run."""
-    settings = config.pose_refinement
-    weights = None if settings.feature_weights is None else Path(settings.feature_weights)
-    return EXTRACTORS[settings.feature_extractor](weights, generator(config.training.seed, "feature extractor"))
+    weights = None if config.feature_weights is None else Path(config.feature_weights)
+    return EXTRACTORS[config.feature_extractor](weights, generator(seed, "feature extractor"))
 
 
 def _picture(store: ImageStore, image_id: str) -> torch.Tensor:

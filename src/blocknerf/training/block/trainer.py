@@ -12,6 +12,7 @@ from torch import Tensor
 from blocknerf.core.errors import UserError, listed
 from blocknerf.core.logging import log
 from blocknerf.core.seeds import generator
+from blocknerf.models.block_meta import BlockMeta
 from blocknerf.runtime.devices import CPU
 from blocknerf.runtime.process_group import ALONE, ProcessGroup
 from blocknerf.scene.sampler import PixelSampler
@@ -320,15 +321,15 @@ class BlockNeRFTrainer:
         every = self.config.logging.image_log_freq
         return self.metrics.shows_pictures and (self._is_validated(step) or (every is not None and step % every == 0))
 
-    def _description(self) -> dict[str, Any]:
-        return {
-            "block_id": self.spec.id,
-            "scene_hash": self.inputs.scene_hash,
-            "anchor_world": list(self.spec.anchor_world),
-            "step": self.step,
-            "spent_s": self.spent_s,
-            "best_psnr": self.metrics.best.get("psnr"),
-            "image_ids": list(self.image_ids),
-            "drives": [image.drive for image in self.inputs.images],
-            "model": self.model.description(),
-        }
+    def _description(self) -> BlockMeta:
+        return BlockMeta(
+            block_id=self.spec.id,
+            scene_hash=self.inputs.scene_hash,
+            anchor_world=self.spec.anchor_world,
+            step=self.step,
+            spent_s=self.spent_s,
+            best_psnr=self.metrics.best.get("psnr"),
+            image_ids=self.image_ids,
+            drives=tuple(image.drive for image in self.inputs.images),
+            model=self.model.description(),
+        )

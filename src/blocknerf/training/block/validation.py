@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from blocknerf.core.names import natural_order
-from blocknerf.core.types import RenderOutput
+from blocknerf.core.types import Appearance, RenderOutput
 from blocknerf.geometry import se3
 from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.rendering.colours import distance_colours, error_colours
@@ -46,7 +46,7 @@ def render_test_view(
     model: BlockNeRF, store: ImageStore, image_id: str, rays_at_once: int | None = None
 ) -> ValidationView:
     record = store.records[image_id]
-    code = model.code_for(None, record.drive, exposure=record.exposure)
+    code = model.code_for(Appearance(drive=record.drive, exposure=record.exposure))
     rays = model.refined_rays(store.rays(image_id), drive=record.drive, segment=record.segment)
     return ValidationView(
         record,
@@ -77,7 +77,7 @@ def render_novel_views(
         pose = halfway(torch.from_numpy(one.world_from_cam), torch.from_numpy(other.world_from_cam))
         rays = rays_from_directions(store.directions_cam(one.id), pose.numpy())
         rays = model.refined_rays(rays, drive=one.drive, segment=one.segment)
-        yield model.render(rays, model.code_for(None, one.drive)).reshape(*store.size(one.id))
+        yield model.render(rays, model.code_for(Appearance(drive=one.drive))).reshape(*store.size(one.id))
 
 
 def halfway(one: Float[Tensor, "3 4"], other: Float[Tensor, "3 4"]) -> Float[Tensor, "3 4"]:

@@ -9,7 +9,13 @@ from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.runtime.process_group import ProcessGroup
 from blocknerf.scene.store import ImageStore
 from blocknerf.training.block.neighbour_targets import NeighbourTargets
-from blocknerf.training.joint.borders import Border, near_border, render_shared, shared_rays_per_round, with_block_slots
+from blocknerf.training.joint.borders import (
+    Border,
+    near_border,
+    render_shared,
+    shared_rays_per_round,
+    with_block_slots,
+)
 
 
 class ConsistencyExchange:

@@ -10,7 +10,13 @@ from blocknerf.scene.store import ImageStore
 from blocknerf.training.block.inputs import usable_images
 from blocknerf.training.block.losses.block_nerf_loss import SharedRays
 from blocknerf.training.block.neighbour_targets import SharedBorders
-from blocknerf.training.joint.borders import Border, near_border, render_shared, shared_rays_per_round, with_block_slots
+from blocknerf.training.joint.borders import (
+    Border,
+    near_border,
+    render_shared,
+    shared_rays_per_round,
+    with_block_slots,
+)
 
 
 class LearnedNeighbours(SharedBorders):

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 
 import torch
 
-from blocknerf.core.config.config import Config
+from blocknerf.core.config.training import TrainingConfig
 from blocknerf.core.errors import UserError
 from blocknerf.core.logging import log
 from blocknerf.models.block_nerf import BlockNeRF
@@ -25,7 +25,7 @@ class JointTraining:
 
     def __init__(
         self,
-        config: Config,
+        config: TrainingConfig,
         trainers: Iterable[tuple[BlockNeRFTrainer, NeighbourTargets]],
         exchange: ConsistencyExchange,
         learned: Iterable[str],
@@ -38,7 +38,7 @@ class JointTraining:
         self.exchange, self.group = exchange, exchange.group
         self.learned = {block_id: read_learned(block_id) for block_id in learned}
         self.read_learned = read_learned
-        self.save_every_s = 60 * config.training.checkpoint_minutes
+        self.save_every_s = 60 * config.checkpoint_minutes
 
     def train(self, should_stop: Callable[[], bool] = lambda: False) -> list[BlockResult]:
         """Trains all to the ends of their budgets; a block that has ended goes on showing what it learned.
@@ -122,4 +122,4 @@ class JointTraining:
 
 def _saved_round(trainer: BlockNeRFTrainer, name: str) -> int:
     meta = trainer.checkpoint.read_meta(name)
-    return 0 if meta is None else int(meta["state"].get(f"{NEIGHBOURS}.number", -1))
+    return 0 if meta is None else int(meta.state.get(f"{NEIGHBOURS}.number", -1))

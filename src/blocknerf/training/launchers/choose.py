@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from blocknerf.blocks.cost import estimates
 from blocknerf.blocks.plan import BlockSpec
 from blocknerf.core.errors import UserError
+from blocknerf.runtime.cores import available_cores
 from blocknerf.runtime.devices import CPU
 from blocknerf.runtime.memory import free_gb
 from blocknerf.runtime.process_group import ProcessGroup
-from blocknerf.runtime.threads import available_cores
 from blocknerf.training.launchers.data_parallel import DistributedBlockNeRFTrainer
 from blocknerf.training.launchers.joint import JointLauncher
 from blocknerf.training.launchers.launcher import Launcher

@@ -7,9 +7,10 @@ from functools import partial
 from blocknerf.blocks.plan import BlockSpec
 from blocknerf.core.lock import Held
 from blocknerf.core.logging import log
+from blocknerf.runtime.cores import available_cores
 from blocknerf.runtime.process_group import ALONE, ProcessGroup
 from blocknerf.runtime.signals import StopSignal
-from blocknerf.runtime.threads import available_cores, use_threads
+from blocknerf.runtime.threads import use_threads
 from blocknerf.training.block.neighbour_targets import NeighbourTargets
 from blocknerf.training.block.trainer import BlockResult
 from blocknerf.training.block.warmup import warmup
@@ -56,7 +57,7 @@ class JointLauncher:
             warmup(store, trainer.image_ids, run.config)
         fixed = [block.id for block in learned] if group.is_first else []
         with StopSignal() as stop:
-            together = JointTraining(run.config, trainers, exchange, fixed, partial(read_model, run))
+            together = JointTraining(run.config.training, trainers, exchange, fixed, partial(read_model, run))
             results = together.train(lambda: stop.requested)
         for result in results:
             log_result(result)

@@ -14,9 +14,10 @@ from blocknerf.blocks.plan import BlockSpec
 from blocknerf.core.lock import Held
 from blocknerf.core.logging import log
 from blocknerf.kernels.jit.precompile import finish_compiling
+from blocknerf.runtime.cores import available_cores
 from blocknerf.runtime.process_group import ALONE
 from blocknerf.runtime.signals import StopSignal, leave_interrupts_to_parent
-from blocknerf.runtime.threads import available_cores, use_threads
+from blocknerf.runtime.threads import use_threads
 from blocknerf.scene.store import ImageStore
 from blocknerf.training.block.trainer import BlockResult, Progress
 from blocknerf.training.launchers.launcher import Report

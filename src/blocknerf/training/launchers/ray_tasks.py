@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from blocknerf.blocks.cost import BlockCost, cuda_devices, estimates
 from blocknerf.blocks.plan import BlockSpec
-from blocknerf.core.config.config import Config
+from blocknerf.core.config.distributed import DistributedConfig
 from blocknerf.core.errors import UserError
 from blocknerf.core.extras import Extra
 from blocknerf.core.lock import Held
@@ -126,7 +126,7 @@ class RayTasks:
     def __init__(self, run: Run, blocks: list[BlockSpec], cluster: RayCluster):
         self._run = _at_absolute_paths(run)
         self._cores = cluster.cores or cores_of_block(_machines(), len(blocks))
-        self._gpus = gpus_of_block(_machines(), run.config, cluster.use_gpus)
+        self._gpus = gpus_of_block(_machines(), run.config.distributed, cluster.use_gpus)
         self._sent_to_all = None if run.is_on_urls else ray.put(self._run)
         self._waiting = list(zip(blocks, estimates(blocks, run.scene, run.config), strict=True))
         self._queued: set[str] = set()
@@ -190,9 +190,9 @@ def cores_of_block(machines: Sequence[dict[str, float]], blocks: int) -> int:
     return max(1, min(sum(cores) // blocks, max(cores, default=1), MOST_CORES))
 
 
-def gpus_of_block(machines: Sequence[dict[str, float]], config: Config, use_gpus: bool) -> int:
+def gpus_of_block(machines: Sequence[dict[str, float]], config: DistributedConfig, use_gpus: bool) -> int:
     """Those that distributed.device_map names, else one where any machine has one and blocks may use it."""
-    if config.distributed.device_map:
+    if config.device_map:
         return cuda_devices(config)
     return int(use_gpus and any(machine.get("GPU", 0) >= 1 for machine in machines))
 

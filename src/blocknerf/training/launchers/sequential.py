@@ -7,9 +7,10 @@ from blocknerf.blocks.plan import BlockSpec
 from blocknerf.core.errors import UserError
 from blocknerf.core.lock import Held
 from blocknerf.core.logging import log
+from blocknerf.runtime.cores import available_cores
 from blocknerf.runtime.process_group import ALONE, ProcessGroup
 from blocknerf.runtime.signals import StopSignal
-from blocknerf.runtime.threads import available_cores, use_threads
+from blocknerf.runtime.threads import use_threads
 from blocknerf.scene.store import ImageStore
 from blocknerf.training.block.trainer import BlockResult
 from blocknerf.training.launchers.launcher import Report, raise_failures

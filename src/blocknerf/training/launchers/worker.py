@@ -4,9 +4,9 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 from blocknerf.blocks.plan import BlockSpec
-from blocknerf.city.block_file import is_finished, read_block_meta
 from blocknerf.core.errors import UserError
 from blocknerf.core.logging import log, start_logging
+from blocknerf.models.block_file import is_finished, read_block_meta
 from blocknerf.runtime.threads import use_threads
 from blocknerf.training.block.trainer import BlockResult, Progress
 from blocknerf.training.launchers.worker_pool import Failure
@@ -45,5 +45,5 @@ def _finished_before(run: Run, block: BlockSpec) -> BlockResult | None:
     if not is_finished(folder):
         return None
     meta = read_block_meta(folder, "latest")
-    steps, train_s = meta["step"], meta["spent_s"]
-    return BlockResult(block.id, steps, train_s, steps * run.config.dataset.batch_size / train_s, meta["best_psnr"])
+    rays_per_s = meta.step * run.config.dataset.batch_size / meta.spent_s
+    return BlockResult(block.id, meta.step, meta.spent_s, rays_per_s, meta.best_psnr)

@@ -5,10 +5,10 @@ from contextlib import ExitStack, contextmanager
 
 from blocknerf.blocks.output import planning
 from blocknerf.blocks.plan import BlockSpec, read_plan
-from blocknerf.city.block_file import tidy_block
 from blocknerf.city.states import BEST
 from blocknerf.core.errors import UserError
 from blocknerf.core.lock import NAME, Held, locked_folder
+from blocknerf.models.block_file import tidy_block
 from blocknerf.training.run.run import Run
 
 

@@ -1,15 +1,14 @@
 """One block of a run: what it is trained from, and its training from wherever it stands to its end."""
 
 from collections.abc import Callable
-from typing import Any, cast
 
 from blocknerf.blocks.plan import BlockSpec, planned_split
 from blocknerf.blocks.surface import tiles_of_block
-from blocknerf.city.block_file import is_finished, read_block
-from blocknerf.city.city import load_block
 from blocknerf.core.logging import log
 from blocknerf.core.types import Exposures
-from blocknerf.models.block_nerf import BlockNeRF, exposures_from_json, pose_groups_from_json
+from blocknerf.models.block_file import is_finished, read_block
+from blocknerf.models.block_meta import ModelMeta
+from blocknerf.models.block_nerf import BlockNeRF, load_block
 from blocknerf.runtime.process_group import ALONE, ProcessGroup
 from blocknerf.scene.exposures import scene_exposures
 from blocknerf.scene.store import ImageStore
@@ -79,7 +78,7 @@ def block_inputs(run: Run, block: BlockSpec, store: ImageStore) -> BlockInputs:
         run.plan.earlier_scene_hashes,
         exposures=_exposures(run, begun),
         tiles=tiles_of_block(run.scene, run.plan, block, manager.block_size / 2) if by_surface else None,
-        pose_groups=None if begun is None else pose_groups_from_json(begun),
+        pose_groups=None if begun is None else begun.known_pose_groups,
         learned=learned,
         blocks_at_once=run.at_once,
     )
@@ -113,7 +112,7 @@ def learned_neighbours(run: Run, block: BlockSpec, store: ImageStore) -> Learned
 
 def read_model(run: Run, block_id: str) -> BlockNeRF:
     """What a block has learned. Raises UserError where that is damaged."""
-    return cast(BlockNeRF, load_block(read_block(run.block_folder(block_id), "latest")))
+    return load_block(read_block(run.block_folder(block_id), "latest"))
 
 
 def provenance_of(run: Run, block: BlockSpec, store: ImageStore) -> CheckpointProvenance:
@@ -135,14 +134,14 @@ def log_result(result: BlockResult) -> None:
     )
 
 
-def _begun_with(run: Run, block: BlockSpec, store: ImageStore) -> dict[str, Any] | None:
+def _begun_with(run: Run, block: BlockSpec, store: ImageStore) -> ModelMeta | None:
     """The description of the model in the block's checkpoint; None where it has none."""
     meta = read_checkpoint_meta(run.checkpoint_folder(block.id), provenance_of(run, block, store))
-    return None if meta is None else meta["model"]
+    return None if meta is None else meta.model
 
 
-def _exposures(run: Run, begun: dict[str, Any] | None) -> Exposures | None:
+def _exposures(run: Run, begun: ModelMeta | None) -> Exposures | None:
     """Those that a block was begun with, where it was begun: 0 stops stay what they were when the scene grows."""
     if begun is not None:
-        return exposures_from_json(begun["exposures"])
+        return begun.exposures
     return run.exposures or scene_exposures(planned_split(run.plan, run.scene)[0])

@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from blocknerf.blocks.plan import BlockSpec
-from blocknerf.city.block_file import BlockFile, has_block, is_finished, read_block, read_block_meta, write_block
 from blocknerf.city.states import BEST
 from blocknerf.core.errors import UserError
 from blocknerf.core.files import write_bytes
 from blocknerf.core.logging import log
+from blocknerf.models.block_file import BlockFile, has_block, is_finished, read_block, read_block_meta, write_block
 from blocknerf.training.block.checkpoint import CHECKPOINT, kept_name
 from blocknerf.training.block.metrics import FILE
 from blocknerf.training.block.neighbour_targets import NEIGHBOURS
@@ -28,7 +28,7 @@ def state_path(named: Path) -> Path:
         raise UserError(f"There is no checkpoint at {path}. Give checkpoint.json, best.json or step_N.json of a block.")
     if path.suffix == ".safetensors":  # as in step_000100-0123456789abcdef.safetensors
         weights, path = path, path.with_name(f"{path.stem.rpartition('-')[0]}.json")
-        if not path.is_file() or read_block_meta(path.parent, path.stem)["weights"]["file"] != weights.name:
+        if not path.is_file() or read_block_meta(path.parent, path.stem).weights.file != weights.name:
             raise UserError(f"{weights} is half a checkpoint: no {path.name} beside it names it. Restore that file.")
     if path.suffix != ".json":
         raise UserError(
@@ -75,19 +75,18 @@ def _is_newest(run: Run, path: Path) -> bool:
 
 def _block_of(run: Run, state: BlockFile, path: Path) -> BlockSpec:
     """Raises UserError where nothing can go on from `state`, or not this run."""
-    parts = state.meta.get("parts")
-    if parts is None:
+    if not state.meta.parts:
         raise UserError(
             f"{path} holds weights that can be rendered, not what training goes on from. Give checkpoint.json, "
             "best.json, or a step_N.json as validation.save_freq keeps them."
         )
-    if NEIGHBOURS in parts:
+    if NEIGHBOURS in state.meta.parts:
         raise UserError(
             f"{path} is of blocks that learned side by side, and one of them cannot go on alone. Use --side-by-side "
             "--resume with their own output folder."
         )
     blocks = {block.id: block for block in run.plan.blocks}
-    block = blocks.get(state.meta.get("block_id", ""), run.plan.blocks[0])
+    block = blocks.get(state.meta.block_id, run.plan.blocks[0])
     provenance_of(run, block, open_store(run, progress=True)).require(state.meta, path)
     return block
 
@@ -101,17 +100,17 @@ def _keep_present(checkpoints: Path, block_id: str) -> None:
     except UserError as error:
         log.warning("Block %s goes on from another state than its own. %s", block_id, error)
         return
-    name = kept_name(present.meta["step"])
+    name = kept_name(present.meta.step)
     if not has_block(checkpoints, name):
         write_block(checkpoints, name, present)
-    log.info("Block %s had come to step %s, which is kept as %s.", block_id, present.meta["step"], name)
+    log.info("Block %s had come to step %s, which is kept as %s.", block_id, present.meta.step, name)
 
 
 def _bring_along(run: Run, block_id: str, source: Path, state: BlockFile) -> None:
     """Figures up to `state`, and its best weights."""
     figures = source / FILE
-    told = figures.read_bytes()[: state.meta["state"]["metrics.num_bytes"]] if figures.is_file() else b""
+    told = figures.read_bytes()[: state.meta.state["metrics.num_bytes"]] if figures.is_file() else b""
     best = read_block(source, BEST) if has_block(source, BEST) else None
     write_bytes(run.block_folder(block_id) / FILE, told)
-    if best is not None and best.meta["step"] <= state.meta["step"]:
+    if best is not None and best.meta.step <= state.meta.step:
         write_block(run.checkpoint_folder(block_id), BEST, best)

@@ -1,11 +1,10 @@
 """Which blocks of a run are left to train, and what becomes of what they have learned."""
 
-from typing import Any
-
 from blocknerf.blocks.plan import BlockSpec
-from blocknerf.city.block_file import delete_block, has_block, read_block, read_block_meta
 from blocknerf.core.errors import UserError
 from blocknerf.core.logging import log
+from blocknerf.models.block_file import delete_block, has_block, read_block, read_block_meta
+from blocknerf.models.block_meta import BlockMeta
 from blocknerf.training.block.checkpoint import delete_checkpoints, delete_states, forget_way
 from blocknerf.training.run.run import Run
 
@@ -18,7 +17,7 @@ def blocks_to_update(run: Run, blocks: list[BlockSpec]) -> list[BlockSpec]:
     """
     for block in blocks:
         folder, images = run.checkpoint_folder(block.id), set(block.train_images)
-        if not has_block(folder, "checkpoint") or set(read_block_meta(folder, "checkpoint")["image_ids"]) != images:
+        if not has_block(folder, "checkpoint") or set(read_block_meta(folder, "checkpoint").image_ids) != images:
             delete_states(folder)
     return blocks
 
@@ -57,26 +56,26 @@ def is_learned(run: Run, block_id: str) -> bool:
         log.warning("Block %s is trained again. %s", block_id, error)
         return False
     folder = run.checkpoint_folder(block_id)
-    if meta.get("finished"):
+    if meta.finished:
         forget_way(folder)  # where a process ended just before it did
         log.info("Block %s is finished; only --overwrite trains it again.", block_id)
         return True
     if not has_block(folder, "checkpoint"):
         raise UserError(
-            f"Block {block_id} was trained to step {meta.get('step')}, but its checkpoint is not in {folder}. Restore "
+            f"Block {block_id} was trained to step {meta.step}, but its checkpoint is not in {folder}. Restore "
             "it, set output.checkpoint_dir to the folder it lies in, go on from a kept state with --resume-from "
             "step_N.json, or train the block anew with --overwrite."
         )
     return False
 
 
-def _whole_meta(run: Run, block_id: str) -> dict[str, Any]:
+def _whole_meta(run: Run, block_id: str) -> BlockMeta:
     """The JSON of what a block learned. Raises UserError where its weights are damaged; on a URL, where they lack."""
     folder, output = run.block_folder(block_id), run.output
     if output.url is None:
         return read_block(folder, "latest").meta
     meta = read_block_meta(folder, "latest")
-    weights = output.relative(folder / meta["weights"]["file"])
-    if not output.holds(weights, meta["weights"]["bytes"]):
+    weights = output.relative(folder / meta.weights.file)
+    if not output.holds(weights, meta.weights.bytes):
         raise UserError(f"{output.url}/{weights} is missing or has another size than latest.json says.")
     return meta

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from blocknerf.blocks.plan import BlockSpec
-from blocknerf.city.block_file import has_block, read_block_meta
 from blocknerf.city.manifest import manifest_of, write_manifest
 from blocknerf.core.errors import UserError
 from blocknerf.core.logging import log
-from blocknerf.runtime.threads import available_cores, use_threads
+from blocknerf.models.block_file import has_block, read_block_meta
+from blocknerf.runtime.cores import available_cores
+from blocknerf.runtime.threads import use_threads
 from blocknerf.scene.store import ImageStore
 from blocknerf.training.block.inputs import usable_images
 from blocknerf.training.block.trainer import BlockNeRFTrainer
@@ -81,5 +82,5 @@ class TrainingIterator:
 def _finished_steps(run: Run, block: BlockSpec) -> int | None:
     """How many steps a finished block took; None where it is not finished."""
     folder = run.block_folder(block.id)
-    meta = read_block_meta(folder, "latest") if has_block(folder, "latest") else {}
-    return int(meta["step"]) if meta.get("finished") else None
+    meta = read_block_meta(folder, "latest") if has_block(folder, "latest") else None
+    return meta.step if meta is not None and meta.finished else None

@@ -5,8 +5,8 @@ from pathlib import Path
 import torch
 
 from blocknerf.blocks.plan import BlockSpec
-from blocknerf.city.block_file import has_block, read_block
 from blocknerf.core.errors import UserError
+from blocknerf.models.block_file import has_block, read_block
 from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.scene.store import ImageStore
 
@@ -27,7 +27,7 @@ def grown_block(folder: Path, spec: BlockSpec, store: ImageStore) -> BlockNeRF:
     Old codes are those of the file, bit for bit. Raises UserError where an old image can no longer be decoded.
     """
     saved = read_block(folder, "latest")
-    model = BlockNeRF.from_state(saved.meta["model"], saved.tensors)
+    model = BlockNeRF.from_state(saved.meta.model, saved.tensors)
     image_ids = tuple(image_id for image_id in spec.train_images if image_id in store.records)
     if image_ids[: len(model.image_ids)] != model.image_ids:
         raise UserError(

@@ -2,7 +2,7 @@
 
 from blocknerf.core.config.backbone import StepCost
 from blocknerf.kernels.hash_grid.ops import FEATURES
-from blocknerf.models.backbones.hash_grid.config import HashConfig
+from blocknerf.models.backbones.hash_grid.keys import HashKeys
 
 RAYS_PER_SECOND_PER_CORE = 16_000.0
 """Training rays of the default field (64 proposal, 16 field samples); other sample counts scale it."""
@@ -13,14 +13,14 @@ BYTES_PER_SAMPLE = 1_500
 """Activations and gradients of one field sample in a training step."""
 
 
-def cost(config: HashConfig) -> StepCost:
+def cost(config: HashKeys) -> StepCost:
     tables = config.hash_grid.num_levels * 2**config.hash_grid.log2_table_rows * FEATURES
     return StepCost(
         parameters=tables + (config.proposal_resolution + 1) ** 3 + NETWORK_PARAMETERS,
         bytes_per_ray=config.num_samples_fine * BYTES_PER_SAMPLE,
-        rays_per_second_per_core=RAYS_PER_SECOND_PER_CORE * _work(HashConfig()) / _work(config),
+        rays_per_second_per_core=RAYS_PER_SECOND_PER_CORE * _work(type(config)()) / _work(config),
     )
 
 
-def _work(config: HashConfig) -> float:
+def _work(config: HashKeys) -> float:
     return config.num_samples_fine + PROPOSAL_SAMPLE_COST * config.num_samples_coarse

@@ -14,8 +14,8 @@ from blocknerf.core.config.distributed import FieldPart
 from blocknerf.geometry.contraction import contract, to_unit_cube
 from blocknerf.kernels.marching.ops import unit_cube_points
 from blocknerf.kernels.mlp.ops import fused_mlp, fused_mlp_three
-from blocknerf.models.backbones.hash_grid.config import HashConfig
 from blocknerf.models.backbones.hash_grid.grid import HashGrid
+from blocknerf.models.backbones.hash_grid.keys import HashKeys
 from blocknerf.models.backbones.hash_grid.proposal import ProposalGrid
 from blocknerf.models.backbones.interface import RowTable
 from blocknerf.models.encodings import spherical_harmonics
@@ -36,7 +36,7 @@ class HashField(nn.Module):
 
     def __init__(
         self,
-        config: HashConfig,
+        config: HashKeys,
         code_dim: int,
         spacing: RaySamplingConfig,
         white_background: bool = False,

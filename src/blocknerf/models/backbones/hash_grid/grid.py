@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from blocknerf.kernels.hash_grid.ops import FEATURES, hash_encode, level_resolutions
-from blocknerf.models.backbones.hash_grid.config import HashGridConfig
+from blocknerf.models.backbones.hash_grid.keys import HashGridConfig
 from blocknerf.models.encodings import level_weights, levels_shown
 
 TABLE_INIT = 1e-4  # uniform within plus and minus this (Mueller et al. 2022, section 4)

@@ -1,14 +1,14 @@
 """What a training step of the `mlp` backbone takes."""
 
 from blocknerf.core.config.backbone import StepCost
-from blocknerf.models.backbones.mip_nerf.config import MipNerfConfig
 from blocknerf.models.backbones.mip_nerf.field import HEAD_WIDTH
+from blocknerf.models.backbones.mip_nerf.keys import MipNerfKeys
 
 FLOPS_PER_SECOND_PER_CORE = 50e9
 """Of training steps in float32; measured 37, 53 and 68 x 10^9 at widths of 128, 256 and 512."""
 
 
-def cost(config: MipNerfConfig, code_dim: int) -> StepCost:
+def cost(config: MipNerfKeys, code_dim: int) -> StepCost:
     """Every parameter takes part in 6 operations a sample, 2 forward and 4 backward; of each unit of each layer two
     numbers are kept, and inputs."""
     samples = config.num_samples_coarse + config.num_samples_fine * config.use_hierarchical_sampling
@@ -20,7 +20,7 @@ def cost(config: MipNerfConfig, code_dim: int) -> StepCost:
     )
 
 
-def _parameters(config: MipNerfConfig, code_dim: int) -> int:
+def _parameters(config: MipNerfKeys, code_dim: int) -> int:
     encoded, width, head = 6 * config.pos_encoding_levels, config.hidden_dim, HEAD_WIDTH
     trunk = encoded * (1 + len(config.skip_connections)) * width + (config.num_layers - 1) * width**2
     colour = width**2 + (width + 6 * config.dir_encoding_levels + code_dim) * head + 2 * head**2

@@ -16,7 +16,7 @@ from blocknerf.core.config.distributed import FieldPart
 from blocknerf.geometry.cones import contracted_frustum_gaussians
 from blocknerf.geometry.contraction import contract
 from blocknerf.models.backbones.interface import RowTable
-from blocknerf.models.backbones.mip_nerf.config import MipNerfConfig
+from blocknerf.models.backbones.mip_nerf.keys import MipNerfKeys
 from blocknerf.models.encodings import (
     integrated_positional_encoding,
     level_weights,
@@ -43,7 +43,7 @@ class MLPField(nn.Module):
 
     def __init__(
         self,
-        config: MipNerfConfig,
+        config: MipNerfKeys,
         code_dim: int,
         spacing: RaySamplingConfig,
         white_background: bool = False,

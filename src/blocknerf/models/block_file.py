@@ -9,33 +9,20 @@ import os
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Any
 
 import safetensors.torch
-from pydantic import BaseModel, Field, model_validator
 from safetensors import SafetensorError
 from torch import Tensor
 
 from blocknerf.core import disk
-from blocknerf.core.config.config import Config
 from blocknerf.core.errors import UserError
 from blocknerf.core.files import write_bytes
 from blocknerf.core.logging import log
 from blocknerf.core.names import portable_name
-from blocknerf.core.stored import (
-    Above0,
-    Length,
-    NotBelow0,
-    Number,
-    Place,
-    Text,
-    Truth,
-    Whole,
-    fitted,
-    read_stored,
-    write_stored,
-)
+from blocknerf.core.stored import fitted, read_stored, write_stored
 from blocknerf.core.system_errors import reason
+from blocknerf.models.block_meta import BlockMeta, StoredMeta, Weights
 
 BLOCK_VERSION = 1
 _TRIES = 20
@@ -44,12 +31,9 @@ _TRIES = 20
 
 @dataclass(frozen=True, slots=True)
 class BlockFile:
-    """`meta` is JSON (block_id, scene_hash, config, anchor, ...); `tensors` by name, on the CPU after reading.
+    """`meta` is the JSON, a `StoredMeta` after reading; `tensors` by name, on the CPU after reading."""
 
-    `write_block` adds the keys `version` and `weights` (file, sha256, bytes) to `meta`, and they come back on reading.
-    """
-
-    meta: dict[str, Any]
+    meta: BlockMeta
     tensors: dict[str, Tensor]
 
     @property
@@ -58,7 +42,7 @@ class BlockFile:
 
     def to_render(self) -> "BlockFile":
         """The model alone, where this is a state to resume from: its tensors are `model.NAME` there."""
-        if "parts" not in self.meta:
+        if not self.meta.parts:
             return self
         prefix = "model."
         own = {name[len(prefix) :]: tensor for name, tensor in self.tensors.items() if name.startswith(prefix)}
@@ -76,17 +60,17 @@ def write_block(folder: Path, name: str, block: BlockFile) -> Path:
     """
     content = safetensors.torch.save({key: tensor.detach().cpu().contiguous() for key, tensor in block.tensors.items()})
     digest = hashlib.sha256(content).hexdigest()
-    weights = {"file": f"{name}-{digest[:16]}.safetensors", "sha256": digest, "bytes": len(content)}
-    write_bytes(folder / weights["file"], content)
+    weights = Weights(file=f"{name}-{digest[:16]}.safetensors", sha256=digest, bytes=len(content))
+    write_bytes(folder / weights.file, content)
     path = folder / f"{name}.json"
     try:
-        write_stored(path, {**block.meta, "version": BLOCK_VERSION, "weights": weights})
+        write_stored(path, {**block.meta.to_json(), "version": BLOCK_VERSION, "weights": weights.model_dump()})
     except UserError:
         with suppress(OSError):  # the error says more than a second one about the same folder
-            if not path.is_file() or weights["file"] not in path.read_text(encoding="utf-8", errors="replace"):
-                disk.unlink(folder / weights["file"])  # nobody names them, and the disk needs the room
+            if not path.is_file() or weights.file not in path.read_text(encoding="utf-8", errors="replace"):
+                disk.unlink(folder / weights.file)  # nobody names them, and the disk needs the room
         raise
-    _remove_stale(folder, name, keep=weights["file"])
+    _remove_stale(folder, name, keep=weights.file)
     return path
 
 
@@ -98,71 +82,24 @@ def read_block(folder: Path, name: str) -> BlockFile:
     meta = read_block_meta(folder, name)
     for _ in range(_TRIES):
         try:
-            return BlockFile(meta, _read_weights(folder, name, meta["weights"]))
+            return BlockFile(meta, _read_weights(folder, name, meta.weights))
         except UserError:
             newer = read_block_meta(folder, name)  # the pair may have been replaced between our two reads
-            if newer["weights"] == meta["weights"]:
+            if newer.weights == meta.weights:
                 raise
             meta = newer
-    return BlockFile(meta, _read_weights(folder, name, meta["weights"]))
+    return BlockFile(meta, _read_weights(folder, name, meta.weights))
 
 
-def read_block_meta(folder: Path, name: str) -> dict[str, Any]:
+def read_block_meta(folder: Path, name: str) -> StoredMeta:
     """The JSON half alone. Raises UserError when it is missing, damaged, or of another version."""
     path = folder / f"{name}.json"
     if not path.is_file():
         raise UserError(f"There is no block file at {path}. {_remedy(folder)}")
-    meta = read_stored(path, "block file", _remedy(folder), BLOCK_VERSION)
-    if not _names_weights(meta.get("weights")):
+    tree = read_stored(path, "block file", _remedy(folder), BLOCK_VERSION)
+    if not _names_weights(tree.get("weights")):
         raise UserError(f"The block file {path} does not say which weights belong to it. {_remedy(folder)}")
-    fitted(_Meta, meta, "block file", path, _remedy(folder))
-    return meta
-
-
-class _Exposures(BaseModel):
-    scale: Above0
-    range_stops: tuple[Number, Number]
-    drive_stops: dict[Text, Number]
-    image_stops: dict[Text, Number]
-
-
-class _PoseGroups(BaseModel):
-    by: Literal["drive", "segment", "image"]
-    names: tuple[Text, ...]
-
-
-class _Model(BaseModel):
-    """What `BlockNeRF.from_state` builds a block from."""
-
-    config: Config | None = None
-    center_world: Place | None = None
-    radius_m: Length | None = None
-    image_ids: tuple[Text, ...] | None = None
-    drives: tuple[Text, ...] | None = None
-    exposures: _Exposures | None = None
-    pose_groups: _PoseGroups | None = None
-
-    @model_validator(mode="after")
-    def _every_image_has_a_pose_group(self) -> "_Model":
-        if self.pose_groups is not None and len(self.pose_groups.names) != len(self.image_ids or ()):
-            raise ValueError(f"pose_groups names {len(self.pose_groups.names)} images of {len(self.image_ids or ())}")
-        return self
-
-
-class _Meta(BaseModel):
-    """What a block file may say; who needs a key that is not there says so."""
-
-    block_id: Text | None = None
-    scene_hash: Text | None = None
-    model: _Model | None = None
-    image_ids: tuple[Text, ...] | None = None
-    drives: tuple[Text, ...] | None = None
-    step: Whole | None = None
-    spent_s: NotBelow0 | None = None
-    best_psnr: Number | None = None
-    finished: Truth | None = None
-    parts: tuple[Text, ...] = ()
-    state: dict[Text, Any] = Field(default_factory=dict)
+    return fitted(StoredMeta, tree, "block file", path, _remedy(folder))
 
 
 def has_block(folder: Path, name: str) -> bool:
@@ -172,7 +109,7 @@ def has_block(folder: Path, name: str) -> bool:
 
 def is_finished(folder: Path) -> bool:
     """Whether the newest state in a block's folder is that of the end of its training."""
-    return has_block(folder, "latest") and bool(read_block_meta(folder, "latest").get("finished"))
+    return has_block(folder, "latest") and read_block_meta(folder, "latest").finished
 
 
 def delete_block(folder: Path, name: str) -> None:
@@ -181,19 +118,19 @@ def delete_block(folder: Path, name: str) -> None:
     _remove_stale(folder, name)
 
 
-def _read_weights(folder: Path, name: str, weights: dict[str, Any]) -> dict[str, Tensor]:
+def _read_weights(folder: Path, name: str, weights: Weights) -> dict[str, Tensor]:
     """What is used are the bytes whose hash was checked, whatever becomes of the file meanwhile."""
-    path = folder / weights["file"]
+    path = folder / weights.file
     try:
         with path.open("rb") as handle:
             size = os.fstat(handle.fileno()).st_size
-            if size != weights["bytes"]:
+            if size != weights.bytes:
                 raise UserError(
-                    f"The weights {path} are {size} bytes long, but {name}.json was written for {weights['bytes']}. "
+                    f"The weights {path} are {size} bytes long, but {name}.json was written for {weights.bytes}. "
                     f"{_remedy(folder)}"
                 )
             content = handle.read()
-        if hashlib.sha256(content).hexdigest() != weights["sha256"]:
+        if hashlib.sha256(content).hexdigest() != weights.sha256:
             raise UserError(
                 f"The weights {path} are damaged: their hash is not the one {name}.json names. {_remedy(folder)}"
             )
@@ -220,7 +157,7 @@ def tidy_block(folder: Path, name: str) -> None:
     if not has_block(folder, name):
         return
     with suppress(UserError):  # said where the block is read
-        _remove_stale(folder, name, keep=read_block_meta(folder, name)["weights"]["file"])
+        _remove_stale(folder, name, keep=read_block_meta(folder, name).weights.file)
 
 
 def _remove_stale(folder: Path, name: str, keep: str | None = None) -> None:

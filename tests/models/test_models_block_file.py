@@ -8,8 +8,10 @@ import os
 import pytest
 import torch
 
-from blocknerf.city import block_file
-from blocknerf.city.block_file import (
+from blocknerf.core import disk
+from blocknerf.core.errors import UserError
+from blocknerf.models import block_file
+from blocknerf.models.block_file import (
     BLOCK_VERSION,
     BlockFile,
     delete_block,
@@ -18,8 +20,7 @@ from blocknerf.city.block_file import (
     tidy_block,
     write_block,
 )
-from blocknerf.core import disk
-from blocknerf.core.errors import UserError
+from tests.support.block_meta import FORMULA, meta_of
 
 
 def make_block(value: float) -> BlockFile:
@@ -28,15 +29,15 @@ def make_block(value: float) -> BlockFile:
         "half": torch.full((3,), value, dtype=torch.bfloat16),
         "step": torch.tensor(7),
     }
-    return BlockFile({"block_id": "3", "scene_hash": "ab", "value": value}, tensors)
+    return BlockFile(meta_of("3", scene_hash="ab", value=value), tensors)
 
 
 def test_reading_is_the_inverse_of_writing(tmp_path):
     block = make_block(1.5)
     write_block(tmp_path / "3", "latest", block)
     again = read_block(tmp_path / "3", "latest")
-    assert {key: again.meta[key] for key in block.meta} == block.meta
-    assert again.meta["version"] == BLOCK_VERSION
+    assert again.meta.to_json() == block.meta.to_json()
+    assert again.meta.version == BLOCK_VERSION
     assert again.tensors.keys() == block.tensors.keys()
     for key, tensor in block.tensors.items():
         assert again.tensors[key].dtype == tensor.dtype
@@ -55,8 +56,8 @@ def test_latest_and_best_live_side_by_side_and_only_two_files_each_stay(tmp_path
     (tmp_path / ".latest-00.safetensors.123.tmp").write_bytes(b"left by a killed writer")
     for value in (2.0, 3.0):
         write_block(tmp_path, "latest", make_block(value))
-    assert read_block(tmp_path, "best").meta["value"] == 1.0
-    assert read_block(tmp_path, "latest").meta["value"] == 3.0
+    assert read_block(tmp_path, "best").meta.value == 1.0
+    assert read_block(tmp_path, "latest").meta.value == 3.0
     assert len(list(tmp_path.iterdir())) == 4
 
 
@@ -91,7 +92,7 @@ def test_weights_that_cannot_be_removed_are_said_and_left_for_the_next_time(tmp_
     (tmp_path / "latest.json").write_text(damaged)
     tidy_block(tmp_path, "latest")
     assert not (tmp_path / stale).exists()
-    assert read_block(tmp_path, "latest").meta["value"] == 2.0
+    assert read_block(tmp_path, "latest").meta.value == 2.0
 
 
 def test_killed_at_any_file_operation_an_older_or_newer_pair_is_left(tmp_path, monkeypatch):
@@ -121,7 +122,7 @@ def test_killed_at_any_file_operation_an_older_or_newer_pair_is_left(tmp_path, m
             patch.setattr("pathlib.Path.unlink", counted(block_file.Path.unlink))
             with contextlib.suppress(Killed):
                 write_block(folder, "latest", make_block(2.0))
-        seen.add(read_block(folder, "latest").meta["value"])
+        seen.add(read_block(folder, "latest").meta.value)
     assert seen == {1.0, 2.0}
 
 
@@ -156,7 +157,7 @@ def test_an_error_behind_the_moment_of_the_change_costs_no_weights(tmp_path, mon
         patch.setattr(block_file, "write_stored", late)
         with pytest.raises(UserError, match="synced"):
             write_block(tmp_path, "latest", make_block(value))
-    assert read_block(tmp_path, "latest").meta["value"] == value
+    assert read_block(tmp_path, "latest").meta.value == value
 
 
 def test_a_reader_that_loses_a_race_takes_the_newer_pair(tmp_path, monkeypatch):
@@ -174,7 +175,7 @@ def test_a_reader_that_loses_a_race_takes_the_newer_pair(tmp_path, monkeypatch):
 
     monkeypatch.setattr(block_file, "read_block_meta", replaced_after_first_read)
     block = block_file.read_block(tmp_path, "latest")
-    assert block.meta["value"] == 2.0
+    assert block.meta.value == 2.0
     assert torch.equal(block.tensors["table"], torch.full((5, 2), 2.0))
 
 
@@ -226,7 +227,8 @@ def edit_json(folder, **changes):
         ),
         (
             lambda folder: edit_json(
-                folder, model={"image_ids": ["a", "b"], "pose_groups": {"by": "drive", "names": ["0"]}}
+                folder,
+                model={**FORMULA.to_json(), "image_ids": ["a", "b"], "pose_groups": {"by": "drive", "names": ["0"]}},
             ),
             "pose_groups names 1 images of 2",
         ),
@@ -245,3 +247,12 @@ def test_a_folder_that_cannot_be_written_is_said(tmp_path):
     (tmp_path / "blocks").write_text("a file where a folder should be")
     with pytest.raises(UserError, match="Cannot write .*blocks"):
         write_block(tmp_path / "blocks" / "0", "latest", make_block(1.0))
+
+
+def test_what_was_read_is_written_to_the_same_bytes(tmp_path):
+    """Entries keep their order, and what this program does not know is kept."""
+    meta = meta_of("3", anchor_world=(1.0, 2.0, 3.0), step=7, finished=True, value=1.5)
+    first = write_block(tmp_path / "a", "latest", BlockFile(meta, {"rgb": torch.ones(3)}))
+    again = write_block(tmp_path / "b", "latest", read_block(tmp_path / "a", "latest"))
+    assert again.read_bytes() == first.read_bytes()
+    assert list(json.loads(first.read_text()))[-4:] == ["value", "version", "weights", "checksum"]
