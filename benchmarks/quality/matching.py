@@ -23,9 +23,10 @@ from benchmarks.quality.variants import arguments
 from benchmarks.report import report
 from blocknerf.blocks.output import load_output, open_scene
 from blocknerf.blocks.plan import Plan, write_plan
-from blocknerf.city.alignment import Alignment, read_alignment
+from blocknerf.city.alignment.file import Alignment, read_alignment
+from blocknerf.city.alignment.fitting import measure
+from blocknerf.city.alignment.overlaps import SEEN_WELL, find_overlaps, seen_by_both
 from blocknerf.city.city import City
-from blocknerf.city.matching import SEEN_WELL, find_overlaps, measure, seen_by_both
 from blocknerf.city.pictures import to_bytes, write_png
 from blocknerf.core.types import Appearance, RayBatch
 from blocknerf.scene.rays import camera_rays

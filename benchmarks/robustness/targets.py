@@ -321,7 +321,7 @@ def _small_config():
 
 def _city(folder: Path) -> None:
     from blocknerf.blocks.output import _write_origin
-    from blocknerf.city.alignment import Alignment, BlockShifts, write_alignment
+    from blocknerf.city.alignment.file import Alignment, BlockShifts, write_alignment
     from blocknerf.city.manifest import manifest_of, write_manifest
     from blocknerf.core.config.config import Config
 
@@ -333,7 +333,7 @@ def _city(folder: Path) -> None:
 
 def _read_city(folder: Path) -> Any:
     from blocknerf.blocks.output import check_output, load_output
-    from blocknerf.city.alignment import read_alignment
+    from blocknerf.city.alignment.file import read_alignment
     from blocknerf.city.manifest import read_manifest
     from blocknerf.core.config.config import Config
 

@@ -12,7 +12,6 @@ from blocknerf.city.selection import (
     fades,
     inverse_distance_weights,
     seen_shares,
-    select_blocks,
     surface_shares,
     visible_block_weights,
 )
@@ -21,6 +20,14 @@ from blocknerf.core.seeds import generator
 
 GRID = torch.tensor([[x, y, 0.0] for x in (0.0, 50.0, 100.0, 150.0) for y in (0.0, 50.0, 100.0)], dtype=torch.float64)
 FAR = 1e9
+
+
+def select_blocks(camera: torch.Tensor, anchors: torch.Tensor, distance_threshold: float, most: int) -> torch.Tensor:
+    """Rows of `anchors` that may have weight in a picture from `camera`, nearest first."""
+    distances = distances_to(camera, anchors)
+    fade = fades(distances, distance_threshold, most)
+    order = torch.argsort(distances, stable=True)
+    return order[fade[order] > 0]
 
 
 def random_points(name: str, count: int, scale: float = 100.0) -> torch.Tensor:

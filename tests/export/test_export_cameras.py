@@ -82,6 +82,18 @@ def test_a_block_alone_speaks_for_itself(city):
         assert np.abs(learned - image.world_from_cam).max() > 1e-3
 
 
+def test_a_state_to_resume_from_speaks_as_the_weights_in_it(city, tmp_path):
+    out, models = city
+    scene, (block_id, model) = _scene(out), next(iter(models.items()))
+    shutil.copytree(out, tmp_path / "out")
+    meta = meta_of(block_id, model.description(), scene_hash=City.open(out).manifest.scene_hash, parts=("model",))
+    tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+    write_block(block_folder(tmp_path / "out", block_id), "best", BlockFile(meta, tensors))
+    latest = refined_poses(City.open(out), scene, block_id)
+    best = refined_poses(City.open(tmp_path / "out", state="best"), scene, block_id)
+    assert all(np.array_equal(best[name], pose) for name, pose in latest.items())
+
+
 def test_merged_poses_lie_between_those_of_the_blocks_and_nearer_to_the_nearer(city):
     out, models = city
     scene, opened = _scene(out), City.open(out)

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from blocknerf.core.seeds import generator
-from blocknerf.geometry.cones import contracted_frustum_gaussians, frustum_gaussians, frustum_moments
+from blocknerf.geometry.cones import contracted_frustum_gaussians, frustum_moments
 from blocknerf.geometry.contraction import contract, contraction_jacobian
 
 DRAWN = 400_000
@@ -28,6 +28,14 @@ def points_in_frustum(origin: Tensor, direction: Tensor, radius: float, near: fl
 def one_ray(x: float, y: float, z: float) -> tuple[Tensor, Tensor]:
     direction = torch.nn.functional.normalize(torch.tensor([x, y, z], dtype=torch.float64), dim=0)
     return torch.tensor([0.1, -0.2, 0.3], dtype=torch.float64), direction
+
+
+def frustum_gaussians(origins, directions, radii, edges):
+    """Means and variances by axis, without a contraction (mip-NeRF, equations 8 and 16)."""
+    distance, along, across = frustum_moments(edges, radii)
+    means = origins[:, None] + distance[..., None] * directions[:, None]
+    squares = directions.square()[:, None]
+    return means, along[..., None] * squares + across[..., None] * (1 - squares)
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from blocknerf.city.alignment import Alignment, BlockShifts, read_alignment
-from blocknerf.city.matching import PairDifference
+from blocknerf.city.alignment.file import Alignment, BlockShifts, read_alignment
+from blocknerf.city.alignment.fitting import PairDifference
 from blocknerf.cli.train import train
 from tests.support.room import write_room
 from tests.support.small_field import SMALL_HASH
@@ -57,7 +57,7 @@ def test_nothing_is_aligned_before_the_last_block_and_then_only_what_is_new(room
 def test_blocks_that_agree_less_when_aligned_stay_as_they_were_trained(room, tmp_path, monkeypatch, capsys):
     worse = PairDifference(("000", "001"), "noon", 0.1, 0.1, 0.1, 0.2)
     found = Alignment({"000": BlockShifts("hash", {"noon": (1.0,)})})
-    monkeypatch.setattr("blocknerf.city.matching.align_city", lambda *arguments: (found, [worse]))
+    monkeypatch.setattr("blocknerf.city.alignment.fitting.align_city", lambda *arguments: (found, [worse]))
     assert _train(room, tmp_path, "training.max_steps=2") == {}
     assert "did not make them agree better" in " ".join(capsys.readouterr().err.split())
     assert (tmp_path / "alignment.json").is_file()  # so that it is not tried again

@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from blocknerf.training.joint.rounds.rounds.borders import Border, borders_of, render_shared, with_block_slots
-from blocknerf.training.joint.rounds.rounds.exchange import ConsistencyExchange
 
 from blocknerf.blocks.output import plan_scene
 from blocknerf.blocks.plan import BlockSpec, write_plan
@@ -29,6 +27,8 @@ from blocknerf.training.block.losses.terms import consistency_loss
 from blocknerf.training.block.neighbour_targets import NeighbourTargets
 from blocknerf.training.block.trainer import BlockNeRFTrainer
 from blocknerf.training.block.training_step import TrainingStep
+from blocknerf.training.joint.borders import Border, borders_of, render_shared, with_block_slots
+from blocknerf.training.joint.exchange import ConsistencyExchange
 from blocknerf.training.launchers.choose import choose_launcher
 from blocknerf.training.run.one_block import make_trainer
 from blocknerf.training.run.run import Run

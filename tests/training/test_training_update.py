@@ -10,7 +10,7 @@ import torch
 
 from blocknerf.blocks.output import load_output, open_scene
 from blocknerf.blocks.plan import planned_split
-from blocknerf.city.alignment import read_alignment
+from blocknerf.city.alignment.file import read_alignment
 from blocknerf.city.city import City
 from blocknerf.cli.train import train
 from blocknerf.core.errors import UserError

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from blocknerf.training.joint.rounds.rounds.borders import borders_of, render_shared, with_block_slots
 
 from blocknerf.blocks.output import plan_scene
 from blocknerf.blocks.plan import BlockSpec, Plan, write_plan
@@ -15,6 +14,7 @@ from blocknerf.core.config.load import load_config
 from blocknerf.core.seeds import generator
 from blocknerf.models.block_file import read_block
 from blocknerf.training.block.losses.terms import consistency_loss
+from blocknerf.training.joint.borders import borders_of, render_shared, with_block_slots
 from blocknerf.training.launchers.choose import choose_launcher
 from blocknerf.training.run.one_block import read_model
 from blocknerf.training.run.run import Run, open_store

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from blocknerf.city.alignment import Alignment, read_alignment
+from blocknerf.city.alignment.file import Alignment, read_alignment
 from blocknerf.city.manifest import CityBlock, Manifest, read_manifest
 from blocknerf.city.selection import (
     block_weights,

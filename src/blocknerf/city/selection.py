@@ -6,7 +6,7 @@ continuous functions of the camera's position. All lengths in metres.
 """
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from blocknerf.core.errors import UserError
@@ -77,19 +77,6 @@ def _smooth_step(x: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
     """From 0 at 0 to 1 at 1, level at both ends and beyond."""
     inside = x.clamp(0, 1)
     return inside * inside * (3 - 2 * inside)
-
-
-def select_blocks(
-    camera_center: Float[Tensor, "3"],
-    anchors: Float[Tensor, "blocks 3"],
-    distance_threshold: float,
-    max_composited: int,
-) -> Int[Tensor, " selected"]:
-    """Rows of `anchors` that take part in a picture from `camera_center`, nearest first; never empty."""
-    distances = distances_to(camera_center, anchors)
-    fade = fades(distances, distance_threshold, max_composited)
-    order = torch.argsort(distances, stable=True)
-    return order[fade[order] > 0]
 
 
 def inverse_distance_weights(

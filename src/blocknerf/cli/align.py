@@ -31,14 +31,13 @@ def align(
         out: Output folder of `blocknerf train`.
         root: Block whose appearance the others adopt, for all drives that it saw. By default, for each drive the block
             that trained on most of its images.
-        data_root: Where the scene lies now, if it has moved since training; only its cameras are used, not its
-            pictures.
+        data_root: Location of the scene, if it has moved since training. Only its cameras are used, not its pictures.
         device: Where blocks are rendered: auto (a CUDA device if there is one), cpu, cuda or cuda:N.
     """
     from blocknerf.blocks.output import load_output, open_scene
-    from blocknerf.city.alignment import write_alignment
+    from blocknerf.city.alignment.file import write_alignment
+    from blocknerf.city.alignment.fitting import align_city
     from blocknerf.city.city import City
-    from blocknerf.city.matching import align_city
     from blocknerf.runtime.cores import available_cores
     from blocknerf.runtime.threads import use_threads
 
@@ -55,9 +54,9 @@ def align(
 
 def align_updated(out: Path, scene, plan, config, block_ids: Sequence[str], device: str) -> None:
     """Aligns blocks that were just updated with their neighbours, if there is anything to align."""
-    from blocknerf.city.alignment import write_alignment
+    from blocknerf.city.alignment.file import write_alignment
+    from blocknerf.city.alignment.fitting import align_blocks
     from blocknerf.city.city import City
-    from blocknerf.city.matching import align_blocks
 
     with _aligning(out, wait_s=math.inf):
         city = City.open(out, device=device)
@@ -76,9 +75,9 @@ def align_trained(out: Path, scene, plan, config, block_ids: Sequence[str], devi
     `block_ids` are those that were trained just now. If the city was aligned before, only these are aligned again.
     Nothing happens before all blocks of the plan are finished.
     """
-    from blocknerf.city.alignment import ALIGNMENT_FILE, Alignment, write_alignment
+    from blocknerf.city.alignment.file import ALIGNMENT_FILE, Alignment, write_alignment
+    from blocknerf.city.alignment.fitting import align_city
     from blocknerf.city.city import City
-    from blocknerf.city.matching import align_city
 
     is_aligned = (out / ALIGNMENT_FILE).is_file()
     if len(plan.blocks) < 2 or not config.training.use_appearance_embedding or (is_aligned and not block_ids):
@@ -100,7 +99,7 @@ def align_trained(out: Path, scene, plan, config, block_ids: Sequence[str], devi
 
 
 def _aligning(out: Path, wait_s: float = 0.0):
-    from blocknerf.city.alignment import ALIGNMENT_FILE
+    from blocknerf.city.alignment.file import ALIGNMENT_FILE
 
     return locked_file(out / ALIGNMENT_FILE, f"The blocks of {out} are being aligned", wait_s)
 

@@ -9,8 +9,8 @@ from jaxtyping import Float
 from matplotlib.colors import LogNorm
 from torch import Tensor
 
+from blocknerf.city.alignment.overlaps import SEEN_WELL, cameras_between, seen_by_both
 from blocknerf.city.city import City
-from blocknerf.city.matching import SEEN_WELL, cameras_between, seen_by_both
 from blocknerf.core.errors import UserError
 from blocknerf.core.plots import new_figure, picture, save_figure
 from blocknerf.core.types import Appearance, RenderOutput

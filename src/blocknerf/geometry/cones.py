@@ -30,29 +30,16 @@ def frustum_moments(
     return mean, along, across
 
 
-def frustum_gaussians(
-    origins: Float[Tensor, "rays 3"],
-    directions: Float[Tensor, "rays 3"],
-    radii: Float[Tensor, " rays"],
-    edges: Float[Tensor, "rays edges"],
-) -> tuple[Float[Tensor, "rays bins 3"], Float[Tensor, "rays bins 3"]]:
-    """Means and variances by axis of the frusta of rays with unit `directions` (mip-NeRF, equations 8 and 16)."""
-    distance, along, across = frustum_moments(edges, radii)
-    means = origins[:, None] + distance[..., None] * directions[:, None]
-    squares = directions.square()[:, None]
-    return means, along[..., None] * squares + across[..., None] * (1 - squares)
-
-
 def contracted_frustum_gaussians(
     origins: Float[Tensor, "rays 3"],
     directions: Float[Tensor, "rays 3"],
     radii: Float[Tensor, " rays"],
     edges: Float[Tensor, "rays edges"],
 ) -> tuple[Float[Tensor, "rays bins 3"], Float[Tensor, "rays bins 3"]]:
-    """`frustum_gaussians` seen through `contract`: rays in block units, Gaussians in (-2, 2)^3.
+    """Means and variances by axis of the frusta of rays with unit `directions`, seen through `contract`.
 
-    The contraction is replaced by its tangent at the mean, J: the covariance becomes J S J^T (mip-NeRF 360, equations 8
-    and 9), here its diagonal.
+    Rays are in block units, Gaussians in (-2, 2)^3 (mip-NeRF, equations 8 and 16). The contraction is replaced by its
+    tangent at the mean, J: the covariance becomes J S J^T (mip-NeRF 360, equations 8 and 9), here its diagonal.
     """
     distance, along, across = frustum_moments(edges, radii)
     means = origins[:, None] + distance[..., None] * directions[:, None]

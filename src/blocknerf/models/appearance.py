@@ -82,8 +82,8 @@ class AppearanceEmbedding(nn.Module):
     def grow(self, image_ids: Sequence[str], drives: Sequence[str]) -> None:
         """Appends codes of new images; old ones stay bit for bit. A new residual is the mean of its drive's.
 
-        If the reserve is too small, `residuals` becomes another parameter: tell its optimiser
-        (`BlockOptimizer.follow_growth`). Raises ValueError for an image that has a code already.
+        If the reserve is too small, `residuals` becomes another parameter. Raises ValueError for an image that has a
+        code already.
         """
         again = sorted(set(image_ids) & set(self.image_ids))
         if again or len(set(image_ids)) < len(image_ids):

@@ -113,8 +113,7 @@ class PoseRefinementNetwork(nn.Module):
 
         An image of a known drive, or segment, joins it (`segments` none: drives). A new one, or an image of its own,
         begins as captured; it turns about its `centers_world` (none: the middle of the other pivots) and takes no part
-        in the gauge. `shares` becomes another parameter: see `BlockOptimizer.follow_growth`. Raises UserError where
-        offsets come from features.
+        in the gauge. `shares` becomes another parameter. Raises UserError where offsets come from features.
         """
         if self.config.mode == "features":
             raise UserError("Offsets from image features cannot take new images; train the block with --overwrite.")

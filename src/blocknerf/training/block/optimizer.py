@@ -81,19 +81,6 @@ class BlockOptimizer:
         for parameter in self.components["nerf"]:
             self.dense.pop(parameter, None)
 
-    def follow_growth(self, model: BlockNeRF) -> None:
-        """After `BlockNeRF.grow`: takes the longer tables; old rows keep their moments, new ones have 0."""
-        tables = {"appearance": None if model.appearance is None else model.appearance.residuals}
-        tables["pose"] = getattr(model.poses, "shares", None)
-        for component, new in tables.items():
-            if new is None or self.components[component][0] is new:
-                continue
-            moments = self.dense.pop(self.components[component][0], None)
-            if moments is not None:
-                longer = _longer(moments.first, new), _longer(moments.second, new)
-                self.dense[new] = AdamMoments(*longer, step=moments.step)
-            self.components[component] = [new]
-
     def gradients_by_name(self, model: BlockNeRF) -> Iterator[tuple[str, Tensor]]:
         """After `backward` and before `step`: of each parameter that has one; of tables the rows that were touched."""
         for name, gradient in self.gradients.items():
@@ -127,8 +114,3 @@ class BlockOptimizer:
                 moments.first.copy_(state[f"dense.{number}.exp_avg"])
                 moments.second.copy_(state[f"dense.{number}.exp_avg_sq"])
                 moments.step.copy_(state[f"dense.{number}.step"])
-
-
-def _longer(moment: Tensor, table: Tensor) -> Tensor:
-    """The moment with zeros for the table's new rows."""
-    return torch.cat([moment, moment.new_zeros(len(table) - len(moment), *moment.shape[1:])])

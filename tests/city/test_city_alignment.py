@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from blocknerf.blocks.plan import BlockSpec, Plan
-from blocknerf.city.alignment import ALIGNMENT_VERSION, Alignment, BlockShifts, read_alignment, write_alignment
+from blocknerf.city.alignment.file import ALIGNMENT_VERSION, Alignment, BlockShifts, read_alignment, write_alignment
+from blocknerf.city.alignment.fitting import align_blocks, align_city
+from blocknerf.city.alignment.overlaps import seen_by_both
 from blocknerf.city.city import City
 from blocknerf.city.manifest import block_folder, manifest_of, write_manifest
-from blocknerf.city.matching import align_blocks, align_city, seen_by_both
 from blocknerf.core.camera import Camera
 from blocknerf.core.config.config import Config
 from blocknerf.core.config.load import load_config
@@ -38,7 +39,7 @@ EXPOSURES = Exposures(MEAN_EXPOSURE_VALUE, (-1.0, 1.0), {"noon": -0.5, "dusk": 0
 
 @pytest.fixture(autouse=True)
 def _small_areas(monkeypatch):
-    monkeypatch.setattr("blocknerf.city.matching.LONG_SIDE_PX", 12)
+    monkeypatch.setattr("blocknerf.city.alignment.overlaps.LONG_SIDE_PX", 12)
     monkeypatch.setattr("blocknerf.models.fit.RAYS_PER_STEP", 64)
 
 
@@ -141,7 +142,7 @@ def test_a_block_whose_codes_were_moved_comes_back(tmp_path, exposures):
 
 
 def test_relative_looks_of_one_drive_stay(tmp_path, monkeypatch):
-    monkeypatch.setattr("blocknerf.city.matching.STEPS", 5)
+    monkeypatch.setattr("blocknerf.city.alignment.fitting.STEPS", 5)
     settings = config()
     one, other = block(("noon", "noon"), settings), moved(block(("noon", "noon"), settings), 1.0)
     with torch.no_grad():
@@ -176,7 +177,7 @@ def test_a_look_travels_to_blocks_that_never_saw_it(tmp_path):
 
 
 def test_a_root_that_is_named_stays_where_it_is(tmp_path, monkeypatch):
-    monkeypatch.setattr("blocknerf.city.matching.STEPS", 5)
+    monkeypatch.setattr("blocknerf.city.alignment.fitting.STEPS", 5)
     settings = config()
     links = write_city(tmp_path, {name: block(DRIVES[name], settings) for name in "abc"})
     city = City.open(tmp_path)
@@ -190,7 +191,7 @@ def test_a_root_that_is_named_stays_where_it_is(tmp_path, monkeypatch):
 
 
 def test_the_same_seed_gives_the_same_bytes(tmp_path, monkeypatch):
-    monkeypatch.setattr("blocknerf.city.matching.STEPS", 5)
+    monkeypatch.setattr("blocknerf.city.alignment.fitting.STEPS", 5)
     settings, files = config(), []
     links = write_city(tmp_path, {name: block(DRIVES[name], settings) for name in "ab"})
     for _ in range(2):
@@ -201,7 +202,7 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path, monkeypatch):
 
 
 def test_aligning_one_block_leaves_the_other_entries(tmp_path, monkeypatch):
-    monkeypatch.setattr("blocknerf.city.matching.STEPS", 5)
+    monkeypatch.setattr("blocknerf.city.alignment.fitting.STEPS", 5)
     settings = config()
     links = write_city(tmp_path, {name: moved(block(DRIVES[name], settings), 1.0, ord(name)) for name in "abc"})
     city = City.open(tmp_path)
