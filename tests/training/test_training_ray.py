@@ -200,7 +200,7 @@ def test_a_city_on_a_url_is_rendered(room, undisturbed, tmp_path):
 def test_ray_goes_with_no_other_way_to_train(room, tmp_path):
     with pytest.raises(UserError, match="one way"):
         choose_launcher(planned(room, tmp_path), (), jobs=2, ray=RayCluster())
-    with pytest.raises(UserError, match="--address and --cores are of --launcher ray"):
+    with pytest.raises(UserError, match="--address and --cores need --launcher ray"):
         train(room, tmp_path, address="head:6379")
     with pytest.raises(UserError, match="--cores 0"):
         train(room, tmp_path, launcher="ray", cores=0)
