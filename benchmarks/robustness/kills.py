@@ -64,7 +64,7 @@ def two_at_once(trial: Trial, moments: random.Random) -> list[Problem]:
         each.code for each in said
     )
     for each in said:
-        known = ("(process ", "--resume", "was changed by another command")
+        known = ("(process ", "--resume", "Another command has changed the plan")
         if each.code and not any(words in each.message for words in known):
             problems.append(("does not go on", f"at once with another: {each.message or each.end}"))
     return problems + trial.judge(said, twice if all(each.code == 0 for each in said) else trial.expected)

@@ -142,7 +142,7 @@ class Trial:
 def _missed(said: Sequence[Said]) -> set[str]:
     """What the command itself said that it could not write or remove, and went on: states to keep, pictures, curves."""
     text = "".join(each.text for each in said)
-    unsaved = re.findall(r"trains on unsaved\. Cannot write (\S+?)(?:-[0-9a-f]{16}\.safetensors|\.json|):", text)
+    unsaved = re.findall(r"continues unsaved\. Cannot write (\S+?)(?:-[0-9a-f]{16}\.safetensors|\.json|):", text)
     curves = ["metrics.jsonl"] if "metrics.jsonl of" in text and "ends here" in text else []
     kept = [
         part for part in (Path(path).name for path in unsaved) if part.startswith(("best", "step_", "test_", "novel_"))

@@ -98,7 +98,7 @@ def train(
     from blocknerf.kernels.jit.precompile import start_compiling
     from blocknerf.runtime.cores import available_cores
 
-    start_compiling(first_backbone().kernels, available_cores())  # during the imports, before the configuration is known
+    start_compiling(first_backbone().kernels, available_cores())  # during imports, before the configuration is known
 
     from blocknerf.blocks.output import plan_scene, pull_plan, update_scene
     from blocknerf.cli.align import align_trained, align_updated
