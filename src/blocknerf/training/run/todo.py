@@ -58,7 +58,7 @@ def is_learned(run: Run, block_id: str) -> bool:
     folder = run.checkpoint_folder(block_id)
     if meta.finished:
         forget_way(folder)  # if a process ended just before it did so
-        log.info("Block %s is already finished. Only --overwrite trains it again.", block_id)
+        log.info("Block %s is finished. Only --overwrite trains it again.", block_id)
         return True
     if not has_block(folder, "checkpoint"):
         raise UserError(
