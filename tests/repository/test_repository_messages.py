@@ -12,7 +12,7 @@ MOST_WORDS = 8
 
 
 def test_messages_are_worded_as_they_are_listed():
-    """`make messages` lists them anew."""
+    """`make generated` lists them anew."""
     assert STORED.read_text(encoding="utf-8") == messages()
 
 

@@ -27,6 +27,7 @@ from blocknerf.training.block.trainer import BlockNeRFTrainer
 from blocknerf.training.launchers.sequential import SequentialLauncher
 from blocknerf.training.run.run import Run
 from blocknerf.training.train_blocks import train_blocks
+from tests.support.loss_terms import EVERY_TERM
 from tests.support.room import write_room
 
 SMALL = (
@@ -40,12 +41,6 @@ SMALL = (
     "training.consistency_loss_weight=0.5",
     "validation.num_val_images=0",
     "logging.use_tensorboard=false",
-)
-EVERY_TERM = (
-    "dataset.use_depth=true",
-    "training.rgb_l1_share=0.1",
-    "training.rgb_ssim_share=0.1",
-    "training.regularization_weight=1e-6",
 )
 HASH = (
     "block_nerf.hash_grid.num_levels=4",

@@ -13,18 +13,13 @@ from blocknerf.training.block.inputs import BlockFolders, BlockInputs
 from blocknerf.training.block.trainer import BlockNeRFTrainer
 from blocknerf.training.block.training_step import TrainingStep
 from blocknerf.training.run.run import Run
+from tests.support.loss_terms import EVERY_TERM
 from tests.support.room import write_room
 from tests.support.second_device import SecondDevice, There
 from tests.support.tiny_run import TINY, tiny_run, trainer_of
 
 HASH_KEYS = ("block_nerf.hash_grid", "block_nerf.proposal_resolution")
-EVERYTHING = (
-    "training.use_pose_refinement=true",
-    "training.regularization_weight=1e-6",
-    "training.rgb_ssim_share=0.1",
-    "dataset.batch_size=512",
-    "dataset.use_depth=true",
-)
+EVERYTHING = (*EVERY_TERM, "training.use_pose_refinement=true", "dataset.batch_size=512")
 
 
 @pytest.fixture
