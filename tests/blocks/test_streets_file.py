@@ -136,7 +136,7 @@ def test_a_capture_that_was_shifted_stands_on_the_same_streets(path):
 
 
 def test_without_a_place_on_earth_a_map_is_of_no_use(path):
-    with pytest.raises(UserError, match="does not say where it lies itself. Give its geo_origin"):
+    with pytest.raises(UserError, match="Give its geo_origin"):
         planned(path, crossing())
 
 

@@ -249,7 +249,7 @@ def test_frames_of_somebody_else_stay(tmp_path):
     (tmp_path / "clip").mkdir()
     Image.new("RGB", (4, 4)).save(tmp_path / "clip" / "frame_00007.png")
     before = contents(tmp_path, tmp_path / "nothing")
-    with pytest.raises(UserError, match=r"1 pictures called frame_\*\.png that this program has not made"):
+    with pytest.raises(UserError, match=r"1 pictures called frame_\*\.png"):
         write_frames(tmp_path / "clip.mp4", frames, 24)
     assert contents(tmp_path, tmp_path / "nothing") == before
     assert len(write_frames(tmp_path / "mine.mp4", frames, 24)) == 2

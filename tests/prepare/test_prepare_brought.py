@@ -84,7 +84,7 @@ def test_a_file_of_somebody_else_is_not_replaced(tmp_path):
     source, out = prepared(tmp_path)
     Image.new("RGB", (24, 16)).save(source / "new.png")
     (out / "images" / "new.png").write_bytes(b"mine")
-    with pytest.raises(UserError, match=r"new.png is there already, and `blocknerf prepare` has not made it"):
+    with pytest.raises(UserError, match=r"new.png is there already"):
         bring(source, out)
     assert (out / "images" / "new.png").read_bytes() == b"mine"
 

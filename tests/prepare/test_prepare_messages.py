@@ -68,7 +68,7 @@ def test_folders_of_others_are_left_alone(tmp_path):
     mine = tmp_path / "mine"
     mine.mkdir()
     (mine / "diary.txt").write_text("precious")
-    with pytest.raises(UserError, match=r"mine is not empty and was not made by `blocknerf prepare`"):
+    with pytest.raises(UserError, match=r"mine is not empty"):
         prepare(noise(tmp_path / "noise"), mine, Settings(), overwrite=True)
     assert [path.name for path in mine.iterdir()] == ["diary.txt"]
     with pytest.raises(UserError, match="is a file; name a folder"):

@@ -81,7 +81,7 @@ def test_the_command_is_one_that_render_understands(tmp_path, look, photographs,
 @pytest.mark.parametrize("seconds", [0.0, -1.0, 601.0, 1e9, math.inf, math.nan])
 def test_seconds_that_no_path_has_are_refused(tmp_path, seconds):
     keyframes = Keyframes().and_then(at(0.0)).and_then(at(1.0))
-    with pytest.raises(UserError, match=r"seconds cannot be saved: give more than 0 and up to 600"):
+    with pytest.raises(UserError, match=r"seconds cannot be saved"):
         write_path(tmp_path / "paths/a.json", keyframes, seconds, None)
     assert not (tmp_path / "paths").exists()
 
