@@ -62,9 +62,8 @@ def main() -> None:
     equal = same_city(arguments.out / "undisturbed", arguments.out / "killed")
     resumed = resumed_at(arguments.out / "killed" / "logs" / f"{block_id}.log")
     text = f"died at step {died_at.step} of {arguments.steps}, resumed elsewhere from step {resumed}; "
-    text += (
-        f"{'all bytes equal' if equal else 'NOT REACHED: bytes differ'} ({seconds:.0f} s, undisturbed {calm_s:.0f} s)"
-    )
+    text += "all bytes equal" if equal else "NOT REACHED: bytes differ"
+    text += f" ({seconds:.0f} s, undisturbed {calm_s:.0f} s)"
     cells = {"asked": "ends by itself, same bytes", "measured": f"{text}; one run"}
     report(
         "scale/ray_nodes", {ROW: cells}, details={ROW: {"scene": arguments.scene.name, "blocks": len(run.plan.blocks)}}

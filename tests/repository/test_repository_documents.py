@@ -120,3 +120,13 @@ def test_commands_are_found_on_every_page_for_beginners():
     ):
         assert len(commands_of(ROOT / f"{page}.md")) > 2, page
     assert any("--launcher ray" in command and "--address" in command for command in COMMANDS)
+
+
+def test_files_that_documents_name_exist():
+    """A path with a folder, in backquotes, is one of the repository, of the package, or of the page's own folder."""
+    bases = (ROOT, ROOT / "src" / "blocknerf", ROOT / "docs")
+    invented = {"src/blocknerf/scene/readers/csv_cameras.py"}  # the example that docs/readers.md writes
+    for document in DOCUMENTS:
+        names = re.findall(r"`((?:[a-z_]+/)+[a-z_]+\.py)`", document.read_text(encoding="utf-8"))
+        for path in {*names} - invented:
+            assert any((base / path).exists() for base in bases), f"{document.name} names {path}"

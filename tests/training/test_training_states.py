@@ -74,8 +74,8 @@ def test_the_best_state_is_that_of_the_best_validation_and_is_resumed_from(run, 
     lines = (run.block_folder(block.id) / "metrics.jsonl").read_text().splitlines()
     validated = {row["step"]: row["validation/psnr"] for row in map(json.loads, lines) if "validation/psnr" in row}
     best = read_block_meta(run.checkpoint_folder(block.id), "best")
-    assert best["step"] == max(validated, key=validated.__getitem__)
-    assert best["best_psnr"] == pytest.approx(max(validated.values()), abs=1e-4)
+    assert best.step == max(validated, key=validated.__getitem__)
+    assert best.best_psnr == pytest.approx(max(validated.values()), abs=1e-4)
 
     other = Run(*plan_scene(run.config, run.scene.root, tmp_path), tmp_path)
     resume_from_state(other, run.checkpoint_folder(block.id) / "best.json", (block.id,))

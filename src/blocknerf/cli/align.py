@@ -31,8 +31,7 @@ def align(
         out: Output folder of `blocknerf train`.
         root: Block whose appearance the others adopt, for all drives that it saw. By default, for each drive the block
             that trained on most of its images.
-        data_root: Where the scene lies now, if it has moved since training; only its cameras are used, not its
-            pictures.
+        data_root: Location of the scene, if it has moved since training. Only its cameras are used, not its pictures.
         device: Where blocks are rendered: auto (a CUDA device if there is one), cpu, cuda or cuda:N.
     """
     from blocknerf.blocks.output import load_output, open_scene

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from blocknerf.core.camera import CameraView
+from blocknerf.core.camera import Camera
 from blocknerf.core.stored import Above0, Number, Text
 
 Batch = TypeVar("Batch")
@@ -30,6 +30,32 @@ def on_device(batch: Batch, device: torch.device) -> Batch:
 
     untyped: Any = batch
     return replace(untyped, **{field.name: moved(getattr(untyped, field.name)) for field in fields(untyped)})
+
+
+@dataclass(frozen=True, slots=True)
+class CameraView:
+    """Pixels of a camera's picture: what a backbone that rasterises needs to know of rays.
+
+    The camera's image is resized to `width` x `height` pixels: column i and row j look through the point
+    ((i + 1/2) W / width, (j + 1/2) H / height) of it. `pixels` are numbers in that picture, row by row.
+    `world_from_cam` has OpenCV axes, and is in the units of the rays.
+    """
+
+    camera: Camera
+    world_from_cam: Float[Tensor, "3 4"]
+    width: int
+    height: int
+    pixels: Int[Tensor, " rays"]
+
+    def __getitem__(self, index: slice | Tensor) -> "CameraView":
+        return replace(self, pixels=self.pixels[index])
+
+    @property
+    def tile(self) -> tuple[int, int, int, int]:
+        """Left, top, width and height of the smallest rectangle that holds the pixels."""
+        columns, rows = self.pixels % self.width, self.pixels // self.width
+        left, top = int(columns.min()), int(rows.min())
+        return left, top, int(columns.max()) + 1 - left, int(rows.max()) + 1 - top
 
 
 @dataclass(frozen=True, slots=True)

@@ -333,7 +333,10 @@ class BlockNeRF(nn.Module):
         directions: Float[Tensor, "points 3"],
         code: Float[Tensor, " code"] | None = None,
     ) -> FieldOutput:
-        """Density (per metre) and colour at points seen along unit directions. `code` as in `render`."""
+        """Density (per metre) and colour at points seen along unit directions. `code` as in `render`.
+
+        The documents name it; the package itself asks the field.
+        """
         code = self.code_for() if code is None else code
         codes = None if code is None else code.to(self.device).expand(points_world.shape[0], -1)
         with default_device(self.device):

@@ -14,8 +14,8 @@ from blocknerf.core.names import is_contained, owned
 from blocknerf.core.reading import read_json
 from blocknerf.core.system_errors import reason, remedy
 from blocknerf.prepare.stages import FOLDER
+from blocknerf.scene.readers.found_files import IMAGE_FOLDER
 
-IMAGE_FOLDER = "images"
 RECORD = "brought.jsonl"
 """Names below the scene, one per line, each recorded before its file is written."""
 

@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from jaxtyping import Float32, Float64
 
-from blocknerf.core.camera import Camera, CameraView
+from blocknerf.core.camera import Camera
 from blocknerf.core.errors import UserError
-from blocknerf.core.types import RayBatch
+from blocknerf.core.types import CameraView, RayBatch
 from blocknerf.scene.colmap_module import pycolmap
 from blocknerf.scene.radii_numba import picture_radii
 

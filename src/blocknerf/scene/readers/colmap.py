@@ -8,7 +8,7 @@ from blocknerf.core.errors import UserError
 from blocknerf.scene.readers.candidates import Candidate, Capture
 from blocknerf.scene.readers.colmap_files import ColmapImage, find_models, read_model
 from blocknerf.scene.readers.found_files import IMAGE_FOLDER, FileFinder, name_in_images
-from blocknerf.scene.readers.poses import rotation_of
+from blocknerf.scene.readers.pose_conversions import rotation_of
 
 
 def finds_colmap(data_root: Path) -> bool:

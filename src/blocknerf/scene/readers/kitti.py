@@ -16,7 +16,7 @@ from blocknerf.core.errors import UserError
 from blocknerf.core.logging import log
 from blocknerf.scene.readers.candidates import Candidate, Capture
 from blocknerf.scene.readers.found_files import FileFinder, rows_of_numbers
-from blocknerf.scene.readers.poses import CENTRE_PX
+from blocknerf.scene.readers.pose_conversions import CENTRE_PX
 
 _FOLDERS = {"image_0": 0, "image_1": 1, "image_2": 2, "image_3": 3, "image_l": 0, "image_r": 1}
 _COLOUR = ("image_2", "image_3")
@@ -44,7 +44,7 @@ def read_kitti(data_root: Path) -> Capture:
 
 
 def _moments(path: Path, num_poses: int, poses_path: Path) -> list[float] | None:
-    """Seconds of each pose; empty without times.txt."""
+    """Seconds of each pose; None without times.txt."""
     if not path.is_file():
         return None
     rows = rows_of_numbers(path, 1)

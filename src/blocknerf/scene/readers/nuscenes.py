@@ -15,7 +15,7 @@ from blocknerf.core.errors import UserError, quote
 from blocknerf.core.reading import read_json
 from blocknerf.scene.readers.candidates import Candidate, Capture
 from blocknerf.scene.readers.found_files import FileFinder, Found
-from blocknerf.scene.readers.poses import CENTRE_PX, rotation_of
+from blocknerf.scene.readers.pose_conversions import CENTRE_PX, rotation_of
 
 Row = dict[str, Any]
 _TABLES = ("scene", "sample", "sample_data", "ego_pose", "calibrated_sensor", "sensor")
