@@ -97,9 +97,9 @@ HEAD = b"ply\nformat ascii 1.0\nelement vertex 2\n"
 )
 def test_damage_is_said(tmp_path, content, message):
     (tmp_path / "p.ply").write_bytes(content)
-    with pytest.raises(UserError) as said:
+    with pytest.raises(UserError) as refused:
         read_points(tmp_path / "p.ply")
-    assert message in str(said.value)
+    assert message in str(refused.value)
 
 
 def test_a_file_that_announces_too_much_takes_no_memory(tmp_path):

@@ -74,10 +74,10 @@ def planned(scene: Scene) -> Plan:
 def contents(folder: Path, but: Path) -> dict[str, bytes | str]:
     """Every file and link below `folder`, apart from what lies in `but`."""
     found: dict[str, bytes | str] = {}
-    for here, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if Path(here, name) != but]
-        links = [name for name in folders if Path(here, name).is_symlink()]
-        for path in (Path(here, name) for name in [*names, *links]):
+    for directory, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if Path(directory, name) != but]
+        links = [name for name in folders if Path(directory, name).is_symlink()]
+        for path in (Path(directory, name) for name in [*names, *links]):
             found[str(path.relative_to(folder))] = os.readlink(path) if path.is_symlink() else path.read_bytes()
     return found
 

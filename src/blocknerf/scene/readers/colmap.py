@@ -53,8 +53,8 @@ def _world_from_cam(image: ColmapImage) -> np.ndarray:
 
 
 def _keypoints(image: ColmapImage, point_ids: np.ndarray) -> np.ndarray:
-    known = np.isin(image.some_ids, point_ids)
-    return np.column_stack([np.searchsorted(point_ids, image.some_ids[known]), image.some_xy[known]])
+    known = np.isin(image.kept_ids, point_ids)
+    return np.column_stack([np.searchsorted(point_ids, image.kept_ids[known]), image.kept_xy[known]])
 
 
 def _rows(wanted_ids: np.ndarray, point_ids: np.ndarray) -> np.ndarray:
