@@ -7,7 +7,7 @@ DEMO_SCENE := demo/scene/blocknerf_scene.json
 DEMO_CITY := demo/city
 DEMO_VIDEO := $(DEMO_CITY)/renders/city.mp4
 
-.PHONY: help .venv test test-lowest test-newest golden messages demo bench bench-all docs format clean
+.PHONY: help .venv test test-lowest test-newest golden generated demo bench bench-all docs format clean
 .DELETE_ON_ERROR:
 
 help: ## this list
@@ -54,8 +54,10 @@ test-newest: ## tests with the newest versions that pyproject.toml allows, in .v
 golden: .venv/.installed-dev ## stores the first losses of each backbone anew, after a change that is meant to change them
 	OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m tests.support.golden_losses
 
-messages: .venv/.installed-dev ## lists the wording of all errors anew, after a change of wording
+generated: .venv/.installed-dev ## what is made from the source: wording of errors, page of the configuration, tables
 	$(BIN)/python -m tests.support.messages
+	$(BIN)/python docs/configuration.py > docs/configuration.md.tmp && mv docs/configuration.md.tmp docs/configuration.md
+	$(BIN)/python -m benchmarks.tables
 
 demo: $(DEMO_SCENE) ## a synthetic street, its blocks trained, composited, measured and filmed, in demo/
 	$(BIN)/blocknerf train --config configs/quickstart.yaml --data-root demo/scene --output-dir $(DEMO_CITY) \

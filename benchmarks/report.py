@@ -46,7 +46,7 @@ def markdown(rows: Sequence[Placed]) -> str:
     runs = {figure.runs for cells in columns.values() for figure in figures(cells)}
     in_words = any(figures(cells) and any(map(is_text, cells)) for cells in columns.values())
     texts = [[row.name for _, row in rows]]
-    texts += [[shown(cell, cells, runs) for cell in cells] for cells in columns.values()]
+    texts += [[formatted(cell, cells, runs) for cell in cells] for cells in columns.values()]
     texts += differing.values()
     rules = [":--", *("--:" if figures(cells) else ":--" for cells in columns.values()), *(":--" for _ in differing)]
     titles = ["", *(title(head, cells) for head, cells in columns.items()), *differing]
@@ -77,7 +77,7 @@ def common_unit(cells: Sequence[Cell]) -> str:
     return units.pop() or "" if len(units) == 1 else ""
 
 
-def shown(cell: Cell, column: Sequence[Cell], runs: set[int | None]) -> str:
+def formatted(cell: Cell, column: Sequence[Cell], runs: set[int | None]) -> str:
     """The text of a cell: a figure has its unit where the head does not say it, its spread and its note."""
     if isinstance(cell, str):
         return cell

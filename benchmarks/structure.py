@@ -3,35 +3,47 @@
 python -m benchmarks.structure
 """
 
+import argparse
 import ast
 from pathlib import Path
 from statistics import median, quantiles
+
+from benchmarks.report import report
+from benchmarks.results import Cell, measured
 
 ROOT = Path(__file__).parents[1]
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def main() -> None:
-    files = {path: path.read_text(encoding="utf-8") for path in sorted((ROOT / "src").rglob("*.py"))}
-    functions = [node for text in files.values() for node in ast.walk(ast.parse(text)) if isinstance(node, Function)]
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+    files = [path.read_text(encoding="utf-8") for path in sorted((ROOT / "src").rglob("*.py"))]
+    lines = [text.count("\n") for text in files]
+    functions = [node for text in files for node in ast.walk(ast.parse(text)) if isinstance(node, Function)]
     lengths = [(node.end_lineno or node.lineno) - node.lineno + 1 for node in functions]
-    lines = [text.count("\n") for text in files.values()]
     test_lines = sum(path.read_text(encoding="utf-8").count("\n") for path in (ROOT / "tests").rglob("*.py"))
     arguments = [argument for node in functions for argument in _arguments(node)]
     public = [node for node in functions if not node.name.startswith("_")]
-    rooms: dict[str, int] = {}
-    for path, text in files.items():
-        room = path.relative_to(ROOT / "src" / "blocknerf").parts[0]
-        rooms[room] = rooms.get(room, 0) + text.count("\n")
-    print(f"{len(files)} files, {sum(lines):,} lines; a file: median {median(lines):.0f}, largest {max(lines)}")
-    print(f"a function: median {median(lengths):.0f}, p90 {quantiles(lengths, n=10)[-1]:.0f}, largest {max(lengths)}")
-    print(f"functions of more than 100 lines: {sum(length > 100 for length in lengths)}")
-    documented = sum(ast.get_docstring(node) is not None for node in public)
-    print(f"public functions with a docstring: {documented / len(public):.0%} of {len(public)}")
-    annotated = sum(argument.annotation is not None for argument in arguments)
-    print(f"arguments annotated: {annotated / len(arguments):.0%} of {len(arguments)}")
-    print(f"lines of tests to lines of the package: {test_lines / sum(lines):.2f}")
-    print("rooms by lines:", ", ".join(f"{room} {size}" for room, size in sorted(rooms.items(), key=lambda x: -x[1])))
+    counts = {
+        "files": len(files),
+        "lines": sum(lines),
+        "lines of a file, median": median(lines),
+        "lines of a file, largest": max(lines),
+        "lines of a function, median": median(lengths),
+        "lines of a function, 90th percentile": quantiles(lengths, n=10)[-1],
+        "lines of a function, largest": max(lengths),
+        "functions above 100 lines": sum(length > 100 for length in lengths),
+    }
+    shares = {
+        "public functions with a docstring": sum(ast.get_docstring(node) is not None for node in public) / len(public),
+        "arguments with a type": sum(argument.annotation is not None for argument in arguments) / len(arguments),
+        "lines of tests to lines of the package": test_lines / sum(lines),
+    }
+    cells: dict[str, dict[str, Cell]] = {
+        name: {"measured": measured(count, "", ",.0f")} for name, count in counts.items()
+    }
+    cells |= {name: {"measured": measured(share, "", ".2f")} for name, share in shares.items()}
+    report("structure", cells)
 
 
 def _arguments(node: Function) -> list[ast.arg]:

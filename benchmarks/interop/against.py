@@ -31,18 +31,18 @@ def main() -> None:
     run(blocknerf("train", *place))
     run(blocknerf("evaluate", arguments.out))
     peer = last_figures(arguments.peer)
-    ours = row(arguments.out)
+    blocknerf_row = row(arguments.out)
     peer_cells = {
         "PSNR": measured(peer["psnr"], "dB"),
         "rays/s": measured(peer["rays_per_s"], format=",.0f"),
         "training": f"{peer['train_s']:.0f} s" if "train_s" in peer else "",
     }
     cells = {
-        "blocknerf, beside the peer": learned(ours),
+        "blocknerf, beside the peer": learned(blocknerf_row),
         "the peer": peer_cells,
-        "ratio of rays/s": {"rays/s": measured(ours["rays_per_s"][0] / peer["rays_per_s"], format=".1f")},
+        "ratio of rays/s": {"rays/s": measured(blocknerf_row["rays_per_s"][0] / peer["rays_per_s"], format=".1f")},
     }
-    details = {"blocknerf, beside the peer": ours, "the peer": peer}
+    details = {"blocknerf, beside the peer": blocknerf_row, "the peer": peer}
     report("interop/against", cells, arguments.scene.name, details)
 
 

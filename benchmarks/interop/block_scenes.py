@@ -34,7 +34,7 @@ def main() -> None:
     merged = run(blocknerf("merge", arguments.work / "blocks", "--out", arguments.work / "city.ply"))
     config, _ = load_output(arguments.out)
     wanted = _counted(open_scene(arguments.out, config.dataset).points_world)
-    back = _counted(read_splats(arguments.work / "city.ply").places)
+    back = _counted(read_splats(arguments.work / "city.ply").means)
     once = sum(count for place, count in wanted.items() if back[place] == count)
     details = {
         "scene": arguments.out.name,

@@ -56,12 +56,12 @@ def main() -> None:
     scene = out / "scene"
     write_plain_colmap(scene, read_scene(source, DatasetConfig()))
     rows: dict[str, dict] = {}
-    told = [f"training.max_steps={arguments.steps}", "training.num_epochs=1000", *arguments.overrides]
+    settings = [f"training.max_steps={arguments.steps}", "training.num_epochs=1000", *arguments.overrides]
     for seed in range(42, 42 + arguments.repeats):
-        overrides = [*told, f"training.seed={seed}"]
-        ours = by_ourselves(scene, out / f"ours_{seed}", overrides)
-        theirs = by_nerfbaselines(scene, out / f"nerfbaselines_{seed}", overrides)
-        rows[f"seed {seed}"] = ours | theirs | {"difference": theirs["nerfbaselines"] - ours["blocknerf"]}
+        overrides = [*settings, f"training.seed={seed}"]
+        direct = by_ourselves(scene, out / f"ours_{seed}", overrides)
+        wrapped = by_nerfbaselines(scene, out / f"nerfbaselines_{seed}", overrides)
+        rows[f"seed {seed}"] = direct | wrapped | {"difference": wrapped["nerfbaselines"] - direct["blocknerf"]}
     cells = {name: psnrs(row["blocknerf"], row["nerfbaselines"], row["difference"]) for name, row in rows.items()}
     columns = ([row[key] for row in rows.values()] for key in ("blocknerf", "nerfbaselines", "difference"))
     report("interop/nerfbaselines", cells | {"all seeds": psnrs(*columns)}, details=rows)
@@ -70,11 +70,11 @@ def main() -> None:
     report("interop/nerfbaselines", {"nerfbaselines: train and evaluate": summary}, "summary")
 
 
-def psnrs(ours, theirs, differences) -> dict[str, Cell]:
+def psnrs(direct, wrapped, differences) -> dict[str, Cell]:
     """Each a number, or those of several seeds."""
     return {
-        "`blocknerf train`, `evaluate`": measured(ours, "dB", ".3f"),
-        "`nerfbaselines train`, `render`, `evaluate`": measured(theirs, "dB", ".3f"),
+        "`blocknerf train`, `evaluate`": measured(direct, "dB", ".3f"),
+        "`nerfbaselines train`, `render`, `evaluate`": measured(wrapped, "dB", ".3f"),
         "difference": measured(differences, "dB", "+.3f"),
     }
 
@@ -123,9 +123,9 @@ def by_nerfbaselines(scene: Path, out: Path, overrides: list[str]) -> dict:
     out.mkdir(parents=True)
     spec = out / "without_lpips_spec.py"
     spec.write_text(SPEC)
-    ours = importlib.util.find_spec("blocknerf.integrations.blocknerf_spec")
-    assert ours is not None
-    os.environ["NERFBASELINES_REGISTER"] = f"{ours.origin}:{spec}"
+    spec_module = importlib.util.find_spec("blocknerf.integrations.blocknerf_spec")
+    assert spec_module is not None
+    os.environ["NERFBASELINES_REGISTER"] = f"{spec_module.origin}:{spec}"
     os.environ["NERFBASELINES_NO_UPDATE_CHECK"] = "1"
     os.environ["PYTHONPATH"] = os.pathsep.join([os.getcwd(), os.environ.get("PYTHONPATH", "")])
     settings = [word for override in overrides for word in ("--set", override)]

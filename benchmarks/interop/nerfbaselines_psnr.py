@@ -11,11 +11,11 @@ class WithoutLpips(DefaultEvaluationProtocol):
     _name = "without-lpips"
 
     def evaluate(self, predictions, dataset):
-        shown, truth = (
+        rendered, truth = (
             convert_image_dtype(image_to_srgb(image, "uint8", color_space="srgb"), "float32")[None]
             for image in (predictions["color"], dataset["images"][0])
         )
         return {
-            "psnr": metrics.psnr(metrics.mse(shown, truth)).item(),
-            "ssim": metrics.ssim(truth, shown).item(),
+            "psnr": metrics.psnr(metrics.mse(rendered, truth)).item(),
+            "ssim": metrics.ssim(truth, rendered).item(),
         }

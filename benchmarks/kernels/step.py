@@ -23,8 +23,8 @@ from blocknerf.core.seeds import generator
 from blocknerf.kernels.compositing.ops import accumulate, render_weights
 from blocknerf.kernels.hash_grid.ops import FEATURES, hash_encode, level_resolutions
 from blocknerf.kernels.hash_grid.reference import corner_rows
-from blocknerf.kernels.intervals.ops import distortion_loss, interlevel_loss, resample
-from blocknerf.kernels.marching.ops import distances, unit_cube_points
+from blocknerf.kernels.histograms.ops import distortion_loss, interlevel_loss, resample
+from blocknerf.kernels.marching.ops import s_to_t, unit_cube_points
 from blocknerf.kernels.mlp.ops import fused_mlp
 from blocknerf.kernels.proposal.ops import proposal_density
 from blocknerf.kernels.row_gradient import nonzero_rows
@@ -245,11 +245,11 @@ def step_parts(rays: int, samples: int, log2_rows: int) -> list[Part]:
     directions = torch.nn.functional.normalize(torch.randn(rays, 3, generator=rng), dim=-1)
     grid = torch.randn(side, side, side, generator=rng).requires_grad_()
     edges_s = torch.linspace(0, 1, bins + 1).expand(rays, -1).contiguous()
-    edges = distances(origins, directions, edges_s, 0.01, 100.0)
+    edges = s_to_t(origins, directions, edges_s, 0.01, 100.0)
     coarse = proposal_density(origins, directions, edges, grid, torch.zeros(1, grid.numel(), 1))
     coarse_weights = render_weights(coarse, edges)
     fine_s = resample(edges_s, coarse_weights, samples, None)
-    fine = distances(origins, directions, fine_s, 0.01, 100.0)
+    fine = s_to_t(origins, directions, fine_s, 0.01, 100.0)
     points = unit_cube_points(origins, directions, fine).reshape(-1, 3)
     count, width, outputs, inputs = len(points), field.hidden_dim, 16, levels * FEATURES
     encoded = torch.randn(inputs, count, generator=rng).t().requires_grad_()
@@ -270,7 +270,7 @@ def step_parts(rays: int, samples: int, log2_rows: int) -> list[Part]:
         distortion_loss(fine_s, weights)
 
     return [
-        Part("places", lambda: distances(origins, directions, edges_s, 0.01, 100.0), 2 * per_bin),
+        Part("places", lambda: s_to_t(origins, directions, edges_s, 0.01, 100.0), 2 * per_bin),
         Part("proposal", lambda: proposal_density(origins, directions, edges, grid), 2 * per_bin, proposal_lines,
              grid.numel() * 4),
         Part("proposal, weights", lambda: render_weights(coarse.detach(), edges), 3 * per_bin),

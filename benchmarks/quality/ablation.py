@@ -65,9 +65,9 @@ def main() -> None:
     rows = {"full": parts, **without, "none of them": []}
     table = {}
     for name, kept in rows.items():
-        told = [f"{key}={str(part in kept).lower()}" for part, key in PARTS.items() if part in parts]
+        switches = [f"{key}={str(part in kept).lower()}" for part, key in PARTS.items() if part in parts]
         out = arguments.out / name.replace(" ", "_")
-        train(scene, out, arguments.config, arguments.jobs, [*told, *arguments.overrides])
+        train(scene, out, arguments.config, arguments.jobs, [*switches, *arguments.overrides])
         table[name] = figures(out, scene, load_config(arguments.config, arguments.overrides))
         print(json.dumps({"scene": scene.name, "row": name, **table[name]}), flush=True)
     report("quality/ablation", as_cells(table), "synthetic" if arguments.scene is None else scene.name)
@@ -86,9 +86,9 @@ def synthetic(folder: Path) -> Path:
 
 def train(scene: Path, out: Path, config: Path | None, jobs: int, overrides: list[str]) -> None:
     """Through the command line; what is finished already is kept."""
-    told = ["--config", config] if config else []
+    options = ["--config", config] if config else []
     place = ["--data-root", scene, "--output-dir", out, "--jobs", str(jobs), "--resume"]
-    run(blocknerf("train", *told, *place, *overrides))
+    run(blocknerf("train", *options, *place, *overrides))
 
 
 def figures(out: Path, scene_root: Path, config: Config) -> dict[str, dict[str, float]]:

@@ -24,9 +24,9 @@ ROW = "appearance codes, four hours, half image"
 def main() -> None:
     options = arguments(__doc__, preset="hours")
     shared = ["training.use_exposure_encoding=false", *options.overrides]
-    figures = compare(options, [], {name: [*own, *shared] for name, own in VARIANTS.items()}, right_half)
-    off, own, on = (figures[name]["half_image"] for name in VARIANTS)
-    note = f"{off:.2f} to {on:.2f}; learned codes without the drawn ones of drives {own:.2f}"
+    figures = compare(options, [], {name: [*overrides, *shared] for name, overrides in VARIANTS.items()}, right_half)
+    off, learned, on = (figures[name]["half_image"] for name in VARIANTS)
+    note = f"{off:.2f} to {on:.2f}; learned codes without the drawn ones of drives {learned:.2f}"
     cells = {"must": "+3 dB", "measured": measured(on - off, "dB", "+.2f", note)}
     report("quality/appearance", {ROW: cells}, details={ROW: figures})
 

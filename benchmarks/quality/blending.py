@@ -48,8 +48,8 @@ def main() -> None:
     arguments = options.parse_intermixed_args()
     train(arguments)
     rows = measure(arguments.out, arguments.drive, arguments.frames)
-    said = {rule: f"{rows[rule]['psnr']:.2f} dB, flicker {rows[rule]['flicker']:.2f}" for rule in (*RULES, BOUND)}
-    note = "; ".join(f"{rule} {text}" for rule, text in said.items())
+    texts = {rule: f"{rows[rule]['psnr']:.2f} dB, flicker {rows[rule]['flicker']:.2f}" for rule in (*RULES, BOUND)}
+    note = "; ".join(f"{rule} {text}" for rule, text in texts.items())
     gain_db = rows["visibility"]["psnr"] - rows["distance"]["psnr"]
     name = f"blending on a way across blocks, {arguments.scene.name}"
     cells = {
@@ -135,15 +135,15 @@ def carried(
     """Pictures of the frame before, sampled where the surfaces of this one stood; and which pixels [H, W] have one."""
     height, width = depth_m.shape
     ways = camera_directions(now.camera, width, height).reshape(height, width, 3).astype(np.float64)
-    here = ways / ways[..., 2:] * depth_m[..., None]
+    points = ways / ways[..., 2:] * depth_m[..., None]
     pose, other = now.world_from_cam, before.world_from_cam
-    there = (here @ pose[:, :3].T + pose[:, 3] - other[:, 3]) @ other[:, :3]
-    ahead = np.where(there[..., 2:] > 0.1, there, 1.0)
+    reprojected = (points @ pose[:, :3].T + pose[:, 3] - other[:, 3]) @ other[:, :3]
+    ahead = np.where(reprojected[..., 2:] > 0.1, reprojected, 1.0)
     columns, rows = (pixels_of(before.camera, ahead.reshape(-1, 3)).reshape(height, width, 2) - 0.5).transpose(2, 0, 1)
     inside = (rows >= 0) & (rows <= height - 1) & (columns >= 0) & (columns <= width - 1)
     nearest = np.rint(rows.clip(0, height - 1)).astype(int), np.rint(columns.clip(0, width - 1)).astype(int)
-    same = np.abs(earlier_depth_m[nearest] - there[..., 2]) < SAME_SURFACE * there[..., 2]
-    seen = (depth_m > 0) & (there[..., 2] > 0.1) & inside & same
+    same = np.abs(earlier_depth_m[nearest] - reprojected[..., 2]) < SAME_SURFACE * reprojected[..., 2]
+    seen = (depth_m > 0) & (reprojected[..., 2] > 0.1) & inside & same
     at = np.stack([2 * columns[seen] / (width - 1) - 1, 2 * rows[seen] / (height - 1) - 1], -1)
     places = torch.from_numpy(at.astype(np.float32))[None, None]
     pictures = torch.from_numpy(np.stack(earlier)).float().permute(0, 3, 1, 2)

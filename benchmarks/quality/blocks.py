@@ -57,8 +57,8 @@ def main() -> None:
             minutes = arguments.minutes / number if each is None else each
             budget = [f"training.max_minutes={minutes:g}", "training.num_epochs=1000"]
             out = arguments.out / f"{number}_{kind.replace(' ', '_')}"
-            told = [*arguments.overrides, *placed(number, size_m), *sizes, *budget]
-            rows.append({"kind": kind, **row(out, arguments, told)})
+            settings = [*arguments.overrides, *placed(number, size_m), *sizes, *budget]
+            rows.append({"kind": kind, **row(out, arguments, settings)})
             print(
                 json.dumps(
                     {
@@ -87,8 +87,8 @@ def size_for(number: int, scene: Scene, config: Config, arguments: argparse.Name
     size_m = float(extent.max())
     for _ in range(60):
         try:
-            told = [*arguments.overrides, *placed(number, size_m)]
-            found = len(make_plan(scene, load_config(arguments.config, told)).blocks)
+            settings = [*arguments.overrides, *placed(number, size_m)]
+            found = len(make_plan(scene, load_config(arguments.config, settings)).blocks)
         except UserError:  # more than max_blocks
             break
         if found == number:
@@ -112,9 +112,9 @@ def smaller(config: Config, number: int) -> list[str]:
 
 
 def row(out: Path, arguments: argparse.Namespace, overrides: list[str]) -> dict:
-    told = ["--config", arguments.config] if arguments.config else []
+    config_options = ["--config", arguments.config] if arguments.config else []
     place = ["--data-root", arguments.scene, "--output-dir", out, "--jobs", str(arguments.jobs), "--resume"]
-    run(blocknerf("train", *told, *place, *overrides))
+    run(blocknerf("train", *config_options, *place, *overrides))
     run(blocknerf("evaluate", out, "--protocols", "masked"))
     blocks = [json.loads(path.read_text()) for path in sorted(out.glob("blocks/*/latest.json"))]
     weights = [block["weights"]["bytes"] // 4 for block in blocks]

@@ -16,7 +16,7 @@ import torch
 
 from benchmarks.report import report
 from benchmarks.results import Cell, measured
-from blocknerf.city.selection import block_weights, seen_shares, visible_block_weights
+from blocknerf.city.selection import block_weights, visibility_weights, visible_block_weights
 
 EDGE_M = 100.0
 PIXELS = 16
@@ -51,7 +51,7 @@ class RandomCity:
         visibilities = (self.seen + self.swing * torch.sin(camera.sum() * per_m + phase)).clamp(0, 1)
         taking_part = weights > 0
         weights[taking_part] = visible_block_weights(weights[taking_part], visibilities[taking_part], self.threshold)
-        return weights, seen_shares(self.sights, weights)
+        return weights, visibility_weights(self.sights, weights)
 
     def members(self, camera: torch.Tensor) -> tuple[int, ...]:
         return tuple(self.shares(camera)[0].nonzero().ravel().tolist())

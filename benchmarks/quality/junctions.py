@@ -40,9 +40,9 @@ def main() -> None:
     arguments = options.parse_intermixed_args()
     plan = PRESETS[read_json(arguments.scene / "synth.json", "mark of a synthetic city")["preset"]].plan
     rows: dict[str, dict[str, Cell]] = {}
-    for placement, told in placements(arguments).items():
+    for placement, settings in placements(arguments).items():
         out = arguments.out / placement
-        train(out, arguments, told)
+        train(out, arguments, settings)
         rows[f"`{placement}`"] = figures(out, plan)
     report("quality/junctions", rows)
 
@@ -62,10 +62,10 @@ def placements(arguments) -> dict[str, list[str]]:
     raise UserError(f"No block size gives {wanted} blocks along the drives of {scene.root}.")
 
 
-def train(out: Path, arguments, told: list[str]) -> None:
+def train(out: Path, arguments, settings: list[str]) -> None:
     config = ["--config", arguments.config] if arguments.config else []
     if not arguments.skip_training:
-        run(blocknerf("train", *config, "--data-root", arguments.scene, "--output-dir", out, "--resume", *told))
+        run(blocknerf("train", *config, "--data-root", arguments.scene, "--output-dir", out, "--resume", *settings))
         run(blocknerf("evaluate", out, "--protocols", "masked"))
 
 

@@ -71,11 +71,13 @@ def main() -> None:
     store = open_store(scene, options.out / "store")
     table = {}
     for name in options.rows.split(","):
-        told = ROWS[name] if store.level().depth_z_m is not None else ROWS[name] | {"dataset.use_depth": "false"}
+        settings = ROWS[name] if store.level().depth_z_m is not None else ROWS[name] | {"dataset.use_depth": "false"}
         of_seeds = []
         for seed in options.seeds.split(","):
             out = options.out / f"{name.replace('-', '_')}_{seed}"
-            train(scene, out, options, [*(f"{key}={value}" for key, value in told.items()), f"training.seed={seed}"])
+            train(
+                scene, out, options, [*(f"{key}={value}" for key, value in settings.items()), f"training.seed={seed}"]
+            )
             of_seeds.append(figures(out, options.block, store))
         table[name] = {judge: [row[judge] for row in of_seeds] for judge in of_seeds[0]}
         print(json.dumps({"scene": scene.name, "row": name, **table[name]}), flush=True)
@@ -97,12 +99,12 @@ def open_store(scene_root: Path, folder: Path) -> ImageStore:
     return ImageStore.open(scene, 1, folder)
 
 
-def train(scene: Path, out: Path, options: argparse.Namespace, told: list[str]) -> None:
+def train(scene: Path, out: Path, options: argparse.Namespace, settings: list[str]) -> None:
     """Through the command line; what is finished already is kept."""
     config = ["--config", options.config] if options.config else []
     place = ["--data-root", scene, "--output-dir", out, "--blocks", options.block, "--resume"]
     length = [f"training.max_steps={options.steps}", "training.num_epochs=1000000", "validation.num_val_images=0"]
-    run(blocknerf("train", *config, *place, *length, *told, *options.overrides))
+    run(blocknerf("train", *config, *place, *length, *settings, *options.overrides))
 
 
 def figures(out: Path, block_id: str, store: ImageStore) -> dict[str, float]:

@@ -75,11 +75,11 @@ def give_hours(out: Path) -> None:
     hours = sorted({drive[:-2] for drive in drive_of.values()})
     blocks = []
     for number, block in enumerate(plan.blocks):
-        mine = [name for name in block.train_images if drive_of[name].endswith(SIDES[number % 2])]
-        own_hours = hours[: len(hours) // 2] if number % 2 == 0 else hours[len(hours) // 2 :]
-        rare = [name for name in mine if drive_of[name][:-2] not in own_hours]
+        side_images = [name for name in block.train_images if drive_of[name].endswith(SIDES[number % 2])]
+        side_hours = hours[: len(hours) // 2] if number % 2 == 0 else hours[len(hours) // 2 :]
+        rare = [name for name in side_images if drive_of[name][:-2] not in side_hours]
         left_out = set(rare) - set(rare[::3])
-        blocks.append(replace(block, train_images=tuple(name for name in mine if name not in left_out)))
+        blocks.append(replace(block, train_images=tuple(name for name in side_images if name not in left_out)))
     write_plan(out / "plan.json", replace(plan, blocks=tuple(blocks)))
 
 
@@ -100,14 +100,16 @@ def figures(out: Path) -> dict:
         if int(both.sum()) < len(rays) // 10:
             continue
         for drive in sorted(known[0] | known[1]):
-            shown = {when: show(city, pair, rays, drive, alignment) for when, alignment in under.items()}
+            rendered = {when: show(city, pair, rays, drive, alignment) for when, alignment in under.items()}
             row = [
-                picture.reshape(camera.height, camera.width, 3) for pictures in shown.values() for picture in pictures
+                picture.reshape(camera.height, camera.width, 3)
+                for pictures in rendered.values()
+                for picture in pictures
             ]
             rows.append(torch.cat(row, dim=1))
             apart = found.setdefault((pair, drive), {"before": [], "after": []})
-            for when, (here, there) in shown.items():
-                apart[when].append((here - there)[both])
+            for when, (first, second) in rendered.items():
+                apart[when].append((first - second)[both])
     write_png(out / "matching.png", to_bytes(torch.cat(rows, 0)))
     links = {block.id: block.neighbours for block in plan.blocks}
     kept = measure(city, find_overlaps(city, links, scene, city.ids), under["after"])

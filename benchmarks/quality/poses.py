@@ -63,9 +63,9 @@ def main() -> None:
     arguments = parser.parse_intermixed_args()
 
     by = arguments.by
-    told = ("block_manager.max_blocks=1", f"pose_refinement.mode={by}", "logging.use_tensorboard=false")
-    told += ("validation.num_val_images=0", *arguments.overrides)
-    config = load_config(arguments.config, told)
+    settings = ("block_manager.max_blocks=1", f"pose_refinement.mode={by}", "logging.use_tensorboard=false")
+    settings += ("validation.num_val_images=0", *arguments.overrides)
+    config = load_config(arguments.config, settings)
     truth = read_scene(arguments.scene, config.dataset)
     truth = truth if arguments.pieces is None else cut(truth, arguments.pieces)
     rng = np.random.default_rng(arguments.seed)
@@ -74,7 +74,7 @@ def main() -> None:
     row: dict = {"scene": arguments.scene.name, "by": by, "pieces": arguments.pieces, "seed": arguments.seed}
     for name, (scene, refine) in runs.items():
         if arguments.only in (None, name):
-            refined = load_config(arguments.config, [*told, f"training.use_pose_refinement={str(refine).lower()}"])
+            refined = load_config(arguments.config, [*settings, f"training.use_pose_refinement={str(refine).lower()}"])
             row[name] = train(refined, scene, truth, arguments.out, name, by)
             print(json.dumps({name: row[name]}), flush=True)
     if arguments.only is None:

@@ -30,9 +30,13 @@ def main() -> None:
         for name, use in (("float32", "false"), ("half", "true")):
             out = arguments.out / f"{backbone}_{name}"
             place = ["--config", arguments.config, "--data-root", arguments.scene, "--output-dir", out]
-            told = [f"training.max_steps={arguments.steps}", "training.num_epochs=1000", "training.max_minutes=null"]
-            told += [f"training.use_mixed_precision={use}", *BACKBONES[backbone], *arguments.overrides]
-            run(blocknerf("train", *place, *told))
+            settings = [
+                f"training.max_steps={arguments.steps}",
+                "training.num_epochs=1000",
+                "training.max_minutes=null",
+            ]
+            settings += [f"training.use_mixed_precision={use}", *BACKBONES[backbone], *arguments.overrides]
+            run(blocknerf("train", *place, *settings))
             run(blocknerf("evaluate", out, "--protocols", "plain"))
             rows[name] = row(out)
         one, other = rows["float32"], rows["half"]

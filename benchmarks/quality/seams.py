@@ -44,9 +44,9 @@ def main() -> None:
     rows: dict[str, dict[str, Cell]] = {}
     for weight in map(float, options.weights.split(",")):
         out = options.out / f"weight_{weight:g}"
-        told = [f"training.num_epochs={options.epochs:g}", f"training.consistency_loss_weight={weight:g}"]
+        settings = [f"training.num_epochs={options.epochs:g}", f"training.consistency_loss_weight={weight:g}"]
         place = ["--data-root", scene, "--output-dir", out, "--overwrite", *options.side_by_side]
-        run(blocknerf("train", *place, *told, *options.overrides))
+        run(blocknerf("train", *place, *settings, *options.overrides))
         run(blocknerf("evaluate", out, "--protocols", "masked"))
         how = "side by side" if options.side_by_side else "in waves"
         rows[f"weight {weight:g}, {how}"] = measure(out, options.rays)

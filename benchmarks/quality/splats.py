@@ -21,7 +21,7 @@ from blocknerf.blocks.plan import planned_split
 from blocknerf.city.city import City
 from blocknerf.city.pictures import to_bytes, write_png
 from blocknerf.core.types import MEAN_APPEARANCE
-from blocknerf.export.distillation_views import lessons, splat_camera
+from blocknerf.export.distillation_views import render_teacher_views, splat_camera
 from blocknerf.export.paths import View
 from blocknerf.export.splats_distil import to_gaussians
 from blocknerf.export.splats_file import read_splats, write_splats
@@ -41,11 +41,11 @@ def main() -> None:
     splats = read_splats(ply)
     write_splats(spz, splats)
     figures = {"city_against_photographs": [], "splats_against_photographs": [], "splats_against_city": []}
-    for number, (photograph, valid, shown, splatted) in enumerate(_test_pictures(arguments.out, ply)):
-        pairs = ((shown, photograph), (splatted, photograph), (splatted, shown))
+    for number, (photograph, valid, rendered, splatted) in enumerate(_test_pictures(arguments.out, ply)):
+        pairs = ((rendered, photograph), (splatted, photograph), (splatted, rendered))
         for name, (one, other) in zip(figures, pairs, strict=True):
             figures[name].append(psnr(one, other, valid))
-        write_png(arguments.work / f"{number:03d}.png", to_bytes(torch.cat([photograph, shown, splatted], 1)))
+        write_png(arguments.work / f"{number:03d}.png", to_bytes(torch.cat([photograph, rendered, splatted], 1)))
     means = {name: round(float(np.mean(values)), 2) for name, values in figures.items()}
     city_db, splats_db = means["city_against_photographs"], means["splats_against_photographs"]
     note = f"{city_db:.2f} to {splats_db:.2f}; {len(splats):,} splats, {exported.seconds:.0f} s"
@@ -72,10 +72,10 @@ def _test_pictures(out: Path, ply: Path):
         if image.drive != city.main_drive or image.id not in store.records or splat_camera(camera) != camera:
             continue
         height, width = store.size(image.id)
-        (shown,) = lessons(city, [View(camera, image.world_from_cam, width, height)], MEAN_APPEARANCE)
-        picture = render_splats(splats, shown.lens, shown.world_from_cam, near_m)[:3].permute(1, 2, 0)
+        (teacher,) = render_teacher_views(city, [View(camera, image.world_from_cam, width, height)], MEAN_APPEARANCE)
+        picture = render_splats(splats, teacher.lens, teacher.world_from_cam, near_m)[:3].permute(1, 2, 0)
         photograph = torch.from_numpy(np.array(store.rgb(image.id))).float() / 255
-        yield photograph, torch.from_numpy(store.valid(image.id).copy()), shown.rgb.float() / 255, picture.clamp(0, 1)
+        yield photograph, torch.from_numpy(store.valid(image.id).copy()), teacher.rgb.float() / 255, picture.clamp(0, 1)
 
 
 if __name__ == "__main__":

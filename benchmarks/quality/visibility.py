@@ -100,15 +100,15 @@ def row(out: Path, scene: Scene, plan: Plan, block: BlockSpec) -> dict:
     assert isinstance(model, BlockNeRF)
     truth = Truth(scene, block)
     images = {image.id: image for image in scene.images}
-    own = [images[image_id] for image_id in block.train_images]
+    training_images = [images[image_id] for image_id in block.train_images]
     held_out = [images[image_id] for image_id in block.test_images]
     aucs = {}
     for name, poses in {
-        "training": truth.some([image.world_from_cam for image in own]),
-        "held_out": truth.some([image.world_from_cam for image in held_out]),
-        "beside": truth.beside(own),
+        "training": truth.sample([image.world_from_cam for image in training_images]),
+        "held_out": truth.sample([image.world_from_cam for image in held_out]),
+        "beside": truth.beside(training_images),
     }.items():
-        pairs = truth.pairs(poses, own)
+        pairs = truth.pairs(poses, training_images)
         visible = ask(model, pairs)
         aucs[name] = {
             "pairs": len(pairs.seen),
@@ -153,10 +153,14 @@ def behind_walls(city: City, scene: Scene, plan: Plan) -> dict:
     kinds: dict[str, list[float]] = {"blind": [], "knowing": []}
     for block in plan.blocks:
         asked = [view for view, weights in enumerate(near_enough) if block.id in weights]
-        own = [images[image_id] for image_id in block.train_images]
-        shown = truth.shown_by(own, np.concatenate([places[view] for view in asked])) if asked else np.zeros(0, bool)
+        training_images = [images[image_id] for image_id in block.train_images]
+        seen = (
+            truth.is_seen_by(training_images, np.concatenate([places[view] for view in asked]))
+            if asked
+            else np.zeros(0, bool)
+        )
         ends = np.cumsum([len(places[view]) for view in asked])
-        for view, part in zip(asked, np.split(shown, ends[:-1]), strict=True):
+        for view, part in zip(asked, np.split(seen, ends[:-1]), strict=True):
             known = float(part.mean()) if len(part) else 0.0
             if known < BLIND or known > 0.5:
                 kinds["blind" if known < BLIND else "knowing"].append(shares[view].get(block.id, 0.0))
@@ -196,7 +200,7 @@ class Truth:
         places = np.concatenate([self._surfaces(image) for image in scene.images])
         self.places = places[np.abs(places - block.center_world).max(axis=1) < 2 * block.radius_m]
 
-    def some(self, poses: list[np.ndarray]) -> list[np.ndarray]:
+    def sample(self, poses: list[np.ndarray]) -> list[np.ndarray]:
         return [poses[i] for i in self.rng.choice(len(poses), min(CAMERAS, len(poses)), replace=False)]
 
     def beside(self, images: list[ImageRecord], count: int = CAMERAS) -> list[np.ndarray]:
@@ -212,7 +216,7 @@ class Truth:
                 poses.append(np.stack([right, [0, 0, -1], forward, center], axis=1))
         return poses
 
-    def pairs(self, poses: list[np.ndarray], own: list[ImageRecord]) -> Pairs:
+    def pairs(self, poses: list[np.ndarray], images: list[ImageRecord]) -> Pairs:
         cameras, places, seen = [], [], []
         for pose in poses:
             visible, hidden = self.seen_from(pose), self._hidden_from(pose)
@@ -222,7 +226,7 @@ class Truth:
                 cameras.append(np.repeat(pose[None, :, 3], count, 0))
                 seen.append(np.full(count, label))
         every = np.concatenate(places)
-        return Pairs(np.concatenate(cameras), every, np.concatenate(seen), self.shown_by(own, every))
+        return Pairs(np.concatenate(cameras), every, np.concatenate(seen), self.is_seen_by(images, every))
 
     def seen_from(self, pose: np.ndarray) -> np.ndarray:
         across = self.rng.uniform(-1, 1, (PLACES_PER_CAMERA, 2)) * HALF_VIEW
@@ -263,9 +267,9 @@ class Truth:
         in_camera = np.stack([(columns + 0.5 - cx) / fx * z, (rows + 0.5 - cy) / fy * z, z], axis=1)[keep]
         return in_camera @ image.world_from_cam[:, :3].T + image.world_from_cam[:, 3]
 
-    def shown_by(self, images: list[ImageRecord], places: np.ndarray) -> np.ndarray:
+    def is_seen_by(self, images: list[ImageRecord], places: np.ndarray) -> np.ndarray:
         """Whether any image shows each place: its depth there is the map's, to 2 % and 10 cm."""
-        shown = np.zeros(len(places), bool)
+        seen = np.zeros(len(places), bool)
         for image in images:
             assert image.depth_path is not None
             depth_z_m = np.load(image.depth_path)
@@ -275,9 +279,9 @@ class Truth:
             columns, rows = np.floor(x / ahead * fx + cx), np.floor(y / ahead * fy + cy)
             height, width = depth_z_m.shape
             inside = np.flatnonzero((z > 0.1) & (columns >= 0) & (columns < width) & (rows >= 0) & (rows < height))
-            there = depth_z_m[rows[inside].astype(int), columns[inside].astype(int)]
-            shown[inside] |= np.abs(there - z[inside]) < 0.02 * z[inside] + 0.1
-        return shown
+            map_z_m = depth_z_m[rows[inside].astype(int), columns[inside].astype(int)]
+            seen[inside] |= np.abs(map_z_m - z[inside]) < 0.02 * z[inside] + 0.1
+        return seen
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from benchmarks.robustness.forks import COMPILING_S, KILLED, At, Said, run
+from benchmarks.robustness.forks import COMPILING_S, KILLED, At, Outcome, run
 
 SETTINGS = (
     "block_manager.max_blocks=4", "block_manager.block_size=2.5", "block_manager.min_images_per_block=4",
@@ -30,7 +30,7 @@ _CLOCK = re.compile(rb'"(?:[\w./]*spent_s|clock/[\w/]*|metrics\.num_bytes|num_by
 """Figures that depend on how fast the machine is."""
 _CHECKSUM = re.compile(rb'"checksum": *"[0-9a-f]+"')
 
-Ways = Callable[[Path, Said], Iterator[list[str]]]
+Ways = Callable[[Path, Outcome], Iterator[list[str]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ def command_of(command: Command, line: list[str]) -> Callable[[], None]:
     return (lambda: parse(line)) if command.act is None else (lambda: command.act(line))  # pyright: ignore
 
 
-def train_iteration(command: Command, root: Path, said: Path) -> list[Said]:
+def train_iteration(command: Command, root: Path, output: Path) -> list[Outcome]:
     """The same command again, and what it then advises; all that was run, the last one ended well or nothing helps.
 
     Of an update whose block is trained already, what is left is to align it.
@@ -61,10 +61,10 @@ def train_iteration(command: Command, root: Path, said: Path) -> list[Said]:
     line = command.line(root)
     if "--update" in line and _is_updated(root, line[line.index("--blocks") + 1]):
         line = ["align", f"{root}/out"]
-    done = [run(command_of(command, line), said, shown_as=line)]
+    done = [run(command_of(command, line), output, argv=line)]
     if done[-1].code == 2 and "--resume" in done[-1].message and "--resume" not in line:
         line = [*line, "--resume"]
-        done.append(run(command_of(command, line), said, shown_as=line))
+        done.append(run(command_of(command, line), output, argv=line))
     return done
 
 
@@ -175,10 +175,10 @@ def _ran(line: Callable[[Path], list[str]], at: At | None = None) -> Callable[[P
     from blocknerf.cli.commands import parse
 
     def act(root: Path) -> None:
-        said = run(lambda: parse(line(root)), root / "said.txt", at, line(root), COMPILING_S)
+        outcome = run(lambda: parse(line(root)), root / "said.txt", at, line(root), COMPILING_S)
         (root / "said.txt").unlink()
-        if said.code != (0 if at is None else KILLED):
-            raise RuntimeError(f"{' '.join(line(root))} ended with {said.code}: {said.text}")
+        if outcome.code != (0 if at is None else KILLED):
+            raise RuntimeError(f"{' '.join(line(root))} ended with {outcome.code}: {outcome.text}")
 
     return act
 
@@ -203,10 +203,10 @@ def _splats(root: Path) -> None:
 
 
 def _child(act: Callable[[], None], root: Path) -> None:
-    said = run(act, root / "said.txt")
+    outcome = run(act, root / "said.txt")
     (root / "said.txt").unlink()
-    if said.code:
-        raise RuntimeError(said.text)
+    if outcome.code:
+        raise RuntimeError(outcome.text)
 
 
 def plan_line(root: Path) -> list[str]:

@@ -65,7 +65,7 @@ def trained(out: Path, steps: int) -> dict[str, Any]:
     return {
         "steps": steps,
         "ended_with": ends,
-        "blocks": {block: told_of(block, out / "city", log) for block in blocks},
+        "blocks": {block: block_report(block, out / "city", log) for block in blocks},
     }
 
 
@@ -86,7 +86,7 @@ def stages_of(block: str, log: Path) -> dict[str, dict[str, int]]:
     return {name: {"step": int(step), "side_px": int(side_px)} for step, name, side_px in entered}
 
 
-def told_of(block: str, city: Path, log: Path) -> dict[str, Any]:
+def block_report(block: str, city: Path, log: Path) -> dict[str, Any]:
     rows = [json.loads(line) for line in (city / "blocks" / block / "metrics.jsonl").read_text().splitlines()]
     latest = json.loads((city / "blocks" / block / "latest.json").read_text())
     return {

@@ -34,7 +34,7 @@ LATE = (
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class Outcome:
     """How a command ended, and what it said."""
 
     code: int
@@ -113,24 +113,24 @@ def load_everything() -> None:
 
 def run(
     command: Callable[[], Any],
-    said: Path,
+    output: Path,
     at: At | None = None,
-    shown_as: Sequence[str] = (),
+    argv: Sequence[str] = (),
     longest_s: float = LONGEST_S,
-) -> Said:
+) -> Outcome:
     """Runs `command` as the shell would in a child, with a fault at a call of the layer; waits for its end."""
     begin = time.monotonic()
-    told, tells = os.pipe()
-    child = start(command, said, at or At(), shown_as, tells)
-    os.close(tells)
+    read_end, write_end = os.pipe()
+    child = start(command, output, at or At(), argv, write_end)
+    os.close(write_end)
     code = wait(child, longest_s)
-    with os.fdopen(told, "rb") as pipe:
+    with os.fdopen(read_end, "rb") as pipe:
         count = pipe.read()
     calls = int(count or 0)
-    return Said(code, said.read_text(errors="replace"), calls, time.monotonic() - begin)
+    return Outcome(code, output.read_text(errors="replace"), calls, time.monotonic() - begin)
 
 
-def start(command: Callable[[], Any], said: Path, at: At, shown_as: Sequence[str], tells: int | None = None) -> int:
+def start(command: Callable[[], Any], output: Path, at: At, argv: Sequence[str], write_end: int | None = None) -> int:
     """The process id of the child."""
     sys.stdout.flush()
     sys.stderr.flush()
@@ -140,10 +140,10 @@ def start(command: Callable[[], Any], said: Path, at: At, shown_as: Sequence[str
     code = 1
     try:
         os.setpgid(0, 0)
-        code = _in_child(command, said, at, shown_as)
+        code = _in_child(command, output, at, argv)
     finally:
-        if tells is not None:
-            os.write(tells, str(at.calls).encode())
+        if write_end is not None:
+            os.write(write_end, str(at.calls).encode())
         os._exit(code)
 
 
@@ -167,19 +167,19 @@ def wait(child: int, longest_s: float) -> int:
     return -100
 
 
-def _in_child(command: Callable[[], Any], said: Path, at: At, shown_as: Sequence[str]) -> int:
+def _in_child(command: Callable[[], Any], output: Path, at: At, argv: Sequence[str]) -> int:
     import traceback
 
     from blocknerf.cli.main import as_program
     from blocknerf.core import disk
     from blocknerf.core.logging import console
 
-    handle = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    handle = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(handle, 1)
     os.dup2(handle, 2)
     faulthandler.register(SHOW_STACKS)
     console.width = 1000
-    sys.argv = ["blocknerf", *shown_as]
+    sys.argv = ["blocknerf", *argv]
     try:
         with disk.faults(at):
             as_program(command)

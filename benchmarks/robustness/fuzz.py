@@ -127,7 +127,7 @@ def campaign(settings: argparse.Namespace) -> Result:
     place = Path(tempfile.mkdtemp(prefix="blocknerf-fuzz-", dir=memory))
     workers = [_Worker(number, names, settings, place, context) for number in range(settings.processes)]
     until = time.monotonic() + 60 * settings.minutes
-    shown = time.monotonic()
+    printed_s = time.monotonic()
     try:
         while time.monotonic() < until:
             for worker in workers:
@@ -135,8 +135,8 @@ def campaign(settings: argparse.Namespace) -> Result:
                     result.executions[target] += count
                     if kind:
                         _note(result, settings, place, (target, number, kind, where))
-            if time.monotonic() - shown > 60:
-                shown = time.monotonic()
+            if time.monotonic() - printed_s > 60:
+                printed_s = time.monotonic()
                 print(f"{result.executions.total()} executions, {result.failures.total()} failures", flush=True)
             time.sleep(0.2)
     finally:
@@ -156,11 +156,11 @@ class _Worker:
         self._start()
 
     def _start(self) -> None:
-        self._pipe, theirs = self._context.Pipe(False)
-        told = (self._number, self._names, self._settings, self._place, self._at, theirs)
-        self._process = self._context.Process(target=_work, args=told, daemon=True)
+        self._pipe, child_end = self._context.Pipe(False)
+        arguments = (self._number, self._names, self._settings, self._place, self._at, child_end)
+        self._process = self._context.Process(target=_work, args=arguments, daemon=True)
         self._process.start()
-        theirs.close()
+        child_end.close()
         self._heard = time.monotonic() + 240  # imports and compilation
 
     def heard(self) -> Iterator[tuple[str, int, int, str, str]]:

@@ -27,15 +27,15 @@ from benchmarks.robustness.forks import ERRORS, KILLS
 from benchmarks.robustness.trial import Tally, Trial, cells_of, in_words
 
 
-def campaign(told: argparse.Namespace, chosen: Sequence[Command], folder: Path) -> list[Tally]:
+def campaign(arguments: argparse.Namespace, chosen: Sequence[Command], folder: Path) -> list[Tally]:
     tallies = []
     shutil.rmtree(folder, ignore_errors=True)
     for command in chosen:
         begin = time.monotonic()
         trial = Trial(command, folder)
         tally = Tally(command.name, trial.calls)
-        for place, number in enumerate(numbers(trial.calls, told)):
-            for kind in [told.errors[place % len(told.errors)]] if told.one else told.errors:
+        for place, number in enumerate(numbers(trial.calls, arguments)):
+            for kind in [arguments.errors[place % len(arguments.errors)]] if arguments.one else arguments.errors:
                 tally.add(trial.fault(number, kind), f"call {number} of {trial.calls}, {kind}")
         tally.seconds = time.monotonic() - begin
         tallies.append(tally)
@@ -43,11 +43,11 @@ def campaign(told: argparse.Namespace, chosen: Sequence[Command], folder: Path) 
     return tallies
 
 
-def numbers(calls: int, told: argparse.Namespace) -> Sequence[int]:
+def numbers(calls: int, arguments: argparse.Namespace) -> Sequence[int]:
     """Of the calls that are tried: all, each so manieth, or so many spread evenly."""
-    if told.sample is None:
-        return range(told.first, calls + 1, told.every)
-    return sorted({1 + calls * (2 * part + 1) // (2 * told.sample) for part in range(told.sample)})
+    if arguments.sample is None:
+        return range(arguments.first, calls + 1, arguments.every)
+    return sorted({1 + calls * (2 * part + 1) // (2 * arguments.sample) for part in range(arguments.sample)})
 
 
 def main() -> None:
@@ -60,16 +60,16 @@ def main() -> None:
     parser.add_argument("--sample", type=int, help="so many calls of each command, spread evenly")
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--folder", type=Path, default=Path("/dev/shm/blocknerf-faults"))
-    told = parser.parse_args()
-    told.errors = told.errors if isinstance(told.errors, list) else told.errors.split(",")
-    names = told.commands.split(",")
+    arguments = parser.parse_args()
+    arguments.errors = arguments.errors if isinstance(arguments.errors, list) else arguments.errors.split(",")
+    names = arguments.commands.split(",")
     unknown = set(names) - {command.name for command in COMMANDS}
     if unknown:
         sys.exit(f"There is no command {', '.join(sorted(unknown))}.")
     chosen = [command for command in COMMANDS if command.name in names]
     forks.load_everything()
-    shares = [chosen[number :: told.processes] for number in range(told.processes)]
-    pipes = [_in_process(told, share, told.folder / str(number)) for number, share in enumerate(shares)]
+    shares = [chosen[number :: arguments.processes] for number in range(arguments.processes)]
+    pipes = [_in_process(arguments, share, arguments.folder / str(number)) for number, share in enumerate(shares)]
     tallies = [Tally.of(json.loads(line)) for pipe in pipes for line in pipe]
     report("robustness/io_faults", cells_of(tallies))
     must = "every call of every command, 0 losses, byte-equal after it resumed"
@@ -79,7 +79,7 @@ def main() -> None:
         sys.exit(1)
 
 
-def _in_process(told: argparse.Namespace, chosen: Sequence[Command], folder: Path):
+def _in_process(arguments: argparse.Namespace, chosen: Sequence[Command], folder: Path):
     """A child for a share of the commands; a pipe with a line of figures for each."""
     read, write = os.pipe()
     if os.fork() == 0:
@@ -87,7 +87,7 @@ def _in_process(told: argparse.Namespace, chosen: Sequence[Command], folder: Pat
         try:
             os.close(read)
             with os.fdopen(write, "w") as pipe:
-                pipe.writelines(json.dumps(tally.figures()) + "\n" for tally in campaign(told, chosen, folder))
+                pipe.writelines(json.dumps(tally.figures()) + "\n" for tally in campaign(arguments, chosen, folder))
             code = 0
         except BaseException:  # noqa: BLE001 (shown as the interpreter would)
             traceback.print_exc()

@@ -24,7 +24,7 @@ from benchmarks.measure import blocknerf
 from benchmarks.report import report
 from benchmarks.robustness import forks
 from benchmarks.robustness.commands import COMMANDS, Command, comparable, read_tree, restore
-from benchmarks.robustness.forks import Said
+from benchmarks.robustness.forks import Outcome
 from benchmarks.robustness.trial import Problem, Tally, Trial, cells_of, in_words
 
 SIGNALS = (signal.SIGTERM, signal.SIGKILL, signal.SIGINT, signal.SIGHUP)
@@ -44,7 +44,7 @@ def kill(trial: Trial, moments: random.Random, number: int) -> list[Problem]:
         ended.append(_ended(trial, child))
         if ended[-1].code in (0, 2):
             break
-    return trial.judge([said for said in ended if said.code != 2 or "--resume" not in said.message])
+    return trial.judge([outcome for outcome in ended if outcome.code != 2 or "--resume" not in outcome.message])
 
 
 def two_at_once(trial: Trial, moments: random.Random) -> list[Problem]:
@@ -59,23 +59,23 @@ def two_at_once(trial: Trial, moments: random.Random) -> list[Problem]:
     for place in places:
         children.append(trial.start(place))
         time.sleep(moments.uniform(0, 0.7 * trial.seconds))
-    said = [_ended(trial, child, place) for child, place in zip(children, places, strict=True)]
-    problems = [("traceback", f"neither worked: {said[0].message}; {said[1].message}")] * all(
-        each.code for each in said
+    outcomes = [_ended(trial, child, place) for child, place in zip(children, places, strict=True)]
+    problems = [("traceback", f"neither worked: {outcomes[0].message}; {outcomes[1].message}")] * all(
+        each.code for each in outcomes
     )
-    for each in said:
+    for each in outcomes:
         known = ("(process ", "--resume", "Another command has changed the plan")
         if each.code and not any(words in each.message for words in known):
             problems.append(("does not go on", f"at once with another: {each.message or each.end}"))
-    return problems + trial.judge(said, twice if all(each.code == 0 for each in said) else trial.expected)
+    return problems + trial.judge(outcomes, twice if all(each.code == 0 for each in outcomes) else trial.expected)
 
 
-def _ended(trial: Trial, child: int, said: Path | None = None) -> Said:
+def _ended(trial: Trial, child: int, output: Path | None = None) -> Outcome:
     """One that a signal ended before it began, or when it was over, counts as stopped, or as done."""
     code = forks.wait(child, forks.LONGEST_S)
     if code in (-signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP):
         code = 0 if comparable(read_tree(trial.root), trial.command) == trial.expected else 130
-    return Said(code, (said or trial.folder / "said.txt").read_text(errors="replace"), 0, 0.0)
+    return Outcome(code, (output or trial.folder / "said.txt").read_text(errors="replace"), 0, 0.0)
 
 
 def kill_a_worker(folder: Path, moments: random.Random) -> list[Problem]:
@@ -84,8 +84,8 @@ def kill_a_worker(folder: Path, moments: random.Random) -> list[Problem]:
     trial = Trial(command, folder)
     restore(trial.template, trial.root)
     line = [word if word != "1" else "2" for word in command.line(trial.root)]
-    with (folder / "said.txt").open("wb") as said:
-        parent = subprocess.Popen(blocknerf(*line), stdout=said, stderr=said)
+    with (folder / "said.txt").open("wb") as output:
+        parent = subprocess.Popen(blocknerf(*line), stdout=output, stderr=output)
     end = time.monotonic() + moments.uniform(0, 6)
     worker = None
     while parent.poll() is None and (worker is None or time.monotonic() < end):
@@ -94,7 +94,7 @@ def kill_a_worker(folder: Path, moments: random.Random) -> list[Problem]:
     if worker is not None:
         os.kill(worker, signal.SIGKILL)
     code = parent.wait(300)
-    return trial.judge([Said(code, (folder / "said.txt").read_text(errors="replace"), 0, 0.0)])
+    return trial.judge([Outcome(code, (folder / "said.txt").read_text(errors="replace"), 0, 0.0)])
 
 
 def _workers(parent: int) -> Iterator[int]:
@@ -109,21 +109,21 @@ def _workers(parent: int) -> Iterator[int]:
             yield int(path.parent.name)
 
 
-def campaign(chosen: Sequence[Command], told: argparse.Namespace) -> list[Tally]:
-    moments, tallies = random.Random(told.seed), []
+def campaign(chosen: Sequence[Command], arguments: argparse.Namespace) -> list[Tally]:
+    moments, tallies = random.Random(arguments.seed), []
     for command in chosen:
-        begin, trial, tally = time.monotonic(), Trial(command, told.folder), Tally(command.name)
-        for number in range(told.kills):
+        begin, trial, tally = time.monotonic(), Trial(command, arguments.folder), Tally(command.name)
+        for number in range(arguments.kills):
             state = moments.getstate()[1][-1]
             tally.add(kill(trial, moments, number), f"kill {number} (state {state})")
-        for number in range(told.pairs):
+        for number in range(arguments.pairs):
             tally.add(two_at_once(trial, moments), f"two at once {number}")
         tally.seconds = time.monotonic() - begin
         tallies.append(tally)
         print(json.dumps(tally.figures()), flush=True)
     tally = Tally("a worker of train --jobs 2")
-    for number in range(told.workers):
-        tally.add(kill_a_worker(told.folder / "workers", moments), f"worker {number}")
+    for number in range(arguments.workers):
+        tally.add(kill_a_worker(arguments.folder / "workers", moments), f"worker {number}")
     return [*tallies, tally]
 
 
@@ -135,10 +135,10 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, default=Path("/dev/shm/blocknerf-kills"))
-    told = parser.parse_args()
-    names = told.commands.split(",")
+    arguments = parser.parse_args()
+    names = arguments.commands.split(",")
     forks.load_everything()
-    tallies = campaign([command for command in COMMANDS if command.name in names], told)
+    tallies = campaign([command for command in COMMANDS if command.name in names], arguments)
     report("robustness/kills", cells_of(tallies))
     kills = {"must": ">= 300 over all commands, 0 losses", "reached": in_words(tallies, "trials")}
     report("robustness/kills", {"kills": kills}, "trust")

@@ -47,9 +47,9 @@ def failure_of(read: Callable[[Path], Any], folder: Path) -> str | None:
     try:
         value = read(folder)
     except UserError as error:
-        said = str(error)
-        if len(said) > MOST_MESSAGE or not said.isprintable():
-            return f"long message: {len(said)} characters"
+        message = str(error)
+        if len(message) > MOST_MESSAGE or not message.isprintable():
+            return f"long message: {len(message)} characters"
         return None
     return None if is_finite(value) else f"not finite: {type(value).__name__}"
 
@@ -182,8 +182,8 @@ def _blender(folder: Path) -> None:
         {"file_path": f"./{f['file_path'][:-4]}", "transform_matrix": f["transform_matrix"]} for f in held["frames"]
     ]
     (folder / "transforms.json").unlink()
-    for split, some in (("train", frames[:2]), ("val", frames[2:3]), ("test", frames[3:])):
-        (folder / f"transforms_{split}.json").write_text(json.dumps({"camera_angle_x": 1.0, "frames": some}))
+    for split, subset in (("train", frames[:2]), ("val", frames[2:3]), ("test", frames[3:])):
+        (folder / f"transforms_{split}.json").write_text(json.dumps({"camera_angle_x": 1.0, "frames": subset}))
 
 
 def _points(path: Path) -> None:
@@ -451,7 +451,7 @@ def _read_configuration(folder: Path) -> Any:
 
 def _paths(folder: Path) -> None:
     pose = [[1.0, 0, 0, 1], [0, 1, 0, 2], [0, 0, 1, 3]]
-    own = {
+    blocknerf_path = {
         "width": 64,
         "height": 36,
         "fov_deg": 60.0,
@@ -459,10 +459,16 @@ def _paths(folder: Path) -> None:
         "frames": [{"world_from_cam": pose, "drive": "0"}] * 2,
     }
     flat = [*(number for row in pose for number in row), 0, 0, 0, 1]
-    theirs = {"render_width": 64, "render_height": 36, "fps": 24, "camera_type": "perspective", "seconds": 1,
-              "camera_path": [{"camera_to_world": flat, "fov": 50, "aspect": 1.7}] * 2}  # fmt: skip
+    nerfstudio_path = {
+        "render_width": 64,
+        "render_height": 36,
+        "fps": 24,
+        "camera_type": "perspective",
+        "seconds": 1,
+        "camera_path": [{"camera_to_world": flat, "fov": 50, "aspect": 1.7}] * 2,
+    }
     moved = {"transform": np.eye(4)[:3].tolist(), "scale": 0.5}
-    for name, tree in (("own", own), ("theirs", theirs), ("dataparser_transforms", moved)):
+    for name, tree in (("own", blocknerf_path), ("theirs", nerfstudio_path), ("dataparser_transforms", moved)):
         (folder / f"{name}.json").write_text(json.dumps(tree))
 
 

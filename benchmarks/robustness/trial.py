@@ -10,7 +10,7 @@ from pathlib import Path
 from benchmarks.results import Cell, measured
 from benchmarks.robustness import commands, forks
 from benchmarks.robustness.commands import Command, comparable, read_tree, restore
-from benchmarks.robustness.forks import At, Said
+from benchmarks.robustness.forks import At, Outcome
 from blocknerf.core.disk import is_unfinished
 
 MOST_SHOWN = 8
@@ -84,13 +84,13 @@ class Trial:
         self.calls, self.seconds = untouched.calls, untouched.seconds
         self.expected = comparable(read_tree(self.root), command)
 
-    def run(self, at: At | None = None, longest_s: float = forks.LONGEST_S) -> Said:
+    def run(self, at: At | None = None, longest_s: float = forks.LONGEST_S) -> Outcome:
         return forks.run(*self._started(), at, self.command.line(self.root), longest_s)
 
-    def start(self, said: Path, *more: str) -> int:
+    def start(self, output: Path, *more: str) -> int:
         """The process id of the command, which then runs beside this one."""
         line = [*self.command.line(self.root), *(word for word in more if word not in self.command.line(self.root))]
-        return forks.start(commands.command_of(self.command, line), said, At(), line)
+        return forks.start(commands.command_of(self.command, line), output, At(), line)
 
     def _started(self):
         return commands.command_of(self.command, self.command.line(self.root)), self.folder / "said.txt"
@@ -103,15 +103,15 @@ class Trial:
     def twice(self) -> dict[str, bytes]:
         """All files after the command has run two times in order."""
         restore(self.template, self.root)
-        for said in (self.run(), self.run()):
-            if said.code:
-                raise RuntimeError(f"{self.command.name} ends with {said.code} untouched: {said.text}")
+        for outcome in (self.run(), self.run()):
+            if outcome.code:
+                raise RuntimeError(f"{self.command.name} ends with {outcome.code} untouched: {outcome.text}")
         return comparable(read_tree(self.root), self.command)
 
-    def judge(self, disturbed: Sequence[Said], expected: dict[str, bytes] | None = None) -> list[Problem]:
+    def judge(self, disturbed: Sequence[Outcome], expected: dict[str, bytes] | None = None) -> list[Problem]:
         """What is wrong after the command was disturbed; goes on with it, and compares the end with `expected`."""
         expected = self.expected if expected is None else expected
-        problems = [(what, said.message or said.end) for said in disturbed for what in said.faults]
+        problems = [(what, outcome.message or outcome.end) for outcome in disturbed for what in outcome.faults]
         problems += [("loss", what) for what in self._lost(comparable(read_tree(self.root), self.command))]
         ways = (
             []
@@ -139,9 +139,9 @@ class Trial:
                 yield f"{name} is damaged"
 
 
-def _missed(said: Sequence[Said]) -> set[str]:
+def _missed(outcomes: Sequence[Outcome]) -> set[str]:
     """What the command itself said that it could not write or remove, and went on: states to keep, pictures, curves."""
-    text = "".join(each.text for each in said)
+    text = "".join(each.text for each in outcomes)
     unsaved = re.findall(r"continues unsaved\. Cannot write (\S+?)(?:-[0-9a-f]{16}\.safetensors|\.json|):", text)
     curves = ["metrics.jsonl"] if "metrics.jsonl of" in text and "ends here" in text else []
     kept = [

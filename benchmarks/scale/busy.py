@@ -67,8 +67,8 @@ def main() -> None:
             if source == SOURCES:
                 summary[name] = {"must": must, "reached": figure}
     if arguments.against:
-        here, there = (statistics.median(rates[source, 2, False]) for source in sources)
-        faster = measured(here / there, "times", ".2f", runs=arguments.repeats)
+        local_rate, other_rate = (statistics.median(rates[source, 2, False]) for source in sources)
+        faster = measured(local_rate / other_rate, "times", ".2f", runs=arguments.repeats)
         summary["quiet, two threads, against the other checkout"] = {"must": "not slower", "reached": faster}
     report("scale/busy", cells)
     report("scale/busy", summary, "trust")
@@ -77,12 +77,16 @@ def main() -> None:
 def rate(arguments: argparse.Namespace, source: Path, threads: int, budget: str) -> float:
     """Rays per second of one training."""
     config = ["--config", arguments.config] if arguments.config else []
-    told = ["block_manager.max_blocks=1", "training.num_epochs=1000", "validation.num_val_images=0"]
+    settings = ["block_manager.max_blocks=1", "training.num_epochs=1000", "validation.num_val_images=0"]
     out = arguments.out / ("here" if source == SOURCES else "against")
     command = blocknerf("train", *config, "--data-root", arguments.data, "--output-dir", out, "--overwrite")
     environment = os.environ | {"PYTHONPATH": str(source), "OMP_NUM_THREADS": str(threads)}
     done = subprocess.run(
-        [*command, *told, *arguments.overrides, budget], env=environment, capture_output=True, text=True, check=False
+        [*command, *settings, *arguments.overrides, budget],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if done.returncode != 0:
         sys.exit(done.stderr)

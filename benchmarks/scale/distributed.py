@@ -33,14 +33,14 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*")
     arguments = parser.parse_intermixed_args()
 
-    told = ["block_manager.max_blocks=1", "block_nerf.perturb_samples=false", *arguments.overrides]
-    batch_size = load_config(arguments.config, told).dataset.batch_size
-    alone, alone_rays_per_s = losses(arguments, [*told, f"dataset.batch_size={2 * batch_size}"], "alone", ALONE)
+    settings = ["block_manager.max_blocks=1", "block_nerf.perturb_samples=false", *arguments.overrides]
+    batch_size = load_config(arguments.config, settings).dataset.batch_size
+    alone, alone_rays_per_s = losses(arguments, [*settings, f"dataset.batch_size={2 * batch_size}"], "alone", ALONE)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     with multiprocessing.get_context("spawn").Pool(2) as pool:
-        members = [pool.apply_async(member, (rank, port, arguments, told)) for rank in range(2)]
+        members = [pool.apply_async(member, (rank, port, arguments, settings)) for rank in range(2)]
         together, together_rays_per_s = members[0].get()
         members[1].get()
     difference = max(abs(one - other) / one for one, other in zip(alone, together, strict=True))
@@ -50,19 +50,21 @@ def main() -> None:
     report("scale/distributed", {name: cells}, details={name: figures | {"scene": arguments.scene.name}})
 
 
-def member(rank: int, port: int, arguments: argparse.Namespace, told: list[str]) -> tuple[list[float], float]:
+def member(rank: int, port: int, arguments: argparse.Namespace, settings: list[str]) -> tuple[list[float], float]:
     os.environ.update(RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     group = ProcessGroup.join("gloo")
     try:
-        return losses(arguments, told, f"member_{rank}", group)
+        return losses(arguments, settings, f"member_{rank}", group)
     finally:
         group.leave()
 
 
-def losses(arguments: argparse.Namespace, told: list[str], name: str, group: ProcessGroup) -> tuple[list[float], float]:
+def losses(
+    arguments: argparse.Namespace, settings: list[str], name: str, group: ProcessGroup
+) -> tuple[list[float], float]:
     """Squared errors by step, and rays per second of this process after the first step."""
     out = arguments.out / name
-    config, scene, plan = plan_scene(load_config(arguments.config, told), arguments.scene, out)
+    config, scene, plan = plan_scene(load_config(arguments.config, settings), arguments.scene, out)
     use_threads(1)
     store = ImageStore.open(scene, config.dataset.image_downsample, out / "store")
     trainer = BlockNeRFTrainer(

@@ -63,10 +63,10 @@ def main() -> None:
             city.render(rays, center)
             seconds[name].append(time.perf_counter() - begin)
     times = {name: statistics.median(taken[1:]) for name, taken in seconds.items()}
-    shown = {name: len(city.weights(center)) for name, city in cities.items()}
+    blended = {name: len(city.weights(center)) for name, city in cities.items()}
     before_gb = held_gb()
     held, block_s = drive(cities["many"])
-    note = f"{times['few']:.3f} s and {times['many']:.3f} s; blend {shown['few']} and {shown['many']} blocks"
+    note = f"{times['few']:.3f} s and {times['many']:.3f} s; blend {blended['few']} and {blended['many']} blocks"
     view_name = f"one view of a city of {arguments.many} blocks against one of {arguments.few}, {arguments.size}"
     city_gb = sum(block.meta.weights.bytes for block in cities["many"].blocks) / 1e9
     drive_name = f"driving through {city_gb:.1f} GB of blocks with `city.memory_budget_gb={arguments.budget_gb:g}`"

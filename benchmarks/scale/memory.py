@@ -48,8 +48,13 @@ def main() -> None:
         for backbone in arguments.backbones.split(","):
             found = {}
             for name, options in ROWS.items():
-                told = [f"block_nerf.backbone={backbone}", "block_manager.max_blocks=1", *options, *arguments.overrides]
-                given = (arguments.scene, arguments.out / backbone, arguments.config, told, arguments.steps)
+                overrides = [
+                    f"block_nerf.backbone={backbone}",
+                    "block_manager.max_blocks=1",
+                    *options,
+                    *arguments.overrides,
+                ]
+                given = (arguments.scene, arguments.out / backbone, arguments.config, overrides, arguments.steps)
                 found[name] = pool.apply(measure, given)
                 print(json.dumps({"row": f"{backbone}, {name}", **found[name]}), flush=True)
             before, again = found["as it is"], found["activations computed again"]
@@ -68,8 +73,8 @@ def main() -> None:
     report("scale/memory", summary, "summary")
 
 
-def measure(scene: Path, out: Path, config: Path | None, told: list[str], steps: int) -> dict:
-    settings, found, plan = plan_scene(load_config(config, told), scene, out)
+def measure(scene: Path, out: Path, config: Path | None, overrides: list[str], steps: int) -> dict:
+    settings, found, plan = plan_scene(load_config(config, overrides), scene, out)
     use_threads(available_cores(), settings.block_nerf.worker)
     store = ImageStore.open(found, settings.dataset.image_downsample, out / "store")
     trainer = BlockNeRFTrainer(

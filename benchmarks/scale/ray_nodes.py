@@ -44,28 +44,30 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("overrides", nargs="*")
-    told = parser.parse_intermixed_args()
-    if told.out.exists():
-        sys.exit(f"{told.out} is there already; give a new folder.")
-    os.environ[CACHE_VARIABLE] = str(told.out.resolve() / "copies")
-    settings = (*SETTINGS, f"training.max_steps={told.steps}", *told.overrides)
+    arguments = parser.parse_intermixed_args()
+    if arguments.out.exists():
+        sys.exit(f"{arguments.out} is there already; give a new folder.")
+    os.environ[CACHE_VARIABLE] = str(arguments.out.resolve() / "copies")
+    settings = (*SETTINGS, f"training.max_steps={arguments.steps}", *arguments.overrides)
 
-    calm = planned(str(told.scene), str(told.out / "undisturbed"), settings)
+    calm = planned(str(arguments.scene), str(arguments.out / "undisturbed"), settings)
     begin = time.perf_counter()
     train_blocks(calm, launcher=ProcessLauncher(2))
     calm_s = time.perf_counter() - begin
-    url = f"file://{told.out.resolve()}/killed"
-    run = planned(f"file://{told.scene.resolve()}", url, settings)
+    url = f"file://{arguments.out.resolve()}/killed"
+    run = planned(f"file://{arguments.scene.resolve()}", url, settings)
     begin = time.perf_counter()
     block_id, died_at = train_with_a_death(run)
     seconds = time.perf_counter() - begin
-    equal = same_city(told.out / "undisturbed", told.out / "killed")
-    resumed = resumed_at(told.out / "killed" / "logs" / f"{block_id}.log")
-    text = f"died at step {died_at.step} of {told.steps}, resumed elsewhere from step {resumed}; "
+    equal = same_city(arguments.out / "undisturbed", arguments.out / "killed")
+    resumed = resumed_at(arguments.out / "killed" / "logs" / f"{block_id}.log")
+    text = f"died at step {died_at.step} of {arguments.steps}, resumed elsewhere from step {resumed}; "
     text += "all bytes equal" if equal else "NOT REACHED: bytes differ"
     text += f" ({seconds:.0f} s, undisturbed {calm_s:.0f} s)"
     cells = {"asked": "ends by itself, same bytes", "measured": f"{text}; one run"}
-    report("scale/ray_nodes", {ROW: cells}, details={ROW: {"scene": told.scene.name, "blocks": len(run.plan.blocks)}})
+    report(
+        "scale/ray_nodes", {ROW: cells}, details={ROW: {"scene": arguments.scene.name, "blocks": len(run.plan.blocks)}}
+    )
     if not equal:
         sys.exit(1)
 

@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("overrides", nargs="*")
     arguments = parser.parse_intermixed_args()
-    told = ["block_manager.max_blocks=1", "training.num_epochs=1000", *arguments.overrides]
+    settings = ["block_manager.max_blocks=1", "training.num_epochs=1000", *arguments.overrides]
 
     imported = [seconds([sys.executable, "-c", "import blocknerf"]) for _ in range(5)]
     rows: dict[str, dict[str, Cell]] = {
@@ -52,7 +52,7 @@ def main() -> None:
     details = {}
     for minutes in arguments.minutes.split(","):
         out = arguments.out / f"{minutes}_min"
-        trained = run(train(arguments, out, [*told, f"training.max_minutes={minutes}"]))
+        trained = run(train(arguments, out, [*settings, f"training.max_minutes={minutes}"]))
         run(blocknerf("evaluate", out))
         found, name = row(out), f"PSNR after {60 * float(minutes):g} s"
         note = f"{found['rays_per_s'][0]:,} rays/s"
@@ -60,13 +60,13 @@ def main() -> None:
         rows["peak memory of training"] = {"asked": "1.5 GB", "measured": measured(trained.peak_gb, "GB")}
         details[name] = found
         print(json.dumps(found), flush=True)
-    rows |= first_steps(arguments, told) | picture(arguments, out, told)
+    rows |= first_steps(arguments, settings) | picture(arguments, out, settings)
     report("scale/speed", rows, arguments.scene.name, details)
 
 
-def train(arguments: argparse.Namespace, out: Path, told: list[str]) -> list[str]:
+def train(arguments: argparse.Namespace, out: Path, settings: list[str]) -> list[str]:
     config = ["--config", arguments.config] if arguments.config else []
-    return blocknerf("train", *config, "--data-root", arguments.scene, "--output-dir", out, "--overwrite", *told)
+    return blocknerf("train", *config, "--data-root", arguments.scene, "--output-dir", out, "--overwrite", *settings)
 
 
 def seconds(command: list[str], **environment: str) -> float:
@@ -89,8 +89,8 @@ main(sys.argv[2:])
 """
 
 
-def first_steps(arguments: argparse.Namespace, told: list[str]) -> dict[str, dict[str, Cell]]:
-    command = train(arguments, arguments.out / "first", [*told, "training.max_steps=1"])
+def first_steps(arguments: argparse.Namespace, settings: list[str]) -> dict[str, dict[str, Cell]]:
+    command = train(arguments, arguments.out / "first", [*settings, "training.max_steps=1"])
     seconds(command)  # decodes the photographs
     with tempfile.TemporaryDirectory() as folder:
         clock = Path(folder) / "clock"
@@ -111,8 +111,8 @@ def first_steps(arguments: argparse.Namespace, told: list[str]) -> dict[str, dic
     return rows
 
 
-def picture(arguments: argparse.Namespace, out: Path, told: list[str]) -> dict[str, dict[str, Cell]]:
-    config, scene, plan = plan_scene(load_config(arguments.config, told), arguments.scene, out)
+def picture(arguments: argparse.Namespace, out: Path, settings: list[str]) -> dict[str, dict[str, Cell]]:
+    config, scene, plan = plan_scene(load_config(arguments.config, settings), arguments.scene, out)
     store = ImageStore.open(scene, config.dataset.image_downsample, out / "store", progress=False)
     city = City.open(out)
     use_threads(available_cores(), city.worker)

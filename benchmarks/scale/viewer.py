@@ -73,9 +73,9 @@ class Watched:
         )  # fmt: skip
         self.loop.start()
 
-    def _show(self, key, shown: RenderedFrame) -> None:
+    def _show(self, key, frame: RenderedFrame) -> None:
         with self.arrived:
-            self.came.append((time.perf_counter(), self.drawn[-1], shown))
+            self.came.append((time.perf_counter(), self.drawn[-1], frame))
             self.arrived.notify_all()
 
     def rest(self, wish: RenderRequest) -> list[tuple[float, RenderedFrame]]:
@@ -87,7 +87,7 @@ class Watched:
             self.arrived.wait_for(
                 lambda: self.came and self.came[-1][1] is wish and self.came[-1][2].is_last, PATIENCE_S
             )
-        return [(moment - begin_s, shown) for moment, of, shown in self.came if of is wish]
+        return [(moment - begin_s, frame) for moment, of, frame in self.came if of is wish]
 
     def move(self, seconds: float) -> list[RenderedFrame]:
         """Pictures that came while a camera moved all the time."""
@@ -96,7 +96,7 @@ class Watched:
         while (now_s := time.perf_counter() - begin_s) < seconds:
             self.loop.wish("me", moved(self.start, 0.3 * np.sin(now_s)))
             time.sleep(TICK_S)
-        return [shown for *_, shown in self.came]
+        return [frame for *_, frame in self.came]
 
 
 def moved(wish: RenderRequest, sideways_m: float) -> RenderRequest:
@@ -112,8 +112,8 @@ def of_the_thread(out: Path, max_width: int, seconds: float, repeats: int) -> di
     previews = watched.move(seconds)
     stops = [watched.rest(moved(watched.start, 0.1 * number)) for number in range(repeats)]
     watched.loop.stop()
-    within_2s = [max((width_of(shown) for taken_s, shown in stop if taken_s <= 2), default=0) for stop in stops]
-    preview_px = round(statistics.mean(width_of(shown) for shown in previews))
+    within_2s = [max((width_of(frame) for taken_s, frame in stop if taken_s <= 2), default=0) for stop in stops]
+    preview_px = round(statistics.mean(width_of(frame) for frame in previews))
     rate = measured(len(previews) / seconds, "a second", ".1f", f"{preview_px} pixels wide")
     largest = f"at least {min(within_2s)} pixels wide within 2 s"
     return {
@@ -128,8 +128,8 @@ def of_the_thread(out: Path, max_width: int, seconds: float, repeats: int) -> di
     }
 
 
-def width_of(shown: RenderedFrame) -> int:
-    return shown.drawn.rgb.shape[1]
+def width_of(frame: RenderedFrame) -> int:
+    return frame.drawn.rgb.shape[1]
 
 
 def of_the_page(out: Path, max_width: int, seconds: float) -> dict[str, dict[str, Cell]]:

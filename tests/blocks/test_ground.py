@@ -11,7 +11,7 @@ def poses_of(scene) -> np.ndarray:
     return np.stack([image.world_from_cam for image in scene.images])
 
 
-def some_rotation(seed: int) -> np.ndarray:
+def random_rotation(seed: int) -> np.ndarray:
     q, _ = np.linalg.qr(np.random.default_rng(seed).normal(size=(3, 3)))
     return q * np.sign(np.linalg.det(q))
 
@@ -41,13 +41,13 @@ def test_portrait_photographs_do_not_turn_the_ground():
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_up_turns_with_the_world(seed):
-    rotation, scene = some_rotation(seed), aerial()
+    rotation, scene = random_rotation(seed), aerial()
     turned = poses_of(moved(scene, rotation, np.array([5.0, -700.0, 30.0])))
     np.testing.assert_allclose(estimate_up(turned), rotation @ estimate_up(poses_of(scene)), atol=1e-9)
 
 
 def test_the_frame_is_a_rotation_and_its_own_inverse_brings_points_back():
-    frame = ground_frame(poses_of(moved(aerial(), some_rotation(4), np.array([1e5, 2e5, 3.0]))))
+    frame = ground_frame(poses_of(moved(aerial(), random_rotation(4), np.array([1e5, 2e5, 3.0]))))
     axes = frame.ground_from_world
     np.testing.assert_allclose(axes @ axes.T, np.eye(3), atol=1e-12)
     assert np.linalg.det(axes) == pytest.approx(1)
@@ -56,7 +56,7 @@ def test_the_frame_is_a_rotation_and_its_own_inverse_brings_points_back():
 
 
 def test_the_cameras_fill_the_footprint_around_the_origin():
-    scene = moved(aerial(), some_rotation(5), np.array([300.0, 1.0, 2.0]))
+    scene = moved(aerial(), random_rotation(5), np.array([300.0, 1.0, 2.0]))
     frame = ground_frame(poses_of(scene))
     xy = frame.to_ground(scene.centers_world)[:, :2]
     half = np.array(frame.extent_m) / 2

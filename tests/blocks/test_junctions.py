@@ -179,9 +179,9 @@ def covered_by(placement: Placement, xy: np.ndarray) -> np.ndarray:
     """[blocks, places] whether a camera there is the block's by where it stands, as `claim_images` has it."""
     nearest = placement.cells.nearest(xy)[0]
     found = np.zeros((len(placement), len(xy)), bool)
-    for block, (own, shared) in enumerate(zip(placement.own, placement.shared, strict=True)):
-        found[block] = np.isin(nearest, [*own, *shared])
-        for cell in (*own, *shared):
+    for block, (exclusive, shared) in enumerate(zip(placement.exclusive, placement.shared, strict=True)):
+        found[block] = np.isin(nearest, [*exclusive, *shared])
+        for cell in (*exclusive, *shared):
             found[block] |= placement.cells.distance_m(xy, cell) <= placement.cells.reach_m
     return found
 
@@ -214,9 +214,9 @@ def test_a_block_covers_three_quarters_of_each_street_and_neighbours_half_of_it(
 
 def test_every_cell_is_one_blocks_own_and_shared_ones_are_others():
     placement = placed(network(*city((0, 90, 200), (0, 100))))
-    assert sorted(cell for own in placement.own for cell in own) == list(range(len(placement.cells)))
-    for own, shared in zip(placement.own, placement.shared, strict=True):
-        assert not {*own} & {*shared}
+    assert sorted(cell for exclusive in placement.exclusive for cell in exclusive) == list(range(len(placement.cells)))
+    for exclusive, shared in zip(placement.exclusive, placement.shared, strict=True):
+        assert not {*exclusive} & {*shared}
     assert sum(map(len, placement.shared)) > 0
 
 
@@ -268,9 +268,9 @@ def test_images_that_come_later_go_to_all_blocks_that_cover_where_they_stand():
 
 
 def test_a_block_stays_at_its_junction_when_a_smaller_one_joins_it():
-    told = ["block_manager.placement=junctions", "block_manager.block_size=24"]
+    overrides = ["block_manager.placement=junctions", "block_manager.block_size=24"]
     for fewest in (1, 14, 25):
-        plan = make_plan(crossing(), load_config(None, [*told, f"block_manager.min_images_per_block={fewest}"]))
+        plan = make_plan(crossing(), load_config(None, [*overrides, f"block_manager.min_images_per_block={fewest}"]))
         assert bool(plan.merged) is (fewest > 1)
         anchors = np.array([block.anchor_world for block in plan.blocks])
         assert np.linalg.norm(anchors[:, :2] - (45, 45), axis=1).min() < 1
@@ -285,10 +285,10 @@ def test_the_plan_of_junctions_is_read_as_written(tmp_path):
 
 
 def test_drives_without_a_junction_have_blocks_along_them_and_that_is_said(caplog):
-    told = ["block_manager.block_size=30", "block_manager.min_images_per_block=1"]
-    along = make_plan(streets(), load_config(None, [*told, "block_manager.placement=drives"]))
+    overrides = ["block_manager.block_size=30", "block_manager.min_images_per_block=1"]
+    along = make_plan(streets(), load_config(None, [*overrides, "block_manager.placement=drives"]))
     with caplog.at_level("INFO", logger="blocknerf"):
-        plan = make_plan(streets(), load_config(None, [*told, "block_manager.placement=junctions"]))
+        plan = make_plan(streets(), load_config(None, [*overrides, "block_manager.placement=junctions"]))
     assert "No drives cross each other or themselves: blocks are placed along the drives." in caplog.text
     assert plan.blocks == along.blocks
 
@@ -306,18 +306,18 @@ def random_city(rng: np.random.Generator) -> tuple[list[np.ndarray], np.ndarray,
     places = np.stack(np.meshgrid(xs, ys, indexing="ij"), axis=-1) @ shape.T
     drives, streets = [], set()
     for seed in range(rng.integers(2, 9)):
-        here, came = (int(rng.integers(columns)), int(rng.integers(rows))), (0, 0)
-        way = [here]
+        position, came = (int(rng.integers(columns)), int(rng.integers(rows))), (0, 0)
+        way = [position]
         for _ in range(rng.integers(4, 14)):
             inside = [
                 step for step in STEPS
-                if 0 <= here[0] + step[0] < columns and 0 <= here[1] + step[1] < rows
+                if 0 <= position[0] + step[0] < columns and 0 <= position[1] + step[1] < rows
                 and step != (-came[0], -came[1])
             ]  # fmt: skip
             came = inside[rng.integers(len(inside))]
-            here = (here[0] + came[0], here[1] + came[1])
-            streets.add(frozenset((way[-1], here)))
-            way.append(here)
+            position = (position[0] + came[0], position[1] + came[1])
+            streets.add(frozenset((way[-1], position)))
+            way.append(position)
         noise, spacing = rng.choice([0, 0.3, 1.0]), rng.uniform(1, 12)
         points = [places[place] for place in way]
         drives.append(drive(*points, aside=rng.uniform(0, 4), noise=noise, spacing=spacing, seed=seed))

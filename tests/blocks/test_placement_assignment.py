@@ -23,7 +23,7 @@ from tests.support.made_scenes import aerial, look_at, scene_of, streets
 
 def sights_of(places, *seen) -> ImageVisibility:
     """Places, and of each image which of them it sees."""
-    begin = np.concatenate([[0], np.cumsum([len(some) for some in seen])]).astype(np.int64)
+    begin = np.concatenate([[0], np.cumsum([len(visible) for visible in seen])]).astype(np.int64)
     return ImageVisibility(
         np.array(places, float).reshape(-1, 3), begin, np.concatenate([np.zeros(0, int), *seen]).astype(int), None
     )
@@ -209,7 +209,7 @@ def test_what_an_image_sees_gives_it_to_a_block_from_outside():
     np.testing.assert_array_equal(table(claims, 2, "granted"), [[True, True], [True, False]])
 
 
-def some_claims(seed=0, images=60, blocks=9) -> tuple[Cells, list[Claims]]:
+def random_claims(seed=0, images=60, blocks=9) -> tuple[Cells, list[Claims]]:
     xy = filled((90.0, 90.0), images, seed)
     config = BlockManagerConfig(block_size=30, overlap_ratio=0.15)
     cells = place_cells(frame_of((90.0, 90.0)), xy, ["0"] * images, ["x"] * images, config)
@@ -219,7 +219,7 @@ def some_claims(seed=0, images=60, blocks=9) -> tuple[Cells, list[Claims]]:
 
 @pytest.mark.parametrize("fewest", [1, 8, 15, 40, 1000])
 def test_merging_keeps_every_image_and_leaves_no_small_block(fewest):
-    cells, claims = some_claims()
+    cells, claims = random_claims()
     is_train = np.arange(60) % 5 > 0
     merged = assign_images(Placement.of_cells(cells), claims, is_train, fewest)
     counts = np.array([is_train[images].sum() for images in merged.images_of_block])

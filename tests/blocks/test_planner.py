@@ -230,11 +230,11 @@ def test_costs_follow_their_formulas():
     assert cost.bytes_on_disk == 20 * step_cost(config).parameters
     assert cost.memory_gb > cost.bytes_on_disk / 1e9
     assert store_bytes(scene, config) == int((48 * 3 + 12) * 32 * 24 * 1.3125)
-    own = [
+    images = [
         dataclasses.replace(image, rays_path=Path("rays.npy")) if i < 5 else image
         for i, image in enumerate(scene.images)
     ]
-    assert store_bytes(dataclasses.replace(scene, images=tuple(own)), config) == int(
+    assert store_bytes(dataclasses.replace(scene, images=tuple(images)), config) == int(
         (48 * 3 + 6 * 24) * 32 * 24 * 1.3125
     )
 

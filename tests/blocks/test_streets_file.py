@@ -17,7 +17,7 @@ from blocknerf.scene.scene import GeoOrigin
 from blocknerf.scene.street_map import read_street_map
 from tests.support.made_scenes import crossing
 
-HERE = GeoOrigin(55.7047, 13.191, 62.0)
+ORIGIN = GeoOrigin(55.7047, 13.191, 62.0)
 NODES = {1: (-200, 45), 2: (45, 45), 3: (85, 45), 4: (300, 45), 5: (45, -200), 6: (45, 300), 7: (85, 200), 8: (10, 45),
          9: (10, 90), 10: (140, 45)}  # fmt: skip
 """Metres east and north. Node 2 is where the drives of `crossing` cross; 3 is a side street that nobody drove."""
@@ -33,7 +33,7 @@ WAYS = [
 
 def degrees(node: int) -> tuple[float, float]:
     to_degrees = pycolmap.GPSTransform(pycolmap.GPSTransformEllipsoid.WGS84).enu_to_ellipsoid
-    place = to_degrees(np.array([(*NODES[node], 0.0)]), HERE.latitude_deg, HERE.longitude_deg, HERE.altitude_m)[0]
+    place = to_degrees(np.array([(*NODES[node], 0.0)]), ORIGIN.latitude_deg, ORIGIN.longitude_deg, ORIGIN.altitude_m)[0]
     return round(float(place[0]), 7), round(float(place[1]), 7)
 
 
@@ -41,8 +41,10 @@ def xml() -> str:
     nodes = [f'<node id="{node}" lat="{degrees(node)[0]}" lon="{degrees(node)[1]}"/>' for node in NODES]
     ways = []
     for number, (way, tags) in enumerate(WAYS):
-        told = "".join(f"<tag k={quoteattr(key)} v={quoteattr(value)}/>" for key, value in tags.items())
-        ways.append(f'<way id="{number}">{"".join(f"<nd ref={quoteattr(str(node))}/>" for node in way)}{told}</way>')
+        tag_lines = "".join(f"<tag k={quoteattr(key)} v={quoteattr(value)}/>" for key, value in tags.items())
+        ways.append(
+            f'<way id="{number}">{"".join(f"<nd ref={quoteattr(str(node))}/>" for node in way)}{tag_lines}</way>'
+        )
     return f'<?xml version="1.0" encoding="UTF-8"?>\n<osm version="0.6">{"".join(nodes + ways)}</osm>'
 
 
@@ -85,14 +87,18 @@ def path(request, tmp_path) -> Path:
 
 
 def planned(path: Path, scene=None, *overrides: str):
-    scene = replace(crossing(), geo_origin=HERE) if scene is None else scene
-    told = ("block_manager.placement=junctions", "block_manager.block_size=24", f"block_manager.streets_file={path}")
-    return make_plan(scene, load_config(None, [*told, "block_manager.min_images_per_block=1", *overrides]))
+    scene = replace(crossing(), geo_origin=ORIGIN) if scene is None else scene
+    settings = (
+        "block_manager.placement=junctions",
+        "block_manager.block_size=24",
+        f"block_manager.streets_file={path}",
+    )
+    return make_plan(scene, load_config(None, [*settings, "block_manager.min_images_per_block=1", *overrides]))
 
 
 def test_every_form_gives_the_same_streets_and_what_cars_may_not_drive_is_none(path):
     streets = read_street_map(path)
-    places = streets.enu_m(HERE)
+    places = streets.enu_m(ORIGIN)
     network = streets_of_map(streets, places, 60.0)
     found = sorted(map(tuple, np.round(network.junctions_xy, 1).tolist()))
     assert found == [(45.0, 45.0), (85.0, 45.0)]
@@ -107,7 +113,7 @@ def test_a_side_street_that_nobody_drove_is_a_junction_on_the_map(path):
     assert np.linalg.norm(anchors - (45, 45), axis=1).min() < 0.5
     assert np.linalg.norm(anchors - (85, 45), axis=1).min() < 0.5
     from_drives = make_plan(
-        replace(crossing(), geo_origin=HERE),
+        replace(crossing(), geo_origin=ORIGIN),
         load_config(None, ["block_manager.placement=junctions", "block_manager.block_size=24"]),
     )
     anchors = np.array([block.anchor_world for block in from_drives.blocks])[:, :2]
@@ -123,7 +129,7 @@ def test_only_what_was_driven_has_blocks(path):
 
 
 def test_a_capture_that_was_shifted_stands_on_the_same_streets(path):
-    scene = replace(crossing(), geo_origin=HERE)
+    scene = replace(crossing(), geo_origin=ORIGIN)
     offset = np.array([1000.0, -3000.0, 0.0])
     images = tuple(
         replace(image, world_from_cam=image.world_from_cam - np.column_stack([np.zeros((3, 3)), offset]))
@@ -136,14 +142,14 @@ def test_a_capture_that_was_shifted_stands_on_the_same_streets(path):
 
 
 def test_without_a_place_on_earth_a_map_is_of_no_use(path):
-    with pytest.raises(UserError, match="does not say where it lies itself. Give its geo_origin"):
+    with pytest.raises(UserError, match="Give its geo_origin"):
         planned(path, crossing())
 
 
 def test_a_map_of_another_place_is_refused(path):
-    elsewhere = replace(crossing(), geo_origin=GeoOrigin(40.0, -74.0))
+    other_city = replace(crossing(), geo_origin=GeoOrigin(40.0, -74.0))
     with pytest.raises(UserError, match=r"No street of .* runs within 6 m of a camera"):
-        planned(path, elsewhere)
+        planned(path, other_city)
 
 
 def test_a_map_without_junctions_leaves_blocks_along_the_drives(tmp_path, caplog):
@@ -157,11 +163,11 @@ def test_a_map_without_junctions_leaves_blocks_along_the_drives(tmp_path, caplog
 
 def test_another_map_makes_another_plan(tmp_path):
     path = tmp_path / "map.osm"
-    told = ["block_manager.placement=junctions", f"block_manager.streets_file={path}"]
+    overrides = ["block_manager.placement=junctions", f"block_manager.streets_file={path}"]
     path.write_text(xml())
-    before = planning_hash(load_config(None, told))
+    before = planning_hash(load_config(None, overrides))
     path.write_text(xml().replace("tertiary", "footway"))
-    assert planning_hash(load_config(None, told)) != before
+    assert planning_hash(load_config(None, overrides)) != before
 
 
 def test_a_map_goes_with_junctions_alone():

@@ -186,7 +186,7 @@ def test_a_root_that_is_named_stays_where_it_is(tmp_path, monkeypatch):
     rooted, _ = align_city(city, links, scene_of(), seed=0, root="b")
     assert "b" not in rooted.blocks
     assert set(rooted.blocks["a"].by_drive) == {"noon", "dusk"}
-    with pytest.raises(UserError, match="--root z: the city has no such trained block. It has: a, b, c"):
+    with pytest.raises(UserError, match="--root z: .* a, b, c"):
         align_city(city, links, scene_of(), seed=0, root="z")
 
 

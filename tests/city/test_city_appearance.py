@@ -8,7 +8,7 @@ DUSK = Appearance(drive="dusk")
 
 
 @pytest.mark.parametrize(
-    ("appearance", "shown_as"),
+    ("appearance", "resolved"),
     [
         (MEAN_APPEARANCE, Appearance(drive="own", share=0.75)),
         (Appearance(drive="dusk", exposure_stops=1.5), Appearance(drive="dusk", exposure_stops=1.5, share=0.75)),
@@ -22,8 +22,8 @@ DUSK = Appearance(drive="dusk")
         ),
     ],
 )
-def test_a_picture_has_the_drive_and_the_share_that_its_place_gives_unless_they_are_named(appearance, shown_as):
-    assert appearance.resolved("own", 0.75) == shown_as
+def test_a_picture_has_the_drive_and_the_share_that_its_place_gives_unless_they_are_named(appearance, resolved):
+    assert appearance.resolved("own", 0.75) == resolved
 
 
 def test_without_any_drive_the_look_is_the_mean_of_all():

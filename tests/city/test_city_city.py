@@ -320,7 +320,7 @@ def city_that_knows(out, blending="visibility", **known: float) -> City:
 
 
 def shares_at(city: City, x: float) -> dict[str, torch.Tensor]:
-    return {layer.block_id: layer.shares for layer in city.layers(rays(), at(x))}
+    return {layer.block_id: layer.weights for layer in city.layers(rays(), at(x))}
 
 
 def test_pixels_go_to_the_blocks_that_know_them(tmp_path):
@@ -399,8 +399,8 @@ def test_a_picture_in_parts_is_the_picture(tmp_path):
     city = city_that_sees(tmp_path, a=0.9, b=0.1, c=0.9)
     whole = city.layers(rays(6), at(25.0))
     weights = city.block_weights(rays(6), at(25.0))
-    parts = [city.layers(rays(6)[some], at(25.0), weights=weights) for some in (slice(0, 2), slice(2, 6))]
+    parts = [city.layers(rays(6)[rows], at(25.0), weights=weights) for rows in (slice(0, 2), slice(2, 6))]
     for layer, *pieces in zip(whole, *parts, strict=True):
         assert {piece.block_id for piece in pieces} == {layer.block_id}
         assert torch.equal(torch.cat([piece.picture.rgb for piece in pieces]), layer.picture.rgb)
-        assert torch.equal(torch.cat([piece.shares for piece in pieces]), layer.shares)
+        assert torch.equal(torch.cat([piece.weights for piece in pieces]), layer.weights)

@@ -34,7 +34,7 @@ from blocknerf.viewer.drawing import draw
 from blocknerf.viewer.map import first_view
 from blocknerf.viewer.render_request import Kind, RenderRequest, blendings
 from tests.support.room import write_room
-from tests.support.second_device import SecondDevice, There
+from tests.support.second_device import DeviceTensor, SecondDevice
 from tests.support.small_field import SMALL_HASH, SMALL_MLP
 
 SMALL = (
@@ -87,12 +87,12 @@ def test_pictures_are_those_of_the_processor(out):
             for block_id in weights:
                 model = away.model(block_id)
                 assert isinstance(model, BlockNeRF)
-                assert all(isinstance(parameter.data, There) for parameter in model.parameters())
-            shown, there = away.render(rays, center), away.block_weights(rays, center)
+                assert all(isinstance(parameter.data, DeviceTensor) for parameter in model.parameters())
+            picture, device_weights = away.render(rays, center), away.block_weights(rays, center)
     assert len(weights) > 1
-    assert there == pytest.approx(weights, rel=1e-4)
+    assert device_weights == pytest.approx(weights, rel=1e-4)
     for name in ("rgb", "opacity", "distance_m"):
-        torch.testing.assert_close(getattr(shown, name), getattr(expected, name), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(getattr(picture, name), getattr(expected, name), rtol=1e-4, atol=1e-5)
 
 
 def test_points_and_poses_are_those_of_the_processor(out):
@@ -108,10 +108,10 @@ def test_points_and_poses_are_those_of_the_processor(out):
         rgb, composited = model.composite(rays, codes, None)
         with SecondDevice():
             away = load_block_away(out, block_id)
-            there_rgb, there = away.composite(rays, codes, None)
+            device_rgb, device_composited = away.composite(rays, codes, None)
             found = away.query_points(points, rays.directions), away.refined_rays(rays, drive=drive)
-    torch.testing.assert_close(there_rgb, rgb, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(there.weights, composited.weights, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(device_rgb, rgb, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(device_composited.weights, composited.weights, rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(found[0].density, expected[0].density, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(found[0].rgb, expected[0].rgb, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(found[1].origins, expected[1].origins)
@@ -163,11 +163,11 @@ def test_what_is_inspected_is_that_of_the_processor(out, monkeypatch):
             with SecondDevice():
                 inspect(out, block=ids[0], seam=f"{ids[0]},{ids[1]}")
             found[device] = json.loads((out / "inspect" / "inspect.json").read_text())
-    here, there = found["cpu"], found["meta"]
-    assert [phase["phase"] for phase in there.pop("memory")] == [phase["phase"] for phase in here.pop("memory")]
-    assert len(here["gradients"]) > 3
-    assert len(here["poses"]["moved"]) > 1
-    assert _numbers(there) == pytest.approx(_numbers(here), rel=1e-3, abs=1e-5)
+    on_cpu, on_device = found["cpu"], found["meta"]
+    assert [phase["phase"] for phase in on_device.pop("memory")] == [phase["phase"] for phase in on_cpu.pop("memory")]
+    assert len(on_cpu["gradients"]) > 3
+    assert len(on_cpu["poses"]["moved"]) > 1
+    assert _numbers(on_device) == pytest.approx(_numbers(on_cpu), rel=1e-3, abs=1e-5)
 
 
 def _numbers(tree, name="") -> dict[str, float]:

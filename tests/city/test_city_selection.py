@@ -11,8 +11,8 @@ from blocknerf.city.selection import (
     distances_to,
     fades,
     inverse_distance_weights,
-    seen_shares,
-    surface_shares,
+    surface_weights,
+    visibility_weights,
     visible_block_weights,
 )
 from blocknerf.core.errors import UserError
@@ -181,15 +181,15 @@ def test_a_camera_nowhere_is_an_error():
 
 def test_a_pixel_belongs_to_the_block_whose_ground_it_shows():
     distances = torch.tensor([[1.0, 10.0, 5.0], [9.0, 0.0, 5.0]])
-    shares = surface_shares(distances, torch.tensor([0.5, 0.5]), 8.0)
+    shares = surface_weights(distances, torch.tensor([0.5, 0.5]), 8.0)
     torch.testing.assert_close(shares.sum(0), torch.ones(3))
     torch.testing.assert_close(shares[0], torch.tensor([1.0, 0.0, 0.5]), atol=1e-6, rtol=0)
 
 
 def test_a_block_that_leaves_the_picture_leaves_every_pixel():
     distances = 0.5 + torch.rand(3, 50, generator=torch.Generator().manual_seed(0))
-    with_it = surface_shares(distances, torch.tensor([0.5, 0.5, 1e-9]), 4.0)
-    without = surface_shares(distances[:2], torch.tensor([0.5, 0.5]), 4.0)
+    with_it = surface_weights(distances, torch.tensor([0.5, 0.5, 1e-9]), 4.0)
+    without = surface_weights(distances[:2], torch.tensor([0.5, 0.5]), 4.0)
     torch.testing.assert_close(with_it[:2], without, atol=1e-4, rtol=0)
 
 
@@ -233,10 +233,10 @@ def test_a_block_enters_every_pixel_no_faster_than_the_picture():
     sights = 0.02 + torch.rand(3, 50, generator=generator(1, "sights"), dtype=torch.float64)
     for entering in (1e-12, 1e-9, 1e-6):
         weights = torch.tensor([0.7, 0.3 - entering, entering], dtype=torch.float64)
-        assert seen_shares(sights, weights)[2].max() < 2e3 * entering
+        assert visibility_weights(sights, weights)[2].max() < 2e3 * entering
 
 
 def test_the_root_of_weights_is_kept_where_they_are_not_faint():
     weights = torch.tensor([0.7, 0.2, 0.1], dtype=torch.float64)
     roots = weights.sqrt() / weights.sqrt().sum()
-    torch.testing.assert_close(seen_shares(torch.ones(3, 1).double(), weights)[:, 0], roots, rtol=1e-9, atol=0)
+    torch.testing.assert_close(visibility_weights(torch.ones(3, 1).double(), weights)[:, 0], roots, rtol=1e-9, atol=0)

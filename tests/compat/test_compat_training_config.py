@@ -5,7 +5,7 @@ from functools import reduce
 
 import pytest
 
-from blocknerf.compat.training_config import DISTRIBUTED, ELSEWHERE, KEYS, BlockNeRFTrainingConfig
+from blocknerf.compat.training_config import DISTRIBUTED, KEYS, REPLACEMENTS, BlockNeRFTrainingConfig
 from blocknerf.core.errors import UserError
 
 
@@ -22,7 +22,7 @@ def test_the_documents_example_runs(caplog):
 
 def test_every_attribute_goes_somewhere():
     names = {one.name for one in fields(BlockNeRFTrainingConfig)}
-    assert names == {*KEYS, *ELSEWHERE, "distributed", "visibility_hidden_dim"}
+    assert names == {*KEYS, *REPLACEMENTS, "distributed", "visibility_hidden_dim"}
 
 
 @pytest.mark.parametrize("name", KEYS)

@@ -17,7 +17,7 @@ def nowhere_at_home(tmp_path, monkeypatch) -> Path:
     monkeypatch.delenv(caches.CACHE_VARIABLE, raising=False)
     monkeypatch.setenv("HOME", "/proc/no_home")
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr(caches, "_said", set())
+    monkeypatch.setattr(caches, "_announced", set())
     return tmp_path
 
 

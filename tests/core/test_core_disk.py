@@ -14,7 +14,7 @@ from blocknerf.core.errors import UserError
 from blocknerf.core.files import copy_file, put_folder, recover_folder, write_array, write_bytes, write_json
 
 
-class Told:
+class Recorder:
     """Notes every call; fails the one of the number `at`, in the middle where it writes."""
 
     def __init__(self, at: int | None = None):
@@ -30,18 +30,18 @@ class Told:
 
 
 def test_a_file_that_is_written_whole_is_six_calls(tmp_path):
-    told = Told()
-    with disk.faults(told):
+    recorder = Recorder()
+    with disk.faults(recorder):
         write_bytes(tmp_path / "new" / "file", b"content")
-    assert [kind for kind, _ in told.calls] == ["mkdir", "open", "write", "fsync", "rename", "fsync"]
+    assert [kind for kind, _ in recorder.calls] == ["mkdir", "open", "write", "fsync", "rename", "fsync"]
 
 
 def test_nothing_stands_in_the_way_outside_of_the_context(tmp_path):
-    told = Told(at=1)
-    with disk.faults(told), pytest.raises(UserError):
+    recorder = Recorder(at=1)
+    with disk.faults(recorder), pytest.raises(UserError):
         write_bytes(tmp_path / "file", b"x")
     write_bytes(tmp_path / "file", b"x")
-    assert len(told.calls) == 1
+    assert len(recorder.calls) == 1
 
 
 @pytest.mark.parametrize("write", [
@@ -57,12 +57,12 @@ def test_each_call_that_fails_leaves_the_old_file_or_the_new_one_and_no_other(tm
     while True:
         path.write_bytes(b"old")
         number += 1
-        told = Told(at=number)
-        with disk.faults(told), suppress(UserError):
+        recorder = Recorder(at=number)
+        with disk.faults(recorder), suppress(UserError):
             write(path)
         assert path.read_bytes() in (b"old", whole)
         assert [found.name for found in tmp_path.iterdir()] == ["file"]
-        if len(told.calls) < number:
+        if len(recorder.calls) < number:
             break
     assert number > 4
     assert path.read_bytes() == whole
@@ -111,7 +111,7 @@ def test_a_folder_that_takes_the_place_of_another_is_there_whole_after_the_next_
         (tmp_path / name).mkdir()
         (tmp_path / name / "file").write_bytes(name.encode())
     (tmp_path / "old").rename(tmp_path / "folder")
-    with disk.faults(Told(at)), suppress(OSError):
+    with disk.faults(Recorder(at)), suppress(OSError):
         put_folder(tmp_path / "new", tmp_path / "folder")
     assert not can_exchange or (tmp_path / "folder" / "file").exists()
     recover_folder(tmp_path / "folder")
@@ -135,8 +135,10 @@ def test_temporary_names_fit_tell_their_maker_and_are_found(tmp_path, name):
 
 def test_one_of_another_machine_may_be_alive(tmp_path):
     host = socket.gethostname().replace(".", "-")
-    elsewhere = disk.temporary(tmp_path / "file").name.replace(host, "elsewhere").replace(str(os.getpid()), "999999999")
-    assert disk.is_of_living(tmp_path / elsewhere)
+    other_machine = (
+        disk.temporary(tmp_path / "file").name.replace(host, "elsewhere").replace(str(os.getpid()), "999999999")
+    )
+    assert disk.is_of_living(tmp_path / other_machine)
 
 
 @pytest.mark.parametrize("name", ["photo.tmp", ".photo.jpg", ".tmp", ".x.tmp", ".thumbnails.5.tmp.jpg"])

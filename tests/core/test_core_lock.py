@@ -45,8 +45,8 @@ def start(code: str, *arguments: object) -> subprocess.Popen[str]:
 def holding(folder: Path, seconds: float) -> subprocess.Popen[str]:
     process = start(HOLD, folder, seconds)
     assert process.stdout is not None
-    with process.stdout as said:
-        assert said.readline() == "held\n"
+    with process.stdout as output:
+        assert output.readline() == "held\n"
     return process
 
 
@@ -60,8 +60,8 @@ def other(tmp_path):
 
 
 def test_a_second_process_is_told_who_was_first(tmp_path, other):
-    said = rf"It is being made by `-c .*out 60` \(process {other.pid} on .*, since 20"
-    with pytest.raises(UserError, match=said), locked_folder(tmp_path / "out", "It is being made"):
+    message = rf"It is being made by `-c .*out 60` \(process {other.pid} on .*, since 20"
+    with pytest.raises(UserError, match=message), locked_folder(tmp_path / "out", "It is being made"):
         pass
     assert is_locked(tmp_path / "out")
 
@@ -206,7 +206,7 @@ def test_a_disk_without_locks_is_said_once_and_keeps_nobody(tmp_path, monkeypatc
 
 def test_a_folder_that_cannot_be_written_is_a_sentence(tmp_path):
     (tmp_path / "file").write_bytes(b"")
-    said = r"Cannot write in .*file: .*then run the same command again"
-    with pytest.raises(UserError, match=said), locked_folder(tmp_path / "file", "It is being made"):
+    message = r"Cannot write in .*file: .*then run the same command again"
+    with pytest.raises(UserError, match=message), locked_folder(tmp_path / "file", "It is being made"):
         pass
     assert [path.name for path in Path(tmp_path).iterdir()] == ["file"]

@@ -40,19 +40,19 @@ def test_frames_are_ordered_by_their_numbers():
 
 @given(NAMES)
 def test_a_portable_name_stays_in_its_folder_on_every_system(name):
-    own = portable_name(name)
-    assert portable_name(own) == own
-    assert contained(Path("folder"), own) == Path("folder") / own
-    for path in (PurePosixPath(own), PureWindowsPath(own)):
+    portable = portable_name(name)
+    assert portable_name(portable) == portable
+    assert contained(Path("folder"), portable) == Path("folder") / portable
+    for path in (PurePosixPath(portable), PureWindowsPath(portable)):
         assert not path.is_absolute()
         assert not path.drive
         assert ".." not in path.parts
-        assert path.parts == tuple(own.split("/"))
-    for part in own.split("/"):
+        assert path.parts == tuple(portable.split("/"))
+    for part in portable.split("/"):
         assert 0 < len(part.encode("utf-8")) <= LONGEST_BYTES
         assert part.rstrip(" .") == part
         assert all(unicodedata.category(letter) not in ("Cc", "Cs") for letter in part)
-    assert len(own.encode()) <= 1000
+    assert len(portable.encode()) <= 1000
 
 
 @given(st.lists(NAMES, unique=True, max_size=8))

@@ -79,7 +79,7 @@ HEAD = b"ply\nformat ascii 1.0\nelement vertex 2\n"
         (b"ply\nformat ascii 1.0\nelement face 3\n", "its first element is 'face', not 'vertex'"),
         (HEAD + b"property list uchar int x\n", "is not a number: 'property list uchar int x'"),
         (HEAD + b"property lists x\n", "is not a number: 'property lists x'"),
-        (HEAD + b"property float x\nend_header\n1\n2\n", "p.ply holds no points: its vertices have no x, y and z"),
+        (HEAD + b"property float x\nend_header\n1\n2\n", "p.ply holds no points"),
         (HEAD + b"end_header\n1\n2\n", "names no format, or no properties"),
         (HEAD, "its header has no end"),
         (b"ply\ncomment " + b"long" * (1 << 18), "its header has no end"),
@@ -97,9 +97,9 @@ HEAD = b"ply\nformat ascii 1.0\nelement vertex 2\n"
 )
 def test_damage_is_said(tmp_path, content, message):
     (tmp_path / "p.ply").write_bytes(content)
-    with pytest.raises(UserError) as said:
+    with pytest.raises(UserError) as refused:
         read_points(tmp_path / "p.ply")
-    assert message in str(said.value)
+    assert message in str(refused.value)
 
 
 def test_a_file_that_announces_too_much_takes_no_memory(tmp_path):

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blocknerf.core.errors import MOST_MESSAGE, MOST_SHOWN, UserError, shown
+from blocknerf.core.errors import MOST_MESSAGE, MOST_SHOWN, UserError, quote
 from blocknerf.core.reading import (
     Damaged,
     is_file,
@@ -184,17 +184,17 @@ def test_gzip_grows_as_far_as_was_asked(tmp_path):
 
 @given(st.text(max_size=60), st.integers(1, 40))
 def test_every_message_is_one_printable_line(text, times):
-    said = str(UserError(text * times))
-    assert len(said) <= MOST_MESSAGE
-    assert said.isprintable() or said == ""
-    said.encode()
+    message = str(UserError(text * times))
+    assert len(message) <= MOST_MESSAGE
+    assert message.isprintable() or message == ""
+    message.encode()
 
 
 def test_a_long_message_keeps_its_beginning_and_its_remedy():
-    said = str(UserError("The plan " + "x" * 10_000 + " is damaged. Delete it."))
-    assert said.startswith("The plan xxx")
-    assert said.endswith("xxx is damaged. Delete it.")
-    assert " ... " in said
+    message = str(UserError("The plan " + "x" * 10_000 + " is damaged. Delete it."))
+    assert message.startswith("The plan xxx")
+    assert message.endswith("xxx is damaged. Delete it.")
+    assert " ... " in message
 
 
 NESTED: list = []
@@ -204,6 +204,6 @@ HUGE = ("x" * 10**6, 10**5000, [[0] * 1000] * 1000, NESTED, "\x1b[31m\n", float(
 
 def test_what_arrived_is_shown_in_short():
     for value in HUGE:
-        text = shown(value)
+        text = quote(value)
         assert 0 < len(text) <= MOST_SHOWN
         assert text.isprintable()

@@ -28,12 +28,12 @@ def write(folder: Path, files: dict[str, bytes]) -> None:
         (folder / name).write_bytes(content)
 
 
-def there(url: str) -> dict[str, bytes]:
+def remote_files(url: str) -> dict[str, bytes]:
     system, root = fsspec.core.url_to_fs(url)
     return {path[len(root) + 1 :]: system.cat(path) for path in system.find(root)}
 
 
-def here(folder: Path) -> dict[str, bytes]:
+def local_files(folder: Path) -> dict[str, bytes]:
     paths = [path for path in folder.rglob("*") if path.is_file() and path.name != ".shared.json"]
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
 
@@ -43,7 +43,7 @@ def test_what_is_pushed_is_pulled(url, tmp_path):
     write(one.local, FILES)
     one.push("plan.json", "blocks/000")
     other.pull()
-    assert there(url) == here(other.local) == FILES
+    assert remote_files(url) == local_files(other.local) == FILES
 
 
 def test_either_side_is_made_what_the_other_is(url, tmp_path):
@@ -56,17 +56,17 @@ def test_either_side_is_made_what_the_other_is(url, tmp_path):
     one.push("blocks/000")
     write(other.local, {"blocks/000/mine": b"not shared", "store/level": b"not asked for"})
     other.pull("blocks/000")
-    assert there(url) == here(one.local)
-    assert here(other.local) == here(one.local) | {"store/level": b"not asked for"}
+    assert remote_files(url) == local_files(one.local)
+    assert local_files(other.local) == local_files(one.local) | {"store/level": b"not asked for"}
 
 
 def test_only_what_is_named_and_wanted_is_copied(url, tmp_path):
     one, other = SharedFolder(tmp_path / "one", url), SharedFolder(tmp_path / "other", url)
     write(one.local, {**FILES, "store/level_0.rgb": b"pixels"})
     one.push("plan.json", "blocks/000")
-    assert there(url) == FILES
+    assert remote_files(url) == FILES
     other.pull(wanted=lambda name: name.endswith(".json"))
-    assert here(other.local).keys() == {"plan.json", "blocks/000/latest.json"}
+    assert local_files(other.local).keys() == {"plan.json", "blocks/000/latest.json"}
     assert other.holds("blocks/000/a.safetensors", 4)
     assert not other.holds("blocks/000/a.safetensors", 5)
     assert not other.holds("blocks/000/c.safetensors", 4)
@@ -87,7 +87,7 @@ def test_a_second_pull_copies_what_has_changed_alone(url, tmp_path, monkeypatch)
     write(other.local, {"blocks/000/a.safetensors": b"spoiled"})
     other.pull()
     assert sorted(copied) == ["blocks/000/a.safetensors", "plan.json"]
-    assert here(other.local) == FILES | {"plan.json": b"[]"}
+    assert local_files(other.local) == FILES | {"plan.json": b"[]"}
 
 
 def test_a_push_copies_what_has_changed_alone(url, tmp_path, monkeypatch):
@@ -106,7 +106,7 @@ def test_a_push_copies_what_has_changed_alone(url, tmp_path, monkeypatch):
     system, root = fsspec.core.url_to_fs(url)
     system.pipe_file(f"{root}/blocks/000/log", b"another's")
     folder.push("plan.json", "blocks/000")
-    assert there(url) == here(folder.local)
+    assert remote_files(url) == local_files(folder.local)
     copied.clear()
     other = SharedFolder(tmp_path / "other", url)
     other.pull()
@@ -139,11 +139,11 @@ def test_a_push_that_is_cut_off_leaves_what_was_there(url, tmp_path, monkeypatch
         patch.setattr(system, step, half)
         with pytest.raises(UserError, match=f"{url} failed .CutOff: the line is dead"):
             folder.push("blocks/000")
-    found = there(url)
+    found = remote_files(url)
     assert found.items() >= FILES.items()
     assert found.keys() - FILES.keys() <= {"blocks/000/b.safetensors"}
     folder.push("blocks/000")
-    assert there(url) == here(folder.local)
+    assert remote_files(url) == local_files(folder.local)
 
 
 def test_json_comes_after_what_it_names_and_goes_before_it(tmp_path, monkeypatch):
@@ -181,9 +181,9 @@ def test_half_an_upload_of_another_is_not_pulled(url, tmp_path):
     system.pipe_file(f"{root}/blocks/000/.latest.json.17.tmp", b"{")
     other = SharedFolder(tmp_path / "other", url)
     other.pull()
-    assert here(other.local) == FILES
+    assert local_files(other.local) == FILES
     folder.push("blocks/000")
-    assert there(url) == FILES
+    assert remote_files(url) == FILES
 
 
 def test_a_plain_folder_is_worked_in_where_it_is(tmp_path):
@@ -211,7 +211,7 @@ def test_a_damaged_index_costs_only_copies(url, tmp_path):
     for content in ("{", json.dumps([1])):
         write(other.local, {".shared.json": content.encode()})
         other.pull()
-        assert here(other.local) == FILES
+        assert local_files(other.local) == FILES
 
 
 def test_a_protocol_that_nothing_installed_knows_is_named():
@@ -246,7 +246,7 @@ def test_names_at_the_root_of_a_file_system_keep_their_first_letter(url, tmp_pat
     assert sorted(MemoryFileSystem.store) == sorted(f"/{name}" for name in FILES)
     other = SharedFolder.at(url)
     other.pull()
-    assert here(other.local) == FILES
+    assert local_files(other.local) == FILES
     assert other.holds("plan.json", 2)
 
 
@@ -293,7 +293,7 @@ def test_what_a_file_names_is_fetched_only_where_a_command_has_named_it(url, tmp
     SharedFolder(tmp_path / "one", url).push("plan.json")
     with pytest.raises(UserError, match="nothing is fetched from there unasked.*--data-root '[a-z]+://"):
         SharedFolder.named_by(tmp_path / "scene.json", url, "--data-root")
-    assert not (tmp_path / "cache").exists() or not here(tmp_path / "cache")
+    assert not (tmp_path / "cache").exists() or not local_files(tmp_path / "cache")
     monkeypatch.setattr("sys.stdin", Terminal("n\n"))
     monkeypatch.setattr("sys.stderr", Terminal())
     with pytest.raises(UserError, match="unasked"):

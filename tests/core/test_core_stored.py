@@ -67,7 +67,7 @@ def test_what_people_may_edit_and_what_they_may_not(tmp_path):
     path.write_text(path.read_text().replace("4.0", "8.0"))
     assert read_stored(path, "city", "Make it again.", 1, ("gb",)) == {"version": 1, "gb": 8.0, "name": "ü"}
     path.write_text(json.dumps(json.loads(path.read_text()) | {"name": "u"}))
-    with pytest.raises(UserError, match=r"is damaged: its content is not that of its 'checksum'. Make it again"):
+    with pytest.raises(UserError, match=r"its 'checksum'. Make it again"):
         read_stored(path, "city", "Make it again.", 1, ("gb",))
     with pytest.raises(UserError, match=r"The city .* is of version 1; this program reads version 2. Make it again."):
         read_stored(path, "city", "Make it again.", 2)

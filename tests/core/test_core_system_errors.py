@@ -34,10 +34,10 @@ def test_what_is_said_of_a_file_that_cannot_be_written(tmp_path, number, helps):
 
     with pytest.raises(UserError) as refused:
         write_atomically(tmp_path / "plan.json", refuse)
-    said = str(refused.value)
-    assert said.startswith(f"Cannot write {tmp_path / 'plan.json'}: {os.strerror(number)}. ")
-    assert helps in said
-    assert ".tmp" not in said
+    message = str(refused.value)
+    assert message.startswith(f"Cannot write {tmp_path / 'plan.json'}: {os.strerror(number)}. ")
+    assert helps in message
+    assert ".tmp" not in message
 
 
 def test_an_error_without_a_number_is_said_as_it_is():

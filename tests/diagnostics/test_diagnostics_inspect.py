@@ -69,12 +69,12 @@ def test_inspect_writes_the_ray_that_was_asked_for_and_the_seam(city, capsys):
 def test_inspect_says_how_far_poses_have_moved(city, capsys):
     """Shift and turn are those between the captured camera at the middle of a drive and the learned one."""
     inspect(city, block="001")
-    told, said = json.loads((city / "inspect" / "inspect.json").read_text())["poses"], capsys.readouterr().err
+    poses_json, output = json.loads((city / "inspect" / "inspect.json").read_text())["poses"], capsys.readouterr().err
     page = (city / "inspect" / "index.html").read_text()
-    assert told["by"] == "drive"
-    assert "Poses of block 001, moved by drive" in said
+    assert poses_json["by"] == "drive"
+    assert "Poses of block 001, moved by drive" in output
     poses = load_block(read_block(city / "blocks" / "001", "latest")).poses
-    for motion in told["moved"]:
+    for motion in poses_json["moved"]:
         learned = poses.motion(None, motion["name"])
         middle = poses.pivots_world[poses.groups.index(motion["name"])].double()
         cosine = float((learned[:, :3].trace() - 1) / 2)
@@ -85,20 +85,20 @@ def test_inspect_says_how_far_poses_have_moved(city, capsys):
         assert motion["shift_m"] > 0
         assert motion["images"] > 1
         assert f"{motion['shift_m']:.4f}" in page
-        assert f"{motion['shift_m']:.4f}" in said
+        assert f"{motion['shift_m']:.4f}" in output
 
 
 @pytest.mark.parametrize("count", [12, 13])
 def test_a_table_of_poses_is_as_long_as_can_be_read(count, capsys):
     motions = [PoseMotion(f"{number:03d}.png", 1, 1.0 / (1 + number), 0.5) for number in range(count)]
     console.print(_pose_table(SimpleNamespace(block_id="000", poses_by="image", pose_motions=motions)))
-    said = capsys.readouterr().err
-    assert ("1 that moved less are on the page" in said) == (count == 13)
-    assert ("011.png" in said, "012.png" in said) == (True, False)
+    output = capsys.readouterr().err
+    assert ("1 that moved less are on the page" in output) == (count == 13)
+    assert ("011.png" in output, "012.png" in output) == (True, False)
 
 
 @pytest.mark.parametrize(
-    ("told", "said"),
+    ("arguments", "message"),
     [
         ({"image": "noon/04.png"}, "Did you mean"),
         ({"pixel": (32, 0)}, "columns are 0 to 31"),
@@ -107,9 +107,9 @@ def test_a_table_of_poses_is_as_long_as_can_be_read(count, capsys):
         ({"seam": "000,000"}, "between two blocks"),
     ],
 )
-def test_what_does_not_exist_is_said(city, told, said):
-    with pytest.raises(UserError, match=said):
-        inspect(city, **told)
+def test_what_does_not_exist_is_said(city, arguments, message):
+    with pytest.raises(UserError, match=message):
+        inspect(city, **arguments)
 
 
 def test_an_untrained_city_says_so(room, tmp_path):

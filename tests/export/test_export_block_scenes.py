@@ -22,7 +22,7 @@ from blocknerf.export.block_scenes import _overlap_m
 from blocknerf.export.merge import find_plan, find_splats, merge_splats
 from blocknerf.export.merge_seams import seam_report
 from blocknerf.export.nerfstudio_frame import read_transforms
-from blocknerf.export.splats import Splats, moved
+from blocknerf.export.splats import Splats, transformed
 from blocknerf.export.splats_file import read_splats, write_splats
 from blocknerf.export.voronoi_cells import VoronoiCells
 from blocknerf.geometry import so3
@@ -115,16 +115,16 @@ def test_the_description_says_where_the_block_ends(exported, planned):
     plan = read_plan(planned / "plan.json")
     voronoi_cells = VoronoiCells.of(plan)
     for number, block in enumerate(plan.blocks):
-        said = json.loads((exported / block.id / "block.json").read_text())
+        description = json.loads((exported / block.id / "block.json").read_text())
         scene = read_scene(exported / block.id, DatasetConfig())
-        assert (said["images"], said["points"]) == (len(block.train_images), len(scene.points_world))
-        own = voronoi_cells.owners(scene.points_world) == number
-        assert said["own_points"] == own.sum() > 0
-        assert said["overlap_m"] == pytest.approx(plan.ground().cell_reach_m - plan.ground().cell_half_edge_m)
-        assert set(said["borders"]) == set(block.neighbours)
+        assert (description["images"], description["points"]) == (len(block.train_images), len(scene.points_world))
+        is_inside = voronoi_cells.owners(scene.points_world) == number
+        assert description["own_points"] == is_inside.sum() > 0
+        assert description["overlap_m"] == pytest.approx(plan.ground().cell_reach_m - plan.ground().cell_half_edge_m)
+        assert set(description["borders"]) == set(block.neighbours)
         if len(block.cells_xy) == 1 and all(len(other.cells_xy) == 1 for other in plan.blocks):
-            for border in said["borders"].values():
-                beyond = (scene.points_world[own] - border["point_world"]) @ np.array(border["normal_world"])
+            for border in description["borders"].values():
+                beyond = (scene.points_world[is_inside] - border["point_world"]) @ np.array(border["normal_world"])
                 assert beyond.max() <= 1e-4
 
 
@@ -151,8 +151,8 @@ def test_every_point_comes_back_exactly_once(exported, capture, tmp_path, how):
         assert abs(len(merged) - len(whole.points_world)) <= 2
         return
     expected = whole.points_world.astype(np.float32)
-    order, expected_order = np.lexsort(merged.places.T), np.lexsort(expected.T)
-    np.testing.assert_array_equal(merged.places[order], expected[expected_order])
+    order, expected_order = np.lexsort(merged.means.T), np.lexsort(expected.T)
+    np.testing.assert_array_equal(merged.means[order], expected[expected_order])
     rgb = np.round(255 * merged.mean_rgb[order])
     np.testing.assert_array_equal(rgb, whole.points_rgb[expected_order])
     assert (tmp_path / "city.seams.html").read_text().count("<tr>") > 4
@@ -165,8 +165,8 @@ def test_links_and_test_images(planned, tmp_path):
         scene = read_scene(tmp_path / "b" / block.id, DatasetConfig())
         assert {image.id for image in scene.images} == {*block.train_images, *block.test_images}
         assert all(image.path.is_symlink() for image in scene.images)
-        said = json.loads((tmp_path / "b" / block.id / "block.json").read_text())
-        assert len(said["test_images"]) == len(block.test_images)
+        description = json.loads((tmp_path / "b" / block.id / "block.json").read_text())
+        assert len(description["test_images"]) == len(block.test_images)
     export_blocks(planned, tmp_path / "b", photographs="copy", test_images=True)  # again, another way
     assert not any(path.is_symlink() for path in (tmp_path / "b").rglob("*.png"))
 
@@ -229,9 +229,9 @@ def test_borders_are_as_far_as_they_are(exported):
     assert (border_m >= 0).all()
     for place, other, away_m in zip(owned, beyond, border_m, strict=True):
         xy = voronoi_cells.ground_xy(place[None])[0]
-        own, theirs = (voronoi_cells.sites_xy[voronoi_cells.site_blocks == b] for b in (0, other))
-        a = own[np.linalg.norm(own - xy, axis=1).argmin()]
-        b = theirs[np.linalg.norm(theirs - xy, axis=1).argmin()]
+        sites, other_sites = (voronoi_cells.sites_xy[voronoi_cells.site_blocks == b] for b in (0, other))
+        a = sites[np.linalg.norm(sites - xy, axis=1).argmin()]
+        b = other_sites[np.linalg.norm(other_sites - xy, axis=1).argmin()]
         assert away_m == pytest.approx(
             (a + b) @ (b - a) / 2 / np.linalg.norm(b - a) - xy @ (b - a) / np.linalg.norm(b - a)
         )
@@ -243,18 +243,18 @@ def test_borders_are_as_far_as_they_are(exported):
 def test_a_scene_that_nerfstudio_moved_is_moved_back(exported, tmp_path):
     plan, voronoi_cells = _plan(exported), VoronoiCells.of(_plan(exported))
     splats = made_splats(3000)
-    splats.places[:] *= 4  # all over the site
+    splats.means[:] *= 4  # all over the site
     rotation = so3.exp(torch.tensor([0.4, 0.2, -2.0], dtype=torch.float64)).numpy()
     motion = Similarity(0.11, rotation, np.array([0.3, -0.2, 0.5]))  # file_from_world
     for block_id in voronoi_cells.ids[:2]:
-        write_splats(tmp_path / "moved" / block_id / "splat.ply", moved(splats, motion))
+        write_splats(tmp_path / "moved" / block_id / "splat.ply", transformed(splats, motion))
         shift = motion.translation / motion.scale
         write_json(tmp_path / "moved" / block_id / "dataparser_transforms.json",
                    {"transform": np.column_stack([rotation, shift]).tolist(), "scale": motion.scale})  # fmt: skip
         write_splats(tmp_path / "still" / f"{block_id}.ply", splats)
     merged = [merge_splats(find_splats([str(tmp_path / name)], plan), plan).splats for name in ("moved", "still")]
     assert len(merged[0]) == len(merged[1]) > 0
-    for name in ("places", "log_scales", "opacity_logits", "harmonics"):
+    for name in ("means", "log_scales", "opacity_logits", "harmonics"):
         np.testing.assert_allclose(getattr(merged[0], name), getattr(merged[1], name), atol=2e-4, err_msg=name)
 
 
@@ -280,19 +280,19 @@ def test_seams_show_jumps(exported):
 def test_values_that_are_no_numbers_are_left_out_and_strangers_are_warned_of(exported, tmp_path, caplog):
     plan = _plan(exported)
     splats = made_splats(200)
-    splats.places[:] *= 4
-    splats.places[3, 1], splats.log_scales[4, 0], splats.quaternions[5] = np.nan, np.inf, 0
+    splats.means[:] *= 4
+    splats.means[3, 1], splats.log_scales[4, 0], splats.quaternions[5] = np.nan, np.inf, 0
     write_splats(tmp_path / f"{plan.blocks[0].id}.ply", splats)
     merged = merge_splats(find_splats([str(tmp_path)], plan), plan)
     entry = merged.blocks[plan.blocks[0].id]
     assert entry["not_finite"] == 3
     assert entry["kept"] + entry["dropped"] == 197
     far = made_splats(200)
-    far.places[:] = VoronoiCells.of(plan).frame.to_world(np.array([[900.0, 900.0, 0.0]])) + far.places
+    far.means[:] = VoronoiCells.of(plan).frame.to_world(np.array([[900.0, 900.0, 0.0]])) + far.means
     write_splats(tmp_path / "x" / f"{plan.blocks[0].id}.ply", far)
     with (
         caplog.at_level("WARNING", logger="blocknerf"),
-        pytest.raises(UserError, match="Not one splat lies in the territory of its block"),
+        pytest.raises(UserError, match="Not one splat"),
     ):
         merge_splats(find_splats([str(tmp_path / "x")], plan), plan)
     assert "keeps 0 of 200 splats" in caplog.text
@@ -315,13 +315,13 @@ def test_what_cannot_be_merged_is_said(exported, tmp_path):
         find_splats([str(tmp_path)], plan)
     with pytest.raises(UserError, match="Nothing to merge was named"):
         merge((), tmp_path / "a.ply")
-    own = tmp_path / first / "iteration_7000" / "point_cloud.ply"
-    (tmp_path / "link.ply").symlink_to(own)
-    before = own.read_bytes()
-    for out in (own, tmp_path / "link.ply"):
+    splat_file = tmp_path / first / "iteration_7000" / "point_cloud.ply"
+    (tmp_path / "link.ply").symlink_to(splat_file)
+    before = splat_file.read_bytes()
+    for out in (splat_file, tmp_path / "link.ply"):
         with pytest.raises(UserError, match=f"holds the splats of block {first}, which are merged"):
-            merge((f"{first}={own}",), out, plan=exported)
-    assert own.read_bytes() == before
+            merge((f"{first}={splat_file}",), out, plan=exported)
+    assert splat_file.read_bytes() == before
     with pytest.raises(UserError, match="written as .ply or .spz"):
         merge((str(tmp_path),), tmp_path / "a.glb", plan=exported)
     write_json(tmp_path / "t.json", {"transform": np.diag([2.0, 1, 1, 1])[:3].tolist(), "scale": 1.0})
@@ -342,7 +342,7 @@ def test_points_of_a_trainer_are_no_splats(exported, tmp_path):
 
 def test_a_block_at_a_junction_reaches_as_far_as_the_cells_that_it_shares():
     layout = Layout((0.0, 0.0, 0.0), ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)), "street", 3.0, 3.0)
-    own, shared = ((0.0, 0.0), (6.0, 0.0)), ((12.0, 0.0), (18.0, 0.0))
-    block = BlockSpec("000", (0.0, 0.0, 0.0), 9.0, (0.0, 0.0, 0.0), ("i",), (), cells_xy=own, shared_xy=shared)
+    exclusive, shared = ((0.0, 0.0), (6.0, 0.0)), ((12.0, 0.0), (18.0, 0.0))
+    block = BlockSpec("000", (0.0, 0.0, 0.0), 9.0, (0.0, 0.0, 0.0), ("i",), (), cells_xy=exclusive, shared_xy=shared)
     assert _overlap_m(block, layout) == pytest.approx(12.0)  # the street is covered to 21 m and its own to 9 m
     assert _overlap_m(dataclasses.replace(block, shared_xy=()), layout) == 0.0

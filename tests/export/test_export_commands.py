@@ -86,9 +86,9 @@ def test_depth_maps_are_what_the_city_shows_and_are_opened_by_others(city, tmp_p
         depth = _read(path, "Z" if kind == "depth_z_m" else kind)
         rays = view_rays(view)
         center = torch.from_numpy(image.world_from_cam[:, 3].copy())
-        shown = opened.render(rays, center, drive=image.drive)
+        rendered = opened.render(rays, center, drive=image.drive)
         along = (rays.directions.numpy() @ image.world_from_cam[:, 2]) if kind == "depth_z_m" else 1.0
-        expected = np.where(shown.opacity.numpy() >= 0.5, shown.distance_m.numpy() * along, 0)
+        expected = np.where(rendered.opacity.numpy() >= 0.5, rendered.distance_m.numpy() * along, 0)
         np.testing.assert_allclose(depth, expected.reshape(depth.shape), rtol=1e-5)
         if (form, kind) == ("npy", "depth_z_m"):
             np.testing.assert_array_equal(read_depth_z_m(path, (view.width, view.height)), depth)
@@ -97,13 +97,13 @@ def test_depth_maps_are_what_the_city_shows_and_are_opened_by_others(city, tmp_p
 def test_depth_of_somebody_else_stays(city, tmp_path):
     config, plan = load_output(city)
     first = planned_split(plan, open_scene(city, config.dataset))[1][0]
-    theirs = (tmp_path / first.name).with_suffix(".depth_z_m.npy")
-    theirs.parent.mkdir(parents=True, exist_ok=True)
-    theirs.write_bytes(b"theirs")
+    foreign = (tmp_path / first.name).with_suffix(".depth_z_m.npy")
+    foreign.parent.mkdir(parents=True, exist_ok=True)
+    foreign.write_bytes(b"theirs")
     with pytest.raises(UserError, match="depth_z_m.npy was not written by an export into .* another folder"):
         export_depth(city, folder=tmp_path, format="npy", size="8x6")
-    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [theirs]
-    assert theirs.read_bytes() == b"theirs"
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [foreign]
+    assert foreign.read_bytes() == b"theirs"
     for _ in range(2):  # its own are written anew
         export_depth(city, folder=tmp_path / "new", format="npy", size="8x6")
 
@@ -151,8 +151,8 @@ def test_a_missing_package_is_named_before_anything_is_rendered(city, monkeypatc
     with pytest.raises(SystemExit) as exit:
         main(["export", what, str(city), *arguments])
     assert exit.value.code == 2
-    said = capsys.readouterr().err
-    assert f"needs {package}, which is not installed; run: pip install 'blocknerf[export]'" in said
+    output = capsys.readouterr().err
+    assert f"needs {package}, which is not installed; run: pip install 'blocknerf[export]'" in output
 
 
 @pytest.mark.parametrize(

@@ -36,11 +36,11 @@ def city(tmp_path_factory) -> Path:
     return out
 
 
-def placed(path: Path, *told: str) -> tuple[float, float] | None:
+def placed(path: Path, *options: str) -> tuple[float, float] | None:
     """Longitude and latitude of the origin of the map."""
     rasterio = pytest.importorskip("rasterio")
     warp = pytest.importorskip("rasterio.warp")
-    main(["export", "orthophoto", str(path.parent), "--out", str(path), "--pixel", "1", "--top", "1", *told])
+    main(["export", "orthophoto", str(path.parent), "--out", str(path), "--pixel", "1", "--top", "1", *options])
     with rasterio.open(path) as file:
         if not file.crs.is_projected:
             return None

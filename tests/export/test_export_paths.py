@@ -51,8 +51,8 @@ def test_a_path_along_pictures_that_lie_on_their_side_is_held_upright():
         one = image(f"{number}", float(number))
         lying = one.world_from_cam @ np.array([[0, -1.0, 0, 0], [1.0, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
         images.append(replace(one, world_from_cam=lying, orientation=Orientation(6)) if number % 2 == 0 else one)
-    for some in (images, images[::2]):
-        for view in interpolated_views(some, {"wide": WIDE}, 20, 1):
+    for chosen in (images, images[::2]):
+        for view in interpolated_views(chosen, {"wide": WIDE}, 20, 1):
             assert np.allclose(view.world_from_cam[:, :3], np.eye(3), atol=1e-6)
             assert (view.width, view.height) == (20, 40)
             assert view.camera.width == 20
@@ -145,7 +145,7 @@ def nerfstudio_path(**changes):
     return tree | changes
 
 
-def own_path(**changes):
+def city_path(**changes):
     tree = {"width": 8, "height": 4, "fov_deg": 90, "frames": [{"world_from_cam": POSE.tolist(), "drive": "dusk"}]}
     return tree | changes
 
@@ -169,7 +169,7 @@ def test_a_path_of_nerfstudios_viewer_is_brought_back_into_the_captures_frame(tm
         frame["camera_to_world"] = pose.ravel().tolist()
     np.testing.assert_allclose(read(tmp_path, tree)[0].world_from_cam, expected, atol=1e-9)
     assert "dataparser_transforms.json" in caplog.text
-    np.testing.assert_allclose(read(tmp_path, own_path())[0].world_from_cam, POSE)  # this form is the city's own
+    np.testing.assert_allclose(read(tmp_path, city_path())[0].world_from_cam, POSE)  # this form is the city's own
 
 
 def read_camera_path_of(tree, folder):
@@ -184,7 +184,7 @@ def manifest(offset_m=(0.0, 0.0, 0.0)):
 
 
 @pytest.mark.parametrize(
-    ("places", "said"),
+    ("places", "warning"),
     [
         ([(0, 0, 2), (80, 0, 2)], None),
         ([(40, 0, 90)], None),
@@ -192,37 +192,41 @@ def manifest(offset_m=(0.0, 0.0, 0.0)):
         ([(0.1, 0.2, 0), (-0.9, 0.4, 0.1)], "within 1 of the origin"),
     ],
 )
-def test_a_path_far_from_the_city_is_said(places, said, caplog):
+def test_a_path_far_from_the_city_is_said(places, warning, caplog):
     views = [View(WIDE, np.column_stack([np.eye(3), place]), 20, 10) for place in places]
     assert in_city(views, Path("path.json"), manifest()) == views
-    assert (said or "lies") in caplog.text if said else caplog.text == ""
+    assert (warning or "lies") in caplog.text if warning else caplog.text == ""
 
 
 def test_a_path_in_the_captures_own_coordinates_is_shifted_as_the_capture_was(caplog):
     offset_m = (460000.0, 5300000.0, 300.0)
-    here = [View(WIDE, np.column_stack([np.eye(3), (40.0, 1.0, 2.0)]), 20, 10)] * 2
-    there = [replace(view, world_from_cam=view.world_from_cam + np.pad(np.array(offset_m)[:, None], ((0, 0), (3, 0))))
-             for view in here]  # fmt: skip
-    for views in (here, there):
+    shifted = [View(WIDE, np.column_stack([np.eye(3), (40.0, 1.0, 2.0)]), 20, 10)] * 2
+    offset = np.pad(np.array(offset_m)[:, None], ((0, 0), (3, 0)))
+    original = [replace(view, world_from_cam=view.world_from_cam + offset) for view in shifted]
+    for views in (shifted, original):
         for view in in_city(views, Path("path.json"), manifest(offset_m)):
-            np.testing.assert_allclose(view.world_from_cam, here[0].world_from_cam, atol=1e-9)
+            np.testing.assert_allclose(view.world_from_cam, shifted[0].world_from_cam, atol=1e-9)
     assert caplog.text.count("own coordinates") == 1
 
 
 def test_both_forms_of_a_file_say_the_same(tmp_path):
-    theirs, ours = read(tmp_path, nerfstudio_path())[0], read(tmp_path, own_path())[0]
-    np.testing.assert_allclose(theirs.world_from_cam, ours.world_from_cam)
-    assert (theirs.camera, theirs.width, theirs.height) == (ours.camera, ours.width, ours.height)
-    assert ours.drive == "dusk"
+    nerfstudio_view, city_view = read(tmp_path, nerfstudio_path())[0], read(tmp_path, city_path())[0]
+    np.testing.assert_allclose(nerfstudio_view.world_from_cam, city_view.world_from_cam)
+    assert (nerfstudio_view.camera, nerfstudio_view.width, nerfstudio_view.height) == (
+        city_view.camera,
+        city_view.width,
+        city_view.height,
+    )
+    assert city_view.drive == "dusk"
 
 
 def test_the_field_of_view_is_vertical(tmp_path):
-    view = read(tmp_path, own_path(fov_deg=60))[0]
+    view = read(tmp_path, city_path(fov_deg=60))[0]
     directions = view_rays(view).directions.reshape(4, 8, 3)
     top = directions[0, 4]
     edge = math.tan(math.radians(30))
     assert float(top[1] / top[2]) == pytest.approx(-edge * 3 / 4)
-    size_wins = read(tmp_path, own_path(), (20, 10))[0]
+    size_wins = read(tmp_path, city_path(), (20, 10))[0]
     assert (size_wins.width, size_wins.height) == (20, 10)
 
 
@@ -231,18 +235,18 @@ def test_the_field_of_view_is_vertical(tmp_path):
     [
         ("{", "camera path .*path.json is damaged"),
         ("[]", "neither a list `camera_path`"),
-        (own_path(frames=[]), "path.json has no frame"),
+        (city_path(frames=[]), "path.json has no frame"),
         (nerfstudio_path(camera_type="fisheye"), "path.json is 'fisheye'; only perspective"),
         (nerfstudio_path(render_width=0), "has render_width 0; give a number of pixels"),
-        (own_path(height="4"), "has height '4'"),
-        (own_path(fov_deg=180), "Frame 0 .*path.json has fov_deg 180"),
-        (own_path(fov_deg=None), "has fov_deg None"),
-        (own_path(frames=[{}]), "Frame 0 .* has no world_from_cam"),
-        (own_path(frames=[{"world_from_cam": [[1, 2], [3, 4]]}]), "no pose of 3 x 4"),
-        (own_path(frames=[{"world_from_cam": "none"}]), "no pose of 3 x 4"),
-        (own_path(frames=[{"world_from_cam": [float("nan")] * 12}]), "no pose of 3 x 4"),
-        (own_path(frames=[{"world_from_cam": (2 * POSE).tolist()}]), "is not a rotation"),
-        (own_path(frames=[{"world_from_cam": (np.diag([1.0, 1, -1]) @ POSE).tolist()}]), "is not a rotation"),
+        (city_path(height="4"), "has height '4'"),
+        (city_path(fov_deg=180), "Frame 0 .*path.json has fov_deg 180"),
+        (city_path(fov_deg=None), "has fov_deg None"),
+        (city_path(frames=[{}]), "Frame 0 .* has no world_from_cam"),
+        (city_path(frames=[{"world_from_cam": [[1, 2], [3, 4]]}]), "no pose of 3 x 4"),
+        (city_path(frames=[{"world_from_cam": "none"}]), "no pose of 3 x 4"),
+        (city_path(frames=[{"world_from_cam": [float("nan")] * 12}]), "no pose of 3 x 4"),
+        (city_path(frames=[{"world_from_cam": (2 * POSE).tolist()}]), "is not a rotation"),
+        (city_path(frames=[{"world_from_cam": (np.diag([1.0, 1, -1]) @ POSE).tolist()}]), "is not a rotation"),
     ],
 )
 def test_a_bad_file_names_itself_and_the_frame(tmp_path, tree, message):

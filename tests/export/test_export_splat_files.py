@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from blocknerf.core.errors import UserError
-from blocknerf.export.splats import Splats, moved
+from blocknerf.export.splats import Splats, transformed
 from blocknerf.export.splats_file import read_splats, write_splats
 from blocknerf.geometry import so3
 from blocknerf.geometry.harmonics import harmonics
@@ -41,9 +41,9 @@ def _same(one: Splats, other: Splats, **tolerance) -> None:
 
 def test_a_motion_turns_places_shapes_and_colours_alike():
     before = made_splats(30)
-    after = moved(before, MOTION)
+    after = transformed(before, MOTION)
     turn = MOTION.rotation
-    np.testing.assert_allclose(after.places, 0.3 * before.places @ turn.T + MOTION.translation, atol=1e-5)
+    np.testing.assert_allclose(after.means, 0.3 * before.means @ turn.T + MOTION.translation, atol=1e-5)
     np.testing.assert_allclose(_covariances(after), 0.09 * turn @ _covariances(before) @ turn.T, atol=1e-5)
     directions = np.random.default_rng(5).normal(size=(20, 3))
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
@@ -53,9 +53,9 @@ def test_a_motion_turns_places_shapes_and_colours_alike():
 def test_the_opposite_motion_undoes_it():
     splats = made_splats(30)
     back = Similarity(1 / 0.3, MOTION.rotation.T, -MOTION.rotation.T @ MOTION.translation / 0.3)
-    there = moved(moved(splats, MOTION), back)
-    sign = np.sign((there.quaternions * splats.quaternions).sum(1, keepdims=True))
-    _same(Splats(there.places, there.log_scales, sign * there.quaternions, there.opacity_logits, there.harmonics),
+    stored = transformed(transformed(splats, MOTION), back)
+    sign = np.sign((stored.quaternions * splats.quaternions).sum(1, keepdims=True))
+    _same(Splats(stored.means, stored.log_scales, sign * stored.quaternions, stored.opacity_logits, stored.harmonics),
           splats, atol=1e-5)  # fmt: skip
 
 
@@ -74,7 +74,7 @@ def test_ply_comes_back_to_the_bit_and_a_stranger_reads_it(tmp_path, degree):
     _same(read_splats(path), splats, rtol=0)
     vertices = plyfile.PlyData.read(path)["vertex"]
     assert len(vertices.properties) == 17 + 3 * ((degree + 1) ** 2 - 1)
-    np.testing.assert_array_equal(vertices["z"], splats.places[:, 2])
+    np.testing.assert_array_equal(vertices["z"], splats.means[:, 2])
     np.testing.assert_array_equal(vertices["rot_0"], splats.quaternions[:, 0])
     for channel in range(3):
         np.testing.assert_array_equal(vertices[f"f_dc_{channel}"], splats.harmonics[:, 0, channel])
@@ -88,7 +88,7 @@ def test_plys_that_a_stranger_wrote_are_read(tmp_path, text, order):
     """Other types, another order, properties that nobody asked for, other elements behind."""
     plyfile = pytest.importorskip("plyfile")
     splats = made_splats(20, 0)
-    columns = dict(zip("xyz", splats.places.T, strict=True))
+    columns = dict(zip("xyz", splats.means.T, strict=True))
     columns |= {f"rot_{i}": splats.quaternions[:, i] for i in range(4)} | {"opacity": splats.opacity_logits}
     columns |= {f"{name}_{i}": values[:, i] for i in range(3)
                 for name, values in (("scale", splats.log_scales), ("f_dc", splats.harmonics[:, 0]))}  # fmt: skip
@@ -101,21 +101,21 @@ def test_plys_that_a_stranger_wrote_are_read(tmp_path, text, order):
     _same(read_splats(tmp_path / "b.ply"), splats, rtol=1e-5)
 
 
-def _quanta(splats: Splats, there: Splats) -> None:
+def _quanta(splats: Splats, stored: Splats) -> None:
     """Within half a step of what SPZ holds."""
-    np.testing.assert_allclose(there.places, splats.places, atol=0.5 / (1 << 16) + 2e-6)
-    np.testing.assert_allclose(there.log_scales, splats.log_scales, atol=0.5 / 16 + 1e-5)
-    np.testing.assert_allclose(there.opacities, splats.opacities, atol=0.5 / 255 + 1e-6)
-    np.testing.assert_allclose(there.harmonics[:, 0], splats.harmonics[:, 0], atol=0.5 / (255 * 0.15) + 1e-5)
-    np.testing.assert_allclose(there.harmonics[:, 1:], splats.harmonics[:, 1:], atol=0.5 / 128 + 1e-5)
-    turns = np.abs((there.quaternions * splats.quaternions).sum(1))
+    np.testing.assert_allclose(stored.means, splats.means, atol=0.5 / (1 << 16) + 2e-6)
+    np.testing.assert_allclose(stored.log_scales, splats.log_scales, atol=0.5 / 16 + 1e-5)
+    np.testing.assert_allclose(stored.opacities, splats.opacities, atol=0.5 / 255 + 1e-6)
+    np.testing.assert_allclose(stored.harmonics[:, 0], splats.harmonics[:, 0], atol=0.5 / (255 * 0.15) + 1e-5)
+    np.testing.assert_allclose(stored.harmonics[:, 1:], splats.harmonics[:, 1:], atol=0.5 / 128 + 1e-5)
+    turns = np.abs((stored.quaternions * splats.quaternions).sum(1))
     assert turns.min() > np.cos(0.5 * 3 * 2**-0.5 / 511)
 
 
 @pytest.mark.parametrize("degree", [0, 3])
 def test_spz_comes_back_within_its_steps_and_a_stranger_reads_it(tmp_path, degree):
     splats, path = made_splats(200, degree), tmp_path / "a.spz"
-    splats.places[0] = 120.0  # seven bits before the point, sixteen behind it
+    splats.means[0] = 120.0  # seven bits before the point, sixteen behind it
     write_splats(path, splats)
     _quanta(splats, read_splats(path))
     gsply = pytest.importorskip("gsply")
@@ -124,7 +124,7 @@ def test_spz_comes_back_within_its_steps_and_a_stranger_reads_it(tmp_path, degre
     stranger = Splats(read.means, read.scales, read.quats, read.opacities,
                       np.concatenate([read.sh0[:, None], above], 1))  # fmt: skip
     half_turn = Similarity(1.0, np.diag([1.0, -1.0, -1.0]), np.zeros(3))  # SPZ looks back where PLY looks forward
-    _quanta(splats, moved(stranger, half_turn))
+    _quanta(splats, transformed(stranger, half_turn))
 
 
 def test_spz_of_version_2_is_read(tmp_path):
@@ -134,7 +134,7 @@ def test_spz_of_version_2_is_read(tmp_path):
     body = xyz + bytes([128]) + bytes([128, 255, 0]) + bytes([160, 144, 176]) + turn
     (tmp_path / "v2.spz").write_bytes(gzip.compress(struct.pack("<4sIIBBBB", b"NGSP", 2, 1, 0, 8, 0, 0) + body))
     splats = read_splats(tmp_path / "v2.spz")
-    np.testing.assert_allclose(splats.places, [[1, -2, 0.5]])
+    np.testing.assert_allclose(splats.means, [[1, -2, 0.5]])
     np.testing.assert_allclose(splats.log_scales, [[0, -1, 1]])
     np.testing.assert_allclose(splats.opacities, 128 / 255, atol=1e-6)
     np.testing.assert_allclose(splats.harmonics[0, 0], (np.array([128, 255, 0]) / 255 - 0.5) / 0.15, atol=1e-6)
@@ -178,6 +178,6 @@ def test_what_is_no_splat_file_is_said(tmp_path):
     with pytest.raises(UserError, match="There is no splat file"):
         read_splats(tmp_path / "nothing.ply")
     far = made_splats(2)
-    far.places[0] = 9e6
+    far.means[0] = 9e6
     with pytest.raises(UserError, match="one lies at 9000000 m. Write PLY"):
         write_splats(tmp_path / "far.spz", far)

@@ -26,7 +26,7 @@ from tests.support.tiny_run import tiny_run, train
 CAMERA = Camera("PINHOLE", 40, 30, (28.0, 28.0, 20.0, 15.0))
 
 
-def _lesson(yaw: float, center=(0.0, 0.0, 0.0), camera: Camera = CAMERA) -> TeacherView:
+def _view(yaw: float, center=(0.0, 0.0, 0.0), camera: Camera = CAMERA) -> TeacherView:
     """The painted room as a city that has learned it well."""
     forward = np.array([math.cos(yaw), math.sin(yaw), 0.1])
     forward /= np.linalg.norm(forward)
@@ -47,13 +47,13 @@ def _lesson(yaw: float, center=(0.0, 0.0, 0.0), camera: Camera = CAMERA) -> Teac
 
 
 @pytest.fixture(scope="module")
-def room_lessons() -> list[TeacherView]:
-    return [_lesson(2 * math.pi * i / 14, (math.sin(i), math.cos(2 * i), 0.2 * math.sin(3 * i))) for i in range(14)]
+def room_views() -> list[TeacherView]:
+    return [_view(2 * math.pi * i / 14, (math.sin(i), math.cos(2 * i), 0.2 * math.sin(3 * i))) for i in range(14)]
 
 
-def _psnr(splats, lesson: TeacherView) -> float:
-    shown = render_splats(splats, lesson.lens, lesson.world_from_cam, 0.05)[:3].permute(1, 2, 0).clamp(0, 1)
-    return float(-10 * torch.log10((shown - lesson.rgb.float() / 255).square().mean()))
+def _psnr(splats, view: TeacherView) -> float:
+    rendered = render_splats(splats, view.lens, view.world_from_cam, 0.05)[:3].permute(1, 2, 0).clamp(0, 1)
+    return float(-10 * torch.log10((rendered - view.rgb.float() / 255).square().mean()))
 
 
 @pytest.mark.parametrize("model", ["SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV"])
@@ -77,33 +77,33 @@ def test_a_fisheye_is_replaced_by_a_pinhole():
     assert (stand_in.model, stand_in.params) == ("PINHOLE", (15.0, 15.0, 20.0, 16.0))
 
 
-def test_samples_lie_on_the_walls_and_face_the_camera(room_lessons):
-    lesson = room_lessons[3]
-    samples = surface_samples(lesson)
-    assert len(samples.places) > 1000
-    torch.testing.assert_close(samples.places.abs().amax(-1), torch.full((len(samples.places),), HALF_ROOM_M))
-    to_camera = lesson.world_from_cam[:, 3] - samples.places
+def test_samples_lie_on_the_walls_and_face_the_camera(room_views):
+    view = room_views[3]
+    samples = surface_samples(view)
+    assert len(samples.points) > 1000
+    torch.testing.assert_close(samples.points.abs().amax(-1), torch.full((len(samples.points),), HALF_ROOM_M))
+    to_camera = view.world_from_cam[:, 3] - samples.points
     assert ((samples.normals * to_camera).sum(-1) > 0).all()
     aligned = (samples.normals.abs().amax(-1) > 0.999).float().mean()
     assert aligned > 0.7  # but in the corners of the room
-    centre = pixel_m(lesson)[15, 20] / (lesson.distance_m[15, 20] / 28)
+    centre = pixel_m(view)[15, 20] / (view.distance_m[15, 20] / 28)
     assert float(centre) == pytest.approx(1)
 
 
 def test_thinning_keeps_one_in_each_cell_and_finer_ones_before_coarser():
     rng = torch.Generator().manual_seed(0)
-    places = torch.rand(5000, 3, generator=rng)
-    wanted = torch.where(places[:, 0] < 0.5, 0.05, 0.2)
-    rows, apart = thinned(places, wanted, 400)
+    points = torch.rand(5000, 3, generator=rng)
+    wanted = torch.where(points[:, 0] < 0.5, 0.05, 0.2)
+    rows, apart = thinned(points, wanted, 400)
     assert 200 < len(rows) <= 400
     assert len(rows.unique()) == len(rows)
-    cells = torch.floor(places[rows] / apart[rows, None])
+    cells = torch.floor(points[rows] / apart[rows, None])
     for width in apart[rows].unique():
-        own = cells[apart[rows] == width]
-        assert len(own.unique(dim=0)) == len(own)
-    left = (places[rows, 0] < 0.5).float().mean()
+        level_cells = cells[apart[rows] == width]
+        assert len(level_cells.unique(dim=0)) == len(level_cells)
+    left = (points[rows, 0] < 0.5).float().mean()
     assert left > 0.9
-    everything, _ = thinned(places[:300], torch.full((300,), 1e-4), 400)
+    everything, _ = thinned(points[:300], torch.full((300,), 1e-4), 400)
     assert len(everything) == 300
 
 
@@ -118,27 +118,27 @@ def test_discs_face_along_their_normals():
     np.testing.assert_allclose(to_splats(made).mean_rgb, normals.abs().numpy(), atol=1e-6)
 
 
-def test_splats_begin_near_and_learn_to_show_the_room(room_lessons):
-    unseen = _lesson(1.0, (0.3, -0.4, 0.1))
+def test_splats_begin_near_and_learn_to_show_the_room(room_views):
+    unseen = _view(1.0, (0.3, -0.4, 0.1))
     plan = Distillation(splats=2500, steps=120, degree=1, rounds=3)
-    begun = first_splats(room_lessons, 1500, 1, generator(0, "begin"))
+    begun = first_splats(room_views, 1500, 1, generator(0, "begin"))
     heard: list[float] = []
-    learned = distil(room_lessons, plan, 0.05, generator(0, "steps"), lambda step, error: heard.append(error))
+    learned = distil(room_views, plan, 0.05, generator(0, "steps"), lambda step, error: heard.append(error))
     assert len(heard) == 120
     assert _psnr(begun, unseen) > 17
     assert _psnr(learned, unseen) > max(25, _psnr(begun, unseen) + 4)
-    assert 1500 < len(learned.places) <= 2500
-    again = distil(room_lessons, plan, 0.05, generator(0, "steps"))
+    assert 1500 < len(learned.means) <= 2500
+    again = distil(room_views, plan, 0.05, generator(0, "steps"))
     assert all(torch.equal(getattr(again, name), getattr(learned, name)) for name in learned.__slots__)
 
 
-def test_what_hangs_in_the_air_is_not_begun_with(room_lessons):
+def test_what_hangs_in_the_air_is_not_begun_with(room_views):
     """One picture whose distances are too short by a fifth would hide the room from all others."""
     import dataclasses
 
-    wrong = dataclasses.replace(room_lessons[0], distance_m=0.8 * room_lessons[0].distance_m)
-    begun = first_splats([wrong, *room_lessons[1:]], 3000, 0, generator(0, "air"))
-    on_walls = ((begun.places.abs().amax(-1) - HALF_ROOM_M).abs() < 1e-3).float().mean()
+    wrong = dataclasses.replace(room_views[0], distance_m=0.8 * room_views[0].distance_m)
+    begun = first_splats([wrong, *room_views[1:]], 3000, 0, generator(0, "air"))
+    on_walls = ((begun.means.abs().amax(-1) - HALF_ROOM_M).abs() < 1e-3).float().mean()
     assert on_walls > 0.97
 
 
@@ -173,7 +173,7 @@ def test_the_command(trained, tmp_path):
     assert 0 < len(splats) <= 300
     export_splats(trained, splats=200, steps=2, views=3, degree=0, block="000", drive="noon")
     assert read_splats(trained / "splats.ply").degree == 0
-    assert to_gaussians(read_splats(trained / "splats.ply")).places.shape[1] == 3
+    assert to_gaussians(read_splats(trained / "splats.ply")).means.shape[1] == 3
 
 
 def test_what_cannot_be_exported_is_said(trained, tmp_path):

@@ -34,7 +34,7 @@ def test_a_text_model_without_observations_is_refused(case: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("case", "images", "said"),
+    ("case", "images", "message"),
     [
         ("colmap-two-submodels", 20, "dataset.colmap_model=sparse/0"),
         ("colmap-txt-hand-edited", 10, "a comment in it says 128"),
@@ -44,7 +44,7 @@ def test_a_text_model_without_observations_is_refused(case: Path) -> None:
     indirect=["case"],
 )
 def test_of_several_captures_the_best_is_read_and_said(
-    case: Path, images: int, said: str, caplog: pytest.LogCaptureFixture
+    case: Path, images: int, message: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     from blocknerf.core.config.dataset import DatasetConfig
     from blocknerf.scene.readers.read import read_scene
@@ -52,7 +52,7 @@ def test_of_several_captures_the_best_is_read_and_said(
     caplog.set_level(logging.INFO)
     scene = read_scene(case, DatasetConfig())
     assert len(scene.images) == images
-    assert said in caplog.text
+    assert message in caplog.text
     if case.name == "ns-folder-with-colmap":
         assert len(scene.test_names or ()) == 3
         assert all(image.mask_paths for image in scene.images)
@@ -85,7 +85,7 @@ def test_up_is_a_persons_up_where_pixels_lie_on_their_side(case: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("case", "camera", "said"),
+    ("case", "camera", "message"),
     [
         ("blender-train-test", "PINHOLE", ""),
         ("blender-scaled-camera", "OPENCV", "12 of 12 poses are scaled, by 0.5 to 0.5"),
@@ -107,7 +107,7 @@ def test_up_is_a_persons_up_where_pixels_lie_on_their_side(case: Path) -> None:
     indirect=["case"],
 )
 def test_transforms_of_other_programs_and_machines(
-    case: Path, camera: str, said: str, caplog: pytest.LogCaptureFixture
+    case: Path, camera: str, message: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     from blocknerf.core.config.dataset import DatasetConfig
     from blocknerf.scene.readers.read import read_scene
@@ -116,7 +116,7 @@ def test_transforms_of_other_programs_and_machines(
     assert len(scene.images) == 12
     assert {one.model for one in scene.cameras.values()} == {camera}
     assert scene.skipped == ()
-    assert said in caplog.text
+    assert message in caplog.text
     assert bool(scene.test_names) == (case.name == "blender-train-test")
     assert all(len(image.mask_paths) == (case.name == "ngp-dynamic-mask") for image in scene.images)
     if camera in ("PINHOLE", "OPENCV"):  # all are the fox at an eighth of its size

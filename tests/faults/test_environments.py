@@ -91,9 +91,9 @@ def test_nothing_to_write_compiled_code_to_is_one_sentence(room, tmp_path):
 @needs_mounts
 @pytest.mark.parametrize("kind", ["points", "mesh"])
 @pytest.mark.parametrize(
-    ("options", "said"), [("size=64k", "No space left on device; free some space"), ("ro", "Read-only file system")]
+    ("options", "message"), [("size=64k", "No space left on device; free some space"), ("ro", "Read-only file system")]
 )
-def test_maps_that_find_no_room_name_the_file_that_was_asked_for(room, tmp_path, kind, options, said):
+def test_maps_that_find_no_room_name_the_file_that_was_asked_for(room, tmp_path, kind, options, message):
     out, full = tmp_path / "out", tmp_path / "full"
     full.mkdir()
     assert works(train(room, out))
@@ -101,8 +101,8 @@ def test_maps_that_find_no_room_name_the_file_that_was_asked_for(room, tmp_path,
     done = run(f"mount -t tmpfs -o {options} none '{full}'", "export", kind, str(out), "--out", str(wanted))
     assert done.returncode == 2, done.stderr
     last = done.stderr.strip().splitlines()[-1]
-    assert said in last
-    assert done.stderr.count(said) == 1
+    assert message in last
+    assert done.stderr.count(message) == 1
     assert str(full) in last
     assert ".tmp" not in last
 

@@ -30,8 +30,8 @@ def campaign(name: str, *options: object) -> str:
 
 
 def test_a_fault_at_some_calls_of_many_commands_loses_nothing(tmp_path):
-    shown = campaign("io_faults", "--one", "--sample", 2, "--commands", QUICK, "--folder", tmp_path)
-    rows = {line.split("|")[1].strip() for line in shown.splitlines() if line.startswith("| ")}
+    output = campaign("io_faults", "--one", "--sample", 2, "--commands", QUICK, "--folder", tmp_path)
+    rows = {line.split("|")[1].strip() for line in output.splitlines() if line.startswith("| ")}
     assert {*QUICK.split(","), "all"} <= rows
 
 

@@ -55,14 +55,14 @@ def train_failing(run: Run, number: int) -> Exception | None:
     return None
 
 
-def said_of(error: Exception | None) -> None:
+def assert_explained(error: Exception | None) -> None:
     assert error is None or what_to_do(error) is not None, error
 
 
 @pytest.mark.parametrize("number", [60, 700, *(pytest.param(number, marks=pytest.mark.slow) for number in (1, 1500))])
 def test_an_allocation_that_fails_in_training_loses_nothing(room, tmp_path, number):
     run = tiny_run(room, tmp_path / "out", MORE_STEPS)
-    said_of(train_failing(run, number))
+    assert_explained(train_failing(run, number))
     folder = run.block_folder("000")
     if has_block(folder, "latest"):
         read_block(folder, "latest")  # whole, or it says what is wrong
@@ -78,7 +78,7 @@ def test_after_any_allocation_that_failed_training_ends_with_the_bytes_of_an_und
     train(undisturbed)
     error = train_failing(run, number)
     if error is not None:
-        said_of(error)
+        assert_explained(error)
         train(run, resume=True)
         assert same_weights(undisturbed.block_folder("000"), run.block_folder("000"))
     assert read_block(run.block_folder("000"), "latest").meta.finished

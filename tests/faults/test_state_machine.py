@@ -89,9 +89,9 @@ class Town(RuleBasedStateMachine):
         block = data.draw(st.sampled_from(self._blocks()))
         self.may_change = {block}
         how = data.draw(st.sampled_from(["--overwrite", "--update"]))
-        code, said = self._train("--blocks", block, how, killed_at=killed_at)
+        code, message = self._train("--blocks", block, how, killed_at=killed_at)
         if code == 2 and how == "--overwrite":
-            assert "another" in said
+            assert "another" in message
 
     @rule(count=st.integers(1, 3))
     def add_images(self, count):
@@ -117,9 +117,9 @@ class Town(RuleBasedStateMachine):
     @rule(which=st.sampled_from(["scene", "out"]))
     def move_a_folder(self, which):
         self.moves += 1
-        there = self.room / f"{which}_{self.moves}"
-        getattr(self, which).rename(there)
-        setattr(self, which, there)
+        target = self.room / f"{which}_{self.moves}"
+        getattr(self, which).rename(target)
+        setattr(self, which, target)
 
     @rule(value=st.sampled_from(["0.0005", "0.002"]))
     def change_a_key_that_is_free(self, value):
@@ -127,12 +127,12 @@ class Town(RuleBasedStateMachine):
 
     @rule()
     def plan_with_a_key_that_is_not(self):
-        code, said = self._do("plan", *self._folders(), *FEW, "block_nerf.hidden_dim=32")
+        code, message = self._do("plan", *self._folders(), *FEW, "block_nerf.hidden_dim=32")
         if code == 0:  # allowed as long as nothing has been learned
             assert not self._blocks()
             shutil.rmtree(self.out)
-        elif self._blocks() and "scene" not in said:
-            assert "hidden_dim 16 -> 32" in said
+        elif self._blocks() and "scene" not in message:
+            assert "hidden_dim 16 -> 32" in message
 
     @precondition(lambda self: self._blocks())
     @rule()
@@ -181,13 +181,13 @@ class Town(RuleBasedStateMachine):
 
     def _train(self, *more: str, killed_at: int | None = None) -> tuple[int, str]:
         line = ("train", *self._folders(), "--jobs", "1", *more, *FEW, f"training.nerf_lr={self.key}")
-        code, said = self._do(*line, killed_at=killed_at)
-        if code == 2 and "Add --resume" in said:
+        code, message = self._do(*line, killed_at=killed_at)
+        if code == 2 and "Add --resume" in message:
             code, again = self._do(*line, "--resume", killed_at=killed_at)
             assert "Add --resume" not in again
         if code == 0:
             assert "--blocks" in more or all(self._meta(block).finished for block in self._blocks())
-        return code, said
+        return code, message
 
     def _do(self, *line: str, killed_at: int | None = None) -> tuple[int, str]:
         """Exit code and what was said; -1 for a process that was killed."""
@@ -200,10 +200,10 @@ class Town(RuleBasedStateMachine):
                 code = int(end.code or 0)
             except Killed:
                 code = -1
-        said = stderr.getvalue().rpartition("blocknerf: ")[2]
+        message = stderr.getvalue().rpartition("blocknerf: ")[2]
         assert code in (0, 2, -1)
-        assert code != 2 or 0 < len(said) <= 501
-        return code, said
+        assert code != 2 or 0 < len(message) <= 501
+        return code, message
 
     def _folders(self) -> tuple[str, ...]:
         return "--data-root", str(self.scene), "--output-dir", str(self.out)

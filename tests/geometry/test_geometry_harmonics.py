@@ -60,5 +60,5 @@ from blocknerf.geometry import so3
 from blocknerf.geometry.harmonics import harmonics_turn
 print(harmonics_turn(so3.exp(torch.tensor([0.7, -1.9, 0.4], dtype=torch.float64)), 3).numpy().tobytes().hex())
 """
-    said = {subprocess.check_output([sys.executable, "-c", code], timeout=120) for _ in range(6)}
-    assert len(said) == 1
+    outputs = {subprocess.check_output([sys.executable, "-c", code], timeout=120) for _ in range(6)}
+    assert len(outputs) == 1

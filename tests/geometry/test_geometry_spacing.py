@@ -15,21 +15,23 @@ def test_it_is_the_path_through_contracted_space():
     """Its slope is 1 within the unit ball and 1 / |x|^2 outside, for rays from anywhere."""
     for scale in (0.1, 1.0, 5.0):
         origins, directions = _rays(scale)
-        foot, impact = closest_approach(origins, directions)
+        t_closest, impact_parameter = closest_approach(origins, directions)
         distance = torch.linspace(0.01, 12, 4001, dtype=torch.float64).expand(len(origins), -1)
         middles = 0.5 * (distance[:, 1:] + distance[:, :-1])
         radius = (origins[:, None] + middles[..., None] * directions[:, None]).norm(dim=-1)
-        slope = spacing_from_distance(distance, foot, impact).diff(dim=-1) / distance.diff(dim=-1)
+        slope = spacing_from_distance(distance, t_closest, impact_parameter).diff(dim=-1) / distance.diff(dim=-1)
         assert torch.allclose(slope, 1 / radius.clamp(min=1).square(), rtol=1e-2)
 
 
 def test_it_is_invertible():
     for scale in (1e-9, 0.5, 1.0, 30.0):
-        foot, impact = closest_approach(*_rays(scale))
-        distance = torch.logspace(-3, 3, 200, dtype=torch.float64).expand(len(foot), -1)
-        spacing = spacing_from_distance(distance, foot, impact)
+        t_closest, impact_parameter = closest_approach(*_rays(scale))
+        distance = torch.logspace(-3, 3, 200, dtype=torch.float64).expand(len(t_closest), -1)
+        spacing = spacing_from_distance(distance, t_closest, impact_parameter)
         assert bool((spacing.diff(dim=-1) > 0).all())
-        assert torch.allclose(distance_from_spacing(spacing, foot, impact), distance, rtol=1e-6, atol=1e-9)
+        assert torch.allclose(
+            distance_from_spacing(spacing, t_closest, impact_parameter), distance, rtol=1e-6, atol=1e-9
+        )
 
 
 def test_from_the_centre_it_is_distance_and_then_disparity():

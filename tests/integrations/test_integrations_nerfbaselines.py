@@ -117,8 +117,8 @@ def test_embeddings_change_the_look_and_can_be_fitted(dataset):
     fitted = method.optimize_embedding(darker)["embedding"]
     assert fitted.shape == method.get_train_embedding(0).shape
     assert psnr(method.render(camera, options={"embedding": fitted})["color"], truth) > psnr(mean, truth) + 0.5
-    own = method.render(camera, options={"embedding": method.get_train_embedding(0)})["color"]
-    assert not np.array_equal(own, mean)
+    rendered = method.render(camera, options={"embedding": method.get_train_embedding(0)})["color"]
+    assert not np.array_equal(rendered, mean)
     np.testing.assert_array_equal(method.optimize_embedding(darker)["embedding"], fitted)
 
 
@@ -150,7 +150,7 @@ def test_a_white_background_is_ended_in(dataset):
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "said"),
+    ("key", "value", "message"),
     [
         ("dataset.test_every", 8, r"dataset\.test_every would change nothing"),
         ("dataset.use_depth", True, r"dataset\.use_depth would change nothing"),
@@ -159,13 +159,13 @@ def test_a_white_background_is_ended_in(dataset):
         ("training.max_stepz", 1, r"did you mean 'training\.max_steps'"),
     ],
 )
-def test_what_would_change_nothing_is_refused(dataset, key, value, said):
-    with pytest.raises(UserError, match=said):
+def test_what_would_change_nothing_is_refused(dataset, key, value, message):
+    with pytest.raises(UserError, match=message):
         made(dataset, **{key: value})
 
 
 def test_misuse_is_one_sentence(dataset, checkpoint, tmp_path):
-    with pytest.raises(UserError, match=r"a data set to train on \(--data\) or a checkpoint"):
+    with pytest.raises(UserError, match=r"\(--data\) or a checkpoint"):
         BlockNeRFMethod()
     with pytest.raises(UserError, match="asks for iteration 5, but 0 are done"):
         made(dataset).train_iteration(5)
@@ -198,12 +198,12 @@ def test_nerfbaselines_own_classes_are_taken(dataset, monkeypatch):
     names = ("poses", "intrinsics", "camera_models", "distortion_parameters", "image_sizes")
     arrays = {name: getattr(dataset["cameras"], name) for name in names}
     cameras = package.new_cameras(**arrays)
-    own = package.new_dataset(
+    package_dataset = package.new_dataset(
         cameras=cameras,
         images=dataset["images"],
         image_paths=dataset["image_paths"],
         image_paths_root=dataset["image_paths_root"],
         metadata=dataset["metadata"],
     )
-    ours, theirs = (trained(made(each)).render(cameras[0])["color"] for each in (dataset, own))
-    np.testing.assert_array_equal(ours, theirs)
+    expected, rendered = (trained(made(each)).render(cameras[0])["color"] for each in (dataset, package_dataset))
+    np.testing.assert_array_equal(expected, rendered)

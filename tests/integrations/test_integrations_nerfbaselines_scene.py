@@ -69,13 +69,13 @@ def test_the_scene_is_the_one_that_our_reader_reads(room, tmp_path):
     assert [image.name for image in handed.images] == [image.name for image in read.images]
     assert handed.test_names == frozenset()
     assert len(handed.cameras) == 1
-    for ours, theirs in zip(read.images, handed.images, strict=True):
-        assert theirs.drive == ours.name.split("/")[0]
+    for known, converted in zip(read.images, handed.images, strict=True):
+        assert converted.drive == known.name.split("/")[0]
         for name in ("rgb", "directions_cam"):
             np.testing.assert_array_equal(
-                *(getattr(s, name)(i.id) for s, i in zip(stores, (theirs, ours), strict=True))
+                *(getattr(s, name)(i.id) for s, i in zip(stores, (converted, known), strict=True))
             )
-        np.testing.assert_allclose(theirs.world_from_cam, ours.world_from_cam, atol=1e-12)
+        np.testing.assert_allclose(converted.world_from_cam, known.world_from_cam, atol=1e-12)
 
 
 def test_points_and_who_sees_them(room, tmp_path):
@@ -109,15 +109,15 @@ def test_masks_hide_and_padding_is_cut_off(room, tmp_path):
     assert all(not image.mask_paths for image in scene_of(whole, tmp_path / "all", use_masks=False).images)
 
 
-@pytest.mark.parametrize(("behind", "shown"), [(None, 50), (np.array([255, 255, 255], np.uint8), 178)])
-def test_what_is_transparent_stands_before_the_background(room, behind, shown):
+@pytest.mark.parametrize(("behind", "grey_level"), [(None, 50), (np.array([255, 255, 255], np.uint8), 178)])
+def test_what_is_transparent_stands_before_the_background(room, behind, grey_level):
     dataset = dataset_of(room)
     dataset["metadata"] = {"background_color": behind}
     grey = np.full((12, 16, 2), 100, np.uint8)
     grey[..., 1] = 127  # half opaque
     dataset["images"] = [grey]
     assert image_of(dataset, 0).shape == (12, 16, 3)
-    assert np.unique(image_of(dataset, 0)).tolist() == [shown]
+    assert np.unique(image_of(dataset, 0)).tolist() == [grey_level]
     dataset["images"] = [grey[..., 0]]
     assert np.unique(image_of(dataset, 0)).tolist() == [100]
 

@@ -9,7 +9,7 @@ from blocknerf.kernels.registry import use_backend
 STEPS = 5
 
 
-def ours(dtype, weight_decay):
+def dense_adam(dtype, weight_decay):
     rng = torch.Generator().manual_seed(0)
     parameter = torch.nn.Parameter(torch.randn(7, 3, generator=rng, dtype=dtype))
     moments = AdamMoments.of(parameter)
@@ -19,7 +19,7 @@ def ours(dtype, weight_decay):
     return parameter.detach(), moments
 
 
-def theirs(dtype, weight_decay, **kind):
+def torch_adam(dtype, weight_decay, **kind):
     rng = torch.Generator().manual_seed(0)
     parameter = torch.nn.Parameter(torch.randn(7, 3, generator=rng, dtype=dtype))
     optimizer = torch.optim.Adam([parameter], betas=(0.9, 0.99), eps=1e-15, weight_decay=weight_decay, **kind)
@@ -33,21 +33,21 @@ def theirs(dtype, weight_decay, **kind):
 
 @pytest.mark.parametrize("weight_decay", [0.0, 0.3])
 def test_it_is_torchs_fused_adam_byte_for_byte(weight_decay):
-    (values, moments), (expected, told) = (
-        ours(torch.float32, weight_decay),
-        theirs(torch.float32, weight_decay, fused=True),
+    (values, moments), (expected, torch_moments) = (
+        dense_adam(torch.float32, weight_decay),
+        torch_adam(torch.float32, weight_decay, fused=True),
     )
     assert torch.equal(values, expected)
     for name in ("first", "second", "step"):
-        assert torch.equal(getattr(moments, name), getattr(told, name)), name
+        assert torch.equal(getattr(moments, name), getattr(torch_moments, name)), name
 
 
 @pytest.mark.parametrize("weight_decay", [0.0, 0.3])
 def test_its_reference_is_torchs_plain_adam(weight_decay):
     with use_backend("torch"):
-        values, moments = ours(torch.float64, weight_decay)
-    expected, told = theirs(torch.float64, weight_decay, foreach=False)
+        values, moments = dense_adam(torch.float64, weight_decay)
+    expected, torch_moments = torch_adam(torch.float64, weight_decay, foreach=False)
     assert torch.allclose(values, expected, rtol=1e-12)
-    assert torch.allclose(moments.first, told.first, rtol=1e-12)
-    assert torch.allclose(moments.second, told.second, rtol=1e-12)
+    assert torch.allclose(moments.first, torch_moments.first, rtol=1e-12)
+    assert torch.allclose(moments.second, torch_moments.second, rtol=1e-12)
     assert float(moments.step) == STEPS

@@ -18,7 +18,7 @@ from blocknerf.blocks import cells_numba
 from blocknerf.export import agreement_numba, fusion_numba
 from blocknerf.kernels.compositing import numba as compositing_numba
 from blocknerf.kernels.hash_grid import numba as hash_grid_numba
-from blocknerf.kernels.intervals import numba as intervals_numba
+from blocknerf.kernels.histograms import numba as histograms_numba
 from blocknerf.kernels.jit.compiled import CHECKS_INDICES
 from blocknerf.kernels.jit.fast_math import whole_between
 from blocknerf.kernels.jit.parallel_for import I1, I8, kernel, parallel_for, worker_body
@@ -36,11 +36,11 @@ HOSTILE = (np.nan, np.inf, -np.inf, 1e39, -1e39, 1e300, -3e9)
 RAYS, SAMPLES = 5, 4
 
 
-def some(*shape: int, dtype: Any = np.float32) -> np.ndarray:
+def uniform(*shape: int, dtype: Any = np.float32) -> np.ndarray:
     return np.random.default_rng(0).uniform(0.1, 0.9, shape).astype(dtype)
 
 
-doubles = partial(some, dtype=np.float64)
+doubles = partial(uniform, dtype=np.float64)
 
 
 def whole(*values: Any) -> np.ndarray:
@@ -48,15 +48,15 @@ def whole(*values: Any) -> np.ndarray:
 
 
 def edges() -> np.ndarray:
-    return some(RAYS, SAMPLES + 1).cumsum(1)
+    return uniform(RAYS, SAMPLES + 1).cumsum(1)
 
 
 def rays() -> tuple[np.ndarray, ...]:
-    return some(RAYS, 3), some(RAYS, 3), edges()
+    return uniform(RAYS, 3), uniform(RAYS, 3), edges()
 
 
 def along(*shape: int) -> np.ndarray:
-    return some(*shape, RAYS, SAMPLES)
+    return uniform(*shape, RAYS, SAMPLES)
 
 
 def cells() -> tuple[Any, ...]:
@@ -79,83 +79,86 @@ def positions() -> tuple[Any, ...]:
 def pixels() -> tuple[Any, ...]:
     return (
         *(whole(0, 0), whole(3, 11), whole(3, 11), whole(0), whole(4), whole(3), doubles(1, 3, 4)),
-        *(np.zeros((12, 3), np.uint8), some(12, 3), some(12, 3), some(12), whole(0)),
-        *(some(2, 3), some(2, 3), some(2), some(2, 3), some(2, 2), some(2)),
+        *(np.zeros((12, 3), np.uint8), uniform(12, 3), uniform(12, 3), uniform(12), whole(0)),
+        *(uniform(2, 3), uniform(2, 3), uniform(2), uniform(2, 3), uniform(2, 2), uniform(2)),
     )
 
 
 def splats() -> tuple[np.ndarray, ...]:
-    return some(6, 2) * 8, some(6, 3) * np.float32([1, 0.1, 1]), some(6, 3), some(6)
+    return uniform(6, 2) * 8, uniform(6, 3) * np.float32([1, 0.1, 1]), uniform(6, 3), uniform(6)
 
 
 def layers() -> tuple[np.ndarray, ...]:
-    return some(8, 3), some(8), some(2, 8), some(2)
+    return uniform(8, 3), uniform(8), uniform(2, 8), uniform(2)
 
 
 def slabs() -> tuple[np.ndarray, ...]:
-    return some(8, 8, 3), some(8, 8), some(8, 2, 8), some(8, 2)
+    return uniform(8, 8, 3), uniform(8, 8), uniform(8, 2, 8), uniform(8, 2)
 
 
 def fused() -> tuple[np.ndarray, ...]:
     brick = doubles(2, 2, 2), doubles(2, 2, 2), doubles(2, 2, 2, 3), doubles(2, 2, 2)
-    return some(24), doubles(24), doubles(24), some(24, 3), *brick
+    return uniform(24), doubles(24), doubles(24), uniform(24, 3), *brick
 
 
 CALLS: dict[str, tuple[Any, Callable[[], tuple[Any, ...]]]] = {
-    "density": (proposal_numba.density, lambda: (*rays(), some(3, 3, 3), along())),
-    "density_backward": (proposal_numba.density_backward, lambda: (*rays(), along(), along(), 3, some(27))),
-    "distances": (marching_numba.distances, lambda: (*rays(), *np.float32([0.1, 9.0, 1e-3]), edges())),
+    "density": (proposal_numba.density, lambda: (*rays(), uniform(3, 3, 3), along())),
+    "density_backward": (proposal_numba.density_backward, lambda: (*rays(), along(), along(), 3, uniform(27))),
+    "distances": (marching_numba.s_to_t, lambda: (*rays(), *np.float32([0.1, 9.0, 1e-3]), edges())),
     "unit_cube_points": (marching_numba.unit_cube_points, lambda: (*rays(), along(3))),
     "unit_cube_points_backward": (
         marching_numba.unit_cube_points_backward,
-        lambda: (*rays(), along(3), some(RAYS, 3), some(RAYS, 3)),
+        lambda: (*rays(), along(3), uniform(RAYS, 3), uniform(RAYS, 3)),
     ),
-    "resample": (intervals_numba.resample, lambda: (edges(), along(), some(RAYS), 0.01, some(RAYS, 3))),
+    "resample": (histograms_numba.resample, lambda: (edges(), along(), uniform(RAYS), 0.01, uniform(RAYS, 3))),
     "interlevel": (
-        intervals_numba.interlevel,
-        lambda: (edges(), along(), edges(), along(), 1e-5, some(RAYS), along()),
+        histograms_numba.interlevel,
+        lambda: (edges(), along(), edges(), along(), 1e-5, uniform(RAYS), along()),
     ),
-    "distortion": (intervals_numba.distortion, lambda: (edges(), along(), some(RAYS), along())),
+    "distortion": (histograms_numba.distortion, lambda: (edges(), along(), uniform(RAYS), along())),
     "weights": (compositing_numba.weights, lambda: (along(), edges(), along())),
     "weights_backward": (compositing_numba.weights_backward, lambda: (along(), edges(), along(), along(), along())),
-    "accumulate": (compositing_numba.accumulate, lambda: (along(), along(3), some(RAYS, 3))),
+    "accumulate": (compositing_numba.accumulate, lambda: (along(), along(3), uniform(RAYS, 3))),
     "accumulate_backward": (
         compositing_numba.accumulate_backward,
-        lambda: (along(), along(3), some(RAYS, 3), along(), along(3)),
+        lambda: (along(), along(3), uniform(RAYS, 3), along(), along(3)),
     ),
-    "encode": (hash_grid_numba.encode, lambda: (some(3, 70), some(2, 64, 4), whole(2, 16), some(8, 70))),
+    "encode": (hash_grid_numba.encode, lambda: (uniform(3, 70), uniform(2, 64, 4), whole(2, 16), uniform(8, 70))),
     "encode_backward_table": (
         hash_grid_numba.encode_backward_table,
-        lambda: (some(3, 70), whole(2, 16), some(4, 70), some(2, 64, 2)),
+        lambda: (uniform(3, 70), whole(2, 16), uniform(4, 70), uniform(2, 64, 2)),
     ),
     "encode_backward_points": (
         hash_grid_numba.encode_backward_points,
-        lambda: (some(3, 70), some(2, 64, 2), whole(2, 16), some(4, 70), some(3, 70)),
+        lambda: (uniform(3, 70), uniform(2, 64, 2), whole(2, 16), uniform(4, 70), uniform(3, 70)),
     ),
-    "forward": (mlp_numba.forward, lambda: (some(3, 70), *layers(), some(2, 70))),
+    "forward": (mlp_numba.forward, lambda: (uniform(3, 70), *layers(), uniform(2, 70))),
     "backward": (
         mlp_numba.backward,
-        lambda: (some(3, 70), *layers()[:3], some(1, 70), some(1, 70), some(3, 70), *slabs()),
+        lambda: (uniform(3, 70), *layers()[:3], uniform(1, 70), uniform(1, 70), uniform(3, 70), *slabs()),
     ),
-    "forward_three": (mlp_numba.forward_three, lambda: (some(3, 70), *layers(), some(4, 2), some(4), some(4, 70))),
+    "forward_three": (
+        mlp_numba.forward_three,
+        lambda: (uniform(3, 70), *layers(), uniform(4, 2), uniform(4), uniform(4, 70)),
+    ),
     "backward_three": (
         mlp_numba.backward_three,
         lambda: (
-            *(some(3, 70), *layers(), some(4, 2), some(4, 70), some(3, 70), *slabs()),
-            *(some(8, 4, 2), some(8, 4)),
+            *(uniform(3, 70), *layers(), uniform(4, 2), uniform(4, 70), uniform(3, 70), *slabs()),
+            *(uniform(8, 4, 2), uniform(8, 4)),
         ),
     ),
-    "density_of_its_logarithm": (log_density_numba.density, lambda: (some(70), -1.0, 12.0, some(70))),
+    "density_of_its_logarithm": (log_density_numba.density, lambda: (uniform(70), -1.0, 12.0, uniform(70))),
     "density_of_its_logarithm_backward": (
         log_density_numba.density_backward,
-        lambda: (some(70), -1.0, 12.0, some(70), some(70), some(70)),
+        lambda: (uniform(70), -1.0, 12.0, uniform(70), uniform(70), uniform(70)),
     ),
     "step": (
         sparse_adam_numba.step,
-        lambda: (some(1, 17, 3), some(1, 17, 3), some(1, 17, 3), some(1, 17, 3), 0.01, 0.9, 0.99, 1e-15),
+        lambda: (uniform(1, 17, 3), uniform(1, 17, 3), uniform(1, 17, 3), uniform(1, 17, 3), 0.01, 0.9, 0.99, 1e-15),
     ),
-    "splats": (splats_numba.forward, lambda: (*splats(), some(4, 9, 7))),
-    "splats_backward": (splats_numba.backward, lambda: (*splats(), some(4, 9, 7), some(4, 9, 7), some(6, 9))),
+    "splats": (splats_numba.forward, lambda: (*splats(), uniform(4, 9, 7))),
+    "splats_backward": (splats_numba.backward, lambda: (*splats(), uniform(4, 9, 7), uniform(4, 9, 7), uniform(6, 9))),
     "nearest_cells": (
         cells_numba.nearest_cells,
         lambda: (doubles(3, 2) * 2, 5.0, *cells(), np.zeros(3, np.int64), np.zeros(3)),
@@ -167,13 +170,13 @@ CALLS: dict[str, tuple[Any, Callable[[], tuple[Any, ...]]]] = {
     "frustum_places": (
         cells_numba.frustum_places,
         lambda: (
-            *(whole(0, 1), whole(0, 0), some(4, 3), whole(0, 4), doubles(2, 3, 4), doubles(2), doubles(3, 3)),
+            *(whole(0, 1), whole(0, 0), uniform(4, 3), whole(0, 4), doubles(2, 3, 4), doubles(2), doubles(3, 3)),
             *(doubles(3), np.zeros(2), np.ones(2), np.zeros((8, 3))),
         ),
     ),
     "count_agreeing": (
         agreement_numba.count_agreeing,
-        lambda: (doubles(5, 3), *pictures(), some(24), 0.1, np.zeros(5, np.int64), np.zeros(5, np.int64)),
+        lambda: (doubles(5, 3), *pictures(), uniform(24), 0.1, np.zeros(5, np.int64), np.zeros(5, np.int64)),
     ),
     "fuse": (
         fusion_numba.fuse,
@@ -182,10 +185,13 @@ CALLS: dict[str, tuple[Any, Callable[[], tuple[Any, ...]]]] = {
             *fused(),
         ),
     ),
-    "picture_radii": (radii_numba.picture_radii, lambda: (some(12, 3), 4, 3)),
+    "picture_radii": (radii_numba.picture_radii, lambda: (uniform(12, 3), 4, 3)),
     "draw": (sampler_numba.draw, lambda: (0, np.ones(4, np.uint64), 0, 0, *positions())),
     "gather_pixels": (sampler_numba.gather_pixels, pixels),
-    "fractal_noise": (noise_numba.fractal_noise, lambda: (some(5), some(5), 8.0, 3, some(5), some(256, 256))),
+    "fractal_noise": (
+        noise_numba.fractal_noise,
+        lambda: (uniform(5), uniform(5), 8.0, 3, uniform(5), uniform(256, 256)),
+    ),
 }
 
 
@@ -208,8 +214,8 @@ def test_no_number_leads_outside_of_an_array(name):
     function(*arguments())
     reals = [number for number, argument in enumerate(arguments()) if is_real(argument)]
     for value in HOSTILE:
-        for some_or_all in [*([number] for number in reals), reals]:
-            function(*(spoiled(each, value) if n in some_or_all else each for n, each in enumerate(arguments())))
+        for chosen in [*([number] for number in reals), reals]:
+            function(*(spoiled(each, value) if n in chosen else each for n, each in enumerate(arguments())))
 
 
 @njit

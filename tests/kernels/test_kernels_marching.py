@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from blocknerf.kernels.marching import reference
-from blocknerf.kernels.marching.ops import distances, unit_cube_points
+from blocknerf.kernels.marching.ops import s_to_t, unit_cube_points
 from blocknerf.kernels.proposal.ops import proposal_density
 from blocknerf.kernels.registry import use_backend
 from blocknerf.runtime import pool
@@ -28,7 +28,7 @@ def _both(call):
 def test_distances_agree_and_end_at_near_and_far(scale):
     origins, directions, _ = _rays()
     edges_s = torch.linspace(0, 1, 33).expand(len(origins), -1).contiguous()
-    expected, kernel = _both(lambda: distances(scale * origins, directions, edges_s, 0.02, 50.0))
+    expected, kernel = _both(lambda: s_to_t(scale * origins, directions, edges_s, 0.02, 50.0))
     assert torch.allclose(expected, kernel, rtol=1e-3, atol=1e-4)
     assert torch.allclose(kernel[:, 0], torch.tensor(0.02), atol=1e-4)
     assert torch.allclose(kernel[:, -1], torch.tensor(50.0), rtol=1e-2)

@@ -138,7 +138,7 @@ LIFE = """
 import os, sys
 from concurrent.futures import ThreadPoolExecutor
 import numpy as np
-from blocknerf.kernels.intervals.numba import distortion
+from blocknerf.kernels.histograms.numba import distortion
 from blocknerf.runtime.threads import each_on_a_core, use_threads
 
 def losses(seed=0):

@@ -30,7 +30,7 @@ for block, values in found.items():
 """
 
 
-def some(*shape: int) -> np.ndarray:
+def uniform(*shape: int) -> np.ndarray:
     return RNG.uniform(0.1, 0.9, shape).astype(np.float32)
 
 
@@ -47,22 +47,22 @@ def located() -> tuple[Any, ...]:
 
 def rows_of_table(features: int) -> tuple[Any, ...]:
     rows = RNG.integers(0, 30, (8, GROUP)).astype(np.uint32)
-    return some(2, 30, features), 30, rows, some(8, GROUP), 5, some(features, 7), 3, 7
+    return uniform(2, 30, features), 30, rows, uniform(8, GROUP), 5, uniform(features, 7), 3, 7
 
 
 def adam(features: int) -> tuple[Any, ...]:
     """Some rows have no gradient, and stay."""
     shape = (2 * LANES // features, features)
-    gradient = some(*shape)
+    gradient = uniform(*shape)
     gradient[::3] = 0
     numbers = (np.float32(number) for number in (0.01, 0.9, 0.1, 0.99, 0.01, 1e-8))
-    return some(*shape), gradient, some(*shape), some(*shape), LANES, *numbers
+    return uniform(*shape), gradient, uniform(*shape), uniform(*shape), LANES, *numbers
 
 
 CASES: dict[str, Callable[[], tuple[Any, ...]]] = {
     "locate_hashed": located,
     "locate_dense": located,
-    "trilinear_weights": lambda: (some(3, GROUP), zeros(8, GROUP)),
+    "trilinear_weights": lambda: (uniform(3, GROUP), zeros(8, GROUP)),
     "gather_2": lambda: rows_of_table(2),
     "gather_4": lambda: rows_of_table(4),
     "scatter_add_2": lambda: rows_of_table(2),
@@ -70,8 +70,8 @@ CASES: dict[str, Callable[[], tuple[Any, ...]]] = {
     "adam_1": lambda: adam(1),
     "adam_2": lambda: adam(2),
     "adam_4": lambda: adam(4),
-    "add_product": lambda: (some(5, 3), some(3, GROUP), some(5, GROUP)),
-    "add_outer_product": lambda: (some(5, GROUP), some(6, GROUP), some(5, 6)),
+    "add_product": lambda: (uniform(5, 3), uniform(3, GROUP), uniform(5, GROUP)),
+    "add_outer_product": lambda: (uniform(5, GROUP), uniform(6, GROUP), uniform(5, 6)),
 }
 
 
@@ -92,8 +92,8 @@ def test_plain_loops_and_simd_code_agree(name):
     arguments = CASES[name]()
     plain, simd = (_called(getattr(module, name), arguments) for module in (plain_loops, simd_ir))
     assert any(not np.array_equal(after, before) for after, before in zip(simd, _arrays(arguments), strict=True))
-    for ours, theirs in zip(plain, simd, strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=2e-6, atol=1e-6)
+    for plain_array, simd_array in zip(plain, simd, strict=True):
+        np.testing.assert_allclose(plain_array, simd_array, rtol=2e-6, atol=1e-6)
 
 
 def _arrays(arguments: tuple[Any, ...]) -> list[np.ndarray]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from blocknerf.kernels.intervals import numba as intervals_numba
+from blocknerf.kernels.histograms import numba as histograms_numba
 from blocknerf.kernels.jit import precompile
 
 ROOT = Path(__file__).parents[2]
@@ -57,7 +57,7 @@ def _run(code: str, cache: os.PathLike) -> None:
 
 
 def test_processes_compile_what_is_not_in_the_cache(tmp_path):
-    _run(COMPILE.format(step=("intervals.distortion", "intervals.resample")), tmp_path)
+    _run(COMPILE.format(step=("histograms.distortion", "histograms.resample")), tmp_path)
 
 
 @pytest.mark.slow
@@ -68,6 +68,6 @@ def test_a_step_finds_all_that_it_calls_and_nothing_is_compiled_in_vain(tmp_path
 
 def test_nothing_is_started_where_all_is_compiled():
     values = np.zeros((1, 1), np.float32)
-    intervals_numba.distortion(np.array([[0, 1]], np.float32), values, values[0], values.copy())
-    precompile.start_compiling(("intervals.distortion",), 2)
+    histograms_numba.distortion(np.array([[0, 1]], np.float32), values, values[0], values.copy())
+    precompile.start_compiling(("histograms.distortion",), 2)
     assert not precompile._compilers

@@ -39,8 +39,8 @@ def test_one_splat_is_a_gaussian(backend):
         alpha = 0.7 * math.exp(-0.1 * dx * dx - 0.05 * dy * dy - 0.05 * dx * dy)
         expected = torch.tensor([0.2, 0.4, 0.8, 1.0]) * alpha
         torch.testing.assert_close(picture[:, y, x], expected, atol=1e-6, rtol=1e-5)
-    shown = picture[3][picture[3] > 0]
-    assert LEAST_ALPHA <= shown.min() < 0.02  # cut off where it no longer shows, not before
+    visible = picture[3][picture[3] > 0]
+    assert LEAST_ALPHA <= visible.min() < 0.02  # cut off where it no longer shows, not before
 
 
 @pytest.mark.parametrize("backend", ["torch", "numba"])

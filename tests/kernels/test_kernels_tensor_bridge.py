@@ -14,12 +14,12 @@ from blocknerf.kernels.compositing import numba as compositing_numba
 from blocknerf.kernels.compositing.ops import accumulate, render_weights
 from blocknerf.kernels.hash_grid import numba as hash_grid_numba
 from blocknerf.kernels.hash_grid.ops import hash_encode
-from blocknerf.kernels.intervals import numba as intervals_numba
-from blocknerf.kernels.intervals.ops import distortion_loss, interlevel_loss
+from blocknerf.kernels.histograms import numba as histograms_numba
+from blocknerf.kernels.histograms.ops import distortion_loss, interlevel_loss
 from blocknerf.kernels.jit.tensor_bridge import array_of
 from blocknerf.kernels.log_density import numba as log_density_numba
 from blocknerf.kernels.marching import numba as marching_numba
-from blocknerf.kernels.marching.ops import distances, unit_cube_points
+from blocknerf.kernels.marching.ops import s_to_t, unit_cube_points
 from blocknerf.kernels.mlp import numba as mlp_numba
 from blocknerf.kernels.mlp.ops import fused_mlp
 from blocknerf.kernels.proposal import numba as proposal_numba
@@ -28,7 +28,7 @@ from blocknerf.kernels.splats import numba as splats_numba
 
 RAYS, SAMPLES = 6, 5
 MODULES = (
-    *(compositing_numba, hash_grid_numba, intervals_numba, marching_numba),
+    *(compositing_numba, hash_grid_numba, histograms_numba, marching_numba),
     *(log_density_numba, mlp_numba, proposal_numba, sparse_adam_numba, splats_numba),
 )
 BYTES_OF_A_GRADIENT = """
@@ -55,7 +55,7 @@ def _call_everything() -> None:
     (weights * _apart(RAYS, SAMPLES)).sum().backward()
     interlevel_loss(edges, density, edges, _apart(RAYS, SAMPLES)).backward()
     distortion_loss(edges, density).backward()
-    distances(rays, rays, edges, 0.1, 9.0)
+    s_to_t(rays, rays, edges, 0.1, 9.0)
     unit_cube_points(rays, rays, edges).sum().backward()
     table = _apart(2, 16, 4).requires_grad_()
     hash_encode(rays, table, torch.tensor([2, 4])).sum().backward()

@@ -49,7 +49,7 @@ def test_it_tells_all_and_ends_with_a_sentence_where_a_kernel_is_wrong(monkeypat
     on_processor = [each for each in checks(torch.device("cpu"), 5) if each.module == "compositing"]
     monkeypatch.setattr(device, "checks", lambda of, rays: on_processor)
     monkeypatch.setattr(device, "speeds", lambda *sizes: [{"kernel": "encode", "seconds": 0.5}])
-    monkeypatch.setattr(device, "city", lambda out, backbone, *told: {"city": backbone, "psnr_cuda": 21.5, "ok": True})
+    monkeypatch.setattr(device, "city", lambda out, backbone, *rest: {"city": backbone, "psnr_cuda": 21.5, "ok": True})
     monkeypatch.setattr(sys, "argv", ["device", "--out", str(tmp_path)])
     monkeypatch.setenv(RESULTS_VARIABLE, str(tmp_path / "results"))
     with pytest.raises(SystemExit) if spoilt else contextlib.nullcontext() as ended:

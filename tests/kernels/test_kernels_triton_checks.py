@@ -21,8 +21,10 @@ def _functions() -> list[tuple[str, str]]:
     for path in sorted(Path(kernels.__path__[0]).glob("*/triton.py")):
         operation = path.parent.name
         module = importlib.import_module(f"blocknerf.kernels.{operation}.triton")
-        own = inspect.getmembers(module, inspect.isfunction)
-        found += [(operation, name) for name, each in own if each.__module__ == module.__name__ and name[0] != "_"]
+        functions = inspect.getmembers(module, inspect.isfunction)
+        found += [
+            (operation, name) for name, each in functions if each.__module__ == module.__name__ and name[0] != "_"
+        ]
     return found
 
 

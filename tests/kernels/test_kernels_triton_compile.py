@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("triton", reason="triton is made for Linux alone")
 
-MODULES = {"compositing": 4, "hash_grid": 3, "intervals": 3, "marching": 3, "mlp": 3, "proposal": 2, "sparse_adam": 1}
+MODULES = {"compositing": 4, "hash_grid": 3, "histograms": 3, "marching": 3, "mlp": 3, "proposal": 2, "sparse_adam": 1}
 """How many kernels each has that are started: a call that no longer reaches one is noticed."""
 
 SCRIPT = """
@@ -23,8 +23,8 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource, compile
 from blocknerf.kernels.compositing.ops import accumulate, render_weights
 from blocknerf.kernels.hash_grid.ops import hash_encode
-from blocknerf.kernels.intervals.ops import distortion_loss, interlevel_loss, resample
-from blocknerf.kernels.marching.ops import distances, unit_cube_points
+from blocknerf.kernels.histograms.ops import distortion_loss, interlevel_loss, resample
+from blocknerf.kernels.marching.ops import s_to_t, unit_cube_points
 from blocknerf.kernels.mlp.ops import fused_mlp
 from blocknerf.kernels.proposal.ops import proposal_density
 from blocknerf.kernels.registry import use_backend
@@ -53,7 +53,7 @@ rays, samples = 6, 5
 like = lambda *shape: torch.rand(shape, requires_grad=True)
 origins, directions, density, edges = like(rays, 3), like(rays, 3), like(rays, samples), torch.rand(rays, samples + 1)
 with use_backend("triton"):
-    distances(origins, directions, edges, 0.1, 9.0)
+    s_to_t(origins, directions, edges, 0.1, 9.0)
     unit_cube_points(origins, directions, edges).sum().backward()
     weights = render_weights(density, edges)
     (accumulate(weights, like(rays, samples, 15)).sum() + weights.sum()).backward()
@@ -73,7 +73,7 @@ assert Counter(module for module, _ in done) == MODULES, done
 
 def test_every_kernel_compiles_for_a_gpu(tmp_path):
     """Of compute capability 9.0."""
-    told = {"TRITON_INTERPRET": "0", "TRITON_CACHE_DIR": str(tmp_path), "TRITON_DEFAULT_FP_FUSION": "1"}
+    variables = {"TRITON_INTERPRET": "0", "TRITON_CACHE_DIR": str(tmp_path), "TRITON_DEFAULT_FP_FUSION": "1"}
     command = [sys.executable, "-c", f"MODULES = {MODULES}\n{SCRIPT}"]
-    ran = subprocess.run(command, env=os.environ | told, capture_output=True, text=True, check=False)
+    ran = subprocess.run(command, env=os.environ | variables, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr[-2000:]

@@ -54,10 +54,10 @@ def test_a_table_in_half_precision_is_summed_in_float32():
         encoded = hash_encode(points, table, RESOLUTIONS)
         expected = torch.autograd.grad((encoded * cotangent).sum(), (points, table))
     with use_backend("triton"):
-        ours = hash_encode(points, half, RESOLUTIONS)
-        gradients = torch.autograd.grad((ours * cotangent).sum(), (points, half))
-    assert ours.dtype == torch.float32
-    assert torch.allclose(encoded, ours, atol=1e-5)
+        in_half = hash_encode(points, half, RESOLUTIONS)
+        gradients = torch.autograd.grad((in_half * cotangent).sum(), (points, half))
+    assert in_half.dtype == torch.float32
+    assert torch.allclose(encoded, in_half, atol=1e-5)
     assert torch.allclose(expected[0], gradients[0], atol=2e-3)
     assert torch.allclose(expected[1].half(), gradients[1], atol=2e-3)
 

@@ -58,13 +58,13 @@ def test_a_code_is_the_global_one_plus_the_residual_and_either_may_be_missing():
 
 def test_global_codes_are_those_of_the_drive_in_every_block():
     """Other images, another order, a drive that joins later: the same code, and far from every other drive's."""
-    here = embedding(NO_BLOCK)
-    there = embedding(NO_BLOCK, ids=("z", "b"), drives=("dusk", "noon"))
-    there.grow(("a",), ("dawn",))
-    assert torch.equal(here.code_for("a", None), here.code_for("b", None))
-    assert torch.equal(here.code_for("a", None), there.code_for("a", None))
-    assert torch.equal(here.code_for("c", None), there.code_for("z", None))
-    assert here.codes.norm(dim=1).tolist() == pytest.approx([2**0.5] * 3)
+    first = embedding(NO_BLOCK)
+    second = embedding(NO_BLOCK, ids=("z", "b"), drives=("dusk", "noon"))
+    second.grow(("a",), ("dawn",))
+    assert torch.equal(first.code_for("a", None), first.code_for("b", None))
+    assert torch.equal(first.code_for("a", None), second.code_for("a", None))
+    assert torch.equal(first.code_for("c", None), second.code_for("z", None))
+    assert first.codes.norm(dim=1).tolist() == pytest.approx([2**0.5] * 3)
     many = embedding(NO_BLOCK, "appearance_embedding.embedding_dim=32", ids=tuple(map(str, range(40))),
                      drives=tuple(map(str, range(40))))  # fmt: skip
     assert 1.2 < float(torch.pdist(many.codes).min()) < 2 < float(torch.pdist(many.codes).max())
@@ -145,10 +145,10 @@ def test_an_image_joins_once():
 def test_the_way_from_one_look_to_another():
     """It begins at the one and ends at the other; halfway codes are the mean, and exposure halfway in stops."""
     model = block()
-    here, there = model.code_for(Appearance("a")), model.code_for(Appearance("c"))
-    assert here is not None
-    assert there is not None
-    for share, end in ((0.0, here), (1.0, there)):
+    first, second = model.code_for(Appearance("a")), model.code_for(Appearance("c"))
+    assert first is not None
+    assert second is not None
+    for share, end in ((0.0, first), (1.0, second)):
         code = model.code_for(Appearance("a", blend_towards=Appearance("c"), share=share))
         assert code is not None
         assert torch.allclose(code, end, atol=1e-6)
@@ -156,7 +156,7 @@ def test_the_way_from_one_look_to_another():
     mean = model.code_for()
     assert middle is not None
     assert mean is not None
-    assert torch.allclose(middle[:5], (here[:5] + there[:5]) / 2)
+    assert torch.allclose(middle[:5], (first[:5] + second[:5]) / 2)
     assert torch.allclose(middle[5:], mean[5:])
     back = model.code_for(Appearance("c", blend_towards=Appearance("a"), share=0.3))
     forth = model.code_for(Appearance("a", blend_towards=Appearance("c"), share=0.7))

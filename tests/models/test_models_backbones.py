@@ -50,12 +50,12 @@ def test_it_is_a_backbone(backbone):
 @both
 def test_moving_block_and_rays_together_changes_nothing(backbone):
     config = _config(backbone)
-    here = _model(config).render(_rays())
-    there = _model(config, center=(64.0, -32.0, 8.0)).render(_rays(offset=(64.0, -32.0, 8.0)))
+    original = _model(config).render(_rays())
+    shifted = _model(config, center=(64.0, -32.0, 8.0)).render(_rays(offset=(64.0, -32.0, 8.0)))
     larger = _model(config, radius_m=20.0).render(_rays(scale=10.0))
-    assert torch.allclose(here.rgb, there.rgb, atol=1e-3)
-    assert torch.allclose(here.rgb, larger.rgb, atol=1e-4)
-    assert torch.allclose(10 * here.distance_m, larger.distance_m, rtol=1e-3)
+    assert torch.allclose(original.rgb, shifted.rgb, atol=1e-3)
+    assert torch.allclose(original.rgb, larger.rgb, atol=1e-4)
+    assert torch.allclose(10 * original.distance_m, larger.distance_m, rtol=1e-3)
 
 
 @both

@@ -34,12 +34,12 @@ def _rays(count=64, offset=(0.0, 0.0, 0.0), scale=1.0) -> RayBatch:
 def test_moving_block_and_rays_together_changes_nothing():
     """Translation exactly up to rounding; scale too, with densities per metre going down as lengths go up."""
     config = _config()
-    here = _model(config).render(_rays())
-    there = _model(config, center=(64.0, -32.0, 8.0)).render(_rays(offset=(64.0, -32.0, 8.0)))
+    original = _model(config).render(_rays())
+    shifted = _model(config, center=(64.0, -32.0, 8.0)).render(_rays(offset=(64.0, -32.0, 8.0)))
     larger = _model(config, radius_m=20.0).render(_rays(scale=10.0))
-    assert torch.allclose(here.rgb, there.rgb, atol=1e-3)
-    assert torch.allclose(here.rgb, larger.rgb, atol=1e-4)
-    assert torch.allclose(10 * here.distance_m, larger.distance_m, rtol=1e-3)
+    assert torch.allclose(original.rgb, shifted.rgb, atol=1e-3)
+    assert torch.allclose(original.rgb, larger.rgb, atol=1e-4)
+    assert torch.allclose(10 * original.distance_m, larger.distance_m, rtol=1e-3)
 
 
 def test_rendering_in_chunks_is_rendering_at_once():
@@ -55,10 +55,10 @@ def test_rendering_in_chunks_is_rendering_at_once():
 
 def test_chunks_on_several_cores_have_the_bytes_of_one_alone(threads):
     model, rays = _model(_config()), _rays(9000)
-    shown, alone = model.render(rays), model.render(rays[4096:8192])
-    assert torch.equal(shown.rgb[4096:8192], alone.rgb)
-    assert torch.equal(shown.distance_m[4096:8192], alone.distance_m)
-    assert not shown.rgb.requires_grad
+    rendered, alone = model.render(rays), model.render(rays[4096:8192])
+    assert torch.equal(rendered.rgb[4096:8192], alone.rgb)
+    assert torch.equal(rendered.distance_m[4096:8192], alone.distance_m)
+    assert not rendered.rgb.requires_grad
 
 
 def test_a_ray_alone_looks_the_same_as_among_others():

@@ -40,10 +40,10 @@ PLANTED = torch.tensor([0.6, -0.4, 0.3, 0.5])
 def test_a_planted_code_comes_back_from_colours():
     model = _model()
     seen, unseen = _rays(400, "seen"), _rays(400, "unseen")
-    truth, elsewhere = model.render(seen, PLANTED).rgb, model.render(unseen, PLANTED).rgb
+    truth, unseen_truth = model.render(seen, PLANTED).rgb, model.render(unseen, PLANTED).rgb
     code = fit_code(model, seen, truth, torch.zeros(4), generator(0, "fit"), 100)
-    before = psnr(model.render(unseen, torch.zeros(4)).rgb, elsewhere)
-    assert psnr(model.render(unseen, code).rgb, elsewhere) > before + 20
+    before = psnr(model.render(unseen, torch.zeros(4)).rgb, unseen_truth)
+    assert psnr(model.render(unseen, code).rgb, unseen_truth) > before + 20
     assert torch.allclose(code, PLANTED, atol=0.05)
 
 
@@ -92,9 +92,9 @@ def test_a_planted_code_comes_back_from_mean_colours_of_areas():
     model, start = _model(), torch.zeros(4)
     areas, truth = _areas(model, "seen", PLANTED)
     code = fit_code_to_areas(model, areas, truth, start, generator(0, "fit"), 100)
-    others, elsewhere = _areas(model, "unseen", PLANTED)
+    others, unseen_truth = _areas(model, "unseen", PLANTED)
     left, before = (
-        torch.stack([model.render(area, at).rgb.mean(0) for area in others]) - elsewhere for at in (code, start)
+        torch.stack([model.render(area, at).rgb.mean(0) for area in others]) - unseen_truth for at in (code, start)
     )
     assert float(left.square().mean()) < 0.05 * float(before.square().mean())
 

@@ -123,7 +123,7 @@ SMALL = (
 )
 
 
-HERE = ("--jobs", "1", "--device", "cpu", "--no-align")
+LOCAL = ("--jobs", "1", "--device", "cpu", "--no-align")
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +132,7 @@ def out(tmp_path_factory) -> Path:
     write_room(folder / "room")
     out = folder / "out"
     main(["plan", *capture(out, out), *SMALL])
-    main(["train", *capture(out, out), *SMALL, *HERE])
+    main(["train", *capture(out, out), *SMALL, *LOCAL])
     return out
 
 
@@ -153,7 +153,7 @@ def test_it_learns_and_resumes_to_the_same_bytes(out, tmp_path):
     kept = min(block.glob("step_*.json"))
     assert 0 < json.loads(kept.read_text())["step"] < 30
     again = tmp_path / "out"
-    main(["train", *capture(out, again), *SMALL, "--blocks", "000", "--resume-from", str(kept), *HERE])
+    main(["train", *capture(out, again), *SMALL, "--blocks", "000", "--resume-from", str(kept), *LOCAL])
     assert tensors(again / "blocks" / "000") == tensors(block)
 
 
@@ -193,7 +193,7 @@ def test_it_is_exported(out, tmp_path, what):
 
 
 def test_debug_makes_it_small(out, tmp_path):
-    main(["train", *capture(out, tmp_path / "out"), *SMALL, "--debug", *HERE])
+    main(["train", *capture(out, tmp_path / "out"), *SMALL, "--debug", *LOCAL])
     assert load_config(tmp_path / "out" / "config.json", stored=True).block_nerf.num_samples_coarse == 16
 
 

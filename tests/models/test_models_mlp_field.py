@@ -12,8 +12,8 @@ SMALL = ("hidden_dim=8", "num_layers=3", "skip_connections=[0]", "pos_encoding_l
 
 
 def _config(*overrides: str) -> MipNerfConfig:
-    told = ["block_nerf.backbone=mlp", *(f"block_nerf.{o}" for o in (*SMALL, *overrides))]
-    config = load_config(None, told).block_nerf
+    settings = ["block_nerf.backbone=mlp", *(f"block_nerf.{o}" for o in (*SMALL, *overrides))]
+    config = load_config(None, settings).block_nerf
     assert isinstance(config, MipNerfConfig)
     return config
 

@@ -97,8 +97,8 @@ def test_half_precision_is_that_of_where_networks_stand():
     model = _model(_config("hash", "{}"))
     assert model.device_type == "cpu"
     with FakeTensorMode(allow_non_fake_inputs=True):
-        elsewhere = nn.Parameter(torch.zeros(1, device="cuda:1"))
-    model.field.networks = lambda: [*_field(model).parameters(), elsewhere]
+        on_other_device = nn.Parameter(torch.zeros(1, device="cuda:1"))
+    model.field.networks = lambda: [*_field(model).parameters(), on_other_device]
     assert model.device_type == "cuda"
 
 
@@ -124,17 +124,17 @@ def test_colours_and_gradients_are_those_of_one_device(backbone):
     spread = _model(_config(backbone, parts), rng=generator(1, "model"))
     single = _model(_config(backbone, parts), BlockNeRF, generator(1, "model"))
     assert spread.state_dict().keys() == single.state_dict().keys()
-    for ours, theirs in zip(_render(spread, _rays()), _render(single, _rays()), strict=True):
-        assert torch.equal(ours, theirs)
+    for value, expected in zip(_render(spread, _rays()), _render(single, _rays()), strict=True):
+        assert torch.equal(value, expected)
     for model in (spread, single):
         rgb, _, weights = _render(model, _rays())
         (rgb.sum() + weights.square().sum()).backward()
     pairs = list(zip(spread.named_parameters(), single.parameters(), strict=True))
-    for (name, ours), theirs in pairs:
-        assert (ours.grad is None) == (theirs.grad is None), name
-        if ours.grad is not None and theirs.grad is not None:
-            assert torch.equal(ours.grad, theirs.grad), name
-    assert sum(ours.grad is not None for (_, ours), _ in pairs) > 4
+    for (name, value), expected in pairs:
+        assert (value.grad is None) == (expected.grad is None), name
+        if value.grad is not None and expected.grad is not None:
+            assert torch.equal(value.grad, expected.grad), name
+    assert sum(value.grad is not None for (_, value), _ in pairs) > 4
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -145,10 +145,10 @@ def test_on_a_real_device_they_are_so_too(backbone):
     for model in (spread, single):
         rgb, _, _ = _render(model, _rays())
         rgb.square().sum().backward()
-    for (name, ours), theirs in zip(spread.named_parameters(), single.parameters(), strict=True):
-        if theirs.grad is not None:
-            assert ours.grad is not None, name
-            assert torch.allclose(ours.grad.cpu(), theirs.grad, rtol=1e-3, atol=1e-5), name
+    for (name, value), expected in zip(spread.named_parameters(), single.parameters(), strict=True):
+        if expected.grad is not None:
+            assert value.grad is not None, name
+            assert torch.allclose(value.grad.cpu(), expected.grad, rtol=1e-3, atol=1e-5), name
 
 
 @both

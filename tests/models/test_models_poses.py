@@ -200,13 +200,13 @@ def test_segments_of_one_drive_can_move_apart_and_the_drive_as_a_whole_cannot():
 def test_levels_come_late_only_where_a_pose_can_move():
     model = _block(_config())
     model.set_progress(0.0)
-    assert model.field.grid.shown_levels < 6
+    assert model.field.grid.active_levels < 6
     alone = BlockNeRF(_config(), (50.0,) * 3, 25.0, IMAGES[:1], DRIVES[:1], generator(1, "model"))
     stages = "training.stage_training={enable: true, stages: [{name: all, epochs: 5, components: [nerf]}]}"
     frozen = BlockNeRF(_config(stages), (50.0,) * 3, 25.0, IMAGES, DRIVES, generator(1, "model"))
     for model in (alone, frozen):
         model.set_progress(0.0)
-        assert model.field.grid.shown_levels == 6
+        assert model.field.grid.active_levels == 6
 
 
 def test_the_penalty_is_strong_first():
@@ -231,11 +231,11 @@ def test_levels_are_let_in_coarsest_first():
     assert level_weights(4, 2.0).tolist() == [1, 1, 0, 0]
     assert level_weights(4, 2.5).tolist() == pytest.approx([1, 1, 0.5, 0])
     model = _block(_config())
-    shown = []
+    levels = []
     for progress in (0.0, 0.25, 0.5, 1.0):
         model.set_progress(progress)
-        shown.append(model.field.grid.shown_levels)
-    assert shown[0] < shown[1] < shown[2] == shown[3] == 6
+        levels.append(model.field.grid.active_levels)
+    assert levels[0] < levels[1] < levels[2] == levels[3] == 6
 
 
 def _config(*overrides: str) -> Config:

@@ -18,7 +18,7 @@ from blocknerf.models.visibility import PRIOR_STOPPED, PRIOR_TRAVELLED, RayCount
 from blocknerf.rendering.volume import RaySamplingConfig, composite_rays
 from blocknerf.scene.sampler import PixelBatch
 from blocknerf.training.block.losses.block_nerf_loss import BlockNeRFLoss
-from blocknerf.training.block.losses.visibility import OWN_RAYS, SAMPLES, visibility_loss
+from blocknerf.training.block.losses.visibility import SAMPLES, TRAINING_RAYS, visibility_loss
 from tests.support.small_field import SMALL_HASH
 
 SMALL = (
@@ -196,11 +196,11 @@ def left() -> BlockNeRF:
 
 def test_a_block_sees_its_side_of_the_wall_and_not_the_other(left):
     rng = generator(5, "looks")
-    here, there = (left.mean_visibility(_rays(*_looks(sign, 300, rng))) for sign in (-1.0, 1.0))
-    assert here is not None
-    assert there is not None
-    assert here > 0.35
-    assert there < 0.05
+    near_side, far_side = (left.mean_visibility(_rays(*_looks(sign, 300, rng))) for sign in (-1.0, 1.0))
+    assert near_side is not None
+    assert far_side is not None
+    assert near_side > 0.35
+    assert far_side < 0.05
 
 
 def test_a_place_behind_the_wall_is_hidden_from_the_cameras_before_it(left):
@@ -226,15 +226,15 @@ def test_it_ranks_seen_before_unseen_pairs(left):
 
 def test_a_block_knows_the_surfaces_of_its_side(monkeypatch):
     left, rng = _side(-1.0), generator(0, "ask")
-    own, other = (_rays(*_looks(sign, 300, rng)) for sign in (-1.0, 1.0))
+    near_side, far_side = (_rays(*_looks(sign, 300, rng)) for sign in (-1.0, 1.0))
     known = {}
-    for name, rays in (("own", own), ("other", other)):
+    for name, rays in (("own", near_side), ("other", far_side)):
         known[name] = left.view_confidence(rays, left.render(rays).distance_m)
         assert known[name] is not None
         assert float(known[name].min()) > 0
     assert float(known["own"].median()) > 5 * float(known["other"].median())
     monkeypatch.setattr(left.field, "rays_at_once", 7)
-    again = left.view_confidence(other, left.render(other).distance_m)
+    again = left.view_confidence(far_side, left.render(far_side).distance_m)
     assert again is not None
     torch.testing.assert_close(again, known["other"])
 
@@ -290,8 +290,8 @@ def test_a_place_drawn_at_the_end_of_space_is_no_error(monkeypatch):
 
 def _paper(*overrides: str) -> BlockNeRF:
     """The paper's network of visibility, in front of the wall."""
-    told = ("use_camera_features=false", "use_block_features=false", "use_random_pairs=false", "loss=squared")
-    config = load_config(None, [*SMALL, *(f"visibility_network.{line}" for line in told), *overrides])
+    settings = ("use_camera_features=false", "use_block_features=false", "use_random_pairs=false", "loss=squared")
+    config = load_config(None, [*SMALL, *(f"visibility_network.{line}" for line in settings), *overrides])
     model = BlockNeRF(config, (-2.0, 0.0, 0.0), 8.0, (), (), generator(0, "model"))
     model.field = WalledRoom(torch.tensor((-2.0, 0.0, 0.0)), 8.0)
     return model
@@ -299,7 +299,7 @@ def _paper(*overrides: str) -> BlockNeRF:
 
 def test_the_papers_loss_is_the_squared_error_of_the_transmittance_on_samples_of_training_rays():
     model, rng = _paper(), generator(3, "train")
-    network, rays = model.visibility_network(), _rays(*_looks(-1.0, OWN_RAYS, rng))
+    network, rays = model.visibility_network(), _rays(*_looks(-1.0, TRAINING_RAYS, rng))
     with torch.no_grad():
         network.last.weight.normal_(generator=rng)
         network.last.bias.fill_(1.5)
@@ -310,16 +310,16 @@ def test_the_papers_loss_is_the_squared_error_of_the_transmittance_on_samples_of
     ):
         loss = visibility_loss(model, rays, composited, rng)
     points, directions, distances, _ = asked[0]
-    assert len(points) == OWN_RAYS * (SAMPLES + 1)
-    told = torch.sigmoid(network.logits(points, directions, distances)).detach()
-    ray = torch.arange(OWN_RAYS).repeat_interleave(SAMPLES + 1)
+    assert len(points) == TRAINING_RAYS * (SAMPLES + 1)
+    predicted = torch.sigmoid(network.logits(points, directions, distances)).detach()
+    ray = torch.arange(TRAINING_RAYS).repeat_interleave(SAMPLES + 1)
     edges = composited.edges[ray]
     interval = (torch.searchsorted(edges.contiguous(), distances[:, None].contiguous()) - 1).clamp(
         0, edges.shape[1] - 2
     )
     arriving = 1 - composited.weights.cumsum(-1) + composited.weights
     truth = arriving[ray].gather(1, interval)[:, 0]
-    assert float(loss.detach()) == pytest.approx(float((told - truth).square().mean()), rel=1e-4)
+    assert float(loss.detach()) == pytest.approx(float((predicted - truth).square().mean()), rel=1e-4)
 
 
 def test_the_papers_visibility_learns_its_own_side_of_the_wall():

@@ -46,7 +46,7 @@ def decibel(one: Image.Image, other: Image.Image) -> float:
     return float(10 * np.log10(255**2 / max(squared.mean(), 1e-9)))
 
 
-def shown(path: Path) -> Image.Image:
+def upright(path: Path) -> Image.Image:
     with Image.open(path) as image:
         return ImageOps.exif_transpose(image).convert("RGB")
 
@@ -84,8 +84,8 @@ def test_pictures_are_turned_at_no_cost_to_be_seen(tmp_path, kind, orientation):
         exif = with_orientation(orientation)
         picture(n).save(tmp_path / f"card/{n}.jpg", kind, exif=exif, **more.get(kind, {}))
     for shot in brought(tmp_path / "card", tmp_path / "out"):
-        original, ours = tmp_path / f"card/{shot.name[0]}.jpg", tmp_path / "out/images" / shot.name
-        with Image.open(ours) as image:
+        original, stored = tmp_path / f"card/{shot.name[0]}.jpg", tmp_path / "out/images" / shot.name
+        with Image.open(stored) as image:
             assert image.getexif().get(ExifTags.Base.Orientation, 1) == 1
             assert image.size == (shot.width, shot.height)
             if orientation != 1:
@@ -93,9 +93,9 @@ def test_pictures_are_turned_at_no_cost_to_be_seen(tmp_path, kind, orientation):
                 if image.format == "JPEG":
                     assert max(max(table) for table in image.quantization.values()) <= 7  # quality 97
                     assert all(layer[1:3] == (1, 1) for layer in image.layer)  # type: ignore[attr-defined]
-        assert decibel(read_rgb(ours), shown(original)) > (42 if kind in ("JPEG", "MPO", "AVIF") else 80)
+        assert decibel(read_rgb(stored), upright(original)) > (42 if kind in ("JPEG", "MPO", "AVIF") else 80)
         if orientation == 1:
-            assert ours.samefile(original)
+            assert stored.samefile(original)
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "1", "RGBA", "LA", "CMYK", "I;16", "PA"])
@@ -136,11 +136,11 @@ def test_what_is_no_picture_is_left_out_for_its_true_reason(tmp_path, caplog):
     (card / "folder.jpg").mkdir()
     picture(3).save(card / ".hidden.png")
     assert [shot.name for shot in brought(card, tmp_path / "out")] == ["0.png", "1.png"]
-    said = " ".join(caplog.text.split())
+    text = " ".join(caplog.text.split())
     pieces = ("is empty: empty.jpg", "is a video by its content: film.jpg", "pillow-heif", "truncated",
               "floating point", "of no kind that is known): text.png", "1 names in", "6 of 8 photographs")  # fmt: skip
     for piece in pieces:
-        assert piece in said, piece
+        assert piece in text, piece
 
 
 def test_of_several_pictures_in_a_file_the_first_is_taken_and_told(tmp_path, caplog):
@@ -203,9 +203,9 @@ def test_photographs_in_other_colours_come_in_srgb(tmp_path, caplog):
     assert red[1] <= 97
     assert max(abs(channel - 120) for channel in gray) <= 3
     assert stored == [200, 100, 100]
-    said = " ".join(caplog.text.split())
-    assert "2 photographs are written anew in sRGB; they were in made up" in said
-    assert "cannot be read, as of c.png: they are taken as sRGB" in said
+    text = " ".join(caplog.text.split())
+    assert "2 photographs are written anew in sRGB; they were in made up" in text
+    assert "cannot be read, as of c.png: they are taken as sRGB" in text
     with Image.open(tmp_path / "out/images/a.png") as image:
         assert "icc_profile" not in image.info
         assert image.getexif()[ExifTags.Base.Model] == "Made Up"
@@ -237,9 +237,9 @@ def test_any_names_become_names_that_every_format_carries(names):
         assert not any(ord(letter) < 32 or letter in "\\\x7f" for letter in name)
         assert not Path(name).is_absolute()
         assert ".." not in Path(name).parts
-        own = path.name
-        if portable_name(own) == own:
-            assert name == own
+        name = path.name
+        if portable_name(name) == name:
+            assert name == name
 
 
 def test_a_free_name_keeps_its_ending():

@@ -26,10 +26,10 @@ def test_pictures_that_do_not_match_at_all(tmp_path, capsys):
         with pytest.raises(SystemExit) as stopped:
             main(command)
         assert stopped.value.code == 2
-        said = " ".join(capsys.readouterr().err.split())
-        assert "None of the 4 pictures in" in said
-        assert "matches another" in said
-        assert "Traceback" not in said
+        message = " ".join(capsys.readouterr().err.split())
+        assert "None of the 4 pictures in" in message
+        assert "matches another" in message
+        assert "Traceback" not in message
 
 
 def test_pictures_in_which_there_is_nothing(tmp_path):
@@ -65,14 +65,14 @@ def test_sources_that_are_none(tmp_path):
 
 
 def test_folders_of_others_are_left_alone(tmp_path):
-    mine = tmp_path / "mine"
-    mine.mkdir()
-    (mine / "diary.txt").write_text("precious")
-    with pytest.raises(UserError, match=r"mine is not empty and was not made by `blocknerf prepare`"):
-        prepare(noise(tmp_path / "noise"), mine, Settings(), overwrite=True)
-    assert [path.name for path in mine.iterdir()] == ["diary.txt"]
+    foreign = tmp_path / "mine"
+    foreign.mkdir()
+    (foreign / "diary.txt").write_text("precious")
+    with pytest.raises(UserError, match=r"mine is not empty"):
+        prepare(noise(tmp_path / "noise"), foreign, Settings(), overwrite=True)
+    assert [path.name for path in foreign.iterdir()] == ["diary.txt"]
     with pytest.raises(UserError, match="is a file; name a folder"):
-        prepare(tmp_path / "noise", mine / "diary.txt", Settings())
+        prepare(tmp_path / "noise", foreign / "diary.txt", Settings())
 
 
 def test_another_source_needs_overwrite(tmp_path):

@@ -183,18 +183,18 @@ def test_gps_that_contradicts_the_pictures(prepared):
     cameras = cameras_of(
         prepare_module.pycolmap.Reconstruction(str(prepared.out / "sparse/0"))
     )  # fmt: skip
-    there = [shot for shot in shots if shot.folder == "there"]
-    order = np.random.default_rng(0).permutation(len(there))
+    outward = [shot for shot in shots if shot.folder == "there"]
+    order = np.random.default_rng(0).permutation(len(outward))
     mixed = [
-        replace(shot, latitude_deg=there[row].latitude_deg, longitude_deg=there[row].longitude_deg)
-        for shot, row in zip(there, order, strict=True)
+        replace(shot, latitude_deg=outward[row].latitude_deg, longitude_deg=outward[row].longitude_deg)
+        for shot, row in zip(outward, order, strict=True)
     ]
     with pytest.raises(UserError, match=r"GPS positions contradict the pictures: at best .* --gps ignore"):
         final_frame(cameras, mixed, use_gps=True)
-    assert final_frame(cameras, there, use_gps=True)[1]["is_metric"]
-    close = [replace(shot, latitude_deg=48.2 + 1e-6 * n, longitude_deg=16.37) for n, shot in enumerate(there)]
+    assert final_frame(cameras, outward, use_gps=True)[1]["is_metric"]
+    close = [replace(shot, latitude_deg=48.2 + 1e-6 * n, longitude_deg=16.37) for n, shot in enumerate(outward)]
     assert "which is no more than their error" in final_frame(cameras, close, use_gps=True)[1]["why"]
-    few = [replace(shot, latitude_deg=None) if n > 3 else shot for n, shot in enumerate(there)]
+    few = [replace(shot, latitude_deg=None) if n > 3 else shot for n, shot in enumerate(outward)]
     assert "fewer than 5 pictures" in final_frame(cameras, few, use_gps=True)[1]["why"]
 
 

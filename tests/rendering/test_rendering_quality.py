@@ -66,8 +66,8 @@ def test_ssim_is_the_formula_of_the_paper_in_one_window():
     only_there[row, column] = True
     values = []
     for channel in range(3):
-        shown = torch.where(only_there[..., None], render, truth)
-        x, y = (image[row - 5 : row + 6, column - 5 : column + 6, channel] for image in (shown, truth))
+        filled = torch.where(only_there[..., None], render, truth)
+        x, y = (image[row - 5 : row + 6, column - 5 : column + 6, channel] for image in (filled, truth))
         mean_x, mean_y = (window * x).sum(), (window * y).sum()
         var_x, var_y = (window * (x - mean_x) ** 2).sum(), (window * (y - mean_y) ** 2).sum()
         covariance = (window * (x - mean_x) * (y - mean_y)).sum()

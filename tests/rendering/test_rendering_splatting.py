@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from blocknerf.core.camera import Camera
-from blocknerf.export.splats import Splats, moved
+from blocknerf.export.splats import Splats, transformed
 from blocknerf.geometry import se3, so3
 from blocknerf.geometry.similarity import Similarity
 from blocknerf.kernels.registry import use_backend
@@ -24,8 +24,8 @@ def _made(count: int, dtype=torch.float32, degree: int = 2) -> Gaussians:
     def normal(*shape):
         return torch.randn(*shape, generator=rng, dtype=torch.float64).to(dtype)
 
-    places = normal(count, 3) * 0.8 + torch.tensor([0.0, 0.0, 4.0], dtype=dtype)
-    return Gaussians(places, normal(count, 3) * 0.4 - 1.5, normal(count, 4), normal(count),
+    means = normal(count, 3) * 0.8 + torch.tensor([0.0, 0.0, 4.0], dtype=dtype)
+    return Gaussians(means, normal(count, 3) * 0.4 - 1.5, normal(count, 4), normal(count),
                      0.5 * normal(count, (degree + 1) ** 2, 3))  # fmt: skip
 
 
@@ -40,7 +40,7 @@ def _pose(seed: int = 0) -> torch.Tensor:
 def test_centres_fall_where_colmap_puts_them(model, params, distortion):
     splats, pose = _made(50), _pose()
     lens = SplatLens(LENS.focal_xy, LENS.center_xy, 32, 24, distortion)
-    points_cam = ((splats.places - pose[:, 3]) @ pose[:, :3]).double().numpy()
+    points_cam = ((splats.means - pose[:, 3]) @ pose[:, :3]).double().numpy()
     expected = pixels_of(Camera(model, 32, 24, params), points_cam)
     np.testing.assert_allclose(project(splats, lens, pose)[0].numpy(), expected, atol=1e-3)
 
@@ -48,13 +48,13 @@ def test_centres_fall_where_colmap_puts_them(model, params, distortion):
 def test_a_small_splat_is_shaped_as_its_points_are():
     """The covariance of many points of the Gaussian, each seen through the pinhole, and the dilation."""
     splats = _made(3, torch.float64)
-    small = Gaussians(splats.places, splats.log_scales - 4, splats.quaternions, splats.opacity_logits, splats.harmonics)
+    small = Gaussians(splats.means, splats.log_scales - 4, splats.quaternions, splats.opacity_logits, splats.harmonics)
     pose = _pose().double()
     conics = project(small, LENS, pose)[1]
     rng = torch.Generator().manual_seed(4)
     for row in range(3):
         spread = torch.randn(200_000, 3, generator=rng, dtype=torch.float64) * small.log_scales[row].exp()
-        points = small.places[row] + spread @ so3.from_quaternion(small.quaternions[row]).T
+        points = small.means[row] + spread @ so3.from_quaternion(small.quaternions[row]).T
         x, y, z = ((points - pose[:, 3]) @ pose[:, :3]).unbind(-1)
         seen = torch.cov(torch.stack([30 * x / z, 33 * y / z])) + DILATION_PX2 * torch.eye(2)
         xx, xy, yy = conics[row]
@@ -67,20 +67,20 @@ def test_the_picture_does_not_depend_on_the_frame_of_the_world():
     splats, pose = _made(60, degree=3), _pose(1)
     motion = Similarity(2.5, so3.exp(torch.tensor([0.3, 1.0, -2.0]).double()).numpy(), np.array([1.0, -2.0, 0.5]))
     arrays = Splats(*(getattr(splats, name).numpy() for name in Splats.__slots__))
-    there = Gaussians(*(torch.from_numpy(getattr(moved(arrays, motion), name)) for name in Splats.__slots__))
+    moved = Gaussians(*(torch.from_numpy(getattr(transformed(arrays, motion), name)) for name in Splats.__slots__))
     turn = torch.from_numpy(motion.rotation).float()
     center = 2.5 * turn @ pose[:, 3] + torch.from_numpy(motion.translation).float()
     pose_there = torch.cat([turn @ pose[:, :3], center[:, None]], 1)
     before = render_splats(splats, LENS, pose, 0.1)
     assert before[3].max() > 0.5
-    torch.testing.assert_close(render_splats(there, LENS, pose_there, 0.25), before, atol=2e-4, rtol=0)
+    torch.testing.assert_close(render_splats(moved, LENS, pose_there, 0.25), before, atol=2e-4, rtol=0)
 
 
 def test_the_nearer_one_covers_and_one_behind_the_camera_shows_nothing():
     splats = _made(3, degree=0)
-    places = torch.tensor([[0.0, 0.0, 5.0], [0.0, 0.0, 2.0], [0.0, 0.0, -2.0]])
+    means = torch.tensor([[0.0, 0.0, 5.0], [0.0, 0.0, 2.0], [0.0, 0.0, -2.0]])
     colours = (torch.eye(3) - 0.5)[:, None] / math.sqrt(1 / (4 * math.pi))
-    opaque = Gaussians(places, torch.zeros(3, 3), splats.quaternions, torch.full((3,), 20.0), colours)
+    opaque = Gaussians(means, torch.zeros(3, 3), splats.quaternions, torch.full((3,), 20.0), colours)
     picture = render_splats(opaque, LENS, torch.eye(3, 4), 0.1)[:, 11, 15]
     torch.testing.assert_close(picture, torch.tensor([0.0099, 0.99, 0.0, 0.9999]), atol=1e-4, rtol=0)
 

@@ -56,25 +56,25 @@ def room(tmp_path_factory) -> Path:
     return write_room(tmp_path_factory.mktemp("room"))
 
 
-def _train(room: Path, out: Path, *told: str) -> None:
-    main(["train", "--data-root", str(room), "--output-dir", str(out), *TINY, *told])
+def _train(room: Path, out: Path, *arguments: str) -> None:
+    main(["train", "--data-root", str(room), "--output-dir", str(out), *TINY, *arguments])
 
 
 @pytest.mark.parametrize("mistake", BAD)
 def test_one_sentence_and_the_command_can_be_given_again(room, tmp_path, capsys, monkeypatch, mistake):
     for name in ENVIRONMENT:
         monkeypatch.delenv(name, raising=False)
-    told, sentence = BAD[mistake]
+    arguments, sentence = BAD[mistake]
     with pytest.raises(SystemExit) as exit:
-        _train(room, tmp_path / "out", *told)
+        _train(room, tmp_path / "out", *arguments)
     assert exit.value.code == 2
     lines = capsys.readouterr().err.splitlines()
-    said = [line for line in lines if line.startswith("blocknerf: ")]
-    assert len(said) == 1
-    assert lines[-1] == said[0]
-    assert sentence in said[0]
-    assert said[0].endswith((".", "`."))
-    assert "value error" not in said[0].lower()
+    messages = [line for line in lines if line.startswith("blocknerf: ")]
+    assert len(messages) == 1
+    assert lines[-1] == messages[0]
+    assert sentence in messages[0]
+    assert messages[0].endswith((".", "`."))
+    assert "value error" not in messages[0].lower()
     assert "Traceback" not in "".join(lines)
     _train(room, tmp_path / "out")  # what is right now is not in the way of what was wrong before
     assert (tmp_path / "out" / "blocks" / "000" / "latest.json").is_file()
@@ -102,6 +102,6 @@ def test_the_flat_configuration_trains_as_its_example_shows(room, tmp_path):
     config.use_tensorboard = False
     write_json(tmp_path / "flat.json", config_to_json(config.to_config()))
     out = tmp_path / "out"
-    told = ["--data-root", str(room), "--output-dir", str(out), "--config", str(tmp_path / "flat.json")]
-    main(["train", *told, "training.max_steps=2", "validation.num_val_images=0"])
+    arguments = ["--data-root", str(room), "--output-dir", str(out), "--config", str(tmp_path / "flat.json")]
+    main(["train", *arguments, "training.max_steps=2", "validation.num_val_images=0"])
     assert (out / "blocks" / "000" / "latest.json").is_file()

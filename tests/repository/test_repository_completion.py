@@ -22,9 +22,9 @@ def script(tmp_path_factory) -> Path:
 
 
 def printed(shell: str) -> str:
-    with contextlib.redirect_stdout(io.StringIO()) as said:
+    with contextlib.redirect_stdout(io.StringIO()) as output:
         main(["completion", shell])
-    return said.getvalue()
+    return output.getvalue()
 
 
 def offered(script: Path, line: str, folder: Path) -> list[str]:

@@ -183,11 +183,11 @@ def test_the_documents_file_refines_poses_by_what_images_show():
 
 
 @pytest.mark.parametrize(
-    ("told", "mode"),
+    ("override", "mode"),
     [("max_translation=2", "drive"), ("hidden_dim=64", "features"), ("feature_extractor=resnet18", "features")],
 )
-def test_keys_of_image_features_mean_them(told, mode):
-    config = load_config(None, [f"pose_refinement.{told}"])
+def test_keys_of_image_features_mean_them(override, mode):
+    config = load_config(None, [f"pose_refinement.{override}"])
     assert config.pose_refinement.mode == mode
     assert Config.model_validate(config.model_dump(mode="json")) == config
 

@@ -34,8 +34,8 @@ def test_the_lowest_environment_has_the_lower_bound_of_each():
 
 
 def test_both_ends_have_a_command():
-    said = subprocess.check_output([sys.executable, lowest_versions.__file__, "torch"], text=True, timeout=60)
-    assert "numba==" in said
-    assert "torch==" not in [line[:7] for line in said.splitlines()]
+    output = subprocess.check_output([sys.executable, lowest_versions.__file__, "torch"], text=True, timeout=60)
+    assert "numba==" in output
+    assert "torch==" not in [line[:7] for line in output.splitlines()]
     for target in ("test-lowest", "test-newest"):
         assert re.search(rf"^{target}:", MAKEFILE, re.MULTILINE)

@@ -69,10 +69,10 @@ def function_of(words: str) -> Callable[..., None]:
 MODULES = {path.stem: path.read_text(encoding="utf-8") for path in sorted((ROOT / "src/blocknerf/cli").glob("*.py"))}
 NAMES = [name for name, text in MODULES.items() if f"\ndef {name}(" in text and name != "main"]
 CALLED_BY = [name.replace("export_", "export ") for name in NAMES]
-SHOWN = [command for document in DOCUMENTS for command in commands_of(document)]
-SHOWN += [command for text in (ABOUT, *(function_of(words).__doc__ for words in CALLED_BY))
+WRITTEN = [command for document in DOCUMENTS for command in commands_of(document)]
+WRITTEN += [command for text in (ABOUT, *(function_of(words).__doc__ for words in CALLED_BY))
           for command in commands_in_help(text)]  # fmt: skip
-COMMANDS = sorted({re.sub(r"\s+(&|#.*|> .*)$", "", command) for command in SHOWN})  # without what a shell takes
+COMMANDS = sorted({re.sub(r"\s+(&|#.*|> .*)$", "", command) for command in WRITTEN})  # without what a shell takes
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -80,14 +80,14 @@ def test_a_command_that_is_shown_can_be_given(command):
     """Parsed as the program does, its configuration checked; nothing is done."""
     _, *words = shlex.split(command)
     takes = function_of(" ".join(words[:2] if words[0] == "export" else words[:1]))
-    told = {}
+    arguments = {}
 
     @functools.wraps(takes)
     def only_parsed(*_, **named):
-        told.update(named)
+        arguments.update(named)
 
     tyro.cli(only_parsed, args=words[2 if words[0] == "export" else 1 :])
-    load_config(told.get("config") and ROOT / told["config"], told.get("overrides", ()))
+    load_config(arguments.get("config") and ROOT / arguments["config"], arguments.get("overrides", ()))
 
 
 def test_a_command_that_the_program_does_not_take_is_found():

@@ -35,9 +35,9 @@ def test_what_a_user_can_mend_is_one_whole_sentence_and_exit_code_2(capsys, mess
     with pytest.raises(SystemExit) as exit:
         run(raising(UserError(message)))
     assert exit.value.code == 2
-    said = capsys.readouterr()
-    assert said.err == f"blocknerf: {message}\n"
-    assert said.out == ""
+    output = capsys.readouterr()
+    assert output.err == f"blocknerf: {message}\n"
+    assert output.out == ""
 
 
 def test_control_c_is_exit_code_130(capsys):

@@ -43,26 +43,26 @@ print(json.dumps(said))
 
 
 @pytest.fixture(scope="module")
-def said() -> dict[str, str]:
+def sentences() -> dict[str, str]:
     """What each extra of any module says when its package is missing; every module was imported without them."""
     done = subprocess.run([sys.executable, "-c", WITHOUT], capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def test_every_module_is_imported_without_them_and_each_says_what_to_install(said):
-    used = {key.partition(" ")[0].partition(".")[0] for key in said}
+def test_every_module_is_imported_without_them_and_each_says_what_to_install(sentences):
+    used = {key.partition(" ")[0].partition(".")[0] for key in sentences}
     assert used == set(PACKAGES) - {"plyfile", "stlpips_pytorch"}  # opened by tests; whose weights alone are read
-    for key, sentence in said.items():
+    for key, sentence in sentences.items():
         module, _, extra = key.partition(" ")
         package = module.partition(".")[0]
         assert f"needs {package}, which is not installed; run: pip install 'blocknerf[{extra}]'" in sentence
 
 
-def test_what_is_said_brings_the_package(said):
+def test_what_is_said_brings_the_package(sentences):
     """The extra that a sentence names lists the distribution that has the package."""
     distributions = packages_distributions()
-    for key in said:
+    for key in sentences:
         module, _, extra = key.partition(" ")
         wanted = {re.split(r"[^\w-]", line)[0].lower() for line in PROJECT["optional-dependencies"][extra]}
         names = distributions.get(module.partition(".")[0], [module.partition(".")[0]])

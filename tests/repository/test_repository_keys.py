@@ -60,7 +60,7 @@ class Changed(NamedTuple):
     """What changes is an error."""
 
 
-class Elsewhere(NamedTuple):
+class CoveredBy(NamedTuple):
     """FILE::TEST, which names the key."""
 
     test: str
@@ -286,7 +286,7 @@ def staged(**changed: str) -> str:
     return f"{{enable: true, stages: [{{{', '.join(f'{key}: {value}' for key, value in stage.items())}}}]}}"
 
 
-KEYS: dict[str, Changed | Elsewhere] = {
+KEYS: dict[str, Changed | CoveredBy] = {
     "dataset.type": Changed("colmap", captured, refused=True),
     "dataset.colmap_model": Changed("sparse/1", captured, refused=True),
     "dataset.image_downsample": Changed("2", captured),
@@ -298,17 +298,17 @@ KEYS: dict[str, Changed | Elsewhere] = {
     "dataset.precrop_frac": Changed("0.8", learned, (*HASH, "dataset.precrop_iters=2")),
     "dataset.scene_bounds": Changed("[-9, 0, -9, 9, 9, 9]", captured),
     "dataset.max_images": Changed("3", captured),
-    "dataset.use_depth": Elsewhere(
+    "dataset.use_depth": CoveredBy(
         "tests/scene/test_scene_depth.py::test_one_map_that_cannot_be_read_is_named_and_all_are_an_error"
     ),
     "dataset.patch_size": Changed("12", learned, PATCHES),
     "dataset.patch_share": Changed("1", learned, PATCHES),
     "dataset.test_every": Changed("2", planned),
-    "dataset.use_masks": Elsewhere("tests/scene/test_scene_colmap.py::test_masks_by_folder_and_of_the_wrong_size"),
+    "dataset.use_masks": CoveredBy("tests/scene/test_scene_colmap.py::test_masks_by_folder_and_of_the_wrong_size"),
     "dataset.white_background": Changed("true", learned, HASH),
-    "dataset.alpha": Elsewhere("tests/scene/test_scene_alpha.py::test_transparent_pixels_become_what_is_chosen"),
+    "dataset.alpha": CoveredBy("tests/scene/test_scene_alpha.py::test_transparent_pixels_become_what_is_chosen"),
     "block_manager.placement": Changed("drives", planned, BLOCKS),
-    "block_manager.streets_file": Elsewhere(
+    "block_manager.streets_file": CoveredBy(
         "tests/blocks/test_streets_file.py::test_a_side_street_that_nobody_drove_is_a_junction_on_the_map"
     ),
     "block_manager.block_size": Changed("2", planned, BLOCKS),
@@ -370,7 +370,7 @@ KEYS: dict[str, Changed | Elsewhere] = {
     "visibility_network.dropout": Changed("0.5", learned, SEES),
     "training.num_epochs": Changed("0.1", done, HASH),
     "training.max_steps": Changed("2", done, HASH),
-    "training.max_minutes": Elsewhere("tests/training/test_training_blocks.py::test_the_clock_bounds_training"),
+    "training.max_minutes": CoveredBy("tests/training/test_training_blocks.py::test_the_clock_bounds_training"),
     "training.seed": Changed("1", learned, HASH),
     "training.nerf_lr": Changed("0.1", learned, HASH),
     "training.appearance_lr": Changed("0.1", learned, HASH),
@@ -390,16 +390,16 @@ KEYS: dict[str, Changed | Elsewhere] = {
     "training.rgb_loss_weight": Changed("0.5", learned, HASH),
     "training.rgb_l1_share": Changed("0.5", learned, HASH),
     "training.rgb_ssim_share": Changed("0.2", learned, PATCHES),
-    "training.depth_loss_weight": Elsewhere(
+    "training.depth_loss_weight": CoveredBy(
         "tests/training/test_training_losses.py::test_the_total_is_the_sum_of_its_weighted_parts_and_a_weight_of_zero_takes_its_part_away"
     ),
-    "training.consistency_loss_weight": Elsewhere(
+    "training.consistency_loss_weight": CoveredBy(
         "tests/training/test_training_waves.py::test_the_later_block_is_drawn_to_its_neighbours_and_the_earlier_ones_are_as_without"
     ),
-    "distributed.device_map": Elsewhere(
+    "distributed.device_map": CoveredBy(
         "tests/models/test_models_model_parallel.py::test_parts_stand_where_the_map_says_and_answers_come_back_to_the_rays"
     ),
-    "distributed.exchange_every": Elsewhere(
+    "distributed.exchange_every": CoveredBy(
         "tests/training/test_training_neighbours.py::test_without_weight_blocks_are_those_of_a_plain_run_and_with_it_others"
     ),
     "training.regularization_weight": Changed("0.1", learned, HASH),
@@ -412,16 +412,16 @@ KEYS: dict[str, Changed | Elsewhere] = {
     "training.use_exposure_encoding": Changed("false", learned, HASH),
     "training.use_pose_refinement": Changed("true", learned, HASH),
     "training.use_visibility_network": Changed("true", learned, HASH),
-    "training.use_mixed_precision": Elsewhere(
+    "training.use_mixed_precision": CoveredBy(
         "tests/training/test_training_memory.py::test_half_precision_is_near_the_whole_and_not_it"
     ),
-    "training.use_gradient_checkpointing": Elsewhere(
+    "training.use_gradient_checkpointing": CoveredBy(
         "tests/training/test_training_memory.py::test_activations_computed_again_are_not_kept"
     ),
-    "training.memory_limit_gb": Elsewhere(
+    "training.memory_limit_gb": CoveredBy(
         "tests/training/test_training_memory.py::test_a_limit_is_kept_while_training"
     ),
-    "training.ram_budget_gb": Elsewhere(
+    "training.ram_budget_gb": CoveredBy(
         "tests/training/test_training_checkpoint.py::test_a_block_larger_than_its_budget_goes_on_exactly"
     ),
     "training.checkpoint_minutes": Changed("1e-9", done, HASH),
@@ -441,8 +441,8 @@ KEYS: dict[str, Changed | Elsewhere] = {
     "output.checkpoint_dir": Changed("kept", written, (*HASH, "validation.save_freq=0.05")),
     "output.render_dir": Changed("pictures", written, (*HASH, "validation.render_test_views=true")),
     "output.log_dir": Changed("text", log_place),
-    "distributed.backend": Elsewhere("tests/training/test_training_distributed.py::test_gloo_stands_in_for_nccl"),
-    "distributed.find_unused_parameters": Elsewhere(
+    "distributed.backend": CoveredBy("tests/training/test_training_distributed.py::test_gloo_stands_in_for_nccl"),
+    "distributed.find_unused_parameters": CoveredBy(
         "tests/training/test_training_distributed.py::test_a_parameter_that_no_ray_reached_is_zero_or_an_error"
     ),
     "logging.log_freq": Changed("2", done, HASH),
@@ -483,7 +483,7 @@ def outcome(probe: Callable[[Config], object], overrides: tuple[str, ...]) -> ob
 @pytest.mark.parametrize("key", KEYS)
 def test_changing_a_key_changes_something(key):
     entry = KEYS[key]
-    if isinstance(entry, Elsewhere):
+    if isinstance(entry, CoveredBy):
         path, _, name = entry.test.partition("::")
         source = (ROOT / path).read_text(encoding="utf-8")
         assert f"def {name}(" in source
@@ -548,7 +548,7 @@ OF_A_PART: tuple[Callable, ...] = (extractor, pose_parameters)
 
 def needy() -> list[tuple[Need, str]]:
     config = Config.model_validate({"block_nerf": {"backbone": "mlp"}})
-    pairs = [(need, key) for need in NEEDS for own in need.keys for key in keys_of(config, own)]
+    pairs = [(need, key) for need in NEEDS for need_key in need.keys for key in keys_of(config, need_key)]
     return [(need, key) for need, key in pairs if key in OF_ITS_OWN or not KEYS[key].refused]
 
 
@@ -584,13 +584,15 @@ WEIGHTS = {"hash": "training.interlevel_loss_weight=2", "mlp": "training.coarse_
 BASES = {"hash": HASH, "mlp": MLP}
 
 
-@pytest.mark.parametrize(("own", "other"), [("hash", "mlp"), ("mlp", "hash")])
-def test_keys_of_another_backbone_are_refused_and_change_nothing(own, other, tmp_path):
-    beside = [*BASE, *BASES[own]]
+@pytest.mark.parametrize(("backbone", "other"), [("hash", "mlp"), ("mlp", "hash")])
+def test_keys_of_another_backbone_are_refused_and_change_nothing(backbone, other, tmp_path):
+    beside = [*BASE, *BASES[backbone]]
     config = load_config(None, beside)
     for override in (*OF_BACKBONES[other], WEIGHTS[other]):
         key, _, value = override.partition("=")
-        with pytest.raises(UserError, match=rf"{re.escape(key)} would change nothing with .* {own}; give .* {other},"):
+        with pytest.raises(
+            UserError, match=rf"{re.escape(key)} would change nothing with .* {backbone}; give .* {other},"
+        ):
             load_config(None, [*beside, override])
         tree = config_to_json(config)
         *sections, name = key.split(".")
@@ -602,8 +604,12 @@ def test_keys_of_another_backbone_are_refused_and_change_nothing(own, other, tmp
 
 def test_keys_of_another_backbone_at_their_defaults_are_no_error():
     """As folders of before keep them, with all keys of both."""
-    told = ["block_nerf.num_layers=8", "block_nerf.skip_connections=[4]", "block_nerf.use_hierarchical_sampling=true"]
-    assert load_config(None, ["block_nerf.backbone=hash", *told]) == load_config(None)
+    overrides = [
+        "block_nerf.num_layers=8",
+        "block_nerf.skip_connections=[4]",
+        "block_nerf.use_hierarchical_sampling=true",
+    ]
+    assert load_config(None, ["block_nerf.backbone=hash", *overrides]) == load_config(None)
 
 
 @pytest.mark.parametrize(("need", "key"), needy(), ids=lambda value: value if isinstance(value, str) else value.other)
@@ -618,7 +624,7 @@ def test_a_key_that_would_change_nothing_is_refused_or_said_and_changes_nothing(
             load_config(None, [*beside, f"{key}={value}"])
     else:
         load_config(None, [*beside, f"{key}={value}"])
-        assert any(key in said and said.endswith(f" as long as {need.other}.") for said in caplog.messages)
+        assert any(key in message and message.endswith(f" as long as {need.other}.") for message in caplog.messages)
     tree = config_to_json(config)
     write_json(tmp_path / "config.json", tree)
     assert load_config(tmp_path / "config.json") == config  # all of it, as a folder keeps it

@@ -19,7 +19,7 @@ def script():
 def calls(script, monkeypatch):
     """What the script hands to `blocknerf train`, without training."""
     seen = []
-    monkeypatch.setattr("blocknerf.cli.train.train", lambda **told: seen.append(told))
+    monkeypatch.setattr("blocknerf.cli.train.train", lambda **given: seen.append(given))
     return seen
 
 
@@ -57,8 +57,8 @@ def test_the_output_folder_is_the_documents_default(script, calls):
 def test_resume_is_a_flag_or_a_state(script, calls):
     start(script, "--resume")
     start(script, "--resume", "out/blocks/000/step_000100.json")
-    assert [told["resume"] for told in calls] == [True, True]
-    assert [told["resume_from"] for told in calls] == [None, Path("out/blocks/000/step_000100.json")]
+    assert [given["resume"] for given in calls] == [True, True]
+    assert [given["resume_from"] for given in calls] == [None, Path("out/blocks/000/step_000100.json")]
 
 
 def test_resume_takes_no_override_for_a_file(script, calls):

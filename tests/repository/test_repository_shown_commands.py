@@ -63,7 +63,7 @@ def lay_splats(blocks: Path) -> None:
     for folder in sorted(path.parent for path in blocks.glob("*/block.json")):
         points = read_scene(folder, DatasetConfig()).points_world.astype(np.float32)
         splats = made_splats(len(points), degree=0)
-        write_splats(folder / "splats.ply", replace(splats, places=points))
+        write_splats(folder / "splats.ply", replace(splats, means=points))
 
 
 def prepared_command(command: str, folder: Path) -> list[str]:
@@ -100,6 +100,6 @@ def test_the_commands_of_a_page_do_what_they_say(page, tmp_path):
 
 
 def test_what_is_left_out_is_shown_somewhere():
-    shown = {f"blocknerf {called(command)}" for page in PAGES for command in commands_of(page)}
-    assert set(LEFT_OUT) <= shown
-    assert len(shown) > len(LEFT_OUT) + 10
+    on_pages = {f"blocknerf {called(command)}" for page in PAGES for command in commands_of(page)}
+    assert set(LEFT_OUT) <= on_pages
+    assert len(on_pages) > len(LEFT_OUT) + 10

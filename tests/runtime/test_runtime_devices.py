@@ -42,12 +42,12 @@ def test_processes_that_train_one_block_take_a_device_each(two_devices, monkeypa
 
 
 @pytest.mark.parametrize(
-    ("processes", "own"),
+    ("processes", "expected"),
     [(1, [("cuda:0", "cuda:1")]), (2, [("cuda:0",), ("cuda:1",)]), (3, [("cuda:0",), ("cuda:1",), ("cuda:0",)])],
 )
-def test_processes_side_by_side_share_the_devices_of_their_machine(two_devices, monkeypatch, processes, own):
+def test_processes_side_by_side_share_the_devices_of_their_machine(two_devices, monkeypatch, processes, expected):
     monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
-    for rank, devices in enumerate(own):
+    for rank, devices in enumerate(expected):
         monkeypatch.setenv("LOCAL_RANK", str(rank))
         assert _devices("auto", distributed=False, side_by_side=True) == devices
         assert _devices("auto", distributed=False, side_by_side=False) == ("cuda:0", "cuda:1")

@@ -59,8 +59,15 @@ def _member(rank: int, port: int, results) -> None:
     group.average([ones, matrix])
     group.unite(flags)
     gathered = [part.tolist() for part in group.gather(torch.tensor([rank]))]
-    told = (ones.tolist(), matrix.tolist(), flags.tolist(), group.of_first(rank + 0.25), group.any(rank == 1), gathered)
-    results.put((rank, told))
+    answers = (
+        ones.tolist(),
+        matrix.tolist(),
+        flags.tolist(),
+        group.of_first(rank + 0.25),
+        group.any(rank == 1),
+        gathered,
+    )
+    results.put((rank, answers))
     if rank == 0:
         try:
             group.wait()
@@ -83,11 +90,11 @@ def test_two_processes_agree_and_one_notices_that_the_other_died():
     members = [context.Process(target=_member, args=(rank, port, results)) for rank in range(2)]
     for member in members:
         member.start()
-    told = [results.get(timeout=60) for _ in range(3)]
+    answers = [results.get(timeout=60) for _ in range(3)]
     for member in members:
         member.join(30)
-    values = {rank: what for rank, what in told if isinstance(what, tuple)}
+    values = {rank: what for rank, what in answers if isinstance(what, tuple)}
     assert values[0] == values[1]
     assert values[0] == ([0.5] * 3, [[5.0, 5.0]] * 2, [1, 0], [0.25], True, [[0], [1]])
-    (message,) = (what for _, what in told if isinstance(what, str))
+    (message,) = (what for _, what in answers if isinstance(what, str))
     assert "waits for one that has ended" in message

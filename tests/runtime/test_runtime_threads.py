@@ -35,13 +35,15 @@ def test_what_is_no_number_of_threads_is_passed_over(monkeypatch, value):
     monkeypatch.setenv("NUMBA_NUM_THREADS", value)
     monkeypatch.setenv("OMP_NUM_THREADS", "2,1")
     warnings = []
-    monkeypatch.setattr("blocknerf.core.logging.log.warning", lambda text, *told: warnings.append(text % told))
+    monkeypatch.setattr(
+        "blocknerf.core.logging.log.warning", lambda text, *arguments: warnings.append(text % arguments)
+    )
     settle_threads()
     assert "NUMBA_NUM_THREADS" not in os.environ
     assert os.environ["OMP_NUM_THREADS"] == "2,1"
-    (said,) = warnings
-    assert "NUMBA_NUM_THREADS" in said
-    assert len(said) < 120
+    (message,) = warnings
+    assert "NUMBA_NUM_THREADS" in message
+    assert len(message) < 120
 
 
 @pytest.mark.parametrize("policy", [None, "active"])

@@ -16,7 +16,7 @@ from blocknerf.scene.readers.read import read_scene
 from blocknerf.scene.store import ImageStore
 from tests.support.scene_builders import transforms_capture
 
-ASKED = r"has transparent pixels, and nothing says what they become\. Set dataset\.alpha=white"
+ASKED = r"has transparent pixels.* dataset\.alpha=white"
 
 
 def rgba(seed: int, alpha: np.ndarray | None = None) -> np.ndarray:

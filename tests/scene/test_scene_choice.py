@@ -19,11 +19,11 @@ NAMES = [f"{index:04d}.png" for index in range(6)]
 
 def piece(root: Path, folder: str, count: int) -> None:
     """A model of the first `count` images in `folder`, beside what lies there already."""
-    elsewhere = root.parent / f"{root.name}-piece"
-    colmap_capture(elsewhere, names=NAMES[:count])
-    shutil.copytree(elsewhere / "images", root / "images", dirs_exist_ok=True)
-    shutil.copytree(elsewhere / "sparse/0", root / folder)
-    shutil.rmtree(elsewhere)
+    separate = root.parent / f"{root.name}-piece"
+    colmap_capture(separate, names=NAMES[:count])
+    shutil.copytree(separate / "images", root / "images", dirs_exist_ok=True)
+    shutil.copytree(separate / "sparse/0", root / folder)
+    shutil.rmtree(separate)
 
 
 def count(root: Path, **keys) -> int:
@@ -114,15 +114,15 @@ def test_what_cannot_be_read_is_passed_over_and_said(tmp_path: Path, caplog: pyt
 
 
 @pytest.mark.parametrize(
-    ("keys", "said"),
+    ("keys", "message"),
     [
         ({"colmap_model": "/etc"}, "inside of the capture"),
         ({"colmap_model": "../sparse"}, "inside of the capture"),
         ({"colmap_model": "sparse/0", "type": "kitti"}, "type must be colmap"),
     ],
 )
-def test_a_model_that_cannot_be_is_refused_by_the_configuration(keys: dict, said: str):
-    with pytest.raises(ValueError, match=said):
+def test_a_model_that_cannot_be_is_refused_by_the_configuration(keys: dict, message: str):
+    with pytest.raises(ValueError, match=message):
         DatasetConfig(**keys)
 
 

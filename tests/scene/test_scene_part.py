@@ -8,7 +8,7 @@ import pytest
 
 from blocknerf.core.camera import Camera
 from blocknerf.core.errors import UserError
-from blocknerf.scene.part import files_of, moved, part_of, require_unchanged
+from blocknerf.scene.part import files_of, part_of, relocated, require_unchanged
 from blocknerf.scene.scene import ImageRecord, Scene
 
 ROOT = Path("/captures/street")
@@ -59,18 +59,18 @@ def with_every_path(image: ImageRecord) -> ImageRecord:
 def test_all_paths_move_and_are_listed_but_those_outside_of_the_folder():
     whole = scene()
     whole = replace(whole, images=tuple(with_every_path(image) for image in whole.images))
-    there = moved(whole, Path("/copy"))
-    assert there.root == Path("/copy")
-    for before, after in zip(whole.images, there.images, strict=True):
+    copy = relocated(whole, Path("/copy"))
+    assert copy.root == Path("/copy")
+    for before, after in zip(whole.images, copy.images, strict=True):
         for field in fields(ImageRecord):
             expected = {
                 Path("/copy") / path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
                 for path in paths_in(getattr(before, field.name))
             }
             assert paths_in(getattr(after, field.name)) == expected
-    every = {path for image in there.images for field in fields(image) for path in paths_in(getattr(image, field.name))}
-    assert set(files_of(there)) == every
-    assert len(files_of(there)) == len(every)
+    every = {path for image in copy.images for field in fields(image) for path in paths_in(getattr(image, field.name))}
+    assert set(files_of(copy)) == every
+    assert len(files_of(copy)) == len(every)
 
 
 def test_another_photograph_under_the_same_name_is_refused(tmp_path):

@@ -10,7 +10,7 @@ from blocknerf.scene.readers.read import read_scene
 from tests.support.scene_builders import colmap_capture
 
 CONFIG = DatasetConfig()
-SAID = "do not appear where"
+WARNING = "do not appear where"
 
 
 def capture(root: Path, names: list[str] | None = None) -> Path:
@@ -45,7 +45,7 @@ def test_wrong_intrinsics_are_said_once_with_how_many_and_by_how_much(
 
     changed(model / "cameras.txt", change)
     read_scene(tmp_path, CONFIG)
-    assert caplog.text.count(SAID) == 1
+    assert caplog.text.count(WARNING) == 1
     assert "5 of 5 images" in caplog.text
     assert "px, in " in caplog.text
 

@@ -326,7 +326,7 @@ def test_missing_tables_and_tables_of_two_versions(tmp_path: Path, capture: Capt
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        (np.zeros((6, 15)), r"must hold numbers of the shape \(images, 17\), not float64 of \(6, 15\)"),
+        (np.zeros((6, 15)), r"\(images, 17\), not float64 of \(6, 15\)"),
         (np.zeros(17), r"not float64 of \(17,\)"),
         (np.full((6, 17), "x"), "must hold numbers"),
         (np.zeros((4, 17)), "has 4 rows, but .*images holds 6 photographs"),

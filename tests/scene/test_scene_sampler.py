@@ -113,9 +113,9 @@ def test_a_share_of_a_batch_is_patches_and_the_rest_goes_through_the_pass(tmp_pa
         assert (batch.num_patches, batch.patch_size, len(batch.rgb)) == (patches, 5, single + 25 * patches)
         assert drawn(batch) == drawn(pixels.next_pixels(single)) + drawn(squares.next_patches(patches, 5))
         assert_true_to_store(batch, store, ids)
-        shown = batch.patches(batch.rgb)
-        assert shown.shape == (patches, 5, 5, 3)
-        assert torch.equal(shown.reshape(-1, 3), batch.rgb[single:])
+        patched = batch.patches(batch.rgb)
+        assert patched.shape == (patches, 5, 5, 3)
+        assert torch.equal(patched.reshape(-1, 3), batch.rgb[single:])
         assert bool(batch.valid[:single].all())
 
 

@@ -78,9 +78,9 @@ def test_without_transformers_the_remedy_is_named(capsys, monkeypatch, tmp_path:
     with pytest.raises(SystemExit) as exit:
         main(["masks", str(tmp_path)])
     assert exit.value.code == 2
-    said = capsys.readouterr().err
-    assert said.count(". ") == 0
-    assert "pip install 'blocknerf[masks]'" in said
+    output = capsys.readouterr().err
+    assert output.count(". ") == 0
+    assert "pip install 'blocknerf[masks]'" in output
 
 
 @pytest.mark.parametrize(

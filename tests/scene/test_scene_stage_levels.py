@@ -216,8 +216,10 @@ def test_depth_and_rays_of_its_own(tmp_path: Path):
     ways = np.stack([columns, rows, np.ones((30, 40))], -1)
     rays = np.concatenate([ways / np.linalg.norm(ways, axis=2, keepdims=True), 10 * ways], 2).astype(np.float32)
     write_ray_table(tmp_path / "rays.npy", rays)
-    own = [replace(image, rays_path=tmp_path / "rays.npy") if n < 2 else image for n, image in enumerate(scene.images)]
-    store = opened(replace(scene, images=tuple(own)), tmp_path / "store")
+    with_rays = [
+        replace(image, rays_path=tmp_path / "rays.npy") if n < 2 else image for n, image in enumerate(scene.images)
+    ]
+    store = opened(replace(scene, images=tuple(with_rays)), tmp_path / "store")
     level = stage_level(store, 15)
     for image_id in store.image_ids:
         depth, small = store.depth_z_m(image_id), store.depth_z_m(image_id, level)

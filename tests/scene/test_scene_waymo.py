@@ -184,14 +184,14 @@ def test_unpacking_anew_removes_no_file_but_its_own(tmp_path: Path, capture: Cap
     write_waymo(tmp_path, capture, rays=lambda one: bent(capture, one))
     read_scene(tmp_path, CONFIG)
     folder = next((tmp_path / "unpacked").iterdir())
-    mine = [folder / "notes.txt", folder / "holiday.png", folder / "1.png.txt", folder / "sub" / "1.png"]
+    foreign_files = [folder / "notes.txt", folder / "holiday.png", folder / "1.png.txt", folder / "sub" / "1.png"]
     (folder / "sub").mkdir()
-    for path in mine:
+    for path in foreign_files:
         path.write_bytes(b"precious")
     (folder / "77.png").write_bytes(b"of a record that is no more")
     write_waymo(tmp_path, replace(capture, shots=[replace(one, exposure=3.0) for one in capture.shots]))
     assert {image.exposure for image in read_scene(tmp_path, CONFIG).images} == {3.0}
-    assert [path.read_bytes() for path in mine] == [b"precious"] * 4
+    assert [path.read_bytes() for path in foreign_files] == [b"precious"] * 4
     assert not (folder / "77.png").exists()
     assert not list(folder.glob("*.rays.npy"))
 

@@ -71,9 +71,9 @@ def test_bounds_are_in_the_captures_own_coordinates(tmp_path: Path):
     capture(tmp_path, UTM)
     x, y, z = UTM
     bounds = (x - 9, y - 9, z - 9, x + 9, y + 9, z + 0.5)
-    some = read_scene(tmp_path, DatasetConfig(scene_bounds=bounds))
-    assert 2 <= len(some.images) < 6
-    heights = some.centers_world[:, 2] + some.world_offset_m[2]
+    bounded = read_scene(tmp_path, DatasetConfig(scene_bounds=bounds))
+    assert 2 <= len(bounded.images) < 6
+    heights = bounded.centers_world[:, 2] + bounded.world_offset_m[2]
     assert (heights <= z + 0.5).all()
 
 

@@ -77,8 +77,8 @@ def crossing(length_m=120.0, step_m=3.0) -> Scene:
     poses, drives = [], []
     for name, along, across in (("east", (1, 0), (0, 1)), ("north", (0, 1), (1, 0))):
         for at in np.arange(0, length_m, step_m):
-            here = at * np.array(along, float) + 45.0 * np.array(across)
-            poses.append(look_at((*here, 1.5), (*(here + 10 * np.array(along)), 1.4)))
+            position = at * np.array(along, float) + 45.0 * np.array(across)
+            poses.append(look_at((*position, 1.5), (*(position + 10 * np.array(along)), 1.4)))
             drives.append(name)
     return scene_of(poses, drives=drives)
 

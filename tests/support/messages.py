@@ -1,6 +1,6 @@
 """The wording of every error that a user can fix, as it stands in the source: one list, to be read and compared.
 
-`make messages` stores it anew, after a change of wording.
+`make generated` stores it anew, after a change of wording.
 """
 
 import ast

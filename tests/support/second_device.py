@@ -17,13 +17,13 @@ aten = torch.ops.aten
 MAY_MIX = (aten._to_copy.default, aten.copy_.default, aten._copy_from.default)
 
 
-class There(Tensor):
+class DeviceTensor(Tensor):
     """A tensor of the second device; `values` are its numbers."""
 
     values: Tensor
 
     @staticmethod
-    def __new__(cls, values: Tensor) -> "There":
+    def __new__(cls, values: Tensor) -> "DeviceTensor":
         return Tensor._make_wrapper_subclass(
             cls, values.shape, strides=values.stride(), storage_offset=values.storage_offset(),
             dtype=values.dtype, device="meta",
@@ -69,10 +69,10 @@ class _Constants(TorchFunctionMode):
         named = dict(named or {})
         if function is torch.tensor and torch.device(named.get("device") or "cpu").type == "meta":
             del named["device"]
-            return There(torch.tensor(*arguments, **named))
-        if function is Tensor.new_tensor and isinstance(arguments[0], There):
-            return There(arguments[0].values.new_tensor(*arguments[1:], **named))
-        if function is Tensor.tolist and isinstance(arguments[0], There):
+            return DeviceTensor(torch.tensor(*arguments, **named))
+        if function is Tensor.new_tensor and isinstance(arguments[0], DeviceTensor):
+            return DeviceTensor(arguments[0].values.new_tensor(*arguments[1:], **named))
+        if function is Tensor.tolist and isinstance(arguments[0], DeviceTensor):
             return arguments[0].cpu().tolist()
         return function(*arguments, **named)
 
@@ -84,24 +84,26 @@ class _Operations(TorchDispatchMode):
 
 def _run(operation: Any, arguments: tuple, named: dict[str, Any]) -> Any:
     flat = [each for each in tree_flatten((arguments, named))[0] if isinstance(each, Tensor)]
-    there = [each for each in flat if isinstance(each, There)]
-    here = [each for each in flat if not isinstance(each, There) and each.dim() > 0]
-    if there and here and operation not in MAY_MIX:
+    on_device = [each for each in flat if isinstance(each, DeviceTensor)]
+    on_cpu = [each for each in flat if not isinstance(each, DeviceTensor) and each.dim() > 0]
+    if on_device and on_cpu and operation not in MAY_MIX:
         raise RuntimeError(f"{operation} of tensors that are not on the same device")
-    goes_there = bool(there)
+    goes_there = bool(on_device)
     if named.get("device") is not None:
         goes_there = torch.device(named["device"]).type == "meta"
         named["device"] = torch.device("cpu")
     if operation in MAY_MIX[1:]:
-        goes_there = isinstance(arguments[0], There)
-    arguments, named = tree_map(lambda each: each.values if isinstance(each, There) else each, (arguments, named))
-    owners = {id(each.values): each for each in there}
+        goes_there = isinstance(arguments[0], DeviceTensor)
+    arguments, named = tree_map(
+        lambda each: each.values if isinstance(each, DeviceTensor) else each, (arguments, named)
+    )
+    owners = {id(each.values): each for each in on_device}
     result = operation(*arguments, **named)
     return tree_map(lambda each: _owned(each, owners) if goes_there else each, result)
 
 
-def _owned(value: Any, owners: dict[int, There]) -> Any:
+def _owned(value: Any, owners: dict[int, DeviceTensor]) -> Any:
     """In-place operations give back what they were given."""
     if not isinstance(value, Tensor):
         return value
-    return owners.get(id(value)) if id(value) in owners else There(value)
+    return owners.get(id(value)) if id(value) in owners else DeviceTensor(value)

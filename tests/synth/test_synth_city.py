@@ -97,7 +97,7 @@ def test_no_surface_seen_from_one_view_floats_before_another(scene):
         name = f"drive1_0830/front_left_{frame:04d}.png"
         points, depth = lifted(scene, images[name])
         other = images[f"drive1_0830/front_left_{frame + 1:04d}.png"]
-        shown = np.load(other.depth_path)  # type: ignore[arg-type]
+        other_depth = np.load(other.depth_path)  # type: ignore[arg-type]
         in_cam = (points[depth < 40] - other.world_from_cam[:, 3]) @ other.world_from_cam[:, :3]
         fx, fy, cx, cy = scene.cameras[other.camera_key].params
         in_cam = in_cam[in_cam[:, 2] > 1.0]
@@ -105,7 +105,7 @@ def test_no_surface_seen_from_one_view_floats_before_another(scene):
         x, y = fx * in_cam[:, 0] / z + cx - 0.5, fy * in_cam[:, 1] / z + cy - 0.5
         inside = (x > 0) & (x < 79) & (y > 0) & (y < 59)
         x, y, z = x[inside].astype(int), y[inside].astype(int), z[inside]
-        corners = np.stack([shown[y, x], shown[y, x + 1], shown[y + 1, x], shown[y + 1, x + 1]])
+        corners = np.stack([other_depth[y, x], other_depth[y, x + 1], other_depth[y + 1, x], other_depth[y + 1, x + 1]])
         corners = np.where(corners > 0, corners, np.inf)
         free.append(corners.min(0) < 1.01 * z + 0.01)
         same.append(free[-1] & (corners.max(0) > 0.99 * z - 0.01))
@@ -255,16 +255,16 @@ def test_jitter_moves_exposures_and_brightness_and_nothing_else(mini, tmp_path):
 
 
 def test_foreign_folders_are_left_alone(mini, tmp_path):
-    mine = tmp_path / "photos"
-    mine.mkdir()
-    (mine / "holiday.jpg").write_bytes(b"precious")
+    foreign = tmp_path / "photos"
+    foreign.mkdir()
+    (foreign / "holiday.jpg").write_bytes(b"precious")
     with pytest.raises(UserError, match=r"photos is not empty. Choose another, or add --overwrite"):
-        make_scene(mine, "tiny")
+        make_scene(foreign, "tiny")
     with pytest.raises(UserError, match=r"photos is not a synthetic city \(it has no synth.json\)"):
-        make_scene(mine, "tiny", overwrite=True)
+        make_scene(foreign, "tiny", overwrite=True)
     with pytest.raises(UserError, match=r"holiday.jpg is a file"):
-        make_scene(mine / "holiday.jpg", "tiny")
-    assert [path.name for path in mine.iterdir()] == ["holiday.jpg"]
+        make_scene(foreign / "holiday.jpg", "tiny")
+    assert [path.name for path in foreign.iterdir()] == ["holiday.jpg"]
     (tmp_path / "empty").mkdir()
     make_scene(tmp_path / "empty", "tiny")
     assert (tmp_path / "empty" / "sparse" / "0" / "images.txt").is_file()
@@ -314,12 +314,12 @@ def test_overwriting_replaces_whole_or_not_at_all(mini, tmp_path, monkeypatch):
 def test_overwriting_removes_no_file_but_its_own(mini, tmp_path):
     city = tmp_path / "city"
     make_scene(city, "tiny", seed=1)
-    mine = next(path for path in sorted((city / "images").iterdir()) if path.is_dir()) / "holiday.jpg"
-    mine.write_bytes(b"precious")
+    foreign = next(path for path in sorted((city / "images").iterdir()) if path.is_dir()) / "holiday.jpg"
+    foreign.write_bytes(b"precious")
     before = hashes(city)
-    with pytest.raises(UserError, match=r"holiday.jpg is not a file of the synthetic city in .* Move it elsewhere"):
+    with pytest.raises(UserError, match=r"holiday.jpg is not a file .* Move it elsewhere"):
         make_scene(city, "tiny", seed=2, overwrite=True)
-    mine.unlink()
+    foreign.unlink()
     (city / "later").symlink_to(tmp_path)
     with pytest.raises(UserError, match="later is not a file of the synthetic city"):
         make_scene(city, "tiny", seed=2, overwrite=True)

@@ -40,16 +40,16 @@ def weights_of(out: Path, name: str = "checkpoint") -> Path:
     return path
 
 
-def refused(capsys, scene: Path, out: Path, *told: str) -> str:
+def refused(capsys, scene: Path, out: Path, *overrides: str) -> str:
     """What the shell is told; nothing in the folder may have changed."""
     before = snapshot(out)
     with pytest.raises(SystemExit) as exit:
-        main(["train", "--data-root", str(scene), "--output-dir", str(out), *TINY, *told, "--resume"])
+        main(["train", "--data-root", str(scene), "--output-dir", str(out), *TINY, *overrides, "--resume"])
     assert exit.value.code == 2
     assert snapshot(out) == before
-    said = capsys.readouterr().err
-    assert "Traceback" not in said
-    return " ".join(said.split())
+    message = capsys.readouterr().err
+    assert "Traceback" not in message
+    return " ".join(message.split())
 
 
 def test_a_whole_one_is_gone_on_with(rooms, out, capsys):
@@ -60,17 +60,17 @@ def test_a_whole_one_is_gone_on_with(rooms, out, capsys):
 
 def test_missing(rooms, out, capsys):
     (out / "blocks" / "000" / "checkpoint.json").unlink()
-    said = refused(capsys, rooms[0], out)
-    assert f"Block 000 was trained to step 3, but its checkpoint is not in {out}/blocks/000." in said
-    assert "Restore it" in said
-    assert "--resume-from step_N.json" in said
+    message = refused(capsys, rooms[0], out)
+    assert f"Block 000 was trained to step 3, but its checkpoint is not in {out}/blocks/000." in message
+    assert "Restore it" in message
+    assert "--resume-from step_N.json" in message
 
 
 def test_missing_weights(rooms, out, capsys):
     weights = weights_of(out)
     weights.unlink()
-    said = refused(capsys, rooms[0], out)
-    assert f"The weights {weights}, which checkpoint.json names, are missing." in said
+    message = refused(capsys, rooms[0], out)
+    assert f"The weights {weights}, which checkpoint.json names, are missing." in message
 
 
 @pytest.mark.parametrize(("key", "value"), [("parts", 5), ("parts", [["model"]]), ("state", [1]), ("state", None)])
@@ -86,8 +86,10 @@ def test_truncated_weights(rooms, out, capsys):
     weights = weights_of(out)
     whole = weights.stat().st_size
     weights.write_bytes(weights.read_bytes()[:-100])
-    said = refused(capsys, rooms[0], out)
-    assert f"The weights {weights} are {whole - 100} bytes long, but checkpoint.json was written for {whole}." in said
+    message = refused(capsys, rooms[0], out)
+    assert (
+        f"The weights {weights} are {whole - 100} bytes long, but checkpoint.json was written for {whole}." in message
+    )
 
 
 def test_weights_with_another_byte(rooms, out, capsys):
@@ -118,8 +120,8 @@ def test_a_state_with_a_gap(rooms, out, capsys, part):
     meta = json.loads(path.read_text())
     del meta["state"][part], meta["checksum"]
     write_json(path, meta)
-    said = refused(capsys, rooms[0], out)
-    assert f"The checkpoint {path} has no {part}: another version of the program wrote it." in said
+    message = refused(capsys, rooms[0], out)
+    assert f"The checkpoint {path} has no {part}: another version of the program wrote it." in message
 
 
 def test_the_checkpoint_of_another_scene(rooms, out, tmp_path, capsys):
@@ -129,10 +131,10 @@ def test_the_checkpoint_of_another_scene(rooms, out, tmp_path, capsys):
         old.unlink()
     for new in other.block_folder("000").iterdir():
         shutil.copy(new, out / "blocks" / "000")
-    said = refused(capsys, rooms[0], out)
+    message = refused(capsys, rooms[0], out)
     hashes = [json.loads((folder / "scene.json").read_text())["scene_hash"] for folder in (tmp_path / "other", out)]
-    assert f"{out}/blocks/000/checkpoint.json was made from something else" in said
-    assert f"its scene has the hash {hashes[0]}, not {hashes[1]}" in said
+    assert f"{out}/blocks/000/checkpoint.json was made from something else" in message
+    assert f"its scene has the hash {hashes[0]}, not {hashes[1]}" in message
 
 
 def test_the_checkpoint_of_another_configuration(rooms, out, tmp_path, capsys):
@@ -140,17 +142,17 @@ def test_the_checkpoint_of_another_configuration(rooms, out, tmp_path, capsys):
     saved_after_three(other)
     shutil.rmtree(out / "blocks" / "000")
     shutil.copytree(other.block_folder("000"), out / "blocks" / "000")
-    said = refused(capsys, rooms[0], out)
-    assert f"{out}/blocks/000/checkpoint.json was made from something else" in said
-    assert "block_nerf.num_samples_fine 4 -> 8" in said
-    assert "training.seed 7 -> 42" in said
+    message = refused(capsys, rooms[0], out)
+    assert f"{out}/blocks/000/checkpoint.json was made from something else" in message
+    assert "block_nerf.num_samples_fine 4 -> 8" in message
+    assert "training.seed 7 -> 42" in message
 
 
 def test_another_scene_for_this_folder(rooms, out, capsys):
-    said = refused(capsys, rooms[1], out)
-    assert f"{out} belongs to another scene (that of {rooms[0].resolve()}" in said
+    message = refused(capsys, rooms[1], out)
+    assert f"{out} belongs to another scene (that of {rooms[0].resolve()}" in message
 
 
 def test_another_configuration_for_this_folder(rooms, out, capsys):
-    said = refused(capsys, rooms[0], out, "training.seed=7")
-    assert f"{out} belongs to another configuration: training.seed 42 -> 7." in said
+    message = refused(capsys, rooms[0], out, "training.seed=7")
+    assert f"{out} belongs to another configuration: training.seed 42 -> 7." in message

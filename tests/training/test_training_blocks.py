@@ -99,8 +99,8 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(room, tmp_pa
 
 def test_samples_in_the_middle_leave_dropout_and_places_never_seen_to_chance(room, tmp_path, monkeypatch):
     asked, learned = [], []
-    own = visibility._never_seen
-    monkeypatch.setattr(visibility, "_never_seen", lambda *given: asked.append(given) or own(*given))
+    never_seen = visibility._never_seen
+    monkeypatch.setattr(visibility, "_never_seen", lambda *given: asked.append(given) or never_seen(*given))
     for dropout in (0.0, 0.5):
         settings = ("block_nerf.perturb_samples=false", f"visibility_network.dropout={dropout}")
         trainer = _trainer(_run(room, tmp_path / str(dropout), *settings))
@@ -296,11 +296,11 @@ def test_a_worker_that_dies_is_named_with_its_log_and_the_others_finish(room, tm
 
 
 def test_a_worker_whose_parent_was_killed_stops():
-    listens, said = multiprocessing.Pipe(duplex=False)
+    listens, sender = multiprocessing.Pipe(duplex=False)
     stop, progress = StopSignal(), Progress(0.5, 1, 1.0, 20.0, 1.0)
-    _send_progress(said, stop, progress)
+    _send_progress(sender, stop, progress)
     assert listens.recv() == progress
     assert not stop.requested
     listens.close()
-    _send_progress(said, stop, progress)
+    _send_progress(sender, stop, progress)
     assert stop.requested

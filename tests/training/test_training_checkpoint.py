@@ -193,7 +193,7 @@ def test_every_way_of_saving_holds_the_present_random_state(room, tmp_path):
     assert torch.equal(again.rng.get_state(), trainer.rng.get_state())
 
 
-def _said(warning: mock.Mock) -> list[str]:
+def _messages(warning: mock.Mock) -> list[str]:
     return [call.args[0] % call.args[1:] for call in warning.call_args_list]
 
 
@@ -215,9 +215,9 @@ def test_a_disk_that_is_full_for_a_while_costs_saves_and_nothing_else(room, whol
         train(run, report=report)
     assert saved[7] == saved[12] == 5
     assert saved[14] == 13
-    assert len(_said(warning)) == 7  # six saves, and the best weights at step 8
-    assert all("Block 000 continues unsaved. Cannot write" in text for text in _said(warning))
-    assert all("No space left on device" in text for text in _said(warning))
+    assert len(_messages(warning)) == 7  # six saves, and the best weights at step 8
+    assert all("Block 000 continues unsaved. Cannot write" in text for text in _messages(warning))
+    assert all("No space left on device" in text for text in _messages(warning))
     assert same_weights(whole, folder)
 
 

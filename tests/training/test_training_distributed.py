@@ -111,12 +111,12 @@ def _steps(trainer: BlockNeRFTrainer) -> list[float]:
 def _member(rank: int, port: int, room: Path, out: Path, results) -> None:
     os.environ.update(RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     group = ProcessGroup.join("gloo")
-    own = out / str(rank)
-    trainer = _trainer(room, own, 128, group)
+    folder = out / str(rank)
+    trainer = _trainer(room, folder, 128, group)
     losses = _steps(trainer)
     trainer.save()
     weights = {name: value.numpy() for name, value in trainer.model.state_dict().items()}
-    again = _trainer(room, own, 128, group)
+    again = _trainer(room, folder, 128, group)
     resumed = rank == 0 and again.resume() and again.step
     apart = _trainer(
         room, out / f"apart_{rank}", 128, group, 'distributed.device_map={nerf_mlp: "cpu:0", decoder: cpu}'
@@ -124,7 +124,9 @@ def _member(rank: int, port: int, room: Path, out: Path, results) -> None:
     assert isinstance(apart.model, ModelParallelBlockNeRF)
     of_parts = _steps(apart), {name: value.numpy() for name, value in apart.model.state_dict().items()}
     patched = _steps(_trainer(room, out / f"patched_{rank}", 128, group, PATCHED))
-    results.put((rank, losses, weights, resumed, (own / "blocks" / "000" / "latest.json").exists(), of_parts, patched))
+    results.put(
+        (rank, losses, weights, resumed, (folder / "blocks" / "000" / "latest.json").exists(), of_parts, patched)
+    )
     group.leave()
 
 
@@ -140,28 +142,28 @@ def together(tmp_path_factory):
     members = [context.Process(target=_member, args=(rank, port, room, out, results)) for rank in range(2)]
     for member in members:
         member.start()
-    told = sorted((results.get(timeout=120) for _ in members), key=lambda found: found[0])
+    results = sorted((results.get(timeout=120) for _ in members), key=lambda found: found[0])
     for member in members:
         member.join(30)
     plan = read_plan(out / "0" / "plan.json")
-    return room, out, told, plan.blocks[0]
+    return room, out, results, plan.blocks[0]
 
 
 def test_two_processes_are_one_with_twice_the_batch(together, tmp_path):
-    room, _, told, _ = together
+    room, _, results, _ = together
     alone = _trainer(room, tmp_path, 256)
-    assert _steps(alone) == pytest.approx(told[0][1], rel=1e-4)
-    assert told[0][1] == told[1][1]
+    assert _steps(alone) == pytest.approx(results[0][1], rel=1e-4)
+    assert results[0][1] == results[1][1]
 
 
 def test_two_processes_are_one_where_only_one_has_a_patch(together, tmp_path):
-    room, _, told, _ = together
-    assert _steps(_trainer(room, tmp_path, 256, ALONE, PATCHED)) == pytest.approx(told[0][6], rel=1e-4)
+    room, _, results, _ = together
+    assert _steps(_trainer(room, tmp_path, 256, ALONE, PATCHED)) == pytest.approx(results[0][6], rel=1e-4)
 
 
 def test_all_processes_hold_the_same_weights_and_the_first_one_writes(together):
-    _, _, told, _ = together
-    (_, _, one, resumed, first_wrote, *_), (_, _, other, _, second_wrote, *_) = told
+    _, _, results, _ = together
+    (_, _, one, resumed, first_wrote, *_), (_, _, other, _, second_wrote, *_) = results
     assert all((one[name] == other[name]).all() for name in one)
     assert resumed == STEPS
     assert first_wrote
@@ -169,8 +171,8 @@ def test_all_processes_hold_the_same_weights_and_the_first_one_writes(together):
 
 
 def test_a_field_in_parts_learns_the_same_from_two_processes(together):
-    _, _, told, _ = together
-    for _, losses, weights, _, _, (losses_of_parts, weights_of_parts), _ in told:
+    _, _, results, _ = together
+    for _, losses, weights, _, _, (losses_of_parts, weights_of_parts), _ in results:
         assert losses_of_parts == losses
         assert all((weights_of_parts[name] == weights[name]).all() for name in weights)
 

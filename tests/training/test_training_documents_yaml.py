@@ -21,11 +21,14 @@ def test_a_command_that_has_ended_is_not_said_to_be_running():
 
 @pytest.mark.slow
 def test_the_documents_file_trains_as_it_stands_and_goes_on_in_the_right_stage(tmp_path):
-    told = trained(tmp_path, STEPS)
-    assert told["ended_with"][0] == 130
-    assert told["ended_with"][1] in (-9, 0)  # a machine that trains it within two minutes saves nothing before its end
-    assert list(told["blocks"]) == ["000", "001"]
-    for block in told["blocks"].values():
+    run_report = trained(tmp_path, STEPS)
+    assert run_report["ended_with"][0] == 130
+    assert run_report["ended_with"][1] in (
+        -9,
+        0,
+    )  # a machine that trains it within two minutes saves nothing before its end
+    assert list(run_report["blocks"]) == ["000", "001"]
+    for block in run_report["blocks"].values():
         assert list(block["stages"]) == list(BEGINS)
         assert {stage["side_px"] for stage in block["stages"].values()} == {20}  # 80 / dataset.image_downsample
         assert (block["finished"], block["steps"]) == (True, STEPS)
@@ -35,5 +38,5 @@ def test_the_documents_file_trains_as_it_stands_and_goes_on_in_the_right_stage(t
             step, stage = block["went_on"]["step"], block["went_on"]["stage"]
             assert stage == [name for name, begin in BEGINS.items() if step > begin][-1]
         assert block["stages"]["refinement"]["step"] >= BEGINS["refinement"]
-    assert told["blocks"]["000"]["went_on"] is not None
-    assert "loss/consistency" in told["blocks"]["001"]["terms"]  # it learns after its neighbour
+    assert run_report["blocks"]["000"]["went_on"] is not None
+    assert "loss/consistency" in run_report["blocks"]["001"]["terms"]  # it learns after its neighbour

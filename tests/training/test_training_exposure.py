@@ -61,9 +61,9 @@ def mean_brightness(city: Path, tmp_path: Path, **options) -> float:
 
 
 def test_more_stops_are_brighter(city, tmp_path):
-    shown = [mean_brightness(city, tmp_path, exposure=stops) for stops in STOPS]
-    assert bool((np.diff(shown) > 3).all()), shown
-    assert shown[2] == mean_brightness(city, tmp_path)
+    levels = [mean_brightness(city, tmp_path, exposure=stops) for stops in STOPS]
+    assert bool((np.diff(levels) > 3).all()), levels
+    assert levels[2] == mean_brightness(city, tmp_path)
 
 
 def test_an_image_is_shown_as_it_was_exposed(city, tmp_path):
@@ -73,11 +73,11 @@ def test_an_image_is_shown_as_it_was_exposed(city, tmp_path):
     scene = open_scene(city, config.dataset)
     trained = [image for image in scene.images if image.id in plan.blocks[0].train_images]
     dark, bright = (f(trained, key=lambda image: image.exposure or 0) for f in (min, max))
-    shown = [
+    levels = [
         mean_brightness(city, tmp_path, appearance=f"{dark.name}:{bright.name}", share=share)
         for share in (0.0, 0.5, 1.0)
     ]
-    assert bool((np.diff(shown) > 3).all()), shown
+    assert bool((np.diff(levels) > 3).all()), levels
 
 
 def test_a_city_that_knows_no_exposure_says_so(city, tmp_path):

@@ -17,7 +17,7 @@ from tests.support import golden_losses
 from tests.support.golden_losses import BACKBONES, STEPS, logged_terms, losses, processor_type, stored, terms_of
 
 ROOT = Path(__file__).parents[2]
-ELSEWHERE = 1e-5
+ON_OTHER_PROCESSORS = 1e-5
 """How far a loss may be off where code is compiled for another processor, or by other versions of it."""
 HOW_TO_REWRITE = "Where a change is meant to change losses, `make golden` stores the new ones."
 
@@ -38,7 +38,7 @@ def cores(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> It
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_losses_are_those_that_are_stored(backbone, cores, tmp_path):
     golden = stored()
-    allowed = 0.0 if golden["made_on"] == processor_type() else ELSEWHERE
+    allowed = 0.0 if golden["made_on"] == processor_type() else ON_OTHER_PROCESSORS
     _compare(losses(backbone, tmp_path), golden["losses"][backbone], allowed)
     steps = [step for file in tmp_path.rglob("metrics.jsonl") for step in logged_terms(file)]
     assert {name for step in steps for name in step} - {"mse"} == terms_of(backbone).keys()
@@ -62,7 +62,7 @@ def test_another_processor_is_near(processor, torch_code, tmp_path):
     assert made["made_on"] != golden["made_on"]
     for backbone, blocks in made["losses"].items():
         values = {block: [*map(float.fromhex, of_block)] for block, of_block in blocks.items()}
-        _compare(values, golden["losses"][backbone], ELSEWHERE)
+        _compare(values, golden["losses"][backbone], ON_OTHER_PROCESSORS)
 
 
 def _compare(found: dict[str, list[float]], golden: dict[str, list[str]], allowed: float) -> None:

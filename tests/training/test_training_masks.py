@@ -18,6 +18,7 @@ from blocknerf.scene.store import ImageStore
 from blocknerf.training.block import pose_setup
 from blocknerf.training.block.inputs import BlockFolders, BlockInputs
 from blocknerf.training.block.trainer import BlockNeRFTrainer
+from tests.support.loss_terms import EVERY_TERM
 from tests.support.room import write_room
 from tests.support.small_field import SMALL_HASH
 
@@ -86,14 +87,6 @@ def poison_one_kept_pixel(rgb: np.ndarray, hidden: np.ndarray, number: int) -> n
     row, column = np.argwhere(kept)[0]
     rgb[2 * row : 2 * row + 2, 2 * column : 2 * column + 2] = 255 - rgb[2 * row, 2 * column]
     return rgb
-
-
-EVERY_TERM = (
-    "dataset.use_depth=true",
-    "training.rgb_l1_share=0.1",
-    "training.rgb_ssim_share=0.1",
-    "training.regularization_weight=1e-6",
-)
 
 
 @pytest.mark.parametrize("terms", [(), EVERY_TERM], ids=["default", "every"])

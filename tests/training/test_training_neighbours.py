@@ -65,9 +65,9 @@ def _run(room: Path, out: Path, *overrides: str) -> Run:
     config, scene, plan = plan_scene(load_config(None, [*SMALL, *overrides]), room, out)
     first, second = (replace(block, radius_m=8.0) for block in plan.blocks[:2])
     blocks = (replace(first, neighbours=(second.id,)), replace(second, neighbours=(first.id,)))
-    own = replace(plan, blocks=blocks)
-    write_plan(out / "plan.json", own)
-    return Run(config, scene, own, out)
+    neighbouring = replace(plan, blocks=blocks)
+    write_plan(out / "plan.json", neighbouring)
+    return Run(config, scene, neighbouring, out)
 
 
 def _train(run: Run, resume: bool = False, joint: ProcessGroup | None = ALONE, block_ids: tuple[str, ...] = ()):
@@ -78,8 +78,10 @@ def _files(run: Run) -> dict[str, dict[str, torch.Tensor]]:
     return {block.id: read_block(run.block_folder(block.id), "latest").tensors for block in run.plan.blocks}
 
 
-def _same(ours, theirs) -> bool:
-    return all(torch.equal(tensor, theirs[block][name]) for block in ours for name, tensor in ours[block].items())
+def _same(files, other_files) -> bool:
+    return all(
+        torch.equal(tensor, other_files[block][name]) for block in files for name, tensor in files[block].items()
+    )
 
 
 def _spec(block_id: str, x_m: float, radius_m: float = 2.0) -> BlockSpec:
@@ -111,9 +113,9 @@ def _exchange(run: Run, store: ImageStore, group: ProcessGroup = ALONE) -> Consi
 
 def test_weights_are_one_half_way_and_nothing_at_the_middles_and_at_the_edges():
     border = Border(_spec("000", 0.0), _spec("001", 3.0, 2.5), ("a",))
-    half_way, mine, yours = border.weights(torch.tensor([[1.5, 0, 0], [0, 0, 0], [3, 0, 0]]))
+    half_way, first_middle, second_middle = border.weights(torch.tensor([[1.5, 0, 0], [0, 0, 0], [3, 0, 0]]))
     assert float(half_way) == pytest.approx(1)
-    assert float(mine) == float(yours) == 0
+    assert float(first_middle) == float(second_middle) == 0
     edges = torch.tensor([[2.0, 0, 0], [1.5, 2.0, 0], [1.5, 0, -2.0], [0.5, 1, 0], [9, 9, 9]])
     assert border.weights(edges).tolist() == [0, 0, 0, 0, 0]
     places = 4 * torch.rand(1000, 3, generator=generator(0, "places")) - 0.5
@@ -136,13 +138,13 @@ def test_both_blocks_draw_the_same_rays_and_each_round_others(room, tmp_path):
     run = _run(room, tmp_path)
     store = _store(run)
     (border,) = borders_of(run.plan.blocks, (), store)
-    ours, theirs = (border.draw(store, 64, 1, 3) for _ in range(2))
-    assert torch.equal(ours.directions, theirs.directions)
-    assert not torch.equal(ours.directions, border.draw(store, 64, 1, 4).directions)
+    rays, again = (border.draw(store, 64, 1, 3) for _ in range(2))
+    assert torch.equal(rays.directions, again.directions)
+    assert not torch.equal(rays.directions, border.draw(store, 64, 1, 4).directions)
     assert set(border.image_ids) == set(border.first.train_images) & set(border.second.train_images)
     for model in _models(run, store).values():
-        slots = with_block_slots(ours, border, model.image_ids).image_slots
-        assert [model.image_ids[slot] for slot in slots] == [border.image_ids[slot] for slot in ours.image_slots]
+        slots = with_block_slots(rays, border, model.image_ids).image_slots
+        assert [model.image_ids[slot] for slot in slots] == [border.image_ids[slot] for slot in rays.image_slots]
 
 
 def test_each_is_shown_what_the_other_renders_and_every_ray_once_a_round(room, tmp_path):
@@ -227,23 +229,23 @@ def test_blocks_side_by_side_learn_on_a_device_each(room, tmp_path, monkeypatch)
     monkeypatch.setattr(TrainingStep, "_rng_of_step", lambda stepper, rng: rng)  # draws alike on both
     learned_on = []
 
-    def make(run, *told, **named):
-        trainer = make_trainer(run, *told, **named)
+    def make(run, *arguments, **named):
+        trainer = make_trainer(run, *arguments, **named)
         learned_on.append(str(trainer.model.device))
         return trainer
 
     monkeypatch.setattr("blocknerf.training.launchers.joint.make_trainer", make)
-    here, away = (_run(room, tmp_path / name, TERM) for name in ("here", "away"))
+    on_cpu, on_device = (_run(room, tmp_path / name, TERM) for name in ("here", "away"))
     with use_backend("torch"):
-        _train(here)
+        _train(on_cpu)
         with SecondDevice():
-            _train(replace(away, devices=("cpu", "meta")))
+            _train(replace(on_device, devices=("cpu", "meta")))
     assert learned_on[:2] == ["cpu", "cpu"]
     assert sorted(learned_on[2:]) == ["cpu", "meta"]
-    ours, theirs = _files(here), _files(away)
-    for block_id, tensors in ours.items():
+    cpu_files, device_files = _files(on_cpu), _files(on_device)
+    for block_id, tensors in cpu_files.items():
         for name, tensor in tensors.items():
-            torch.testing.assert_close(theirs[block_id][name], tensor, rtol=1e-3, atol=1e-5)
+            torch.testing.assert_close(device_files[block_id][name], tensor, rtol=1e-3, atol=1e-5)
 
 
 def test_without_weight_blocks_are_those_of_a_plain_run_and_with_it_others(room, tmp_path, caplog):
@@ -276,7 +278,7 @@ def test_the_difference_on_shared_rays_falls(room, tmp_path):
         for block_id, tensors in _files(run).items():
             model = BlockNeRF.from_state(read_block(run.block_folder(block_id), "latest").meta.model, tensors)
             seen.append(render_shared(model, with_block_slots(rays, border, model.image_ids)))
-        first, second = (torch.cat([shown[:, :3], shown[:, 3:] / 8.0], -1) for shown in seen)
+        first, second = (torch.cat([rendered[:, :3], rendered[:, 3:] / 8.0], -1) for rendered in seen)
         everywhere = torch.ones(len(rays))
         differences.append(consistency_loss(first[:, :3], first[:, 3], second[:, :3], second[:, 3], everywhere))
     without, with_term = map(float, differences)

@@ -212,16 +212,17 @@ def _sequence(room: Path, out: Path, pause_s: float, images: int = 16) -> Path:
 
 
 @pytest.fixture
-def said(caplog, monkeypatch) -> pytest.LogCaptureFixture:
+def messages(caplog, monkeypatch) -> pytest.LogCaptureFixture:
     monkeypatch.setattr(logging.getLogger("blocknerf"), "propagate", True)
     caplog.set_level(logging.INFO, "blocknerf")
     return caplog
 
 
-def test_one_drive_is_refined_by_its_segments_and_says_so(room, tmp_path, said):
+def test_one_drive_is_refined_by_its_segments_and_says_so(room, tmp_path, messages):
     trainer = _trainer(_sequence(room, tmp_path / "sequence", pause_s=60.0), tmp_path / "out")
     assert (
-        "Block 000: poses are refined segment by segment, of which there are 2, for all images are of one" in said.text
+        "Block 000: poses are refined segment by segment, of which there are 2, for all images are of one"
+        in messages.text
     )
     for _ in range(20):
         trainer.train_step()
@@ -239,46 +240,46 @@ def test_one_drive_is_refined_by_its_segments_and_says_so(room, tmp_path, said):
         assert torch.equal(learned, se3.compose(moved, torch.from_numpy(record.world_from_cam)))
 
 
-def test_one_drive_without_a_gap_is_refined_by_image_and_says_so(room, tmp_path, said):
+def test_one_drive_without_a_gap_is_refined_by_image_and_says_so(room, tmp_path, messages):
     trainer = _trainer(_sequence(room, tmp_path / "sequence", pause_s=0.0), tmp_path / "out")
-    assert "Block 000: poses are refined image by image, for all images are of one drive" in said.text
+    assert "Block 000: poses are refined image by image, for all images are of one drive" in messages.text
     assert trainer.model.poses is not None
     assert trainer.model.poses.groups == trainer.image_ids
 
 
-def test_the_plan_says_it_of_all_its_blocks_at_once(room, tmp_path, said):
+def test_the_plan_says_it_of_all_its_blocks_at_once(room, tmp_path, messages):
     sequence = _sequence(room, tmp_path / "sequence", pause_s=60.0)
     plan(sequence, tmp_path / "out", overrides=("training.use_pose_refinement=true", "block_manager.max_blocks=1"))
-    assert "Block 000: poses are refined segment by segment, of which there are 2" in said.text
+    assert "Block 000: poses are refined segment by segment, of which there are 2" in messages.text
     plan(sequence, tmp_path / "without", overrides=("block_manager.max_blocks=1",))
-    assert said.text.count("poses are refined") == 1
+    assert messages.text.count("poses are refined") == 1
 
 
-def test_drives_of_which_there_are_several_say_nothing(room, tmp_path, said):
+def test_drives_of_which_there_are_several_say_nothing(room, tmp_path, messages):
     _trainer(room, tmp_path)
-    assert "refined" not in said.text
+    assert "refined" not in messages.text
 
 
 @pytest.mark.parametrize("mode", ["drive", "segment", "image", "features"])
 def test_where_no_pose_can_move_all_levels_are_learned_from_the_start_and_a_sentence_says_why(
-    room, tmp_path, said, mode
+    room, tmp_path, messages, mode
 ):
     overrides = ("block_manager.min_images_per_block=1", "dataset.test_every=2", f"pose_refinement.mode={mode}")
     trainer = _trainer(_sequence(room, tmp_path / "sequence", 0.0, images=2), tmp_path / "out", *overrides)
-    assert "Block 000: no pose is refined, for there is one image, and what all images move alike" in said.text
+    assert "Block 000: no pose is refined, for there is one image, and what all images move alike" in messages.text
     trainer.train_step()
-    assert trainer.model.field.grid.shown_levels == 4
+    assert trainer.model.field.grid.active_levels == 4
 
 
-def test_a_run_whose_stages_leave_poses_alone_says_so(room, tmp_path, said):
+def test_a_run_whose_stages_leave_poses_alone_says_so(room, tmp_path, messages):
     stages = "training.stage_training={enable: true, stages: [{name: all, epochs: 20, components: [nerf]}]}"
     trainer = _trainer(room, tmp_path, stages)
-    assert "no stage of training.stage_training learns poses; no level is let in late" in said.text
+    assert "no stage of training.stage_training learns poses; no level is let in late" in messages.text
     trainer.train_step()
-    assert trainer.model.field.grid.shown_levels == 4
+    assert trainer.model.field.grid.active_levels == 4
 
 
-def test_a_block_begun_before_there_were_segments_goes_on_by_drive(room, tmp_path, said):
+def test_a_block_begun_before_there_were_segments_goes_on_by_drive(room, tmp_path, messages):
     sequence, out = _sequence(room, tmp_path / "sequence", pause_s=60.0), tmp_path / "out"
     config, scene, plan = plan_scene(load_config(None, SMALL), sequence, out)
     run, block = Run(config, scene, plan, out), plan.blocks[0]
@@ -300,5 +301,5 @@ def test_a_block_begun_before_there_were_segments_goes_on_by_drive(room, tmp_pat
     assert again.resume()
     assert again.model.poses is not None
     assert again.model.poses.pose_groups == by_drive
-    assert "no pose is refined, for all images are of one drive" in said.text
+    assert "no pose is refined, for all images are of one drive" in messages.text
     again.train_step()

@@ -117,8 +117,8 @@ def stopped_and_moved(room: Path, tmp_path: Path) -> tuple[Run, BlockSpec]:
     block = run.plan.blocks[0]
     train_all(run, block_ids=("003",))
     steps = iter(range(100))
-    here = staged_run(subset_for_block(run, block))
-    assert train_in_worker(here, block, 1, lambda: next(steps) == 9, lambda progress: None) is None
+    staged = staged_run(subset_for_block(run, block))
+    assert train_in_worker(staged, block, 1, lambda: next(steps) == 9, lambda progress: None) is None
     assert list((tmp_path / "cache").glob("task-*")) == []
     assert read_block_meta(tmp_path / "there/city/blocks/000", "checkpoint").step == 10
     return run, block
@@ -128,10 +128,10 @@ def test_a_block_goes_on_elsewhere_from_what_was_pushed(room, undisturbed, tmp_p
     """20 steps are 10, another machine that has nothing, and 10 more."""
     run, block = stopped_and_moved(room, tmp_path)
     begun = []
-    with staged_run(subset_for_block(run, block)) as here:
-        assert not any(image.path.exists() for image in here.scene.images)
-        assert len(here.scene.images) == len({*block.train_images, *block.test_images})
-        train_in_worker(nullcontext(here), block, 1, lambda: False, lambda progress: begun.append(progress.step))
+    with staged_run(subset_for_block(run, block)) as staged:
+        assert not any(image.path.exists() for image in staged.scene.images)
+        assert len(staged.scene.images) == len({*block.train_images, *block.test_images})
+        train_in_worker(nullcontext(staged), block, 1, lambda: False, lambda progress: begun.append(progress.step))
     assert min(begun) == 11
     _, url = urls(room, tmp_path)
     assert same_city(undisturbed, pulled(url, tmp_path / "pulled"))
@@ -164,10 +164,10 @@ def one_machine():
 @RAY_WARNS
 def test_tasks_of_ray_make_the_same_city_and_one_that_fails_stops_no_other(one_machine, room, undisturbed, tmp_path):
     scene, url = urls(room, tmp_path)
-    waited, told = [], []
+    waited, reported = [], []
 
     def report(block_id, progress):
-        (waited if progress is None else told).append(block_id)
+        (waited if progress is None else reported).append(block_id)
 
     broken = tmp_path / "there/city/blocks/000"
     broken.parent.mkdir(parents=True)
@@ -175,7 +175,7 @@ def test_tasks_of_ray_make_the_same_city_and_one_that_fails_stops_no_other(one_m
     with pytest.raises(UserError, match=rf"1 of 2 blocks failed.* 000: .*{url}/logs; run again with --resume"):
         train_all(planned(scene, url), report, launcher=RayLauncher(RayCluster()))
     assert sorted(waited) == ["000", "003"]
-    assert "003" in told
+    assert "003" in reported
     assert same_block(undisturbed / "blocks/003", tmp_path / "there/city/blocks/003")
     shared = tmp_path / "plain"
     train_all(planned(room, shared), launcher=RayLauncher(RayCluster()))
@@ -292,9 +292,9 @@ def test_a_machine_that_dies_in_the_middle_of_a_block_costs_no_byte(room, tmp_pa
     train_all(planned(room, tmp_path / "undisturbed", *steps))
     scene, url = urls(room, tmp_path)
     block_id, died_at = train_with_a_death(planned(scene, url, *steps))
-    there = tmp_path / "there/city"
-    went_on = {name: resumed_at(there / "logs" / f"{name}.log") for name in ("000", "003")}
+    remote_city = tmp_path / "there/city"
+    went_on = {name: resumed_at(remote_city / "logs" / f"{name}.log") for name in ("000", "003")}
     assert 0 < went_on.pop(block_id) < 300
     assert list(went_on.values()) == [None]
     assert died_at.step < 300
-    assert same_city(tmp_path / "undisturbed", there)
+    assert same_city(tmp_path / "undisturbed", remote_city)

@@ -84,8 +84,8 @@ def test_a_decay_of_one_holds_every_rate():
 
 def test_the_picture_shows_every_rate_and_the_borders_of_stages(tmp_path):
     stages = ({"name": "a", "epochs": 50, "components": ["nerf"]}, {"name": "b", "epochs": 150})
-    told = {"num_epochs": 200, "use_pose_refinement": True, "stage_training": {"enable": True, "stages": stages}}
-    staged = TrainingConfig.model_validate(told)
+    settings = {"num_epochs": 200, "use_pose_refinement": True, "stage_training": {"enable": True, "stages": stages}}
+    staged = TrainingConfig.model_validate(settings)
     epochs, curves = rate_curves(staged)
     assert (epochs[0], epochs[-1]) == (0, 200)
     assert set(curves) == {"nerf", "appearance", "pose", "visibility"}
@@ -132,11 +132,11 @@ def test_milestones_are_marked(tmp_path):
 
 def test_groups_with_keys_of_their_own_follow_the_schedulers_of_torch():
     """The documents' ExponentialLR, CosineAnnealingLR and MultiStepLR, stepped once an epoch."""
-    own = TrainingConfig(
+    config = TrainingConfig(
         num_epochs=20, lr_warmup_steps=0, nerf_lr=0.1, nerf_lr_decay=0.8, appearance_lr=0.2, appearance_min_lr=0.05,
         appearance_cosine_cycles=8, pose_lr=0.3, pose_milestones=(5, 12), pose_lr_decay=0.4,
     )  # fmt: skip
-    rates = {"nerf": own.nerf_lr, "appearance": own.appearance_lr, "pose": own.pose_lr}
+    rates = {"nerf": config.nerf_lr, "appearance": config.appearance_lr, "pose": config.pose_lr}
     optimizers = {name: torch.optim.SGD([torch.zeros(1)], lr=rate) for name, rate in rates.items()}
     schedulers = (
         torch.optim.lr_scheduler.ExponentialLR(optimizers["nerf"], gamma=0.8),
@@ -144,26 +144,27 @@ def test_groups_with_keys_of_their_own_follow_the_schedulers_of_torch():
         torch.optim.lr_scheduler.MultiStepLR(optimizers["pose"], milestones=[5, 12], gamma=0.4),
     )
     for epoch in range(20):
-        ours = BlockNeRFScheduler(own).rates(epoch, epoch / 20)
+        rates_now = BlockNeRFScheduler(config).rates(epoch, epoch / 20)
         for name, optimizer in optimizers.items():
-            assert ours[name] == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-6)
+            assert rates_now[name] == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-6)
             optimizer.step()
         for scheduler in schedulers:
             scheduler.step()
     plain = TrainingConfig(num_epochs=20, lr_warmup_steps=0)
     assert (
-        BlockNeRFScheduler(plain).rates(5, 0.25)["visibility"] == BlockNeRFScheduler(own).rates(5, 0.25)["visibility"]
+        BlockNeRFScheduler(plain).rates(5, 0.25)["visibility"]
+        == BlockNeRFScheduler(config).rates(5, 0.25)["visibility"]
     )
 
 
 @pytest.mark.parametrize(
-    ("values", "said"),
+    ("values", "message"),
     [
         ({"pose_milestones": [3, 2]}, "must rise"),
         ({"pose_milestones": [5]}, "never passes"),
         ({"appearance_min_lr": 1.0}, "above appearance_lr"),
     ],
 )
-def test_rates_that_cannot_be_are_refused(values, said):
-    with pytest.raises(ValueError, match=said):
+def test_rates_that_cannot_be_are_refused(values, message):
+    with pytest.raises(ValueError, match=message):
         TrainingConfig.model_validate(values)

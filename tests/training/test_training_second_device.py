@@ -13,18 +13,13 @@ from blocknerf.training.block.inputs import BlockFolders, BlockInputs
 from blocknerf.training.block.trainer import BlockNeRFTrainer
 from blocknerf.training.block.training_step import TrainingStep
 from blocknerf.training.run.run import Run
+from tests.support.loss_terms import EVERY_TERM
 from tests.support.room import write_room
-from tests.support.second_device import SecondDevice, There
+from tests.support.second_device import DeviceTensor, SecondDevice
 from tests.support.tiny_run import TINY, tiny_run, trainer_of
 
 HASH_KEYS = ("block_nerf.hash_grid", "block_nerf.proposal_resolution")
-EVERYTHING = (
-    "training.use_pose_refinement=true",
-    "training.regularization_weight=1e-6",
-    "training.rgb_ssim_share=0.1",
-    "dataset.batch_size=512",
-    "dataset.use_depth=true",
-)
+EVERYTHING = (*EVERY_TERM, "training.use_pose_refinement=true", "dataset.batch_size=512")
 
 
 @pytest.fixture
@@ -38,23 +33,23 @@ def plainly(monkeypatch):
 @pytest.mark.parametrize("overrides", [(), EVERYTHING])
 def test_steps_are_those_of_the_processor(tmp_path, plainly, overrides):
     room = write_room(tmp_path / "room", depth=True)
-    ours = trainer_of(tiny_run(room, tmp_path / "here", *overrides))
+    on_cpu = trainer_of(tiny_run(room, tmp_path / "here", *overrides))
     with SecondDevice():
-        told = (*overrides, "distributed.device_map={encoder: meta}")
-        theirs = trainer_of(tiny_run(room, tmp_path / "there", *told))
+        settings = (*overrides, "distributed.device_map={encoder: meta}")
+        on_device = trainer_of(tiny_run(room, tmp_path / "there", *settings))
         for step in range(3):
-            terms, _ = ours.train_step()
-            others, _ = theirs.train_step()
+            terms, _ = on_cpu.train_step()
+            others, _ = on_device.train_step()
             for name, term in terms.items():
                 assert float(others[name]) == pytest.approx(float(term), rel=1e-5), (step, name)
-        theirs.save()
-        for name, parameter in theirs.model.named_parameters():
-            assert isinstance(parameter.data, There), name
-    mine = ours.model.state_dict()
-    assert float(mine["field.grid.table"].abs().max()) > 1e-3  # rows moved far from where they began
-    assert set(mine) == set(theirs.model.state_dict())
-    for name, tensor in theirs.model.state_dict().items():
-        assert torch.allclose(tensor.values, mine[name], rtol=1e-4, atol=1e-6), name
+        on_device.save()
+        for name, parameter in on_device.model.named_parameters():
+            assert isinstance(parameter.data, DeviceTensor), name
+    cpu_state = on_cpu.model.state_dict()
+    assert float(cpu_state["field.grid.table"].abs().max()) > 1e-3  # rows moved far from where they began
+    assert set(cpu_state) == set(on_device.model.state_dict())
+    for name, tensor in on_device.model.state_dict().items():
+        assert torch.allclose(tensor.values, cpu_state[name], rtol=1e-4, atol=1e-6), name
 
 
 MLP = (
@@ -80,17 +75,17 @@ def test_a_block_of_either_backbone_learns_whole_on_a_device(tmp_path, plainly, 
             BlockInputs(run.config, block, store, run.plan.scene_hash), BlockFolders(folder), device=device
         )
 
-    ours = trainer_on("cpu", tmp_path / "here")
+    on_cpu = trainer_on("cpu", tmp_path / "here")
     with SecondDevice():
-        theirs = trainer_on("meta", tmp_path / "there")
-        for parameter in theirs.model.parameters():
-            assert isinstance(parameter.data, There)
+        on_device = trainer_on("meta", tmp_path / "there")
+        for parameter in on_device.model.parameters():
+            assert isinstance(parameter.data, DeviceTensor)
         for step in range(3):
-            terms, _ = ours.train_step()
-            others, _ = theirs.train_step()
+            terms, _ = on_cpu.train_step()
+            others, _ = on_device.train_step()
             for name, term in terms.items():
                 assert float(others[name]) == pytest.approx(float(term), rel=1e-4), (step, name)
-        theirs.save()
+        on_device.save()
         again = trainer_on("meta", tmp_path / "there")
         assert again.resume()
         assert again.step == 3
@@ -99,10 +94,10 @@ def test_a_block_of_either_backbone_learns_whole_on_a_device(tmp_path, plainly, 
 
 def test_a_tensor_that_stayed_behind_is_noticed():
     with SecondDevice():
-        there = torch.ones(3, device="meta")
-        assert (there + 1).cpu().tolist() == [2.0, 2.0, 2.0]
+        on_device = torch.ones(3, device="meta")
+        assert (on_device + 1).cpu().tolist() == [2.0, 2.0, 2.0]
         with pytest.raises(RuntimeError, match="not on the same device"):
-            there + torch.ones(3)
+            on_device + torch.ones(3)
 
 
 def test_samples_of_another_device_follow_from_the_processors_generator(tmp_path, monkeypatch):

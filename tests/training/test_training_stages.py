@@ -173,20 +173,20 @@ LARGE = """training.stage_training={enable: true, stages: [{name: small, epochs:
 
 def test_a_stage_above_the_images_is_trained_at_their_size_and_that_is_said_once_for_all_blocks(room, tmp_path, capsys):
     settings = (*FIELD[1:], *HASH, "block_manager.block_size=1.5", LARGE, "training.num_epochs=3")
-    told = ("--data-root", str(room))
-    said = "Images have at most 32 pixels on their longer side at dataset.image_downsample=1. Stages of a higher"
+    data = ("--data-root", str(room))
+    notice = "Images have at most 32 pixels on their longer side at dataset.image_downsample=1. Stages of a higher"
     for command in (
-        ("config", "check", *told, *settings),
-        ("plan", *told, "--output-dir", str(tmp_path / "out"), *settings),
-        ("train", *told, "--output-dir", str(tmp_path / "out"), "--jobs", "1", "training.max_steps=6", *settings),
+        ("config", "check", *data, *settings),
+        ("plan", *data, "--output-dir", str(tmp_path / "out"), *settings),
+        ("train", *data, "--output-dir", str(tmp_path / "out"), "--jobs", "1", "training.max_steps=6", *settings),
     ):
         main([*command])
         text = " ".join("".join(capsys.readouterr()).split())
-        assert text.count(said) == 1
+        assert text.count(notice) == 1
         assert text.count("use that size: large (33), larger (999).") == 1
     blocks = [block.id for block in load_output(tmp_path / "out")[1].blocks]
     assert len(blocks) > 1
-    assert text.find(said) < text.find("Training block")
+    assert text.find(notice) < text.find("Training block")
     assert text.count("stage 'larger', images of up to 32 pixels a side") == len(blocks)
     assert sorted(path.name for path in (tmp_path / "out/store").glob("*.rgb")) == [
         *("level_0.rgb", "level_1.rgb", "level_2.rgb", "side_20.rgb")
@@ -209,13 +209,16 @@ SMALLER = (
 )
 def test_every_stage_of_the_documents_file_is_entered_whatever_the_size_of_images(tmp_path, width, sides):
     folder = write_room(tmp_path / "room", images=4, width=32, height=24)
-    told = json.loads((folder / "transforms.json").read_text())
-    for frame in told["frames"]:
+    transforms = json.loads((folder / "transforms.json").read_text())
+    for frame in transforms["frames"]:
         path = folder / frame["file_path"]
         Image.open(path).resize((width, width * 3 // 4)).save(path, compress_level=1)
-    scale = width / told["w"]
-    told |= {key: scale * told[key] for key in ("fl_x", "fl_y", "cx", "cy")} | {"w": width, "h": width * 3 // 4}
-    (folder / "transforms.json").write_text(json.dumps(told))
+    scale = width / transforms["w"]
+    transforms |= {key: scale * transforms[key] for key in ("fl_x", "fl_y", "cx", "cy")} | {
+        "w": width,
+        "h": width * 3 // 4,
+    }
+    (folder / "transforms.json").write_text(json.dumps(transforms))
     config = load_config(DOCUMENTS, ["dataset.type=auto", *SMALLER])
     run = Run(*plan_scene(config, folder, tmp_path), tmp_path)
     entered = {}

@@ -47,12 +47,14 @@ def run(tmp_path_factory) -> Run:
     return run
 
 
-def _shown(out: Path, block_id: str, state: str) -> dict[str, torch.Tensor]:
+def _weights_of(out: Path, block_id: str, state: str) -> dict[str, torch.Tensor]:
     return dict(City.open(out, state=state).model(block_id).state_dict())  # pyright: ignore[reportAttributeAccessIssue]
 
 
-def _same(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> bool:
-    return all(torch.equal(tensor, theirs[name]) for name, tensor in ours.items() if name in theirs)
+def _same(first_weights: dict[str, torch.Tensor], second_weights: dict[str, torch.Tensor]) -> bool:
+    return all(
+        torch.equal(tensor, second_weights[name]) for name, tensor in first_weights.items() if name in second_weights
+    )
 
 
 def test_best_latest_and_a_file_each_show_the_weights_of_that_state(run):
@@ -60,11 +62,11 @@ def test_best_latest_and_a_file_each_show_the_weights_of_that_state(run):
     kept = sorted(run.checkpoint_folder(first).glob("step_*.json"))[0]
     for state, where in (("best", "best"), ("latest", "latest"), (str(kept), kept.stem)):
         saved = read_block(run.block_folder(first), where).to_render().tensors
-        shown = _shown(out, first, state)
-        assert {name for name in saved if name in shown}
-        assert _same(saved, shown)
-    assert not _same(_shown(out, first, str(kept)), _shown(out, first, "latest"))
-    assert _same(_shown(out, second, str(kept)), _shown(out, second, "latest"))
+        loaded = _weights_of(out, first, state)
+        assert {name for name in saved if name in loaded}
+        assert _same(saved, loaded)
+    assert not _same(_weights_of(out, first, str(kept)), _weights_of(out, first, "latest"))
+    assert _same(_weights_of(out, second, str(kept)), _weights_of(out, second, "latest"))
 
 
 def test_the_best_state_is_that_of_the_best_validation_and_is_resumed_from(run, tmp_path):
@@ -78,7 +80,7 @@ def test_the_best_state_is_that_of_the_best_validation_and_is_resumed_from(run, 
     other = Run(*plan_scene(run.config, run.scene.root, tmp_path), tmp_path)
     resume_from_state(other, run.checkpoint_folder(block.id) / "best.json", (block.id,))
     train_blocks(other, (block.id,), resume=True, launcher=SequentialLauncher())
-    assert _same(_shown(tmp_path, block.id, "latest"), _shown(run.output_dir, block.id, "latest"))
+    assert _same(_weights_of(tmp_path, block.id, "latest"), _weights_of(run.output_dir, block.id, "latest"))
 
 
 def test_terms_of_the_loss_are_validated_by_name(run):

@@ -70,17 +70,17 @@ def test_pictures_are_truth_render_distance_and_error_of_a_test_image(trained):
     assert events.Tags()["images"] == [*PANELS]
     for name in PANELS:
         assert _steps(events.Images(name)) == [3, 6, 8], name
-    shown = {name: _pixels(events.Images(name)[-1].encoded_image_string) for name in PANELS}
-    assert {picture.shape for picture in shown.values()} == {(24, 32, 3)}
+    pictures = {name: _pixels(events.Images(name)[-1].encoded_image_string) for name in PANELS}
+    assert {picture.shape for picture in pictures.values()} == {(24, 32, 3)}
     test_image = next(image for image in run.scene.images if image.id == run.plan.blocks[0].test_images[0])
     photograph = np.asarray(Image.open(test_image.path).convert("RGB"))
-    assert np.abs(shown["truth"].astype(int) - photograph).max() <= 1
-    apart = np.abs(shown["render"].astype(float) - shown["truth"]).mean(-1)
-    brightness = shown["error"].astype(float).sum(-1)
+    assert np.abs(pictures["truth"].astype(int) - photograph).max() <= 1
+    apart = np.abs(pictures["render"].astype(float) - pictures["truth"]).mean(-1)
+    brightness = pictures["error"].astype(float).sum(-1)
     assert brightness[apart > np.quantile(apart, 0.9)].mean() > brightness[apart < np.quantile(apart, 0.1)].mean()
-    assert len(np.unique(shown["distance"].reshape(-1, 3), axis=0)) > 10
+    assert len(np.unique(pictures["distance"].reshape(-1, 3), axis=0)) > 10
     first = _pixels(events.Images("render")[0].encoded_image_string)
-    assert not np.array_equal(first, shown["render"])
+    assert not np.array_equal(first, pictures["render"])
 
 
 def test_histograms_are_of_the_gradients_of_all_that_learns(trained):
@@ -101,9 +101,9 @@ def test_histograms_are_of_the_gradients_of_all_that_learns(trained):
 def test_the_text_is_the_whole_configuration(trained):
     run, events = trained
     (text,) = events.Tensors("configuration/text_summary")
-    shown = text.tensor_proto.string_val[0].decode()
-    assert shown.startswith("```yaml\n")
-    assert Config.model_validate(yaml.safe_load(shown.removeprefix("```yaml\n").removesuffix("```"))) == run.config
+    markdown = text.tensor_proto.string_val[0].decode()
+    assert markdown.startswith("```yaml\n")
+    assert Config.model_validate(yaml.safe_load(markdown.removeprefix("```yaml\n").removesuffix("```"))) == run.config
 
 
 def _pixels(png: bytes) -> np.ndarray:

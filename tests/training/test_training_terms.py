@@ -142,9 +142,9 @@ def test_steps_of_depth_against_brute_force_and_only_where_both_are_known():
         for patch in range(2):
             for row in range(4 - down):
                 for column in range(5 - right):
-                    here, there = (patch, row, column), (patch, row + down, column + right)
-                    if known[here] and known[there]:
-                        steps = [abs(float(values[there] - values[here])) for values in (depth, truth)]
+                    near, far = (patch, row, column), (patch, row + down, column + right)
+                    if known[near] and known[far]:
+                        steps = [abs(float(values[far] - values[near])) for values in (depth, truth)]
                         differences.append(abs(steps[0] - steps[1]))
         sums.append(sum(differences) / len(differences))
     assert float(depth_gradient_loss(depth, truth, known)) == pytest.approx(sum(sums))

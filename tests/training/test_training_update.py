@@ -81,9 +81,9 @@ def test_only_the_updated_block_changes(copied):
     scene = open_scene(out, config.dataset)
     assert hashes(out, others) == files
     assert [plan.block(name) for name in others] == [before.block(name) for name in others]
-    mine, old_images = plan.block(target), before.block(target).train_images
-    assert mine.train_images[: len(old_images)] == old_images
-    added = set(mine.train_images[len(old_images) :])
+    updated, old_images = plan.block(target), before.block(target).train_images
+    assert updated.train_images[: len(old_images)] == old_images
+    added = set(updated.train_images[len(old_images) :])
     dawn = {image.id for image in scene.images if image.drive == "a_dawn"}
     assert added
     assert added <= dawn
@@ -105,7 +105,7 @@ def test_only_the_updated_block_changes(copied):
     assert set(read_alignment(out).blocks) <= {target}
     model = city.model(target)
     assert isinstance(model, BlockNeRF)
-    assert model.image_ids == mine.train_images
+    assert model.image_ids == updated.train_images
     first = next(image for image in scene.images if image.id in added)
     store = ImageStore.open(scene, 1, out / "store", progress=False)
     center = torch.from_numpy(first.world_from_cam[:, 3].copy())
@@ -115,7 +115,7 @@ def test_only_the_updated_block_changes(copied):
     _, again = load_output(out)
     assert again.scene_hash == plan.scene_hash
     assert again.earlier_scene_hashes == plan.earlier_scene_hashes
-    assert again.block(target) == mine
+    assert again.block(target) == updated
     learned = {name for block in again.blocks for name in (*block.train_images, *block.test_images)}
     assert learned >= dawn if len(ids) == 2 else learned & dawn >= added
 

@@ -68,8 +68,8 @@ def _files(run: Run) -> dict[str, dict[str, torch.Tensor]]:
     return {block.id: read_block(run.block_folder(block.id), "latest").tensors for block in run.plan.blocks}
 
 
-def _same(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> bool:
-    return all(torch.equal(tensor, theirs[name]) for name, tensor in ours.items())
+def _same(tensors: dict[str, torch.Tensor], other_tensors: dict[str, torch.Tensor]) -> bool:
+    return all(torch.equal(tensor, other_tensors[name]) for name, tensor in tensors.items())
 
 
 def _terms(run: Run, block_id: str) -> set[str]:
@@ -182,8 +182,8 @@ def test_the_difference_on_shared_rays_falls(room, tmp_path):
         for border in borders_of(run.plan.blocks, (), store):
             rays = border.draw(store, 1000, 0, 10_000)
             pair = [models[block.id] for block in (border.first, border.second)]
-            shown = [render_shared(model, with_block_slots(rays, border, model.image_ids)) for model in pair]
-            (one, one_m), (other, other_m) = ((seen[:, :3], seen[:, 3] / 8.0) for seen in shown)
+            rendered = [render_shared(model, with_block_slots(rays, border, model.image_ids)) for model in pair]
+            (one, one_m), (other, other_m) = ((seen[:, :3], seen[:, 3] / 8.0) for seen in rendered)
             total += float(consistency_loss(one, one_m, other, other_m, torch.ones(len(rays))))
         differences.append(total)
     without, with_term = differences

@@ -45,7 +45,7 @@ class Visit:
     def __init__(self, browser, url: str):
         self.page = browser.new_page(viewport={"width": 800, "height": 480})
         self.errors: list[str] = []
-        self.page.on("console", lambda said: self.errors.append(said.text) if said.type == "error" else None)
+        self.page.on("console", lambda message: self.errors.append(message.text) if message.type == "error" else None)
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
         self.page.goto(url)
         self.settle()

@@ -29,16 +29,16 @@ def interrupted(monkeypatch):
 
 
 def test_it_says_where_the_page_is_and_ctrl_c_ends_it(built, capsys, interrupted):
-    code, said = end_of(capsys, built[0], "--port", 0)
+    code, output = end_of(capsys, built[0], "--port", 0)
     assert code == 130
-    assert "The city is at http://127.0.0.1:" in said
-    assert "network" not in said
-    assert "Stopped" in said
+    assert "The city is at http://127.0.0.1:" in output
+    assert "network" not in output
+    assert "Stopped" in output
 
 
 def test_listening_to_the_network_is_said(built, capsys, interrupted):
-    _, said = end_of(capsys, built[0], "--port", 0, "--host", "0.0.0.0")
-    assert "listens on 0.0.0.0: everyone who can reach this machine" in said
+    _, output = end_of(capsys, built[0], "--port", 0, "--host", "0.0.0.0")
+    assert "listens on 0.0.0.0: everyone who can reach this machine" in output
 
 
 def test_a_scene_that_is_gone_is_said_and_the_city_is_shown(room, tmp_path, capsys, interrupted):
@@ -46,14 +46,14 @@ def test_a_scene_that_is_gone_is_said_and_the_city_is_shown(room, tmp_path, caps
     shutil.copytree(room, moved)
     write_city(moved, tmp_path / "out")
     moved.rename(tmp_path / "elsewhere")
-    code, said = end_of(capsys, tmp_path / "out", "--port", 0)
+    code, output = end_of(capsys, tmp_path / "out", "--port", 0)
     assert code == 130
-    assert "no longer at" in said
-    assert "shown without its photographs" in said
-    code, said = end_of(capsys, tmp_path / "out", "--port", 0, "--data-root", tmp_path / "nowhere")
+    assert "no longer at" in output
+    assert "shown without its photographs" in output
+    code, output = end_of(capsys, tmp_path / "out", "--port", 0, "--data-root", tmp_path / "nowhere")
     assert code == 2
-    code, said = end_of(capsys, tmp_path / "out", "--port", 0, "--data-root", tmp_path / "elsewhere")
-    assert "without its photographs" not in said
+    code, output = end_of(capsys, tmp_path / "out", "--port", 0, "--data-root", tmp_path / "elsewhere")
+    assert "without its photographs" not in output
 
 
 def test_a_port_in_use_is_said(built, capsys):
@@ -61,10 +61,10 @@ def test_a_port_in_use_is_said(built, capsys):
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        code, said = end_of(capsys, built[0], "--port", port)
+        code, output = end_of(capsys, built[0], "--port", port)
     assert code == 2
-    assert f"Port {port} of 127.0.0.1 is in use" in said
-    assert "--port" in said
+    assert f"Port {port} of 127.0.0.1 is in use" in output
+    assert "--port" in output
 
 
 @pytest.mark.parametrize(
@@ -77,23 +77,23 @@ def test_a_port_in_use_is_said(built, capsys):
     ],
 )
 def test_what_cannot_be_is_said(built, capsys, arguments, sentence):
-    code, said = end_of(capsys, built[0], *arguments)
+    code, output = end_of(capsys, built[0], *arguments)
     assert code == 2
-    assert sentence in said
+    assert sentence in output
 
 
 def test_an_untrained_city_and_no_city_are_said(room, tmp_path, capsys):
     write_city(room, tmp_path, blocks=0)
     assert "has been trained yet" in end_of(capsys, tmp_path)[1]
-    code, said = end_of(capsys, tmp_path / "nothing")
+    code, output = end_of(capsys, tmp_path / "nothing")
     assert code == 2
-    assert "There is no city at" in said
+    assert "There is no city at" in output
 
 
 def test_without_viser_the_command_that_installs_it_is_said(built, capsys, monkeypatch):
     for name in [name for name in sys.modules if name.startswith("blocknerf.viewer")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "viser", None)
-    code, said = end_of(capsys, built[0])
+    code, output = end_of(capsys, built[0])
     assert code == 2
-    assert "pip install 'blocknerf[view]'" in said
+    assert "pip install 'blocknerf[view]'" in output

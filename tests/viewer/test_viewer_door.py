@@ -26,7 +26,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from blocknerf.core.errors import UserError
 from blocknerf.viewer import door as door_module
-from blocknerf.viewer.door import MOST_BROWSERS, MOST_BYTES, Door, may_become, own_names, read_message, refusal
+from blocknerf.viewer.door import MOST_BROWSERS, MOST_BYTES, Door, host_names, may_become, read_message, refusal
 from blocknerf.viewer.render_request import RenderRequest, Viewpoint
 from blocknerf.viewer.viewer import Viewer
 from tests.support.browser import CAMERA, come_in, heard, junk, say, wait_for_picture, widgets
@@ -144,12 +144,12 @@ def test_a_flood_is_one_line_a_second(caplog, monkeypatch):
 )
 def test_only_our_own_pages_and_names(listens, host, origin, comes_in):
     headers = Headers({"Host": host} | ({} if origin is None else {"Origin": origin}))
-    names = own_names(listens, ["Proxy.example"] if listens == "0.0.0.0" else [])
+    names = host_names(listens, ["Proxy.example"] if listens == "0.0.0.0" else [])
     assert (refusal(headers, names, listens == "0.0.0.0") is None) == comes_in
 
 
 def test_two_hosts_and_no_host_stay_out():
-    names = own_names("127.0.0.1")
+    names = host_names("127.0.0.1")
     twice = Headers([("Host", "localhost"), ("Host", "localhost")])
     assert refusal(twice, names, False) is not None
     assert refusal(Headers(), names, False) is not None
@@ -223,17 +223,17 @@ def until(condition, patience_s: float = PATIENCE_S) -> None:
 def pester(port: int, seed: int, messages: int) -> None:
     """One browser that says junk, and comes back when its connection is closed."""
     rng = random.Random(seed)
-    said = 0
-    while said < messages:
+    sent = 0
+    while sent < messages:
         try:
             with come_in(port) as page:
                 say(page, CAMERA)
                 known = widgets(heard(page, PATIENCE_S) + heard(page, PATIENCE_S))
-                while said < messages:
-                    said += 1
+                while sent < messages:
+                    sent += 1
                     page.send(bytes(MOST_BYTES + 1) if rng.random() < 0.02 else junk(rng, known))
         except (ConnectionClosed, TimeoutError):
-            said += 1
+            sent += 1
         except InvalidStatus as refused:
             if refused.response.status_code != 503:  # as many as may look are looking
                 raise
@@ -249,9 +249,9 @@ def _hear_ctrl_c() -> None:
 def test_junk_of_many_browsers_leaves_the_viewer_as_it_was(built, tmp_path, browsers, messages):
     log = tmp_path / "said.txt"
     command = [sys.executable, "-m", "blocknerf", "view", str(built[0]), "--port", "0", "--max-width", "120"]
-    with log.open("w") as said:
+    with log.open("w") as output:
         process = subprocess.Popen(
-            command, stderr=said, stdout=said, env=os.environ | {"COLUMNS": "200"}, preexec_fn=_hear_ctrl_c
+            command, stderr=output, stdout=output, env=os.environ | {"COLUMNS": "200"}, preexec_fn=_hear_ctrl_c
         )
     try:
         until(lambda: "The city is at" in log.read_text() or process.poll() is not None, 4 * PATIENCE_S)

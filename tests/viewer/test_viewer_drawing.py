@@ -45,7 +45,7 @@ def view(built) -> Viewpoint:
     return photograph_view(scene, scene.images[3], 4 / 3)
 
 
-def shown(city, wish, photographs=None, width=WIDTH):
+def picture_of(city, wish, photographs=None, width=WIDTH):
     drawn = draw(city, photographs, wish, width, always)
     assert drawn is not None
     return drawn
@@ -58,7 +58,7 @@ def test_colours_are_those_that_the_city_renders(city, view, monkeypatch):
     expected = city.render(
         rays, torch.from_numpy(view.world_from_cam[:, 3].copy()), appearance=Appearance(drive="dusk")
     )
-    drawn = shown(city, RenderRequest(view, appearance=Appearance(drive="dusk")))
+    drawn = picture_of(city, RenderRequest(view, appearance=Appearance(drive="dusk")))
     np.testing.assert_array_equal(drawn.rgb, to_bytes(expected.rgb.reshape(camera.height, camera.width, 3)))
     z = expected.distance_m.numpy() * (rays.directions.numpy() @ view.world_from_cam[:, 2].astype(np.float32))
     np.testing.assert_allclose(drawn.depth_z_m.ravel(), z, rtol=1e-5)
@@ -79,9 +79,9 @@ def test_it_is_given_up_between_two_parts(city, view, monkeypatch):
 
 
 def test_blocks_that_are_left_out_are_not_in_the_picture(city, view):
-    everything = shown(city, RenderRequest(view))
+    everything = picture_of(city, RenderRequest(view))
     heaviest = max(everything.weights, key=everything.weights.__getitem__)
-    without = shown(city, RenderRequest(view, left_out=frozenset([heaviest])))
+    without = picture_of(city, RenderRequest(view, left_out=frozenset([heaviest])))
     assert heaviest not in without.weights
     assert (without.rgb != everything.rgb).any()
     with pytest.raises(UserError, match="All blocks are excluded. Keep at least one of 000, 001, 002, 003"):
@@ -92,34 +92,37 @@ def test_every_way_of_blending_is_another_picture_and_the_first_is_the_citys_own
     ways = blendings(city.manifest)
     assert ways == ("visibility", "distance", "nearest")
     assert blendings(replace(city.manifest, divide_by="surface"))[0] == "surface"
-    pictures = [shown(city, RenderRequest(view, blending=way)) for way in ways]
-    np.testing.assert_array_equal(pictures[0].rgb, shown(city, RenderRequest(view)).rgb)
+    pictures = [picture_of(city, RenderRequest(view, blending=way)) for way in ways]
+    np.testing.assert_array_equal(pictures[0].rgb, picture_of(city, RenderRequest(view)).rgb)
     assert len({picture.rgb.tobytes() for picture in pictures}) == 3
     assert len(pictures[2].weights) == 1
-    shown(city, RenderRequest(view, blending="surface"))
+    picture_of(city, RenderRequest(view, blending="surface"))
 
 
 def test_exposure_and_appearance_change_the_picture(city, view):
-    looks = [
+    appearances = [
         Appearance(drive="noon"),
         Appearance(drive="dusk"),
         Appearance(drive="noon", exposure_stops=0.8),
     ]
-    looks.append(Appearance(drive="noon", blend_towards=Appearance(drive="dusk"), share=0.5))
-    assert len({shown(city, RenderRequest(view, appearance=look)).rgb.tobytes() for look in looks}) == 4
+    appearances.append(Appearance(drive="noon", blend_towards=Appearance(drive="dusk"), share=0.5))
+    assert (
+        len({picture_of(city, RenderRequest(view, appearance=appearance)).rgb.tobytes() for appearance in appearances})
+        == 4
+    )
     ends = [Appearance(drive="noon", blend_towards=Appearance(drive="dusk"), share=1.0), Appearance(drive="dusk")]
-    one, other = (shown(city, RenderRequest(view, appearance=look)).rgb.astype(int) for look in ends)
+    one, other = (picture_of(city, RenderRequest(view, appearance=appearance)).rgb.astype(int) for appearance in ends)
     assert np.abs(one - other).max() <= 1
 
 
 def test_one_block_alone_is_drawn_in_its_own_colour_and_has_no_seam(city, view):
-    alone = shown(city, RenderRequest(view, "weights", blending="nearest"))
+    alone = picture_of(city, RenderRequest(view, "weights", blending="nearest"))
     (block_id,) = alone.weights
     colour = block_colours(4)[city.ids.index(block_id)]
     pixels = alone.rgb.reshape(-1, 3) / alone.rgb.reshape(-1, 3).sum(1, keepdims=True)
     np.testing.assert_allclose(pixels, np.broadcast_to(colour / colour.sum(), pixels.shape), atol=0.02)
-    assert shown(city, RenderRequest(view, "seams", blending="nearest")).rgb.max() == 0
-    assert shown(city, RenderRequest(view, "seams")).rgb.max() > 0
+    assert picture_of(city, RenderRequest(view, "seams", blending="nearest")).rgb.max() == 0
+    assert picture_of(city, RenderRequest(view, "seams")).rgb.max() > 0
 
 
 def test_depth_is_drawn_as_everywhere_else(city, view):
@@ -127,12 +130,12 @@ def test_depth_is_drawn_as_everywhere_else(city, view):
     rays = camera_rays(camera, view.world_from_cam, camera.width, camera.height)
     expected = city.render(rays, torch.from_numpy(view.world_from_cam[:, 3].copy()))
     colours = distance_colours(expected.reshape(camera.height, camera.width))
-    np.testing.assert_array_equal(shown(city, RenderRequest(view, "depth")).rgb, to_bytes(colours))
+    np.testing.assert_array_equal(picture_of(city, RenderRequest(view, "depth")).rgb, to_bytes(colours))
 
 
 def test_visibility_is_what_each_block_says_of_its_surfaces_by_its_shares(city, view, monkeypatch):
     monkeypatch.setattr(BlockNeRF, "visibility_along", lambda block, rays, distances_m: 0.25 * distances_m)
-    drawn = shown(city, RenderRequest(view, "visibility"))
+    drawn = picture_of(city, RenderRequest(view, "visibility"))
     middle = share_colours(torch.from_numpy(0.25 * np.linalg.norm(directions(view), axis=-1) * drawn.depth_z_m))
     assert np.abs(drawn.rgb.astype(int) - to_bytes(middle)).max() <= 8  # distances are blended by opacity as well
 
@@ -189,18 +192,18 @@ def test_a_photograph_turns_with_the_camera(built, photographs):
 
 def test_comparisons(city, photographs, built, view):
     name = built[1].images[3].name
-    plain, photograph = shown(city, RenderRequest(view)), photographs.seen_from(name, view, WIDTH)[0]
+    plain, photograph = picture_of(city, RenderRequest(view)), photographs.seen_from(name, view, WIDTH)[0]
     blends = [
-        shown(city, RenderRequest(view, comparison=Comparison(name, "blend", share)), photographs)
+        picture_of(city, RenderRequest(view, comparison=Comparison(name, "blend", share)), photographs)
         for share in (0.0, 1.0)
     ]
     np.testing.assert_array_equal(blends[0].rgb, plain.rgb)
     np.testing.assert_array_equal(blends[1].rgb, to_bytes(photograph))
-    beside = shown(city, RenderRequest(view, comparison=Comparison(name, "side by side")), photographs)
+    beside = picture_of(city, RenderRequest(view, comparison=Comparison(name, "side by side")), photographs)
     assert beside.rgb.shape[1] == WIDTH
     assert abs(beside.rgb.shape[0] - plain.rgb.shape[0]) <= 1
     assert beside.depth_z_m is None
-    difference = shown(city, RenderRequest(view, comparison=Comparison(name, "difference")), photographs)
+    difference = picture_of(city, RenderRequest(view, comparison=Comparison(name, "difference")), photographs)
     assert difference.rgb.max() > 0
 
 

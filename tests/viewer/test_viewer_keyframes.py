@@ -50,7 +50,7 @@ def test_what_makes_no_path_is_said(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("look", "photographs", "said"),
+    ("appearance", "photographs", "parsed"),
     [
         (Appearance(drive="dusk"), [], {"image": None, "appearance": None, "share": None, "exposure": 0.0}),
         (Appearance("id", "dusk", exposure_stops=-0.5), ["a b.png"], {"image": "a b.png", "exposure": -0.5}),
@@ -61,9 +61,9 @@ def test_what_makes_no_path_is_said(tmp_path):
         ),
     ],
 )
-def test_the_command_is_one_that_render_understands(tmp_path, look, photographs, said):
+def test_the_command_is_one_that_render_understands(tmp_path, appearance, photographs, parsed):
     out = tmp_path / "a city"
-    words = shlex.split(render_command(out, path_file(out, "walk"), look, photographs))
+    words = shlex.split(render_command(out, path_file(out, "walk"), appearance, photographs))
     assert words[:3] == ["blocknerf", "render", str(out)]
     heard = {}
 
@@ -74,14 +74,14 @@ def test_the_command_is_one_that_render_understands(tmp_path, look, photographs,
     tyro.cli(listen, args=words[2:])
     assert heard["path"] == str(out / "paths" / "walk.json")
     assert heard["video"] == out / "renders" / "walk.mp4"
-    for key, value in said.items():
+    for key, value in parsed.items():
         assert heard[key] == value
 
 
 @pytest.mark.parametrize("seconds", [0.0, -1.0, 601.0, 1e9, math.inf, math.nan])
 def test_seconds_that_no_path_has_are_refused(tmp_path, seconds):
     keyframes = Keyframes().and_then(at(0.0)).and_then(at(1.0))
-    with pytest.raises(UserError, match=r"seconds cannot be saved: give more than 0 and up to 600"):
+    with pytest.raises(UserError, match=r"seconds cannot be saved"):
         write_path(tmp_path / "paths/a.json", keyframes, seconds, None)
     assert not (tmp_path / "paths").exists()
 

@@ -53,8 +53,8 @@ class Studio:
             time.sleep(0.001)
         return Drawn(np.zeros((width, width, 3), np.uint8), {"a": 1.0}, None)
 
-    def show(self, key, shown):
-        self.pictures.append((key, shown.drawn.rgb.shape[1], shown.is_last))
+    def show(self, key, frame):
+        self.pictures.append((key, frame.drawn.rgb.shape[1], frame.is_last))
 
     def fail(self, key, sentence):
         self.failures.append((key, sentence))
@@ -121,11 +121,11 @@ def test_a_browser_that_goes_away_stops_what_is_drawn_for_it():
         studio.gate.clear()
         studio.loop.wish("me", wish())
         until(lambda: studio.begun and studio.begun[-1][1] > 160)
-        shown = len(studio.pictures)
+        count = len(studio.pictures)
         studio.loop.forget("me")
         until(lambda: studio.given_up)
         time.sleep(0.02)
-        assert len(studio.pictures) == shown
+        assert len(studio.pictures) == count
 
 
 def test_a_preview_for_one_browser_comes_before_a_large_picture_for_another():
@@ -151,9 +151,9 @@ def test_what_goes_wrong_is_said_and_the_next_wish_is_drawn(fault, sentence):
         assert studio.pictures == []
         studio.loop.wish("me", wish())
         until(lambda: studio.pictures)
-    ((key, said),) = studio.failures
+    ((key, message),) = studio.failures
     assert key == "me"
-    assert re.search(sentence, said)
+    assert re.search(sentence, message)
 
 
 def test_news_draw_the_pictures_again(monkeypatch):

@@ -15,8 +15,8 @@ from torch.nn.functional import linear, normalize, pad
 
 from blocknerf.kernels.compositing.ops import accumulate, render_weights
 from blocknerf.kernels.hash_grid.ops import hash_encode
-from blocknerf.kernels.intervals.ops import distortion_loss, interlevel_loss, resample
-from blocknerf.kernels.marching.ops import distances, unit_cube_points
+from blocknerf.kernels.histograms.ops import distortion_loss, interlevel_loss, resample
+from blocknerf.kernels.marching.ops import s_to_t, unit_cube_points
 from blocknerf.kernels.mlp.ops import fused_mlp
 from blocknerf.kernels.proposal.ops import proposal_density
 from blocknerf.kernels.registry import Backend, use_backend
@@ -127,7 +127,7 @@ def places(device: torch.device, rays: int) -> Iterator[Check]:
 
     def log_distances(scale: float) -> Tensor:
         """Whose errors are those of a part in a thousand, and 1e-4 near the camera."""
-        return (distances(scale * origins, directions, edges_s, 0.02, 50.0) + 0.1).log()
+        return (s_to_t(scale * origins, directions, edges_s, 0.02, 50.0) + 0.1).log()
 
     for scale in (0.0, 0.3, 1.0, 4.0):
         along = partial(log_distances, scale)
@@ -162,14 +162,14 @@ def histograms(device: torch.device, rays: int) -> Iterator[Check]:
     for bins, count in ((1, 1), (16, 24), (33, 7)):
         edges, weights = (tensor.to(device) for tensor in random_histograms(rays, bins))
         resampled = partial(resample, edges, weights, count, jitter)
-        yield Check("intervals", f"resample {bins} to {count}", resampled, (), 2e-5)
+        yield Check("histograms", f"resample {bins} to {count}", resampled, (), 2e-5)
     for bins, count in ((5, 11), (16, 40), (64, 3)):
         edges, weights = (tensor.to(device) for tensor in random_histograms(rays, bins))
         fine_edges, fine_weights = (tensor.to(device) for tensor in random_histograms(rays, count, seed=1))
         bound = partial(interlevel_loss, edges, weights.requires_grad_(), fine_edges, fine_weights)
-        yield Check("intervals", f"interlevel loss, {bins} and {count}", bound, (weights,), 1e-4)
+        yield Check("histograms", f"interlevel loss, {bins} and {count}", bound, (weights,), 1e-4)
         spread = partial(distortion_loss, fine_edges, fine_weights.requires_grad_())
-        yield Check("intervals", f"distortion loss, {count}", spread, (fine_weights,), 1e-4)
+        yield Check("histograms", f"distortion loss, {count}", spread, (fine_weights,), 1e-4)
 
 
 def networks(device: torch.device, rays: int) -> Iterator[Check]:

@@ -42,20 +42,20 @@ def main() -> None:
         sys.exit(2)
     device = torch.device("cuda")
     gpu = torch.cuda.get_device_name()
-    told([{"machine": described(this_machine(gpu)), "commit": commit(), "torch": torch.__version__}])
+    printed([{"machine": described(this_machine(gpu)), "commit": commit(), "torch": torch.__version__}])
     parts = {
-        "correctness": told(checked(check, "triton") for check in checks(device, RAYS)),
-        "speed": told(speeds(device, arguments.points, arguments.batch_size, arguments.repeats)),
+        "correctness": printed(checked(check, "triton") for check in checks(device, RAYS)),
+        "speed": printed(speeds(device, arguments.points, arguments.batch_size, arguments.repeats)),
     }
     if arguments.out is not None:
-        parts["city"] = told(city(arguments.out, backbone, steps, "cuda") for backbone, steps in CITY_STEPS.items())
+        parts["city"] = printed(city(arguments.out, backbone, steps, "cuda") for backbone, steps in CITY_STEPS.items())
     for part, rows in parts.items():
         runs = arguments.repeats if part == "speed" else 1
         report("kernels/cuda/device", {name_of(row): cells_of(row, runs) for row in rows}, part, gpu=gpu)
     end(parts)
 
 
-def told(rows: Iterable[dict]) -> list[dict]:
+def printed(rows: Iterable[dict]) -> list[dict]:
     """The rows, each printed as soon as it is there."""
     kept = []
     for row in rows:

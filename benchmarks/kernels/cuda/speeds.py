@@ -137,13 +137,13 @@ def along_rays(device: torch.device, rays: int) -> Iterator[Case]:
     points, features, total = random(3, rays, SAMPLES), random(CHANNELS, rays, SAMPLES), random(rays, CHANNELS)
     grid, histogram, losses = random(129, 129, 129), random(rays, COARSE), random(rays)
     grad_grid = torch.zeros(grid.numel(), device=device)
-    names = ("marching", "compositing", "intervals", "proposal")
-    marching, compositing, intervals, proposal = (kernels_for(name, grid) for name in names)
+    names = ("marching", "compositing", "histograms", "proposal")
+    marching, compositing, histograms, proposal = (kernels_for(name, grid) for name in names)
     bundle, looked_up = origins.nbytes + ways.nbytes, 4 * rays * COARSE * SECTOR
     of_ray = (origins, ways, edges)
     yield Case(
         "distances",
-        lambda: marching.distances(origins, ways, coarse_s, 0.01, 100.0, 1e-3, coarse),
+        lambda: marching.s_to_t(origins, ways, coarse_s, 0.01, 100.0, 1e-3, coarse),
         bundle + coarse_s.nbytes + coarse.nbytes,
     )
     yield Case("points", lambda: marching.unit_cube_points(*of_ray, points), bundle + edges.nbytes + points.nbytes)
@@ -164,17 +164,17 @@ def along_rays(device: torch.device, rays: int) -> Iterator[Case]:
     )
     yield Case(
         "resample",
-        lambda: intervals.resample(coarse_s, histogram, losses, 0.01, edges),
+        lambda: histograms.resample(coarse_s, histogram, losses, 0.01, edges),
         coarse_s.nbytes + histogram.nbytes + losses.nbytes + edges.nbytes,
     )
     yield Case(
         "interlevel",
-        lambda: intervals.interlevel(coarse_s, histogram, edges, weights, 1e-7, losses, torch.empty_like(histogram)),
+        lambda: histograms.interlevel(coarse_s, histogram, edges, weights, 1e-7, losses, torch.empty_like(histogram)),
         coarse_s.nbytes + 2 * histogram.nbytes + edges.nbytes + weights.nbytes + losses.nbytes,
     )
     yield Case(
         "distortion",
-        lambda: intervals.distortion(edges, weights, losses, grad),
+        lambda: histograms.distortion(edges, weights, losses, grad),
         edges.nbytes + 2 * weights.nbytes + losses.nbytes,
     )
     yield Case("weights", lambda: compositing.weights(density, edges, weights), 2 * density.nbytes + edges.nbytes)

@@ -86,9 +86,9 @@ def _shares_seen(cells: Cells, sights: ImageVisibility) -> tuple[np.ndarray, np.
 
     def of_part(part: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         begin, places_xy = sights.of_each(part)
-        here = cells.containing(places_xy)
-        rows, seen, numbers = (np.empty(len(here), np.int64) for _ in range(3))
-        count = tally(here, begin, rows, seen, numbers)
+        cell_of_place = cells.containing(places_xy)
+        rows, seen, numbers = (np.empty(len(cell_of_place), np.int64) for _ in range(3))
+        count = tally(cell_of_place, begin, rows, seen, numbers)
         rows = rows[:count]
         return part[rows], seen[:count].copy(), numbers[:count] / np.diff(begin)[rows]
 
@@ -102,8 +102,8 @@ def _shares_seen(cells: Cells, sights: ImageVisibility) -> tuple[np.ndarray, np.
 def claims_of_blocks(placement: Placement, of_cells: list[Claims]) -> list[Claims]:
     """The claims of each placed block: those of its own cells and of cells that it also covers."""
     return [
-        functools.reduce(Claims.union, (of_cells[cell] for cell in (*own, *shared)))
-        for own, shared in zip(placement.own, placement.shared, strict=True)
+        functools.reduce(Claims.union, (of_cells[cell] for cell in (*exclusive, *shared)))
+        for exclusive, shared in zip(placement.exclusive, placement.shared, strict=True)
     ]
 
 
@@ -134,11 +134,11 @@ def assign_images(
     return Assignment(tuple(members.values()), images, tuple(merged))
 
 
-def _nearest_block(cells: Cells, block_of_cell: Int[np.ndarray, " cells"], own: list[int]) -> int:
+def _nearest_block(cells: Cells, block_of_cell: Int[np.ndarray, " cells"], block_cells: list[int]) -> int:
     """By the distance between the nearest centres of two blocks' cells."""
-    offsets = cells.centers_xy[own][:, None] - cells.centers_xy[None]
+    offsets = cells.centers_xy[block_cells][:, None] - cells.centers_xy[None]
     distances_m = np.linalg.norm(offsets, axis=-1).min(axis=0)
-    distances_m[own] = np.inf
+    distances_m[block_cells] = np.inf
     of_block_m = np.full(len(cells), np.inf)
     np.minimum.at(of_block_m, block_of_cell, distances_m)
     return int(np.argmin(np.round(of_block_m / cells.half_edge_m, 6)))
@@ -167,7 +167,7 @@ def _share_images(assignment: Assignment, is_train: np.ndarray) -> np.ndarray:
     """
     found = np.zeros((len(assignment.images_of_block),) * 2, bool)
     images = np.concatenate(assignment.images_of_block)
-    blocks = np.repeat(np.arange(len(found)), [len(some) for some in assignment.images_of_block])
+    blocks = np.repeat(np.arange(len(found)), [len(ids) for ids in assignment.images_of_block])
     images, blocks = images[is_train[images]], blocks[is_train[images]]
     order = np.argsort(images, kind="stable")
     images, blocks = images[order], blocks[order]

@@ -13,7 +13,7 @@ from jaxtyping import Bool
 from blocknerf.blocks.assignment import SHARE_SEEN, claim_images
 from blocknerf.blocks.image_visibility import gather_sights
 from blocknerf.blocks.plan import BlockSpec, Plan
-from blocknerf.blocks.surface import claim_surfaces, shown_ground
+from blocknerf.blocks.surface import claim_surfaces, visible_ground
 from blocknerf.core.config.block_manager import BlockManagerConfig
 from blocknerf.core.config.config import Config
 from blocknerf.core.errors import UserError
@@ -61,14 +61,14 @@ def _require_the_old_scene(plan: Plan, scene: Scene, known: set[str]) -> None:
 
 
 def _with(block: BlockSpec, plan: Plan, scene: Scene, later: Sequence[ImageRecord], config: Config) -> BlockSpec:
-    here = {*block.train_images, *block.test_images}
-    images = [image for image in later if image.id not in here]
+    known_ids = {*block.train_images, *block.test_images}
+    images = [image for image in later if image.id not in known_ids]
     if not images:
         return block
     claimed = _claimed(block, plan, scene, images, config.block_manager)
-    mine = [image for image, is_mine in zip(images, claimed, strict=True) if is_mine]
-    test = tuple(image.id for image in mine if _is_test(image, scene, config.dataset.test_every))
-    train = tuple(image.id for image in mine if image.id not in test)
+    claimed_images = [image for image, is_claimed in zip(images, claimed, strict=True) if is_claimed]
+    test = tuple(image.id for image in claimed_images if _is_test(image, scene, config.dataset.test_every))
+    train = tuple(image.id for image in claimed_images if image.id not in test)
     return replace(block, train_images=block.train_images + train, test_images=block.test_images + test)
 
 
@@ -78,20 +78,20 @@ def _claimed(
     """Whether the block gets each image, by the rules of the plan."""
     layout = plan.ground()
     cells = layout.cells(tuple(center for one in plan.blocks for center in one.cells_xy))
-    mine = {*block.cells_xy, *block.shared_xy}
-    own = [center in mine for one in plan.blocks for center in one.cells_xy]
+    block_cells = {*block.cells_xy, *block.shared_xy}
+    of_block = [center in block_cells for one in plan.blocks for center in one.cells_xy]
     frame = layout.frame()
     width, depth = np.ptp(frame.to_ground(scene.centers_world)[:, :2], axis=0).tolist()
     frame = replace(frame, extent_m=(width, depth))
     poses = poses_of(images)
     cameras_xy, open_m = frame.to_ground(poses[:, :, 3])[:, :2], config.block_size / 2
     if config.divide_by == "surface":
-        claims = claim_surfaces(cells, cameras_xy, shown_ground(scene, images, frame, open_m))
+        claims = claim_surfaces(cells, cameras_xy, visible_ground(scene, images, frame, open_m))
     else:
         claims = claim_images(cells, cameras_xy, gather_sights(scene, images, frame, poses, open_m))
     near, seen = np.zeros(len(images), bool), np.zeros(len(images))
-    for claim, is_own in zip(claims, own, strict=True):
-        if is_own:
+    for claim, is_of_block in zip(claims, of_block, strict=True):
+        if is_of_block:
             near[claim.images] |= claim.near
             seen[claim.images] += claim.seen
     return near | (seen >= SHARE_SEEN)

@@ -68,8 +68,8 @@ class ImageVisibility:
         points = points[np.all((points[:, :2] >= low_xy) & (points[:, :2] <= high_xy), axis=1)]
         if self.frusta is None or numbers.all():
             return points
-        shown = self.frusta.places(images[numbers == 0], low_xy, high_xy)
-        return np.concatenate([points, shown]) if len(points) else shown
+        places = self.frusta.places(images[numbers == 0], low_xy, high_xy)
+        return np.concatenate([points, places]) if len(points) else places
 
     def parts(self) -> list[np.ndarray]:
         """The images that see anything, some at a time."""

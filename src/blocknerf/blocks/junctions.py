@@ -58,7 +58,7 @@ def place_at_junctions(
     return Placement(
         replace(cells, centers_xy=cells.centers_xy[driven]),
         np.array(sites)[blocks],
-        own=tuple(tuple(np.flatnonzero(owners == block).tolist()) for block in blocks),
+        exclusive=tuple(tuple(np.flatnonzero(owners == block).tolist()) for block in blocks),
         shared=tuple(tuple(np.flatnonzero(others == block).tolist()) for block in blocks),
     )
 

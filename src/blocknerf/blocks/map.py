@@ -64,18 +64,18 @@ def block_colours(blocks: int) -> np.ndarray:
 def _view(plan: Plan, layout: Layout, cameras_xy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The corner points of what is shown: every cell with its overlap and every camera, with a margin."""
     cells_xy = np.array([cell for block in plan.blocks for cell in block.cells_xy])
-    shown = np.concatenate([cells_xy - layout.cell_reach_m, cells_xy + layout.cell_reach_m, cameras_xy])
-    low, high = shown.min(axis=0), shown.max(axis=0)
+    extent_xy = np.concatenate([cells_xy - layout.cell_reach_m, cells_xy + layout.cell_reach_m, cameras_xy])
+    low, high = extent_xy.min(axis=0), extent_xy.max(axis=0)
     margin = 0.04 * (high - low).max()
     return low - margin, high + margin
 
 
 def _draw_points(axes: Axes, frame: GroundFrame, scene: Scene, low: np.ndarray, high: np.ndarray) -> None:
     points_xy = frame.to_ground(scene.points_world)[:, :2]
-    shown = np.flatnonzero(np.all((points_xy >= low) & (points_xy <= high), axis=1))
-    shown = shown[:: len(shown) // _MOST_POINTS + 1]
-    paled = 1 - 0.55 * (1 - scene.points_rgb[shown] / 255.0)
-    axes.scatter(points_xy[shown, 0], points_xy[shown, 1], s=1.2, c=paled, linewidths=0, zorder=1, rasterized=True)
+    visible = np.flatnonzero(np.all((points_xy >= low) & (points_xy <= high), axis=1))
+    visible = visible[:: len(visible) // _MOST_POINTS + 1]
+    paled = 1 - 0.55 * (1 - scene.points_rgb[visible] / 255.0)
+    axes.scatter(points_xy[visible, 0], points_xy[visible, 1], s=1.2, c=paled, linewidths=0, zorder=1, rasterized=True)
 
 
 def _draw_blocks(axes: Axes, plan: Plan, layout: Layout) -> None:

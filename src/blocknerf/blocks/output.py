@@ -97,10 +97,10 @@ def planning(output_dir: Path) -> Iterator[None]:
 
 def _require_ours(output_dir: Path) -> None:
     """Raises UserError for files of these names that blocknerf did not write."""
-    there = [name for name in PLAN_FILES if os.path.lexists(output_dir / name)]
-    if there and not any(_has_keys(output_dir / name, keys) for name, keys in _KEYS.items()):
+    existing = [name for name in PLAN_FILES if os.path.lexists(output_dir / name)]
+    if existing and not any(_has_keys(output_dir / name, keys) for name, keys in _KEYS.items()):
         raise UserError(
-            f"{output_dir / there[0]} was not written by blocknerf, and planning would replace it. Give another "
+            f"{output_dir / existing[0]} was not written by blocknerf, and planning would replace it. Give another "
             "--output-dir, or move that file elsewhere."
         )
 
@@ -312,8 +312,8 @@ def _has_learned(output_dir: Path) -> bool:
 def _read_scene_json(output_dir: Path) -> tuple[str, str]:
     path = output_dir / "scene.json"
     remedy = "Run `blocknerf plan` into this folder again."
-    told = fitted(_SceneReference, read_stored(path, "scene reference", remedy), "scene reference", path, remedy)
-    return told.data_root, told.scene_hash
+    reference = fitted(_SceneReference, read_stored(path, "scene reference", remedy), "scene reference", path, remedy)
+    return reference.data_root, reference.scene_hash
 
 
 @dataclass(frozen=True)

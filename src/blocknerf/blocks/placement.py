@@ -101,7 +101,7 @@ class Placement:
 
     cells: Cells
     sites_xy: Float[np.ndarray, "blocks 2"]
-    own: tuple[tuple[int, ...], ...]
+    exclusive: tuple[tuple[int, ...], ...]
     shared: tuple[tuple[int, ...], ...]
 
     def __len__(self) -> int:
@@ -110,12 +110,12 @@ class Placement:
     @staticmethod
     def of_cells(cells: Cells) -> "Placement":
         """Each cell a block."""
-        own = tuple((cell,) for cell in range(len(cells)))
-        return Placement(cells, cells.centers_xy, own, tuple(() for _ in own))
+        exclusive = tuple((cell,) for cell in range(len(cells)))
+        return Placement(cells, cells.centers_xy, exclusive, tuple(() for _ in exclusive))
 
     def cells_of(self, blocks: Sequence[int]) -> list[int]:
         """Joins arrays of some blocks, in the order of the blocks."""
-        return [cell for block in blocks for cell in self.own[block]]
+        return [cell for block in blocks for cell in self.exclusive[block]]
 
     def shared_by(self, blocks: Sequence[int]) -> list[int]:
         """Cells of none of these blocks that they cover as well, in ascending order."""
@@ -124,7 +124,7 @@ class Placement:
     @property
     def block_of_cell(self) -> Int[np.ndarray, " cells"]:
         blocks = np.empty(len(self.cells), np.int64)
-        for block, cells in enumerate(self.own):
+        for block, cells in enumerate(self.exclusive):
             blocks[list(cells)] = block
         return blocks
 

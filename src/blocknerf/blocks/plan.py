@@ -8,7 +8,7 @@ import numpy as np
 
 from blocknerf.blocks.ground import GroundFrame
 from blocknerf.blocks.placement import Cells, CellShape
-from blocknerf.core.errors import UserError, shown
+from blocknerf.core.errors import UserError, quote
 from blocknerf.core.stored import BlockId, Coordinate, Length, Place, Text, Whole, fitted, read_stored, write_stored
 from blocknerf.geometry.matrices import is_rotation
 from blocknerf.scene.scene import NO_OFFSET, GeoOrigin, ImageRecord, Offset, Scene
@@ -48,7 +48,7 @@ class Layout:
     def __post_init__(self) -> None:
         """Raises ValueError if the axes are not a frame."""
         if len(self.axes_world) != 3 or not is_rotation(np.array(self.axes_world, np.float64)):
-            raise ValueError(f"the axes of the ground are no rotation: {shown(self.axes_world)}")
+            raise ValueError(f"the axes of the ground are no rotation: {quote(self.axes_world)}")
 
     def frame(self) -> GroundFrame:
         """The ground frame, without the extent of the capture."""

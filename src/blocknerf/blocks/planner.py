@@ -22,7 +22,7 @@ from blocknerf.blocks.junctions import place_at_junctions
 from blocknerf.blocks.placement import Placement, place_cells
 from blocknerf.blocks.plan import BlockSpec, Layout, Plan
 from blocknerf.blocks.streets import StreetNetwork, streets_of_drives, streets_of_map
-from blocknerf.blocks.surface import claim_surfaces, shown_ground
+from blocknerf.blocks.surface import claim_surfaces, visible_ground
 from blocknerf.core.config.block_manager import BlockManagerConfig
 from blocknerf.core.config.config import Config
 from blocknerf.core.config.dataset import DatasetConfig
@@ -79,7 +79,7 @@ def make_plan(scene: Scene, config: Config) -> Plan:
     open_m = settings.block_size / 2
     sights = gather_sights(scene, images, frame, poses, open_m)
     if settings.divide_by == "surface":
-        claims = claim_surfaces(cells, cameras[:, :2], shown_ground(scene, images, frame, open_m))
+        claims = claim_surfaces(cells, cameras[:, :2], visible_ground(scene, images, frame, open_m))
     else:
         claims = claim_images(cells, cameras[:, :2], sights)
     assignment = assign_images(placement, claims, is_train, settings.min_images_per_block)

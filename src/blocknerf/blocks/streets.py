@@ -358,7 +358,7 @@ def _visits(way: _Points, junctions: np.ndarray, width_m: float, headroom_m: flo
     level = np.abs(way.places[rows, 2] - junctions[numbers, 2]) <= headroom_m
     rows, numbers = rows[level], numbers[level]
     for junction in np.unique(numbers).tolist():
-        here = rows[numbers == junction]
-        for run in np.split(here, np.flatnonzero(np.diff(here) > 1) + 1):
+        rows_near = rows[numbers == junction]
+        for run in np.split(rows_near, np.flatnonzero(np.diff(rows_near) > 1) + 1):
             distances_m = np.linalg.norm(way.xy[run] - junctions[junction, :2], axis=1)
             yield int(run[distances_m.argmin()]), junction

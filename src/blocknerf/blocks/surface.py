@@ -24,7 +24,7 @@ SHARE_SHOWN = 0.02
 """An image belongs to a block when the block learns at least this share of its tiles."""
 
 
-def shown_ground(
+def visible_ground(
     scene: Scene, images: Sequence[ImageRecord], frame: GroundFrame, open_m: float
 ) -> Float[np.ndarray, "images tiles tiles 2"]:
     """Where on the ground plane the surface stands that each tile shows (rows downwards); NaN where the lens is blind.
@@ -35,24 +35,24 @@ def shown_ground(
     poses = poses_of(images)
     typical_m = typical_distances_m(scene, images, frame, poses, open_m)
     tables = {key: camera_directions(camera, TILES, TILES) for key, camera in scene.cameras.items()}
-    shown = np.empty((len(images), TILES, TILES, 2))
+    ground_xy = np.empty((len(images), TILES, TILES, 2))
     for i, image in enumerate(images):
         distances_m = np.full((TILES, TILES), typical_m[i])
         if len(image.point_rows) >= FEWEST_POINTS:
             distances_m = _tile_distances(scene, image, typical_m[i])
         along = tables[image.camera_key].astype(np.float64) @ poses[i, :, :3].T
         places = poses[i, :, 3] + distances_m[..., None] * along
-        shown[i] = frame.to_ground(places.reshape(-1, 3))[:, :2].reshape(TILES, TILES, 2)
-    return shown
+        ground_xy[i] = frame.to_ground(places.reshape(-1, 3))[:, :2].reshape(TILES, TILES, 2)
+    return ground_xy
 
 
 def claim_surfaces(
-    cells: Cells, cameras_xy: Float[np.ndarray, "images 2"], shown_xy: Float[np.ndarray, "images tiles tiles 2"]
+    cells: Cells, cameras_xy: Float[np.ndarray, "images 2"], tiles_xy: Float[np.ndarray, "images tiles tiles 2"]
 ) -> list[Claims]:
     """Claims only by what images show. An image's home is the cell that learns most of it, or else the one nearest to
     its camera."""
     images = len(cameras_xy)
-    distances_m = np.stack([cells.distance_m(_known(shown_xy), cell) for cell in range(len(cells))])
+    distances_m = np.stack([cells.distance_m(_known(tiles_xy), cell) for cell in range(len(cells))])
     within = _learned(distances_m, distances_m.min(axis=0), cells).reshape(len(cells), images, -1).mean(axis=2)
     seen = (distances_m <= cells.half_edge_m).reshape(len(cells), images, -1).mean(axis=2)
     near = within.T >= SHARE_SHOWN
@@ -69,7 +69,7 @@ def tiles_of_block(
     """By image id, for every training image of the block: the tiles that it learns (see `_learned`)."""
     layout, wanted = plan.ground(), set(block.train_images)
     images = [image for image in scene.images if image.id in wanted]
-    xy = _known(shown_ground(scene, images, layout.frame(), open_m))
+    xy = _known(visible_ground(scene, images, layout.frame(), open_m))
     cells, everyone = layout.cells(block.cells_xy), layout.cells(tuple(c for b in plan.blocks for c in b.cells_xy))
     learned = _learned(cells.nearest(xy)[1], everyone.nearest(xy)[1], cells).reshape(len(images), TILES, TILES)
     return {image.id: learned[i] for i, image in enumerate(images)}
@@ -87,9 +87,9 @@ def _learned(
     return np.isfinite(distances_m) & (distances_m <= np.maximum(cells.reach_m, nearest_m + overlap_m))
 
 
-def _known(shown_xy: np.ndarray) -> np.ndarray:
+def _known(tiles_xy: np.ndarray) -> np.ndarray:
     """Places one under the other, [n, 2]; infinitely far where the lens is blind."""
-    return np.nan_to_num(shown_xy.reshape(-1, 2), nan=np.inf)
+    return np.nan_to_num(tiles_xy.reshape(-1, 2), nan=np.inf)
 
 
 def _tile_distances(scene: Scene, image: ImageRecord, typical_m: float) -> np.ndarray:

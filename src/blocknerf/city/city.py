@@ -16,8 +16,8 @@ from blocknerf.city.manifest import CityBlock, Manifest, read_manifest
 from blocknerf.city.selection import (
     block_weights,
     distances_to,
-    seen_shares,
-    surface_shares,
+    surface_weights,
+    visibility_weights,
     visible_block_weights,
 )
 from blocknerf.city.states import LATEST, StateFile, state_files
@@ -161,13 +161,13 @@ class City:
             model = self.model(block_id)
             code = given[block_id] if block_id in given else self.code_for(block_id, appearance)
             pictures.append(model.render(rays, code))
-        shares = torch.tensor(list(weights.values()), dtype=torch.float32)[:, None].expand(-1, len(rays))
+        pixel_weights = torch.tensor(list(weights.values()), dtype=torch.float32)[:, None].expand(-1, len(rays))
         if self.manifest.divide_by == "surface" and len(pictures) > 1:
             away = self._to_cells(list(weights), rays, pictures)
-            shares = surface_shares(away, shares[:, 0], self.manifest.blend_power)
+            pixel_weights = surface_weights(away, pixel_weights[:, 0], self.manifest.blend_power)
         elif self.manifest.blending == "visibility" and len(pictures) > 1:
-            shares = self._seen_shares(list(weights), shares, rays, pictures)
-        layers = [Layer(*parts) for parts in zip(weights, shares, pictures, strict=True)]
+            pixel_weights = self._visibility_weights(list(weights), pixel_weights, rays, pictures)
+        layers = [Layer(*parts) for parts in zip(weights, pixel_weights, pictures, strict=True)]
         return sorted(layers, key=lambda layer: -layer.weight)
 
     def _to_cells(
@@ -184,21 +184,21 @@ class City:
             distances.append(torch.from_numpy(layout.cells(self._block(block_id).cells_xy).nearest(xy)[1]).float())
         return torch.stack(distances)
 
-    def _seen_shares(
+    def _visibility_weights(
         self,
         block_ids: list[str],
-        shares: Float[Tensor, "blocks pixels"],
+        weights: Float[Tensor, "blocks pixels"],
         rays: RayBatch,
         pictures: list[RenderOutput],
     ) -> Float[Tensor, "blocks pixels"]:
-        """`shares` by what blocks know; unchanged if a block was trained without a visibility network."""
+        """`weights` by what blocks know; unchanged if a block was trained without a visibility network."""
         sights = []
         for block_id, picture in zip(block_ids, pictures, strict=True):
             sight = self.model(block_id).view_confidence(rays, picture.distance_m)
             if sight is None:
-                return shares
+                return weights
             sights.append(sight)
-        return seen_shares(torch.stack(sights), shares[:, 0])
+        return visibility_weights(torch.stack(sights), weights[:, 0])
 
     def model(self, block_id: str) -> BlockRenderer:
         """The loaded block. Raises UserError for a block that the city does not have."""
@@ -284,13 +284,13 @@ class Layer:
     """One block's render of some rays, and its share of every composited pixel."""
 
     block_id: str
-    shares: Float[Tensor, " pixels"]
+    weights: Float[Tensor, " pixels"]
     picture: RenderOutput
 
     @property
     def weight(self) -> float:
         """The block's share of the whole picture."""
-        return float(self.shares.mean())
+        return float(self.weights.mean())
 
 
 def composite(layers: list[Layer]) -> RenderOutput:
@@ -300,12 +300,12 @@ def composite(layers: list[Layer]) -> RenderOutput:
     nothing along a ray has no distance for it.
     """
     pictures = [layer.picture for layer in layers]
-    shares = torch.stack([layer.shares for layer in layers])
-    rgb = torch.einsum("bp,bpc->pc", shares, torch.stack([picture.rgb for picture in pictures]))
+    weights = torch.stack([layer.weights for layer in layers])
+    rgb = torch.einsum("bp,bpc->pc", weights, torch.stack([picture.rgb for picture in pictures]))
     opacities = torch.stack([picture.opacity for picture in pictures])
-    seen = shares * (opacities + 1e-6)
+    seen = weights * (opacities + 1e-6)
     distance = (seen * torch.stack([picture.distance_m for picture in pictures])).sum(0) / seen.sum(0)
-    return RenderOutput(rgb, (shares * opacities).sum(0), distance)
+    return RenderOutput(rgb, (weights * opacities).sum(0), distance)
 
 
 @dataclass(frozen=True, slots=True)

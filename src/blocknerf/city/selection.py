@@ -20,7 +20,7 @@ FAINT = 1e-3
 ENOUGH = 0.1
 """Share of a picture that blocks with a good view must have before the others are dropped."""
 ENTERING = 0.1
-"""Weight up to which a block enters all pixels evenly (see `seen_shares`)."""
+"""Weight up to which a block enters all pixels evenly (see `visibility_weights`)."""
 LEAST_VISIBLE = 0.05
 """Weight of a block that sees nothing, relative to one at the threshold, if no block sees enough."""
 
@@ -93,7 +93,7 @@ def inverse_distance_weights(
     return weights / weights.sum(0)
 
 
-def surface_shares(
+def surface_weights(
     distances: Float[Tensor, "blocks pixels"], weights: Float[Tensor, " blocks"], power: float
 ) -> Float[Tensor, "blocks pixels"]:
     """Share of every block in every pixel, summing to 1 over the blocks.
@@ -101,11 +101,11 @@ def surface_shares(
     `distances` are those from a block's cells to the surface that it sees in the pixel. `weights` are those of whole
     pictures (see `block_weights`), so that a block fades from every pixel without a step as the camera leaves.
     """
-    shares = inverse_distance_weights(distances, power) * weights[:, None].to(distances)
-    return shares / shares.sum(0)
+    products = inverse_distance_weights(distances, power) * weights[:, None].to(distances)
+    return products / products.sum(0)
 
 
-def seen_shares(
+def visibility_weights(
     sights: Float[Tensor, "blocks pixels"], weights: Float[Tensor, " blocks"]
 ) -> Float[Tensor, "blocks pixels"]:
     """Share of every block in every pixel, summing to 1 over the blocks.
@@ -118,8 +118,8 @@ def seen_shares(
     """
     entering = weights / ENTERING
     roots = torch.where(entering < 1, ENTERING**0.5 * entering * (1.5 - 0.5 * entering), weights.sqrt())
-    shares = roots[:, None].to(sights) * sights
-    return shares / shares.sum(0)
+    products = roots[:, None].to(sights) * sights
+    return products / products.sum(0)
 
 
 def block_weights(

@@ -88,10 +88,10 @@ def protocols_table(metrics: dict[str, Any]) -> Table:
     for name in ("images", *(JUDGES[judge] for judge in judges), "gain dB"):
         table.add_column(name, justify="right")
     for name, entry in metrics["protocols"].items():
-        shown = [f"{entry[judge]:.{2 if judge == 'psnr' else 3}f}" if judge in entry else "-" for judge in judges]
-        shown.append(f"{entry['gain_db']:+.2f}" if "gain_db" in entry else "-")
+        figures = [f"{entry[judge]:.{2 if judge == 'psnr' else 3}f}" if judge in entry else "-" for judge in judges]
+        figures.append(f"{entry['gain_db']:+.2f}" if "gain_db" in entry else "-")
         marked = f"{name} (optimistic)" if entry["optimistic"] else name
-        table.add_row(f"{marked} v{entry['version']}", entry["sees"], str(entry["images"]), *shown)
+        table.add_row(f"{marked} v{entry['version']}", entry["sees"], str(entry["images"]), *figures)
     return table
 
 

@@ -43,7 +43,7 @@ def export_blocks(
     scene = open_scene(out, config.dataset, data_root)
     with locked_folder(folder, f"Blocks are being written to {folder}"):
         for block in write_block_scenes(folder, scene, plan, photographs, test_images):
-            counts = f"{block.images} images, {block.points} points, {block.own} its own"
+            counts = f"{block.images} images, {block.points} points, {block.points_inside} its own"
             line = f"Block {block.id}: {block.folder} ({counts})"
             console.print(line, soft_wrap=True, highlight=False, markup=False)
         write_world_offset(folder, scene.world_offset_m)

@@ -58,7 +58,7 @@ def export_splats(
     from blocknerf.city.city import City
     from blocknerf.core.seeds import generator
     from blocknerf.core.types import Appearance
-    from blocknerf.export.distillation_views import lesson_views, lessons
+    from blocknerf.export.distillation_views import choose_viewpoints, render_teacher_views
     from blocknerf.export.splats_distil import Distillation, distil, to_splats
     from blocknerf.export.splats_file import check_splats_name, write_splats
     from blocknerf.export.world_offset import write_world_offset
@@ -80,10 +80,10 @@ def export_splats(
     known = {image_id for each in blocks for image_id in each.train_images}
     images = [image for image in scene.images if image.id in known]
     use_threads(available_cores(), city.worker)
-    seen = lesson_views(images, scene.cameras, config.dataset.image_downsample, views, longest_side,
+    seen = choose_viewpoints(images, scene.cameras, config.dataset.image_downsample, views, longest_side,
                         generator(SEED, "splats", "views"))  # fmt: skip
-    shown = lessons(city, seen, Appearance(drive=drive), block)
-    taught = list(track(shown, "Rendering views", len(seen), console=console, transient=True))
+    rendering = render_teacher_views(city, seen, Appearance(drive=drive), block)
+    teacher_views = list(track(rendering, "Rendering views", len(seen), console=console, transient=True))
     rendered_on = devices_of(device)[0]
     if rendered_on != CPU:
         log.info("Splats learn on the processor: their rasteriser has no kernel for %s.", rendered_on)
@@ -97,11 +97,11 @@ def export_splats(
             bar.update(task, completed=step + 1, psnr=f"{-10 * math.log10(sum(errors) / len(errors) + 1e-10):.1f} dB")
 
         rng = generator(SEED, "splats", "steps")
-        learned = distil(taught, Distillation(splats, steps, degree), near_m, rng, report)
+        learned = distil(teacher_views, Distillation(splats, steps, degree), near_m, rng, report)
     with locked_file(file, f"{file} is being written"):
         write_splats(file, to_splats(learned))
         write_world_offset(file, city.manifest.world_offset_m)
-    console.print(f"Splats: {file} ({len(learned.places)})", soft_wrap=True, highlight=False, markup=False)
+    console.print(f"Splats: {file} ({len(learned.means)})", soft_wrap=True, highlight=False, markup=False)
 
 
 def _check_amounts(**amounts: int) -> None:

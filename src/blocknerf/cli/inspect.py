@@ -11,7 +11,6 @@ from blocknerf.cli.place import Device, Place
 from blocknerf.core.errors import UserError
 from blocknerf.core.logging import console
 
-MEBIBYTE = 2**20
 MOST_MOTIONS = 12
 
 
@@ -101,6 +100,8 @@ def _gradient_table(inspection) -> Table:
 
 
 def _memory_table(inspection) -> Table:
+    from blocknerf.diagnostics.page import MEBIBYTE
+
     table = Table(title="Memory of one step, peaks in MiB", title_justify="left", box=box.SIMPLE)
     table.add_column("phase")
     for name in ("resident", "torch, since the step began"):

@@ -90,15 +90,20 @@ def render(
     city = City.open(out, state=state, device=device)
     if drive is not None:
         city.require_drive(drive)
-    _check_look(city, image, appearance, share, exposure)
-    views, shown_as = _views_and_images(out, path, frames, pixels, drive, image, appearance, data_root)
+    _check_appearance(city, image, appearance, share, exposure)
+    views, appearance_images = _views_and_images(out, path, frames, pixels, drive, image, appearance, data_root)
     if path.endswith(".json"):
         views = in_city(views, Path(path), city.manifest)
-    looks = [Appearance(one.id, one.drive) for one in shown_as] or [Appearance(drive=drive)]
-    look = replace(looks[0], exposure_stops=exposure, blend_towards=looks[1] if len(looks) == 2 else None, share=share)
+    appearances = [Appearance(one.id, one.drive) for one in appearance_images] or [Appearance(drive=drive)]
+    chosen = replace(
+        appearances[0],
+        exposure_stops=exposure,
+        blend_towards=appearances[1] if len(appearances) == 2 else None,
+        share=share,
+    )
     use_threads(available_cores(), city.worker)
-    shown = track(render_views(city, views, look), "Rendering", len(views), console=console, transient=True)
-    pictures = write_frames(video, shown, fps)
+    rendered = track(render_views(city, views, chosen), "Rendering", len(views), console=console, transient=True)
+    pictures = write_frames(video, rendered, fps)
     if folder.url is not None and is_part_of_output:
         folder.push(folder.relative(video), folder.relative(pictures[0].parent))
         log.info("Frames and video are in %s/renders, and in a copy here.", folder.url)
@@ -127,7 +132,7 @@ def parse_size(text: str | None) -> tuple[int, int] | None:
     return width, height
 
 
-def _check_look(city, image, appearance, share, exposure):
+def _check_appearance(city, image, appearance, share, exposure):
     """Raises UserError for what the city cannot show, before anything is rendered."""
     if share is not None and (appearance is None or not 0 <= share <= 1):
         raise UserError(f"--share {share:g}: give a number from 0 to 1, together with --appearance NAME_A:NAME_B.")
@@ -163,12 +168,12 @@ def _views_and_images(out, path, frames, size, drive, image, appearance, data_ro
         return read_camera_path(Path(path), size), []
     scene, train, test, downsample = _open_scene(out, data_root)
     names = [image] if image is not None else _two_names(appearance, train)
-    shown_as = [_training_image(name, train, out) for name in names]
+    appearance_images = [_training_image(name, train, out) for name in names]
     if is_file:
-        return read_camera_path(Path(path), size), shown_as
+        return read_camera_path(Path(path), size), appearance_images
     if path == "test":
-        return captured_views(test, scene.cameras, downsample, size), shown_as
-    return interpolated_views(train, scene.cameras, frames, downsample, drive, size), shown_as
+        return captured_views(test, scene.cameras, downsample, size), appearance_images
+    return interpolated_views(train, scene.cameras, frames, downsample, drive, size), appearance_images
 
 
 def _two_names(appearance, train):

@@ -152,7 +152,7 @@ def train(
                 if resume_from is not None:
                     resume_from_state(run, resume_from, block_ids)
                 group.wait()
-            with _anomalies_found(debug), _progress_bars(shown=group.is_first) as bars:
+            with _anomalies_found(debug), _progress_bars(enabled=group.is_first) as bars:
                 wanted = [planned.block(block_id) for block_id in block_ids] or planned.blocks
                 chosen = choose_launcher(
                     run,
@@ -200,8 +200,8 @@ def _devices(device: str, distributed: bool, side_by_side: bool) -> tuple[str, .
     if not (distributed or side_by_side):
         return devices
     rank, processes = (int(os.environ.get(name, alone)) for name, alone in (("LOCAL_RANK", 0), ("LOCAL_WORLD_SIZE", 1)))
-    own = devices[rank::processes] or (devices[rank % len(devices)],)
-    return own[:1] if distributed else own
+    of_rank = devices[rank::processes] or (devices[rank % len(devices)],)
+    return of_rank[:1] if distributed else of_rank
 
 
 def _join(settings: DistributedConfig, distributed: bool, side_by_side: bool):
@@ -249,8 +249,8 @@ def _reporter(bars: Progress):
 
 def base_config(config: Path | None, output_dir: Path, resume: bool) -> Path | None:
     """The file that overrides are applied to: `config`, or the folder's config.json if it resumes without `config`."""
-    own = output_dir / "config.json"
-    return own if config is None and resume and own.is_file() else config
+    stored = output_dir / "config.json"
+    return stored if config is None and resume and stored.is_file() else config
 
 
 def _debug_settings(settings: Config, data_root: Path) -> Config:
@@ -296,13 +296,13 @@ def _block_ids(blocks: str | None) -> tuple[str, ...]:
     return names
 
 
-def _progress_bars(shown: bool = True) -> Progress:
+def _progress_bars(enabled: bool = True) -> Progress:
     return Progress(
         TextColumn("block {task.description}"),
         BarColumn(bar_width=30),
         TextColumn("{task.percentage:>3.0f}%  {task.fields[rays]}  {task.fields[psnr]}  {task.fields[left]}"),
         console=console,
-        disable=not shown,
+        disable=not enabled,
     )
 
 

@@ -68,7 +68,9 @@ class BlockNeRFTrainingConfig:
 
         Raises UserError for a value that the schema refuses, and for settings of the launcher.
         """
-        named = [f"{name} {getattr(self, name)!r}: {ELSEWHERE[name]}" for name in ELSEWHERE if self._is_changed(name)]
+        named = [
+            f"{name} {getattr(self, name)!r}: {REPLACEMENTS[name]}" for name in REPLACEMENTS if self._is_changed(name)
+        ]
         if named:
             raise UserError(f"BlockNeRFTrainingConfig cannot say how a run is started. {'; '.join(named)}.")
         if self.distributed:
@@ -87,7 +89,7 @@ class BlockNeRFTrainingConfig:
 
 
 DISTRIBUTED = "start the run with `torchrun --nproc-per-node N -m blocknerf train --distributed`"
-ELSEWHERE = {
+REPLACEMENTS = {
     "world_size": "that many processes are started by torchrun's --nproc-per-node and --nnodes",
     "use_model_parallel": "give distributed.device_map in its place, as in {encoder: 0, nerf_mlp: 1, decoder: 1}",
 }

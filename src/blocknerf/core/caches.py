@@ -12,7 +12,7 @@ from blocknerf.core.system_errors import reason
 CACHE_VARIABLE = "BLOCKNERF_CACHE_DIR"
 """Names the folder; without it, ~/.cache/blocknerf."""
 _FONTS_VARIABLE = "MPLCONFIGDIR"
-_said: set[Path] = set()
+_announced: set[Path] = set()
 
 
 def cache_folder() -> Path:
@@ -54,8 +54,8 @@ def _among_temporary_files() -> Path:
             f"Nothing can be written at home, nor among temporary files ({reason(error)}). Set {CACHE_VARIABLE} to a "
             "folder that can be written to."
         ) from error
-    if folder not in _said:
-        _said.add(folder)
+    if folder not in _announced:
+        _announced.add(folder)
         log.info("Nothing can be written at home: compiled code is kept in %s (%s names another).", folder,
                  CACHE_VARIABLE)  # fmt: skip
     return folder

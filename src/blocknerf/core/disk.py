@@ -113,11 +113,11 @@ def write_at(handle: int, content: Any, at_byte: int) -> None:
     """All of `content` (anything with a buffer) at that place of a file that `reserve` made."""
     view = memoryview(content).cast("B")
     while view:
-        written = _write_some(handle, view, at_byte)
+        written = _write_part(handle, view, at_byte)
         view, at_byte = view[written:], at_byte + written
 
 
-def _write_some(handle: int, view: memoryview, at_byte: int) -> int:
+def _write_part(handle: int, view: memoryview, at_byte: int) -> int:
     half = view[: len(view) // 2]
     return _call("write", handle, lambda: os.pwrite(handle, view, at_byte), lambda: os.pwrite(handle, half, at_byte))
 
@@ -252,7 +252,7 @@ def leftovers(folder: Path, name: str | None = None) -> list[Path]:
     Only the holder of its lock may treat them all as leftovers: see core.lock.
     """
     begin = "." if name is None else f"{_hidden(name)}."
-    own = f".{_host()}.{os.getpid()}."
+    process_tag = f".{_host()}.{os.getpid()}."
     try:
         inside = sorted(os.listdir(folder))
     except OSError:
@@ -260,7 +260,7 @@ def leftovers(folder: Path, name: str | None = None) -> list[Path]:
     return [
         folder / found
         for found in inside
-        if found.startswith(begin) and re.search(r"\.\d+\.tmp$", found) and own not in found
+        if found.startswith(begin) and re.search(r"\.\d+\.tmp$", found) and process_tag not in found
     ]
 
 

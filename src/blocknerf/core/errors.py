@@ -51,7 +51,7 @@ class _Short(reprlib.Repr):
         return repr(x) if x.bit_length() < 256 else f"a number of {x.bit_length()} bits"
 
 
-def shown(value: Any) -> str:
+def quote(value: Any) -> str:
     """A value for a message: Python's notation in at most MOST_SHOWN characters of one line."""
     text = one_line(_Short().repr(value))
     return text if len(text) <= MOST_SHOWN else text[: MOST_SHOWN - len(_GAP)] + _GAP.rstrip()

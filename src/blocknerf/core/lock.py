@@ -36,7 +36,7 @@ _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 _held: dict[tuple[int, str], "Held"] = {}
 """Locks of this process, by thread and place: a holder may take its lock again."""
-_said: set[str] = set()
+_warned: set[str] = set()
 _alone: dict[str, tuple["Held", set[str]]] = {}
 """Folders that this process has exclusively, and the folders in them that were swept since."""
 
@@ -258,14 +258,14 @@ def _described(who: dict[str, Any]) -> str:
     if not who:
         return "another process"
     command = who["command"]
-    shown = command if len(command) <= _LONGEST_COMMAND else f"{command[:_LONGEST_COMMAND]}..."
+    shortened = command if len(command) <= _LONGEST_COMMAND else f"{command[:_LONGEST_COMMAND]}..."
     since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(who["since"]))
     ended = ", which has ended and whose workers still save" if _is_dead(who) else ""
-    return f"`{shown}` (process {who['pid']} on {who['host'][:64]}, since {since}){ended}"
+    return f"`{shortened}` (process {who['pid']} on {who['host'][:64]}, since {since}){ended}"
 
 
 def _warn_once(place: Path) -> None:
     folder = str(place.parent)
-    if folder not in _said:
-        _said.add(folder)
+    if folder not in _warned:
+        _warned.add(folder)
         log.warning("The disk of %s has no locks: do not let two commands write there at the same time.", folder)

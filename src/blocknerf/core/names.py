@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from blocknerf.core.errors import UserError, shown
+from blocknerf.core.errors import UserError, quote
 
 LONGEST_BYTES = 240
 """Maximum length of one part of a name. File systems allow 255, and files made from a picture add an ending."""
@@ -30,7 +30,7 @@ def contained(folder: Path, name: str) -> Path:
     """
     if not is_contained(name):
         raise UserError(
-            f"{shown(name)} is not a name of a file in {folder}: names there are relative and have no '..' in them. "
+            f"{quote(name)} is not a name of a file in {folder}: names there are relative and have no '..' in them. "
             "Correct it in the file that names it."
         )
     return folder / name
@@ -61,7 +61,7 @@ def require_plain(name: str, what: str) -> str:
     """
     if name != portable_name(name) or "/" in name:
         raise UserError(
-            f"{what} {shown(name)} cannot be the name of a folder or file. Names are one word without '/', '..' and "
+            f"{what} {quote(name)} cannot be the name of a folder or file. Names are one word without '/', '..' and "
             "special characters, as in 007."
         )
     return name
@@ -78,15 +78,15 @@ def unique_names(listed: Sequence[str]) -> list[str]:
     folders = {_key(parent) for name in wanted for parent in _parents(name)}
     taken: set[str] = set()
     named = dict[str, str]()
-    for name, own in sorted(zip(wanted, listed, strict=True), key=lambda pair: (pair[0] != pair[1], pair[1])):
-        digest = hashlib.sha256(own.encode("utf-8", "surrogatepass")).hexdigest()
+    for name, original in sorted(zip(wanted, listed, strict=True), key=lambda pair: (pair[0] != pair[1], pair[1])):
+        digest = hashlib.sha256(original.encode("utf-8", "surrogatepass")).hexdigest()
         for tail in ("", *(f"~{digest[:count]}" for count in (8, 16, 64))):
-            named[own] = _with_tail(name, tail)
-            key = _key(named[own])
+            named[original] = _with_tail(name, tail)
+            key = _key(named[original])
             if key not in taken and folders.isdisjoint((key, f"{key}.png")):  # its mask is a file, too
                 break
         taken.add(key)
-    return [named[own] for own in listed]
+    return [named[original] for original in listed]
 
 
 def portable_name(name: str) -> str:

@@ -8,10 +8,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from blocknerf.core.logging import console
 
 
-def bars(shown: bool = True) -> Progress:
+def bars(enabled: bool = True) -> Progress:
     """A line per task: name, count, time left. Disappears at the end."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=console, transient=True, disable=not shown)
+    return Progress(*columns, console=console, transient=True, disable=not enabled)
 
 
 class Bar:

@@ -23,7 +23,7 @@ import numpy as np
 import yaml
 from jaxtyping import Shaped
 
-from blocknerf.core.errors import UserError, shown
+from blocknerf.core.errors import UserError, quote
 from blocknerf.core.system_errors import reason, remedy
 
 MOST_JSON_BYTES = 4 << 30
@@ -158,14 +158,14 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(tree) < len(pairs):
         names = sorted(name for name, _ in pairs)
         twice = next(one for one, other in itertools.pairwise(names) if one == other)
-        raise Damaged(f"the key {shown(twice)} stands there twice")
+        raise Damaged(f"the key {quote(twice)} stands there twice")
     return tree
 
 
 def _float(digits: str) -> float:
     value = float(digits)
     if math.isinf(value):
-        raise Damaged(f"{shown(digits)} is larger than any number that a float can hold")
+        raise Damaged(f"{quote(digits)} is larger than any number that a float can hold")
     return value
 
 
@@ -254,7 +254,7 @@ class _Loader(yaml.SafeLoader):
             if not isinstance(key, Hashable):
                 continue
             if key in seen:
-                raise Damaged(f"the key {shown(key)} stands there twice, the second time in line {_line(key_node)}")
+                raise Damaged(f"the key {quote(key)} stands there twice, the second time in line {_line(key_node)}")
             seen.add(key)
         return super().construct_mapping(node, deep)
 
@@ -341,9 +341,11 @@ def read_npy(path: Path, what: str, kinds: str = "fiu", mapped: bool = False) ->
         if head.dtype.kind not in kinds:
             raise Damaged(f"it holds {head.dtype}, and no numbers of the kind that belongs there")
         count = math.prod(head.shape)
-        wanted, there = count * head.dtype.itemsize, os.fstat(handle.fileno()).st_size - head.begin
-        if wanted != there:
-            raise Damaged(f"{shown(head.shape)} numbers of {head.dtype} are {shown(wanted)} bytes, and it has {there}")
+        wanted, available = count * head.dtype.itemsize, os.fstat(handle.fileno()).st_size - head.begin
+        if wanted != available:
+            raise Damaged(
+                f"{quote(head.shape)} numbers of {head.dtype} are {quote(wanted)} bytes, and it has {available}"
+            )
         order = "F" if head.is_fortran else "C"
         if mapped and count:
             return np.memmap(path, head.dtype, "r", head.begin, head.shape, order)
@@ -368,7 +370,7 @@ def _npy_header(handle: BinaryIO) -> _Npy:
         dtype = np.dtype(description)
         sizes = tuple(int(size) for size in shape.replace(" ", "").split(",") if size)
     except (TypeError, ValueError) as error:
-        raise Damaged(f"its header has the kind {shown(description)} and the shape {shown(shape)}") from error
+        raise Damaged(f"its header has the kind {quote(description)} and the shape {quote(shape)}") from error
     if dtype.hasobject:
         raise Damaged("it holds Python objects, which are not read since they may run code")
     if dtype.itemsize == 0 or len(sizes) > 8:

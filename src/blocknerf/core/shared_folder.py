@@ -16,7 +16,7 @@ from typing import Any
 
 from blocknerf.core import disk
 from blocknerf.core.caches import cache_folder
-from blocknerf.core.errors import UserError, shown
+from blocknerf.core.errors import UserError, quote
 from blocknerf.core.files import write_json
 from blocknerf.core.logging import console, log
 from blocknerf.core.names import contained, owned
@@ -63,11 +63,11 @@ class SharedFolder:
         that consents.
         """
         folder = cls.at(place)
-        if folder.url is None or (folder.local / _INDEX).is_file() or _agreed(f"{file} names {shown(place)}. Copy it?"):
+        if folder.url is None or (folder.local / _INDEX).is_file() or _agreed(f"{file} names {quote(place)}. Copy it?"):
             return folder
         raise UserError(
-            f"{file} names {shown(place)}, and nothing is fetched from there unasked. Where you trust it, say so: "
-            f"{option} {shown(place)}"
+            f"{file} names {quote(place)}, and nothing is fetched from there unasked. Where you trust it, say so: "
+            f"{option} {quote(place)}"
         )
 
     @property
@@ -86,19 +86,19 @@ class SharedFolder:
             listed = _listed(system, root, names)
             for name in listed:
                 contained(self.local, name)
-            there = {name: info for name, info in listed.items() if wanted(name) and not _is_unfinished(name)}
-            here = self._here(names)
-            for name in here:
-                if wanted(name) and name not in there:
+            remote = {name: info for name, info in listed.items() if wanted(name) and not _is_unfinished(name)}
+            local = self._local_files(names)
+            for name in local:
+                if wanted(name) and name not in remote:
                     disk.unlink(self.local / name)
             equal = self._read_index()
-            stale = [name for name, info in there.items() if _is_other(name, here, info, equal)]
+            stale = [name for name, info in remote.items() if _is_other(name, local, info, equal)]
             if len(stale) > _MANY:
                 log.info("Copying %d files of %s to %s.", len(stale), self.url, self.local)
             with ThreadPoolExecutor(_THREADS) as pool:
                 list(pool.map(lambda name: self._download(system, root, name), stale))
-            here = self._here(names)
-            write_json(self.local / _INDEX, equal | {name: _mark(here[name], there[name]) for name in stale})
+            local = self._local_files(names)
+            write_json(self.local / _INDEX, equal | {name: _mark(local[name], remote[name]) for name in stale})
 
     def push(self, *names: str) -> None:
         """Updates files and folders `names` at the URL from the local copy; deleted files are removed there.
@@ -110,15 +110,15 @@ class SharedFolder:
         if self.url is None:
             return
         with self._reached() as (system, root):
-            here, there, equal = self._here(names), _listed(system, root, names), self._read_index()
-            stale = [name for name in here if name not in there or _is_other(name, here, there[name], equal)]
+            local, remote, equal = self._local_files(names), _listed(system, root, names), self._read_index()
+            stale = [name for name in local if name not in remote or _is_other(name, local, remote[name], equal)]
             for name in sorted(stale, key=_is_json):
                 self._upload(system, root, name)
-            for name in sorted(there.keys() - here.keys(), key=lambda name: (not _is_json(name), name)):
+            for name in sorted(remote.keys() - local.keys(), key=lambda name: (not _is_json(name), name)):
                 system.rm(_joined(root, name))
             system.invalidate_cache()
-            there = _listed(system, root, names)
-            write_json(self.local / _INDEX, equal | {name: _mark(here[name], there[name]) for name in stale})
+            remote = _listed(system, root, names)
+            write_json(self.local / _INDEX, equal | {name: _mark(local[name], remote[name]) for name in stale})
 
     def holds(self, name: str, num_bytes: int) -> bool:
         """Whether the URL has a file of that name and size."""
@@ -156,7 +156,7 @@ class SharedFolder:
                 "credentials and the room on either side, then run again."
             ) from error
 
-    def _here(self, names: Sequence[str]) -> dict[str, os.stat_result]:
+    def _local_files(self, names: Sequence[str]) -> dict[str, os.stat_result]:
         """Files of `local` in the order of `names`, in each folder by name; without temporary files."""
         found: dict[str, os.stat_result] = {}
         for place in [self.local / name for name in names] or [self.local]:
@@ -205,7 +205,7 @@ def _require_followed(url: str) -> None:
     if "::" not in url and (protocol in PROTOCOLS or protocol not in {*fsspec.available_protocols(), *fsspec.registry}):
         return  # what nothing knows is said where it is reached
     raise UserError(
-        f"{shown(url)} is not an allowed URL. Give a folder of this machine, or a URL that begins with "
+        f"{quote(url)} is not an allowed URL. Give a folder of this machine, or a URL that begins with "
         f"{', '.join(f'{name}://' for name in PROTOCOLS)}, without '::'; unpack an archive first."
     )
 
@@ -231,14 +231,14 @@ def _agreed(question: str) -> bool:
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
-def _is_other(name: str, here: dict[str, os.stat_result], there: dict[str, Any], equal: dict[str, str]) -> bool:
+def _is_other(name: str, local: dict[str, os.stat_result], remote: dict[str, Any], equal: dict[str, str]) -> bool:
     """Whether a file is missing here, or either side may have changed since both were equal."""
-    return name not in here or equal.get(name) != _mark(here[name], there)
+    return name not in local or equal.get(name) != _mark(local[name], remote)
 
 
-def _mark(here: os.stat_result, there: dict[str, Any]) -> str:
+def _mark(local: os.stat_result, remote: dict[str, Any]) -> str:
     """Identifies this state of a file on both sides."""
-    return hashlib.sha256(f"{there} {here.st_mtime_ns} {here.st_size}".encode()).hexdigest()
+    return hashlib.sha256(f"{remote} {local.st_mtime_ns} {local.st_size}".encode()).hexdigest()
 
 
 def _is_unfinished(name: str) -> bool:

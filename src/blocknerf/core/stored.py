@@ -12,7 +12,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
-from blocknerf.core.errors import UserError, shown
+from blocknerf.core.errors import UserError, quote
 from blocknerf.core.files import write_json
 from blocknerf.core.names import require_plain
 from blocknerf.core.reading import read_json
@@ -51,7 +51,7 @@ def read_stored(path: Path, what: str, remedy: str, version: int | None = None, 
     found = tree.get("version") if isinstance(tree, dict) else None
     if version is not None and found != version:
         raise UserError(
-            f"The {what} {path} is of version {shown(found)}; this program reads version {version}. {remedy}"
+            f"The {what} {path} is of version {quote(found)}; this program reads version {version}. {remedy}"
         )
     if isinstance(tree, dict) and CHECKSUM in tree and tree.pop(CHECKSUM) != _checksum(tree, free):
         raise UserError(
@@ -88,7 +88,7 @@ def _first(error: ValidationError) -> str:
     where = ".".join(str(part) for part in problem["loc"]) or "all of it"
     if problem["type"] == "missing":
         return f"it has no {where!r}"
-    own = problem.get("ctx", {}).get("error")
-    if own is not None:
-        return f"{where}: {own}"
-    return f"{where}: {problem['msg'].lower()}, not {shown(problem['input'])}"
+    cause = problem.get("ctx", {}).get("error")
+    if cause is not None:
+        return f"{where}: {cause}"
+    return f"{where}: {problem['msg'].lower()}, not {quote(problem['input'])}"

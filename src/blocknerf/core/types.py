@@ -28,8 +28,8 @@ def on_device(batch: Batch, device: torch.device) -> Batch:
             return value.to(device)
         return on_device(value, device) if is_dataclass(value) else value
 
-    own: Any = batch
-    return replace(own, **{field.name: moved(getattr(own, field.name)) for field in fields(own)})
+    untyped: Any = batch
+    return replace(untyped, **{field.name: moved(getattr(untyped, field.name)) for field in fields(untyped)})
 
 
 @dataclass(frozen=True, slots=True)

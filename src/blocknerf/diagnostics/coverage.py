@@ -41,13 +41,13 @@ def draw_coverage(path: Path, scene: Scene, store: ImageStore) -> Path:
     ends = [*bounds, int(counts.max()) + 1]
     norm = BoundaryNorm(ends, colours.N)
     extent = (low[0], low[0] + counts.shape[1] * cell_m, low[1], low[1] + counts.shape[0] * cell_m)
-    shown = axes.imshow(counts, origin="lower", extent=extent, cmap=colours, norm=norm, interpolation="nearest")
+    heatmap = axes.imshow(counts, origin="lower", extent=extent, cmap=colours, norm=norm, interpolation="nearest")
     ahead = np.stack([frame.ground_from_world @ image.world_from_cam[:, 2] for image in images])[:, :2]
     ticks = np.stack([centers, centers + 0.025 * (high - low).max() * ahead], axis=1)
     axes.add_collection(LineCollection(list(ticks), colors="0.15", linewidths=0.6))
     axes.plot(centers[:, 0], centers[:, 1], "o", color="#d1495b", markersize=3, markeredgewidth=0)
     middles = [(begin + end) / 2 for begin, end in pairwise(ends)]
-    bar = figure.colorbar(shown, ax=axes, ticks=middles, aspect=16, spacing="uniform")
+    bar = figure.colorbar(heatmap, ax=axes, ticks=middles, aspect=16, spacing="uniform")
     bar.set_ticklabels(labels_of(ends), minor=False)
     bar.minorticks_off()
     bar.set_label("images that look over it", fontsize=8, color="0.35")

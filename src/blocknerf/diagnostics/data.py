@@ -119,7 +119,7 @@ def check_poses(images: Sequence[ImageRecord]) -> list[Finding]:
 
 def check_pictures(store: ImageStore) -> list[Finding]:
     """Images much darker or brighter than their drive, blank images, and masks that hide nearly everything."""
-    level, findings, shown, brightness = store.num_levels - 1, [], [], {}
+    level, findings, measured, brightness = store.num_levels - 1, [], [], {}
     for image in store.records.values():
         valid = store.valid(image.id, level)
         share = float(valid.mean())
@@ -141,9 +141,9 @@ def check_pictures(store: ImageStore) -> list[Finding]:
                 Finding("warning", f"{image.name} shows next to nothing: its colours are all near {mean:.2f}.")
             )
             continue
-        shown.append(image)
+        measured.append(image)
         brightness[image.id] = math.log2(mean)
-    for image, away in _outlying_in_drives(shown, lambda image: brightness[image.id], LEAST_BRIGHTNESS_STOPS):
+    for image, away in _outlying_in_drives(measured, lambda image: brightness[image.id], LEAST_BRIGHTNESS_STOPS):
         tone = "brighter" if away > 0 else "darker"
         findings.append(
             Finding("warning", f"{image.name} is {abs(away):.1f} stops {tone} than the median of drive {image.drive}.")

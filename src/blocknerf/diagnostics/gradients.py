@@ -109,13 +109,13 @@ def _table_gradient(table: RowTable) -> Tensor | None:
 
 
 def _measured(name: str, gradients: Gradients, weight: float) -> ComponentGradient:
-    there = {key: gradient for key, gradient in gradients.items() if gradient is not None}
-    entries = torch.cat([gradient.flatten() for gradient in there.values()]) if there else torch.zeros(1)
+    present = {key: gradient for key, gradient in gradients.items() if gradient is not None}
+    entries = torch.cat([gradient.flatten() for gradient in present.values()]) if present else torch.zeros(1)
     return ComponentGradient(
         component=name,
         norm=float(entries.double().norm()),
         largest=float(entries.abs().max()),
         share_moved=float((entries != 0).double().mean()),
         weight=weight,
-        not_finite=tuple(key for key, gradient in there.items() if not bool(gradient.isfinite().all())),
+        not_finite=tuple(key for key, gradient in present.items() if not bool(gradient.isfinite().all())),
     )

@@ -178,7 +178,7 @@ def _image(plan: Plan, scene: Scene, store: ImageStore, name: str | None, block_
 
 def _nearest_neighbour(city: City, plan: Plan, block_id: str) -> tuple[str, str] | None:
     """The block and the trained neighbour with the nearest anchor, in order; None if it has none."""
-    here = torch.tensor(city.anchor(block_id))
+    anchor = torch.tensor(city.anchor(block_id))
     known = [other for other in plan.links.get(block_id, ()) if other in city.ids]
-    nearest = min(known, key=lambda other: float((torch.tensor(city.anchor(other)) - here).norm()), default=None)
+    nearest = min(known, key=lambda other: float((torch.tensor(city.anchor(other)) - anchor).norm()), default=None)
     return None if nearest is None else (min(block_id, nearest), max(block_id, nearest))

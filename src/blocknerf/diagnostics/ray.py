@@ -13,7 +13,7 @@ from torch import Tensor
 
 from blocknerf.core.plots import new_figure, picture, quiet, save_figure
 from blocknerf.core.types import RayBatch, on_device
-from blocknerf.kernels.marching.ops import distances
+from blocknerf.kernels.marching.ops import s_to_t
 from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.rendering.volume import transmittance
 from blocknerf.runtime.devices import default_device
@@ -69,7 +69,7 @@ def _traced(model: BlockNeRF, ray: RayBatch, codes: Float[Tensor, "1 code"] | No
     field = model.field_of_rays()
     origins, spacing = model.to_block(ray.origins), field.spacing
     density, rgb = field.query_intervals(origins, ray.directions, ray.radii, codes, composited.edges)
-    first = distances(origins, ray.directions, composited.proposal_edges_s, spacing.near, spacing.far)
+    first = s_to_t(origins, ray.directions, composited.proposal_edges_s, spacing.near, spacing.far)
     return RayTrace(
         edges_m=composited.edges[0] * model.radius_m,
         density=density[0] / model.radius_m,
@@ -97,11 +97,11 @@ def draw_ray(
     figure = new_figure(12.0, 6.6)
     figure.suptitle(title, fontsize=11, x=0.01, ha="left")
     left, right = cast(Any, figure.subfigures(1, 2, width_ratios=(1, 3.1)))
-    crop, shown, seen = left.subplots(3, 1, height_ratios=(3.4, 1, 1))
+    crop, truth, rendered = left.subplots(3, 1, height_ratios=(3.4, 1, 1))
     _draw_crop(crop, photograph, pixel_xy)
     x, y = pixel_xy
-    _draw_swatch(shown, "the pixel in the photograph", photograph[y, x])
-    _draw_swatch(seen, "as the block shows it", trace.pixel_rgb.clamp(0, 1).numpy())
+    _draw_swatch(truth, "the pixel in the photograph", photograph[y, x])
+    _draw_swatch(rendered, "as the block shows it", trace.pixel_rgb.clamp(0, 1).numpy())
     density, colours, weights, places = right.subplots(4, 1, sharex=True, height_ratios=(3, 1.7, 3, 1))
     _draw_density(density, trace)
     _draw_colours(colours, trace)

@@ -94,18 +94,18 @@ def draw_seam(path: Path, view: SeamView) -> Path:
         fontsize=10, x=0.01, ha="left",
     )  # fmt: skip
     colours, depths = figure.subplots(2, 3)
-    both_m = np.stack([shown.distance_m.clamp(min=1e-6).numpy() for shown in view.pictures])
+    both_m = np.stack([rendered.distance_m.clamp(min=1e-6).numpy() for rendered in view.pictures])
     low, high = np.percentile(both_m, (2, 98))
     scale = LogNorm(float(low), float(max(high, low * 1.01)))
-    for column, (block_id, shown) in enumerate(zip(view.blocks, view.pictures, strict=True)):
-        colours[column].imshow(shown.rgb.clamp(0, 1).numpy(), interpolation="nearest")
+    for column, (block_id, rendered) in enumerate(zip(view.blocks, view.pictures, strict=True)):
+        colours[column].imshow(rendered.rgb.clamp(0, 1).numpy(), interpolation="nearest")
         picture(colours[column], f"block {block_id}")
         depths[column].imshow(both_m[column], cmap="viridis_r", norm=scale, interpolation="nearest")
         picture(depths[column], f"its distance, m, {low:.2g} to {high:.2g}")
     apart = [(colours[2], view.colour_apart, LARGEST_DIFFERENCE), (depths[2], view.distance_apart, 1.0)]
     for axes, values, brightest in apart:
-        shown = axes.imshow(values.numpy(), cmap="inferno", vmin=0, vmax=brightest, interpolation="nearest")
-        bar = figure.colorbar(shown, ax=axes, shrink=0.85)
+        heatmap = axes.imshow(values.numpy(), cmap="inferno", vmin=0, vmax=brightest, interpolation="nearest")
+        bar = figure.colorbar(heatmap, ax=axes, shrink=0.85)
         bar.ax.tick_params(labelsize=7, labelcolor="0.35", color="0.6")
     picture(colours[2], f"difference of colours, mean {float(view.colour_apart.mean()):.3f}")
     picture(depths[2], f"relative difference of distances, mean {float(view.distance_apart.mean()):.3f}")

@@ -13,7 +13,7 @@ def correct_colours(
     The picture is clamped to [0, 1] first, as in any viewer. If it has too few colours to determine A and b, the
     smallest of the best solutions is used.
     """
-    shown = render.clamp(0, 1).double()
-    colours = torch.cat([shown, torch.ones_like(shown[..., :1])], -1)
+    rendered = render.clamp(0, 1).double()
+    colours = torch.cat([rendered, torch.ones_like(rendered[..., :1])], -1)
     best = torch.linalg.lstsq(colours[valid], truth[valid].double(), driver="gelsd").solution
     return (colours @ best).to(render)

@@ -152,7 +152,7 @@ def _evaluate_image(
         "drive": test.record.drive,
         "composited": _measure(views.composited.rgb, test.truth, test.valid),
         "nearest": _measure(views.nearest.rgb, test.truth, test.valid),
-        "protocols": {name: own for name, own in figures.items() if own is not None},
+        "protocols": {name: values for name, values in figures.items() if values is not None},
         "nearest_block": views.nearest_id,
         "blocks": [layer.block_id for layer in views.layers],
         "weights": [layer.weight for layer in views.layers],
@@ -192,14 +192,14 @@ def _sensible(city: City, photographs: Photographs, images: Sequence[ImageRecord
 
 def _protocol_entry(protocol: EvaluationProtocol, measured: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """The entry of a protocol in metrics.json; figures are means over the images that it could score."""
-    own = [image["protocols"][protocol.name] for image in measured if protocol.name in image["protocols"]]
-    figures = {name: sum(figures[name] for figures in own) / len(own) for name in (own[0] if own else ())}
+    scored = [image["protocols"][protocol.name] for image in measured if protocol.name in image["protocols"]]
+    figures = {name: sum(figures[name] for figures in scored) / len(scored) for name in (scored[0] if scored else ())}
     return {
         "version": protocol.version,
         "sees": protocol.sees,
         "meaning": protocol.meaning,
         "optimistic": protocol.optimistic,
-        "images": len(own),
+        "images": len(scored),
         **figures,
     }
 
@@ -235,9 +235,9 @@ def _by_block(measured: Sequence[dict[str, Any]], block_ids: Sequence[str]) -> d
     """Figures of the test images nearest to each block; blocks that are nearest to none have no figures."""
     blocks: dict[str, Any] = {}
     for block_id in block_ids:
-        own = [image for image in measured if image["nearest_block"] == block_id]
-        figures = {kind: _mean(own, kind) for kind in ("composited", "nearest")} if own else {}
-        blocks[block_id] = {"images": len(own), **figures}
+        nearest = [image for image in measured if image["nearest_block"] == block_id]
+        figures = {kind: _mean(nearest, kind) for kind in ("composited", "nearest")} if nearest else {}
+        blocks[block_id] = {"images": len(nearest), **figures}
     return blocks
 
 

@@ -90,7 +90,7 @@ def picture_under(protocol: EvaluationProtocol, city: City, test: HeldOutImage, 
     """
     if protocol.poses == "given" and not protocol.fits_codes:
         return views.composited.rgb
-    layers = [replace(layer, picture=_own_picture(protocol, city, layer.block_id, test)) for layer in views.layers]
+    layers = [replace(layer, picture=_block_picture(protocol, city, layer.block_id, test)) for layer in views.layers]
     return composite(layers).reshape(*test.valid.shape).rgb
 
 
@@ -102,7 +102,7 @@ def mean_code(city: City, block_id: str, test: HeldOutImage) -> Float[Tensor, " 
     return city.code_for(block_id, Appearance(drive=test.record.drive, exposure=test.record.exposure))
 
 
-def _own_picture(protocol: EvaluationProtocol, city: City, block_id: str, test: HeldOutImage) -> RenderOutput:
+def _block_picture(protocol: EvaluationProtocol, city: City, block_id: str, test: HeldOutImage) -> RenderOutput:
     """For one block. The pixels drawn for a fit depend on the image's name and the block, not on its pixels."""
     model, seen = city.model(block_id), left_half(test.valid)
     code, rays, truth = mean_code(city, block_id, test), test.rays, test.truth[seen]

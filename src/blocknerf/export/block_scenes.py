@@ -35,13 +35,13 @@ _PINHOLE = ("PINHOLE", "SIMPLE_PINHOLE")
 
 @dataclass(frozen=True, slots=True)
 class BlockScene:
-    """Counts for a written block: `points` in all, `own` of them in its territory."""
+    """Counts for a written block: `points` in all, `points_inside` of them in its territory."""
 
     id: str
     folder: Path
     images: int
     points: int
-    own: int
+    points_inside: int
 
 
 def write_block_scenes(
@@ -66,16 +66,19 @@ def write_block_scenes(
     write_plan(folder / "plan.json", plan)
     seen = {block.id: _seen_points(scene, _images_of(scene, block, with_test)) for block in plan.blocks}
     for number, block_id in enumerate(voronoi_cells.ids):
-        block, own = plan.block(block_id), owners == number
+        block, is_inside = plan.block(block_id), owners == number
         images = _images_of(scene, block, with_test)
-        rows = np.flatnonzero(seen[block_id] | own)
+        rows = np.flatnonzero(seen[block_id] | is_inside)
         place = owned(folder, f"{block_id}/block.json").parent
         model = owned(folder, f"{block_id}/sparse/0/images.bin").parent
         _write_photographs(folder, block_id, images, photographs, originals)
         _write_model(model, scene, images, rows)
-        figures = _figures(voronoi_cells, number, plan, seen) | {"points": len(rows), "own_points": int(own.sum())}
+        figures = _figures(voronoi_cells, number, plan, seen) | {
+            "points": len(rows),
+            "own_points": int(is_inside.sum()),
+        }
         write_json(place / "block.json", _description(block, plan, voronoi_cells, images, scene) | figures)
-        yield BlockScene(block_id, place, len(images), len(rows), int(own.sum()))
+        yield BlockScene(block_id, place, len(images), len(rows), int(is_inside.sum()))
 
 
 def _require_ours(folder: Path, plan: Plan) -> None:

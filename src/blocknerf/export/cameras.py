@@ -44,19 +44,19 @@ def refined_poses(city: City, scene: Scene, only: str | None = None) -> dict[str
     """
     if only is not None and only not in city.ids:
         raise UserError(f"The city has no trained block {only!r}. It has: {', '.join(city.ids)}.")
-    said: dict[str, list[_Said]] = {}
+    refinements: dict[str, list[_RefinedPose]] = {}
     for block in city.blocks:
         if only in (None, block.id):
             for image_id, motion in _motions(city.model(block.id), scene).items():
-                said.setdefault(image_id, []).append(_Said(torch.tensor(block.anchor_world), motion))
-    if not said:
+                refinements.setdefault(image_id, []).append(_RefinedPose(torch.tensor(block.anchor_world), motion))
+    if not refinements:
         raise UserError(
             f"{'No block' if only is None else f'Block {only}'} has refined a pose: it was trained without it. "
             "Train with training.use_pose_refinement=true."
         )
-    images = [image for image in scene.images if image.id in said]
+    images = [image for image in scene.images if image.id in refinements]
     log.info("%d of %d images have refined poses.", len(images), len(scene.images))
-    return {image.id: _merged(image, said[image.id], city.manifest.blend_power) for image in images}
+    return {image.id: _merged(image, refinements[image.id], city.manifest.blend_power) for image in images}
 
 
 def write_cameras(
@@ -85,7 +85,7 @@ def files_of_cameras(kind: Literal["colmap", "transforms"]) -> list[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Said:
+class _RefinedPose:
     """One block's result for an image: refined_from_captured, and the block's anchor."""
 
     anchor_world: torch.Tensor
@@ -97,11 +97,11 @@ def _motions(block: BlockRenderer, scene: Scene) -> dict[str, torch.Tensor]:
     return {image_id: motion for image_id, motion in motions.items() if motion is not None}
 
 
-def _merged(image: ImageRecord, said: list[_Said], power: float) -> np.ndarray:
+def _merged(image: ImageRecord, refinements: list[_RefinedPose], power: float) -> np.ndarray:
     """The mean is taken of twists at the camera, where they are small and none turns about a far point."""
     captured = torch.from_numpy(image.world_from_cam)
-    refined = torch.stack([se3.compose(one.motion, captured) for one in said])
-    distances = distances_to(captured[:, 3], torch.stack([one.anchor_world for one in said]))
+    refined = torch.stack([se3.compose(one.motion, captured) for one in refinements])
+    distances = distances_to(captured[:, 3], torch.stack([one.anchor_world for one in refinements]))
     weights = inverse_distance_weights(distances, power)
     twists = se3.log(se3.compose(se3.inverse(captured).expand_as(refined), refined))
     return se3.compose(captured, se3.exp(weights @ twists)).numpy()

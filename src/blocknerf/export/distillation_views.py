@@ -82,16 +82,16 @@ def views_between(views: Sequence[View], count: int, generator: torch.Generator)
     return between
 
 
-def lessons(
+def render_teacher_views(
     city: City, views: Sequence[View], appearance: Appearance, only: str | None = None
 ) -> Iterator[TeacherView]:
     """Each view rendered by the city, or by its block `only` alone. Cameras must be of `splat_camera`."""
-    shown_as = appearance.resolved(city.main_drive)
+    resolved = appearance.resolved(city.main_drive)
     for view in views:
         center = torch.from_numpy(np.array(view.world_from_cam[:, 3], dtype=np.float64))
         rays = camera_rays(view.camera, view.world_from_cam, view.width, view.height)
         blocks = city.weights(center) if only is None else [only]
-        picture = composite(city.layers(rays, center, only=only, codes=city.codes_for(blocks, shown_as)))
+        picture = composite(city.layers(rays, center, only=only, codes=city.codes_for(blocks, resolved)))
         shape = (view.height, view.width)
         yield TeacherView(
             splat_lens(view.camera, view.width, view.height),
@@ -103,13 +103,13 @@ def lessons(
         )
 
 
-def pixel_m(lesson: TeacherView) -> Float[Tensor, "h w"]:
+def pixel_m(view: TeacherView) -> Float[Tensor, "h w"]:
     """Width of a pixel on the surface that it shows."""
-    fx, fy = lesson.lens.focal_xy
-    return lesson.distance_m / math.sqrt(fx * fy)
+    fx, fy = view.lens.focal_xy
+    return view.distance_m / math.sqrt(fx * fy)
 
 
-def lesson_views(
+def choose_viewpoints(
     images: Sequence[ImageRecord],
     cameras: dict[str, Camera],
     downsample: int,

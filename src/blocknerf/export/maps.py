@@ -137,15 +137,15 @@ def new_maps(
     )  # fmt: skip
 
 
-def keep(maps: Maps, view: int, shown: SurfaceMap) -> None:
+def keep(maps: Maps, view: int, surface: SurfaceMap) -> None:
     """Writes what a view shows into its rows."""
     rows = maps.rows(view)
-    depth = shown.depth_z_m.ravel()
+    depth = surface.depth_z_m.ravel()
     maps.inverse_depths[rows] = np.divide(1, depth, out=np.zeros_like(depth), where=depth > 0)
-    maps.spreads_m[rows] = shown.depth_std_m.ravel()
-    maps.cosines[rows] = shown.cosine.ravel()
-    maps.normals_world[rows] = shown.normals_world.reshape(-1, 3)
-    maps.colours[rows] = shown.rgb.reshape(-1, 3)
+    maps.spreads_m[rows] = surface.depth_std_m.ravel()
+    maps.cosines[rows] = surface.cosine.ravel()
+    maps.normals_world[rows] = surface.normals_world.reshape(-1, 3)
+    maps.colours[rows] = surface.rgb.reshape(-1, 3)
 
 
 _ARRAYS = (
@@ -159,7 +159,9 @@ _ARRAYS = (
 
 def _spread(block: BlockSpec, scene: Scene, most: int) -> Iterator[ImageRecord]:
     """The block's training images in the order of their names, or at most `most` of them, evenly chosen."""
-    own = set(block.train_images)
-    images = sorted((image for image in scene.images if image.id in own), key=lambda image: natural_order(image.name))
+    training_ids = set(block.train_images)
+    images = sorted(
+        (image for image in scene.images if image.id in training_ids), key=lambda image: natural_order(image.name)
+    )
     rows = np.unique(np.linspace(0, len(images) - 1, min(most, len(images))).round().astype(int)) if images else []
     return (images[row] for row in rows)

@@ -11,7 +11,7 @@ from blocknerf.core.errors import UserError
 from blocknerf.core.logging import log
 from blocknerf.export.merge_seams import Side, side_of
 from blocknerf.export.nerfstudio_frame import TRANSFORMS_NAME, read_transforms, transforms_beside
-from blocknerf.export.splats import Splats, moved
+from blocknerf.export.splats import Splats, transformed
 from blocknerf.export.splats_file import READERS, read_splats
 from blocknerf.export.splats_ply import is_splats_ply
 from blocknerf.export.voronoi_cells import VoronoiCells
@@ -71,9 +71,9 @@ def find_splats(sources: Sequence[str], plan: Plan) -> list[SplatFile]:
         else:
             found.append(SplatFile(_block_of(Path(source), ids), Path(source)))
     for block_id in ids:
-        own = [str(file.path) for file in found if file.block_id == block_id]
-        if len(own) > 1:
-            raise UserError(f"Block {block_id} has {len(own)} splat files: {', '.join(own)}. Give {block_id}=FILE.")
+        paths = [str(file.path) for file in found if file.block_id == block_id]
+        if len(paths) > 1:
+            raise UserError(f"Block {block_id} has {len(paths)} splat files: {', '.join(paths)}. Give {block_id}=FILE.")
     missing = sorted(set(ids) - {file.block_id for file in found})
     if missing:
         log.warning("No splats of block %s were given: their places stay empty.", ", ".join(missing))
@@ -99,10 +99,10 @@ def merge_splats(files: Sequence[SplatFile], plan: Plan) -> Merged:
         splats = read_splats(file.path)
         finite = splats[_finite(splats)]
         if file.transforms is not None:
-            finite = moved(finite, read_transforms(file.transforms))
+            finite = transformed(finite, read_transforms(file.transforms))
             finite = finite[_finite(finite)]
-        own = voronoi_cells.owners(finite.places) == number
-        kept = finite[own]
+        is_inside = voronoi_cells.owners(finite.means) == number
+        kept = finite[is_inside]
         if len(kept) < _FEW * len(splats):
             log.warning(
                 "Block %s keeps %d of %d splats of %s. Was the scene moved or scaled by the trainer? Switch that off, "
@@ -111,7 +111,7 @@ def merge_splats(files: Sequence[SplatFile], plan: Plan) -> Merged:
             )
         parts.append(kept)
         blocks[file.block_id] = {
-            "splats": len(splats), "kept": len(kept), "dropped": int((~own).sum()),
+            "splats": len(splats), "kept": len(kept), "dropped": int((~is_inside).sum()),
             "not_finite": len(splats) - len(finite),
         }  # fmt: skip
         sides += side_of(voronoi_cells, number, kept)
@@ -147,6 +147,6 @@ def _block_of(path: Path, ids: tuple[str, ...]) -> str:
 
 
 def _finite(splats: Splats) -> np.ndarray:
-    arrays = (splats.places, splats.log_scales, splats.quaternions, *splats.harmonics.swapaxes(0, 1))
+    arrays = (splats.means, splats.log_scales, splats.quaternions, *splats.harmonics.swapaxes(0, 1))
     finite = np.all([np.isfinite(array).all(axis=1) for array in arrays], axis=0)
     return finite & ~np.isnan(splats.opacity_logits) & (splats.quaternions != 0).any(axis=1)

@@ -32,13 +32,13 @@ def side_of(voronoi_cells: VoronoiCells, number: int, kept: Splats) -> list[Side
     layout = voronoi_cells.layout
     least_share = 1.0 if layout.cell_shape == "street" else 0.1
     strip_m = max(0.5 * (layout.cell_reach_m - layout.cell_half_edge_m), least_share * layout.cell_half_edge_m)
-    beyond, to_border_m = voronoi_cells.beside(kept.places, number)
+    beyond, to_border_m = voronoi_cells.beside(kept.means, number)
     sides = []
     for other in np.unique(beyond[to_border_m <= strip_m]).tolist():
         strip = kept[(beyond == other) & (to_border_m <= strip_m)]
         two_largest = np.sort(strip.log_scales, axis=1)[:, 1:].astype(np.float64)
-        shown = strip.opacities * np.exp(np.minimum(two_largest.sum(axis=1), 50.0))
-        red, green, blue = np.average(strip.mean_rgb.clip(0, 1), axis=0, weights=shown + 1e-30).tolist()
+        footprints = strip.opacities * np.exp(np.minimum(two_largest.sum(axis=1), 50.0))
+        red, green, blue = np.average(strip.mean_rgb.clip(0, 1), axis=0, weights=footprints + 1e-30).tolist()
         sides.append(Side(voronoi_cells.ids[number], voronoi_cells.ids[other], strip_m, len(strip), (red, green, blue)))
     return sides
 

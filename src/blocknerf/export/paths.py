@@ -13,7 +13,7 @@ import torch
 from blocknerf.blocks.plan import Layout
 from blocknerf.city.manifest import Manifest
 from blocknerf.core.camera import Camera
-from blocknerf.core.errors import UserError, shown
+from blocknerf.core.errors import UserError, quote
 from blocknerf.core.logging import log
 from blocknerf.core.names import natural_order
 from blocknerf.core.reading import read_json
@@ -194,8 +194,8 @@ def _reach_m(manifest: Manifest, layout: Layout) -> float:
     frame = layout.frame()
     stands = [frame.to_ground(np.array([block.anchor_world]))[0, :2] for block in manifest.blocks]
     spans_m = [
-        float(np.linalg.norm(np.array(block.cells_xy or (here,)) - here, axis=1).max())
-        for block, here in zip(manifest.blocks, stands, strict=True)
+        float(np.linalg.norm(np.array(block.cells_xy or (stand,)) - stand, axis=1).max())
+        for block, stand in zip(manifest.blocks, stands, strict=True)
     ]
     return max(spans_m) + layout.cell_reach_m
 
@@ -237,7 +237,7 @@ def _read_frame(
     fov_deg = frame.get(form.fov_deg, tree.get(form.fov_deg))
     if not isinstance(fov_deg, int | float) or not LEAST_FOV_DEG <= fov_deg < 180:
         raise UserError(
-            f"Frame {number} of the camera path {path} has {form.fov_deg} {shown(fov_deg)}; the vertical field of "
+            f"Frame {number} of the camera path {path} has {form.fov_deg} {quote(fov_deg)}; the vertical field of "
             f"view must be a number of degrees between {LEAST_FOV_DEG} and 180."
         )
     pose = _pose(path, number, frame[form.pose])

@@ -59,8 +59,8 @@ def _confirmed(
     places, rows = maps.points_world(view)
     sure = maps.spreads_m[rows] * maps.inverse_depths[rows] <= agreement.spread_share
     places, rows = places[sure], rows[sure]
-    own = regions.owners(places) == maps.blocks[view]
-    places, rows = places[own], rows[own]
+    is_inside = regions.owners(places) == maps.blocks[view]
+    places, rows = places[is_inside], rows[is_inside]
     votes = np.zeros((2, len(rows)), np.int64)
     others = views[(views != view) & _shares_sight(places, maps)[views]]
     count_agreeing(

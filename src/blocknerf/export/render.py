@@ -16,7 +16,7 @@ def render_views(city: City, views: Sequence[View], appearance: Appearance) -> I
     """Composited colours of each view in turn; an appearance between two goes from one to the other over the path."""
     for number, view in enumerate(views):
         center = torch.from_numpy(np.array(view.world_from_cam[:, 3], dtype=np.float64))
-        shown_as = appearance.resolved(view.drive or city.main_drive, number / max(len(views) - 1, 1))
-        codes = city.codes_for(city.weights(center), shown_as)
+        resolved = appearance.resolved(view.drive or city.main_drive, number / max(len(views) - 1, 1))
+        codes = city.codes_for(city.weights(center), resolved)
         picture = composite(city.layers(view_rays(view), center, codes=codes))
         yield picture.rgb.reshape(view.height, view.width, 3)

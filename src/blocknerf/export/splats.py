@@ -20,14 +20,14 @@ class Splats:
     direction d (from the camera to the splat) is 1/2 + h(d) . `harmonics`, band after band.
     """
 
-    places: Float32[np.ndarray, "n 3"]
+    means: Float32[np.ndarray, "n 3"]
     log_scales: Float32[np.ndarray, "n 3"]
     quaternions: Float32[np.ndarray, "n 4"]
     opacity_logits: Float32[np.ndarray, " n"]
     harmonics: Float32[np.ndarray, "n functions 3"]
 
     def __len__(self) -> int:
-        return len(self.places)
+        return len(self.means)
 
     def __getitem__(self, rows: Bool[np.ndarray, " n"] | Int[np.ndarray, " rows"] | slice) -> "Splats":
         return Splats(*(getattr(self, name)[rows] for name in Splats.__slots__))
@@ -61,12 +61,12 @@ class Splats:
         return Splats(*(np.concatenate([getattr(part, name) for part in same]) for name in Splats.__slots__))
 
 
-def moved(splats: Splats, motion: Similarity) -> Splats:
+def transformed(splats: Splats, motion: Similarity) -> Splats:
     """The splats as seen in the world after `motion`: places, sizes, axes, and colours that turn along."""
     rotation = torch.from_numpy(np.array(motion.rotation, np.float64))
     turn = harmonics_turn(rotation, splats.degree).numpy()
     return Splats(
-        motion.points(splats.places.astype(np.float64)).astype(np.float32),
+        motion.points(splats.means.astype(np.float64)).astype(np.float32),
         splats.log_scales + np.float32(np.log(motion.scale)),
         _product(to_quaternion(rotation).numpy(), splats.quaternions).astype(np.float32),
         splats.opacity_logits,

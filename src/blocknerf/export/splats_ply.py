@@ -22,7 +22,7 @@ def write_splats_ply(path: Path, splats: Splats) -> None:
     """
     rest = splats.harmonics[:, 1:].transpose(0, 2, 1).reshape(len(splats), 3 * (splats.harmonics.shape[1] - 1))
     columns = {
-        "x y z": splats.places, "nx ny nz": np.zeros_like(splats.places),
+        "x y z": splats.means, "nx ny nz": np.zeros_like(splats.means),
         "f_dc_0 f_dc_1 f_dc_2": splats.harmonics[:, 0],
         " ".join(f"f_rest_{i}" for i in range(rest.shape[1])): rest,
         "opacity": splats.opacity_logits[:, None], "scale_0 scale_1 scale_2": splats.log_scales,

@@ -13,7 +13,7 @@ import numpy as np
 from blocknerf.core.errors import UserError
 from blocknerf.core.files import write_bytes
 from blocknerf.core.reading import opened_gzip
-from blocknerf.export.splats import Splats, moved
+from blocknerf.export.splats import Splats, transformed
 from blocknerf.geometry.harmonics import MOST_DEGREE, num_harmonics
 from blocknerf.geometry.similarity import Similarity
 
@@ -32,14 +32,14 @@ _TURN = Similarity(1.0, np.diag([1.0, -1.0, -1.0]), np.zeros(3))  # its own inve
 
 def write_splats_spz(path: Path, splats: Splats) -> None:
     """Version 3. Raises UserError if a splat is farther out than 24 bits can hold."""
-    turned = moved(splats, _TURN)
-    farthest = float(np.abs(turned.places).max(initial=1e-9))
+    turned = transformed(splats, _TURN)
+    farthest = float(np.abs(turned.means).max(initial=1e-9))
     bits = min(_MOST_FRACTION_BITS, int(np.floor(np.log2(_LARGEST_FIXED / farthest))))
     if bits < 1:
         raise UserError(f"SPZ holds places up to {_LARGEST_FIXED // 2} m, and one lies at {farthest:.0f} m. Write PLY.")
     header = _HEADER.pack(_MAGIC, _VERSION, len(splats), splats.degree, bits, 0, 0)
     parts = [
-        _fixed(turned.places, bits),
+        _fixed(turned.means, bits),
         _bytes(255 * turned.opacities),
         _bytes((turned.harmonics[:, 0] * _COLOUR_SCALE + 0.5) * 255),
         _bytes((turned.log_scales + 10) * 16),
@@ -73,7 +73,7 @@ def read_splats_spz(path: Path) -> Splats:
     if len(content) < wanted:
         raise UserError(f"{path} is truncated: {count} splats do not fit in it. Copy it again.")
     begins = (count * np.cumsum((0, *widths))).tolist()
-    places, alphas, colours, scales, turns, above = (
+    means, alphas, colours, scales, turns, above = (
         np.frombuffer(content, np.uint8, count * width, begin).reshape(count, width)
         for begin, width in zip(begins, widths, strict=False)
     )
@@ -81,22 +81,22 @@ def read_splats_spz(path: Path) -> Splats:
     flat = ((colours / np.float64(255) - 0.5) / _COLOUR_SCALE)[:, None]
     higher = ((above.astype(np.float64) - 128) / 128).reshape(count, rest, 3)
     splats = Splats(
-        _unfixed(places, bits),
+        _unfixed(means, bits),
         (scales / np.float32(16) - 10).astype(np.float32),
         _from_smallest_three(turns) if version == 3 else _from_xyz(turns),
         np.log(opacity / (1 - opacity)).astype(np.float32),
         np.concatenate([flat, higher], axis=1).astype(np.float32),
     )
-    return moved(splats, _TURN)
+    return transformed(splats, _TURN)
 
 
 def _bytes(values: np.ndarray) -> np.ndarray:
     return np.clip(np.round(values), 0, 255).astype(np.uint8)
 
 
-def _fixed(places: np.ndarray, bits: int) -> np.ndarray:
+def _fixed(means: np.ndarray, bits: int) -> np.ndarray:
     """24 bits, two's complement, low byte first."""
-    whole = np.round(places.astype(np.float64) * (1 << bits)).astype("<i4")
+    whole = np.round(means.astype(np.float64) * (1 << bits)).astype("<i4")
     return np.ascontiguousarray(whole).view(np.uint8).reshape(-1, 3, 4)[:, :, :3]
 
 
@@ -126,10 +126,10 @@ def _from_smallest_three(packed: np.ndarray) -> np.ndarray:
     largest = left >> 30
     xyzw = np.zeros((len(left), 4))
     for axis in (3, 2, 1, 0):
-        here = axis != largest
+        is_stored = axis != largest
         part = (left & _MAGNITUDE) * (_LARGEST_PART / _MAGNITUDE) * np.where(left >> 9 & 1, -1, 1)
-        xyzw[:, axis] = np.where(here, part, 0)
-        left = np.where(here, left >> 10, left)
+        xyzw[:, axis] = np.where(is_stored, part, 0)
+        left = np.where(is_stored, left >> 10, left)
     missing = np.sqrt(np.maximum(1 - np.square(xyzw).sum(axis=1), 0))
     xyzw[np.arange(len(xyzw)), largest] = missing
     return xyzw[:, [3, 0, 1, 2]].astype(np.float32)

@@ -78,8 +78,8 @@ def surface_map(
     rays = camera_rays(camera, world_from_cam, camera.width, camera.height)
     quantiles, opacities, colours = [], [], []
     for start in range(0, len(rays), RAYS_AT_ONCE):
-        some = rays[start : start + RAYS_AT_ONCE]
-        rgb, composited = block.composite(some, None if code is None else code.expand(len(some), -1), None)
+        chunk = rays[start : start + RAYS_AT_ONCE]
+        rgb, composited = block.composite(chunk, None if code is None else code.expand(len(chunk), -1), None)
         quantiles.append(stopping_distances(composited, SPREAD_QUANTILES) * block.radius_m)
         opacities.append(composited.opacity)
         colours.append(rgb)

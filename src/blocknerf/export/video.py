@@ -29,11 +29,11 @@ def check_video(video: Path, fps: int) -> None:
         raise UserError(f"The video {video} must end in .mp4; its frames go into a folder of the same name beside it.")
     if fps < 1:
         raise UserError(f"A video has at least 1 frame a second, and --fps is {fps}.")
-    theirs = [frame for frame in _frames_in(video) if not is_own_png(frame)]
-    if theirs:
+    foreign = [frame for frame in _frames_in(video) if not is_own_png(frame)]
+    if foreign:
         raise UserError(
-            f"Frames go into {video.with_suffix('')}, which holds {len(theirs)} pictures called frame_*.png that this "
-            f"program has not made, as {theirs[0].name}. Move them away, or give another name with --out."
+            f"Frames go into {video.with_suffix('')}, which holds {len(foreign)} pictures called frame_*.png that this "
+            f"program has not made, as {foreign[0].name}. Move them away, or give another name with --out."
         )
 
 

@@ -30,7 +30,7 @@ class VoronoiCells:
         blocks = sorted(plan.blocks, key=lambda block: block.id)
         centers = layout.frame().to_ground(np.array([block.center_world for block in blocks]))[:, :2]
         sites = [block.cells_xy or (tuple(center),) for block, center in zip(blocks, centers.tolist(), strict=True)]
-        owners = np.repeat(np.arange(len(blocks)), [len(own) for own in sites])
+        owners = np.repeat(np.arange(len(blocks)), [len(cells) for cells in sites])
         return VoronoiCells(tuple(block.id for block in blocks), layout, np.concatenate(sites).astype(float), owners)
 
     @property
@@ -59,29 +59,29 @@ class VoronoiCells:
 
         -1 and infinity where there is only one block.
         """
-        own = self.site_blocks == block
-        if own.all():
+        of_block = self.site_blocks == block
+        if of_block.all():
             return np.full(len(places_world), -1), np.full(len(places_world), np.inf)
         xy = self.ground_xy(places_world)
-        mine, to_mine = self._disc_cells(own).nearest(xy)
-        other, to_other = self._disc_cells(~own).nearest(xy)
-        apart = np.linalg.norm(self.sites_xy[own][mine] - self.sites_xy[~own][other], axis=1)
-        return self.site_blocks[~own][other], (to_other**2 - to_mine**2) / (2 * apart.clip(min=1e-9))
+        inner, to_inner = self._disc_cells(of_block).nearest(xy)
+        outer, to_outer = self._disc_cells(~of_block).nearest(xy)
+        apart = np.linalg.norm(self.sites_xy[of_block][inner] - self.sites_xy[~of_block][outer], axis=1)
+        return self.site_blocks[~of_block][outer], (to_outer**2 - to_inner**2) / (2 * apart.clip(min=1e-9))
 
     def borders(self, block: int) -> list[tuple[int, np.ndarray, np.ndarray]]:
         """(neighbour, a point of the border on the ground, unit normal towards the neighbour), both in the world.
 
         Of every other block the border between the nearest two sites.
         """
-        own, borders = self.sites_xy[self.site_blocks == block], []
+        sites, borders = self.sites_xy[self.site_blocks == block], []
         for other in range(len(self.ids)):
-            theirs = self.sites_xy[self.site_blocks == other]
+            other_sites = self.sites_xy[self.site_blocks == other]
             if other == block:
                 continue
-            gaps = theirs[None] - own[:, None]
-            mine, yours = np.unravel_index(np.linalg.norm(gaps, axis=2).argmin(), gaps.shape[:2])
-            gap = gaps[mine, yours]
-            middle = self.frame.to_world(np.append(own[mine] + gap / 2, 0.0)[None])[0]
+            gaps = other_sites[None] - sites[:, None]
+            site, other_site = np.unravel_index(np.linalg.norm(gaps, axis=2).argmin(), gaps.shape[:2])
+            gap = gaps[site, other_site]
+            middle = self.frame.to_world(np.append(sites[site] + gap / 2, 0.0)[None])[0]
             normal = np.append(gap / np.linalg.norm(gap).clip(min=1e-9), 0.0) @ self.frame.ground_from_world
             borders.append((other, middle, normal))
         return borders

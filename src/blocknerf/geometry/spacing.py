@@ -4,10 +4,11 @@ The coordinate grows with the path of the ray through contracted space: with dis
 square of the distance to its centre outside. So a camera high above a block spends its samples in the block, not in the
 air. The unit ball separates inside from outside, because its integral has a closed form. Everything is in block units.
 
-A ray is known by its `foot`, the distance along it at which it comes nearest to the centre, and its `impact`, how far
-from the centre that is. With u = distance - foot and w = sqrt(max(0, 1 - impact^2)) the coordinate is
+A ray is known by `t_closest`, the distance along it at which it comes nearest to the centre, and by its impact
+parameter b, how far from the centre that is. With u = distance - t_closest and w = sqrt(max(0, 1 - b^2)) the coordinate
+is
 
-    g(u) = u for |u| <= w, else sign(u) (w + (atan(|u| / impact) - atan(w / impact)) / impact)
+    g(u) = u for |u| <= w, else sign(u) (w + (atan(|u| / b) - atan(w / b)) / b)
 """
 
 import torch
@@ -21,27 +22,29 @@ def closest_approach(
     origins: Float[Tensor, "rays 3"], directions: Float[Tensor, "rays 3"]
 ) -> tuple[Float[Tensor, "rays 1"], Float[Tensor, "rays 1"]]:
     """Where each ray (unit directions) is nearest to the centre, and how near."""
-    foot = -(origins * directions).sum(-1, keepdim=True)
-    nearest = origins + foot * directions
-    return foot, nearest.norm(dim=-1, keepdim=True).clamp(min=SMALLEST_IMPACT)
+    t_closest = -(origins * directions).sum(-1, keepdim=True)
+    nearest = origins + t_closest * directions
+    return t_closest, nearest.norm(dim=-1, keepdim=True).clamp(min=SMALLEST_IMPACT)
 
 
 def spacing_from_distance(
-    distance: Float[Tensor, "rays n"], foot: Float[Tensor, "rays 1"], impact: Float[Tensor, "rays 1"]
+    distance: Float[Tensor, "rays n"], t_closest: Float[Tensor, "rays 1"], impact_parameter: Float[Tensor, "rays 1"]
 ) -> Float[Tensor, "rays n"]:
-    """The coordinate at a distance along the ray; ascending, zero at the foot."""
-    u = distance - foot
-    inner = (1 - impact.square()).clamp(min=0).sqrt()
+    """The coordinate at a distance along the ray; ascending, zero at `t_closest`."""
+    u = distance - t_closest
+    inner = (1 - impact_parameter.square()).clamp(min=0).sqrt()
     beyond = torch.maximum(u.abs(), inner)
-    outside = torch.atan2(impact * (beyond - inner), impact.square() + beyond * inner) / impact
+    outside = (
+        torch.atan2(impact_parameter * (beyond - inner), impact_parameter.square() + beyond * inner) / impact_parameter
+    )
     return u.sign() * (torch.minimum(u.abs(), inner) + outside)
 
 
 def distance_from_spacing(
-    spacing: Float[Tensor, "rays n"], foot: Float[Tensor, "rays 1"], impact: Float[Tensor, "rays 1"]
+    spacing: Float[Tensor, "rays n"], t_closest: Float[Tensor, "rays 1"], impact_parameter: Float[Tensor, "rays 1"]
 ) -> Float[Tensor, "rays n"]:
     """The inverse of `spacing_from_distance`."""
-    inner = (1 - impact.square()).clamp(min=0).sqrt()
-    slope = torch.tan(impact * (spacing.abs() - inner).clamp(min=0))
-    beyond = (inner + impact * slope) / (1 - inner * slope / impact)
-    return foot + spacing.sign() * torch.where(spacing.abs() <= inner, spacing.abs(), beyond)
+    inner = (1 - impact_parameter.square()).clamp(min=0).sqrt()
+    slope = torch.tan(impact_parameter * (spacing.abs() - inner).clamp(min=0))
+    beyond = (inner + impact_parameter * slope) / (1 - inner * slope / impact_parameter)
+    return t_closest + spacing.sign() * torch.where(spacing.abs() <= inner, spacing.abs(), beyond)

@@ -176,12 +176,12 @@ class BlockNeRFMethod:
         Without an embedding, the appearance is the mean of the drive with most images. Raises UserError if the
         embedding is not of this city.
         """
-        own, world_from_cam = camera_of(_single(camera))
+        target_camera, world_from_cam = camera_of(_single(camera))
         city = self._opened()
-        rays = camera_rays(own, world_from_cam, own.width, own.height)
+        rays = camera_rays(target_camera, world_from_cam, target_camera.width, target_camera.height)
         codes = self._codes((options or {}).get("embedding"))
         layers = city.layers(rays, torch.from_numpy(world_from_cam[:, 3].copy()), codes=codes)
-        picture = composite(layers).reshape(own.height, own.width)
+        picture = composite(layers).reshape(target_camera.height, target_camera.width)
         return {
             "color": picture.rgb.clamp(0, 1).numpy(),
             "depth": picture.distance_m.numpy(),

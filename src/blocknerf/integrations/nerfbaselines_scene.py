@@ -120,8 +120,8 @@ def image_of(dataset: Dataset, index: int) -> UInt8[np.ndarray, "h w 3"]:
         image = np.concatenate([image[..., :1].repeat(3, 2), image[..., 1:]], axis=2)
     if image.shape[2] == 4:
         opacity, behind = image[..., 3:] / 255, metadata.get("background_color")
-        shown = image[..., :3] * opacity + (1 - opacity) * (0 if behind is None else np.asarray(behind))
-        image = np.round(shown).astype(np.uint8)
+        composited = image[..., :3] * opacity + (1 - opacity) * (0 if behind is None else np.asarray(behind))
+        image = np.round(composited).astype(np.uint8)
     return np.ascontiguousarray(image[..., :3])
 
 

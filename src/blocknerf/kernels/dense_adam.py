@@ -46,16 +46,16 @@ def dense_adam_step(
         alike.setdefault((parameter.device, parameter.dtype), []).append((parameter, of_it))
     with torch.no_grad():
         for pairs in alike.values():
-            some, theirs = [parameter for parameter, _ in pairs], [of_it for _, of_it in pairs]
-            torch._foreach_add_([of_it.step for of_it in theirs], 1)  # pyright: ignore[reportPrivateImportUsage]
-            if preferred_backend(some[0]) == "torch":
+            group, group_moments = [parameter for parameter, _ in pairs], [of_it for _, of_it in pairs]
+            torch._foreach_add_([of_it.step for of_it in group_moments], 1)  # pyright: ignore[reportPrivateImportUsage]
+            if preferred_backend(group[0]) == "torch":
                 for parameter, of_it in pairs:
                     _step_torch(parameter, of_it, learning_rate, weight_decay, betas, epsilon)
                 continue
             torch.ops.aten._fused_adam_(
-                *(some, [parameter.grad for parameter in some]),
-                *([of_it.first for of_it in theirs], [of_it.second for of_it in theirs], []),
-                [of_it.step for of_it in theirs],
+                *(group, [parameter.grad for parameter in group]),
+                *([of_it.first for of_it in group_moments], [of_it.second for of_it in group_moments], []),
+                [of_it.step for of_it in group_moments],
                 lr=learning_rate, beta1=betas[0], beta2=betas[1], weight_decay=weight_decay, eps=epsilon,
                 amsgrad=False, maximize=False,
             )  # fmt: skip

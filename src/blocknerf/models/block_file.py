@@ -45,8 +45,8 @@ class BlockFile:
         if not self.meta.parts:
             return self
         prefix = "model."
-        own = {name[len(prefix) :]: tensor for name, tensor in self.tensors.items() if name.startswith(prefix)}
-        return BlockFile(self.meta, own)
+        weights = {name[len(prefix) :]: tensor for name, tensor in self.tensors.items() if name.startswith(prefix)}
+        return BlockFile(self.meta, weights)
 
     def not_finite(self) -> list[str]:
         """Names of the tensors that hold a value which is not finite."""

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from blocknerf.core.config.config import Config
 from blocknerf.core.stored import Length, NotBelow0, Number, Place, Text, Truth, Whole
 from blocknerf.core.types import Exposures
-from blocknerf.models.poses import PoseGroups, told_groups
+from blocknerf.models.poses import PoseGroups, default_groups
 
 
 class _Entries(BaseModel):
@@ -48,7 +48,7 @@ class ModelMeta(_Entries):
     @property
     def known_pose_groups(self) -> PoseGroups:
         """Of a file that does not say them, from before there were segments: by mode."""
-        return self.pose_groups or told_groups(self.config.pose_refinement.mode, self.image_ids, self.drives)
+        return self.pose_groups or default_groups(self.config.pose_refinement.mode, self.image_ids, self.drives)
 
     def to_json(self) -> dict[str, Any]:
         """The object that stands in the file."""

@@ -46,7 +46,7 @@ class BlockNeRF(nn.Module):
         """`image_ids` and `drives` (one per image) are the training images.
 
         Without a generator, parameters are zero. Without `exposures`, colour does not depend on exposure. `pose_groups`
-        say which images share an offset. Default: see `models.poses.told_groups`.
+        say which images share an offset. Default: see `models.poses.default_groups`.
         """
         super().__init__()
         self.config = config
@@ -251,8 +251,8 @@ class BlockNeRF(nn.Module):
             return on_device(pixels, rays.origins.device)
 
         starts = range(0, len(rays), rays_at_once)
-        is_here = self.device.type == "cpu"
-        return RenderOutput.concatenate(each_on_a_core(show, starts) if is_here else [show(start) for start in starts])
+        on_cpu = self.device.type == "cpu"
+        return RenderOutput.concatenate(each_on_a_core(show, starts) if on_cpu else [show(start) for start in starts])
 
     @torch.no_grad()
     def code_for(self, appearance: Appearance = MEAN_APPEARANCE) -> Float[Tensor, " code"] | None:
@@ -271,12 +271,12 @@ class BlockNeRF(nn.Module):
                 f"The backbone {self.config.block_nerf.backbone!r} renders the views of cameras, but these rays belong "
                 "to none: those of an orthophoto are parallel, and some photographs have their rays in a file."
             )
-        there, pose = on_device(rays, self.device), rays.view.world_from_cam.to(self.device)
+        placed, pose = on_device(rays, self.device), rays.view.world_from_cam.to(self.device)
         center = self.to_block(pose[None, :, 3])[0]
         view = replace(rays.view, world_from_cam=torch.cat([pose[:, :3], center[:, None]], 1))
         code = None if code is None else code.to(self.device)
         with default_device(self.device):
-            in_block = replace(there, origins=self.to_block(there.origins), view=view)
+            in_block = replace(placed, origins=self.to_block(placed.origins), view=view)
             rgb, opacity, distance = field.rasterize(in_block, code)
         return on_device(RenderOutput(rgb, opacity, distance * self.radius_m), rays.origins.device)
 
@@ -332,7 +332,10 @@ class BlockNeRF(nn.Module):
         directions: Float[Tensor, "points 3"],
         code: Float[Tensor, " code"] | None = None,
     ) -> FieldOutput:
-        """Density (per metre) and colour at points, seen along unit directions. `code` as in `render`."""
+        """Density (per metre) and colour at points, seen along unit directions. `code` as in `render`.
+
+        The documents name it; the package itself calls the field.
+        """
         code = self.code_for() if code is None else code
         codes = None if code is None else code.to(self.device).expand(points_world.shape[0], -1)
         with default_device(self.device):
@@ -376,9 +379,9 @@ class BlockNeRF(nn.Module):
         """
         if self.visibility is None:
             return None
-        shown = self.render(rays)
-        visible = self.visibility_along(rays, shown.distance_m)
-        stopped = shown.opacity + 1e-3
+        rendered = self.render(rays)
+        visible = self.visibility_along(rays, rendered.distance_m)
+        stopped = rendered.opacity + 1e-3
         return float((visible * stopped).sum() / stopped.sum())
 
     @torch.no_grad()
@@ -392,11 +395,11 @@ class BlockNeRF(nn.Module):
             return None
         parts = []
         for start in range(0, len(rays), self.field.rays_at_once):
-            some = slice(start, start + self.field.rays_at_once)
-            chunk, there_m = rays[some], distances_m[some]
-            points_world = (chunk.origins + there_m[:, None] * chunk.directions).to(self.device)
-            met = self.visibility.sights.hit_count(self.to_block(points_world)).to(there_m.device)
-            parts.append((self.visibility_along(chunk, there_m) + LEAST_VISIBLE).sqrt() * (met + LEAST_MET) ** 0.25)
+            rows = slice(start, start + self.field.rays_at_once)
+            chunk, chunk_m = rays[rows], distances_m[rows]
+            points_world = (chunk.origins + chunk_m[:, None] * chunk.directions).to(self.device)
+            hits = self.visibility.sights.hit_count(self.to_block(points_world)).to(chunk_m.device)
+            parts.append((self.visibility_along(chunk, chunk_m) + LEAST_VISIBLE).sqrt() * (hits + LEAST_MET) ** 0.25)
         return torch.cat(parts)
 
     def visibility_along(self, rays: RayBatch, distances_m: Float[Tensor, " rays"]) -> Float[Tensor, " rays"]:

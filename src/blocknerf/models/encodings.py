@@ -7,15 +7,15 @@ from torch import Tensor
 FIRST_LEVELS = 3  # of a grid or of octaves, when they are switched on one after the other
 
 
-def levels_shown(levels: int, share: float) -> float:
+def num_active_levels(levels: int, share: float) -> float:
     """The coarsest FIRST_LEVELS and this share of the others; all from 1 on."""
     first = min(FIRST_LEVELS, levels)
     return first + (levels - first) * min(share, 1.0)
 
 
-def level_weights(levels: int, shown: float) -> Float[Tensor, " levels"]:
-    """1 for the first `shown` levels and 0 beyond, with a cosine step between (BARF: Lin et al. 2021, equation 14)."""
-    part = (shown - torch.arange(levels)).clamp(0, 1)
+def level_weights(levels: int, active: float) -> Float[Tensor, " levels"]:
+    """1 for the first `active` levels and 0 beyond, with a cosine step between (BARF: Lin et al. 2021, equation 14)."""
+    part = (active - torch.arange(levels)).clamp(0, 1)
     return (1 - torch.cos(torch.pi * part)) / 2
 
 

@@ -71,7 +71,7 @@ def fit_code_to_areas(
         batch = RayBatch.concatenate([areas[i] for i in picked])
         code = torch.cat([appearance, start[movable:]])
         rgb = model.colours(batch, code)
-        means = torch.stack([shown.mean(0) for shown in rgb.split([len(areas[i]) for i in picked])])
+        means = torch.stack([area_rgb.mean(0) for area_rgb in rgb.split([len(areas[i]) for i in picked])])
         gone = (appearance - start[:movable]).square().sum()
         ((means - truth[picked]).square().mean() + STAY_WEIGHT * gone).backward()
     return torch.cat([appearance.detach(), start[movable:]])

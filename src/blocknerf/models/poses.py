@@ -38,7 +38,7 @@ class PoseGroups:
         return len(set(self.names)) > 1
 
 
-def told_groups(mode: PoseMode, image_ids: Sequence[str], drives: Sequence[str]) -> PoseGroups:
+def default_groups(mode: PoseMode, image_ids: Sequence[str], drives: Sequence[str]) -> PoseGroups:
     """Groups by `mode` without known segments: every drive is one segment."""
     by = "image" if mode == "features" else mode
     return PoseGroups(by, tuple(image_ids if by == "image" else drives))
@@ -67,13 +67,13 @@ class PoseRefinementNetwork(nn.Module):
         rng: torch.Generator | None = None,
         groups: PoseGroups | None = None,
     ):
-        """`drives` has one entry per image; `groups` default to `told_groups`.
+        """`drives` has one entry per image; `groups` default to `default_groups`.
 
         Call `place` with the images' positions, unless a saved state is loaded.
         """
         super().__init__()
         self.config = config
-        self._group(groups or told_groups(config.mode, image_ids, drives))
+        self._group(groups or default_groups(config.mode, image_ids, drives))
         self.register_buffer("slot_groups", self._slot_groups(), persistent=False)
         self.register_buffer("pivots_world", torch.zeros(len(self.groups), 3))
         self.register_buffer("gauge", torch.zeros(2, len(self.groups), 6, 6))
@@ -82,6 +82,7 @@ class PoseRefinementNetwork(nn.Module):
             self.register_buffer("features", torch.zeros(len(self.groups), width))
             self.network = _network(width, config.hidden_dim, rng)
         else:
+            # normalized offsets; block files know the tensor as `poses.shares`
             self.shares = nn.Parameter(torch.zeros(len(self.groups), 6))
 
     def _group(self, groups: PoseGroups) -> None:
@@ -130,9 +131,9 @@ class PoseRefinementNetwork(nn.Module):
 
     def offsets(self) -> Float[Tensor, "groups 6"]:
         """Shift in metres and rotation vector of each group: without common motion, and bounded."""
-        shares = self.network(self.features) if self.config.mode == "features" else self.shares
-        bounds = shares.new_tensor([self.config.max_translation] * 3 + [self.config.max_rotation] * 3)
-        free = _gauge_free(shares * bounds, self.gauge)
+        normalized_offsets = self.network(self.features) if self.config.mode == "features" else self.shares
+        bounds = normalized_offsets.new_tensor([self.config.max_translation] * 3 + [self.config.max_rotation] * 3)
+        free = _gauge_free(normalized_offsets * bounds, self.gauge)
         return torch.cat(
             [_bounded(free[:, :3], self.config.max_translation), _bounded(free[:, 3:], self.config.max_rotation)], -1
         )

@@ -14,8 +14,8 @@ from blocknerf.core.names import is_contained, owned
 from blocknerf.core.reading import read_json
 from blocknerf.core.system_errors import reason, remedy
 from blocknerf.prepare.stages import FOLDER
+from blocknerf.scene.readers.found_files import IMAGE_FOLDER
 
-IMAGE_FOLDER = "images"
 RECORD = "brought.jsonl"
 """Names below the scene, one per line, each recorded before its file is written."""
 
@@ -23,12 +23,14 @@ RECORD = "brought.jsonl"
 def require_apart(files: Iterable[Path], out: Path, folders: Iterable[str]) -> None:
     """Raises UserError if a source file is in a folder of `out` that will be rewritten, even through links or mounts: a
     scene's own pictures cannot be its source."""
-    ours = {number: out / name for name in folders if (number := _number(out / name)) is not None}
+    output_folders = {number: out / name for name in folders if (number := _number(out / name)) is not None}
     known: dict[Path, Path | None] = {}
     for file in files:
         for parent in (Path(os.path.abspath(file)).parent, Path(os.path.realpath(file)).parent):
             if parent not in known:
-                above = (ours.get(number) for place in (parent, *parent.parents) if (number := _number(place)))
+                above = (
+                    output_folders.get(number) for place in (parent, *parent.parents) if (number := _number(place))
+                )
                 known[parent] = next((folder for folder in above if folder is not None), None)
             if known[parent] is not None:
                 raise UserError(

@@ -113,18 +113,18 @@ def find_features(
             if masked:
                 reader.mask_path = str(mask_folder)
             names = [shop.plain[shot.name] for shot in shots if (shot.name in masks) == masked]
-            for some in _chunks(names, _IMAGES_AT_ONCE * shop.threads):
+            for chunk in _chunks(names, _IMAGES_AT_ONCE * shop.threads):
                 interruptible(
-                    lambda token, some=some, reader=reader: pycolmap.extract_features(
+                    lambda token, chunk=chunk, reader=reader: pycolmap.extract_features(
                         shop.database,
                         shop.images,
-                        image_names=some,
+                        image_names=chunk,
                         reader_options=reader,
                         extraction_options=options,
                         cancellation_token=token,
                     )  # fmt: skip
                 )
-                progress.advance(len(some))
+                progress.advance(len(chunk))
     with pycolmap.Database.open(shop.database) as database:
         images, named = database.read_all_images(), shop.named()
         return {named[image.name]: database.num_keypoints_for_image(image.image_id) for image in images}
@@ -175,15 +175,15 @@ def find_matches(shop: ColmapWorkspace, plan: PairPlan, vocabulary: Path | None)
     listed = pycolmap.ImportedPairingOptions()
     listed.match_list_path = str(shop.folder / "pairs.txt")
     with bar("Matches", len(plan.pairs)) as progress:
-        for some in _chunks(plan.pairs, _PAIRS_AT_ONCE * shop.threads):
-            lines = (f"{shop.plain[one]} {shop.plain[other]}\n" for one, other in some)
+        for chunk in _chunks(plan.pairs, _PAIRS_AT_ONCE * shop.threads):
+            lines = (f"{shop.plain[one]} {shop.plain[other]}\n" for one, other in chunk)
             write_bytes(shop.folder / "pairs.txt", "".join(lines).encode())
             interruptible(
                 lambda token: pycolmap.match_image_pairs(
                     shop.database, options, listed, geometry, cancellation_token=token
                 )
             )
-            progress.advance(len(some))
+            progress.advance(len(chunk))
     if vocabulary is not None:
         _match_by_vocabulary(shop, options, geometry, vocabulary)
 

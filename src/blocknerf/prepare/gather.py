@@ -85,9 +85,9 @@ def mask_files(folder: Path | None) -> list[Path]:
 def _files(source: Path, out: Path) -> Sequence[Path]:
     found = []
     for folder, folders, names in os.walk(source):
-        here = Path(folder)
-        folders[:] = [name for name in sorted(folders) if _is_walked(here / name, out)]
-        found += [here / name for name in sorted(names) if not name.startswith((".", DYNAMIC_MASK))]
+        directory = Path(folder)
+        folders[:] = [name for name in sorted(folders) if _is_walked(directory / name, out)]
+        found += [directory / name for name in sorted(names) if not name.startswith((".", DYNAMIC_MASK))]
     gone = [path for path in found if not path.is_file()]
     if gone:
         log.warning("%d names in %s lead to no file, as %s, and are skipped.", len(gone), source, gone[0])
@@ -124,9 +124,9 @@ def free_name(name: str, taken: Set[str]) -> str:
 
 def _nothing(source: Path, files: Sequence[Path]) -> str:
     kinds = Counter(path.suffix.lower() or "no ending" for path in files)
-    there = ", ".join(f"{count} x {kind}" for kind, count in kinds.most_common(_MOST_KINDS_NAMED)) or "nothing"
+    content = ", ".join(f"{count} x {kind}" for kind, count in kinds.most_common(_MOST_KINDS_NAMED)) or "nothing"
     return (
-        f"{source} holds no photographs ({_list(PHOTOGRAPHS)}) and no videos ({_list(VIDEOS)}), but {there}. "
+        f"{source} holds no photographs ({_list(PHOTOGRAPHS)}) and no videos ({_list(VIDEOS)}), but {content}. "
         "Give the folder of a capture; convert raw files to .jpg first, with their EXIF. "
         f"Of HEIC: {HOW_HEIC_IS_READ}."
     )

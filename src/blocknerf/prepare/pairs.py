@@ -110,8 +110,8 @@ def spatial_pairs(places_m: Float[np.ndarray, "n 2"], neighbours: int) -> Iterab
     places = places_m[known]
     count = min(neighbours + 1, len(known))
     for first in range(0, len(known), _CHUNK):
-        some = places[first : first + _CHUNK]
-        squared = ((some[:, None] - places[None]) ** 2).sum(axis=2)
+        chunk = places[first : first + _CHUNK]
+        squared = ((chunk[:, None] - places[None]) ** 2).sum(axis=2)
         nearest = np.argpartition(squared, count - 1, axis=1)[:, :count]
         for row, others in enumerate(nearest, first):
             for other in others:

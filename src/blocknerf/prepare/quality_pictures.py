@@ -21,8 +21,8 @@ def draw_from_above(path: Path, scene: Scene, gps: dict[str, dict[str, float]]) 
     """Cameras with a tick where they look, a colour for each drive; points; a line to each GPS position."""
     centers = scene.centers_world
     places = np.array([[gps[i.name]["east_m"], gps[i.name]["north_m"]] for i in scene.images if i.name in gps])
-    shown = centers[:, :2] if not len(places) else np.concatenate([centers[:, :2], places])
-    low, high = shown.min(axis=0), shown.max(axis=0)
+    drawn = centers[:, :2] if not len(places) else np.concatenate([centers[:, :2], places])
+    low, high = drawn.min(axis=0), drawn.max(axis=0)
     low, high = _with_margin(low, high)
     width, height = high - low
     scale = _LONG_INCHES / max(width, height)

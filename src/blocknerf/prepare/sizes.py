@@ -53,11 +53,11 @@ def _shelves(photographs: Sequence[Path], looks: "_Looks") -> Iterator[_Shelf]:
     for path in photographs:
         found.setdefault((path.parent, path.suffix.lower()), {})[path.stem] = path
     for (folder, _), named in found.items():
-        sizes = [looks.size(path) for path in _some(list(named.values()))]
+        sizes = [looks.size(path) for path in _spread_sample(list(named.values()))]
         yield _Shelf(folder, named, max(width * height for width, height in sizes))
 
 
-def _some(items: list) -> list:
+def _spread_sample(items: list) -> list:
     """A few, spread over all."""
     return [items[round(place)] for place in np.linspace(0, len(items) - 1, min(_LOOKED_AT, len(items)))]
 
@@ -69,7 +69,7 @@ def _holds_again(looks: "_Looks", larger: _Shelf, shelf: _Shelf) -> bool:
     """
     if larger.pixels <= shelf.pixels and larger.folder != shelf.folder:
         return False
-    looked_at = _some(list(shelf.photographs))
+    looked_at = _spread_sample(list(shelf.photographs))
     shared = [stem for stem in looked_at if stem in larger.photographs]
     return 2 * len(shared) > len(looked_at) and all(
         looks.are_same(larger.photographs[stem], shelf.photographs[stem]) for stem in shared

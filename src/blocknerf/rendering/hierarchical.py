@@ -7,8 +7,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from blocknerf.kernels.compositing.ops import accumulate, render_weights
-from blocknerf.kernels.intervals.ops import resample
-from blocknerf.kernels.marching.ops import distances
+from blocknerf.kernels.histograms.ops import resample
+from blocknerf.kernels.marching.ops import s_to_t
 from blocknerf.rendering.volume import CompositedRays, RaySamplingConfig, stratified_edges
 
 FieldOnIntervals = Callable[
@@ -34,7 +34,7 @@ def composite_coarse_and_fine(
     """
 
     def to_distance(edges_s: Float[Tensor, "rays edges"]) -> Float[Tensor, "rays edges"]:
-        return distances(origins, directions, edges_s, spacing.near, spacing.far)
+        return s_to_t(origins, directions, edges_s, spacing.near, spacing.far)
 
     background = 1.0 if white_background else 0.0
     coarse_edges_s = edges_s = stratified_edges(origins.shape[0], spacing.num_coarse, rng).to(origins)

@@ -95,5 +95,5 @@ def ssim(render: Float[Tensor, "h w 3"], truth: Float[Tensor, "h w 3"], valid: B
             f"SSIM needs pictures of at least {SSIM_WINDOW_PX} pixels a side, and these have {width} x {height}. "
             "Train and evaluate with a smaller dataset.image_downsample."
         )
-    shown = torch.where(valid[..., None], render.clamp(0, 1), truth)
-    return float(similarity(shown[None], truth[None])[0][valid].double().mean())
+    filled = torch.where(valid[..., None], render.clamp(0, 1), truth)
+    return float(similarity(filled[None], truth[None])[0][valid].double().mean())

@@ -22,7 +22,7 @@ _SIGMAS = 3.5
 class Gaussians:
     """Splats during training; `export/splats.py` explains the entries under the same names."""
 
-    places: Float[Tensor, "n 3"]
+    means: Float[Tensor, "n 3"]
     log_scales: Float[Tensor, "n 3"]
     quaternions: Float[Tensor, "n 4"]
     opacity_logits: Float[Tensor, " n"]
@@ -52,17 +52,17 @@ def render_splats(
     every viewer.
     """
     around_m = splats.log_scales.amax(-1).exp()
-    return show_splats(splats[in_sight(splats.places, around_m, lens, world_from_cam, near_m)], lens, world_from_cam)
+    return show_splats(splats[in_sight(splats.means, around_m, lens, world_from_cam, near_m)], lens, world_from_cam)
 
 
 def show_splats(seen: Gaussians, lens: SplatLens, world_from_cam: Float[Tensor, "3 4"]) -> Float[Tensor, "4 h w"]:
     """`render_splats` of splats in front of the camera, sorted front to back (`in_sight`)."""
     centers_xy, conics = project(seen, lens, world_from_cam)
-    directions = torch.nn.functional.normalize(seen.places - world_from_cam[:, 3], dim=-1)
+    directions = torch.nn.functional.normalize(seen.means - world_from_cam[:, 3], dim=-1)
     degree = int(round(seen.harmonics.shape[1] ** 0.5)) - 1
-    shown = (harmonics(directions, degree)[:, :, None] * seen.harmonics).sum(1)
+    colours = (harmonics(directions, degree)[:, :, None] * seen.harmonics).sum(1)
     return rasterize(
-        centers_xy, conics, (shown + 0.5).clamp(min=0), torch.sigmoid(seen.opacity_logits), lens.width, lens.height
+        centers_xy, conics, (colours + 0.5).clamp(min=0), torch.sigmoid(seen.opacity_logits), lens.width, lens.height
     )
 
 
@@ -74,7 +74,7 @@ def project(
     A splat's covariance S becomes J R S R^T J^T with J the derivative of the pinhole at its centre. Distortion moves
     only centres: it hardly bends anything as small as a splat.
     """
-    x, y, z = ((splats.places - world_from_cam[:, 3]) @ world_from_cam[:, :3]).unbind(-1)
+    x, y, z = ((splats.means - world_from_cam[:, 3]) @ world_from_cam[:, :3]).unbind(-1)
     fx, fy = lens.focal_xy
     limit_x, limit_y = _limits(lens)
     u, v, zero = (x / z).clamp(-limit_x, limit_x), (y / z).clamp(-limit_y, limit_y), torch.zeros_like(z)
@@ -91,14 +91,14 @@ def project(
 
 @torch.no_grad()
 def in_sight(
-    places: Float[Tensor, "n 3"],
+    means: Float[Tensor, "n 3"],
     largest_m: Float[Tensor, " n"],
     lens: SplatLens,
     world_from_cam: Float[Tensor, "3 4"],
     near_m: float,
 ) -> Int[Tensor, " seen"]:
     """Splats that may be visible, front to back; `largest_m` is the largest standard deviation of each."""
-    x, y, z = ((places - world_from_cam[:, 3]) @ world_from_cam[:, :3]).unbind(-1)
+    x, y, z = ((means - world_from_cam[:, 3]) @ world_from_cam[:, :3]).unbind(-1)
     limit_x, limit_y = _limits(lens)
     around = _SIGMAS * largest_m
     near = (z > near_m) & (x.abs() < limit_x * z + around) & (y.abs() < limit_y * z + around)

@@ -8,8 +8,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from blocknerf.kernels.compositing.ops import accumulate, render_weights
-from blocknerf.kernels.intervals.ops import resample
-from blocknerf.kernels.marching.ops import distances, unit_cube_points
+from blocknerf.kernels.histograms.ops import resample
+from blocknerf.kernels.marching.ops import s_to_t, unit_cube_points
 
 DensityAlongRays = Callable[
     [Float[Tensor, "rays 3"], Float[Tensor, "rays 3"], Float[Tensor, "rays edges"]], Float[Tensor, "rays bins"]
@@ -65,14 +65,14 @@ def composite_rays(
     """
     count = origins.shape[0]
     proposal_edges_s = stratified_edges(count, spacing.num_coarse, rng).to(origins)
-    proposal_edges = distances(origins, directions, proposal_edges_s, spacing.near, spacing.far)
+    proposal_edges = s_to_t(origins, directions, proposal_edges_s, spacing.near, spacing.far)
     # The rays get no gradient from here: the interlevel term would move cameras to where the proposal fits the field.
     proposal_density = proposal(origins.detach(), directions.detach(), proposal_edges)
     proposal_weights = render_weights(proposal_density, proposal_edges)
 
     jitter = None if rng is None else torch.rand(count, generator=rng).to(origins)
     edges_s = resample(proposal_edges_s, proposal_weights, spacing.num_fine, jitter)
-    edges = distances(origins, directions, edges_s, spacing.near, spacing.far)
+    edges = s_to_t(origins, directions, edges_s, spacing.near, spacing.far)
     density, features = field(unit_cube_points(origins, directions, edges))
     weights = render_weights(density, edges)
     opacity = weights.sum(-1)

@@ -8,10 +8,10 @@ from pathlib import Path
 def core_quotas(system: Path = Path("/")) -> Iterator[float]:
     """Cores that each group around this process may use, from its quota of time."""
     for folder in _folders("cpu", system):
-        told = _read(folder / "cpu.max") or " ".join(
+        quota = _read(folder / "cpu.max") or " ".join(
             _read(folder / f"cpu.cfs_{name}_us").strip() for name in ("quota", "period")
         )
-        if limit := re.fullmatch(r"([1-9][0-9]*) ([1-9][0-9]*)", told.strip()):
+        if limit := re.fullmatch(r"([1-9][0-9]*) ([1-9][0-9]*)", quota.strip()):
             yield int(limit[1]) / int(limit[2])
 
 
@@ -32,13 +32,13 @@ def _folders(controller: str, system: Path) -> Iterator[Path]:
         if controllers and controller not in controllers.split(","):
             continue
         root = system / "sys/fs/cgroup" / (controller if controllers else "")
-        here = root / group.lstrip("/")
-        yield from {root, here, *here.parents} - {*root.parents}
+        folder = root / group.lstrip("/")
+        yield from {root, folder, *folder.parents} - {*root.parents}
 
 
 def _number(path: Path) -> int | None:
-    told = _read(path).strip()
-    return int(told) if told.isdecimal() and len(told) < 20 else None
+    text = _read(path).strip()
+    return int(text) if text.isdecimal() and len(text) < 20 else None
 
 
 def _read(path: Path) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from blocknerf.runtime.control_groups import free_bytes
 
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
-_SAID_BY_ALLOCATORS = (
+_ALLOCATOR_MESSAGES = (
     "can't allocate memory",  # torch, of a processor
     "not enough memory",  # torch, of a processor
     "out of memory",  # torch, of CUDA
@@ -31,8 +31,8 @@ def held_gb(device_type: str = "cpu") -> float:
 
 def free_gb(system: Path = Path("/")) -> float:
     """Free memory of this machine, or of the container if that is less, in GB."""
-    told = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
-    return min([int(told["MemAvailable"].split()[0]) * 1024, *free_bytes(system)]) / 1e9
+    meminfo = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+    return min([int(meminfo["MemAvailable"].split()[0]) * 1024, *free_bytes(system)]) / 1e9
 
 
 def address_space_gb() -> float:
@@ -53,5 +53,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     """torch raises a RuntimeError, as for many other problems; a library without room raises ImportError or OSError."""
     if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
         return True
-    said = str(error).lower()
-    return isinstance(error, RuntimeError | ImportError | OSError) and any(mark in said for mark in _SAID_BY_ALLOCATORS)
+    message = str(error).lower()
+    return isinstance(error, RuntimeError | ImportError | OSError) and any(
+        mark in message for mark in _ALLOCATOR_MESSAGES
+    )

@@ -88,16 +88,16 @@ def _code() -> ir.Module:
     builder.branch(forever)
 
     together = ir.Function(module, ir.FunctionType(VOID, [JOB.as_pointer(), BYTES, INT64]), TOGETHER)
-    own_job, own_data, helpers = together.args
+    given_job, given_data, helpers = together.args
     builder = ir.IRBuilder(together.append_basic_block("entry"))
     with builder.if_then(failed(builder, take, free)):
-        builder.call(own_job, [own_data])
+        builder.call(given_job, [given_data])
         builder.ret_void()
-    builder.store(own_job, job)
-    builder.store(own_data, data)
+    builder.store(given_job, job)
+    builder.store(given_data, data)
     with times(builder, helpers):
         builder.call(post, [work])
-    builder.call(own_job, [own_data])
+    builder.call(given_job, [given_data])
     with times(builder, helpers), builder.if_then(failed(builder, take, work)):
         wait_for(builder, done)
     builder.call(post, [free])

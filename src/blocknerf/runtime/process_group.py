@@ -69,7 +69,7 @@ class ProcessGroup:
         if self.size == 1:
             return
         for device in dict.fromkeys(tensor.device for tensor in tensors):
-            self._add_there([tensor for tensor in tensors if tensor.device == device])
+            self._add_on_device([tensor for tensor in tensors if tensor.device == device])
 
     def average(self, tensors: Sequence[Tensor]) -> None:
         """Replaces each tensor by the mean over all processes, as `add` does."""
@@ -77,7 +77,7 @@ class ProcessGroup:
         for tensor in tensors:
             tensor /= self.size
 
-    def _add_there(self, tensors: Sequence[Tensor]) -> None:
+    def _add_on_device(self, tensors: Sequence[Tensor]) -> None:
         together = torch.cat([tensor.reshape(-1) for tensor in tensors])
         self._call(dist.all_reduce, together)
         parts = together.split([tensor.numel() for tensor in tensors])
@@ -97,11 +97,11 @@ class ProcessGroup:
         self._call(dist.broadcast, message, src=0)
         return message.tolist()
 
-    def any(self, here: bool) -> bool:
+    def any(self, value: bool) -> bool:
         """Whether it is true in any process."""
         if self.size == 1:
-            return here
-        flag = torch.tensor([here], dtype=torch.uint8)
+            return value
+        flag = torch.tensor([value], dtype=torch.uint8)
         self.unite(flag)
         return bool(flag)
 

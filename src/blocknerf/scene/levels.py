@@ -107,12 +107,12 @@ def table_of(image: ImageRecord) -> str:
 def tables_of(cameras: Mapping[str, Camera], images: Iterable[ImageRecord]) -> Iterator[Table]:
     """Every table of directions."""
     images = tuple(images)
-    own = [image for image in images if image.rays_path is not None]
-    only_own = {image.camera_key for image in own} - {i.camera_key for i in images if i.rays_path is None}
+    with_rays = [image for image in images if image.rays_path is not None]
+    only_rays = {image.camera_key for image in with_rays} - {i.camera_key for i in images if i.rays_path is None}
     for key, camera in cameras.items():
-        if key not in only_own:
+        if key not in only_rays:
             yield key, camera, None
-    for image in own:
+    for image in with_rays:
         yield image.id, cameras[image.camera_key], image.rays_path
 
 

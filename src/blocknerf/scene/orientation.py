@@ -103,20 +103,20 @@ def orientations(
     exifs: Sequence[int], stored_sizes: Sequence[tuple[int, int]], camera_sizes: Sequence[tuple[int, int] | None]
 ) -> list[Orientation]:
     """The orientation of each picture of a capture. Sizes are (width, height); None: the format has none."""
-    told = [_told(*one) for one in zip(exifs, stored_sizes, camera_sizes, strict=True)]
-    others_are_turned = True in told and False not in told
+    by_sizes = [_is_upright_by_size(*one) for one in zip(exifs, stored_sizes, camera_sizes, strict=True)]
+    others_are_turned = True in by_sizes and False not in by_sizes
     return [
         Orientation(exif, is_turned=exif != 1 and (others_are_turned if by_size is None else by_size))
-        for exif, by_size in zip(exifs, told, strict=True)
+        for exif, by_size in zip(exifs, by_sizes, strict=True)
     ]
 
 
-def is_told_by_size(exif: int, stored_size: tuple[int, int], camera_size: tuple[int, int] | None) -> bool:
+def is_decided_by_size(exif: int, stored_size: tuple[int, int], camera_size: tuple[int, int] | None) -> bool:
     """Whether sizes show if the camera belongs to the stored or to the upright picture, or these are the same."""
-    return exif == 1 or _told(exif, stored_size, camera_size) is not None
+    return exif == 1 or _is_upright_by_size(exif, stored_size, camera_size) is not None
 
 
-def _told(exif: int, stored_size: tuple[int, int], camera_size: tuple[int, int] | None) -> bool | None:
+def _is_upright_by_size(exif: int, stored_size: tuple[int, int], camera_size: tuple[int, int] | None) -> bool | None:
     """Whether the camera belongs to the upright picture, if that differs and sizes show it."""
     if exif < _FIRST_SIDEWAYS or camera_size is None or min(camera_size) <= 0:
         return None

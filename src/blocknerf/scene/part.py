@@ -27,19 +27,19 @@ def part_of(scene: Scene, image_ids: Collection[str]) -> Scene:
     )
 
 
-def moved(scene: Scene, root: Path) -> Scene:
+def relocated(scene: Scene, root: Path) -> Scene:
     """The same scene with its folder at `root`; files outside of the folder keep their paths."""
 
-    def there(path: Path) -> Path:
+    def rebased(path: Path) -> Path:
         return root / path.relative_to(scene.root) if path.is_relative_to(scene.root) else path
 
     images = tuple(
         replace(
             image,
-            path=there(image.path),
-            mask_paths=tuple(there(path) for path in image.mask_paths),
-            depth_path=None if image.depth_path is None else there(image.depth_path),
-            rays_path=None if image.rays_path is None else there(image.rays_path),
+            path=rebased(image.path),
+            mask_paths=tuple(rebased(path) for path in image.mask_paths),
+            depth_path=None if image.depth_path is None else rebased(image.depth_path),
+            rays_path=None if image.rays_path is None else rebased(image.rays_path),
         )
         for image in scene.images
     )

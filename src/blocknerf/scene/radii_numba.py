@@ -14,9 +14,9 @@ def pixel_radius(directions, begin, width, height, pixel):
     on either side, so that one neighbour that the lens never saw does no harm.
     """
     column, row = pixel % width, pixel // width
-    here = begin + pixel
-    wide = _step(directions, here, here - 1, column > 0, here + 1, column + 1 < width)
-    high = _step(directions, here, here - width, row > 0, here + width, row + 1 < height)
+    index = begin + pixel
+    wide = _step(directions, index, index - 1, column > 0, index + 1, column + 1 < width)
+    high = _step(directions, index, index - width, row > 0, index + width, row + 1 < height)
     if wide < 0:
         wide = high
     if high < 0:
@@ -34,13 +34,13 @@ def picture_radii(directions, width, height):
 
 
 @compiled
-def _step(directions, here, before, has_before, after, has_after):
+def _step(directions, index, before, has_before, after, has_after):
     """Squared distance to the nearer of two neighbours; -1 where there is none."""
     nearest = -1.0
     if has_before:
-        nearest = _squared_distance(directions, here, before)
+        nearest = _squared_distance(directions, index, before)
     if has_after:
-        other = _squared_distance(directions, here, after)
+        other = _squared_distance(directions, index, after)
         nearest = other if nearest < 0 else min(nearest, other)
     return nearest
 

@@ -39,8 +39,8 @@ def draw_resident(
         first, size = piece_begin[piece], piece_begin[piece + 1] - piece_begin[piece]
         part = rounds[index] * stays + ages[index]
         position = size * part // (shares * stays) + number - given[index]
-        own_keys = keys[epoch % 2] ^ mix(np.uint64(piece + 1))
-        offset = permute(position, own_keys, size, num_bits(size))
+        piece_keys = keys[epoch % 2] ^ mix(np.uint64(piece + 1))
+        offset = permute(position, piece_keys, size, num_bits(size))
         row = row_of(begin, first + offset)
         within = first + offset - begin[row]
         slot = slots_of[index]

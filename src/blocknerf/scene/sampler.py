@@ -296,12 +296,12 @@ class _Table:
 
 
 def _table(store: ImageStore, image_ids: tuple[str, ...], level: int) -> _Table:
-    there = [(slot, image_id) for slot, image_id in enumerate(image_ids) if image_id in store.records]
-    if not there:
+    decoded = [(slot, image_id) for slot, image_id in enumerate(image_ids) if image_id in store.records]
+    if not decoded:
         raise UserError(f"None of the {len(image_ids)} images to draw from can be decoded. Plan again.")
-    sizes = np.array([store.size(image_id, level) for _, image_id in there], np.int64)
-    firsts = np.array([store.first_pixels(image_id, level) for _, image_id in there], np.int64)
-    poses = np.stack([store.records[image_id].world_from_cam for _, image_id in there])
+    sizes = np.array([store.size(image_id, level) for _, image_id in decoded], np.int64)
+    firsts = np.array([store.first_pixels(image_id, level) for _, image_id in decoded], np.int64)
+    poses = np.stack([store.records[image_id].world_from_cam for _, image_id in decoded])
     return _Table(
         begin=np.concatenate([[0], np.cumsum(sizes[:, 0] * sizes[:, 1])]).astype(np.int64),
         rgb_begin=np.ascontiguousarray(firsts[:, 0]),
@@ -309,7 +309,7 @@ def _table(store: ImageStore, image_ids: tuple[str, ...], level: int) -> _Table:
         width=np.ascontiguousarray(sizes[:, 1]),
         height=np.ascontiguousarray(sizes[:, 0]),
         world_from_cam=np.ascontiguousarray(poses, dtype=np.float32),
-        slot=np.array([slot for slot, _ in there], np.int64),
+        slot=np.array([slot for slot, _ in decoded], np.int64),
     )
 
 

@@ -134,9 +134,9 @@ def scene_hash(scene: Scene) -> str:
     for first in range(0, len(poses), _HASHED):
         rounded = np.round(poses[first : first + _HASHED] / scale, _POSE_DIGITS) + 0.0  # + 0.0: minus zero becomes zero
         content = rounded.astype("<f8").tobytes()
-        some = enumerate(scene.images[first : first + _HASHED])
+        chunk = enumerate(scene.images[first : first + _HASHED])
         pieces = [
-            (image.id.encode(), content[row * 96 : row * 96 + 96], cameras[image.camera_key]) for row, image in some
+            (image.id.encode(), content[row * 96 : row * 96 + 96], cameras[image.camera_key]) for row, image in chunk
         ]
         digest.update(b"".join(itertools.chain.from_iterable(pieces)))
     return digest.hexdigest()[:16]

@@ -27,7 +27,7 @@ def stage_level(store: ImageStore, longer_side_px: int | None, progress: bool = 
     full.
     """
     sizes = bounded(store.layouts[0].sizes, longer_side_px)
-    known = [number for number, there in enumerate(store.layouts) if there.sizes == sizes]
+    known = [number for number, existing in enumerate(store.layouts) if existing.sizes == sizes]
     if known:
         return known[0]
     images = tuple(store.records.values())
@@ -49,10 +49,10 @@ def _fill(parts: Parts, store: ImageStore, wanted: Layout, progress: bool, threa
     parts.create(f"{wanted.name}.directions", wanted.num_directions * 12)
     if largest.offsets_m is not None:
         parts.create(f"{wanted.name}.offsets", wanted.num_directions * 12)
-    with bars(progress) as shown:
+    with bars(progress) as progress_bars:
         tables = list(tables_of(store.cameras, images))
         tasks = [partial(_resample_table, parts, table, store, wanted) for table in tables]
-        missing = in_parallel(tasks, threads, shown, "Cameras")
+        missing = in_parallel(tasks, threads, progress_bars, "Cameras")
         unseen = {key: pixels for (key, _, _), pixels in zip(tables, missing, strict=True) if pixels.any()}
         parts.create(f"{wanted.name}.rgb", wanted.num_pixels * 3)
         if largest.valid is not None or unseen:
@@ -60,7 +60,7 @@ def _fill(parts: Parts, store: ImageStore, wanted: Layout, progress: bool, threa
         if largest.depth_z_m is not None:
             parts.create(f"{wanted.name}.depth_z", wanted.num_pixels * 4)
         tasks = [partial(_resample_image, parts, image, store, wanted, unseen) for image in images]
-        for _ in in_parallel(tasks, threads, shown, "Photographs"):
+        for _ in in_parallel(tasks, threads, progress_bars, "Photographs"):
             pass
 
 

@@ -86,7 +86,7 @@ class ImageStore:
         self._downsample = downsample
         self.cameras = {key: covered(camera, downsample) for key, camera in scene.cameras.items()}
         """Cameras of level 0."""
-        self._levels = [map_level(folder, there) for there in layouts]
+        self._levels = [map_level(folder, layout) for layout in layouts]
         self.num_levels = len(layouts)
         """Number of levels of the pyramid; levels for stages follow."""
 
@@ -117,10 +117,10 @@ class ImageStore:
         )
         return cls(folder, scene, downsample, layouts, content_hash, skipped)
 
-    def add_level(self, there: Layout) -> int:
+    def add_level(self, layout: Layout) -> int:
         """Opens a level whose files are in `folder`; returns its number."""
-        self._levels.append(map_level(self.folder, there))
-        self.layouts.append(there)
+        self._levels.append(map_level(self.folder, layout))
+        self.layouts.append(layout)
         return len(self.layouts) - 1
 
     def level(self, level: int = 0) -> Level:
@@ -146,8 +146,8 @@ class ImageStore:
 
     def first_pixels(self, image_id: str, level: int = 0) -> tuple[int, int]:
         """Where the image begins in `Level.rgb`, and its camera in `Level.directions`."""
-        there = self.layouts[level]
-        return there.rgb_begin[image_id], there.directions_begin[table_of(self.records[image_id])]
+        layout = self.layouts[level]
+        return layout.rgb_begin[image_id], layout.directions_begin[table_of(self.records[image_id])]
 
     def rgb(self, image_id: str, level: int = 0) -> np.ndarray:
         """uint8 [H, W, 3], a view of the file."""
@@ -249,9 +249,9 @@ def _fill(parts: Parts, scene: Scene, levels: list[Reduction], progress: bool, t
         if with_offsets:
             parts.create(f"{level.name}.offsets", level.num_directions * 12)  # zeros: in the centre
     unseen: dict[tuple[str, str], np.ndarray] = {}
-    with bars(progress) as shown:
+    with bars(progress) as progress_bars:
         tasks = [partial(_store_directions, parts, table, levels) for table in tables]
-        for found in in_parallel(tasks, threads, shown, "Cameras"):
+        for found in in_parallel(tasks, threads, progress_bars, "Cameras"):
             unseen.update(found)
         any_invalid = bool(unseen) or any(image.mask_paths or image.alpha == "mask" for image in scene.images)
         for _, level in levels:
@@ -259,12 +259,12 @@ def _fill(parts: Parts, scene: Scene, levels: list[Reduction], progress: bool, t
             if any_invalid:
                 parts.create(f"{level.name}.valid", level.num_pixels)
         tasks = [partial(_store_image, parts, image, levels, unseen, any_invalid) for image in scene.images]
-        problems = in_parallel(tasks, threads, shown, "Photographs")
-        _fill_depth(parts, scene, levels, threads, shown)
+        problems = in_parallel(tasks, threads, progress_bars, "Photographs")
+        _fill_depth(parts, scene, levels, threads, progress_bars)
         return [(image.name, why) for image, why in zip(scene.images, problems, strict=True) if why is not None]
 
 
-def _fill_depth(parts: Parts, scene: Scene, levels: list[Reduction], threads: int, shown: Progress) -> None:
+def _fill_depth(parts: Parts, scene: Scene, levels: list[Reduction], threads: int, progress_bars: Progress) -> None:
     """Raises UserError if images name depth maps and none can be used; a single bad one is only logged."""
     images = [image for image in scene.images if image.depth_path is not None]
     if not images:
@@ -272,7 +272,7 @@ def _fill_depth(parts: Parts, scene: Scene, levels: list[Reduction], threads: in
     for _, level in levels:
         parts.create(f"{level.name}.depth_z", level.num_pixels * 4)  # zeros: unknown
     tasks = [partial(_store_depth, parts, image, scene.cameras[image.camera_key], levels) for image in images]
-    problems = [problem for problem in in_parallel(tasks, threads, shown, "Depth maps") if problem is not None]
+    problems = [problem for problem in in_parallel(tasks, threads, progress_bars, "Depth maps") if problem is not None]
     if len(problems) == len(images):
         raise UserError(
             f"dataset.use_depth is true, but no depth map of {scene.root} can be used: {problems[0]}. "

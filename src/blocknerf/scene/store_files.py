@@ -33,10 +33,10 @@ def alone(folder: Path) -> AbstractContextManager[object]:
     return locked_folder(folder, f"The image store {folder} is being made", wait_s=math.inf)
 
 
-def in_parallel(tasks: list[Callable[[], Any]], threads: int, shown: Progress, title: str) -> Iterable[Any]:
+def in_parallel(tasks: list[Callable[[], Any]], threads: int, progress_bars: Progress, title: str) -> Iterable[Any]:
     """Results in the order of the tasks. A task does not return pixels, so memory holds one image per thread."""
     with ThreadPoolExecutor(threads) as pool:
-        yield from shown.track(pool.map(lambda task: task(), tasks), len(tasks), description=title)
+        yield from progress_bars.track(pool.map(lambda task: task(), tasks), len(tasks), description=title)
 
 
 class Parts:

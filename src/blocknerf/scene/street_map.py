@@ -13,7 +13,7 @@ from xml.parsers import expat
 import numpy as np
 from jaxtyping import Float
 
-from blocknerf.core.errors import UserError, shown
+from blocknerf.core.errors import UserError, quote
 from blocknerf.core.reading import Damaged, opened, read_bytes, read_json
 from blocknerf.scene.colmap_module import pycolmap
 from blocknerf.scene.scene import GeoOrigin
@@ -75,7 +75,7 @@ class _Collected:
         """Raises Damaged if it is not a place on Earth."""
         numbers = [value for value in (latitude, longitude) if isinstance(value, int | float)]
         if len(numbers) < 2 or not (abs(numbers[0]) <= 90 and abs(numbers[1]) <= 180):
-            raise Damaged(f"latitude {shown(latitude)} and longitude {shown(longitude)} are not a place on Earth")
+            raise Damaged(f"latitude {quote(latitude)} and longitude {quote(longitude)} are not a place on Earth")
         self.degrees[node] = (float(numbers[0]), float(numbers[1]))
 
     def add_way(self, nodes: Iterable[Node], highway: Any, takes_all: bool = False) -> None:
@@ -128,8 +128,8 @@ def _read_xml(path: Path) -> StreetMap:
     try:
         parser.Parse(content, True)
     except (expat.ExpatError, KeyError, ValueError) as error:
-        told = f"it lacks {error}" if isinstance(error, KeyError) else error
-        raise UserError(f"The {WHAT} {path} is damaged: {told}. {_REMEDY}") from error
+        reason = f"it lacks {error}" if isinstance(error, KeyError) else error
+        raise UserError(f"The {WHAT} {path} is damaged: {reason}. {_REMEDY}") from error
     return found.street_map()
 
 

@@ -121,7 +121,7 @@ def dilated(hidden: Bool[np.ndarray, "h w"], radius: int) -> Bool[np.ndarray, "h
 
 def _look_at(root: Path, images: Sequence[ImageRecord]) -> dict[str, float]:
     """Hidden share of every image that has a mask; draws the overview of up to 48 of them."""
-    shown = {images[i].id for i in np.linspace(0, len(images) - 1, _SHEET_PICTURES).round().astype(int)}
+    sheet_ids = {images[i].id for i in np.linspace(0, len(images) - 1, _SHEET_PICTURES).round().astype(int)}
     shares, cells = {}, []
     for image in images:
         made = transient_mask(root, image.name)
@@ -133,7 +133,7 @@ def _look_at(root: Path, images: Sequence[ImageRecord]) -> dict[str, float]:
         kept = read_masks((*by_hand, made), size, image.orientation)
         assert kept is not None
         shares[image.name] = round(1 - float(kept.mean()), 6)
-        if image.id in shown:
+        if image.id in sheet_ids:
             cells.append(_cell(image, kept, shares[image.name]))
     overview = root / OVERVIEW_NAME
     if cells and any(overview in image.mask_paths for image in images):

@@ -30,8 +30,8 @@ def near_origin(scene: Scene, known_offset_m: Offset | None = None) -> Scene:
         offset_m = offset_of(centers)
         if is_far(centers - offset_m):
             raise UserError(
-                f"The cameras of {scene.root} stand too far apart for 32-bit numbers: {_shown(centers.min(axis=0))} to "
-                f"{_shown(centers.max(axis=0))}. Leave out those that stand astray, or read a part of the capture with "
+                f"The cameras of {scene.root} stand too far apart for 32-bit numbers: {_text(centers.min(axis=0))} to "
+                f"{_text(centers.max(axis=0))}. Leave out those that stand astray, or read a part of the capture with "
                 "dataset.scene_bounds."
             )
     if offset_m == NO_OFFSET:
@@ -39,7 +39,7 @@ def near_origin(scene: Scene, known_offset_m: Offset | None = None) -> Scene:
     log.info(
         "The cameras of %s stand around %s, too far from the origin for 32-bit numbers: %s is subtracted from all "
         "positions, and stored beside every file that is written.",
-        *(scene.root, _shown(np.median(centers, axis=0)), _shown(np.array(offset_m))),
+        *(scene.root, _text(np.median(centers, axis=0)), _text(np.array(offset_m))),
     )
     images = []
     for image in scene.images:
@@ -73,5 +73,5 @@ def offset_of(centers_world: Float[np.ndarray, "n 3"]) -> Offset:
     return (x, y, z)
 
 
-def _shown(place: np.ndarray) -> str:
+def _text(place: np.ndarray) -> str:
     return f"({', '.join(f'{value:.10g}' for value in place.tolist())})"

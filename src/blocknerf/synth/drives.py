@@ -47,13 +47,13 @@ def stations(drive: Drive, rng: np.random.Generator) -> list[dict[str, np.ndarra
     poses = []
     spots = np.linspace(0.5, travelled[-1] - 0.5, drive.stations * drive.passes)
     for distance in np.concatenate([spots[first :: drive.passes] for first in range(drive.passes)]):
-        behind, here, ahead = (
+        behind, position, ahead = (
             np.array([np.interp(distance + step, travelled, path[:, axis]) for axis in (0, 1)])
             for step in (-0.4, 0.0, 0.4)
         )
         heading_rad = np.arctan2(*(ahead - behind)[::-1])
         sway_rad = np.deg2rad(rng.normal(0.0, 0.4, 3))
-        center = np.array([*here, CAMERA_HEIGHT_M + rng.normal(0.0, 0.015)])
+        center = np.array([*position, CAMERA_HEIGHT_M + rng.normal(0.0, 0.015)])
         poses.append({
             place: _pose(center, heading_rad + np.deg2rad(yaw) + sway_rad[0], np.deg2rad(PITCH_UP_DEG) + sway_rad[1],
                          sway_rad[2])

@@ -53,10 +53,10 @@ def sample_points(
     observations: list[list[tuple[float, float, int]]] = []
     for number, (index, pixels_xy) in enumerate(seen):
         new = renumbered[index]
-        here = [(float(x), float(y), int(i)) for (x, y), i in zip(pixels_xy, new, strict=True) if i >= 0]
-        for place, (_, _, point) in enumerate(here):
+        keypoints = [(float(x), float(y), int(i)) for (x, y), i in zip(pixels_xy, new, strict=True) if i >= 0]
+        for place, (_, _, point) in enumerate(keypoints):
             tracks[point].append((number, place))
-        observations.append(here)
+        observations.append(keypoints)
     return SparsePoints(points_world[kept], points_rgb[kept], tracks, observations)
 
 

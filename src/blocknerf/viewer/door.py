@@ -172,7 +172,7 @@ def may_become(widget: Any, value: bool | float | str) -> bool:
 # --- who may come in --------------------------------------------------------------------------------------------------
 
 
-def own_names(host: str, also: Collection[str] = ()) -> frozenset[str]:
+def host_names(host: str, also: Collection[str] = ()) -> frozenset[str]:
     """Host names under which browsers may request the page; also numeric addresses if it listens beyond this machine.
 
     A foreign page can point its own name to this machine (DNS rebinding), but not one of these.
@@ -215,8 +215,8 @@ class Door:
 
     def __init__(self, host: str, also: Collection[str] = ()):
         """`also` are further names of this machine that browsers may use."""
-        self._names, self._beyond = own_names(host, also), host not in LOCAL
-        self._said_s, self._unsaid = -math.inf, 0
+        self._names, self._beyond = host_names(host, also), host not in LOCAL
+        self._logged_s, self._unlogged = -math.inf, 0
         self._lock = threading.Lock()
         self._inside: dict[int, tuple[Any, Callable[[str], None]]] = {}
         self.is_hung = False
@@ -324,11 +324,11 @@ class Door:
         """A line in the log, at most one per second; the next one has the number of suppressed lines."""
         with self._lock:
             now = time.monotonic()
-            if now - self._said_s < LOG_EVERY_S:
-                self._unsaid += 1
+            if now - self._logged_s < LOG_EVERY_S:
+                self._unlogged += 1
                 return
-            more = f" ({self._unsaid} more since)" if self._unsaid else ""
-            self._said_s, self._unsaid = now, 0
+            more = f" ({self._unlogged} more since)" if self._unlogged else ""
+            self._logged_s, self._unlogged = now, 0
         log.warning("The viewer %s%s", what[:300], more)
 
     def _logger(self) -> logging.Logger:

@@ -75,20 +75,22 @@ def _draw(city: City, wish: RenderRequest, viewpoint: Viewpoint, width: int, kee
     weights = city.block_weights(rays, center)
     codes = city.codes_for(weights, wish.appearance.resolved(city.main_drive))
     parts = []
-    for some in _parts(len(rays)):
+    for rows in _parts(len(rays)):
         if not keep_going():
             return None
-        layers = sorted(city.layers(rays[some], center, codes=codes, weights=weights), key=lambda layer: layer.block_id)
-        visibility = _visibility(city, layers, rays[some]) if wish.kind == "visibility" else None
+        layers = sorted(city.layers(rays[rows], center, codes=codes, weights=weights), key=lambda layer: layer.block_id)
+        visibility = _visibility(city, layers, rays[rows]) if wish.kind == "visibility" else None
         parts.append((layers, visibility))
     layers = [_joined(list(pieces)) for pieces in zip(*(layers for layers, _ in parts), strict=True)]
-    shown = composite(layers).reshape(camera.height, camera.width)
+    composited = composite(layers).reshape(camera.height, camera.width)
     if wish.kind == "visibility":
-        rgb = share_colours(torch.cat([seen for _, seen in parts if seen is not None]).reshape(shown.opacity.shape))
+        rgb = share_colours(
+            torch.cat([seen for _, seen in parts if seen is not None]).reshape(composited.opacity.shape)
+        )
     else:
-        rgb = _coloured(city, wish.kind, layers, shown)
+        rgb = _coloured(city, wish.kind, layers, composited)
     forward = torch.from_numpy(np.array(viewpoint.world_from_cam[:, 2], dtype=np.float32))
-    depth_z_m = shown.distance_m * (rays.directions @ forward).reshape(shown.distance_m.shape)
+    depth_z_m = composited.distance_m * (rays.directions @ forward).reshape(composited.distance_m.shape)
     return Drawn(to_bytes(rgb), {layer.block_id: layer.weight for layer in layers}, depth_z_m.numpy())
 
 
@@ -99,17 +101,17 @@ def _parts(count: int) -> Iterator[slice]:
 def _joined(pieces: list[Layer]) -> Layer:
     """One block's layers of all parts of a picture."""
     pictures = RenderOutput.concatenate([piece.picture for piece in pieces])
-    return Layer(pieces[0].block_id, torch.cat([piece.shares for piece in pieces]), pictures)
+    return Layer(pieces[0].block_id, torch.cat([piece.weights for piece in pieces]), pictures)
 
 
-def _coloured(city: City, kind: Kind, layers: list[Layer], shown: RenderOutput) -> Float[Tensor, "h w 3"]:
+def _coloured(city: City, kind: Kind, layers: list[Layer], composited: RenderOutput) -> Float[Tensor, "h w 3"]:
     if kind == "depth":
-        return distance_colours(shown)
+        return distance_colours(composited)
     if kind == "weights":
-        return _block_tints(city, layers, shown)
+        return _block_tints(city, layers, composited)
     if kind == "seams":
-        return _seams(layers, shown)
-    return shown.rgb
+        return _seams(layers, composited)
+    return composited.rgb
 
 
 def _visibility(city: City, layers: list[Layer], rays: RayBatch) -> Float[Tensor, " rays"]:
@@ -117,30 +119,32 @@ def _visibility(city: City, layers: list[Layer], rays: RayBatch) -> Float[Tensor
     seen = torch.zeros(len(rays))
     for layer in layers:
         model = city.model(layer.block_id)
-        seen += layer.shares * model.visibility_along(rays, layer.picture.distance_m)
+        seen += layer.weights * model.visibility_along(rays, layer.picture.distance_m)
     return seen
 
 
-def _block_tints(city: City, layers: list[Layer], shown: RenderOutput) -> Float[Tensor, "h w 3"]:
+def _block_tints(city: City, layers: list[Layer], composited: RenderOutput) -> Float[Tensor, "h w 3"]:
     """The blocks' colours on the map, mixed by their shares, with the brightness of the picture."""
     ids = [block.id for block in city.manifest.blocks]
     colours = torch.from_numpy(block_colours(len(ids))).float()
-    mine = torch.stack([colours[ids.index(layer.block_id)] for layer in layers])
-    tints = torch.einsum("bp,bc->pc", torch.stack([layer.shares for layer in layers]), mine)
-    brightness = shown.rgb.clamp(0, 1).mean(-1, keepdim=True)
-    return tints.reshape(shown.rgb.shape) * (0.3 + brightness)
+    layer_colours = torch.stack([colours[ids.index(layer.block_id)] for layer in layers])
+    tints = torch.einsum("bp,bc->pc", torch.stack([layer.weights for layer in layers]), layer_colours)
+    brightness = composited.rgb.clamp(0, 1).mean(-1, keepdim=True)
+    return tints.reshape(composited.rgb.shape) * (0.3 + brightness)
 
 
-def _seams(layers: list[Layer], shown: RenderOutput) -> Float[Tensor, "h w 3"]:
+def _seams(layers: list[Layer], composited: RenderOutput) -> Float[Tensor, "h w 3"]:
     """The difference of the two blocks with the largest shares of a pixel, weighted by how visible both are."""
     if len(layers) == 1:
-        return torch.zeros_like(shown.rgb)
-    shares, which = torch.stack([layer.shares for layer in layers]).topk(2, dim=0)
-    pixels = torch.arange(shares.shape[1])
+        return torch.zeros_like(composited.rgb)
+    weights, which = torch.stack([layer.weights for layer in layers]).topk(2, dim=0)
+    pixels = torch.arange(weights.shape[1])
     one, other = torch.stack([layer.picture.rgb for layer in layers])[which, pixels].clamp(0, 1)
-    both = 2 * shares[1] / shares.sum(0)
-    moved = (one + both[:, None] * (other - one)).reshape(shown.rgb.shape)
-    return error_colours(moved, one.reshape(shown.rgb.shape), torch.ones_like(shown.opacity, dtype=torch.bool))
+    both = 2 * weights[1] / weights.sum(0)
+    moved = (one + both[:, None] * (other - one)).reshape(composited.rgb.shape)
+    return error_colours(
+        moved, one.reshape(composited.rgb.shape), torch.ones_like(composited.opacity, dtype=torch.bool)
+    )
 
 
 def _rules(rules: Manifest, blending: Blending | None) -> Manifest:

@@ -65,23 +65,23 @@ def write_path(path: Path, keyframes: Keyframes, seconds: float, drive: str | No
         raise UserError(f"A path of {seconds:g} seconds cannot be saved: give more than 0 and up to {MOST_S:g}.")
     poses = keyframes.poses(max(2, round(seconds * FPS)))
     first = keyframes.viewpoints[0]
-    own = {} if drive is None else {"drive": drive}
+    settings = {} if drive is None else {"drive": drive}
     write_json(path, {
         "width": 2 * max(1, round(FRAME_HEIGHT_PX * first.aspect / 2)),
         "height": FRAME_HEIGHT_PX,
         "fov_deg": math.degrees(first.fov_y_rad),
-        "frames": [{"world_from_cam": pose.tolist(), **own} for pose in poses],
+        "frames": [{"world_from_cam": pose.tolist(), **settings} for pose in poses],
     })  # fmt: skip
     return len(poses)
 
 
-def render_command(out: Path, path: Path, look: Appearance, photographs: Sequence[str]) -> str:
+def render_command(out: Path, path: Path, appearance: Appearance, photographs: Sequence[str]) -> str:
     """The command that renders the path with this appearance; `photographs` names its one or two images."""
     words = ["blocknerf", "render", str(out), "--path", str(path), "--out", str(out / "renders" / f"{path.stem}.mp4")]
     if len(photographs) == 2:
-        words += ["--appearance", ":".join(photographs), "--share", f"{look.share or 0:g}"]
+        words += ["--appearance", ":".join(photographs), "--share", f"{appearance.share or 0:g}"]
     elif photographs:
         words += ["--image", photographs[0]]
-    if look.exposure_stops:
-        words += ["--exposure", f"{look.exposure_stops:g}"]
+    if appearance.exposure_stops:
+        words += ["--exposure", f"{appearance.exposure_stops:g}"]
     return shlex.join(words)

@@ -77,7 +77,7 @@ class RenderLoop:
         self._px_per_s = GUESSED_PX_PER_S
         self._gain = 1.0  # by how much larger pictures have more pixels a second than their previews
         self._refreshed_s = time.monotonic()
-        self._said: set[tuple[str, type]] = set()
+        self._logged: set[tuple[str, type]] = set()
         self._thread = threading.Thread(target=self._run, name="render", daemon=True)
 
     def start(self) -> None:
@@ -129,9 +129,9 @@ class RenderLoop:
         try:
             act()
         except Exception as error:
-            if (what, type(error)) not in self._said:
+            if (what, type(error)) not in self._logged:
                 log.exception("The viewer %s.", what)
-            self._said.add((what, type(error)))
+            self._logged.add((what, type(error)))
             return error
         return None
 
@@ -175,8 +175,8 @@ class RenderLoop:
         with self._condition:
             if not pending.widths and self._pending.get(key) is pending:
                 del self._pending[key]
-            is_there = key in self._latest
-        if is_there:
+            is_known = key in self._latest
+        if is_known:
             self._show(key, RenderedFrame(drawn, seconds, not pending.widths))
 
     def _is_wanted(self, key: Hashable, pending: _Pending, is_preview: bool) -> bool:

@@ -60,7 +60,7 @@ class Page:
             self._eyes = scene.centers_world
         self._status = client.gui.add_markdown("The first picture is on its way.")
         self._add_picture_folder()
-        self._add_look_folder()
+        self._add_appearance_folder()
         self._blocks_folder = client.gui.add_folder("Blocks", expand_by_default=False)
         self._add_block_boxes()
         self._add_photographs_folder(absence)
@@ -70,9 +70,9 @@ class Page:
         client.camera.on_update(lambda _: self._moved())
         self._moved()
 
-    def show(self, shown: RenderedFrame) -> None:
+    def show(self, frame: RenderedFrame) -> None:
         """A picture in the background, and the blocks that made it."""
-        drawn = shown.drawn
+        drawn = frame.drawn
         depth = None
         if drawn.depth_z_m is not None:
             every = max(1, drawn.depth_z_m.shape[1] // DEPTH_PX)
@@ -83,9 +83,9 @@ class Page:
             self._client.scene.set_background_image(drawn.rgb, "jpeg", jpeg_quality=JPEG_QUALITY, depth=depth)
             height, width = drawn.rgb.shape[:2]
             shares = ", ".join(f"{block_id} {share:.0%}" for block_id, share in drawn.weights.items() if share >= 0.005)
-            more = "" if shown.is_last else ", a larger one follows"
+            more = "" if frame.is_last else ", a larger one follows"
             blocks = f" Blocks: {shares}." if shares else ""
-            self._say(f"{width} x {height} pixels in {shown.seconds:.2f} s{more}.{blocks}")
+            self._say(f"{width} x {height} pixels in {frame.seconds:.2f} s{more}.{blocks}")
 
     def fail(self, sentence: str) -> None:
         """Says why there is no picture."""
@@ -111,21 +111,21 @@ class Page:
         for widget in (self._with_picture, self._kind, self._blending):
             self._when_set(widget)
 
-    def _add_look_folder(self) -> None:
+    def _add_appearance_folder(self) -> None:
         gui = self._client.gui
         drives = [f"drive {drive}" for drive in sorted(self._city.drives)]
-        looks = [*drives, *([THIS_PHOTOGRAPH] if self._scene is not None else [])] or ["mean"]
-        first = f"drive {self._city.main_drive}" if drives else looks[0]
+        appearances = [*drives, *([THIS_PHOTOGRAPH] if self._scene is not None else [])] or ["mean"]
+        first = f"drive {self._city.main_drive}" if drives else appearances[0]
         least, largest = _exposure_range(self._city)
         with gui.add_folder("Look"):
-            self._look_from = gui.add_dropdown("From", looks, initial_value=first)
-            self._look_to = gui.add_dropdown("To", looks, initial_value=first)
-            self._look_share = gui.add_slider("Between", 0.0, 1.0, 0.01, 0.0)
+            self._appearance_from = gui.add_dropdown("From", appearances, initial_value=first)
+            self._appearance_to = gui.add_dropdown("To", appearances, initial_value=first)
+            self._appearance_share = gui.add_slider("Between", 0.0, 1.0, 0.01, 0.0)
             none = "The images tell no exposures that differ" if least == largest else None
             self._exposure = gui.add_slider(
                 "Exposure, stops", min(least, -0.1), max(largest, 0.1), 0.05, 0.0, disabled=none is not None, hint=none
             )
-        for widget in (self._look_from, self._look_to, self._look_share, self._exposure):
+        for widget in (self._appearance_from, self._appearance_to, self._appearance_share, self._exposure):
             self._when_set(widget)
 
     def _add_block_boxes(self) -> None:
@@ -144,12 +144,12 @@ class Page:
                 return
             self._photograph = gui.add_dropdown("Go to", tuple(self._images))
             steps = gui.add_button_group("", ("previous", "next"))
-            self._manner = gui.add_dropdown("Compare", (ALONE, *COMPARISON_MODES))
+            self._comparison_mode = gui.add_dropdown("Compare", (ALONE, *COMPARISON_MODES))
             self._photograph_share = gui.add_slider("Photograph", 0.0, 1.0, 0.01, 0.5, hint="Its share of a blend")
         self._photograph.on_update(lambda _: self._guarded(self._go_to_photograph))
         steps.on_click(lambda event: self._guarded(lambda: self._step(1 if event.target.value == "next" else -1)))
-        self._manner.on_update(lambda _: self._guarded(self._show_map_where_it_fits))
-        for widget in (self._manner, self._photograph_share):
+        self._comparison_mode.on_update(lambda _: self._guarded(self._show_map_where_it_fits))
+        for widget in (self._comparison_mode, self._photograph_share):
             self._when_set(widget)
 
     def _add_camera_folder(self) -> None:
@@ -177,12 +177,12 @@ class Page:
 
     def _add_map(self) -> None:
         gui, scene_api = self._client.gui, self._client.scene
-        shown = {"Blocks": True, "Cubes": False}
+        visibility = {"Blocks": True, "Cubes": False}
         if self._scene is not None:
-            shown |= {"Photographs": True, "Points": False}
+            visibility |= {"Photographs": True, "Points": False}
         self._groups = {}
         with gui.add_folder("Map", expand_by_default=False):
-            for name, is_visible in shown.items():
+            for name, is_visible in visibility.items():
                 group = scene_api.add_frame(f"/{name.lower()}", show_axes=False, visible=is_visible)
                 box = gui.add_checkbox(name, is_visible)
                 box.on_update(lambda _: self._guarded(self._show_map_where_it_fits))
@@ -221,7 +221,7 @@ class Page:
             kind=self._kind.value,
             blending=self._blending.value,
             left_out=frozenset(block_id for block_id, box in self._boxes.items() if not box.value),
-            appearance=self._look(),
+            appearance=self._requested_appearance(),
             comparison=self._comparison(),
         ))  # fmt: skip
 
@@ -229,12 +229,12 @@ class Page:
         camera = self._client.camera
         return Viewpoint(self._frame.pose(camera.wxyz, camera.position), camera.fov, camera.aspect)
 
-    def _look(self) -> Appearance:
-        share = float(self._look_share.value)
+    def _requested_appearance(self) -> Appearance:
+        share = float(self._appearance_share.value)
         return replace(
-            _appearance(self._chosen(self._look_from.value)),
+            _appearance(self._chosen(self._appearance_from.value)),
             exposure_stops=float(self._exposure.value),
-            blend_towards=_appearance(self._chosen(self._look_to.value)) if share else None,
+            blend_towards=_appearance(self._chosen(self._appearance_to.value)) if share else None,
             share=share,
         )
 
@@ -245,10 +245,10 @@ class Page:
         return name.removeprefix("drive ") if name.startswith("drive ") else None
 
     def _comparison(self) -> Comparison | None:
-        if not self._images or self._manner.value == ALONE:
+        if not self._images or self._comparison_mode.value == ALONE:
             return None
         share = float(self._photograph_share.value)
-        return Comparison(self._photograph.value, cast(ComparisonMode, self._manner.value), share)
+        return Comparison(self._photograph.value, cast(ComparisonMode, self._comparison_mode.value), share)
 
     def _photograph_clicked(self, name: str) -> None:
         def go() -> None:
@@ -268,7 +268,7 @@ class Page:
         image = self._images[self._photograph.value]
         self._go_to(city_map.photograph_view(self._scene, image, self._client.camera.aspect))
         self._with_picture.value = True
-        self._look_from.value, self._look_share.value, self._exposure.value = THIS_PHOTOGRAPH, 0.0, 0.0
+        self._appearance_from.value, self._appearance_share.value, self._exposure.value = THIS_PHOTOGRAPH, 0.0, 0.0
         self._wish()
 
     def _go_to(self, viewpoint: Viewpoint) -> None:
@@ -316,14 +316,16 @@ class Page:
             self._client.scene.remove_by_name("/way")
 
     def _save_path(self) -> None:
-        path, look = path_file(self._out, self._path_name.value), self._look()
-        frames = write_path(path, self._keyframes, float(self._path_seconds.value), look.drive)
-        chosen = [self._chosen(self._look_from.value)]
-        chosen += [self._chosen(self._look_to.value)] if look.blend_towards is not None else []
+        path, appearance = path_file(self._out, self._path_name.value), self._requested_appearance()
+        frames = write_path(path, self._keyframes, float(self._path_seconds.value), appearance.drive)
+        chosen = [self._chosen(self._appearance_from.value)]
+        chosen += [self._chosen(self._appearance_to.value)] if appearance.blend_towards is not None else []
         names = [image.name for image in chosen if isinstance(image, ImageRecord)]
         alike = len(names) in (0, len(chosen)) and (len(chosen) == 1 or bool(names))
         hint = "" if alike else "\n\nrender goes between two photographs only: frames take the look *From*."
-        command = render_command(self._out, path, look, names if alike else names[: int(look.image_id is not None)])
+        command = render_command(
+            self._out, path, appearance, names if alike else names[: int(appearance.image_id is not None)]
+        )
         self._path_status.content = f"{frames} frames in {path}. Film them with\n\n```\n{command}\n```{hint}"
 
 

@@ -74,6 +74,6 @@ class RenderRequest:
 
 def blendings(rules: Manifest) -> tuple[Blending, ...]:
     """Possible kinds of blending for this city, its own first."""
-    own: Blending = "surface" if rules.divide_by == "surface" else rules.blending
+    default: Blending = "surface" if rules.divide_by == "surface" else rules.blending
     others: tuple[Blending, ...] = ("visibility", "distance", "nearest")
-    return (own, *(other for other in others if other != own))
+    return (default, *(other for other in others if other != default))

@@ -78,12 +78,12 @@ class Viewer:
     def _draw(self, wish: RenderRequest, width: int, keep_going: KeepGoing) -> Drawn | None:
         return draw(self._newest.city, self._photographs, wish, width, keep_going)
 
-    def _show(self, key: Hashable, shown: RenderedFrame) -> None:
+    def _show(self, key: Hashable, frame: RenderedFrame) -> None:
         page = self._pages.get(key)
         if page is None:
             self._loop.forget(key)
         else:
-            page.show(shown)
+            page.show(frame)
 
     def _fail(self, key: Hashable, sentence: str) -> None:
         page = self._pages.get(key)

@@ -17,7 +17,7 @@ from blocknerf.scene.scene import ImageRecord, Scene
 CANDIDATES = 32
 """Number of cameras, nearest to both blocks, whose pictures are searched for such places."""
 PLACES = 16
-"""Maximum number of pictures for fitting, and of others for measuring: every second, by how well both blocks see them."""
+"""Maximum number of pictures for fitting, and as many for measuring: alternating, by how well both blocks see them."""
 LONG_SIDE_PX = 32
 SEEN_WELL = 0.5
 """A ray belongs to the area if both blocks see it at least this well, from 0 to 1."""

@@ -64,7 +64,7 @@ class BackboneConfig(Section):
     """Kernels that a training step calls, as operation.function; the slowest to compile first."""
     implied_by: ClassVar[tuple[str, ...]] = ()
     """Keys that imply this backbone if `backbone` is not given."""
-    defaults_elsewhere: ClassVar[dict[str, dict[str, Any]]] = {}
+    section_defaults: ClassVar[dict[str, dict[str, Any]]] = {}
     """By section: this backbone's defaults for keys outside of block_nerf."""
     faster: ClassVar[str] = ""
     """What to use instead if a run would take days, and how much faster it is."""
@@ -174,12 +174,12 @@ def meant_backbone(section: dict[str, Any]) -> Any:
 
 def keys_of_others(section: dict[str, Any]) -> dict[str, str]:
     """Keys of a section that its backbone lacks, each with the name of a backbone that has it."""
-    own = backbone_named(meant_backbone(section))
-    if own is None:
+    backbone = backbone_named(meant_backbone(section))
+    if backbone is None:
         return {}
     return {
         key: name
         for name, config in backbones().items()
         for key in section
-        if key in config.model_fields and key not in own.model_fields
+        if key in config.model_fields and key not in backbone.model_fields
     }

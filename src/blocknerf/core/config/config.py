@@ -102,14 +102,14 @@ class Config(Section):
             return tree
         section = tree.get("block_nerf", {})
         if isinstance(section, BackboneConfig):
-            defaults = section.defaults_elsewhere
+            defaults = section.section_defaults
         elif isinstance(section, dict):
             others = keys_of_others(section)
             section = {"backbone": meant_backbone(section)} | {k: v for k, v in section.items() if k not in others}
             backbone = backbone_named(section["backbone"])
-            defaults = {} if backbone is None else backbone.defaults_elsewhere
+            defaults = {} if backbone is None else backbone.section_defaults
         else:
             return tree
         sections = {name: tree.get(name, {}) for name in defaults}
-        given = {name: defaults[name] | own for name, own in sections.items() if isinstance(own, dict)}
+        given = {name: defaults[name] | values for name, values in sections.items() if isinstance(values, dict)}
         return tree | given | {"block_nerf": section}

@@ -165,8 +165,10 @@ def _without_effect(
     needs: tuple[Need, ...], config: Any, default: Any, given: dict[str, Any]
 ) -> Iterator[tuple[Need, list[str]]]:
     for need in needs:
-        told = [key for own in need.keys for key in keys_of(default, own) if _is_in(given, key)]
-        changed = [key for key in told if _value(config, key) != _value(default, key)]
+        given_keys = [
+            key for section_or_key in need.keys for key in keys_of(default, section_or_key) if _is_in(given, key)
+        ]
+        changed = [key for key in given_keys if _value(config, key) != _value(default, key)]
         if changed and not need.met(config):
             yield need, changed
 

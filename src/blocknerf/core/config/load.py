@@ -11,7 +11,7 @@ from blocknerf.core.config.config import Config
 from blocknerf.core.config.effects import refused, waiting
 from blocknerf.core.config.keys import known_keys
 from blocknerf.core.config.other_backbones import keys_for_others
-from blocknerf.core.errors import UserError, shown
+from blocknerf.core.errors import UserError, quote
 from blocknerf.core.logging import log
 from blocknerf.core.reading import Damaged, parse_yaml, read_json, read_yaml
 
@@ -47,10 +47,10 @@ def validated(tree: dict[str, Any], origin: str, given: dict[str, Any] | None = 
     except ValidationError as error:
         raise UserError(_explain(error, origin)) from error
     default = Config.model_validate({"block_nerf": {"backbone": config.block_nerf.backbone}})
-    told = tree if given is None else given
-    if silent := [*keys_for_others(config, default, told), *refused(config, default, told)]:
+    explicit = tree if given is None else given
+    if silent := [*keys_for_others(config, default, explicit), *refused(config, default, explicit)]:
         raise UserError(f"The configuration from {origin} cannot be used: {'; '.join(silent)}.")
-    for sentence in waiting(config, default, told):
+    for sentence in waiting(config, default, explicit):
         log.info(sentence)
     return config
 
@@ -66,7 +66,7 @@ def _apply_override(tree: dict, override: str) -> None:
     try:
         value = parse_yaml(text) if text else None
     except Damaged as error:
-        raise UserError(f"The value in {shown(override)} cannot be read: {error}.") from error
+        raise UserError(f"The value in {quote(override)} cannot be read: {error}.") from error
     *sections, key = dotted.strip().replace("-", "_").split(".")
     for section in sections:
         tree = tree.setdefault(section, {})
@@ -83,9 +83,9 @@ def _explain(error: ValidationError, origin: str) -> str:
             lines.append(f"unknown key {where!r}" + _nearest(problem["loc"]))
         else:
             arrived = "" if isinstance(problem["input"], dict) else f", not {problem['input']!r}"
-            own = problem.get("ctx", {}).get("error")
-            said = f"{own}" if own else problem["msg"].lower()
-            lines.append(f"{where}: {said}{arrived}" if where else f"{said}{arrived}")
+            cause = problem.get("ctx", {}).get("error")
+            message = f"{cause}" if cause else problem["msg"].lower()
+            lines.append(f"{where}: {message}{arrived}" if where else f"{message}{arrived}")
     return f"The configuration from {origin} cannot be used: " + "; ".join(lines) + "."
 
 
@@ -93,9 +93,9 @@ def _nearest(location: tuple[int | str, ...]) -> str:
     known = known_keys(Config)
     section, name = ".".join(str(part) for part in location[:-1]), str(location[-1])
     in_section = [key for key in known if key.rpartition(".")[0] == section]
-    elsewhere = {key.rpartition(".")[2]: key for key in known}
-    here = {key.rpartition(".")[2]: key for key in in_section}
-    for names, cutoff in ((elsewhere, 1.0), (here, 0.6), (elsewhere, 0.6)):
+    all_names = {key.rpartition(".")[2]: key for key in known}
+    section_names = {key.rpartition(".")[2]: key for key in in_section}
+    for names, cutoff in ((all_names, 1.0), (section_names, 0.6), (all_names, 0.6)):
         match = difflib.get_close_matches(name, names, 1, cutoff)
         if match:
             return f" (did you mean {names[match[0]]!r}?)"

@@ -38,10 +38,10 @@ def _changed(backbone: type[BackboneConfig], key: str, value: Any) -> list[str]:
     """The key, or those in a section, if it differs from that backbone's default."""
     usual = getattr(backbone(), key)
     try:
-        told = getattr(backbone.model_validate({key: value}), key)
+        parsed = getattr(backbone.model_validate({key: value}), key)
     except ValidationError:
         return [f"block_nerf.{key}"]
-    if not isinstance(told, BaseModel):
-        return [f"block_nerf.{key}"] if told != usual else []
-    inner = [name for name in type(told).model_fields if getattr(told, name) != getattr(usual, name)]
+    if not isinstance(parsed, BaseModel):
+        return [f"block_nerf.{key}"] if parsed != usual else []
+    inner = [name for name in type(parsed).model_fields if getattr(parsed, name) != getattr(usual, name)]
     return [f"block_nerf.{key}.{name}" for name in inner]

@@ -39,7 +39,7 @@ class StageTraining(Section):
         return tuple(dict.fromkeys(stage.resolution for stage in self.stages)) if self.enable else (None,)
 
     @model_validator(mode="after")
-    def _there_is_a_stage(self) -> "StageTraining":
+    def _require_a_stage(self) -> "StageTraining":
         if self.enable and not self.stages:
             raise ValueError("enable is true, but stages is empty; give at least one stage, or set enable to false")
         return self

@@ -74,15 +74,15 @@ def _weights_backward(
     ray = (tl.program_id(0) * ROWS + tl.arange(0, ROWS)).to(tl.int64)[:, None]
     sample = tl.arange(0, COLUMNS)[None, :]
     valid = (ray < rays) & (sample < samples)
-    here = ray * samples + sample
+    offset = ray * samples + sample
     depth, delta = _depth(density, edges, ray, sample, valid, samples)
     after = tl.exp(-tl.cumsum(depth, axis=1))
     has_next = valid & (sample + 1 < samples)
-    next_weight = tl.load(out + here + 1, mask=has_next, other=0.0)
-    next_grad = tl.load(grad_out + here + 1, mask=has_next, other=0.0)
+    next_weight = tl.load(out + offset + 1, mask=has_next, other=0.0)
+    next_grad = tl.load(grad_out + offset + 1, mask=has_next, other=0.0)
     behind = tl.cumsum(next_weight * next_grad, axis=1, reverse=True)
-    grad = tl.load(grad_out + here, mask=valid, other=0.0)
-    tl.store(grad_density + here, delta * (grad * after - behind), mask=valid)
+    grad = tl.load(grad_out + offset, mask=valid, other=0.0)
+    tl.store(grad_density + offset, delta * (grad * after - behind), mask=valid)
 
 
 @triton.jit

@@ -125,8 +125,8 @@ def _encode_backward_table(
     for corner in tl.static_range(8):
         row = _corner_row(x, y, z, resolution, rows, corner)
         weight = _share(fx, corner & 1) * _share(fy, corner & 2) * _share(fz, corner & 4)
-        here = base + row[:, None] * FEATURES + feature
-        tl.atomic_add(here, weight[:, None] * grad, mask=touches[:, None], sem="relaxed")
+        address = base + row[:, None] * FEATURES + feature
+        tl.atomic_add(address, weight[:, None] * grad, mask=touches[:, None], sem="relaxed")
 
 
 @triton.jit

@@ -253,8 +253,8 @@ def adam_4(typing_context, table, gradient, first, second, at, rate, keep1, take
 def _adam(code: _Code, features: int) -> None:
     builder, (table, gradient, first, second), at = code.builder, map(code.pointer, range(4)), code.arguments[4]
     slope = code.load(gradient, at, LANES)
-    some, touched = _touched(code, slope, features)
-    with builder.if_then(some):
+    any_touched, touched = _touched(code, slope, features)
+    with builder.if_then(any_touched):
         rate, keep1, take1, keep2, take2, epsilon = (code.broadcast(value, LANES) for value in code.arguments[5:])
         old = [code.load(array, at, LANES) for array in (table, first, second)]
         m = code.multiply_add(take1, slope, builder.fmul(keep1, old[1]))
@@ -349,9 +349,9 @@ def _outer_block(code: _Code, row: Any, height: int, column: Any, width: int) ->
     left, right, out, columns = code.pointer(0), code.pointer(1), code.pointer(2), code.size(1, 0)
     sums = [[code.constant(0.0, lanes)] * width for _ in range(height)]
     for begin in range(0, GROUP, lanes):
-        ours = [_piece(code, left, row, r, begin, lanes) for r in range(height)]
-        theirs = [_piece(code, right, column, c, begin, lanes) for c in range(width)]
-        sums = [[code.multiply_add(ours[r], theirs[c], sums[r][c]) for c in range(width)] for r in range(height)]
+        lefts = [_piece(code, left, row, r, begin, lanes) for r in range(height)]
+        rights = [_piece(code, right, column, c, begin, lanes) for c in range(width)]
+        sums = [[code.multiply_add(lefts[r], rights[c], sums[r][c]) for c in range(width)] for r in range(height)]
     for r in range(height):
         at = code.add(code.times(code.add(row, code.index(r)), columns), column)
         if width == 1:

@@ -22,39 +22,42 @@ def contracted_point(origins, directions, r, t):
 
 
 @compiled(kept=False, inline="always")
-def _spacing(u, inner, impact):
-    """geometry.spacing.spacing_from_distance at foot + u."""
+def _spacing(u, inner, impact_parameter):
+    """geometry.spacing.spacing_from_distance at t_closest + u."""
     beyond = max(abs(u), inner)
-    outside = math.atan2(impact * (beyond - inner), impact * impact + beyond * inner) / impact
+    outside = (
+        math.atan2(impact_parameter * (beyond - inner), impact_parameter * impact_parameter + beyond * inner)
+        / impact_parameter
+    )
     return math.copysign(min(abs(u), inner) + np.float32(outside), u)
 
 
 @worker_body
-def _distances(start, stop, origins, directions, edges_s, near, far, smallest_impact, out):
+def _s_to_t(start, stop, origins, directions, edges_s, near, far, smallest_impact, out):
     rays, edges = edges_s.shape
     one, zero = np.float32(1), np.float32(0)
     for r in range(start, stop):
         x, y, z = origins[r, 0], origins[r, 1], origins[r, 2]
         a, b, c = directions[r, 0], directions[r, 1], directions[r, 2]
-        foot = -(x * a + y * b + z * c)
-        x, y, z = x + foot * a, y + foot * b, z + foot * c
-        impact = max(np.float32(math.sqrt(x * x + y * y + z * z)), smallest_impact)
-        inner = np.float32(math.sqrt(max(one - impact * impact, zero)))
-        steep = inner / impact
-        low = _spacing(near - foot, inner, impact)
-        span = _spacing(far - foot, inner, impact) - low
+        t_closest = -(x * a + y * b + z * c)
+        x, y, z = x + t_closest * a, y + t_closest * b, z + t_closest * c
+        impact_parameter = max(np.float32(math.sqrt(x * x + y * y + z * z)), smallest_impact)
+        inner = np.float32(math.sqrt(max(one - impact_parameter * impact_parameter, zero)))
+        steep = inner / impact_parameter
+        low = _spacing(near - t_closest, inner, impact_parameter)
+        span = _spacing(far - t_closest, inner, impact_parameter) - low
         for e in range(edges):
             g = low + span * edges_s[r, e]
             size = abs(g)
-            sine, cosine = sine_and_cosine(impact * max(size - inner, zero))
-            outside = (inner * cosine + impact * sine) / (cosine - steep * sine)
-            out[r, e] = foot + math.copysign(outside if size > inner else size, g)
+            sine, cosine = sine_and_cosine(impact_parameter * max(size - inner, zero))
+            outside = (inner * cosine + impact_parameter * sine) / (cosine - steep * sine)
+            out[r, e] = t_closest + math.copysign(outside if size > inner else size, g)
 
 
 @kernel(F2, F2, F2, F4, F4, F4, F2)
-def distances(origins, directions, edges_s, near, far, smallest_impact, out):
+def s_to_t(origins, directions, edges_s, near, far, smallest_impact, out):
     """geometry.spacing.distance_from_spacing between the coordinates of `near` and `far`."""
-    parallel_for(_distances, len(edges_s), (origins, directions, edges_s, near, far, smallest_impact, out))
+    parallel_for(_s_to_t, len(edges_s), (origins, directions, edges_s, near, far, smallest_impact, out))
 
 
 @worker_body

@@ -10,7 +10,7 @@ from blocknerf.kernels.marching import reference
 from blocknerf.kernels.registry import backend_for, kernels_for
 
 
-def distances(
+def s_to_t(
     origins: Float[Tensor, "rays 3"],
     directions: Float[Tensor, "rays 3"],
     edges_s: Float[Tensor, "rays edges"],
@@ -22,11 +22,11 @@ def distances(
     Block units. No gradient: where a ray is sampled is not learned through the ray.
     """
     origins, directions = origins.detach(), directions.detach()
-    if backend_for("marching.distances", edges_s) == "torch":
-        return reference.distances(origins, directions, edges_s, near, far)
+    if backend_for("marching.s_to_t", edges_s) == "torch":
+        return reference.s_to_t(origins, directions, edges_s, near, far)
     out = edges_s.new_empty(edges_s.shape)
     ends = (np.float32(near), np.float32(far), np.float32(SMALLEST_IMPACT))
-    kernels_for("marching", edges_s).distances(origins, directions, edges_s, *ends, out)
+    kernels_for("marching", edges_s).s_to_t(origins, directions, edges_s, *ends, out)
     return out
 
 

@@ -8,16 +8,18 @@ from blocknerf.geometry.contraction import contract, to_unit_cube
 from blocknerf.geometry.spacing import closest_approach, distance_from_spacing, spacing_from_distance
 
 
-def distances(
+def s_to_t(
     origins: Float[Tensor, "rays 3"],
     directions: Float[Tensor, "rays 3"],
     edges_s: Float[Tensor, "rays edges"],
     near: float,
     far: float,
 ) -> Float[Tensor, "rays edges"]:
-    foot, impact = closest_approach(origins, directions)
-    low, high = (spacing_from_distance(torch.full_like(foot, end), foot, impact) for end in (near, far))
-    return distance_from_spacing(low + (high - low) * edges_s, foot, impact)
+    t_closest, impact_parameter = closest_approach(origins, directions)
+    low, high = (
+        spacing_from_distance(torch.full_like(t_closest, end), t_closest, impact_parameter) for end in (near, far)
+    )
+    return distance_from_spacing(low + (high - low) * edges_s, t_closest, impact_parameter)
 
 
 def unit_cube_points(

@@ -7,12 +7,12 @@ from torch import Tensor
 from blocknerf.kernels.launch_triton import launch, ray_tiles
 
 
-def distances(
+def s_to_t(
     origins: Tensor, directions: Tensor, edges_s: Tensor, near: float, far: float, smallest_impact: float, out: Tensor
 ) -> None:
     grid, tile = ray_tiles(*edges_s.shape)
     tensors = (origins.contiguous(), directions.contiguous(), edges_s.contiguous(), out)
-    launch(_distances, grid, *tensors, *edges_s.shape, float(near), float(far), float(smallest_impact), **tile)
+    launch(_s_to_t, grid, *tensors, *edges_s.shape, float(near), float(far), float(smallest_impact), **tile)
 
 
 def unit_cube_points(origins: Tensor, directions: Tensor, edges: Tensor, out: Tensor) -> None:
@@ -75,15 +75,18 @@ def _signed(size, sign):
 
 
 @triton.jit
-def _spacing(u, inner, impact):
-    """geometry.spacing.spacing_from_distance at foot + u."""
+def _spacing(u, inner, impact_parameter):
+    """geometry.spacing.spacing_from_distance at t_closest + u."""
     beyond = tl.maximum(tl.abs(u), inner)
-    outside = _angle(impact * (beyond - inner), impact * impact + beyond * inner) / impact
+    outside = (
+        _angle(impact_parameter * (beyond - inner), impact_parameter * impact_parameter + beyond * inner)
+        / impact_parameter
+    )
     return _signed(tl.minimum(tl.abs(u), inner) + outside, u)
 
 
 @triton.jit
-def _distances(
+def _s_to_t(
     origins, directions, edges_s, out, rays, edges, near, far, smallest_impact,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
@@ -93,18 +96,18 @@ def _distances(
     valid = (ray < rays) & (edge < edges)
     x, y, z = vector(origins, ray, ray < rays)
     a, b, c = vector(directions, ray, ray < rays)
-    foot = -(x * a + y * b + z * c)
-    x, y, z = x + foot * a, y + foot * b, z + foot * c
-    impact = tl.maximum(tl.sqrt(x * x + y * y + z * z), smallest_impact)
-    inner = tl.sqrt(tl.maximum(1.0 - impact * impact, 0.0))
-    low = _spacing(near - foot, inner, impact)
-    span = _spacing(far - foot, inner, impact) - low
+    t_closest = -(x * a + y * b + z * c)
+    x, y, z = x + t_closest * a, y + t_closest * b, z + t_closest * c
+    impact_parameter = tl.maximum(tl.sqrt(x * x + y * y + z * z), smallest_impact)
+    inner = tl.sqrt(tl.maximum(1.0 - impact_parameter * impact_parameter, 0.0))
+    low = _spacing(near - t_closest, inner, impact_parameter)
+    span = _spacing(far - t_closest, inner, impact_parameter) - low
     g = low + span * tl.load(edges_s + ray * edges + edge, mask=valid, other=0.0)
-    angle = impact * tl.maximum(tl.abs(g) - inner, 0.0)
+    angle = impact_parameter * tl.maximum(tl.abs(g) - inner, 0.0)
     sine, cosine = tl.sin(angle), tl.cos(angle)
-    beyond = (inner * cosine + impact * sine) / (cosine - inner * sine / impact)
+    beyond = (inner * cosine + impact_parameter * sine) / (cosine - inner * sine / impact_parameter)
     size = tl.where(tl.abs(g) <= inner, tl.abs(g), beyond)
-    tl.store(out + ray * edges + edge, foot + _signed(size, g), mask=valid)
+    tl.store(out + ray * edges + edge, t_closest + _signed(size, g), mask=valid)
 
 
 @triton.jit

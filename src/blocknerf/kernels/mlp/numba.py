@@ -202,5 +202,5 @@ def backward_three(
     """As `backward`, of three layers."""
     turned = (weight1.T.copy(), weight2.T.copy(), weight3.T.copy())
     sums = (grad1, grad_bias1, grad2, grad_bias2, grad3, grad_bias3)
-    told = (values, weight1, bias1, weight2, bias2, *turned, grad_out, grad_values, *sums)
-    parallel_for(_backward_three, len(grad1), told)
+    arguments = (values, weight1, bias1, weight2, bias2, *turned, grad_out, grad_values, *sums)
+    parallel_for(_backward_three, len(grad1), arguments)

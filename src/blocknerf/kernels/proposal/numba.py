@@ -6,8 +6,9 @@ from blocknerf.kernels.jit.compiled import compiled
 from blocknerf.kernels.jit.fast_math import exp, whole_between
 from blocknerf.kernels.jit.parallel_for import F1, F2, F3, I8, kernel, num_threads, parallel_for, worker_body
 from blocknerf.kernels.marching.numba import contracted_point
+from blocknerf.kernels.proposal.reference import MAX_LOG_DENSITY
 
-MAX_LOG_DENSITY = np.float32(12)
+_MOST_LOG_DENSITY = np.float32(MAX_LOG_DENSITY)
 _NO_SIGN = np.uint32(0x7FFFFFFF)
 
 
@@ -39,7 +40,7 @@ def _density(start, stop, origins, directions, edges, grid, out):
             )
             out[r, s] = (one - c) * low + c * high
         for s in range(samples):
-            out[r, s] = exp(min(out[r, s], MAX_LOG_DENSITY))
+            out[r, s] = exp(min(out[r, s], _MOST_LOG_DENSITY))
 
 
 @kernel(F2, F2, F2, F3, F2)
@@ -50,7 +51,7 @@ def density(origins, directions, edges, grid, out):
 @worker_body
 def _places(start, stop, origins, directions, edges, density, grad_density, side, cells, odd, fractions, gradients):
     rays, samples = density.shape
-    ceiling = np.exp(MAX_LOG_DENSITY) * np.float32(0.99999)
+    ceiling = np.exp(_MOST_LOG_DENSITY) * np.float32(0.99999)
     for r in range(start, stop):
         for s in range(samples):
             t = np.float32(0.5) * (edges[r, s] + edges[r, s + 1])

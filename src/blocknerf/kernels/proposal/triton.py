@@ -71,9 +71,9 @@ def _density_backward(
     ray = (tl.program_id(0) * ROWS + tl.arange(0, ROWS)).to(tl.int64)[:, None]
     sample = tl.arange(0, COLUMNS)[None, :]
     valid = (ray < rays) & (sample < samples)
-    here = ray * samples + sample
-    known = tl.load(density + here, mask=valid, other=0.0)
-    grad = known * tl.load(grad_density + here, mask=valid, other=0.0)
+    offset = ray * samples + sample
+    known = tl.load(density + offset, mask=valid, other=0.0)
+    grad = known * tl.load(grad_density + offset, mask=valid, other=0.0)
     touches = valid & (grad != 0) & (known < 162753.16)  # below the ceiling exp(12), by a part in 100,000
     _, x, y, z, norm = middle_points(origins, directions, edges, ray, sample, valid, samples)
     scale = squeeze(norm)

@@ -119,12 +119,14 @@ def _backward(start, stop, left, behind, centers_xy, conics, rgb, opacities, out
                     shows = (alpha >= _LEAST) & (t >= _DARK)
                     weight = alpha * t if shows else np.float32(0)
                     g0, g1, g2 = grad_out[0, y, x], grad_out[1, y, x], grad_out[2, y, x]
-                    own = red * g0 + green * g1 + blue * g2 + grad_out[3, y, x]
-                    rest = behind[y, x] - weight * own
+                    grad_weight = red * g0 + green * g1 + blue * g2 + grad_out[3, y, x]
+                    rest = behind[y, x] - weight * grad_weight
                     d_red += weight * g0
                     d_green += weight * g1
                     d_blue += weight * g2
-                    d_alpha = t * own - rest / (_ONE - alpha) if shows & (opacity * fall < _MOST) else np.float32(0)
+                    d_alpha = (
+                        t * grad_weight - rest / (_ONE - alpha) if shows & (opacity * fall < _MOST) else np.float32(0)
+                    )
                     d_opacity += d_alpha * fall
                     d_power = d_alpha * alpha
                     d_x += d_power * (xx * dx + xy * dy)

@@ -33,5 +33,5 @@ def rasterize(
     behind = torch.cumprod(1 - alpha, 0)
     before = torch.cat([torch.ones_like(behind[:1]), behind[:-1]])
     weights = torch.where(before >= LEAST_TRANSMITTANCE, alpha * before, torch.zeros_like(alpha))
-    shown = torch.cat([rgb, torch.ones_like(rgb[:, :1])], 1)
-    return (shown.T @ weights).reshape(4, height, width)
+    channels = torch.cat([rgb, torch.ones_like(rgb[:, :1])], 1)
+    return (channels.T @ weights).reshape(4, height, width)

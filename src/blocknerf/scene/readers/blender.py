@@ -7,7 +7,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from blocknerf.core.errors import UserError, shown
+from blocknerf.core.errors import UserError, quote
 from blocknerf.core.logging import log
 from blocknerf.scene.readers.candidates import Capture
 from blocknerf.scene.readers.transforms import candidates_of, read_frames
@@ -50,6 +50,6 @@ def _require_apart(train: set[str], test: set[str], train_path: Path, test_path:
     both = sorted(train & test)
     if both:
         raise UserError(
-            f"{len(both)} photographs, as {shown(both[0])}, are in {train_path.name} and in {test_path.name} of "
+            f"{len(both)} photographs, as {quote(both[0])}, are in {train_path.name} and in {test_path.name} of "
             f"{test_path.parent}. Take them out of one; without the latter file every 8th image is for testing."
         )

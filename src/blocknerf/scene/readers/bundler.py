@@ -143,8 +143,8 @@ def _candidate(photograph: Found, numbers: np.ndarray, point_rows: np.ndarray) -
 
 def _bundle_of(data_root: Path) -> Path:
     """Bundler writes into a separate folder; other programs put the file beside the list."""
-    own = data_root / "bundle" / BUNDLE
-    return own if own.is_file() else data_root / BUNDLE
+    separate = data_root / "bundle" / BUNDLE
+    return separate if separate.is_file() else data_root / BUNDLE
 
 
 def _photographs(data_root: Path, bundle: Path) -> list[Found]:

@@ -12,12 +12,18 @@ from typing import Any
 import numpy as np
 
 from blocknerf.core.camera import Camera
-from blocknerf.core.errors import UserError, listed, shown
+from blocknerf.core.errors import UserError, listed, quote
 from blocknerf.core.logging import log
 from blocknerf.core.names import unique_names
 from blocknerf.core.reading import is_file, read_bytes
 from blocknerf.geometry.matrices import is_rotation
-from blocknerf.scene.orientation import Orientation, exif_orientation, is_told_by_size, orientations, same_proportions
+from blocknerf.scene.orientation import (
+    Orientation,
+    exif_orientation,
+    is_decided_by_size,
+    orientations,
+    same_proportions,
+)
 from blocknerf.scene.photographs import DECODE_ERRORS, dynamic_mask, exposure_of, opened_picture
 from blocknerf.scene.rays import focal_lengths, rescale_camera
 from blocknerf.scene.readers.found_files import DEPTH_ENDINGS, FileFinder, Found
@@ -88,9 +94,9 @@ class _Extra:
 
     @staticmethod
     def found(root: Path, sidecar: Sidecar, names: Iterable[str], use_masks: bool) -> "_Extra":
-        finder, told = FileFinder(root), sidecar.images.values()
-        masks = [extra["mask"] for extra in told if "mask" in extra]
-        depth = [extra["depth"] for extra in told if "depth" in extra]
+        finder, entries = FileFinder(root), sidecar.images.values()
+        masks = [extra["mask"] for extra in entries if "mask" in extra]
+        depth = [extra["depth"] for extra in entries if "depth" in extra]
         return _Extra(
             images=sidecar.images,
             masks=finder.find(masks, folders=("",), shortest_tail=2),
@@ -183,7 +189,7 @@ def _each_once(root: Path, candidates: list[Candidate]) -> list[Candidate]:
             and np.allclose(candidate.world_from_cam, last.world_from_cam, rtol=1e-6, atol=1e-9, equal_nan=True)
         ):
             raise UserError(
-                f"{root} lists two images of the name {shown(last.name)}, and not with the same file, camera and pose. "
+                f"{root} lists two images of the name {quote(last.name)}, and not with the same file, camera and pose. "
                 "Rename or remove one of them."
             )
     if len(once) < len(candidates):
@@ -302,7 +308,7 @@ def _orient(root: Path, candidates: list[Candidate], headers: list[_Header | str
         log.info(
             "%d photographs of %s are turned upright, as EXIF says: their cameras are of that size.", num_turned, root
         )
-    untold = sum(not is_told_by_size(*one) for one in lying)
+    untold = sum(not is_decided_by_size(*one) for one in lying)
     if untold and num_turned < len(decided):
         log.info(
             "%d photographs of %s are taken as they are stored, for their size does not tell whether their cameras are "
@@ -336,7 +342,7 @@ def _record(
     orientation, size = header.orientation, header.orientation.picture_size(header.size)
     camera = _checked_camera(candidate.camera, size)
     resized = candidate.camera != camera
-    told = extra.images.get(candidate.name, {})
+    settings = extra.images.get(candidate.name, {})
     masks = _masks(root, candidate, name, extra, size, orientation) if use_masks else ()
     record = ImageRecord(
         id=image_id(candidate.name, header.content_sha256),
@@ -344,12 +350,12 @@ def _record(
         path=candidate.path,
         camera_key=candidate.camera_key + (f"@{size[0]}x{size[1]}" if resized else ""),
         world_from_cam=world_from_cam,
-        drive=told.get("drive", candidate.drive or folder_of(candidate.name)),
+        drive=settings.get("drive", candidate.drive or folder_of(candidate.name)),
         mask_paths=masks,
         alpha="unchosen" if header.has_alpha else "opaque",
         depth_unit_m=candidate.depth_unit_m,
-        exposure=float(told["exposure"]) if "exposure" in told else candidate.exposure or header.exposure,
-        depth_path=extra.depth[told["depth"]].path if "depth" in told else candidate.depth_path,
+        exposure=float(settings["exposure"]) if "exposure" in settings else candidate.exposure or header.exposure,
+        depth_path=extra.depth[settings["depth"]].path if "depth" in settings else candidate.depth_path,
         point_rows=candidate.point_rows,
         rays_path=candidate.rays_path,
         orientation=orientation,
@@ -433,8 +439,8 @@ def _masks(
     orientation: Orientation,
 ) -> tuple[Path, ...]:
     """The image's masks; each must be a picture of the image's proportions."""
-    told = extra.images.get(candidate.name, {}).get("mask")
-    named = extra.masks[told].path if told is not None else candidate.mask_path
+    mask_name = extra.images.get(candidate.name, {}).get("mask")
+    named = extra.masks[mask_name].path if mask_name is not None else candidate.mask_path
     for one in () if named is not None else (name, candidate.name):
         if one in extra.masks_alike and extra.masks_alike[one].problem is not None:
             raise Unusable(f"its mask in {root / MASK_FOLDER} is not clear: {extra.masks_alike[one].problem}")

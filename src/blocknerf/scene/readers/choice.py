@@ -76,7 +76,7 @@ def _know(option: Option) -> _Known:
         "depth": any(candidate.depth_path is not None for candidate in candidates),
         "exposures": any(candidate.exposure is not None for candidate in candidates),
     }
-    return _Known(option, capture, count, tuple(name for name, there in additions.items() if there))
+    return _Known(option, capture, count, tuple(name for name, is_present in additions.items() if is_present))
 
 
 def _why(best: _Known, others: Sequence[_Known]) -> str:

@@ -8,7 +8,7 @@ from blocknerf.core.errors import UserError
 from blocknerf.scene.readers.candidates import Candidate, Capture
 from blocknerf.scene.readers.colmap_files import ColmapImage, find_models, read_model
 from blocknerf.scene.readers.found_files import IMAGE_FOLDER, FileFinder, name_in_images
-from blocknerf.scene.readers.poses import rotation_of
+from blocknerf.scene.readers.pose_conversions import rotation_of
 
 
 def finds_colmap(data_root: Path) -> bool:
@@ -53,8 +53,8 @@ def _world_from_cam(image: ColmapImage) -> np.ndarray:
 
 
 def _keypoints(image: ColmapImage, point_ids: np.ndarray) -> np.ndarray:
-    known = np.isin(image.some_ids, point_ids)
-    return np.column_stack([np.searchsorted(point_ids, image.some_ids[known]), image.some_xy[known]])
+    known = np.isin(image.kept_ids, point_ids)
+    return np.column_stack([np.searchsorted(point_ids, image.kept_ids[known]), image.kept_xy[known]])
 
 
 def _rows(wanted_ids: np.ndarray, point_ids: np.ndarray) -> np.ndarray:

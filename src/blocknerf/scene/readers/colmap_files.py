@@ -41,8 +41,8 @@ class ColmapImage:
     quaternion_wxyz: tuple[float, ...]  # cam_from_world
     translation: tuple[float, ...]
     point_ids: np.ndarray  # [k] int64, ascending, unique
-    some_ids: np.ndarray  # [s] int64, of points of which a keypoint is kept
-    some_xy: np.ndarray  # [s, 2] their pixels
+    kept_ids: np.ndarray  # [s] int64, of points of which a keypoint is kept
+    kept_xy: np.ndarray  # [s, 2] their pixels
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,8 +214,8 @@ def _points_bin(path: Path) -> tuple[list, list, list]:
 def _observed(point_ids: np.ndarray, xy: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """All seen points, and some of them, evenly chosen, with their keypoints."""
     seen = np.flatnonzero(point_ids != _NO_POINT)
-    some = seen[:: len(seen) // _KEYPOINTS_KEPT + 1]
-    return np.unique(point_ids[seen]).astype(np.int64), point_ids[some].astype(np.int64), np.array(xy[some], np.float64)
+    kept = seen[:: len(seen) // _KEYPOINTS_KEPT + 1]
+    return np.unique(point_ids[seen]).astype(np.int64), point_ids[kept].astype(np.int64), np.array(xy[kept], np.float64)
 
 
 # --- text -----------------------------------------------------------------------------------------------------------

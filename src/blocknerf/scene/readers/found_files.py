@@ -33,8 +33,8 @@ _MOST_FOLDERS = 16
 _LONGEST_TAIL = 32
 WHOLE_NAME = _LONGEST_TAIL
 """As `shortest_tail`: no folder in front may be left away."""
-_SHOWN = 80
-_WAYS_SHOWN = 2
+_MOST_CHARACTERS = 80
+_MOST_WAYS = 2
 Key = TypeVar("Key")
 
 
@@ -111,7 +111,7 @@ class FileFinder:
         plain = posixpath.normpath(name.replace("\\", "/"))
         parts = [part for part in re.sub(r"^[A-Za-z]:", "", plain).split("/") if part not in ("", ".", "..")]
         parts = parts[-_LONGEST_TAIL:]
-        elsewhere = parts != plain.split("/")
+        is_shortened = parts != plain.split("/")
         for folder in folders:
             where = posixpath.normpath(posixpath.join(folder, plain))
             if self.has(where):
@@ -120,7 +120,7 @@ class FileFinder:
             for folder in folders:
                 hits = self._hits([*filter(None, folder.split("/")), *parts[first:]], endings)
                 if hits:
-                    return _best(self._root, hits, frozenset({Way.TAIL} if first or elsewhere else ()))
+                    return _best(self._root, hits, frozenset({Way.TAIL} if first or is_shortened else ()))
         return Found(self._root / folders[0] / plain, plain)
 
     def has(self, where: str) -> bool:
@@ -156,13 +156,13 @@ class _Hit:
     """A file or folder with nearly the requested name."""
 
     parts: tuple[str, ...]
-    shown: str  # the same with `images` for its scaled copies
+    display: str  # the same with `images` for its scaled copies
     ways: frozenset[Way] = frozenset()
     cost: int = 0
 
-    def into(self, part: str, ways: frozenset[Way], shown: str | None = None, extra: int = 0) -> "_Hit":
+    def into(self, part: str, ways: frozenset[Way], display: str | None = None, extra: int = 0) -> "_Hit":
         cost = self.cost + sum(_COSTS[way] for way in ways) + extra
-        return _Hit((*self.parts, part), posixpath.join(self.shown, shown or part), self.ways | ways, cost)
+        return _Hit((*self.parts, part), posixpath.join(self.display, display or part), self.ways | ways, cost)
 
 
 _START = _Hit((), "")
@@ -221,9 +221,9 @@ class _Folder:
 def _best(root: Path, hits: list[_Hit], ways: frozenset[Way]) -> Found:
     least = min(hit.cost for hit in hits)
     first, *others = dict.fromkeys(hit for hit in hits if hit.cost == least)
-    either = " or ".join(hit.shown for hit in (first, *others))
+    either = " or ".join(hit.display for hit in (first, *others))
     problem = f"it may be {either}: rename or remove one" if others else None
-    return Found(root.joinpath(*first.parts), first.shown, first.ways | ways, problem)
+    return Found(root.joinpath(*first.parts), first.display, first.ways | ways, problem)
 
 
 def _one_name_each(found: dict[str, Found], astray: dict[str, Found]) -> None:
@@ -245,12 +245,14 @@ def _report(root: Path, found: dict[str, Found], usual: frozenset[Way]) -> None:
     if not taken:
         return
     counts = Counter(way for file in taken.values() for way in file.ways - usual)
-    shown = []
-    for way, count in counts.most_common(_WAYS_SHOWN):
+    examples = []
+    for way, count in counts.most_common(_MOST_WAYS):
         name, file = next((name, file) for name, file in taken.items() if way in file.ways)
         lies = file.path.relative_to(root).as_posix()
-        shown.append(f"{way.value} ({count}, as {lies[-_SHOWN:]} for {name[-_SHOWN:]})")
-    log.warning("%d of %d files of %s were found by other names: %s.", len(taken), len(found), root, "; ".join(shown))
+        examples.append(f"{way.value} ({count}, as {lies[-_MOST_CHARACTERS:]} for {name[-_MOST_CHARACTERS:]})")
+    log.warning(
+        "%d of %d files of %s were found by other names: %s.", len(taken), len(found), root, "; ".join(examples)
+    )
 
 
 def _below(root: Path, path: Path) -> str:

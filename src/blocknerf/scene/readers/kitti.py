@@ -16,7 +16,7 @@ from blocknerf.core.errors import UserError
 from blocknerf.core.logging import log
 from blocknerf.scene.readers.candidates import Candidate, Capture
 from blocknerf.scene.readers.found_files import FileFinder, rows_of_numbers
-from blocknerf.scene.readers.poses import CENTRE_PX
+from blocknerf.scene.readers.pose_conversions import CENTRE_PX
 
 _FOLDERS = {"image_0": 0, "image_1": 1, "image_2": 2, "image_3": 3, "image_l": 0, "image_r": 1}
 _COLOUR = ("image_2", "image_3")
@@ -44,7 +44,7 @@ def read_kitti(data_root: Path) -> Capture:
 
 
 def _moments(path: Path, num_poses: int, poses_path: Path) -> list[float] | None:
-    """Seconds of each pose; empty without times.txt."""
+    """Seconds of each pose; None without times.txt."""
     if not path.is_file():
         return None
     rows = rows_of_numbers(path, 1)
@@ -88,19 +88,19 @@ def _of_camera(
 
 
 def _folders(data_root: Path) -> list[str]:
-    there = [folder for folder in _FOLDERS if (data_root / folder).is_dir()]
-    colour = [folder for folder in there if folder in _COLOUR]
-    if colour and len(colour) < len(there):
+    present = [folder for folder in _FOLDERS if (data_root / folder).is_dir()]
+    colour = [folder for folder in present if folder in _COLOUR]
+    if colour and len(colour) < len(present):
         log.info("%s has gray and colour cameras; the gray ones are skipped.", data_root)
-    return colour or there
+    return colour or present
 
 
 def _poses_path(data_root: Path) -> Path:
-    own = data_root / "poses.txt"
+    inside = data_root / "poses.txt"
     shared = data_root.resolve().parent.parent / "poses" / f"{data_root.resolve().name}.txt"
-    if not own.is_file() and not shared.is_file():
-        raise UserError(f"There is no {own}, nor {shared}. Sequences 11 to 21 of KITTI are published without poses.")
-    return own if own.is_file() else shared
+    if not inside.is_file() and not shared.is_file():
+        raise UserError(f"There is no {inside}, nor {shared}. Sequences 11 to 21 of KITTI are published without poses.")
+    return inside if inside.is_file() else shared
 
 
 def _same_length(count: int, where: Path, num_poses: int, poses_path: Path) -> None:

@@ -31,8 +31,8 @@ def mask_paths(
     made = _first([root / TRANSIENT_FOLDER / f"{one}.png" for one in names], photograph)
     usual = [place for one in names for place in _places(root / MASK_FOLDER, one)]
     nearly = [alike[one].path for one in names if one in alike] if alike is not None else []
-    own = named if named is not None else _first([*usual, *nearly], photograph)
-    return tuple(path for path in (own, made) if path is not None)
+    chosen = named if named is not None else _first([*usual, *nearly], photograph)
+    return tuple(path for path in (chosen, made) if path is not None)
 
 
 def masks_alike(root: Path, names: Iterable[str], folder: str = MASK_FOLDER) -> dict[str, Found]:

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from blocknerf.core.camera import Camera
-from blocknerf.core.errors import UserError, shown
+from blocknerf.core.errors import UserError, quote
 from blocknerf.core.reading import read_json
 from blocknerf.scene.readers.candidates import Candidate, Capture
 from blocknerf.scene.readers.found_files import FileFinder, Found
-from blocknerf.scene.readers.poses import CENTRE_PX, rotation_of
+from blocknerf.scene.readers.pose_conversions import CENTRE_PX, rotation_of
 
 Row = dict[str, Any]
 _TABLES = ("scene", "sample", "sample_data", "ego_pose", "calibrated_sensor", "sensor")
@@ -97,7 +97,7 @@ def _cell(row: Row, key: str, table: str) -> Any:
 def _text(row: Row, key: str, table: str) -> str:
     text = _cell(row, key, table)
     if not isinstance(text, str):
-        raise UserError(f"The row {row['token']!r} of {table}: {key!r} must be text, not {shown(text)}.")
+        raise UserError(f"The row {row['token']!r} of {table}: {key!r} must be text, not {quote(text)}.")
     return text
 
 
@@ -110,7 +110,7 @@ def _moment(row: Row) -> float | None:
 def _pixels(row: Row, key: str) -> int:
     count = _cell(row, key, "sample_data")
     if type(count) is not int:
-        raise UserError(f"The row {row['token']!r} of sample_data: {key!r} must be pixels, not {shown(count)}.")
+        raise UserError(f"The row {row['token']!r} of sample_data: {key!r} must be pixels, not {quote(count)}.")
     return count
 
 

@@ -39,7 +39,7 @@ def check_cameras(
     """
     seeing = [image for image in images if len(image.point_rows) >= _LEAST_POINTS and image.rays_path is None]
     misses = {}
-    for image in _some(seeing, _MOST_IMAGES):
+    for image in _spread_sample(seeing, _MOST_IMAGES):
         camera = cameras[image.camera_key]
         miss_px = _miss_px(image, camera, points_world, keypoints.get(image.name))
         misses[image.name] = miss_px, miss_px > max(_MISS_PX, _MISS_SHARE * max(camera.width, camera.height))
@@ -64,7 +64,7 @@ def check_depth(
     _say_unit(root, [image for image in with_depth if image.depth_unit_m is None])
     ratios = [
         ratio
-        for image in _some(with_depth, _MOST_MAPS)
+        for image in _spread_sample(with_depth, _MOST_MAPS)
         if (ratio := _depth_over_points(image, cameras[image.camera_key], points_world)) is not None
     ]
     if not ratios:
@@ -91,7 +91,7 @@ def _say_unit(root: Path, images: Sequence[ImageRecord]) -> None:
             return
 
 
-def _some(images: Sequence[ImageRecord], most: int) -> list[ImageRecord]:
+def _spread_sample(images: Sequence[ImageRecord], most: int) -> list[ImageRecord]:
     """Evenly chosen."""
     rows = np.unique(np.linspace(0, len(images) - 1, most).round().astype(int)) if images else []
     return [images[row] for row in rows]

@@ -34,7 +34,7 @@ class Reader:
     type: str
     finds: Callable[[Path], bool]
     read: Callable[[Path], Capture]
-    wanted: str
+    looks_for: str
     """What `finds` looks for."""
 
 
@@ -87,7 +87,7 @@ def _options(data_root: Path, config: DatasetConfig) -> list[Option]:
         elif reader.finds(data_root):
             options.append(Option(reader.type, f"dataset.type={reader.type}", partial(reader.read, data_root)))
     if not options:
-        missing = ", ".join(f"no {reader.wanted}" for reader in wanted)
+        missing = ", ".join(f"no {reader.looks_for}" for reader in wanted)
         raise UserError(f"{data_root} holds {missing}. Point --data-root at the folder of a capture.")
     return options
 
@@ -121,7 +121,7 @@ def _within(scene: Scene, bounds: tuple[float, float, float, float, float, float
 
 
 def _thinned(scene: Scene, most: int | None) -> Scene:
-    """The scene with at most `count` of its images, spread evenly."""
+    """The scene with at most `most` of its images, spread evenly."""
     if most is None or len(scene.images) <= most:
         return scene
     rows = np.linspace(0, len(scene.images) - 1, most).round().astype(int)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from blocknerf.core.errors import UserError, shown
+from blocknerf.core.errors import UserError, quote
 from blocknerf.core.reading import read_json
 from blocknerf.core.stored import fitted
 from blocknerf.scene.scene import GeoOrigin
@@ -36,7 +36,7 @@ def read_sidecar(data_root: Path) -> Sidecar:
     version = tree.get("version") if isinstance(tree, dict) else None
     if version != SIDECAR_VERSION:
         raise UserError(
-            f"{path} is of version {shown(version)}; this program reads version {SIDECAR_VERSION}. "
+            f"{path} is of version {quote(version)}; this program reads version {SIDECAR_VERSION}. "
             "Make the scene again, or remove the file."
         )
     images, test_names = tree.get("images", {}), tree.get("test_names")
@@ -50,25 +50,25 @@ def read_sidecar(data_root: Path) -> Sidecar:
 
 
 def _geo_origin(path: Path, tree: dict[str, Any]) -> GeoOrigin | None:
-    told = tree.get("geo_origin")
+    origin = tree.get("geo_origin")
     remedy = (
         "'geo_origin' must have latitude_deg and longitude_deg and may have altitude_m, all of them numbers; it is "
-        f"{shown(told)}."
+        f"{quote(origin)}."
     )
-    return None if told is None else fitted(GeoOrigin, told, "geo_origin of the scene file", path, remedy)
+    return None if origin is None else fitted(GeoOrigin, origin, "geo_origin of the scene file", path, remedy)
 
 
 def _check(path: Path, name: str, properties: Any) -> None:
     if not isinstance(properties, dict):
-        raise UserError(f"{path}: the image {shown(name)} must have a mapping of properties, not {shown(properties)}.")
+        raise UserError(f"{path}: the image {quote(name)} must have a mapping of properties, not {quote(properties)}.")
     for key, value in properties.items():
         if key not in _KINDS:
             raise UserError(
-                f"{path}: the image {shown(name)} has an unknown property {shown(key)}; known are {', '.join(_KINDS)}."
+                f"{path}: the image {quote(name)} has an unknown property {quote(key)}; known are {', '.join(_KINDS)}."
             )
         if (
             not isinstance(value, _KINDS[key])
             or isinstance(value, bool)
             or (key == "exposure" and not 0 < value < math.inf)
         ):
-            raise UserError(f"{path}: {shown(value)} cannot be the {key} of the image {shown(name)}.")
+            raise UserError(f"{path}: {quote(value)} cannot be the {key} of the image {quote(name)}.")

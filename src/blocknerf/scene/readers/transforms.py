@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from blocknerf.core.errors import UserError, shown
+from blocknerf.core.errors import UserError, quote
 from blocknerf.core.logging import log
 from blocknerf.core.ply import read_points
 from blocknerf.core.reading import is_file, read_json
@@ -41,16 +41,16 @@ class Frame:
     """An entry of a list of frames, with the keys at the top of its file."""
 
     top: dict[str, Any]
-    own: dict[str, Any]
+    entry: dict[str, Any]
     where: str
 
     @property
     def both(self) -> dict[str, Any]:
         """Keys of a frame override those at the top."""
-        return {**self.top, **self.own}
+        return {**self.top, **self.entry}
 
     def file_name(self, key: str) -> str | None:
-        return _file_name(self.own, key, self.where)
+        return _file_name(self.entry, key, self.where)
 
     @property
     def photograph(self) -> str:
@@ -108,7 +108,7 @@ def candidates_of(
     keys: dict[Lens, str] = {}
     candidates, scales = [], []
     for frame in frames:
-        photograph, lens = photographs[frame.photograph], lens_of(frame.top, frame.own, frame.where)
+        photograph, lens = photographs[frame.photograph], lens_of(frame.top, frame.entry, frame.where)
         _refuse_rays(finder, data_root, photograph.path, frame.where)
         lenses.setdefault(lens, photograph.path)
         mask, depth_name = frame.file_name("mask_path"), frame.depth
@@ -152,7 +152,7 @@ def _points(tree: dict, data_root: Path, path: Path) -> tuple[np.ndarray, np.nda
 def _file_name(tree: dict, key: str, where: str) -> str | None:
     value = tree.get(key)
     if value is not None and not isinstance(value, str):
-        raise UserError(f"{where}: {key!r} must name a file, not {shown(value)}.")
+        raise UserError(f"{where}: {key!r} must name a file, not {quote(value)}.")
     return value
 
 
@@ -171,14 +171,14 @@ def _depth_unit_m(frame: Frame) -> float | None:
     for key in ("depth_unit_scale_factor", "integer_depth_scale"):
         unit_m = number(frame.both, key, frame.where)
         if unit_m is not None and not 0 < unit_m < math.inf:
-            raise UserError(f"{frame.where}: {key!r} must be more than 0, not {shown(unit_m)}.")
+            raise UserError(f"{frame.where}: {key!r} must be more than 0, not {quote(unit_m)}.")
         if unit_m is not None:
             return unit_m
     return None
 
 
 def _exposure(frame: Frame) -> float | None:
-    exposure = number(frame.own, "exposure", frame.where)
+    exposure = number(frame.entry, "exposure", frame.where)
     if exposure is not None and not 0 < exposure < math.inf:
         raise UserError(f"{frame.where}: 'exposure' must be more than 0 (shutter x gain), not {exposure!r}.")
     return exposure
@@ -203,7 +203,7 @@ def _say_sizes(lenses: dict[Lens, Path]) -> None:
 
 
 def _world_from_cam(frame: Frame) -> np.ndarray:
-    matrix = require_one_pose(frame.own, frame.where)
+    matrix = require_one_pose(frame.entry, frame.where)
     try:
         pose = np.array(matrix, np.float64)
     except (TypeError, ValueError, OverflowError) as error:

@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from blocknerf.core.errors import UserError, listed, shown
+from blocknerf.core.errors import UserError, listed, quote
 from blocknerf.core.logging import log
 
 NUMBERS = (
@@ -47,7 +47,7 @@ def name_others(path: Path, tree: dict[str, Any], frames: list[dict[str, Any]]) 
     top = [key for key in tree if key not in (*_READ_ANYWHERE, *_READ_AT_THE_TOP, *_WITHOUT_EFFECT)]
     known = {*_READ_ANYWHERE, *_READ_IN_FRAMES, *_WITHOUT_EFFECT}
     in_frames = Counter(key for frame in frames for key in frame if key not in known)
-    unread = [shown(key) for key in top] + [f"{shown(key)} in {count} frames" for key, count in in_frames.items()]
+    unread = [quote(key) for key in top] + [f"{quote(key)} in {count} frames" for key, count in in_frames.items()]
     if not unread:
         return
     crop = " Hide what lies outside of a fisheye's circle with masks." if "fisheye_crop_radius" in tree else ""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from blocknerf.core.camera import Camera
-from blocknerf.core.errors import UserError, shown
+from blocknerf.core.errors import UserError, quote
 from blocknerf.scene.readers.candidates import Unusable
 from blocknerf.scene.readers.lens_fits import NoFit, angle_lens, polynomial_lens
 from blocknerf.scene.readers.transforms_keys import NUMBERS
@@ -129,7 +129,7 @@ def number(values: dict[str, Any], key: str, where: str) -> float | None:
             raise ValueError(value)
         return float(value)
     except ValueError as error:
-        raise UserError(f"{where}: {key!r} must be a number, not {shown(value)}.") from error
+        raise UserError(f"{where}: {key!r} must be a number, not {quote(value)}.") from error
 
 
 def _model(both: dict[str, Any], values: dict[str, float | None], where: str) -> str:
@@ -143,7 +143,7 @@ def _model(both: dict[str, Any], values: dict[str, float | None], where: str) ->
         )
     if named is not None and named not in (*_PERSPECTIVE, *_FISHEYE, _PANORAMA):
         known = ", ".join((*_PERSPECTIVE, *_FISHEYE, _PANORAMA))
-        raise UserError(f"{where}: the camera model {shown(named)} cannot be read; known are {known}.")
+        raise UserError(f"{where}: the camera model {quote(named)} cannot be read; known are {known}.")
     if fisheye and named in (*_PERSPECTIVE, _PANORAMA):
         raise UserError(f"{where}: 'is_fisheye' is true, but 'camera_model' is {named!r}. Remove one of them.")
     if both.get("latlong") or named == _PANORAMA:
@@ -165,7 +165,7 @@ def _distortion_params(both: dict[str, Any], where: str) -> dict[str, float | No
     if params is None:
         return {}
     if not isinstance(params, list) or len(params) != len(_IN_DISTORTION_PARAMS):
-        raise UserError(f"{where}: 'distortion_params' must be a list of k1, k2, k3, k4, p1, p2, not {shown(params)}.")
+        raise UserError(f"{where}: 'distortion_params' must be a list of k1, k2, k3, k4, p1, p2, not {quote(params)}.")
     return {key: number({key: value}, key, where) for key, value in zip(_IN_DISTORTION_PARAMS, params, strict=True)}
 
 

@@ -47,8 +47,8 @@ class ModuleState:
         return self.module.state_dict()
 
     def restore(self, state: dict[str, Any]) -> None:
-        own = self.module.state_dict()
-        placed = {name: value.to(own[name].device) if name in own else value for name, value in state.items()}
+        current = self.module.state_dict()
+        placed = {name: value.to(current[name].device) if name in current else value for name, value in state.items()}
         self.module.load_state_dict(placed, strict=True)
 
 
@@ -156,9 +156,9 @@ class ModelCheckpoint:
         found = {**saved.tensors, **saved.meta.state}
         for part, stateful in self._parts.items():
             prefix = f"{part}."
-            own = {key[len(prefix) :]: value for key, value in found.items() if key.startswith(prefix)}
+            state = {key[len(prefix) :]: value for key, value in found.items() if key.startswith(prefix)}
             try:
-                stateful.restore(own)
+                stateful.restore(state)
             except KeyError as error:
                 raise UserError(
                     f"The checkpoint {path} has no {prefix}{error.args[0]}: another version of the program wrote it. "
@@ -171,7 +171,11 @@ class ModelCheckpoint:
         return True
 
     def _everything(self) -> BlockFile:
-        state = {f"{part}.{name}": value for part, own in self._parts.items() for name, value in own.state().items()}
+        state = {
+            f"{part}.{name}": value
+            for part, stateful in self._parts.items()
+            for name, value in stateful.state().items()
+        }
         tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
         values = {name: value for name, value in state.items() if name not in tensors}
         meta = self._describe().model_copy(update={"parts": tuple(self._parts), "state": values})

@@ -97,8 +97,8 @@ class TrainingMetrics:
         """Opens the file, cut off after the last whole line of the restored state."""
         disk.make_folder(self._folder)
         self._file = disk.reopen(self._folder / FILE)
-        there = os.fstat(self._file.fileno()).st_size
-        self._num_bytes = self._file.read(min(self._num_bytes, there)).rfind(b"\n") + 1
+        file_bytes = os.fstat(self._file.fileno()).st_size
+        self._num_bytes = self._file.read(min(self._num_bytes, file_bytes)).rfind(b"\n") + 1
         disk.truncate(self._file, self._num_bytes)
 
     def _open_writer(self, step: int) -> None:
@@ -111,8 +111,8 @@ class TrainingMetrics:
     def _append(self, figures: dict[str, float], step: int) -> None:
         if self._file is None:
             return
-        shown = {name: value if math.isfinite(value) else None for name, value in figures.items()}
-        line = json.dumps({"step": step, **shown}).encode() + b"\n"
+        values = {name: value if math.isfinite(value) else None for name, value in figures.items()}
+        line = json.dumps({"step": step, **values}).encode() + b"\n"
         self._file.seek(self._num_bytes)
         if self._file.write(line) < len(line):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

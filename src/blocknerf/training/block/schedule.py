@@ -28,7 +28,7 @@ class BlockNeRFScheduler:
         share = min(max(share, 0.0), 1.0)
         warmup = min(1.0, (step + 1) / max(self.config.lr_warmup_steps, 1))
         curves = self._milestones(share) if self.config.lr_decay_steps else self._exponential(share)
-        curves |= self._own_curves(share * self.config.num_epochs)
+        curves |= self._group_curves(share * self.config.num_epochs)
         return {
             "nerf": self.config.nerf_lr * warmup * curves["nerf"],
             "appearance": self.config.appearance_lr * warmup * curves["appearance"],
@@ -36,7 +36,7 @@ class BlockNeRFScheduler:
             "visibility": self.config.visibility_lr * curves["visibility"] * min(1.0, share / VISIBILITY_WARMUP),
         }
 
-    def _own_curves(self, epoch: float) -> dict[str, float]:
+    def _group_curves(self, epoch: float) -> dict[str, float]:
         """Curves of groups with separate keys, as torch's ExponentialLR, CosineAnnealingLR and MultiStepLR."""
         config, curves = self.config, {}
         if config.nerf_lr_decay is not None:

@@ -81,8 +81,8 @@ def borders_of(learning: Sequence[BlockSpec], learned: Sequence[BlockSpec], stor
     borders = []
     for first, second in combinations(blocks, 2):
         if second.id in first.neighbours and not still.isdisjoint((first.id, second.id)):
-            theirs = set(second.train_images)
-            common = (name for name in first.train_images if name in theirs and name in store.records)
+            second_images = set(second.train_images)
+            common = (name for name in first.train_images if name in second_images and name in store.records)
             borders.append(Border(first, second, tuple(common)))
     return [border for border in borders if border.is_shared]
 

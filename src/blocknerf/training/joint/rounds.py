@@ -32,9 +32,9 @@ class JointTraining:
         read_learned: Callable[[str], BlockNeRF],
     ):
         """`trainers` are the blocks of this process, each with its targets. `learned` ones only render for others."""
-        pairs = [(trainer.spec.id, trainer, shown) for trainer, shown in trainers]
+        pairs = [(trainer.spec.id, trainer, targets) for trainer, targets in trainers]
         self.trainers = {block_id: trainer for block_id, trainer, _ in pairs}
-        self.shown = {block_id: shown for block_id, _, shown in pairs}
+        self.targets = {block_id: targets for block_id, _, targets in pairs}
         self.exchange, self.group = exchange, exchange.group
         self.learned = {block_id: read_learned(block_id) for block_id in learned}
         self.read_learned = read_learned
@@ -66,7 +66,7 @@ class JointTraining:
                     return results
                 number += 1
                 models = {block_id: trainer.model for block_id, trainer in self.trainers.items()}
-                self.exchange(number, models | self.learned, self.shown)
+                self.exchange(number, models | self.learned, self.targets)
         finally:
             for trainer in self.trainers.values():
                 trainer.metrics.close()
@@ -109,7 +109,7 @@ class JointTraining:
         trainer = self.trainers.pop(block_id)
         try:
             result = trainer.finish()
-            if not any(len(shared.rays) for shared in self.shown.pop(block_id).borders.values()):
+            if not any(len(shared.rays) for shared in self.targets.pop(block_id).borders.values()):
                 log.warning(
                     "Block %s had nothing to compare at the end: its images show no place that a neighbour reaches.",
                     block_id,

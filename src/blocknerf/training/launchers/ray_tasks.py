@@ -24,7 +24,7 @@ from blocknerf.core.lock import Held
 from blocknerf.core.logging import log
 from blocknerf.runtime.devices import AUTO, devices_of
 from blocknerf.runtime.process_group import ALONE
-from blocknerf.scene.part import moved
+from blocknerf.scene.part import relocated
 from blocknerf.training.block.trainer import BlockResult, Progress
 from blocknerf.training.launchers.launcher import Report
 from blocknerf.training.launchers.worker import train_in_worker
@@ -210,7 +210,7 @@ def _machines() -> list[dict[str, float]]:
 
 def _at_absolute_paths(run: Run) -> Run:
     """Workers have another working directory."""
-    return replace(run, scene=moved(run.scene, run.scene.root.resolve()), output_dir=run.output_dir.resolve())
+    return replace(run, scene=relocated(run.scene, run.scene.root.resolve()), output_dir=run.output_dir.resolve())
 
 
 def _result(task: Any) -> BlockResult | Failure | None:

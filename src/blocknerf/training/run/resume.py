@@ -109,8 +109,8 @@ def _keep_present(checkpoints: Path, block_id: str) -> None:
 def _bring_along(run: Run, block_id: str, source: Path, state: BlockFile) -> None:
     """Copies the figures up to `state`, and its best weights."""
     figures = source / FILE
-    told = figures.read_bytes()[: state.meta.state["metrics.num_bytes"]] if figures.is_file() else b""
+    lines = figures.read_bytes()[: state.meta.state["metrics.num_bytes"]] if figures.is_file() else b""
     best = read_block(source, BEST) if has_block(source, BEST) else None
-    write_bytes(run.block_folder(block_id) / FILE, told)
+    write_bytes(run.block_folder(block_id) / FILE, lines)
     if best is not None and best.meta.step <= state.meta.step:
         write_block(run.checkpoint_folder(block_id), BEST, best)

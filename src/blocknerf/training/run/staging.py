@@ -12,7 +12,7 @@ from blocknerf.core import disk
 from blocknerf.core.caches import cache_folder
 from blocknerf.core.errors import UserError
 from blocknerf.scene.exposures import scene_exposures
-from blocknerf.scene.part import files_of, moved, part_of, require_unchanged
+from blocknerf.scene.part import files_of, part_of, relocated, require_unchanged
 from blocknerf.training.run.run import Run, open_store
 
 
@@ -41,22 +41,22 @@ def staged_run(run: Run) -> Iterator[Run]:
     decoded. Raises UserError if URLs cannot be read, if they hold other photographs than those of the plan, or if a
     folder that is no URL is not on this machine.
     """
-    _require_here(run)
+    _require_local(run)
     if not run.is_on_urls:
         yield run
         return
-    with _own_folder() as folder:
-        here = replace(run, store_dir=folder / "store")
+    with _process_folder() as folder:
+        staged = replace(run, store_dir=folder / "store")
         if run.output_url is not None:
-            here = replace(here, output_dir=folder / "output")
+            staged = replace(staged, output_dir=folder / "output")
         if run.scene_url is not None:
-            here = replace(here, scene=moved(run.scene, folder / "photographs"))
-            _decode_from_url(here)
-        yield here
+            staged = replace(staged, scene=relocated(run.scene, folder / "photographs"))
+            _decode_from_url(staged)
+        yield staged
 
 
 @contextmanager
-def _own_folder() -> Iterator[Path]:
+def _process_folder() -> Iterator[Path]:
     """A folder of this process. Folders left by killed processes on this machine are removed."""
     prefix = f"task-{socket.gethostname()}-"
     folder = cache_folder() / f"{prefix}{os.getpid()}"
@@ -70,7 +70,7 @@ def _own_folder() -> Iterator[Path]:
         disk.remove_tree(folder)
 
 
-def _require_here(run: Run) -> None:
+def _require_local(run: Run) -> None:
     needed = [run.scene.root] if run.scene_url is None else []
     needed += [run.output_dir / "plan.json"] if run.output_url is None else []
     for path in needed:

@@ -15,10 +15,10 @@ class HashConfig(HashKeys):
     kernels: ClassVar = (
         *("mlp.backward_three", "mlp.backward", "hash_grid.encode", "mlp.forward_three", "mlp.forward"),
         "hash_grid.encode_backward_table",
-        *("proposal.density_backward", "sparse_adam.step", "proposal.density", "marching.distances"),
-        *("compositing.weights_backward", "compositing.accumulate_backward", "intervals.interlevel"),
-        *("compositing.accumulate", "marching.unit_cube_points", "compositing.weights", "intervals.resample"),
-        *("intervals.distortion", "log_density.density", "log_density.density_backward"),
+        *("proposal.density_backward", "sparse_adam.step", "proposal.density", "marching.s_to_t"),
+        *("compositing.weights_backward", "compositing.accumulate_backward", "histograms.interlevel"),
+        *("compositing.accumulate", "marching.unit_cube_points", "compositing.weights", "histograms.resample"),
+        *("histograms.distortion", "log_density.density", "log_density.density_backward"),
     )
 
     def field(self, code_dim, spacing, white_background, rng):

@@ -121,8 +121,8 @@ class HashField(nn.Module):
         shape = points.shape[:-1]
         encoded = self.grid(points.reshape(-1, 3))
         first, second = cast(nn.Linear, self.base[0]), cast(nn.Linear, self.base[2])
-        there = encoded.to(first.weight.device)
-        raw_density, features = fused_mlp(there, first.weight, first.bias, second.weight, second.bias)
+        placed = encoded.to(first.weight.device)
+        raw_density, features = fused_mlp(placed, first.weight, first.bias, second.weight, second.bias)
         density = density_of(raw_density.to(encoded), self.config.density_activation)
         return density.reshape(shape), features.to(encoded).reshape(*shape, NUM_FEATURES)
 
@@ -143,5 +143,5 @@ class HashField(nn.Module):
         if codes is not None:
             inputs.append(codes)
         together = torch.cat([values.t() for values in inputs]).t()  # channel after channel, as kernels need them
-        there = together.to(cast(nn.Linear, self.head[0]).weight.device)
-        return rgb_of(fused_mlp_three(there, *self.head.parameters()).to(features), self.config.rgb_activation)
+        placed = together.to(cast(nn.Linear, self.head[0]).weight.device)
+        return rgb_of(fused_mlp_three(placed, *self.head.parameters()).to(features), self.config.rgb_activation)

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from blocknerf.kernels.hash_grid.ops import FEATURES, hash_encode, level_resolutions
 from blocknerf.models.backbones.hash_grid.keys import HashGridConfig
-from blocknerf.models.encodings import level_weights, levels_shown
+from blocknerf.models.encodings import level_weights, num_active_levels
 
 TABLE_INIT = 1e-4  # uniform within plus and minus this (Mueller et al. 2022, section 4)
 
@@ -28,7 +28,7 @@ class HashGrid(nn.Module):
         resolutions = level_resolutions(config.num_levels, config.base_resolution, config.finest_resolution)
         self.register_buffer("resolutions", resolutions, persistent=False)
         self.gradient: Tensor | None = None
-        self.shown_levels = float(config.num_levels)
+        self.active_levels = float(config.num_levels)
         """Number of active levels, coarsest first; the last one may be partly active."""
 
     @property
@@ -43,12 +43,12 @@ class HashGrid(nn.Module):
         return self.table.shape[0] * FEATURES
 
     def set_encoding_progress(self, share: float) -> None:
-        """Switches on the coarsest levels (see `levels_shown`) and this share of the others; all from 1 on."""
-        self.shown_levels = levels_shown(self.table.shape[0], share)
+        """Switches on the coarsest levels (see `num_active_levels`) and this share of the others; all from 1 on."""
+        self.active_levels = num_active_levels(self.table.shape[0], share)
 
     def forward(self, points: Float[Tensor, "points 3"]) -> Float[Tensor, "points encoding"]:
         encoded = hash_encode(points, self.table, self.resolutions, self.gradient)
         levels = self.table.shape[0]
-        if self.shown_levels >= levels:
+        if self.active_levels >= levels:
             return encoded
-        return encoded * level_weights(levels, self.shown_levels).repeat_interleave(FEATURES).to(encoded)
+        return encoded * level_weights(levels, self.active_levels).repeat_interleave(FEATURES).to(encoded)

@@ -17,7 +17,7 @@ class MipNerfConfig(MipNerfKeys):
 
     losses: ClassVar = ("coarse_rgb",)
     implied_by: ClassVar = ("num_layers", "skip_connections", "pos_encoding_levels", "use_integrated_pos_enc")
-    defaults_elsewhere: ClassVar = {"training": {"nerf_lr": 5e-4, "rgb_l1_share": 0.1, "rgb_ssim_share": 0.1}}
+    section_defaults: ClassVar = {"training": {"nerf_lr": 5e-4, "rgb_l1_share": 0.1, "rgb_ssim_share": 0.1}}
     faster: ClassVar = "block_nerf.backbone=hash is 20 to 400 times faster"
 
     switches: ClassVar = (

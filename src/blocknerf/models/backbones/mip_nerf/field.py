@@ -20,7 +20,7 @@ from blocknerf.models.backbones.mip_nerf.keys import MipNerfKeys
 from blocknerf.models.encodings import (
     integrated_positional_encoding,
     level_weights,
-    levels_shown,
+    num_active_levels,
     positional_encoding,
 )
 from blocknerf.models.networks import density_of, linear, mlp_layers, rgb_of
@@ -88,7 +88,7 @@ class MLPField(nn.Module):
         directions: Float[Tensor, "points 3"],
         codes: Float[Tensor, "points code"] | None,
     ) -> tuple[Float[Tensor, " points"], Float[Tensor, "points 3"]]:
-        density, rgb = self._ask(self._encode_points(points)[:, None], directions, codes)
+        density, rgb = self._query(self._encode_points(points)[:, None], directions, codes)
         return density[:, 0], rgb[:, 0]
 
     def density_at(self, points: Float[Tensor, "points 3"]) -> Float[Tensor, " points"]:
@@ -105,7 +105,7 @@ class MLPField(nn.Module):
         """Density (per block radius) and colour of the conical frusta between edges. Differentiable in the rays too."""
         cones = (tensor.to(self.encoder_device) for tensor in (origins, directions, radii, edges))
         means, variances = contracted_frustum_gaussians(*cones)
-        return self._ask(self._encode(means, variances), directions, codes)
+        return self._query(self._encode(means, variances), directions, codes)
 
     def _query_intervals_recomputed(
         self,
@@ -120,7 +120,7 @@ class MLPField(nn.Module):
         return density, rgb
 
     def set_encoding_progress(self, share: float) -> None:
-        self.shown_levels = levels_shown(self.config.pos_encoding_levels, share)
+        self.active_levels = num_active_levels(self.config.pos_encoding_levels, share)
 
     def move(self, part: FieldPart, device: torch.device) -> None:
         if part == "encoder":
@@ -150,11 +150,11 @@ class MLPField(nn.Module):
             encoded = integrated_positional_encoding(means, variances, levels)
         else:
             encoded = positional_encoding(means, levels)
-        if self.shown_levels >= levels:
+        if self.active_levels >= levels:
             return encoded
-        return encoded * level_weights(levels, self.shown_levels).repeat_interleave(3).repeat(2).to(encoded)
+        return encoded * level_weights(levels, self.active_levels).repeat_interleave(3).repeat(2).to(encoded)
 
-    def _ask(
+    def _query(
         self,
         encoded: Float[Tensor, "rays samples encoding"],
         directions: Float[Tensor, "rays 3"],

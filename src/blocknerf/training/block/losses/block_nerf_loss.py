@@ -9,7 +9,7 @@ from torch import Tensor
 
 from blocknerf.core.config.training import TrainingConfig
 from blocknerf.core.types import RayBatch
-from blocknerf.kernels.intervals.ops import distortion_loss, interlevel_loss
+from blocknerf.kernels.histograms.ops import distortion_loss, interlevel_loss
 from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.rendering.quality import SSIM_WINDOW_PX
 from blocknerf.rendering.volume import CompositedRays, expected_distance
@@ -112,9 +112,9 @@ class BlockNeRFLoss:
         terms = {"mse": mse, "rgb": self._mixed(mse, rgb, truth, dssim(*patches) if has_windows else None)}
         if view.distance_m is not None:
             known = valid & (view.distance_m > 0)
-            shown, distance = view.render.distance_m / radius_m, view.distance_m / radius_m
-            steps = depth_gradient_loss(shown[None], distance[None], known[None])
-            terms["depth"] = scale_invariant_log_loss(shown[known], distance[known]) + GRADIENT_SHARE * steps
+            rendered, distance = view.render.distance_m / radius_m, view.distance_m / radius_m
+            steps = depth_gradient_loss(rendered[None], distance[None], known[None])
+            terms["depth"] = scale_invariant_log_loss(rendered[known], distance[known]) + GRADIENT_SHARE * steps
         return terms
 
     def _rgb(
@@ -126,8 +126,8 @@ class BlockNeRFLoss:
     ) -> Float[Tensor, ""]:
         if self.ssim_share == 0 or batch.num_patches == 0:
             return self._mixed(mse, rgb, truth, None)
-        shown = torch.zeros_like(batch.rgb).masked_scatter(batch.valid[:, None], rgb)
-        patches = (batch.patches(values) for values in (shown, batch.rgb, batch.valid))
+        rendered = torch.zeros_like(batch.rgb).masked_scatter(batch.valid[:, None], rgb)
+        patches = (batch.patches(values) for values in (rendered, batch.rgb, batch.valid))
         return self._mixed(mse, rgb, truth, batch.patch_weight * dssim(*patches))
 
     def _mixed(

@@ -20,7 +20,7 @@ from blocknerf.models.visibility import BEFORE_SURFACE, UNKNOWN_VIEW
 from blocknerf.rendering.volume import CompositedRays, transmittance
 
 COUNTED_RAYS = 256
-OWN_RAYS = 128
+TRAINING_RAYS = 128
 PAIRS = 128
 SAMPLES = 2
 EMPTY = 64
@@ -71,12 +71,12 @@ def _visibility_samples(
     if model.poses is not None:
         rays = model.poses.refine(rays)  # as they were composited
     origins = model.to_block(rays.origins)
-    some = slice(0, COUNTED_RAYS)
-    grid.add(origins[some], rays.directions[some], composited.edges[some], composited.weights[some], rng)
+    counted = slice(0, COUNTED_RAYS)
+    grid.add(origins[counted], rays.directions[counted], composited.edges[counted], composited.weights[counted], rng)
 
-    own, reached = slice(0, OWN_RAYS), composited.distance
-    aims = BEFORE_SURFACE * reached[own]
-    sights = [_along(origins[own], rays.directions[own], composited, own, aims, rng)]
+    rows, reached = slice(0, TRAINING_RAYS), composited.distance
+    aims = BEFORE_SURFACE * reached[rows]
+    sights = [_along(origins[rows], rays.directions[rows], composited, rows, aims, rng)]
     if rng is not None and model.visibility_network().config.use_random_pairs:
         sights += [_pairs(model, rays, origins, reached, rng), _never_seen(model, origins, rng)]
     return VisibilitySamples(

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from blocknerf.kernels.intervals import reference
+from blocknerf.kernels.histograms import reference
 from blocknerf.kernels.registry import backend_for, kernels_for
 
 
@@ -20,10 +20,10 @@ def resample(
     """
     with torch.no_grad():
         jitter = torch.full_like(edges[:, 0], 0.5) if jitter is None else jitter
-        if backend_for("intervals.resample", edges) == "torch":
+        if backend_for("histograms.resample", edges) == "torch":
             return reference.resample(edges, weights, count, jitter)
         out = edges.new_empty(edges.shape[0], count + 1)
-        kernels_for("intervals", edges).resample(edges, weights, jitter, reference.PADDING, out)
+        kernels_for("histograms", edges).resample(edges, weights, jitter, reference.PADDING, out)
         return out
 
 
@@ -39,14 +39,14 @@ def interlevel_loss(
     `proposal_weights` only: the field is the teacher.
     """
     weights = weights.detach()
-    if backend_for("intervals.interlevel", weights) == "torch":
+    if backend_for("histograms.interlevel", weights) == "torch":
         return reference.interlevel_loss(proposal_edges, proposal_weights, edges, weights)
     return _Interlevel.apply(proposal_edges, proposal_weights, edges, weights)  # pyright: ignore[reportReturnType]
 
 
 def distortion_loss(edges: Float[Tensor, "rays edges"], weights: Float[Tensor, "rays bins"]) -> Float[Tensor, ""]:
     """How spread the weights are along the ray (mip-NeRF 360, equation 15), mean over rays."""
-    if backend_for("intervals.distortion", weights) == "torch":
+    if backend_for("histograms.distortion", weights) == "torch":
         return reference.distortion_loss(edges, weights)
     return _Distortion.apply(edges, weights)  # pyright: ignore[reportReturnType]
 
@@ -56,7 +56,7 @@ class _Interlevel(torch.autograd.Function):
     def forward(ctx, proposal_edges, proposal_weights, edges, weights):  # pyright: ignore[reportIncompatibleMethodOverride]
         losses = weights.new_empty(weights.shape[0])
         grad = proposal_weights.new_empty(proposal_weights.shape)
-        kernels = kernels_for("intervals", weights)
+        kernels = kernels_for("histograms", weights)
         kernels.interlevel(proposal_edges, proposal_weights, edges, weights, reference.EPSILON, losses, grad)
         ctx.save_for_backward(grad)
         return losses.mean()
@@ -71,7 +71,7 @@ class _Distortion(torch.autograd.Function):
     @staticmethod
     def forward(ctx, edges, weights):  # pyright: ignore[reportIncompatibleMethodOverride]
         losses, grad = weights.new_empty(weights.shape[0]), weights.new_empty(weights.shape)
-        kernels_for("intervals", weights).distortion(edges, weights, losses, grad)
+        kernels_for("histograms", weights).distortion(edges, weights, losses, grad)
         ctx.save_for_backward(grad)
         return losses.mean()
 

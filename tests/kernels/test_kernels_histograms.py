@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from blocknerf.kernels.intervals.ops import distortion_loss, interlevel_loss, resample
+from blocknerf.kernels.histograms.ops import distortion_loss, interlevel_loss, resample
 from blocknerf.kernels.registry import use_backend
 
 BACKENDS = ("torch", "numba")
