@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import pytest
@@ -96,6 +96,8 @@ class FogConfig(BackboneConfig):
     """In block radii."""
     thickness: Positive = 1.0
     """Density in the middle, per block radius, at the beginning."""
+
+    losses: ClassVar = ("coarse_rgb",)
 
     def field(self, code_dim, spacing, white_background, rng):
         return FogField(self, code_dim, spacing, white_background, rng)

@@ -2,7 +2,7 @@
 
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +33,8 @@ TINY = (
 )
 
 
-def tiny_run(room: Path, out: Path, *overrides: str) -> Run:
-    return Run(*plan_scene(load_config(None, [*TINY, *overrides]), room, out), out)
+def tiny_run(room: Path, out: Path, *overrides: str, base: Sequence[str] = TINY) -> Run:
+    return Run(*plan_scene(load_config(None, [*base, *overrides]), room, out), out)
 
 
 def train(run: Run, resume: bool = False, report: Any = lambda block_id, progress: None) -> None:

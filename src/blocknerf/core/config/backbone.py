@@ -57,7 +57,8 @@ class BackboneConfig(Section):
     worker: ClassVar[Literal["numba", "torch"]] = "torch"
     """Which library does most of a block's arithmetic, and so gets the cores."""
     losses: ClassVar[tuple[str, ...]] = ()
-    """Loss terms that this backbone adds: "interlevel", "coarse_rgb"."""
+    """Loss terms that not every backbone has, and this one has: "interlevel" if its rays come back with a proposal,
+    "coarse_rgb" if they come back with a picture of the first samples. The weight of another one is refused."""
     switches: ClassVar[tuple[Need, ...]] = ()
     """Keys of this backbone that need another of its keys."""
     kernels: ClassVar[tuple[str, ...]] = ()
@@ -78,7 +79,7 @@ class BackboneConfig(Section):
     @property
     def learns_from_first_samples(self) -> bool:
         """Whether the picture of the first samples is also compared with photographs."""
-        return False
+        return "coarse_rgb" in self.losses
 
     @abstractmethod
     def field(self, code_dim: int, spacing: Any, white_background: bool, rng: Any) -> Any:
@@ -159,7 +160,11 @@ def _section_of_its_backbone(section: Any) -> BackboneConfig:
         raise ValueError("a section of keys is wanted")
     config = backbone_named(section.get("backbone"))
     if config is None:
-        raise ValueError(f"there is no backbone {section.get('backbone')!r}; give {' or '.join(backbones())}")
+        known = dict.fromkeys([*backbones(), *(entry.name for entry in entry_points(group=GROUP))])
+        raise ValueError(
+            f"there is no backbone {section.get('backbone')!r}; give {' or '.join(known)}, or install the package that "
+            "adds it"
+        )
     return config.model_validate(section)
 
 

@@ -71,9 +71,9 @@ class TrainingConfig(Section):
     regularization_weight: NotNegative = 0.0
     """Weight of the sum of squared network weights, ripples in density, and length of codes. The documents use 1e-6."""
     interlevel_loss_weight: NotNegative = 1.0
-    """hash: weight of the term that teaches the proposal grid where the field has found matter."""
+    """Weight of the term that teaches a proposal where the field has found matter; of backbones with one, as hash."""
     coarse_loss_weight: NotNegative = 0.1
-    """mlp: weight of the colour error of the first samples (mip-NeRF)."""
+    """Weight of the colour error of the first samples (mip-NeRF); of backbones that have it, as mlp."""
     distortion_loss_weight: NotNegative = 3e-4
     """Weight of the term that keeps a ray's weights together (Barron et al. 2022, equation 15)."""
     appearance_loss_weight: NotNegative = 1e-4

@@ -1,6 +1,6 @@
 """The interface of a block's radiance field; that of its configuration is `core.config.backbone.BackboneConfig`."""
 
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -10,20 +10,27 @@ from blocknerf.core.config.distributed import FieldPart
 from blocknerf.core.types import RayBatch
 from blocknerf.rendering.volume import CompositedRays, RaySamplingConfig
 
+TableLoss = Literal["rgb", "interlevel"]
+
 
 @runtime_checkable
 class RowTable(Protocol):
-    """Parameters of which a step changes a few rows; `gradient` collects what the sparse optimiser consumes."""
+    """Parameters of which a step changes a few rows: an nn.Module with one parameter, for the sparse optimiser."""
 
     gradient: Tensor | None
+    """Where the backward pass adds the table's gradient, of the shape of `rows`; None before there is an optimiser.
+
+    The field sees to it: a kernel adds to it, or the table is used through `kernels.row_gradient.redirect_grad`. The
+    parameter's `.grad` is never read, and the optimiser refuses one.
+    """
     rate_ratio: float
     """Its learning rate, as a multiple of the networks'."""
-    loss: str
+    loss: TableLoss
     """The loss term from which it learns."""
 
     @property
     def rows(self) -> Float[Tensor, "levels rows features"]:
-        """The parameters, not a copy."""
+        """The parameters, not a copy. Read once, when training begins."""
         ...
 
     def set_trainable(self, learns: bool) -> None:
@@ -72,7 +79,7 @@ class Field(Protocol):
         ...
 
     def networks(self) -> list[nn.Parameter]:
-        """All other parameters."""
+        """All other parameters: they learn by Adam, with weight decay."""
         ...
 
 

@@ -16,6 +16,8 @@ class BlockOptimizer:
     """Holds all moments; `state` and `restore` are exact. Frozen parameters keep their moments."""
 
     def __init__(self, model: BlockNeRF, config: TrainingConfig):
+        """Raises TypeError for a field with a parameter that is neither of a table nor of its networks."""
+        _require_all_learn(model)
         self.step_count = 0
         self.config = config
         self.tables = {name: table.rows for name, table in model.field.sparse_tables().items()}
@@ -24,6 +26,7 @@ class BlockOptimizer:
         self.moments = {
             name: (torch.zeros_like(values), torch.zeros_like(values)) for name, values in self.tables.items()
         }
+        self._table_parameters = {name: _parameters(table) for name, table in model.field.sparse_tables().items()}
         for name, table in model.field.sparse_tables().items():
             table.gradient = self.gradients[name]
         self.components = {name: list(parameters) for name, parameters in model.components().items()}
@@ -32,7 +35,8 @@ class BlockOptimizer:
     def step(self, rates: Mapping[str, float]) -> float:
         """Applies and clears all gradients. `rates` are by component; gradients are clipped for each component.
 
-        Returns the gradient norm of the field's networks before clipping.
+        Returns the gradient norm of the field's networks before clipping. Raises TypeError for a table whose gradient
+        went to `.grad`, which is never read.
         """
         networks = self.components["nerf"]
         field_learns = any(parameter.requires_grad for parameter in networks)
@@ -51,6 +55,11 @@ class BlockOptimizer:
             for parameter in learning:
                 parameter.grad = None
         for name, values in self.tables.items() if field_learns else ():
+            if any(parameter.grad is not None for parameter in self._table_parameters[name]):
+                raise TypeError(
+                    f"The gradient of the table {name!r} is in its .grad, and is read from RowTable.gradient. Use the "
+                    "table through kernels.row_gradient.redirect_grad."
+                )
             rate = rates["nerf"] * self.rate_ratios[name]
             sparse_adam_step(values, self.gradients[name], *self.moments[name], self.step_count, rate)
         return norm
@@ -114,3 +123,19 @@ class BlockOptimizer:
                 moments.first.copy_(state[f"dense.{number}.exp_avg"])
                 moments.second.copy_(state[f"dense.{number}.exp_avg_sq"])
                 moments.step.copy_(state[f"dense.{number}.step"])
+
+
+def _parameters(table: object) -> list[nn.Parameter]:
+    return list(table.parameters()) if isinstance(table, nn.Module) else []
+
+
+def _require_all_learn(model: BlockNeRF) -> None:
+    tables = [parameter for table in model.field.sparse_tables().values() for parameter in _parameters(table)]
+    known = {id(parameter) for parameter in (*tables, *model.field.networks())}
+    of_field = [(name, parameter) for name, parameter in model.named_parameters() if name.startswith("field.")]
+    unknown = [name for name, parameter in of_field if id(parameter) not in known]
+    if unknown:
+        raise TypeError(
+            f"Nothing moves {', '.join(unknown)}: a parameter of a field is one of its networks() or of a table of its "
+            "sparse_tables()."
+        )

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from blocknerf.kernels.hash_grid.ops import FEATURES, hash_encode, level_resolutions
 from blocknerf.models.backbones.hash_grid.keys import HashGridConfig
+from blocknerf.models.backbones.interface import TableLoss
 from blocknerf.models.encodings import level_weights, num_active_levels
 
 TABLE_INIT = 1e-4  # uniform within plus and minus this (Mueller et al. 2022, section 4)
@@ -16,7 +17,7 @@ class HashGrid(nn.Module):
 
     resolutions: Tensor
     rate_ratio = 1.0
-    loss = "rgb"
+    loss: TableLoss = "rgb"
 
     def __init__(self, config: HashGridConfig, rng: torch.Generator | None = None):
         super().__init__()

@@ -5,13 +5,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from blocknerf.kernels.proposal.ops import proposal_density
+from blocknerf.models.backbones.interface import TableLoss
 
 
 class ProposalGrid(nn.Module):
     """A dense grid of log density over the contracted cube; starts as fog of one per block radius."""
 
     rate_ratio = 10.0  # log densities are in nats: they must move further than features do
-    loss = "interlevel"
+    loss: TableLoss = "interlevel"
 
     def __init__(self, resolution: int):
         super().__init__()
