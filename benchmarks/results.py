@@ -176,11 +176,11 @@ def _without_folder(word: str) -> str:
 
 
 DECISIVE = ("src", "benchmarks", "tests/support", "configs", "pyproject.toml", ":!benchmarks/results")
-"""The commit on which figures depend."""
+"""Git paths of the files on which figures depend."""
 
 
 def commit() -> str:
-    """Whether files differ from the commit; files on which no figure depends, such as documents, do not count."""
+    """Short hash, with "+changes" if files differ on which figures depend; documents, for example, do not count."""
     head = _git("rev-parse", "--short", "HEAD")
     if not head:
         return UNKNOWN

@@ -151,7 +151,7 @@ class City:
         """The pictures that `render` blends, largest weight first; same arguments.
 
         `codes` by block id override `appearance`; blocks without an entry use that.
-        If `rays` are a part of a picture, `weights` must be the `block_weights` of the whole picture.
+        If `rays` are a part of a picture, pass the `block_weights` of the whole picture as `weights`.
         """
         appearance, given = appearance.resolved(self.main_drive), codes or {}
         if weights is None:
