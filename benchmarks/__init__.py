@@ -1,1 +1,1 @@
-"""Measurements of which docs/results.md and docs/performance.md have their tables. Run them on a quiet machine."""
+"""Measurements for the tables of docs/results.md and docs/performance.md. Run them on a quiet machine."""

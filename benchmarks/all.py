@@ -1,6 +1,6 @@
-"""Every row of docs/results.md and docs/performance.md that a command measures; the documents' tables follow.
+"""Measures every row of docs/results.md and docs/performance.md that has a command, and updates the tables.
 
-From synthetic cities, and from the captures in the folder that BLOCKNERF_DATA names.
+Uses synthetic cities, and the captures in the folder BLOCKNERF_DATA.
 
 python -m benchmarks.all [OUT]
 """
@@ -32,7 +32,7 @@ CAPTURES = {
     "giza_rooftop": {"giza rooftop, 1/2": ["dataset.image_downsample=2", *SHORT]},
     "castle_p30": {"castle P30, 1/4": ["dataset.image_downsample=4", *SHORT]},
 }
-"""By the folder of a capture: the names of its rows, and what `train` is given for each."""
+"""Rows by the folder of a capture: their names, and the arguments of `train` for each."""
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Runs a command and says what it took."""
+"""Runs a command and measures its time and memory."""
 
 import os
 import subprocess
@@ -17,7 +17,7 @@ class Measured:
 
 
 def run(command: list[str]) -> Measured:
-    """Runs `command`, its output on ours; stops the benchmark where it fails."""
+    """Runs `command` with our output streams; stops the benchmark if it fails."""
     print("$", " ".join(command), flush=True)
     begin = time.perf_counter()
     process = subprocess.Popen(command)

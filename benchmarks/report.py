@@ -1,4 +1,4 @@
-"""What a benchmark has measured: printed as a table in Markdown, and written to its results file."""
+"""Prints the measurements of a benchmark as a Markdown table, and writes them to its results file."""
 
 import re
 import textwrap
@@ -8,7 +8,7 @@ from benchmarks.results import Cell, Figure, Machine, Row, rows_of, this_machine
 
 WIDTH = 120
 Placed = tuple[Machine, Row]
-"""A row, and the machine that it was measured on."""
+"""A row, and the machine on which it was measured."""
 
 
 def report(
@@ -18,9 +18,9 @@ def report(
     details: Mapping[str, dict] | None = None,
     gpu: str = "",
 ) -> None:
-    """Prints rows (cells by the heads of their columns, by name of the row) and writes them to the results file.
+    """Prints rows (by name; cells by column head) and writes them to the results file.
 
-    A row takes the place of the one that has its name in this table. `details` of a row are written and not printed.
+    A row replaces the row of the same name in this table. `details` of a row are written but not printed.
     """
     machine = this_machine(gpu)
     rows = rows_of(cells, this_run(benchmark), details)
@@ -29,9 +29,9 @@ def report(
 
 
 def markdown(rows: Sequence[Placed]) -> str:
-    """A table, and below it what is true of all rows: command, commit, machine, number of runs.
+    """A table, and below it what all rows share: command, commit, machine, number of runs.
 
-    What is not true of all of them is a column.
+    What differs between rows is a column.
     """
     origins = {
         "command": [f"`{row.run.command}`" if row.run.command else "" for _, row in rows],
@@ -66,19 +66,19 @@ def is_text(cell: Cell) -> bool:
 
 
 def title(head: str, cells: Sequence[Cell]) -> str:
-    """The head of a column, with the unit that all of its figures have."""
+    """The head of a column, with the unit of its figures."""
     unit = common_unit(cells)
     return head if not unit or head.endswith(f", {unit}") or head == unit else f"{head}, {unit}"
 
 
 def common_unit(cells: Sequence[Cell]) -> str:
-    """Empty where units differ, or text stands beside the figures."""
+    """The unit of a column; empty if units differ or there is text."""
     units = {cell.unit if isinstance(cell, Figure) else None for cell in cells if cell != ""}
     return units.pop() or "" if len(units) == 1 else ""
 
 
 def formatted(cell: Cell, column: Sequence[Cell], runs: set[int | None]) -> str:
-    """The text of a cell: a figure has its unit where the head does not say it, its spread and its note."""
+    """The text of a cell: a figure, its unit if the head has none, its spread and its note."""
     if isinstance(cell, str):
         return cell
     unit = cell.unit if not common_unit(column) else ""
@@ -104,7 +104,7 @@ def spreads(columns: Iterable[Sequence[Cell]]) -> list[str]:
 
 
 def runs_of_all(runs: set[int | None], in_words: bool) -> str:
-    """What can be said of the whole table; cells in words may come from another number of runs."""
+    """A sentence for the whole table about runs; cells in words may come from another number of runs."""
     if len(runs) != 1:
         return ""
     (number,) = runs

@@ -1,8 +1,7 @@
-"""Results of benchmarks: a JSON file for each machine and benchmark, of rows that know their commit and command.
+"""Results of benchmarks: a JSON file for each machine and benchmark, whose rows have their commit and command.
 
-They lie in benchmarks/results, or in the folder that BLOCKNERF_BENCHMARK_RESULTS names, which is for trials whose
-figures should not stand in the documents. `benchmarks.report` prints and writes them, `benchmarks.tables` puts them
-into the documents.
+They are in benchmarks/results, or in the folder BLOCKNERF_BENCHMARK_RESULTS, for trials whose figures should not be in
+the documents. `benchmarks.report` prints and writes them; `benchmarks.tables` writes them into the documents.
 """
 
 import importlib.metadata
@@ -36,20 +35,20 @@ Count = Annotated[int, Field(strict=True, ge=1)]
 
 @dataclass(frozen=True)
 class Figure:
-    """A number that was measured: the median of its runs, and between which two values they lie."""
+    """A measured number: the median of its runs, and their lowest and highest values."""
 
     median: Number
     unit: Text = ""
     format: Annotated[str, Field(strict=True, pattern=r"^\+?,?(\.\d{1,2})?[efg%]$")] = ".2f"
     """How Python writes the number, as in ",.0f"."""
     runs: Count | None = 1
-    """None where nobody has written down how many there were."""
+    """Number of runs; None if unknown."""
     low: Number | None = None
     high: Number | None = None
     spread: Text = "lowest to highest"
     """What `low` and `high` are."""
     note: Text = ""
-    """What is said of this figure alone."""
+    """A note on this figure."""
 
 
 Cell = Figure | Text
@@ -57,11 +56,11 @@ Cell = Figure | Text
 
 @dataclass(frozen=True)
 class Run:
-    """What gave a row. Versions are those of torch and numba."""
+    """The origin of a row. Versions are those of torch and numba."""
 
     command: Text
     commit: Named
-    """Short hash, with "+changes" where files differed from it; or what is known of it in words."""
+    """Short hash, with "+changes" if files differed from it; or a description in words."""
     date: Named
     versions: dict[Text, Text] = field(default_factory=dict)
 
@@ -70,10 +69,10 @@ class Run:
 class Row:
     name: Named
     cells: dict[Named, Cell]
-    """By the head of the column."""
+    """Cells by column head."""
     run: Run
     details: dict[Text, JsonValue] = field(default_factory=dict)
-    """What else was measured; tables leave it out."""
+    """Other measurements, which tables do not show."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +100,7 @@ def measured(
 ) -> Figure:
     """The figure of one run, or of several: their median, the lowest and the highest.
 
-    `runs` is of a single number that comes from several, as a ratio of medians does.
+    `runs` is the number of runs behind a single number, such as a ratio of medians.
     """
     if isinstance(values, int | float):
         return Figure(float(values), unit, format, runs, note=note)
@@ -125,12 +124,12 @@ def read_results(path: Path) -> Results:
 
 
 def all_results(benchmark: str) -> list[Results]:
-    """Of every machine, in the order of their folders."""
+    """Results of all machines, in the order of their folders."""
     return [read_results(path) for path in sorted(results_folder().glob(f"*/{benchmark}.json"))]
 
 
 def write_rows(benchmark: str, table: str, rows: Sequence[Row], machine: Machine) -> Path:
-    """Puts rows into a table, each in the place of the row of its name; the others keep their own commit."""
+    """Writes rows to a table. Each replaces the row of the same name; the others keep their commit."""
     path = path_of(benchmark, machine.slug)
     tables = dict(read_results(path).tables) if path.is_file() else {}
     kept = {row.name: row for row in tables.get(table, ())} | {row.name: row for row in rows}
@@ -142,7 +141,7 @@ def write_rows(benchmark: str, table: str, rows: Sequence[Row], machine: Machine
 
 
 def without_defaults(tree: dict) -> dict:
-    """A figure of one run has no spread and, mostly, no note: what says nothing is not written."""
+    """A figure of one run has no spread and usually no note; empty values are not written."""
     for rows in tree["tables"].values():
         for row in rows:
             row["cells"] = {head: _shortened(cell) for head, cell in row["cells"].items()}
@@ -177,11 +176,11 @@ def _without_folder(word: str) -> str:
 
 
 DECISIVE = ("src", "benchmarks", "tests/support", "configs", "pyproject.toml", ":!benchmarks/results")
-"""What figures depend on, as git names it."""
+"""Git paths of the files on which figures depend."""
 
 
 def commit() -> str:
-    """Changes of what no figure depends on do not count, as of documents."""
+    """Short hash, with "+changes" if files differ on which figures depend; documents, for example, do not count."""
     head = _git("rev-parse", "--short", "HEAD")
     if not head:
         return UNKNOWN
@@ -200,7 +199,7 @@ def _git(*words: str) -> str:
 # --- this machine ---------------------------------------------------------------------------------------------------
 
 WIDEST = {"amx": "amx_tile", "avx512": "avx512f", "avx2": "avx2", "sve": "sve", "neon": "asimd"}
-"""Instruction sets from the widest on, and the flag by which Linux says that a processor has them."""
+"""Instruction sets, the widest first, and their flags in Linux."""
 
 
 def this_machine(gpu: str = "") -> Machine:

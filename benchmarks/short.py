@@ -1,9 +1,9 @@
-"""Minutes of measuring after a change: this machine's ceilings, the kernels, a small training; as ratios to before.
+"""A benchmark of a few minutes after a change: this machine's ceilings, the kernels, a small training; with ratios.
 
 python -m benchmarks.short [OUT] [--store]
 
-Compares with what is stored for this type of machine in benchmarks/results; --store puts this run there. Of ceilings
-and rates a ratio above 1 is better, whatever the unit. Where the ceilings themselves moved, it is the machine.
+Compares with the results stored for this type of machine in benchmarks/results; --store replaces them. For ceilings and
+rates, a ratio above 1 is better, whatever the unit. If the ceilings have changed, the cause is the machine.
 """
 
 import argparse
@@ -47,7 +47,7 @@ def compared(figure: Figure, before: Figure | None) -> dict[str, Cell]:
 
 
 def stored() -> dict[str, Figure]:
-    """What was measured before on a machine of this type."""
+    """Earlier measurements on this type of machine."""
     path = path_of("short", this_machine().slug)
     rows = read_results(path).tables.get("stored", ()) if path.is_file() else ()
     return {row.name: cell for row in rows for cell in row.cells.values() if isinstance(cell, Figure)}

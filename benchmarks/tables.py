@@ -1,4 +1,4 @@
-"""Puts the tables into the documents, from the results of benchmarks; with --check says which differ.
+"""Writes the tables of the documents from the results of benchmarks; with --check, says which differ.
 
 python -m benchmarks.tables [--check]
 
@@ -7,8 +7,8 @@ A table stands between two lines of a document:
     <!-- table: quality/capture fox; interop/against fox -->
     <!-- end -->
 
-The first names a benchmark and one of its tables, or several behind each other, of which the rows become one table.
-Rows of every machine are taken. Where their commits, commands or machines differ, the table has a column for that.
+The first names a benchmark and one of its tables, or several, whose rows become one table. Rows of all machines are
+used. If their commits, commands or machines differ, the table has a column for them.
 """
 
 import argparse

@@ -1,1 +1,1 @@
-"""What the kernels of a training step cost, on the processor and on a CUDA device."""
+"""The cost of the kernels of a training step, on the processor and on a CUDA device."""

@@ -1,10 +1,10 @@
-"""What one training step of the hash backbone costs, part by part, against what this machine could do at best.
+"""The cost of one training step of the hash backbone, part by part, against the best possible on this machine.
 
 python -m benchmarks.kernels.step [--rays 1024] [--samples 12] [--log2-rows 17] [--repeats 21]
 
-First the machine's ceilings, on all cores: reading memory in order, reading lines of a table at random, multiplying
-matrices. Then every part with the bytes, lines and operations that it cannot do without; their time at the ceilings is
-its floor. Last the encoding at the size that others publish: 16 levels of 2 features, 2^19 rows, 2^17 random points.
+First, the machine's ceilings on all cores: reading memory in order, reading lines of a table at random, multiplying
+matrices. Then every part, with the bytes, lines and operations that it needs at least; their time at the ceilings is
+its floor. Last, the encoding at the published size: 16 levels of 2 features, 2^19 rows, 2^17 random points.
 """
 
 import argparse
@@ -57,7 +57,7 @@ class Ceilings:
 
 @dataclass(frozen=True)
 class Part:
-    """`run` once, and what it cannot do without: bytes in order from the cache, lines at random, float32 operations."""
+    """`run` once, and what it needs at least: bytes in order from the cache, lines at random, float32 operations."""
 
     name: str
     run: Callable[[], object]

@@ -1,1 +1,1 @@
-"""How good pictures, poses, surfaces and seams are, and what each part of the method is worth."""
+"""The quality of pictures, poses, surfaces and seams, and the worth of each part of the method."""

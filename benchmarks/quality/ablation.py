@@ -1,15 +1,15 @@
-"""What each part of the model is worth: the whole, the whole without each, and none of it.
+"""The worth of each part of the model: the whole model, without each part, and without all parts.
 
 python -m benchmarks.quality.ablation OUT [--scene SCENE] [--config FILE] [--parts appearance,masks]
     [section.key=value ...]
 
-Without --scene a synthetic street at four hours is made in OUT/scene, exposures jittered by up to a stop, and each
-drive's poses put off by 0.3 m and 1 degree in a random direction, so that every part has something to mend. Every row
-is trained under the same configuration and budget but for its part, and measured on the same test pixels, those that
-masks keep. `gain` is what the part is worth: the whole less the row.
+Without --scene, a synthetic street at four hours is created in OUT/scene. Exposures vary by up to a stop, and each
+drive's poses are off by 0.3 m and 1 degree in a random direction, so that every part has something to correct. Every
+row is trained with the same configuration and budget except for its part, and measured on the same unmasked test
+pixels. `gain` is the part's worth: the whole model minus the row.
 
-`mean code` looks at nothing of a test image; `half image` fits codes to the left half and is what the paper's figures
-are nearest to (Block-NeRF, table 1); `learned poses` moves a test camera as its drive was moved by training.
+`mean code` uses no pixel of a test image. `half image` fits codes to the left half, as the paper's figures most likely
+do (Block-NeRF, table 1). `learned poses` moves a test camera by the learned offset of its drive.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""What appearance codes are worth: one street at four hours, trained without and with them, on halves of test images.
+"""The worth of appearance codes: one street at four hours, trained without and with them, on halves of test images.
 
 Codes are fitted to the left half of each test image, everything else frozen, and the right half is measured (protocol
 half_image); without codes there is nothing to fit, and the right half is measured as it is.

@@ -1,10 +1,10 @@
-"""How blending the pictures of blocks fares on a way across a synthetic city, against the ray-traced truth.
+"""The quality of blending along a path across a synthetic city, compared with the ray-traced truth.
 
-The way follows one drive through its training images; the truth has that drive's light and mean exposure, and no
-traffic. `flicker`, in 8-bit levels: by how much the error of a pixel differs from that of the same surface in the
-frame before, found by the true depth (surfaces that one of both frames does not see are left out). `step`: the
-difference of a frame from the one before, carried over in the same way, less what the truth has of that. `bound` is no
-rule: the best that any shares could give which vary over no less than BOUND_PX pixels, by the true errors.
+The path follows the training images of one drive; the truth has that drive's light and mean exposure, and no traffic.
+`flicker`, in 8-bit levels: difference between the error of a pixel and that of the same surface in the previous frame,
+found by the true depth (surfaces that one of the frames does not see are skipped). `step`: difference of a frame from
+the previous one, mapped in the same way, minus that of the truth. `bound` is not a rule: it is the best result of any
+shares that vary over at least BOUND_PX pixels, by the true errors.
 
 python -m benchmarks.quality.blending SCENE OUT [--drive NAME] [--frames 40] [--config FILE] [--skip-training]
     [section.key=value ...]

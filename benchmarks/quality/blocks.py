@@ -1,13 +1,12 @@
-"""One block or many (Block-NeRF, table 2): blocks of equal size each, and of equal size in all.
+"""One block or many (Block-NeRF, table 2): blocks of equal size each, and of equal total size.
 
 python -m benchmarks.quality.blocks SCENE OUT [--blocks 1,4,8] [--minutes 8] [--minutes-each 1] [--config FILE]
     [section.key=value ...]
 
-Every row has the same training minutes in all, divided evenly among its blocks, or with --minutes-each every block has
-so many, whatever their number. All are measured on the same test images with the mean code. `equal
-each`: every block has the tables of the configuration. `equal total`: the rows of the hash table and the cells of the
-proposal grid are divided by the number of blocks (rows to a power of two), so that the city has about as many weights
-as one block of the configuration.
+Every row has the same total training minutes, divided evenly among its blocks, or with --minutes-each the same minutes
+for every block. All are measured on the same test images with the mean code. `equal each`: every block has the tables
+of the configuration. `equal total`: the rows of the hash table and the cells of the proposal grid are divided by the
+number of blocks (rows to a power of two), so that the city has about as many weights as one block of the configuration.
 """
 
 import argparse

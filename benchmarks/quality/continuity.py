@@ -1,10 +1,10 @@
-"""Whether anything pops: pairs of neighbouring cameras in random cities whose blocks see more or less of a picture.
+"""Does anything pop? Pairs of neighbouring cameras in random cities whose blocks see more or less of a picture.
 
-A city has 1 to 5 blocks at random places of a square of 100 m, random rules, and pixels that each block knows more or
-less well. What a block sees of a picture is a number of its own, between none of it and all, or waves of 5 to 50 m.
-The cameras of a pair are a micrometre to a metre apart. Every second pair lies across a place where the blocks of the
-picture change, if there is one within 20 m; that place is narrowed down to two neighbouring doubles. Measured: the
-largest change of a share per metre, of pictures and of pixels, and the largest jump between neighbouring doubles.
+A city has 1 to 5 blocks at random places in a square of 100 m, random rules, and pixels that each block knows more or
+less well. The share of a picture that a block sees is a random constant from 0 to 1, or waves of 5 to 50 m. The cameras
+of a pair are a micrometre to a metre apart. For every second pair, the blocks of the picture change between them, if
+there is such a place within 20 m; it is narrowed down to two neighbouring doubles. Measured: the largest change of a
+share per metre, of pictures and of pixels, and the largest jump between neighbouring doubles.
 
 python -m benchmarks.quality.continuity [--pairs 100000] [--seed 0]
 """

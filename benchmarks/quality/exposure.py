@@ -1,4 +1,4 @@
-"""What telling colour the exposure is worth: captures jittered by up to one stop, no appearance codes, off and on.
+"""The worth of exposure as an input of colour: captures that vary by up to one stop, no appearance codes, off and on.
 
 Then the same test views with `--exposure` from -1 to +1 stops: they must brighten with every step.
 

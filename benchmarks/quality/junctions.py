@@ -1,8 +1,8 @@
-"""Blocks at junctions against as many along the drives, on a synthetic city whose streets are known.
+"""Blocks at junctions against as many along the drives, on a synthetic city with known streets.
 
-Of both: how far the farthest junction of the city is from a block; how much of the street between two junctions is
-covered by any block, by the block of either end and by both (Block-NeRF, section 3.1: 75 and 50 %), by length; PSNR and
-SSIM on the same test images with equal steps for each block.
+For both: the largest distance of a junction from a block; the share of a street between two junctions that is covered
+by any block, by the block of either end and by both (Block-NeRF, section 3.1: 75 and 50 %), by length; PSNR and SSIM on
+the same test images with equal steps for each block.
 
 python -m benchmarks.quality.junctions SCENE OUT [--config FILE] [--skip-training] [section.key=value ...]
 

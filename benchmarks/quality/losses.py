@@ -1,13 +1,13 @@
-"""What each term of the loss is worth on one block: all of them, and each left out.
+"""The worth of each term of the loss on one block: all terms, and all without each.
 
 python -m benchmarks.quality.losses OUT [--scene SCENE] [--block 000] [--steps 3000] [--seeds 42] [--rows full,-depth]
     [--config FILE] [section.key=value ...]
 
-Without --scene a synthetic street is made in OUT/scene. `full` has the documents' weights, `default` those of a run
-that says nothing. Every row takes the same number of steps and is measured on the block's test images, over the pixels
-that masks keep, with the mean code of the image's drive: PSNR, SSIM and, where the scene has depth maps, the mean
-absolute difference of log distance. `gain` is what a term is worth: PSNR of the whole less that of the row. With
-several --seeds, medians, lowest and highest.
+Without --scene, a synthetic street is created in OUT/scene. `full` has the documents' weights, `default` the default
+ones. Every row has the same number of steps and is measured on the unmasked pixels of the block's test images, with the
+mean code of the image's drive: PSNR, SSIM and, if the scene has depth maps, the mean absolute difference of log
+distance. `gain` is the worth of a term: PSNR of the whole minus that of the row. With several --seeds: medians, lowest
+and highest.
 """
 
 import argparse

@@ -1,11 +1,11 @@
-"""What appearance matching is worth: neighbouring blocks that saw one street in other drives, before and after.
+"""The worth of appearance matching: neighbouring blocks that saw one street in different drives, before and after.
 
-Each drive of the synthetic street is cut into two that take turns at its images; one belongs to every second block,
-the other one to the rest. So two neighbours share no drive; the first mostly see the earlier hours, the others the
-later ones. `blocknerf align` then works with what they learned. Measured under every look, which one of two neighbours
-never saw, where both see well: the mean colour of their overlap as both show it, by training cameras that codes were
-not fitted to; the same at test cameras that they share, that of single pictures there, and each pixel. The picture has
-a row per camera and look: one block, its neighbour, both again after alignment.
+Each drive of the synthetic street is split into two with alternating images; one belongs to every second block, the
+other to the rest. So two neighbours share no drive; the first mostly see earlier hours, the others later ones. Then
+`blocknerf align` is run. Measured under every appearance, which one of two neighbours never saw, where both see well:
+the mean colour of their overlap, from training cameras that were not used for the fit; the same at test cameras that
+they share, for all and for single pictures, and for each pixel. The picture has a row per camera and appearance: one
+block, its neighbour, both again after alignment.
 
 python -m benchmarks.quality.matching OUT [--preset hours] [--epochs 15] [--seed 0] [section.key=value ...]
 """

@@ -1,6 +1,6 @@
-"""How far the mesh of the trained synthetic street lies from its true geometry, both ways.
+"""Distance between the mesh of the trained synthetic street and its true geometry, both ways.
 
-Accuracy is from places on the mesh to the true surface, completeness from places of the true surface that training
+Accuracy is measured from the mesh to the true surface, completeness from places of the true surface that training
 cameras see to the mesh; both within 15 m of a camera, in metres.
 
 python -m benchmarks.quality.mesh SCENE CITY [--mesh FILE.ply] [--within 15]   (SCENE is made by `blocknerf synth`)
@@ -36,7 +36,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("scene", type=Path)
     parser.add_argument("city", type=Path)
-    parser.add_argument("--mesh", type=Path, help="an exported mesh; none: `blocknerf export mesh` is run")
+    parser.add_argument("--mesh", type=Path, help="an exported mesh (default: run `blocknerf export mesh`)")
     parser.add_argument("--within", type=float, default=15.0)
     arguments, options = parser.parse_known_args()
     with tempfile.TemporaryDirectory() as folder:

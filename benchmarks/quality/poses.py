@@ -1,18 +1,18 @@
-"""What pose refinement is worth: poses of a synthetic scene are spoilt by known motions, and learned back.
+"""The worth of pose refinement: poses of a synthetic scene are changed by known motions, and learned back.
 
 python -m benchmarks.quality.poses SCENE OUT [--by drive|segment|image] [--translation-m 0.3] [--rotation-deg 1]
     [--seed 0] [--pieces N] [section.key=value ...]
 
-One block is trained three times on the same number of rays: with true poses, with spoilt poses, and with spoilt poses
-that are refined. Spoilt is each drive (or segment, or image) by a motion of the given size in a random direction: a
-turn about the centroid of its cameras, then a shift. `synth --preset passes` is one drive of five segments, all of one
-street; with --pieces its segments are so many pieces of that street, one behind the other. Errors are medians over
-training images after the rigid motion (no scale) that fits all cameras best to the true ones, centres and axes
-together; those of the spoilt poses likewise.
+One block is trained three times on the same number of rays: with true poses, with changed poses, and with changed poses
+that are refined. Each drive (or segment, or image) is changed by a motion of the given size in a random direction: a
+turn about the centroid of its cameras, then a shift. `synth --preset passes` is one drive of five segments, all on the
+same street; with --pieces, its segments are that many pieces of the street, one after the other. Errors are medians
+over training images, after the rigid motion (no scale) that best fits all cameras to the true ones, centres and axes
+together; the same holds for the changed poses.
 
-Test images of a spoilt drive or segment are spoilt as it is, and get its learned offset: nothing of them is looked at.
-Test images that are spoilt one by one could get nothing, so with --by image they are rendered from their true poses,
-carried into the frame of the poses trained with by the same fit; without refinement as well.
+Test images of a changed drive or segment are changed like it, and get its learned offset; none of their pixels is used.
+Single test images cannot get an offset, so with --by image they are rendered from their true poses, transformed by the
+same fit into the frame of the training poses; without refinement, too.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""What half precision is worth: one block trained for the same steps in float32 and with mixed precision.
+"""The worth of half precision: one block trained for the same steps in float32 and with mixed precision.
 
 python -m benchmarks.quality.precision SCENE OUT [--backbones hash,narrow] [--steps 2000] [--config FILE]
     [section.key=value ...]

@@ -1,10 +1,10 @@
-"""Photographs alone become a scene: how many are placed, in what time, and how true its metres are.
+"""From photographs alone to a scene: how many are placed, in what time, and how accurate are its metres?
 
 python -m benchmarks.quality.prepare OUT SOURCE [SOURCE ...] [--minutes 2]
     [--config FILE] [--overrides section.key=value ...]
 
-A SOURCE is a folder of photographs; poses that lie in it are not read. With --minutes above 0 the scene is trained for
-so long, one block at a time, and measured on its test images.
+A SOURCE is a folder of photographs; poses in it are not read. With --minutes above 0, the scene is trained for this
+long, one block at a time, and measured on its test images.
 """
 
 import argparse

@@ -1,10 +1,10 @@
-"""What it brings to let neighbouring blocks learn to agree: how much they differ where both see the same.
+"""The worth of the consistency term: how much neighbouring blocks differ where both see the same.
 
-A synthetic city is trained once for each weight of the consistency term, for the same number of steps. On rays of test
-images that two neighbours have, neighbours' colours and distances are compared where the term compares them: on
-surfaces that both blocks reach, weighted as in training (`Border.weights`). `colour` is the root of the mean squared
-difference in [0, 1]; `distance` the mean of |a - b| / ((a + b) / 2). PSNR of the blended test pictures stands beside.
-Blocks are trained in waves, each after the neighbours that it learns from, or with --side-by-side at the same time.
+A synthetic city is trained once for each weight of the term, for the same number of steps. On rays of test images that
+two neighbours share, their colours and distances are compared where the term compares them: on surfaces that both
+blocks reach, weighted as in training (`Border.weights`). `colour` is the root of the mean squared difference in [0, 1];
+`distance` is the mean of |a - b| / ((a + b) / 2). PSNR is that of the blended test pictures. Blocks are trained in
+waves, each after the neighbours from which it learns, or with --side-by-side at the same time.
 
 python -m benchmarks.quality.seams OUT [--preset street] [--epochs 6] [--weights 0,0.05,0.5] [--rays 20000]
     [--side-by-side] [section.key=value ...]

@@ -1,8 +1,8 @@
-"""A trained city as Gaussian splats: how near they come to it, and to photographs that neither has seen.
+"""A trained city as Gaussian splats, compared with the city and with photographs that neither has seen.
 
-All figures are means over the test images of the drive whose look the splats take:
-the city under that look against the photographs, the splats (by our own renderer) against the photographs, and against
-the city. PSNR in dB over the pixels that masks keep.
+All figures are means over the test images of the drive whose appearance the splats have: the city with that appearance
+against the photographs, the splats (with our renderer) against the photographs, and against the city. PSNR in dB over
+unmasked pixels.
 
 python -m benchmarks.quality.splats OUT WORK [options of `blocknerf export splats`]
 """

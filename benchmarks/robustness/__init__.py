@@ -1,1 +1,1 @@
-"""Campaigns that try to break the program: whatever files people bring, faults at every call, kills, two at once."""
+"""Campaigns that try to break the program: hostile files, faults at every call, kills, two commands at once."""

@@ -1,4 +1,4 @@
-"""Every command that writes, on a scene so small that it takes a tenth of a second, and how one goes on with it."""
+"""Every command that writes, on a scene so small that it takes a tenth of a second, and how to resume it."""
 
 import hashlib
 import io
@@ -35,7 +35,7 @@ Ways = Callable[[Path, Outcome], Iterator[list[str]]]
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """`make` brings about what lies in the folder before; `line` is the command there, `ways` those that go on."""
+    """`make` prepares the folder, `line` is the command in it, and `ways` are the commands that resume it."""
 
     name: str
     before: str
@@ -71,7 +71,7 @@ def train_iteration(command: Command, root: Path, output: Path) -> list[Outcome]
 def _is_updated(root: Path, block_id: str) -> bool:
     """Whether the plan has grown, and the block has learned the images that it has by now, to the end.
 
-    Where its checkpoint is still there, the update goes on from that, and removes it.
+    If its checkpoint still exists, the update resumes from that, and removes it.
     """
     plan, scene = (json.loads((root / "out" / f"{name}.json").read_text()) for name in ("plan", "scene"))
     if not plan["earlier_scene_hashes"] or scene["scene_hash"] != plan["scene_hash"]:

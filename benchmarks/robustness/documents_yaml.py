@@ -2,9 +2,9 @@
 
 python -m benchmarks.robustness.documents_yaml OUT [--steps 8]
 
-Each block is ended once in its second stage and gone on with by --resume: the first by Ctrl-C, the second by SIGKILL
-once it has been saved, which is two minutes after its begin. Measured for each block: at which step it entered each
-stage last, where it resumed, and which terms of the loss were logged.
+Each block is stopped once in its second stage and resumed by --resume: the first by Ctrl-C, the second by SIGKILL after
+its first save, two minutes after its beginning. Measured for each block: the step at which it last entered each stage,
+where it resumed, and which terms of the loss were logged.
 """
 
 import argparse
@@ -99,7 +99,7 @@ def block_report(block: str, city: Path, log: Path) -> dict[str, Any]:
 
 
 def went_on(block: str, text: str) -> dict[str, Any] | None:
-    """The step and the stage in which a block went on; None where it began anew."""
+    """The step and the stage in which a block resumed; None if it began anew."""
     found = re.search(rf"Block {block} resumes at step (\d+)", text)
     if found is None:
         return None

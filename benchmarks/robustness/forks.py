@@ -1,7 +1,7 @@
-"""Commands in children of one process that has imported everything: a command on a tiny scene then takes a tenth of a
-second and not five, and may be killed at any call without harm to whoever watches.
+"""Commands in children of one process that has imported everything. A command on a tiny scene then takes a tenth of a
+second, not five, and may be killed at any call without harm to the parent.
 
-The parent never computes: pools of threads do not survive a fork.
+The parent never computes, because pools of threads do not survive a fork.
 """
 
 import errno

@@ -2,10 +2,9 @@
 
     python -m benchmarks.robustness.fuzz --minutes 20 [--processes 2] [--targets plan,transforms] [--coverage]
 
-Every input follows from the seed, its target and its number, so that one that killed its process can be made again.
-What fails is written to --out, a folder an input, and counted: tracebacks, crashes, hangs over 10 s, more than 2 GB,
-values that are not finite, messages that are long. With --coverage a sample runs under coverage.py, and branches are
-reported.
+Every input follows from the seed, its target and its number, so that one that killed its process can be created again.
+Failures are written to --out, a folder per input, and counted: tracebacks, crashes, hangs over 10 s, more than 2 GB,
+values that are not finite, long messages. With --coverage, a sample runs under coverage.py, and branches are reported.
 """
 
 import argparse
@@ -147,7 +146,7 @@ def campaign(settings: argparse.Namespace) -> Result:
 
 
 class _Worker:
-    """A process that reads inputs; where it dies or hangs, that input is noted and another one goes on behind it."""
+    """A process that reads inputs. If it dies or hangs, that input is noted and another process continues after it."""
 
     def __init__(self, number: int, names: list[str], settings: argparse.Namespace, place: Path, context: Any) -> None:
         self._number, self._names, self._settings, self._context = number, names, settings, context

@@ -1,13 +1,13 @@
-"""A fault at every call that changes the disk, over every command: is anything lost, and does the command go on?
+"""A fault at every call that changes the disk, in every command: is anything lost, and can the command resume?
 
 python -m benchmarks.robustness.io_faults [--commands plan,train] [--errors ENOSPC,"kill before"] [--every 1]
     [--first 1] [--processes 2] [--folder /dev/shm/faults]
 
 For n = 1, 2, 3, ... the n-th call of core.disk fails (errors ENOSPC, EIO, EACCES, EMFILE, EROFS; the first two in the
 middle of a write), or the process ends there (before the call, in the middle of it, after it), until the command
-succeeds untouched. After each fault every file that was there before is as it was, or new and whole. Then the same
-command is run again, or with --resume where the message says so; at the end all files are those of a run that nothing
-disturbed, byte by byte, and no temporary file is left. Not compared: logs, figures of time, COLMAP's database.
+succeeds without a fault. After each fault, every earlier file is unchanged, or new and whole. Then the same command is
+run again, or with --resume if the message says so. At the end, all files are those of an undisturbed run, byte by byte,
+and no temporary file is left. Not compared: logs, figures of time, COLMAP's database.
 """
 
 import argparse

@@ -2,11 +2,11 @@
 
 python -m benchmarks.robustness.kills [--kills 20] [--commands plan,train] [--seed 0] [--folder /dev/shm/kills]
 
-Each command is ended by SIGTERM, SIGINT, SIGHUP or SIGKILL, by turns, at a random moment of its run, then run again (or
-with --resume, where its message says so); twice as often as not it is killed again while it goes on. Then, of two that
-are started at once, one works and the other waits or says who does. At last, with `train --jobs 2` through the shell,
-one worker is killed. After each, files that were there before are as they were or new and whole; at the end all are
-those of a run that nothing disturbed, byte by byte, logs and figures of time aside.
+Each command is ended by SIGTERM, SIGINT, SIGHUP or SIGKILL, in turn, at a random moment, then run again (or with
+--resume, if its message says so); in two of three cases, it is killed again while it resumes. Then two commands are
+started at the same time: one works, and the other waits or names the first. Last, with `train --jobs 2` through the
+shell, one worker is killed. After each, earlier files are unchanged, or new and whole. At the end, all files are those
+of an undisturbed run, byte by byte, except for logs and figures of time.
 """
 
 import argparse
@@ -29,11 +29,11 @@ from benchmarks.robustness.trial import Problem, Tally, Trial, cells_of, in_word
 
 SIGNALS = (signal.SIGTERM, signal.SIGKILL, signal.SIGINT, signal.SIGHUP)
 MOST_KILLS = 3
-"""Of one run and what goes on with it."""
+"""Maximum number of kills of one run, including its resumes."""
 
 
 def kill(trial: Trial, moments: random.Random, number: int) -> list[Problem]:
-    """Kills the command up to MOST_KILLS times before it may go on undisturbed."""
+    """Kills the command up to MOST_KILLS times before it may resume undisturbed."""
     restore(trial.template, trial.root)
     ended = []
     for again in range(1 + moments.randrange(MOST_KILLS)):
@@ -64,7 +64,7 @@ def two_at_once(trial: Trial, moments: random.Random) -> list[Problem]:
         each.code for each in outcomes
     )
     for each in outcomes:
-        known = ("(process ", "--resume", "was changed by another command")
+        known = ("(process ", "--resume", "Another command has changed the plan")
         if each.code and not any(words in each.message for words in known):
             problems.append(("does not go on", f"at once with another: {each.message or each.end}"))
     return problems + trial.judge(outcomes, twice if all(each.code == 0 for each in outcomes) else trial.expected)

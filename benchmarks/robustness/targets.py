@@ -30,7 +30,7 @@ Files = dict[str, bytes]
 class Target:
     """`make` writes valid files into an empty folder; `attacked` says by pattern how each kind of file is mutated.
 
-    `read` is told the folder. `forget` are patterns of what a reading leaves and the next must not find.
+    `read` gets the folder. `forget` has patterns of files that a reading leaves and the next must not find.
     """
 
     name: str

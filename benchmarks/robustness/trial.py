@@ -1,4 +1,4 @@
-"""One command and what becomes of its files when it is disturbed: is anything lost, and does it go on?"""
+"""One command that is disturbed: does it lose any files, and can it resume?"""
 
 import re
 from collections import Counter
@@ -109,7 +109,7 @@ class Trial:
         return comparable(read_tree(self.root), self.command)
 
     def judge(self, disturbed: Sequence[Outcome], expected: dict[str, bytes] | None = None) -> list[Problem]:
-        """What is wrong after the command was disturbed; goes on with it, and compares the end with `expected`."""
+        """What is wrong after the command was disturbed. Resumes it, and compares the end with `expected`."""
         expected = self.expected if expected is None else expected
         problems = [(what, outcome.message or outcome.end) for outcome in disturbed for what in outcome.faults]
         problems += [("loss", what) for what in self._lost(comparable(read_tree(self.root), self.command))]
@@ -142,7 +142,7 @@ class Trial:
 def _missed(outcomes: Sequence[Outcome]) -> set[str]:
     """What the command itself said that it could not write or remove, and went on: states to keep, pictures, curves."""
     text = "".join(each.text for each in outcomes)
-    unsaved = re.findall(r"trains on unsaved\. Cannot write (\S+?)(?:-[0-9a-f]{16}\.safetensors|\.json|):", text)
+    unsaved = re.findall(r"continues unsaved\. Cannot write (\S+?)(?:-[0-9a-f]{16}\.safetensors|\.json|):", text)
     curves = ["metrics.jsonl"] if "metrics.jsonl of" in text and "ends here" in text else []
     kept = [
         part for part in (Path(path).name for path in unsaved) if part.startswith(("best", "step_", "test_", "novel_"))

@@ -1,1 +1,1 @@
-"""What is taken of time and memory: by a step, a training, a viewer, many blocks, several machines."""
+"""Time and memory of a step, a training, a viewer, many blocks, several machines."""

@@ -1,12 +1,12 @@
-"""What a busy machine costs a training: rays/s alone, and beside a program that never rests.
+"""The cost of a busy machine for a training: rays/s alone, and beside a program that never idles.
 
 python -m benchmarks.scale.busy --data SCENE --out OUT [--config FILE] [--seconds 12] [--repeats 3] [--against SRC]
                           [section.key=value ...]
 
-One and two threads, alone and beside one busy program each, in turns, so that a machine whose speed drifts is the same
-for all of them. The medians' ratios are what is asked for: beside the busy program 0.6 of alone, and two threads 1.7
-times one. `--against` names the `src` folder of another checkout, which takes its turns too. On a machine of two cores;
-of a larger one give it two: taskset -c 0,1 python -m benchmarks.scale.busy ...
+One and two threads, alone and beside one busy program each, in turns, so that a drift of the machine's speed affects
+all of them. Targets are ratios of medians: beside the busy program 0.6 of alone, and two threads 1.7 times one.
+`--against` names the `src` folder of another checkout, which takes turns too. For a machine of two cores; on a larger
+one, use two: taskset -c 0,1 python -m benchmarks.scale.busy ...
 """
 
 import argparse

@@ -1,8 +1,8 @@
-"""Two processes on one block against one process with twice the batch: how far their losses differ, step by step.
+"""Two processes on one block against one process with twice the batch: how much do their losses differ, step by step?
 
 python -m benchmarks.scale.distributed SCENE OUT [--steps 50] [--config FILE] [section.key=value ...]
 
-Samples are not perturbed, because every process draws its own. Measured: the largest relative difference of the
+Samples are not perturbed, because every process draws different ones. Measured: the largest relative difference of the
 squared error over the steps, and the rays per second of both.
 """
 

@@ -1,10 +1,10 @@
-"""Trains the blocks of a scene one after the other with all cores, and several at once with a share each.
+"""Trains the blocks of a scene one after the other with all cores, and several at the same time with a share each.
 
 python -m benchmarks.scale.jobs SCENE OUT [--jobs 1,2] [--steps 2000] [--repeats 3] [section.key=value ...]
 
-Every run is the command line's, from its start to its end: `wall` is rays of all blocks over the whole command, what a
-user waits for; `training` is the sum of what blocks report, without start, validation and files. The store is decoded
-once, before.
+Every run is a whole command: `wall` is the rays of all blocks divided by the time of the command, for which a user
+waits; `training` is the sum of the rates of blocks, without start, validation and files. The store is decoded once,
+before.
 """
 
 import argparse

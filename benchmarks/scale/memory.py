@@ -1,9 +1,9 @@
-"""What a training step holds in memory, with activations kept and computed again, in float32 and half precision.
+"""The memory of a training step, with activations kept and computed again, in float32 and half precision.
 
 python -m benchmarks.scale.memory SCENE OUT [--backbones mlp,hash] [--steps 3] [--config FILE] [section.key=value ...]
 
-Every row is a process of its own: the largest resident memory over the steps, less what the process held before the
-first one, and the seconds of a step (without validation). One block of the whole scene.
+Every row is a separate process: the largest resident memory over the steps, minus that before the first one, and the
+seconds of a step (without validation). One block of the whole scene.
 """
 
 import argparse

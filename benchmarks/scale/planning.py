@@ -1,9 +1,9 @@
-"""Plans a made-up city of the paper's size, writes, reads and draws the plan, and says what it took.
+"""Plans an invented city of the paper's size, writes, reads and draws the plan, and measures time and memory.
 
 python -m benchmarks.scale.planning OUT [--cameras 2800000] [--blocks 35] [--most-s 60] [--most-gb 4]
 
-Streets on a square lattice are driven lane by lane by rigs of twelve cameras; nothing is on disk, and cameras have no
-sparse points, so that each is judged by its frustum.
+Rigs of twelve cameras drive along all lanes of streets on a square grid. Nothing is on disk, and cameras have no sparse
+points, so each is assigned by its frustum.
 """
 
 import argparse

@@ -3,9 +3,9 @@
 python -m benchmarks.scale.ram_budget OUT [--images 100000] [--size 64x48] [--budget-gb 0.2] [--steps 400] [--most-gb 2]
     [--repeats 3]
 
-A made-up capture: cameras on a lattice over coloured ground, photographs as PNG. Runs in turn, each a process of its
-own: all images within the budget, all without, and as few as fit into it. Resident memory is looked at every 50 ms,
-anonymous (RssAnon) and with the pages of files that are mapped (VmRSS).
+An invented capture: cameras on a grid over coloured ground, photographs as PNG. Runs in turn, each in a separate
+process: all images within the budget, all without it, and only as many as fit into it. Resident memory is sampled every
+50 ms, anonymous (RssAnon) and with the pages of mapped files (VmRSS).
 """
 
 import argparse
@@ -99,7 +99,7 @@ def main() -> None:
 
 
 def capture(out: Path, images: int, width: int, height: int) -> None:
-    """`images` photographs and transforms.json; whoever stands there already is left as it is."""
+    """Writes `images` photographs and transforms.json; existing files are not changed."""
     if (out / "transforms.json").is_file():
         return
     columns = int(np.ceil(images**0.5))

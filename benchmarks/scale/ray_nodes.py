@@ -1,11 +1,11 @@
-"""A city trained by Ray on two machines, of which one dies in the middle of a block: the bytes of a calm run?
+"""A city trained by Ray on two machines, one of which dies in the middle of a block: does it have the same bytes?
 
 python -m benchmarks.scale.ray_nodes SCENE OUT [--steps 2000] [section.key=value ...]
 
-Both machines are of ray.cluster_utils.Cluster, on this one, with a core each; scene and output lie on file:// URLs, and
-each task works in a folder of its own, so that nothing is gone on with but what was pushed. The undisturbed run trains
-the same blocks with as many threads each, on plain folders. Compared are city.json, plan.json, the weights of every
-block, and what their JSON says but the seconds that training took.
+Both machines belong to ray.cluster_utils.Cluster, on this one, with a core each. Scene and output are on file:// URLs,
+and each task works in a separate folder, so it can only resume from what was pushed. The undisturbed run trains the
+same blocks with the same number of threads, in plain folders. Compared are city.json, plan.json, the weights of every
+block, and their JSON except for the seconds of training.
 """
 
 import argparse
@@ -104,7 +104,7 @@ def train_with_a_death(run: Run) -> tuple[str, Progress]:
 
 
 def was_pushed(run: Run, block_id: str) -> bool:
-    """Whether there is a checkpoint to go on from, where all machines find it."""
+    """Whether there is a checkpoint from which all machines can resume."""
     assert run.output_url is not None
     return (Path(run.output_url.removeprefix("file://")) / "blocks" / block_id / "checkpoint.json").exists()
 
@@ -119,7 +119,7 @@ def block_on(node: Any) -> str | None:
 
 
 def resumed_at(log: Path) -> int | None:
-    """The step of the checkpoint that a block went on from, by its log; None where it was never stopped."""
+    """The step at which a block resumed, by its log; None if it was never stopped."""
     lines = [line for line in log.read_text().splitlines() if "resumes at step" in line]
     return int(lines[-1].rstrip(".").split()[-1]) if lines else None
 

@@ -1,12 +1,12 @@
-"""How long one waits: for the import, the first step, 20 dB, and a whole picture.
+"""Waiting times: for the import, the first step, 20 dB, and a whole picture.
 
 python -m benchmarks.scale.speed SCENE OUT [--config FILE] [--minutes 0.05,0.1,1,4] [--repeats 9]
     [section.key=value ...]
 
 Trains one block for each of the times, one after the other, and evaluates its test images. A picture is the first test
 image, rendered from the last of them. The first step is timed in `blocknerf train` with training.max_steps=1, on
-photographs that are decoded already, with an empty cache of kernels and with a filled one: from the start of the
-process to the end of the step, and to the end of the command, when all is written.
+photographs that are already decoded, with an empty cache of kernels and with a filled one: from the start of the
+process to the end of the step, and to the end of the command, when everything is written.
 """
 
 import argparse

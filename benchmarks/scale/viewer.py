@@ -1,8 +1,8 @@
-"""How fast the viewer of a trained city is, from the command to the page in a Chromium without a screen.
+"""The speed of the viewer of a trained city, from the command to the page in a Chromium without a screen.
 
-The camera goes back and forth where the page begins; a preview is a picture that has come to the browser. Times end
-when viser has been handed the picture; they do not hold what the browser takes to draw it. A second row of numbers is
-of the render thread alone, without a browser, which draws with software here and takes the cores.
+The camera moves back and forth at the page's first view; a preview is a picture that has reached the browser. Times end
+when viser has received the picture; they do not include drawing in the browser. A second row has the figures of the
+render thread alone, without a browser, which draws in software here and uses the cores.
 
 python -m benchmarks.scale.viewer OUT [--max-width 960] [--seconds 5] [--repeats 3]
     [--without-browser]
@@ -170,7 +170,7 @@ def of_the_page(out: Path, max_width: int, seconds: float) -> dict[str, dict[str
 
 
 def moving_pictures(page, seconds: float) -> float:
-    """Pictures a second that a browser was told of while the camera walked, by the line that says what each took."""
+    """Pictures per second that reached a browser while the camera moved, counted by the line with the time of each."""
     page.evaluate(
         """() => { window.pictures = 0; new MutationObserver(changes => { for (const change of changes)
         if (change.target.textContent.includes('pixels in')) { window.pictures += 1; break; } })

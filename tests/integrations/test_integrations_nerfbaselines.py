@@ -155,7 +155,7 @@ def test_a_white_background_is_ended_in(dataset):
         ("dataset.test_every", 8, r"dataset\.test_every would change nothing"),
         ("dataset.use_depth", True, r"dataset\.use_depth would change nothing"),
         ("output.checkpoint_dir", "elsewhere", r"output\.checkpoint_dir would change nothing"),
-        ("training.max_minutes", 1, r"training\.max_minutes ends a block by the clock"),
+        ("training.max_minutes", 1, r"training\.max_minutes limits a block by time"),
         ("training.max_stepz", 1, r"did you mean 'training\.max_steps'"),
     ],
 )

@@ -97,7 +97,7 @@ def test_where_a_backend_has_no_such_kernel_the_reference_runs_and_that_is_said_
     with use_backend("triton"), caplog.at_level(logging.INFO):
         pictures = [rasterize(*splats, 4, 4) for _ in range(2)]
     assert all(torch.equal(picture, reference.rasterize(*splats, 4, 4)) for picture in pictures)
-    assert caplog.messages == ["splats.forward has no kernel in triton: its reference in torch runs."]
+    assert caplog.messages == ["splats.forward has no kernel in triton; its torch reference runs instead."]
 
 
 def test_one_kernel_of_an_operation_may_be_missing():

@@ -278,7 +278,7 @@ def test_it_is_judged_and_its_code_is_fitted(city, tmp_path):
 
 def test_what_it_cannot_do_is_said(city):
     model, rays = city.model("disc"), camera_rays(CAMERA, POSE, WIDTH, HEIGHT)
-    with pytest.raises(UserError, match="'disc' .* these rays are of none"):
+    with pytest.raises(UserError, match="'disc' .* these rays belong to none"):
         model.render(replace(rays, view=None))
     with pytest.raises(UserError, match="'disc' .* no samples along single rays"):
         model.composite(rays, None, None)

@@ -18,6 +18,18 @@ TEXTS = sorted(
 
 PRONOUNS = {"elsewhere", "here", "mine", "ours", "own", "said", "shown", "some", "theirs", "there", "told"}
 """No name begins with one of these: a variable, parameter, attribute, function or class has a noun or a verb."""
+CLUMSY = re.compile(
+    r"\b(?:go|goes|going|gone|went) on (?:with|from)\b|\bto go on\b|\bleft out of\b|[;,(] ?none:"
+    r"|\b(?:is|are|was|were|be|been) told\b"
+)
+"""In place of "resumes", "skipped", "Default:" and a plain verb."""
+WORDED = [
+    path
+    for path in TEXTS
+    if path.relative_to(ROOT).parts[0] in {"src", "benchmarks", "docs", "README.md"}
+    and path.suffix in {".py", ".md"}
+    and path.name != "log.md"
+]
 KEYS_OF_FILES = {"src/blocknerf/scene/readers/waymo.py": {"own_rays"}}
 
 
@@ -99,6 +111,31 @@ def test_names_are_nouns_and_verbs_and_no_pronouns(path):
 )
 def test_the_look_for_pronouns_sees_them(code, name):
     assert pronouns_in(ast.parse(code)) == ({name} if name else set())
+
+
+def clumsy_words(text: str) -> list[str]:
+    """Also those that are broken over two lines, of a text or of comments."""
+    return CLUMSY.findall(" ".join(re.sub(r"^\s*#", " ", text, flags=re.MULTILINE).split()))
+
+
+@pytest.mark.parametrize("path", WORDED, ids=relative)
+def test_usual_words_are_used(path):
+    assert clumsy_words(path.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("What training goes on from.", ["goes on from"]),
+        ("Blocks that are gone on\n    with", ["gone on with"]),
+        ("# where training was\n# told so", ["was told"]),
+        ("one file; none: all of them", ["; none:"]),
+        ("Stages that are left out of a run", ["left out of"]),
+        ("Training resumes. The city goes on for miles, and the default is none: they told us.", []),
+    ],
+)
+def test_the_look_for_clumsy_words_sees_them(text, found):
+    assert clumsy_words(text) == found
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=relative)

@@ -133,7 +133,7 @@ def test_the_checkpoint_of_another_scene(rooms, out, tmp_path, capsys):
         shutil.copy(new, out / "blocks" / "000")
     message = refused(capsys, rooms[0], out)
     hashes = [json.loads((folder / "scene.json").read_text())["scene_hash"] for folder in (tmp_path / "other", out)]
-    assert f"{out}/blocks/000/checkpoint.json is a checkpoint of something else" in message
+    assert f"{out}/blocks/000/checkpoint.json was made from something else" in message
     assert f"its scene has the hash {hashes[0]}, not {hashes[1]}" in message
 
 
@@ -143,7 +143,7 @@ def test_the_checkpoint_of_another_configuration(rooms, out, tmp_path, capsys):
     shutil.rmtree(out / "blocks" / "000")
     shutil.copytree(other.block_folder("000"), out / "blocks" / "000")
     message = refused(capsys, rooms[0], out)
-    assert f"{out}/blocks/000/checkpoint.json is a checkpoint of something else" in message
+    assert f"{out}/blocks/000/checkpoint.json was made from something else" in message
     assert "block_nerf.num_samples_fine 4 -> 8" in message
     assert "training.seed 7 -> 42" in message
 

@@ -139,7 +139,7 @@ def test_what_was_learned_is_not_overwritten_unasked(room, tmp_path):
     run = _run(room, tmp_path)
     _train(run)
     before = (tmp_path / "blocks" / "000" / "latest.json").read_bytes()
-    with pytest.raises(UserError, match="already holds what was learned of block 000.*--resume"):
+    with pytest.raises(UserError, match="already holds what block 000 has learned.*--resume"):
         _train(run)
     assert _train(run, resume=True) == []
     assert (tmp_path / "blocks" / "000" / "latest.json").read_bytes() == before

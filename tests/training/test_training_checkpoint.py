@@ -154,7 +154,7 @@ def test_a_checkpoint_with_what_is_no_number_is_not_gone_on_from(room, tmp_path)
     name = next(name for name in saved.tensors if name.startswith("optimizer."))
     saved.tensors[name] = torch.full_like(saved.tensors[name], torch.nan, dtype=torch.float32)
     write_block(path.parent, path.stem, saved)
-    with pytest.raises(UserError, match=f"holds what is no number, in {name}"):
+    with pytest.raises(UserError, match=f"holds values that are not finite, in {name}"):
         trainer_of(run).resume()
 
 
@@ -216,7 +216,7 @@ def test_a_disk_that_is_full_for_a_while_costs_saves_and_nothing_else(room, whol
     assert saved[7] == saved[12] == 5
     assert saved[14] == 13
     assert len(_messages(warning)) == 7  # six saves, and the best weights at step 8
-    assert all("Block 000 trains on unsaved. Cannot write" in text for text in _messages(warning))
+    assert all("Block 000 continues unsaved. Cannot write" in text for text in _messages(warning))
     assert all("No space left on device" in text for text in _messages(warning))
     assert same_weights(whole, folder)
 

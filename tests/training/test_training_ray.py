@@ -102,7 +102,7 @@ def test_a_run_on_urls_is_that_of_plain_folders(room, undisturbed, tmp_path):
 def test_what_lies_on_a_url_is_resumed_and_overwritten_as_on_a_disk(room, tmp_path):
     scene, url = urls(room, tmp_path)
     train_all(planned(scene, url), block_ids=("000",))
-    with pytest.raises(UserError, match="already holds what was learned of block 000"):
+    with pytest.raises(UserError, match="already holds what block 000 has learned"):
         train_all(planned(scene, url))
     assert [result.block_id for result in train_all(planned(scene, url), resume=True)] == ["003"]
     (weights,) = (tmp_path / "there/city/blocks/000").glob("latest-*.safetensors")
@@ -200,7 +200,7 @@ def test_a_city_on_a_url_is_rendered(room, undisturbed, tmp_path):
 def test_ray_goes_with_no_other_way_to_train(room, tmp_path):
     with pytest.raises(UserError, match="one way"):
         choose_launcher(planned(room, tmp_path), (), jobs=2, ray=RayCluster())
-    with pytest.raises(UserError, match="--address and --cores are of --launcher ray"):
+    with pytest.raises(UserError, match="--address and --cores need --launcher ray"):
         train(room, tmp_path, address="head:6379")
     with pytest.raises(UserError, match="--cores 0"):
         train(room, tmp_path, launcher="ray", cores=0)

@@ -174,7 +174,7 @@ LARGE = """training.stage_training={enable: true, stages: [{name: small, epochs:
 def test_a_stage_above_the_images_is_trained_at_their_size_and_that_is_said_once_for_all_blocks(room, tmp_path, capsys):
     settings = (*FIELD[1:], *HASH, "block_manager.block_size=1.5", LARGE, "training.num_epochs=3")
     data = ("--data-root", str(room))
-    notice = "Images have at most 32 pixels on their longer side at dataset.image_downsample=1, and stages of a higher"
+    notice = "Images have at most 32 pixels on their longer side at dataset.image_downsample=1. Stages of a higher"
     for command in (
         ("config", "check", *data, *settings),
         ("plan", *data, "--output-dir", str(tmp_path / "out"), *settings),
@@ -183,7 +183,7 @@ def test_a_stage_above_the_images_is_trained_at_their_size_and_that_is_said_once
         main([*command])
         text = " ".join("".join(capsys.readouterr()).split())
         assert text.count(notice) == 1
-        assert text.count("train at that: large (33), larger (999).") == 1
+        assert text.count("use that size: large (33), larger (999).") == 1
     blocks = [block.id for block in load_output(tmp_path / "out")[1].blocks]
     assert len(blocks) > 1
     assert text.find(notice) < text.find("Training block")

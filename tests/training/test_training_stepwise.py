@@ -62,10 +62,10 @@ def test_a_run_that_was_left_goes_on_to_the_same_bytes(room, tmp_path, in_one_go
 def test_no_step_is_behind_the_last(room, tmp_path):
     steps = stepwise(tiny_run(room, tmp_path, "training.max_steps=1"))
     steps.next()
-    with pytest.raises(UserError, match="All 1 steps of this run are taken"):
+    with pytest.raises(UserError, match="All 1 steps of this run are done"):
         steps.next()
 
 
 def test_a_clock_has_no_number_of_steps(room, tmp_path):
-    with pytest.raises(UserError, match=r"Leave it out and give training\.max_steps"):
+    with pytest.raises(UserError, match=r"Omit it and set training\.max_steps"):
         stepwise(tiny_run(room, tmp_path, "training.max_minutes=1"))

@@ -1,4 +1,4 @@
-"""`train_block_nerf.py --resume FILE`: going on from a state of this output folder or of another, and losing none."""
+"""`train_block_nerf.py --resume FILE`: resuming from a state of this output folder or of another, and losing none."""
 
 import json
 import shutil
@@ -119,7 +119,7 @@ def test_the_same_command_after_the_end_says_that_it_is_finished(resume, out, wh
 def test_back_to_a_kept_state_and_the_newest_is_kept_too(resume, out, whole, form):
     (weights,) = block(out).glob("step_000004-*.safetensors")
     output = resume(out, weights if form == "weights" else block(out) / "step_000004.json")
-    assert "Block 000 had come to step 10, which is kept as step_000010." in output
+    assert "Block 000 was at step 10, which is kept as step_000010." in output
     assert "Block 000 resumes at step 4." in output
     assert_is_whole(out, whole)
     assert read_block_meta(block(out), "step_000010").state["trainer.step"] == 10
@@ -147,7 +147,7 @@ def test_a_state_alone_in_a_folder_is_enough(resume, out, whole, tmp_path):
 def test_a_state_from_elsewhere_costs_a_begun_block_nothing(resume, out, whole, tmp_path):
     begun = shutil.copytree(out, tmp_path / "begun")
     output = resume(begun, block(out) / "step_000008.json")
-    assert "Block 000 had come to step 10, which is kept as step_000010." in output
+    assert "Block 000 was at step 10, which is kept as step_000010." in output
     assert "Block 000 resumes at step 8." in output
     assert_is_whole(begun, whole)
     assert has_block(block(begun), "step_000010")
@@ -180,7 +180,7 @@ def test_a_finished_block_is_not_given_up(resume, whole, tmp_path):
     before = snapshot(out)
     output = resume(out, block(out) / "step_000008.json", refused=True)
     assert (
-        f"Block 000 in {out} is finished, and going on from {block(out)}/step_000008.json would give that up." in output
+        f"Block 000 in {out} is finished, and resuming from {block(out)}/step_000008.json would overwrite it." in output
     )
     assert snapshot(out) == before
     resume(tmp_path / "new", block(out) / "step_000008.json")
@@ -229,15 +229,15 @@ def bad_state(kind: str, folder: Path) -> Path:
     ("kind", "sentence"),
     [
         ("absent", "There is no checkpoint at {state}."),
-        ("weights to render", "{state} holds weights that can be rendered"),
+        ("weights to render", "{state} holds only weights"),
         ("a picture", "{state} is no checkpoint of this program."),
-        ("half a pair", "{state} is half a checkpoint: no step_000008.json beside it names it."),
+        ("half a pair", "{state} is half a checkpoint: no step_000008.json next to it names it."),
         ("an empty folder", "There is no checkpoint at {state}/checkpoint.json."),
         ("truncated", "bytes long, but step_000008.json was written for"),
-        ("another scene", "{state} is a checkpoint of something else"),
+        ("another scene", "{state} was made from something else"),
         ("another block", "it is of block 007, not 000"),
-        ("another configuration", "cannot go on from it: training.seed 5 -> 42."),
-        ("side by side", "{state} is of blocks that learned side by side"),
+        ("another configuration", "cannot resume from it: training.seed 5 -> 42."),
+        ("side by side", "{state} belongs to blocks that learned side by side"),
     ],
 )
 def test_what_cannot_be_gone_on_from_is_named_and_changes_nothing(resume, out, tmp_path, kind, sentence):
@@ -261,7 +261,7 @@ def test_a_block_that_is_left_out_and_flags_that_do_not_go_with_a_state(room, ou
     before = snapshot(out)
     assert "--resume-from and --overwrite cannot be given together" in refused("--overwrite")
     assert "cannot be given together" in refused("--side-by-side")
-    assert "a state of block 000, which --blocks leaves out" in refused("--blocks", "001")
+    assert "a state of block 000, which is not in --blocks" in refused("--blocks", "001")
     assert snapshot(out) == before
 
 

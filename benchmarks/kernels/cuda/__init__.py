@@ -1,1 +1,1 @@
-"""Kernels on a CUDA device: whether they are right, and how fast they are."""
+"""Kernels on a CUDA device: are they correct, and how fast are they?"""

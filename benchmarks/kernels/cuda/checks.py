@@ -1,7 +1,7 @@
-"""Each operation that has a triton kernel against its reference in torch: values and gradients.
+"""Compares each operation that has a triton kernel with its torch reference: values and gradients.
 
-Two tensors agree where no number is further off than `allowed` times the largest of the reference. Numbers of rays and
-points are no multiples of a kernel's tiles, so that the last one is never full.
+Two tensors agree if no number differs by more than `allowed` times the largest of the reference. Numbers of rays and
+points are not multiples of a kernel's tiles, so that the last tile is never full.
 """
 
 import math
@@ -66,7 +66,7 @@ def checked(check: Check, backend: Backend) -> dict:
 
 
 def relative_error(expected: Tensor, found: Tensor) -> float:
-    """The largest difference, as a share of the largest expected number; infinite where it cannot be told."""
+    """The largest difference, as a share of the largest expected number; infinite if it cannot be computed."""
     if (expected.shape, expected.dtype) != (found.shape, found.dtype):
         return math.inf
     if expected.numel() == 0:

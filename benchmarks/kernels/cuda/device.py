@@ -1,14 +1,14 @@
-"""Whether the kernels are right and fast on a CUDA device, and a city trained and rendered there.
+"""Are the kernels correct and fast on a CUDA device? Also trains and renders a city on it.
 
 python -m benchmarks.kernels.cuda.device [--points 2097152] [--repeats 30] [--batch-size 32768] [--out OUT]
 
-First each kernel is held against its reference in torch (`checks.py`), then its speed beside its floor and the
-speed of a training step (`speeds.py`). With --out a small synthetic city is trained there on the device, with both
-backbones, and its test images are rendered and evaluated by the device and by the processor: `psnr` of both must agree
-to a hundredth of a dB. Every row is printed as JSON as soon as it is measured; then they are reported as tables.
+First, each kernel is compared with its torch reference (`checks.py`), then its speed with its floor; the speed of a
+training step follows (`speeds.py`). With --out, a small synthetic city is trained on the device, with both backbones,
+and its test images are rendered and evaluated by the device and by the processor: both `psnr` must agree to a hundredth
+of a dB. Every row is printed as JSON when it is measured; then they are reported as tables.
 
-Where a kernel or a city is wrong, it says which and ends with code 1 after all rows. Without a CUDA device it says so
-and ends with code 2.
+If a kernel or a city is wrong, the exit code is 1 after all rows, and a message names it. Without a CUDA device, it is
+2.
 """
 
 import argparse

@@ -1,8 +1,8 @@
-"""How fast each triton kernel is beside its floor on a CUDA device, and a training step of the default field.
+"""The speed of each triton kernel on a CUDA device, relative to its floor, and of a step of the default field.
 
-The floor of a kernel is the time that its bytes take at the rate of a copy, or its operations at the rate of a matrix
-product, both measured here; `share_of_floor` is 1 where it can be no faster. A row of a table that is read or added to
-counts as the 32 bytes that memory moves at least; tables that fit in the second-level cache may be faster than that.
+The floor of a kernel is the time for its bytes at the rate of a copy, or for its operations at the rate of a matrix
+product, both measured here; `share_of_floor` is 1 if it cannot be faster. A table row that is read or added to counts
+as the 32 bytes that memory moves at least; tables that fit in the second-level cache may be faster.
 """
 
 import statistics

@@ -1,4 +1,4 @@
-"""Many blocks, one picture: blocks are loaded when a camera needs them and kept within a memory budget."""
+"""Many blocks, one picture. Blocks are loaded when a camera needs them, within a memory budget."""
 
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -31,7 +31,7 @@ from blocknerf.models.renderer import BlockRenderer
 from blocknerf.runtime.devices import CPU, devices_of
 
 COARSE_RAYS = 256
-"""Of a picture, to ask a block what it sees of it."""
+"""Number of rays of a picture with which a block's visibility is estimated."""
 GOLDEN = 0.6180339887498949
 
 Load = Callable[[BlockFile], BlockRenderer]
@@ -58,14 +58,13 @@ class City:
 
     @staticmethod
     def open(out: Path, load: Load | None = None, state: str = LATEST, device: str = CPU) -> "City":
-        """Opens the city in `out`; blocks that are not trained yet are named in the log and left out.
+        """Opens the city in `out`. Blocks that are not trained yet are skipped, and named in the log.
 
-        `state` says which state of each block is shown (see `state_files`), `device` where blocks are rendered: on the
-        first of `devices_of`. `load` may load them otherwise.
+        `state` says which state of each block is used (see `state_files`). Blocks are rendered on the first device of
+        `devices_of(device)`. `load` replaces the function that loads them.
 
-        Says so where its blocks take more memory than city.json allows: they come and go while a camera drives.
-
-        Raises UserError when there is no city.json, no trained block, or a block of another scene.
+        Logs if the blocks take more memory than city.json allows, because they are then loaded and dropped as a camera
+        moves. Raises UserError if there is no city.json, no trained block, or a block of another scene.
         """
         load = load or partial(load_block, device=devices_of(device)[0])
         manifest = read_manifest(out)
@@ -76,7 +75,7 @@ class City:
             raise UserError(f"No block of {out} has been trained yet. Run `blocknerf train ... --output-dir {out}`.")
         if missing:
             log.warning(
-                "%d of %d blocks are not trained yet and are left out: %s.",
+                "%d of %d blocks are not trained yet and are skipped: %s.",
                 len(missing), len(manifest.blocks), ", ".join(missing),
             )  # fmt: skip
         for block in blocks:
@@ -91,13 +90,13 @@ class City:
         return City(manifest, blocks, cache, _still_fitting(read_alignment(out), blocks, state))
 
     def with_blending(self, rules: Manifest, block_ids: Collection[str]) -> "City":
-        """The same city, and the same loaded blocks, blended by other rules and from some of its blocks alone.
+        """The same city with the same loaded blocks, but other blending rules, and only the blocks `block_ids`.
 
-        Raises UserError where none of its blocks is among `block_ids`.
+        Raises UserError if it has none of them.
         """
         blocks = [block for block in self.blocks if block.id in block_ids]
         if not blocks:
-            raise UserError(f"All blocks are left out; keep one of {', '.join(self.ids)}.")
+            raise UserError(f"All blocks are excluded. Keep at least one of {', '.join(self.ids)}.")
         return City(rules, blocks, self._cache, self.alignment)
 
     @property
@@ -106,7 +105,7 @@ class City:
 
     @property
     def main_drive(self) -> str | None:
-        """The drive with most training images, whose appearance novel views take; None when no block names any."""
+        """The drive with the most training images. Novel views use its appearance. None if no block has a drive."""
         return max(sorted(self.drives), key=self.drives.__getitem__, default=None)
 
     @property
@@ -115,7 +114,7 @@ class City:
         return self.blocks[0].meta.model.config.block_nerf.worker
 
     def require_drive(self, drive: str) -> None:
-        """Raises UserError when no training image belongs to `drive`."""
+        """Raises UserError if no training image belongs to `drive`."""
         if drive not in self.drives:
             known = ", ".join(sorted(self.drives)) or "none"
             raise UserError(f"The city was not trained on a drive {drive!r}. Its drives: {known}.")
@@ -125,10 +124,10 @@ class City:
         return self.ids[int(distances_to(camera_center, self.anchors).argmin())]
 
     def weights(self, camera_center: Float[Tensor, "3"]) -> dict[str, float]:
-        """The blocks that may make a picture from there, heaviest first; weights sum to 1.
+        """The blocks that may contribute to a picture from there, largest weight first; weights sum to 1.
 
-        Where surfaces divide the work these only say who takes part, and where pictures are blended by visibility they
-        are half of it: shares are settled pixel by pixel.
+        If surfaces decide the blending, weights only say which blocks take part. If visibility decides, they are one of
+        two factors. In both cases, shares are computed for each pixel.
         """
         rules = self.manifest
         if rules.blending == "nearest" and rules.divide_by == "camera":
@@ -149,10 +148,10 @@ class City:
         codes: Mapping[str, Float[Tensor, " dim"] | None] | None = None,
         weights: Mapping[str, float] | None = None,
     ) -> list["Layer"]:
-        """The pictures that `render` blends, heaviest first; same arguments.
+        """The pictures that `render` blends, largest weight first; same arguments.
 
-        `codes` by block id win over `appearance`; a block that is not among them goes by that.
-        Where `rays` are a part of a picture, `weights` are what `block_weights` gave for all of it.
+        `codes` by block id override `appearance`; blocks without an entry use that.
+        If `rays` are a part of a picture, pass the `block_weights` of the whole picture as `weights`.
         """
         appearance, given = appearance.resolved(self.main_drive), codes or {}
         if weights is None:
@@ -174,10 +173,10 @@ class City:
     def _to_cells(
         self, block_ids: list[str], rays: RayBatch, pictures: list[RenderOutput]
     ) -> Float[Tensor, "blocks pixels"]:
-        """How far from each block's cells the surface is, on the ground plane, that the block sees in each pixel."""
+        """Distance on the ground plane from each block's cells to the surface that the block sees in each pixel."""
         layout = self.manifest.layout
         if layout is None:
-            raise UserError("The city does not say on which ground its blocks lie. Delete plan.json and plan again.")
+            raise UserError("The city has no ground plane for its blocks. Delete plan.json and plan again.")
         frame, distances = layout.frame(), []
         for block_id, picture in zip(block_ids, pictures, strict=True):
             places = rays.origins + picture.distance_m[:, None] * rays.directions
@@ -192,7 +191,7 @@ class City:
         rays: RayBatch,
         pictures: list[RenderOutput],
     ) -> Float[Tensor, "blocks pixels"]:
-        """`weights` by what blocks know; as they are where a block was trained without a visibility network."""
+        """`weights` by what blocks know; unchanged if a block was trained without a visibility network."""
         sights = []
         for block_id, picture in zip(block_ids, pictures, strict=True):
             sight = self.model(block_id).view_confidence(rays, picture.distance_m)
@@ -202,11 +201,11 @@ class City:
         return visibility_weights(torch.stack(sights), weights[:, 0])
 
     def model(self, block_id: str) -> BlockRenderer:
-        """That block, loaded. Raises UserError for a block that the city does not have."""
+        """The loaded block. Raises UserError for a block that the city does not have."""
         return self._cache.get(self._block(block_id))
 
     def read(self, block_id: str) -> BlockFile:
-        """What that block was loaded from, for whoever wants more of it than pictures."""
+        """The file of that block, for callers that need more than pictures."""
         return self._block(block_id).read()
 
     def block_weights(self, rays: RayBatch, camera_center: Float[Tensor, "3"]) -> dict[str, float]:
@@ -223,9 +222,9 @@ class City:
         return dict(sorted(chosen, key=lambda pair: -pair[1]))
 
     def code_for(self, block_id: str, appearance: Appearance) -> Float[Tensor, " dim"] | None:
-        """`BlockRenderer.code_for` of that block, aligned with its neighbours where `blocknerf align` has been run.
+        """`BlockRenderer.code_for` of that block, aligned with its neighbours if `blocknerf align` has been run.
 
-        The shift of each drive is added by its share to the appearance entries, which come first.
+        The shift of each drive, times the drive's share, is added to the appearance entries, which come first.
         """
         code = self.model(block_id).code_for(appearance)
         entry = self.alignment.blocks.get(block_id)
@@ -249,22 +248,22 @@ class City:
         appearance: Appearance = MEAN_APPEARANCE,
         only: str | None = None,
     ) -> RenderOutput:
-        """Pixels of `rays`, composited from the blocks around `camera_center`, or from the block `only` alone.
+        """Pixels of `rays`, composited from the blocks around `camera_center`, or from the single block `only`.
 
-        An appearance without a drive is of `main_drive`. Raises UserError for a block that the city does not have.
+        An appearance without a drive uses `main_drive`. Raises UserError for a block that the city does not have.
         """
         return composite(self.layers(rays, camera_center, appearance, only))
 
     def meta(self, block_id: str) -> StoredMeta:
-        """The JSON half of that block's file."""
+        """The JSON of that block's file."""
         return self._block(block_id).meta
 
     def is_finished(self, block_id: str) -> bool:
-        """Whether that block is here, and trained to the end of its budget."""
+        """Whether that block exists, and is trained to the end of its budget."""
         return block_id in self._by_id and self.meta(block_id).finished
 
     def anchor(self, block_id: str) -> tuple[float, float, float]:
-        """Where distances to that block are measured from, in metres."""
+        """The point from which distances to that block are measured, in metres."""
         return self._block(block_id).anchor_world
 
     def _block(self, block_id: str) -> "AvailableBlock":
@@ -274,7 +273,7 @@ class City:
 
 
 def coarse_rows(count: int) -> Int[Tensor, " rows"]:
-    """Up to COARSE_RAYS of `count` rows, spread evenly and never in step with the rows of a picture."""
+    """Up to COARSE_RAYS of `count` rows, spread evenly, but not aligned with the rows of a picture."""
     if count <= COARSE_RAYS:
         return torch.arange(count)
     return (torch.arange(COARSE_RAYS, dtype=torch.float64) * GOLDEN % 1 * count).long()
@@ -282,7 +281,7 @@ def coarse_rows(count: int) -> Int[Tensor, " rows"]:
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """One block's picture of some rays, and its share of every pixel of the composited one."""
+    """One block's render of some rays, and its share of every composited pixel."""
 
     block_id: str
     weights: Float[Tensor, " pixels"]
@@ -290,15 +289,15 @@ class Layer:
 
     @property
     def weight(self) -> float:
-        """Its share of the whole picture."""
+        """The block's share of the whole picture."""
         return float(self.weights.mean())
 
 
 def composite(layers: list[Layer]) -> RenderOutput:
     """Blends pictures of the same rays in floats.
 
-    Colour and opacity are weighted means; distance is the mean over weight times opacity, because a block that sees
-    nothing along a ray knows no distance there.
+    Colour and opacity are weighted means. Distance is weighted by weight times opacity, because a block that sees
+    nothing along a ray has no distance for it.
     """
     pictures = [layer.picture for layer in layers]
     weights = torch.stack([layer.weights for layer in layers])
@@ -326,19 +325,19 @@ class AvailableBlock:
         return AvailableBlock(block.id, block.anchor_world, block.cells_xy, state.folder, state.name, meta)
 
     def read(self) -> BlockFile:
-        """Its file, to be rendered. Raises UserError where it is damaged."""
+        """Reads its file. Raises UserError if it is damaged."""
         return read_block(self.folder, self.file).to_render()
 
     def require_scene(self, scene_hashes: tuple[str, ...]) -> None:
         if self.meta.scene_hash not in scene_hashes:
             raise UserError(
-                f"The block file {self.folder / self.file}.json belongs to another scene than the city around it. "
-                f"Train that block again: `blocknerf train ... --blocks {self.id} --overwrite`."
+                f"The block file {self.folder / self.file}.json belongs to another scene than its city. Train that "
+                f"block again: `blocknerf train ... --blocks {self.id} --overwrite`."
             )
 
 
 class _BlockCache:
-    """Loaded blocks, least recently used first; the one in use is never given up."""
+    """Loaded blocks, least recently used first. The one in use is never dropped."""
 
     def __init__(self, budget_bytes: int, load: Load):
         self._budget = budget_bytes
@@ -361,12 +360,12 @@ class _BlockCache:
 
 
 def _still_fitting(alignment: Alignment, blocks: "list[AvailableBlock]", state: str) -> Alignment:
-    """The entries of blocks whose weights are those that they were found for; the others are named."""
+    """The entries of blocks whose weights have not changed since they were aligned; logs the others."""
     weights = {block.id: block.meta.weights.sha256 for block in blocks}
     kept = {name: entry for name, entry in alignment.blocks.items() if weights.get(name) == entry.weights_sha256}
     stale = sorted((alignment.blocks.keys() & weights.keys()) - kept.keys())
     if stale and state != LATEST:
-        log.warning("Shown as learned, for they were aligned in another state: block %s.", ", ".join(stale))
+        log.warning("Not aligned, because the alignment is for another state: block %s.", ", ".join(stale))
     elif stale:
-        log.warning("Trained again since it was aligned: block %s. Run `blocknerf align`.", ", ".join(stale))
+        log.warning("Trained again since the last alignment: block %s. Run `blocknerf align`.", ", ".join(stale))
     return Alignment(kept)

@@ -1,4 +1,4 @@
-"""city.json: which blocks make the city, where they stand, and how their pictures are blended."""
+"""city.json: the blocks of the city, where they are, and how their pictures are blended."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,7 +28,7 @@ from blocknerf.scene.scene import NO_OFFSET, GeoOrigin, Offset
 MANIFEST_VERSION = 3
 DEFAULT_CITY = CityConfig()
 DEFAULT_REACH = 1.5
-"""Block sizes within which blocks are blended when the configuration names no distance."""
+"""Distance in block sizes within which blocks are blended, if the configuration gives none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class CityBlock:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """The city of one plan, trained or not: blocks without files are left out when it is opened."""
+    """The city of one plan, trained or not. Blocks without files are skipped when it is opened."""
 
     scene_hash: Text
     divide_by: Literal["camera", "surface"]
@@ -53,10 +53,10 @@ class Manifest:
     max_composited: Whole
     visibility_threshold: Share
     blocks: tuple[CityBlock, ...]
-    layout: Layout | None = None  # needed where pictures are blended by what they show
-    earlier_scene_hashes: tuple[Text, ...] = ()  # of scenes that this one has grown from; their blocks are good here
+    layout: Layout | None = None  # needed if pictures are blended by the surfaces in them
+    earlier_scene_hashes: tuple[Text, ...] = ()  # of earlier versions with fewer images; their blocks fit
     memory_budget_gb: Above0 = DEFAULT_CITY.memory_budget_gb  # of loaded blocks
-    geo_origin: GeoOrigin | None = None  # of the scene; none: nobody said where on Earth it lies
+    geo_origin: GeoOrigin | None = None  # of the scene; None if its place on Earth is unknown
     world_offset_m: Offset = NO_OFFSET  # of the scene
 
 
@@ -86,7 +86,7 @@ def write_manifest(out: Path, manifest: Manifest) -> Path:
 
 
 def read_manifest(out: Path) -> Manifest:
-    """Raises UserError when city.json is missing, damaged, or of another version."""
+    """Raises UserError if city.json is missing, damaged, or of another version."""
     path = out / "city.json"
     if not path.is_file():
         raise UserError(f"There is no city at {out}: city.json is missing. Train it first with `blocknerf train`.")
@@ -103,5 +103,5 @@ def block_folder(out: Path, block_id: str) -> Path:
 
 
 def checkpoint_folder(out: Path, block_id: str, checkpoint_dir: str | None) -> Path:
-    """Where a run puts states of a block: beside it, or where `output.checkpoint_dir` says."""
+    """Folder of a block's states: the block's folder, or one in `output.checkpoint_dir`."""
     return block_folder(out, block_id) if checkpoint_dir is None else out / checkpoint_dir / block_id

@@ -1,4 +1,4 @@
-"""Where floats become bytes: pictures leave the program here, and only here."""
+"""Converts float colours to bytes and writes pictures. No other module does."""
 
 from pathlib import Path
 
@@ -17,5 +17,5 @@ def to_bytes(rgb: Float[Tensor, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:
 
 
 def write_png(path: Path, pixels: UInt8[np.ndarray, "h w 3"]) -> None:
-    """Writes a picture that says who made it (see core.own_png)."""
+    """Writes a picture that names this program (see core.own_png)."""
     write_own_png(path, Image.fromarray(pixels))

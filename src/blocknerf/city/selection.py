@@ -1,8 +1,8 @@
-"""Which blocks make a picture, and how much of each: inverse distance, faded so that nothing pops.
+"""Which blocks contribute to a picture, and with which weights: inverse distance, with a fade that avoids popping.
 
-Hard rules ("the three nearest", "nobody beyond 75 m") make a block appear or vanish between two frames while it still
-has weight. Here every block carries a fade that reaches zero exactly where a rule would drop it, so the weights are
-continuous functions of the camera's position. All lengths in metres.
+Hard rules ("the three nearest", "none beyond 75 m") make a block appear or vanish between two frames while it still has
+weight. Here every block has a fade that reaches zero exactly where a rule would drop it, so weights are continuous
+functions of the camera's position. All lengths are in metres.
 """
 
 import torch
@@ -12,36 +12,36 @@ from torch import Tensor
 from blocknerf.core.errors import UserError
 
 FADE_SHARE = 0.25
-"""The last quarter of the reach is the ramp: blocks nearer than 0.75 of it have their full weight."""
+"""Blocks fade over the last quarter of the reach; nearer than 0.75 of it, they have their full weight."""
 TIE_MARGIN = 0.1
-"""Blocks at most this much farther than the nearest are never dropped outright."""
+"""Blocks at most this much farther than the nearest are never fully dropped."""
 FAINT = 1e-3
 """Weight below which a block is not worth its rendering time: a quarter of an 8-bit level."""
 ENOUGH = 0.1
-"""Share of a picture that blocks which see it well must have before the others leave it."""
+"""Share of a picture that blocks with a good view must have before the others are dropped."""
 ENTERING = 0.1
-"""Weight up to which a block comes into pixels evenly (see `visibility_weights`)."""
+"""Weight up to which a block enters all pixels evenly (see `visibility_weights`)."""
 LEAST_VISIBLE = 0.05
-"""What a block that sees nothing counts, beside one at the threshold, where no block sees enough."""
+"""Weight of a block that sees nothing, relative to one at the threshold, if no block sees enough."""
 
 
 def distances_to(camera_center: Float[Tensor, "3"], anchors: Float[Tensor, "blocks 3"]) -> Float[Tensor, " blocks"]:
-    """Metres from the camera to every anchor, in float64."""
+    """Distances in metres from the camera to all anchors, in float64."""
     return torch.linalg.vector_norm(anchors.double() - camera_center.double(), dim=-1)
 
 
 def fades(
     distances: Float[Tensor, " blocks"], distance_threshold: float, max_composited: int
 ) -> Float[Tensor, " blocks"]:
-    """How much of its inverse-distance weight each block keeps: 1 when well inside the reach L, 0 from L on.
+    """How much of its inverse-distance weight each block keeps: 1 well inside the reach L, 0 from L on.
 
-    L is the nearer of `distance_threshold` and the distance of the first block that is one too many (number
+    L is the smaller of `distance_threshold` and the distance of the first block that is one too many (number
     `max_composited` + 1 by distance), but at least (1 + TIE_MARGIN) times the nearest distance. Over the last
-    FADE_SHARE of L a smooth step leads from 1 to 0. Order statistics, minima and maxima of continuous distances are
-    continuous, and so is the fade: the k-th block has faded to nothing at the moment when the next one overtakes it.
-    The margin keeps the nearest block's fade above zero everywhere. Its price: where more than `max_composited`
-    blocks are equally near within 10 % (the corner of a grid), all of these are blended. No continuous rule can
-    avoid that, because blocks at equal distance must have equal weights.
+    FADE_SHARE of L, a smooth step goes from 1 to 0. Order statistics, minima and maxima of continuous distances are
+    continuous, and so is the fade: the k-th block reaches zero at the moment when the next one overtakes it. The margin
+    keeps the nearest block's fade above zero everywhere. Its price: if more than `max_composited` blocks are equally
+    near within 10 % (the corner of a grid), all of them are blended. No continuous rule can avoid that, because blocks
+    at equal distance must have equal weights.
     """
     ascending = distances.sort().values
     reach = torch.tensor(distance_threshold, dtype=distances.dtype)
@@ -55,14 +55,14 @@ def fades(
 def visible_block_weights(
     weights: Float[Tensor, " blocks"], visibilities: Float[Tensor, " blocks"], threshold: float
 ) -> Float[Tensor, " blocks"]:
-    """`weights` (summing to 1) without the blocks that see too little of a picture; they sum to 1 again.
+    """`weights` (summing to 1) without the blocks that see too little of a picture; the result also sums to 1.
 
-    `visibilities` are means over the picture, in [0, 1]. A block keeps nothing of its weight up to `threshold`, and all
-    of it from twice the threshold on. Where the blocks that keep theirs had less than ENOUGH of the whole, the others
-    come back, by what they see: all of them where no block sees anything. Threshold 0 changes nothing.
+    `visibilities` are means over the picture, in [0, 1]. A block has weight zero up to `threshold`, and its full weight
+    from twice the threshold on. If the blocks that keep their weight have less than ENOUGH of the whole, the others
+    return, by what they see: all of them if no block sees anything. Threshold 0 changes nothing.
 
-    Continuous in weights and visibilities, without exception: every block counts only through its weight, so that a
-    block which has just entered the picture changes nothing yet, and no denominator is below LEAST_VISIBLE / 2.
+    Always continuous in weights and visibilities: every block counts only through its weight, so a block that has just
+    entered the picture changes nothing yet, and no denominator is below LEAST_VISIBLE / 2.
     """
     if threshold == 0:
         return weights
@@ -74,7 +74,7 @@ def visible_block_weights(
 
 
 def _smooth_step(x: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
-    """From 0 at 0 to 1 at 1, level at both ends and beyond."""
+    """Rises from 0 at 0 to 1 at 1, flat at both ends and beyond."""
     inside = x.clamp(0, 1)
     return inside * inside * (3 - 2 * inside)
 
@@ -84,8 +84,8 @@ def inverse_distance_weights(
 ) -> Float[Tensor, "blocks *pixels"]:
     """w_i ~ d_i^-p, summing to 1 over the blocks (Block-NeRF, section 4.3).
 
-    Taken relative to the nearest distance, (d_min / d_i)^p lies in [0, 1]: nothing overflows, a camera on an anchor
-    sees that block alone (shared where several anchors coincide), and power 0 weighs all alike.
+    Relative to the nearest distance, (d_min / d_i)^p is in [0, 1]: nothing overflows, a camera on an anchor sees only
+    that block (or all blocks with the same anchor), and power 0 gives equal weights.
     """
     nearest = distances.amin(0)
     ratio = torch.where(distances == nearest, torch.ones_like(distances), nearest / distances)
@@ -96,10 +96,10 @@ def inverse_distance_weights(
 def surface_weights(
     distances: Float[Tensor, "blocks pixels"], weights: Float[Tensor, " blocks"], power: float
 ) -> Float[Tensor, "blocks pixels"]:
-    """Every pixel's share of every block's picture, summing to 1 over the blocks.
+    """Share of every block in every pixel, summing to 1 over the blocks.
 
-    `distances`: from a block's cells to the surface that it sees in the pixel. `weights`: of the whole pictures (see
-    `block_weights`), so that a block which leaves with the camera leaves every pixel without a step.
+    `distances` are those from a block's cells to the surface that it sees in the pixel. `weights` are those of whole
+    pictures (see `block_weights`), so that a block fades from every pixel without a step as the camera leaves.
     """
     products = inverse_distance_weights(distances, power) * weights[:, None].to(distances)
     return products / products.sum(0)
@@ -108,13 +108,13 @@ def surface_weights(
 def visibility_weights(
     sights: Float[Tensor, "blocks pixels"], weights: Float[Tensor, " blocks"]
 ) -> Float[Tensor, "blocks pixels"]:
-    """Every pixel's share of every block's picture, summing to 1 over the blocks.
+    """Share of every block in every pixel, summing to 1 over the blocks.
 
     `sights` > 0 say how well a block knows what it shows in a pixel (`BlockRenderer.view_confidence`). The `weights` of
-    whole pictures count with their square root: blocks that overlap by half know a place between them about as well,
-    and the mean of two pictures has less noise than one. Below ENTERING the root gives way to a parabola that has its
-    value and slope there and a small slope at zero: where one block knows much and the other little, a pixel must not
-    go from one to the other at once.
+    whole pictures count with their square root: blocks that overlap by half know a place between them about equally
+    well, and the mean of two pictures has less noise than one. Below ENTERING, the root is replaced by a parabola with
+    the same value and slope at ENTERING and a small slope at zero: if one block knows much and the other little, a
+    pixel must not change from one to the other abruptly.
     """
     entering = weights / ENTERING
     roots = torch.where(entering < 1, ENTERING**0.5 * entering * (1.5 - 0.5 * entering), weights.sqrt())
@@ -129,13 +129,13 @@ def block_weights(
     max_composited: int,
     power: float,
 ) -> Float[Tensor, " blocks"]:
-    """The weight of every block in a picture from `camera_center`: sums to 1, zero where it is not rendered.
+    """Weight of every block in a picture from `camera_center`. Weights sum to 1; blocks with zero are not rendered.
 
     Continuous in the camera's position: inverse-distance weights times `fades`, lowered by FAINT and cut at zero, so
-    that blocks which could not be seen in the picture cost no time and still leave without a step.
+    that blocks too faint to see cost no time and still fade without a step.
     """
     if not torch.isfinite(camera_center).all():
-        raise UserError(f"The camera stands at {camera_center.tolist()}; a position is three finite numbers of metres.")
+        raise UserError(f"The camera is at {camera_center.tolist()}. A position has three finite numbers in metres.")
     distances = distances_to(camera_center, anchors)
     weights = inverse_distance_weights(distances, power) * fades(distances, distance_threshold, max_composited)
     weights = (weights / weights.sum() - FAINT).clamp(min=0)

@@ -1,4 +1,4 @@
-"""Which state of each block a city shows: the latest, the best in validation, or one that the user names."""
+"""Which state of each block a city uses: the latest, the best in validation, or one that the user names."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,18 +14,18 @@ LATEST, BEST = "latest", "best"
 
 @dataclass(frozen=True, slots=True)
 class StateFile:
-    """The pair `name`.json and its weights in `folder`."""
+    """The file pair of `name`.json and its weights in `folder`."""
 
     folder: Path
     name: str
 
 
 def state_files(out: Path, blocks: Sequence[CityBlock], state: str) -> dict[str, StateFile]:
-    """The file that each trained block of the city in `out` is shown from, by block id.
+    """The file used for each trained block of the city in `out`, by block id.
 
-    `state`: "latest"; "best", of every block the state with the best PSNR of validation, and the latest of blocks that
-    were never validated, which are named; or the path of a state's JSON, which stands for its own block among the
-    latest of all others. Raises UserError where no block has a best state, and where the path is none of a block.
+    `state` is "latest"; "best", the state of each block with the best validation PSNR (blocks that were never validated
+    use their latest state, with a warning); or the path of the JSON of one block's state, with the latest state of all
+    others. Raises UserError if no block has a best state, or if the path is not a block's state.
     """
     newest = {block.id: _newest(out, block) for block in blocks}
     latest = {block_id: found for block_id, found in newest.items() if found is not None}
@@ -37,11 +37,11 @@ def state_files(out: Path, blocks: Sequence[CityBlock], state: str) -> dict[str,
     best = {block_id: found for block_id, found in best.items() if has_block(found.folder, found.name)}
     if not best:
         raise UserError(
-            f"No block of {out} has a best state: none was validated. Leave --state best out, or train with test "
+            f"No block of {out} has a best state, because none was validated. Omit --state best, or train with test "
             "images and validation.num_val_images above 0."
         )
     if missing := sorted(latest.keys() - best.keys()):
-        log.warning("Never validated, shown in the latest state: block %s.", ", ".join(missing))
+        log.warning("Never validated, so the latest state is used: block %s.", ", ".join(missing))
     return latest | best
 
 

@@ -1,4 +1,4 @@
-"""`blocknerf train`: every block of the plan, or some of them."""
+"""`blocknerf train`: trains all blocks of the plan, or only those that are named."""
 
 import logging
 import os
@@ -42,61 +42,63 @@ def train(
     address: Annotated[str | None, tyro.conf.arg(metavar="HOST:PORT")] = None,
     cores: Annotated[int | None, tyro.conf.arg(metavar="N")] = None,
 ) -> None:
-    """Trains every block of a scene; each is a field of its own with files of its own.
+    """Trains every block of a scene. Each block is a separate field with separate files.
 
-    Plans first when the output folder has no plan yet. Ctrl-C saves; the same command with --resume goes on.
+    Plans first if the output folder has no plan yet. Ctrl-C saves; the same command with --resume resumes.
 
     For example:
       # A street, five minutes a block
       $ blocknerf train --data-root my_street --output-dir out --config configs/street.yaml training.max_minutes=5
-      # Go on after Ctrl-C
+      # Resume after Ctrl-C
       $ blocknerf train --data-root my_street --output-dir out --resume
-      # Two blocks of the plan, both at once
+      # Two blocks of the plan, both at the same time
       $ blocknerf train --data-root my_street --output-dir out --blocks 000,003 --jobs 2
       # Photographs were added near block 003
       $ blocknerf train --data-root my_street --output-dir out --blocks 003 --update
-      # Something is wrong: look for it
+      # Something is wrong: find out what
       $ blocknerf train --data-root my_street --output-dir tried --debug
 
     Args:
-        data_root: Folder of the scene: a COLMAP model or transforms.json with its images. What lies on a URL, as
+        data_root: Folder of the scene: a COLMAP model or transforms.json with its images. A scene on a URL, such as
             s3://bucket/scene, is copied to this machine.
-        output_dir: Folder of the run; made when it is not there. A URL is written at every save.
-        config: YAML or JSON file; none: the defaults, or with --resume what the folder was begun with.
+        output_dir: Folder of the run. It is created if it does not exist. A URL is written at every save.
+        config: YAML or JSON file. Default: the default of every key, or with --resume the folder's config.json.
         overrides: Single values, as section.key=value.
-        blocks: Only these, as in 000,003; none: all.
-        jobs: Blocks trained at once, each in a process with its share of the cores, and for so many times
-            training.max_minutes; none: one for each core, as long as memory lasts.
-        resume: Leave finished blocks alone and go on with begun ones.
-        resume_from: As --resume, but one block goes on from this state: checkpoint.json, best.json or a kept
-            step_N.json, of this output folder or of another that was made from the same scene and configuration.
-        overwrite: Give up what these blocks had learned.
-        update: Train the blocks that --blocks names again, from what they have learned, on their old images and those
-            that the scene has gained since; then align them with their neighbours. No other block is touched.
-        side_by_side: Train all blocks at the same time, and let neighbours learn from each other what they see of the
-            places that both reach; training.consistency_loss_weight, as in 0.05, says how much they are to agree.
-            Without this flag a block learns it from neighbours that were trained before. Under torchrun every process
-            trains its share of the blocks.
-        align: Let neighbouring blocks show one look when the last of them is trained, as `blocknerf align` does, where
-            the scene has several drives. Weights are not touched.
-        device: Where blocks learn: auto (every CUDA device of this machine where there is one, else the processor),
-            cpu, cuda or cuda:N. Several devices train a block each, or with --distributed one together. On a Ray
-            cluster: auto (a GPU for each block where any machine has one) or cpu.
-        debug: Try everything out within a minute: inspect the scene and the first block as `blocknerf inspect` does,
-            then train a few small images at tiny sizes, log every detail, and stop where a gradient first becomes NaN.
-        distributed: Every block by several processes, each on its share of the rays; start them with
+        blocks: Ids of the blocks to train, such as 000,003. Default: all.
+        jobs: Number of blocks trained at the same time. Each has a process, its share of the cores, and
+            training.max_minutes times this number. Default: as many as there are cores, if memory permits.
+        resume: Skip finished blocks, and resume unfinished ones from their checkpoints.
+        resume_from: Like --resume, but one block resumes from this state: checkpoint.json, best.json or a kept
+            step_N.json, of this output folder or of another one made from the same scene and configuration.
+        overwrite: Delete what these blocks have learned, and train them from the beginning.
+        update: Train the blocks of --blocks further, on their old images and those added to the scene since; then
+            align them with their neighbours. Other blocks do not change.
+        side_by_side: Train all blocks at the same time. Neighbours then learn from each other what the places look
+            like that both reach. training.consistency_loss_weight, such as 0.05, says how strongly they should agree.
+            Without this flag, a block learns it from neighbours trained before. Under torchrun, every process trains
+            its share of the blocks.
+        align: When the last block is trained, match the appearance of neighbouring blocks as `blocknerf align` does,
+            if the scene has several drives. Weights do not change.
+        device: Where blocks learn: auto (all CUDA devices of this machine if it has any, otherwise the processor),
+            cpu, cuda or cuda:N. Of several devices, each trains one block; with --distributed, all train the same
+            block. On a Ray cluster: auto (a GPU for each block if any machine has one) or cpu.
+        debug: Try everything within a minute: inspect the scene and the first block as `blocknerf inspect` does, then
+            train on a few small images at tiny sizes, log every detail, and stop at the first gradient that is NaN.
+        distributed: Train every block with several processes, each on its share of the rays. Start them with
             `torchrun --nproc-per-node 2 -m blocknerf train --distributed ...`.
-        launcher: Where blocks are trained: local on this machine, ray on all machines of a Ray cluster, each block as
-            a task with the cores, GPUs and memory that it needs. Blocks whose machine dies go on elsewhere. Folders are
-            URLs, or lie on a file system that all machines share.
-        address: Of the Ray cluster's head; none: the cluster that this machine is part of, or this machine alone.
-        cores: Of each block with --launcher ray; none: the cluster's, shared among the blocks, 8 at most.
+        launcher: Where blocks are trained: local (this machine) or ray (all machines of a Ray cluster). With ray, each
+            block is a task with the cores, GPUs and memory that it needs. If a machine dies, its blocks resume on
+            another. Folders must be URLs, or lie on a file system that all machines share.
+        address: Address of the Ray cluster's head. Default: the cluster to which this machine belongs, or this machine
+            alone.
+        cores: Cores for each block with --launcher ray. Default: those of the cluster divided by the number of blocks,
+            8 at most.
     """
     from blocknerf.core.config.backbone import first_backbone
     from blocknerf.kernels.jit.precompile import start_compiling
     from blocknerf.runtime.cores import available_cores
 
-    start_compiling(first_backbone().kernels, available_cores())  # beside imports, before the configuration is known
+    start_compiling(first_backbone().kernels, available_cores())  # during imports, before the configuration is known
 
     from blocknerf.blocks.output import plan_scene, pull_plan, update_scene
     from blocknerf.cli.align import align_trained, align_updated
@@ -133,7 +135,7 @@ def train(
     group = _join(settings.distributed, distributed, side_by_side)
     try:
         if not group.is_first:
-            group.wait()  # until the first has planned
+            group.wait()  # until the first process has planned
         if debug:
             settings, jobs = _debug_settings(settings, captured.local), 1
         if update:
@@ -163,13 +165,14 @@ def train(
                 results = train_blocks(run, block_ids, resume, overwrite, _reporter(bars), chosen)
     finally:
         group.leave()
-    if side_by_side or group.is_first:  # side by side every process has blocks of its own
-        console.print(_results_table(results) if results else "Every block is trained already.")
+    if side_by_side or group.is_first:  # side by side, every process trains different blocks
+        console.print(_results_table(results) if results else "All blocks are already trained.")
     if update and align:
         align_updated(output_dir, scene, planned, settings, block_ids, device)
     elif align and output.url:
         log.info(
-            "The city lies on a URL: blocks of several drives are not aligned. Copy it here for `blocknerf align`."
+            "The city is on a URL: blocks of several drives are not aligned. Copy it to this machine and run "
+            "`blocknerf align`."
         )
     elif align and group.is_first and not debug:
         trained = [result.block_id for result in results] if group.size == 1 else [block.id for block in planned.blocks]
@@ -179,7 +182,7 @@ def train(
 
 @contextmanager
 def _logged(run, group) -> Iterator[None]:
-    """Messages go to a file of the output folder as well; on a URL, to that of before."""
+    """Messages also go to a file in the output folder. On a URL, they are appended to the earlier file."""
     log_file = run.log_file("train" if group.is_first else f"train_{group.rank}")
     run.pull(log_file)
     start_logging(log_file, to_console=group.is_first)
@@ -190,7 +193,7 @@ def _logged(run, group) -> Iterator[None]:
 
 
 def _devices(device: str, distributed: bool, side_by_side: bool) -> tuple[str, ...]:
-    """Of this process: its share, where torchrun started several on this machine; one where these train a block."""
+    """Devices of this process: its share if torchrun started several; a single one if they train a block together."""
     from blocknerf.runtime.devices import devices_of
 
     devices = devices_of(device)
@@ -202,7 +205,7 @@ def _devices(device: str, distributed: bool, side_by_side: bool) -> tuple[str, .
 
 
 def _join(settings: DistributedConfig, distributed: bool, side_by_side: bool):
-    """The processes that torchrun started together, where there are any; blocks side by side talk through gloo."""
+    """The processes that torchrun started together, if any. Blocks side by side communicate through gloo."""
     from blocknerf.runtime.process_group import ALONE, ProcessGroup
 
     if distributed:
@@ -220,12 +223,12 @@ def _cluster(launcher: str, address: str | None, cores: int | None, device: str)
             raise UserError(f"--device {device}: Ray itself gives each block a GPU of its cluster. Give auto or cpu.")
         return RayCluster(address, cores, use_gpus=device == "auto")
     if address is not None or cores is not None:
-        raise UserError("--address and --cores are of --launcher ray; give that as well, or leave them out.")
+        raise UserError("--address and --cores need --launcher ray. Add it, or omit them.")
     return None
 
 
 def _reporter(bars: Progress):
-    """What tells the bars how blocks are getting on."""
+    """A function that shows the progress of blocks in the bars."""
     tasks = {}
 
     def report(block_id, progress):
@@ -245,13 +248,13 @@ def _reporter(bars: Progress):
 
 
 def base_config(config: Path | None, output_dir: Path, resume: bool) -> Path | None:
-    """The file that overrides are applied to: what --resume goes on with is the folder's own, unless one is given."""
+    """The file that overrides are applied to: `config`, or the folder's config.json if it resumes without `config`."""
     stored = output_dir / "config.json"
     return stored if config is None and resume and stored.is_file() else config
 
 
 def _debug_settings(settings: Config, data_root: Path) -> Config:
-    """Tiny ones, and every detail in the log."""
+    """Tiny settings; also logs every detail."""
     from blocknerf.diagnostics.tiny import tiny_config
     from blocknerf.scene.readers.read import read_scene
 
@@ -267,19 +270,19 @@ def _inspect_start(settings, scene, planned, output_dir: Path, device: str) -> N
 
 
 def _anomalies_found(debug: bool):
-    """Where a gradient becomes NaN, torch names the forward operation that it belongs to."""
+    """If a gradient becomes NaN, torch names the forward operation to which it belongs."""
     from torch.autograd import set_detect_anomaly
 
     return set_detect_anomaly(True) if debug else nullcontext()
 
 
 def _check_update(output_dir: Path, block_ids: tuple[str, ...]) -> None:
-    """Raises UserError where no block is named, or one of them was never trained, before anything is written."""
+    """Raises UserError if no block is named or one was never trained, before anything is written."""
     from blocknerf.blocks.output import load_output
     from blocknerf.training.run.update import require_learned
 
     if not block_ids:
-        raise UserError("--update needs --blocks: say which blocks are to be trained again, as in --blocks 003.")
+        raise UserError("--update needs --blocks. Name the blocks to train further, as in --blocks 003.")
     _, plan = load_output(output_dir)
     require_learned([plan.block(block_id) for block_id in block_ids], output_dir)
 
@@ -289,7 +292,7 @@ def _block_ids(blocks: str | None) -> tuple[str, ...]:
         return ()
     names = tuple(name.strip() for name in blocks.split(",") if name.strip())
     if not names:
-        raise UserError(f"--blocks {blocks!r} names no block; write ids separated by commas, as in --blocks 000,003.")
+        raise UserError(f"--blocks {blocks!r} names no block. Write ids separated by commas, as in --blocks 000,003.")
     return names
 
 

@@ -224,7 +224,7 @@ class BlockNeRFMethod:
         return _joined(codes) if codes else None
 
     def _codes(self, embedding: np.ndarray | None) -> dict[str, Float[Tensor, " dim"]]:
-        """What each block is told; nothing where there is no embedding."""
+        """The code of each block; empty without an embedding."""
         if embedding is None:
             return {}
         city = self._opened()

@@ -1,7 +1,7 @@
 """Adam (Kingma and Ba 2015) on whole tensors: networks and codes.
 
-On a processor and on CUDA it is the kernel that torch.optim.Adam calls when it is told to be fused. That class itself
-imports torch's compiler, which takes longer than all else before a first step.
+On a processor and on CUDA, it is the kernel that torch.optim.Adam calls with `fused=True`. That class itself imports
+torch's compiler, which takes longer than everything else before a first step.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from blocknerf.kernels.registry import preferred_backend
 
 @dataclass(frozen=True, slots=True)
 class AdamMoments:
-    """Running means of a parameter's gradient and of its square, and how many gradients they have seen."""
+    """Running means of a parameter's gradient and of its square, and the number of gradients in them."""
 
     first: Float[Tensor, "..."]
     second: Float[Tensor, "..."]
@@ -24,7 +24,7 @@ class AdamMoments:
 
     @classmethod
     def of(cls, parameter: Tensor) -> "AdamMoments":
-        """Those of a parameter that has had no gradient yet."""
+        """Moments of a parameter that has had no gradient yet."""
         zeros = (torch.zeros_like(parameter, memory_format=torch.preserve_format) for _ in range(2))
         return cls(*zeros, step=torch.zeros((), device=parameter.device))
 
@@ -39,7 +39,7 @@ def dense_adam_step(
 ) -> None:
     """One step along each `parameter.grad`, in place; `weight_decay` times the parameter is added to the gradient.
 
-    Parameters of one device and kind of number are taken at once: what is small costs little but the call.
+    Parameters of one device and dtype are updated together, because the cost of small ones is mostly the call.
     """
     alike: dict[tuple[torch.device, torch.dtype], list[tuple[Tensor, AdamMoments]]] = {}
     for parameter, of_it in zip(parameters, moments, strict=True):

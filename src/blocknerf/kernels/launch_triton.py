@@ -1,4 +1,4 @@
-"""What wrappers around triton kernels share: how large tiles are, and where a kernel runs."""
+"""What wrappers around triton kernels share: the sizes of tiles, and the launch on a device."""
 
 from typing import Any
 
@@ -6,28 +6,28 @@ import torch
 from torch import Tensor
 
 ELEMENTS = 1024
-"""Of a tile: eight for each of the 128 threads that triton gives a program."""
+"""Elements of a tile: eight for each of the 128 threads of a triton program."""
 
 
 def padded(count: int, least: int = 1) -> int:
-    """The power of two that holds `count`: triton knows no other sizes of tiles."""
+    """The smallest power of two of at least `count`: triton has no other tile sizes."""
     return max(least, 1 << max(count - 1, 0).bit_length())
 
 
 def blocks(count: int, size: int) -> int:
-    """How many tiles of `size` hold `count`."""
+    """Number of tiles of `size` that hold `count`."""
     return -(-count // size)
 
 
 def ray_tiles(rays: int, columns: int) -> tuple[tuple[int], dict[str, int]]:
-    """A grid of tiles, each of ROWS whole rays, and the sizes that kernels take."""
+    """A grid of tiles, each of ROWS whole rays, and the size arguments of kernels."""
     width = padded(columns)
     rows = max(1, ELEMENTS // width)
     return (blocks(rays, rows),), {"ROWS": rows, "COLUMNS": width}
 
 
 def launch(kernel: Any, grid: tuple[int, ...], first: Tensor, *arguments: Any, **sizes: int) -> None:
-    """Starts `kernel` on the device of its first tensor, and does not wait for it. No rays: nothing to start."""
+    """Starts `kernel` on the device of its first tensor, without waiting. Does nothing if there are no rays."""
     if 0 in grid:
         return
     with torch.cuda.device_of(first):

@@ -1,9 +1,9 @@
-"""One place decides which implementation of a kernel runs.
+"""Decides which implementation of a kernel runs.
 
-An operation is a package. `ops.py` is what others import, and has all that autograd has to know; `reference.py` is the
-operation in plain torch, with its equations, which kernels are compared with. `numba.py` has kernels for arrays,
-`triton.py` for tensors on CUDA, under the same names and with the same arguments. Values of many points go to kernels
-channel after channel, the points side by side: [features, points], [channels, rays, samples].
+Each operation is a package. `ops.py` is what others import, and has everything that autograd needs. `reference.py` is
+the operation in plain torch, with its equations; kernels are compared with it. `numba.py` has kernels for arrays,
+`triton.py` for tensors on CUDA, with the same names and arguments. Values of many points are passed to kernels channel
+by channel: [features, points], [channels, rays, samples].
 """
 
 import contextlib
@@ -26,8 +26,8 @@ _forced: ContextVar[Backend | None] = ContextVar("forced_backend", default=None)
 
 
 def backend_for(kernel: str, tensor: Tensor) -> Backend:
-    """What runs `kernel` (operation.function): the preferred backend, or torch, which is the reference, where that one
-    has no such kernel. That is said once."""
+    """The backend that runs `kernel` (operation.function): the preferred one, or torch (the reference) if that has no
+    such kernel, which is logged once."""
     backend = preferred_backend(tensor)
     return backend if backend == "torch" or _has_kernel(kernel, backend) else "torch"
 
@@ -45,7 +45,7 @@ def preferred_backend(tensor: Tensor) -> Backend:
 
 @contextlib.contextmanager
 def use_backend(backend: Backend) -> Iterator[None]:
-    """Forces one implementation inside the `with` block, and in backward passes of what was computed there."""
+    """Forces one implementation inside the `with` block, and in backward passes of its results."""
     token = _forced.set(backend)
     try:
         yield
@@ -56,7 +56,7 @@ def use_backend(backend: Backend) -> Iterator[None]:
 def kernels_for(operation: str, tensor: Tensor) -> Any:
     """The compiled kernels of an `operation`, to be called with tensors.
 
-    Backward keeps what forward got: of CUDA tensors it runs in a thread that knows nothing of `use_backend`.
+    Backward uses the kernels that forward got: for CUDA tensors, it runs in a thread without `use_backend`.
     """
     return _kernels(operation, preferred_backend(tensor))
 
@@ -68,7 +68,7 @@ def _kernels(operation: str, backend: Backend) -> "_OnArrays | ModuleType":
 
 
 class _OnArrays:
-    """numba kernels, called with tensors. What a kernel writes to must lie in C order."""
+    """numba kernels, called with tensors. Tensors to which a kernel writes must be in C order."""
 
     def __init__(self, kernels: ModuleType):
         self._kernels = kernels
@@ -89,7 +89,7 @@ def _has_kernel(kernel: str, backend: Backend) -> bool:
     has_module = importlib.util.find_spec(f"blocknerf.kernels.{operation}.{backend}") is not None
     found = has_module and hasattr(_kernels(operation, backend), function)
     if not found:
-        log.info("%s has no kernel in %s: its reference in torch runs.", kernel, backend)
+        log.info("%s has no kernel in %s; its torch reference runs instead.", kernel, backend)
     return found
 
 

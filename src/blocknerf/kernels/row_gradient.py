@@ -1,4 +1,4 @@
-"""A table's gradient, to which backward passes add in place. A row was touched where it is not 0."""
+"""A table's gradient, to which backward passes add in place. A row was touched if it is not 0."""
 
 import torch
 from jaxtyping import Bool, Float
@@ -10,7 +10,7 @@ def nonzero_rows(gradient: Float[Tensor, "levels rows features"]) -> Bool[Tensor
 
 
 def redirect_grad(table: Tensor, gradient: Float[Tensor, "levels rows features"]) -> Tensor:
-    """The table, for what has no kernel: its gradient is added to `gradient` instead of to `table.grad`."""
+    """The table, for operations without a kernel: its gradient is added to `gradient` instead of `table.grad`."""
     return _Collect.apply(table, gradient)  # pyright: ignore[reportReturnType]
 
 

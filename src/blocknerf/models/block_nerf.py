@@ -1,4 +1,4 @@
-"""One block: a radiance field and appearance codes around a centre, asked in world coordinates."""
+"""One block: a radiance field and appearance codes around a centre, with an interface in world coordinates."""
 
 from collections.abc import Collection
 from dataclasses import replace
@@ -24,11 +24,11 @@ from blocknerf.runtime.devices import default_device
 from blocknerf.runtime.threads import each_on_a_core
 
 LEAST_VISIBLE, LEAST_MET = 0.01, 1e-3
-"""Added to what a block knows of a surface, so that one which no block knows is still shown by all."""
+"""Added to how well a block knows a surface, so that all blocks show a surface that none of them knows."""
 
 
 class BlockNeRF(nn.Module):
-    """The radiance field of one block (Block-NeRF, section 4). All public methods speak world metres."""
+    """The radiance field of one block (Block-NeRF, section 4). All public methods use metres in world coordinates."""
 
     center_world: Tensor
 
@@ -45,8 +45,8 @@ class BlockNeRF(nn.Module):
     ):
         """`image_ids` and `drives` (one per image) are the training images.
 
-        Without a generator parameters are zero; without `exposures` colour is not told any. `pose_groups` say which
-        images share an offset; none: see `models.poses.default_groups`.
+        Without a generator, parameters are zero. Without `exposures`, colour does not depend on exposure. `pose_groups`
+        say which images share an offset. Default: see `models.poses.default_groups`.
         """
         super().__init__()
         self.config = config
@@ -71,9 +71,9 @@ class BlockNeRF(nn.Module):
         self.half: torch.dtype | None = None
 
     def set_progress(self, progress: float, since_restart: float | None = None) -> None:
-        """Tells how much of the run is behind, in [0, 1]; poses are learned from coarse levels first.
+        """Sets the progress of the run, in [0, 1]. Poses are learned from coarse levels first.
 
-        `since_restart`: how much is behind of the time that the field has, where that is not the run's.
+        `since_restart` is the progress since the field's last restart, if it was restarted.
         """
         self.progress = progress
         if self.poses is not None:
@@ -83,7 +83,7 @@ class BlockNeRF(nn.Module):
 
     @torch.no_grad()
     def restart_field(self, rng: torch.Generator) -> None:
-        """The field as a new block's; poses, codes and what was counted for visibility stay."""
+        """Resets the field to that of a new block. Poses, codes and the counts for visibility stay."""
         field = self._new_field(rng)
         for parameter, new in zip(self.field.networks(), field.networks(), strict=True):
             parameter.copy_(new)
@@ -105,18 +105,18 @@ class BlockNeRF(nn.Module):
 
     @property
     def learns_poses(self) -> bool:
-        """Whether any pose can come out other than as it was captured."""
+        """Whether any pose can change from its captured value."""
         settings = self.config.training
         return self.poses is not None and self.poses.pose_groups.are_free and "pose" in settings.learned_components
 
     @property
     def appearance_width(self) -> int:
-        """How many entries of its codes are appearance, which come first; 0 where it has none."""
+        """Number of appearance entries in its codes, which come first; 0 if it has none."""
         return 0 if self.appearance is None else self.appearance.dim
 
     @property
     def refines_poses(self) -> bool:
-        """Whether it has offsets of poses, learned or not."""
+        """Whether it has pose offsets, learned or not."""
         return self.poses is not None
 
     @property
@@ -126,21 +126,21 @@ class BlockNeRF(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where its rays are computed; parts of its field may stand elsewhere."""
+        """The device on which its rays are computed. Parts of its field may be on other devices."""
         return self.center_world.device
 
     @property
     def device_type(self) -> str:
-        """Where its networks multiply: "cuda" where any of them stands there."""
+        """The device type on which its networks multiply: "cuda" if any of them is on one."""
         kinds = {parameter.device.type for parameter in self.field.networks()}
         return "cuda" if "cuda" in kinds else "cpu"
 
     def enable_gradient_checkpointing(self) -> None:
-        """Trains in less memory and more time: see `models/recompute.py`."""
+        """Uses less memory and more time in training: see `models/recompute.py`."""
         self.field.recomputes = True
 
     def components(self) -> dict[str, list[nn.Parameter]]:
-        """By component, of those that the block has: its parameters, the field's tables not among them."""
+        """Parameters by component, for the components that the block has; without the field's tables."""
         parts = {"nerf": self.field.networks()}
         if self.appearance is not None and self.appearance.residuals is not None:
             parts["appearance"] = [self.appearance.residuals]
@@ -151,7 +151,7 @@ class BlockNeRF(nn.Module):
         return parts
 
     def set_trainable(self, components: Collection[str]) -> None:
-        """Says which components get gradients; all others are frozen, the field with its tables."""
+        """Sets which components get gradients. All others are frozen; for the field, this includes its tables."""
         for name, parameters in self.components().items():
             for parameter in parameters:
                 parameter.requires_grad_(name in components)
@@ -159,12 +159,12 @@ class BlockNeRF(nn.Module):
             table.set_trainable("nerf" in components)
 
     def set_num_samples(self, count: int | None) -> None:
-        """How many samples of the field a ray takes from now on; none: as many as the configuration says."""
+        """Sets the number of field samples per ray. Default: that of the configuration."""
         config = self.config.block_nerf
         self.field_of_rays().spacing = _spacing(config if count is None else config.with_samples(count), self.radius_m)
 
     def to_block(self, points_world: Float[Tensor, "points 3"]) -> Float[Tensor, "points 3"]:
-        """World metres to block units."""
+        """Converts world metres to block units."""
         return (points_world - self.center_world) / self.radius_m
 
     def to_world(self, points: Float[Tensor, "points 3"]) -> Float[Tensor, "points 3"]:
@@ -174,9 +174,9 @@ class BlockNeRF(nn.Module):
     def composite(
         self, rays: RayBatch, codes: Float[Tensor, "rays code"] | None, rng: torch.Generator | None
     ) -> tuple[Float[Tensor, "rays 3"], CompositedRays]:
-        """Colour of every ray and what it was made of, where the rays lie. Differentiable.
+        """Colour of every ray, and its composited samples, on the device of the rays. Differentiable.
 
-        `rng` perturbs the samples, where block_nerf.perturb_samples lets it.
+        `rng` perturbs the samples if block_nerf.perturb_samples is set.
         """
         if rays.origins.device != self.device:
             codes = None if codes is None else codes.to(self.device)
@@ -187,16 +187,16 @@ class BlockNeRF(nn.Module):
         return self.field_of_rays().composite(self.to_block(rays.origins), rays.directions, rays.radii, codes, rng)
 
     def field_of_rays(self) -> Backbone:
-        """Its field, to be asked for single rays. Raises UserError where the backbone renders views alone."""
+        """Its field, for queries along single rays. Raises UserError if the backbone only renders views."""
         if not isinstance(self.field, Backbone):
             raise UserError(
                 f"The backbone {self.config.block_nerf.backbone!r} renders the views of cameras. It has no samples "
-                "along single rays, which training, surfaces and inspections ask for."
+                "along single rays, which training, surfaces and inspections need."
             )
         return self.field
 
     def _field_of_views(self) -> ViewsBackbone | None:
-        """None where the backbone renders rays."""
+        """Its field if the backbone renders views; None if it renders rays."""
         renders_views = self.config.block_nerf.renders == "views"
         return self.field if renders_views and isinstance(self.field, ViewsBackbone) else None
 
@@ -210,10 +210,9 @@ class BlockNeRF(nn.Module):
     def forward(
         self, rays: RayBatch, rng: torch.Generator | None = None
     ) -> tuple[Float[Tensor, "rays 3"], CompositedRays]:
-        """`composite` with the codes of the rays' images, from where their cameras are now believed to stand.
+        """`composite` with the codes of the rays' images, from their refined poses.
 
-        Its networks on `device_type` multiply in the precision `half`, where there is one; everything else stays as it
-        is.
+        Its networks on `device_type` multiply in the precision `half`, if it is set; nothing else changes.
         """
         if self.poses is not None:
             rays = self.poses.refine(rays)
@@ -224,7 +223,7 @@ class BlockNeRF(nn.Module):
             return self.composite(rays, codes, rng)
 
     def codes_of(self, image_slots: Int[Tensor, " rays"]) -> Float[Tensor, "rays code"] | None:
-        """What colour is told of each ray's image: appearance code, then exposure encoding; None where neither is."""
+        """The code of each ray's image: appearance code, then exposure encoding; None if the block has neither."""
         parts = [part(image_slots) for part in (self.appearance, self.exposure) if part is not None]
         return torch.cat(parts, -1) if parts else None
 
@@ -232,10 +231,10 @@ class BlockNeRF(nn.Module):
     def render(
         self, rays: RayBatch, code: Float[Tensor, " code"] | None = None, rays_at_once: int | None = None
     ) -> RenderOutput:
-        """Pixels of any number of rays, in chunks, without randomness. `code`: see `code_for`; none: the mean.
+        """Pixels of any number of rays, in chunks, without randomness. `code` is one of `code_for`; default: the mean.
 
-        Rays may lie anywhere; pixels lie where they do. Raises UserError for rays of no view where the backbone renders
-        views.
+        Rays may be on any device; pixels are on the same. Raises UserError for rays without a view if the backbone
+        renders views.
         """
         code = self.code_for() if code is None else code
         views = self._field_of_views()
@@ -246,7 +245,7 @@ class BlockNeRF(nn.Module):
         def show(start: int) -> RenderOutput:
             chunk = on_device(rays[start : start + rays_at_once], self.device)
             codes = None if code is None else code.to(self.device).expand(len(chunk), -1)
-            with torch.no_grad(), default_device(self.device):  # either is of a thread
+            with torch.no_grad(), default_device(self.device):  # both are per thread
                 rgb, composited = self.composite(chunk, codes, None)
             pixels = RenderOutput(rgb, composited.opacity, composited.distance * self.radius_m)
             return on_device(pixels, rays.origins.device)
@@ -257,7 +256,7 @@ class BlockNeRF(nn.Module):
 
     @torch.no_grad()
     def code_for(self, appearance: Appearance = MEAN_APPEARANCE) -> Float[Tensor, " code"] | None:
-        """What `render` takes: appearance code, then exposure encoding. None where the block has neither."""
+        """The code for `render`: appearance code, then exposure encoding. None if the block has neither."""
         parts = []
         if self.appearance is not None:
             parts.append(_appearance_code(self.appearance, appearance))
@@ -266,11 +265,11 @@ class BlockNeRF(nn.Module):
         return torch.cat(parts) if parts else None
 
     def _rasterize(self, field: ViewsBackbone, rays: RayBatch, code: Float[Tensor, " code"] | None) -> RenderOutput:
-        """All pixels at once, where the rays lie. Differentiable."""
+        """All pixels at once, on the device of the rays. Differentiable."""
         if rays.view is None:
             raise UserError(
-                f"The backbone {self.config.block_nerf.backbone!r} renders the views of cameras, and these rays are of "
-                "none: those of an orthophoto are parallel, and some photographs have their rays in a file."
+                f"The backbone {self.config.block_nerf.backbone!r} renders the views of cameras, but these rays belong "
+                "to none: those of an orthophoto are parallel, and some photographs have their rays in a file."
             )
         placed, pose = on_device(rays, self.device), rays.view.world_from_cam.to(self.device)
         center = self.to_block(pose[None, :, 3])[0]
@@ -289,7 +288,7 @@ class BlockNeRF(nn.Module):
         centers_world: Float64[Tensor, "images 3"] | None = None,
         segments: tuple[str, ...] | None = None,
     ) -> None:
-        """Gives slots, codes, captured `exposures` and offsets to new images.
+        """Adds slots, codes, captured `exposures` and offsets for new images.
 
         See `AppearanceEmbedding.grow` and `PoseRefinementNetwork.grow`.
         """
@@ -304,7 +303,7 @@ class BlockNeRF(nn.Module):
     def pose_motion(
         self, image_id: str | None = None, drive: str | None = None, segment: str | None = None
     ) -> Float64[Tensor, "3 4"] | None:
-        """See `PoseRefinementNetwork.motion`; None where poses are not refined."""
+        """See `PoseRefinementNetwork.motion`; None if poses are not refined."""
         return None if self.poses is None else self.poses.motion(image_id, drive, segment)
 
     def refined_pose(
@@ -314,7 +313,7 @@ class BlockNeRF(nn.Module):
         drive: str | None = None,
         segment: str | None = None,
     ) -> Float64[Tensor, "3 4"]:
-        """The pose as this block learned it from the image, else from its drive or segment; as given where it learned
+        """The pose as this block learned it for the image, or for its drive or segment; unchanged if it learned
         none."""
         motion = self.pose_motion(image_id, drive, segment)
         return world_from_cam if motion is None else se3.compose(motion.to(world_from_cam.device), world_from_cam)
@@ -333,9 +332,9 @@ class BlockNeRF(nn.Module):
         directions: Float[Tensor, "points 3"],
         code: Float[Tensor, " code"] | None = None,
     ) -> FieldOutput:
-        """Density (per metre) and colour at points seen along unit directions. `code` as in `render`.
+        """Density (per metre) and colour at points, seen along unit directions. `code` as in `render`.
 
-        The documents name it; the package itself asks the field.
+        The documents name it; the package itself calls the field.
         """
         code = self.code_for() if code is None else code
         codes = None if code is None else code.to(self.device).expand(points_world.shape[0], -1)
@@ -346,7 +345,7 @@ class BlockNeRF(nn.Module):
         return on_device(output, points_world.device)
 
     def visibility_network(self) -> VisibilityNetwork:
-        """Raises UserError where the block was trained without one."""
+        """Raises UserError if the block was trained without one."""
         if self.visibility is None:
             raise UserError(
                 "This block was trained without a visibility network. Train it again with "
@@ -361,10 +360,10 @@ class BlockNeRF(nn.Module):
         directions: Float[Tensor, "points 3"],
         distances_m: Float[Tensor, " points"] | None = None,
     ) -> Float[Tensor, " points"]:
-        """f_v: how much light from the points arrives at a camera that looks along unit directions, in [0, 1].
+        """f_v: share of the light from the points that reaches a camera looking along unit directions, in [0, 1].
 
-        `distances_m` says how far the camera stands from each point; none: half a block radius. Low where no training
-        camera has looked. Raises UserError where the block was trained without a visibility network.
+        `distances_m` are those from the camera to the points. Default: half a block radius. The result is low where no
+        training camera has looked. Raises UserError if the block was trained without a visibility network.
         """
         distances = None if distances_m is None else (distances_m / self.radius_m).to(self.device)
         with default_device(self.device):
@@ -375,8 +374,8 @@ class BlockNeRF(nn.Module):
     def mean_visibility(self, rays: RayBatch) -> float | None:
         """How well the block has seen what it shows along `rays`, in [0, 1]: mean visibility of its surfaces.
 
-        Rays count as much as they are stopped by anything. A few hundred rays, spread over a picture, are enough.
-        None where the block was trained without a visibility network.
+        Rays are weighted by their opacity. A few hundred rays, spread over a picture, are enough. None if the block
+        was trained without a visibility network.
         """
         if self.visibility is None:
             return None
@@ -387,10 +386,10 @@ class BlockNeRF(nn.Module):
 
     @torch.no_grad()
     def view_confidence(self, rays: RayBatch, distances_m: Float[Tensor, " rays"]) -> Float[Tensor, " rays"] | None:
-        """How well the block knows surfaces at `distances_m` along `rays`: above 0, to be compared between blocks.
+        """How well the block knows surfaces at `distances_m` along `rays`: above 0, comparable between blocks.
 
-        The root of their visibility, times the fourth root of how much light of training rays was stopped there. None
-        where the block was trained without a visibility network.
+        The square root of their visibility, times the fourth root of the light of training rays absorbed there. None
+        if the block was trained without a visibility network.
         """
         if self.visibility is None:
             return None
@@ -404,12 +403,12 @@ class BlockNeRF(nn.Module):
         return torch.cat(parts)
 
     def visibility_along(self, rays: RayBatch, distances_m: Float[Tensor, " rays"]) -> Float[Tensor, " rays"]:
-        """`visibility_at` of surfaces at those distances along the rays, seen from the rays' origins."""
+        """`visibility_at` surfaces at these distances along the rays, seen from the rays' origins."""
         before_m = BEFORE_SURFACE * distances_m
         return self.visibility_at(rays.origins + before_m[:, None] * rays.directions, rays.directions, before_m)
 
     def description(self) -> ModelMeta:
-        """What `from_state` needs beside the tensors."""
+        """What `from_state` needs in addition to the tensors."""
         x, y, z = self.center_world.double().tolist()
         return ModelMeta(
             config=self.config,
@@ -423,7 +422,7 @@ class BlockNeRF(nn.Module):
 
     @classmethod
     def from_state(cls, description: ModelMeta, tensors: dict[str, Tensor]) -> "BlockNeRF":
-        """The inverse of (`description`, `state_dict`); strict: every tensor must be there and fit."""
+        """The inverse of (`description`, `state_dict`). Strict: all tensors must be present and fit."""
         model = cls(
             description.config,
             description.center_world,
@@ -451,7 +450,7 @@ def _stops(encoding: ExposureEncoding, appearance: Appearance) -> float:
 
 
 def load_block(block: BlockFile, device: str | torch.device = "cpu") -> BlockNeRF:
-    """The model of a block file, on `device`. Raises UserError when its tensors do not fit it."""
+    """The model of a block file, on `device`. Raises UserError if its tensors do not fit."""
     block_id = block.meta.block_id
     try:
         model = BlockNeRF.from_state(block.meta.model, block.tensors)

@@ -52,7 +52,7 @@ def free_groups(mode: PoseMode, image_ids: Sequence[str], drives: Sequence[str],
 
 
 class PoseRefinementNetwork(nn.Module):
-    """Offsets of the training images' poses. All public methods speak world metres and radians."""
+    """Offsets of the training images' poses. All public methods use world metres and radians."""
 
     slot_groups: Tensor
     pivots_world: Tensor
@@ -110,11 +110,11 @@ class PoseRefinementNetwork(nn.Module):
         centers_world: Float64[Tensor, "images 3"] | None = None,
         segments: tuple[str, ...] | None = None,
     ) -> None:
-        """Gives slots to new images; offsets learned before stay bit for bit.
+        """Adds slots for new images; offsets learned before stay bit for bit.
 
-        An image of a known drive, or segment, joins it (`segments` none: drives). A new one, or an image of its own,
-        begins as captured; it turns about its `centers_world` (none: the middle of the other pivots) and takes no part
-        in the gauge. `shares` becomes another parameter. Raises UserError where offsets come from features.
+        An image of a known drive or segment joins it (without `segments`, drives are used). A new group begins as
+        captured, turns about its `centers_world` (default: the middle of the other pivots), and is not in the gauge.
+        `shares` becomes another parameter. Raises UserError if offsets come from features.
         """
         if self.config.mode == "features":
             raise UserError("Offsets from image features cannot take new images; train the block with --overwrite.")

@@ -87,7 +87,7 @@ def add_facade(builder: MeshBuilder, rng: np.random.Generator, frame: Patch, sty
 
 
 def _opening(rng, style: Style, cell: tuple[Span, Span], floor: int, is_door: bool):
-    """What is let into a bay: ((s span, t span), material, tint)."""
+    """The opening in a bay: ((s span, t span), material, tint)."""
     (s0, s1), (t0, t1) = cell
     middle = 0.5 * (s0 + s1)
     if floor == 0 and is_door:
@@ -163,7 +163,7 @@ def _points(frame: Patch, s: Span, t: float, out_m: float) -> list[np.ndarray]:
 
 
 def _tube(builder: MeshBuilder, patch: int, s: Span, t: Span, back_m: float, front_m: float) -> None:
-    """The four sides of a box that reaches from `back_m` to `front_m` before the plane of a patch."""
+    """The four sides of a box from `back_m` to `front_m` in front of the plane of a patch."""
     frame = builder.patches[patch]
     back, front = (_points(frame, s, t[0], out) + _points(frame, s, t[1], out)[::-1] for out in (back_m, front_m))
     for k in range(4):
@@ -171,6 +171,6 @@ def _tube(builder: MeshBuilder, patch: int, s: Span, t: Span, back_m: float, fro
 
 
 def _slab(builder: MeshBuilder, patch: int, s: Span, t: Span, out_m: float) -> None:
-    """A block that stands out of the wall."""
+    """A block that projects from the wall."""
     builder.rectangle(patch, s, t, out_m)
     _tube(builder, patch, s, t, 0.0, out_m)

@@ -42,7 +42,7 @@ def add_car(builder: MeshBuilder, x_m: float, y_m: float, heading_rad: float, co
 
 
 def _extrude(profile_xz: np.ndarray, half_width_m: float) -> tuple[np.ndarray, np.ndarray]:
-    """A convex profile swept sideways: the rim (two triangles an edge) and the two sides."""
+    """A convex profile swept sideways: the rim (two triangles per edge) and the two sides."""
     right, left = (np.insert(profile_xz, 1, y, axis=1) for y in (-half_width_m, half_width_m))
     right_next, left_next = np.roll(right, -1, 0), np.roll(left, -1, 0)
     rim = np.stack([np.stack([right, right_next, left_next], 1), np.stack([right, left_next, left], 1)], 1)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-MIDDLE = 0.32  # exposed radiance a picture's middle tends to
+MIDDLE = 0.32  # exposed radiance towards which a picture's geometric mean tends
 
 
 def auto_exposure(radiance: np.ndarray, drive_exposure: float, rng: np.random.Generator) -> float:

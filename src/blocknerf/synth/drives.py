@@ -1,4 +1,4 @@
-"""The path of a drive, the poses of its camera rig, and the cars that move meanwhile."""
+"""The path of a drive, the poses of its camera rig, and the moving cars."""
 
 from dataclasses import dataclass
 
@@ -20,8 +20,8 @@ STATION_S = 0.7
 class Drive:
     """One run of the rig along way points on the middles of streets, at one hour of one day.
 
-    With several `passes`, it drives back between them without taking pictures; stations of a pass are between those of
-    the others.
+    Between several `passes`, it drives back without taking pictures. The stations of a pass are between those of the
+    others.
     """
 
     name: str
@@ -32,7 +32,7 @@ class Drive:
 
 
 def rig_cameras(width: int, height: int) -> dict[str, Camera]:
-    """One PINHOLE camera per place on the rig; focal lengths differ a little, as real ones do."""
+    """One PINHOLE camera per place on the rig. Focal lengths differ slightly, like those of real cameras."""
     focal = 0.5 * width / np.tan(np.deg2rad(FOV_DEG) / 2)
     cameras = {}
     for number, place in enumerate(RIG_YAW_DEG):
@@ -116,7 +116,7 @@ def draw_traffic(plan: StreetPlan, count: int, rng: np.random.Generator) -> list
 
 
 def traffic_at(cars: list[MovingCar], time_s: float, rig_xy: np.ndarray) -> Mesh | None:
-    """The cars of a moment, without those that would touch the rig or each other. None if the road is empty."""
+    """The cars at a moment, without those that would touch the rig or each other. None if the road is empty."""
     builder, taken = MeshBuilder(), [rig_xy]
     for car in cars:
         position = car.position(time_s)

@@ -41,12 +41,12 @@ def make_scene(
 ) -> None:
     """Writes the synthetic city `preset` into the folder `out`; the same seed gives the same bytes.
 
-    Each picture is exposed up to `jitter_stops` more or less than by the camera's automatic, evenly distributed.
-    `moving_cars` drive in every drive (default: the preset's number). The folder appears whole at the end or not at
-    all; one that holds this very city is left as it is, so that a run which was stopped at the last moment has an end.
-    Raises UserError when `out` holds something else (with `overwrite`: something other than a synthetic city, or a file
-    beside the city's own), when Embree is missing, when the disk is full, when the jitter is not between 0 and
-    LARGEST_JITTER_STOPS, or when the number of cars is negative.
+    The exposure of each picture differs from the automatic one by up to `jitter_stops`, uniformly distributed. Every
+    drive has `moving_cars` (default: the preset's number). The folder appears whole at the end or not at all. If it
+    already holds exactly this city, it is not changed, so that a run stopped at the last moment can be repeated. Raises
+    UserError if `out` holds something else (with `overwrite`: something other than a synthetic city, or other files in
+    it), if Embree is missing, if the disk is full, if the jitter is not between 0 and LARGEST_JITTER_STOPS, or if the
+    number of cars is negative.
     """
     if not 0 <= jitter_stops <= LARGEST_JITTER_STOPS:
         raise UserError(
@@ -65,7 +65,7 @@ def make_scene(
 def _make(out: Path, city: Preset, made_with: dict[str, Any], overwrite: bool, workers: int) -> None:
     recover_folder(out)
     if not overwrite and _mark_of(out) == made_with and _is_whole(out):
-        log.info("%s holds this city already; --overwrite makes it anew.", out)
+        log.info("%s already holds this city; --overwrite creates it again.", out)
         return
     _refuse_foreign_folder(out, overwrite)
     temporary = disk.temporary(out)
@@ -73,7 +73,7 @@ def _make(out: Path, city: Preset, made_with: dict[str, Any], overwrite: bool, w
         disk.make_folder(temporary)
         _fill(temporary, city, made_with["seed"], workers, made_with["jitter_stops"])
         write_json(temporary / write.MARKER, made_with)
-        _refuse_foreign_folder(out, overwrite)  # what came while the city was photographed stays, too
+        _refuse_foreign_folder(out, overwrite)  # also keep files that appeared while the city was photographed
         put_folder(temporary, out)
     except OSError as error:
         raise UserError(
@@ -114,7 +114,7 @@ def _is_whole(out: Path) -> bool:
 
 
 def _mark_of(out: Path) -> Any:
-    """What the city in `out` was made with; None where there is none."""
+    """The settings of the city in `out`; None if there is none."""
     mark = out / write.MARKER
     return read_json(mark, "mark of a synthetic city") if mark.is_file() else None
 
@@ -128,7 +128,7 @@ def _fill(root: Path, preset: Preset, seed: int, workers: int, jitter_stops: flo
     jobs = [(drive, frame, poses) for drive in preset.drives
             for frame, poses in enumerate(stations(drive, _rng(seed, drive.name, "sway")))]  # fmt: skip
     shots: list[Shot] = []
-    pool = ThreadPoolExecutor(workers)  # Embree and numpy let go of the interpreter's lock
+    pool = ThreadPoolExecutor(workers)  # Embree and numpy release the interpreter's lock
     try:
         with bar("photographing the city", len(jobs)) as progress:
             futures = [pool.submit(_photograph, root, town, preset, seed, jitter_stops, *job) for job in jobs]
@@ -154,7 +154,7 @@ def _photograph(
     frame: int,
     poses: dict[str, np.ndarray],
 ) -> list[Shot]:
-    """All cameras of the rig at one station: one moment, so one arrangement of the moving cars."""
+    """All cameras of the rig at one station: the same moment, with the same positions of moving cars."""
     traffic = draw_traffic(preset.plan, preset.cars, _rng(seed, drive.name, "traffic"))
     moment = traffic_at(traffic, frame * STATION_S, next(iter(poses.values()))[:2, 3])
     tracer = Tracer(town if moment is None else Mesh.joined(town, moment), first_moving=len(town.triangles))

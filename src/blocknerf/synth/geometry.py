@@ -1,4 +1,4 @@
-"""Triangles and the patches painted on them: the building blocks of the synthetic city."""
+"""Triangles and the patches painted on them, from which the synthetic city is built."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -40,13 +40,13 @@ class Patch:
     t_axis: Vector = (0.0, 0.0, 1.0)
     size: Vector = (1.0, 1.0)
     tint: Vector = (0.5, 0.5, 0.5)  # linear colour
-    number: float = 0.0  # in [0, 1), tells patches of one material apart
+    number: float = 0.0  # in [0, 1), distinguishes patches of one material
 
     def point(self, s_m: float, t_m: float, out_m: float = 0.0) -> np.ndarray:
         """World point [3] at (s, t), `out_m` in front of the plane (along s_axis x t_axis)."""
         ox, oy, oz = self.origin
         (ax, ay, az), (bx, by, bz) = self.s_axis, self.t_axis
-        nx, ny, nz = ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx  # np.cross takes 30 us, too long here
+        nx, ny, nz = ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx  # np.cross takes 30 us, which is too long
         return np.array([
             ox + s_m * ax + t_m * bx + out_m * nx,
             oy + s_m * ay + t_m * by + out_m * ny,

@@ -23,7 +23,7 @@ class Lighting:
 
 
 def lighting_at(hour: float) -> Lighting:
-    """The sun rises in the east at 6 h, stands in the south at 13 h, 56 degrees high, and sets in the west at 20 h."""
+    """The sun rises in the east at 6 h, is in the south at 13 h, 56 degrees high, and sets in the west at 20 h."""
     day = np.clip((hour - SUNRISE_H) / (SUNSET_H - SUNRISE_H), 0.0, 1.0)
     elevation_rad = np.deg2rad(56.0) * np.sin(np.pi * day) + np.deg2rad(2.0)
     azimuth_rad = np.deg2rad(80.0 + 200.0 * day)  # clockwise from north

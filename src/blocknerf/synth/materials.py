@@ -1,4 +1,4 @@
-"""What surfaces look like: linear albedo at hit points, procedural and blurred to the size of a pixel there."""
+"""Materials of surfaces: linear albedo at hit points, procedural and blurred to the size of a pixel."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ def surface_at(mesh: Mesh, patch: np.ndarray, points: np.ndarray, footprint_m: n
 
 
 def albedo(materials: np.ndarray, surface: Surface) -> np.ndarray:
-    """Linear albedo [N, 3] of points whose materials are given."""
+    """Linear albedo [N, 3] of points with the given materials."""
     out = np.empty_like(surface.tint)
     for material in np.unique(materials):
         chosen = np.flatnonzero(materials == material)
@@ -62,7 +62,7 @@ def _mix(a: np.ndarray, b: np.ndarray | tuple[float, float, float] | float, shar
 
 
 def _sharp(size_m: float, p: Surface) -> np.ndarray:
-    """1 where details of this size can be seen, 0 where they are smaller than the footprint."""
+    """1 where details of this size are visible, 0 where they are smaller than the footprint."""
     return np.clip(1.5 - p.footprint_m / size_m, 0.0, 1.0)
 
 
@@ -73,7 +73,7 @@ def _grain(p: Surface, coarsest_m: float, octaves: int, strength: float) -> np.n
 
 
 def _courses(p: Surface, length_m: float, height_m: float, joint_m: float) -> tuple[np.ndarray, np.ndarray]:
-    """Bonded masonry: the share of joint, and a random number per stone (0.5 where stones cannot be told apart)."""
+    """Bonded masonry: the share of joint, and a random number per stone (0.5 where stones are too small to see)."""
     row = np.floor(p.t / height_m)
     s = p.s + 0.5 * length_m * np.mod(row, 2)
     beds = stripes(p.t, height_m, joint_m, p.footprint_m)
@@ -195,7 +195,7 @@ def _grass(p: Surface) -> np.ndarray:
 
 
 def _solid_noise(p: Surface, coarsest_m: float, octaves: int) -> np.ndarray:
-    """Noise for round things: two upright projections, averaged."""
+    """Noise for round objects: two upright projections, averaged."""
     x, y, z = p.points.T
     return 0.5 * (fractal_noise(x, z, coarsest_m, octaves, p.footprint_m)
                   + fractal_noise(y + 70, z + 30, coarsest_m, octaves, p.footprint_m))  # fmt: skip
@@ -212,7 +212,7 @@ def _leaves(p: Surface) -> np.ndarray:
 
 
 def _paint(p: Surface) -> np.ndarray:
-    """Car paint with seams of the doors."""
+    """Car paint with the seams of doors."""
     seams = stripes(p.s + 0.45, 1.0, 0.03, p.footprint_m) * interval(p.s, -0.6, 1.0, p.footprint_m)
     return p.tint * (1 - 0.6 * seams)[:, None]
 

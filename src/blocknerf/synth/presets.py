@@ -1,4 +1,4 @@
-"""The cities one can ask for."""
+"""The presets of synthetic cities."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -11,14 +11,14 @@ PresetName = Literal["tiny", "hours", "passes", "street", "city"]
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """Numbers of stations are odd: every 8th image by name then falls on other stations for every camera."""
+    """Numbers of stations are odd, so that every 8th image by name is at other stations for each camera."""
 
     plan: StreetPlan
     drives: tuple[Drive, ...]
     width: int
     height: int
     samples_edge: int  # samples per pixel: its square
-    cars: int  # that move
+    cars: int  # moving ones
     points_per_image: int
     suffix: str
 

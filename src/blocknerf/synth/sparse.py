@@ -1,4 +1,4 @@
-"""Sparse points as from structure from motion, but exact: surface points and the images that see them."""
+"""Sparse points like those of structure from motion, but exact: surface points and the images that see them."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from blocknerf.core.camera import Camera
 
 @dataclass(frozen=True, slots=True)
 class Shot:
-    """One finished picture and what is known about it."""
+    """One finished picture with its ground truth."""
 
     name: str
     drive: str
@@ -35,7 +35,7 @@ class SparsePoints:
 def sample_points(
     shots: list[Shot], cameras: dict[str, Camera], per_shot: int, rng: np.random.Generator, farthest_m: float = 60.0
 ) -> SparsePoints:
-    """Random still surface points of every shot; those that two shots or more see are kept."""
+    """Random static surface points of every shot; those that at least two shots see are kept."""
     points, colours = [], []
     for shot in shots:
         usable = np.flatnonzero((shot.depth_z_m > 0) & (shot.depth_z_m < farthest_m) & ~shot.moving)
@@ -63,8 +63,8 @@ def sample_points(
 def visible_points(points_world: np.ndarray, shot: Shot, camera: Camera) -> tuple[np.ndarray, np.ndarray]:
     """Which points a shot sees, and where: (index [V], pixels_xy [V, 2]).
 
-    A point is seen when the depth map agrees within 2 % + 2 cm. Inverse depth is interpolated: it is linear over the
-    picture of a plane.
+    A point is seen if the depth map agrees within 2 % + 2 cm. Inverse depth is interpolated, because it is linear in
+    the picture of a plane.
     """
     in_cam = (points_world - shot.world_from_cam[:, 3]) @ shot.world_from_cam[:, :3]
     fx, fy, cx, cy = camera.params
@@ -78,7 +78,7 @@ def visible_points(points_world: np.ndarray, shot: Shot, camera: Camera) -> tupl
 
 
 def _interpolated_depth(shot: Shot, pixels_xy: np.ndarray) -> np.ndarray:
-    """Depth between the centres of four pixels; NaN where one of them is sky or a moving thing."""
+    """Depth between the centres of four pixels; NaN if one of them is sky or moving."""
     still = np.where((shot.depth_z_m > 0) & ~shot.moving, shot.depth_z_m, np.nan)
     corner = np.floor(pixels_xy - 0.5).astype(int)
     fx, fy = (pixels_xy - 0.5 - corner).T
@@ -90,7 +90,7 @@ def _interpolated_depth(shot: Shot, pixels_xy: np.ndarray) -> np.ndarray:
 
 
 def _lift(shot: Shot, camera: Camera, column: np.ndarray, row: np.ndarray) -> np.ndarray:
-    """World points [N, 3] of pixel centres by the depth map."""
+    """World points [N, 3] of pixel centres, from the depth map."""
     fx, fy, cx, cy = camera.params
     z = shot.depth_z_m[row, column].astype(np.float64)
     in_cam = np.stack([(column + 0.5 - cx) / fx * z, (row + 0.5 - cy) / fy * z, z], 1)

@@ -1,4 +1,4 @@
-"""The still part of the city: a grid of streets, lots with houses between them, trees, lamps, parked cars."""
+"""The static part of the city: a grid of streets, lots with houses between them, trees, lamps, parked cars."""
 
 from dataclasses import dataclass
 
@@ -38,7 +38,7 @@ class Edge:
     along: np.ndarray
     inward: np.ndarray
     length_m: float
-    houses_m: tuple[float, float]  # where along it houses stand; around the corner stands another row
+    houses_m: tuple[float, float]  # where along it houses stand; another row is around the corner
 
     def point(self, along_m: float, inward_m: float) -> np.ndarray:
         return self.start + along_m * self.along + inward_m * self.inward
@@ -179,7 +179,7 @@ def _add_parked_cars(builder: MeshBuilder, rng: np.random.Generator, edge: Edge)
 
 
 def _add_street_ends(builder: MeshBuilder, rng: np.random.Generator, plan: StreetPlan) -> None:
-    """A house and a hedge close every street, so that it does not end in nothing."""
+    """A house and a hedge close every street, so that it does not end in empty space."""
     west, south, east, north = plan.bounds
     depth, half = HOUSE_DEPTH_M, 13.0
     ends = [((x0, y - half), (x0 + depth, y + half)) for y in plan.ys for x0 in (west - depth - 3, east + 3)]
@@ -189,7 +189,7 @@ def _add_street_ends(builder: MeshBuilder, rng: np.random.Generator, plan: Stree
 
 
 def _add_skyline(builder: MeshBuilder, rng: np.random.Generator, plan: StreetPlan) -> None:
-    """A ring of plain tall blocks far away, seen over the roofs and through gaps."""
+    """A ring of plain tall blocks far away, visible over the roofs and through gaps."""
     west, south, east, north = plan.bounds
     center, reach = np.array([(west + east) / 2, (south + north) / 2]), 0.5 * max(east - west, north - south)
     for angle in np.arange(0.0, 2 * np.pi, 0.16):

@@ -1,4 +1,4 @@
-"""One picture: rays through pixels, the surfaces that they hit, and the light that arrives there."""
+"""Traces one picture: rays through pixels, the surfaces that they hit, and the light on them."""
 
 from dataclasses import dataclass
 
@@ -27,7 +27,7 @@ class Picture:
 
 
 class Tracer:
-    """A mesh in Embree. Triangles from `first_moving` on belong to moving things."""
+    """A mesh in Embree. Triangles from `first_moving` belong to moving objects."""
 
     def __init__(self, mesh: Mesh, first_moving: int):
         self.mesh = mesh
@@ -41,7 +41,7 @@ class Tracer:
         return hits["primID"], hits["tfar"]
 
     def reaches(self, origins: np.ndarray, direction: np.ndarray) -> np.ndarray:
-        """Whether nothing stands between points [N, 3] and infinity along one direction."""
+        """Whether nothing is between points [N, 3] and infinity along one direction."""
         directions = np.ascontiguousarray(np.broadcast_to(direction.astype(np.float32), origins.shape))
         return self._scene.run(origins, directions, query="OCCLUDED") < 0
 
@@ -51,8 +51,8 @@ def render_image(
 ) -> Picture:
     """Every pixel is the mean of samples_edge^2 samples on a regular grid (odd, so that one is the centre).
 
-    Each sample sees another point of the sun's disk and another direction of the sky: shadows come out soft and
-    corners dark, with no noise, since every pixel uses the same set.
+    Each sample uses another point of the sun's disk and another direction of the sky. So shadows are soft and corners
+    dark, without noise, because every pixel uses the same set.
     """
     if samples_edge % 2 == 0:
         raise ValueError(f"samples_edge is {samples_edge}; it must be odd.")
@@ -76,7 +76,7 @@ def render_image(
 
 
 class _LightSample:
-    """One point of the sun and one direction of the sky, number `number` of `count`."""
+    """Sample `number` of `count`: one point of the sun and one direction of the sky."""
 
     def __init__(self, light: Lighting, number: int, count: int):
         golden = np.pi * (3 - np.sqrt(5.0))
@@ -99,7 +99,7 @@ def _sample_rad(camera: Camera, samples_edge: int) -> float:
 
 
 def _pixel_directions(camera: Camera, world_from_cam: np.ndarray, offset: np.ndarray) -> np.ndarray:
-    """Unit directions [H * W, 3] through one place (x, y in [0, 1]) of every pixel."""
+    """Unit directions [H * W, 3] through one point (x, y in [0, 1]) of every pixel."""
     fx, fy, cx, cy = camera.params
     x = (np.arange(camera.width) + offset[0] - cx) / fx
     y = (np.arange(camera.height) + offset[1] - cy) / fy
@@ -114,7 +114,7 @@ def _first_hits_from(tracer: Tracer, center: np.ndarray, directions: np.ndarray)
 
 
 def _arriving(tracer, center, directions, triangle, distance_m, lights: _LightSample, sample_rad: float) -> np.ndarray:
-    """Radiance [N, 3] along rays whose first hits are known."""
+    """Radiance [N, 3] along rays with known first hits."""
     out = np.empty_like(directions)
     missed = triangle < 0
     out[missed] = sky(lights.light, directions[missed])
@@ -150,7 +150,7 @@ def _reflected(tracer, center, directions, triangle, distance_m, lights: _LightS
 
 
 def _shading_normals(mesh: Mesh, triangle, patch, materials, points: np.ndarray) -> np.ndarray:
-    """Normals of the triangles; crowns of trees are round, whatever their triangles say."""
+    """Normals of the triangles, but smooth ones for the crowns of trees."""
     normals = mesh.normals[triangle]
     leaves = np.flatnonzero(materials == Material.LEAVES)
     outward = points[leaves] - mesh.origin[patch[leaves]]
@@ -159,7 +159,7 @@ def _shading_normals(mesh: Mesh, triangle, patch, materials, points: np.ndarray)
 
 
 def _unblocked_cosine(tracer: Tracer, above: np.ndarray, normals: np.ndarray, direction: np.ndarray) -> np.ndarray:
-    """Cosine to a distant light, 0 where it is behind the surface or hidden."""
+    """Cosine to a distant light; 0 if it is behind the surface or hidden."""
     cosine = normals @ direction.astype(np.float32)
     towards = np.flatnonzero(cosine > 0)
     share = np.zeros_like(cosine)

@@ -16,7 +16,7 @@ MARKER = "synth.json"
 
 
 def files_of(root: Path) -> set[str]:
-    """The names of all that was written of the city in `root`, as its sidecar lists its images."""
+    """The names of all files of the city in `root`, according to the images in its sidecar."""
     names = read_sidecar(root).images
     model = {f"sparse/0/{part}.txt" for part in ("cameras", "images", "points3D")}
     pictures = {file for name in names for file in (f"images/{name}", depth_file(name), mask_file(name))}
@@ -32,7 +32,7 @@ def depth_file(name: str) -> str:
 
 
 def write_shot(root: Path, shot: Shot) -> None:
-    """The picture, its depth in metres (float32, 0 is sky), and a mask (0 is a moving car) where a car is."""
+    """Writes the picture, its depth in metres (float32, 0 is sky), and, if it has moving cars, their mask (0)."""
     picture = root / "images" / shot.name
     if picture.suffix == ".jpg":
         write_picture(picture, Image.fromarray(shot.rgb), "JPEG", quality=95, subsampling=0)
@@ -55,7 +55,7 @@ def write_sidecar(root: Path, shots: list[Shot]) -> None:
 
 
 def write_colmap(root: Path, cameras: dict[str, Camera], shots: list[Shot], points: SparsePoints) -> None:
-    """The exact model, in sparse/0."""
+    """Writes the exact model to sparse/0."""
     pairs = zip(shots, points.observations, strict=True)
     images = [ModelImage(shot.name, shot.place, shot.world_from_cam, seen) for shot, seen in pairs]
     model_points = ModelPoints(points.points_world, points.points_rgb, points.tracks)

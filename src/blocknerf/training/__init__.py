@@ -1,1 +1,1 @@
-"""Training: one block, neighbours that learn jointly, a run over many blocks, and what launches them."""
+"""Training: one block, neighbours that learn jointly, a run over many blocks, and the launchers."""

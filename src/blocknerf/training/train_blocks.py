@@ -1,4 +1,4 @@
-"""Training many blocks of a plan, in whichever way they are launched."""
+"""Trains many blocks of a plan with any launcher."""
 
 from contextlib import nullcontext
 
@@ -22,10 +22,9 @@ def train_blocks(
 ) -> list[BlockResult]:
     """Trains `block_ids` (empty: every block of the plan) and writes city.json.
 
-    With `resume`, finished blocks are skipped and begun ones resume from their checkpoint; with `overwrite`, what was
-    learned before is given up. `launcher` says how blocks are trained (see `choose_launcher`, which also chooses where
-    none is given). Raises UserError when blocks would be overwritten unasked, or when any fails; the others are then
-    trained all the same.
+    With `resume`, finished blocks are skipped and unfinished ones resume from their checkpoints; with `overwrite`,
+    what they have learned is deleted. `launcher` says how blocks are trained; by default, `choose_launcher` decides.
+    Raises UserError if blocks would be overwritten without `overwrite`, or if any fails; the others are still trained.
     """
     wanted = [run.plan.block(block_id) for block_id in dict.fromkeys(block_ids)] or list(run.plan.blocks)
     launcher = launcher or choose_launcher(run, wanted)
@@ -38,6 +37,6 @@ def train_blocks(
             run.push_plan()
             group.wait()
         else:
-            group.wait()  # until the first has tidied up
+            group.wait()  # until the first process has tidied up
             todo = blocks_to_train(run, wanted, resume=True, overwrite=False)
         return launcher.train(run, todo, report, locks)

@@ -335,7 +335,7 @@ def _appearance(chosen: ImageRecord | str | None) -> Appearance:
 
 
 def _exposure_range(city: City) -> tuple[float, float]:
-    """The least and the largest stops that any block was trained on; (0, 0) where none was told any."""
+    """The smallest and largest stops on which any block was trained; (0, 0) if no block uses exposure."""
     known = [block.meta.model.exposures for block in city.blocks]
     ranges = [exposures.range_stops for exposures in known if exposures is not None] or [(0.0, 0.0)]
     return min(least for least, _ in ranges), max(largest for _, largest in ranges)

@@ -1,1 +1,1 @@
-"""One look across blocks that were trained apart: where neighbours see the same, what is fitted there, its file."""
+"""One appearance across blocks that were trained separately: their overlaps, the fit in them, and its file."""

@@ -1,7 +1,7 @@
-"""alignment.json: by how much each block's appearance codes are moved so that neighbours show one look.
+"""alignment.json: the shifts of each block's appearance codes that make neighbours show the same appearance.
 
-Weights stay as they were trained. An entry names the weights that it was found for, so that a block which is trained
-again loses its own entry and no other.
+Weights do not change. Each entry names the weights for which it was computed, so that a block trained again loses only
+its own entry.
 """
 
 from collections.abc import Mapping
@@ -19,26 +19,26 @@ ALIGNMENT_FILE, ALIGNMENT_VERSION = "alignment.json", 1
 
 @dataclass(frozen=True, slots=True)
 class BlockShifts:
-    """What is added to a block's appearance codes, by drive; `weights_sha256` is the hash of the weights it fits."""
+    """Shifts of a block's appearance codes, by drive; `weights_sha256` is the hash of the weights that they fit."""
 
     weights_sha256: str
     by_drive: Mapping[str, tuple[float, ...]]
 
     def shift(self, drive: str | None) -> Float[Tensor, " appearance"] | None:
-        """None where the drive's codes stay as they are."""
+        """The shift of a drive; None if its codes do not change."""
         found = self.by_drive.get(drive or "")
         return None if found is None else torch.tensor(found)
 
 
 @dataclass(frozen=True, slots=True)
 class Alignment:
-    """Shifts by block id. A block without an entry shows its looks as it learned them."""
+    """Shifts by block id. A block without an entry shows each appearance as it learned it."""
 
     blocks: Mapping[str, BlockShifts] = field(default_factory=dict)
 
 
 def write_alignment(out: Path, alignment: Alignment) -> Path:
-    """Writes OUT/alignment.json as one atomic change; returns its path."""
+    """Writes OUT/alignment.json atomically; returns its path."""
     path = out / ALIGNMENT_FILE
     blocks = {
         block_id: {"weights_sha256": entry.weights_sha256, "shifts": dict(entry.by_drive)}
@@ -49,7 +49,7 @@ def write_alignment(out: Path, alignment: Alignment) -> Path:
 
 
 def read_alignment(out: Path) -> Alignment:
-    """An empty one where there is no file. Raises UserError when it is damaged or of another version."""
+    """The alignment of a city; empty if there is no file. Raises UserError if it is damaged or of another version."""
     path = out / ALIGNMENT_FILE
     if not path.is_file():
         return Alignment()

@@ -1,9 +1,9 @@
-"""Appearance matching (Block-NeRF, section 4.3.3): neighbours show one place, and the code of one moves until it fits.
+"""Appearance matching (Block-NeRF, section 4.3.3): neighbours render one place, and one's code moves until it fits.
 
-Weights are frozen. Blocks were trained apart and saw other hours of the day; a block that never saw a drive knows
-nothing of its look. So each look, that is, each drive, is carried from the block that saw most of it over the graph of
-neighbours, breadth first: one shift per block and drive, added to all of the drive's codes there. One shift for all
-drives would spoil the looks that a block knows for the sake of one that it does not.
+Weights are frozen. Blocks were trained separately and saw different hours of the day; a block that never saw a drive
+does not know its appearance. So the appearance of each drive spreads from the block that saw most of it over the graph
+of neighbours, breadth first: there is one shift per block and drive, added to all codes of the drive in that block. One
+shift for all drives would spoil the appearances that a block knows to improve one that it does not.
 """
 
 from collections import deque
@@ -28,9 +28,9 @@ STEPS = 100
 
 @dataclass(frozen=True, slots=True)
 class PairDifference:
-    """How far apart two neighbours show one look in their overlap: mean |difference| of colours in [0, 1].
+    """Difference of two neighbours under one appearance, in their overlap: mean |difference| of colours in [0, 1].
 
-    `before` and `after` count each pixel, `mean_before` and `mean_after` compare the mean colours of the area.
+    `before` and `after` compare pixels; `mean_before` and `mean_after` compare the mean colours of the overlap.
     """
 
     blocks: tuple[str, str]
@@ -44,10 +44,11 @@ class PairDifference:
 def align_city(
     city: City, links: Links, scene: Scene, seed: int, root: str | None = None
 ) -> tuple[Alignment, list[PairDifference]]:
-    """Carries the look of every drive over the city; what was aligned before is forgotten.
+    """Spreads the appearance of every drive over the city. Earlier alignments are discarded.
 
-    `links` are the plan's neighbours; the scene lends cameras, none of its pixels. Looks begin at `root` where it saw
-    them, else at the block with most images of the drive. Raises UserError when there is nothing to align.
+    `links` are the plan's neighbours. Of the scene, only cameras are used, not pixels. An appearance starts at `root`
+    if that block saw it, otherwise at the block with the most images of the drive. Raises UserError if there is nothing
+    to align.
     """
     ids = blocks_with_codes(city)
     if root is not None and root not in ids:
@@ -70,9 +71,9 @@ def align_city(
 def align_blocks(
     city: City, links: Links, scene: Scene, seed: int, targets: Sequence[str]
 ) -> tuple[Alignment, list[PairDifference]]:
-    """Aligns `targets` anew, one after the other, to all their neighbours as they are now; every other entry stays.
+    """Aligns `targets` again, one after the other, to all their present neighbours; all other entries stay.
 
-    A look counts where a neighbour saw the drive or was aligned to it.
+    The appearance of a neighbour counts if it saw the drive or was aligned to it.
     """
     ids = blocks_with_codes(city)
     kept = {block_id: dict(entry.by_drive) for block_id, entry in city.alignment.blocks.items()}
@@ -95,20 +96,20 @@ def align_blocks(
 
 
 def blocks_with_codes(city: City) -> list[str]:
-    """Ids of trained blocks. Raises UserError where there are fewer than two, or where they have no codes to move."""
+    """Ids of trained blocks. Raises UserError if there are fewer than two, or if one has no appearance codes."""
     if len(city.ids) < 2:
-        raise UserError(f"The city has one trained block ({city.ids[0]}); appearance is aligned between two or more.")
+        raise UserError(f"The city has one trained block ({city.ids[0]}). Alignment needs at least two.")
     without = [name for name in city.ids if not city.meta(name).model.config.training.use_appearance_embedding]
     if without:
         raise UserError(
-            f"Block {', '.join(without)} was trained without appearance codes, and nothing else is moved to align "
-            "blocks. Train with training.use_appearance_embedding=true."
+            f"Block {', '.join(without)} was trained without appearance codes, which alignment needs. Train with "
+            "training.use_appearance_embedding=true."
         )
     return city.ids
 
 
 def measure(city: City, overlaps: Overlaps, alignment: Alignment) -> list[PairDifference]:
-    """How far apart neighbours are under every look that one of them saw, unaligned and under `alignment`."""
+    """Differences of neighbours under every appearance that one of them saw, unaligned and under `alignment`."""
     differences = []
     for (a, b), overlap in overlaps.items():
         for drive in sorted(city.drives):
@@ -127,7 +128,7 @@ def measure(city: City, overlaps: Overlaps, alignment: Alignment) -> list[PairDi
 def _fit(
     city: City, overlaps: Overlaps, target: str, sources: Sequence[str], drive: str, seed: int
 ) -> tuple[float, ...]:
-    """The shift under which `target` shows what its `sources` show of the drive's look."""
+    """The shift with which `target` matches its `sources` under the drive's appearance."""
     model = city.model(target)
     start = model.code_for(Appearance(drive=drive))
     assert start is not None, "blocks_with_codes"
@@ -140,7 +141,7 @@ def _fit(
 
 
 def _breadth_first(ids: Sequence[str], overlaps: Overlaps, counts: Mapping[str, int]) -> list[str]:
-    """From the block of most images; parts of the city that nothing links to it begin at their own."""
+    """Order from the block with the most images; each separate part of the city begins at its own such block."""
     order: list[str] = []
     for start in sorted(ids, key=lambda block_id: -counts[block_id]):
         waiting = deque([start])

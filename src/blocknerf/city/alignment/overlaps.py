@@ -1,4 +1,4 @@
-"""What two neighbouring blocks both see well: the areas by which their looks are compared."""
+"""What two neighbouring blocks both see well: the areas in which their appearances are compared."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,37 +15,37 @@ from blocknerf.scene.rays import camera_rays
 from blocknerf.scene.scene import ImageRecord, Scene
 
 CANDIDATES = 32
-"""Cameras from which a place is looked for, of those nearest to both blocks."""
+"""Number of cameras, nearest to both blocks, whose pictures are searched for such places."""
 PLACES = 16
-"""Of them, every second in the order of what both blocks see of them; the others are kept to measure by."""
+"""Maximum number of pictures for fitting, and as many for measuring: alternating, by how well both blocks see them."""
 LONG_SIDE_PX = 32
 SEEN_WELL = 0.5
-"""What both blocks see of a ray, from 0 to 1, from which on it belongs to the area."""
+"""A ray belongs to the area if both blocks see it at least this well, from 0 to 1."""
 TILE_PX = 8
 FEWEST_RAYS, FEWEST_IN_PART = 64, 8
 SURELY_VISIBLE = 0.5
-"""Visibility from which on a place counts as seen; of what lies on a surface, a good part of the light is gone."""
+"""Minimum visibility of a place that counts as seen. On a surface, much of the light is already absorbed."""
 SAME_SURFACE = 0.1
-"""Relative difference of distances up to which both blocks show the same thing."""
+"""Maximum relative difference of distances at which both blocks show the same thing."""
 
 Links = Mapping[str, Sequence[str]]
-"""By block id: its neighbours."""
+"""Neighbours by block id."""
 
 
 @dataclass(frozen=True, slots=True)
 class Overlap:
-    """What two neighbours both see well: the area that codes are fitted to, and another one to measure by."""
+    """What two neighbours both see well: one area to which codes are fitted, and another for measuring."""
 
     fitted: tuple[RayBatch, ...]  # one entry for each part of a picture
     measured: RayBatch
 
 
 Overlaps = Mapping[tuple[str, str], Overlap]
-"""By ids of neighbours in order."""
+"""Overlaps by the sorted ids of two neighbours."""
 
 
 def find_overlaps(city: City, links: Links, scene: Scene, ids: Iterable[str]) -> dict[tuple[str, str], Overlap]:
-    """The overlap of every two neighbours among `ids`; pairs that see no place together are named and left out."""
+    """The overlaps of all pairs of neighbours among `ids`. Pairs without one are skipped, with a warning."""
     known = set(ids)
     pairs = sorted(
         {(min(a, b), max(a, b)) for a, others in links.items() for b in others if a in known and b in known and a != b}
@@ -54,18 +54,18 @@ def find_overlaps(city: City, links: Links, scene: Scene, ids: Iterable[str]) ->
     for pair in pairs:
         found = _find_overlap(city, pair, scene)
         if found is None:
-            log.warning("Blocks %s and %s see no place together well enough to be aligned.", *pair)
+            log.warning("Blocks %s and %s cannot be aligned: they see no place well together.", *pair)
         else:
             overlaps[pair] = found
     return overlaps
 
 
 def seen_by_both(a: BlockRenderer, b: BlockRenderer, rays: RayBatch) -> Float[Tensor, " rays"]:
-    """How well both blocks see what they show along each ray, from 0 to 1; low where they show different things.
+    """How well both blocks see what they show along each ray, from 0 to 1; low if they show different things.
 
-    Opacity of both, times how well their distances agree, times the lower of their visibilities where both have a
-    visibility network. Far away, beyond a block's radius, distances may differ by more: nothing there was measured
-    well, and it hardly matters to a picture.
+    The opacity of both, times the agreement of their distances, times the lower visibility if both have a visibility
+    network. Beyond a block's radius, distances may differ by more: they are less accurate there, and hardly matter for
+    a picture.
     """
     one, other = a.render(rays), b.render(rays)
     nearer = torch.minimum(one.distance_m, other.distance_m)
@@ -93,14 +93,14 @@ def _find_overlap(city: City, pair: tuple[str, str], scene: Scene) -> Overlap | 
 
 
 def _parts(view: RayBatch, tiles: Int[Tensor, " rays"], scores: Float[Tensor, " rays"]) -> list[RayBatch]:
-    """The rays that both see well, tile by tile; tiles with few of them are left out."""
+    """The rays that both see well, tile by tile; tiles with few such rays are skipped."""
     well = scores >= SEEN_WELL
     rows = [torch.nonzero(well & (tiles == tile))[:, 0] for tile in tiles.unique().tolist()]
     return [view[row] for row in rows if len(row) >= FEWEST_IN_PART]
 
 
 def cameras_between(city: City, pair: tuple[str, str], scene: Scene) -> list[ImageRecord]:
-    """Training images of either block whose cameras are nearest to both: those that both learned first."""
+    """Training images of either block whose cameras are nearest to both; those of both blocks come first."""
     learned = [set(city.meta(block_id).image_ids) for block_id in pair]
     anchors = [torch.tensor(city.anchor(block_id), dtype=torch.float64) for block_id in pair]
 
@@ -113,7 +113,7 @@ def cameras_between(city: City, pair: tuple[str, str], scene: Scene) -> list[Ima
 
 
 def _coarse_rays(scene: Scene, image: ImageRecord) -> tuple[RayBatch, Int[Tensor, " rays"]]:
-    """A small picture of the image's camera, and the tile of TILE_PX that each ray lies in."""
+    """A small picture of the image's camera, and for each ray its tile of TILE_PX."""
     camera = scene.cameras[image.camera_key]
     scale = LONG_SIDE_PX / max(camera.width, camera.height)
     width, height = (max(1, round(scale * side)) for side in (camera.width, camera.height))

@@ -25,7 +25,7 @@ def _weights(start, stop, density, edges, out):
 
 @kernel(F2, F2, F2)
 def weights(density, edges, out):
-    """Each is what is left of the transmittance before its interval, less what is left behind it."""
+    """Each weight is the transmittance before its interval, minus that after it."""
     parallel_for(_weights, len(density), (density, edges, out))
 
 
@@ -34,7 +34,7 @@ def _weights_backward(start, stop, density, edges, out, grad_out, grad_density):
     rays, samples = density.shape
     for r in range(start, stop):
         before = np.float32(0)
-        for s in range(samples):  # forwards, so that a dense sample far away cannot blur the sums before it
+        for s in range(samples):  # forwards, so that a dense sample far away does not make the sums before it inexact
             before += density[r, s] * (edges[r, s + 1] - edges[r, s])
             grad_density[r, s] = before
         for s in range(samples):

@@ -1,7 +1,7 @@
-"""triton kernels of compositing: a program takes a few whole rays.
+"""triton kernels of compositing: a program computes a few whole rays.
 
-Sums that leave the sample itself out are taken over its neighbours' values, shifted by one, and never by subtraction: a
-dense sample would blur the sums before it. Features are [channels, rays, samples].
+Exclusive sums are computed from values shifted by one, never by subtraction, because a dense sample would make the sums
+before it inexact. Features are [channels, rays, samples].
 """
 
 import triton
@@ -49,7 +49,7 @@ def _channel_tiles(rays: int, samples: int, channels: int) -> tuple[tuple[int], 
 
 @triton.jit
 def _depth(density, edges, ray, sample, valid, samples):
-    """Optical depth of intervals, and how long they are."""
+    """Optical depths of intervals, and their lengths."""
     begin = edges + ray * (samples + 1) + sample
     delta = tl.load(begin + 1, mask=valid, other=0.0) - tl.load(begin, mask=valid, other=0.0)
     return tl.load(density + ray * samples + sample, mask=valid, other=0.0) * delta, delta

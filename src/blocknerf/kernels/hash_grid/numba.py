@@ -1,7 +1,7 @@
 """numba kernels of the hash encoding. Forward runs over points, backward over levels, so nothing needs atomics.
 
-Points are [3, points] and encodings [levels features, points]: a level writes whole cache lines, and the network behind
-it reads its lanes, which are points, side by side.
+Points are [3, points] and encodings [levels features, points]. So a level writes whole cache lines, and the network
+after it reads its vector lanes, which are points, contiguously.
 """
 
 import numpy as np
@@ -19,15 +19,15 @@ from blocknerf.kernels.jit.simd_ir import (
     trilinear_weights,
 )
 
-CHUNK = 65536  # points at most that a thread takes through a level at once
-LEVELS_EACH = 4  # at least, for a thread to take whole levels
-CHUNKS = 4  # of a level for each thread, where there are fewer
+CHUNK = 65536  # maximum number of points that a thread takes through a level at a time
+LEVELS_EACH = 4  # at least this many per thread, or threads share levels
+CHUNKS = 4  # of a level per thread, if threads share levels
 LINE = 16  # numbers of a cache line
 
 
 @compiled(kept=False, inline="always")
 def _locate(points, begin, size, resolution, rows, group, corners, fractions):
-    """Cells of up to GROUP points. Rows of a group are found before any is read: many reads are then under way."""
+    """Cells of up to GROUP points. All rows of a group are located before any is read, so that reads overlap."""
     for axis in range(3):
         for g in range(size):
             group[axis, g] = min(max(points[axis, begin + g], np.float32(0)), np.float32(1))
@@ -40,9 +40,9 @@ def _locate(points, begin, size, resolution, rows, group, corners, fractions):
 
 @compiled(kept=False, inline="always")
 def _fetch(table, level, begin, end, points, into):
-    """Reads rows `begin` to `end` in order where `points` will ask for about as many lines, and memory is asked once.
+    """Reads rows `begin` to `end` in order, if `points` will need about as many cache lines, to load them only once.
 
-    In order, memory gives five times as much as line by line. The sum goes where the caller will overwrite it.
+    Memory is five times as fast in order as line by line. The sum is written where the caller will overwrite it.
     """
     features = table.shape[2]
     if 4 * points * LINE >= (end - begin) * features:
@@ -63,7 +63,7 @@ def _encode(start, stop, chunks, at_once, points, table, resolutions, encoded):
     for unit in range(np.int64(start), np.int64(stop)):
         level, chunk = levels - 1 - unit // chunks, unit % chunks
         first, end = chunk * at_once, min(count, (chunk + 1) * at_once)
-        if unit == start or chunk == 0:  # together, those who begin at a level fetch it
+        if unit == start or chunk == 0:  # threads that begin with a level load it together
             last = min(chunks, chunk + np.int64(stop) - unit)
             _fetch(
                 table, level, rows * chunk // chunks, rows * last // chunks, min(count, last * at_once) - first, weights
@@ -85,7 +85,8 @@ def _encode(start, stop, chunks, at_once, points, table, resolutions, encoded):
 def encode(points, table, resolutions, encoded):
     """encoded: [levels features, points]. One level after the other, so that its rows stay in the cache.
 
-    Of one core, where there are levels enough for all threads; finest first, so that small ones fill up the end.
+    If there are enough levels for all threads, each level belongs to one core; finest first, so that small ones fill
+    the end.
     """
     count, threads = points.shape[1], num_threads()
     shares = 1 if len(table) >= LEVELS_EACH * threads or threads == 1 else threads * CHUNKS
@@ -120,7 +121,7 @@ def _encode_backward_table(start, stop, points, resolutions, grad_encoded, grad_
 
 @kernel(F2, I1, F2, F3)
 def encode_backward_table(points, resolutions, grad_encoded, grad_table):
-    """A row gets its points in their order, whatever the number of threads."""
+    """A row gets its points in order, for any number of threads."""
     parallel_for(_encode_backward_table, len(grad_table), (points, resolutions, grad_encoded, grad_table))
 
 

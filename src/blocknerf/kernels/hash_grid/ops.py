@@ -14,7 +14,7 @@ KERNEL_FEATURES = (2, 4)
 
 
 def level_resolutions(num_levels: int, base: int, finest: int) -> Int[Tensor, " levels"]:
-    """Cells an edge per level, geometric from `base` to `finest` (Mueller et al. 2022, equations 2 and 3)."""
+    """Cells per edge by level, geometric from `base` to `finest` (Mueller et al. 2022, equations 2 and 3)."""
     growth = (finest / base) ** (1 / max(num_levels - 1, 1))
     return torch.tensor([int(np.floor(base * growth**level + 1e-6)) for level in range(num_levels)])
 
@@ -27,17 +27,17 @@ def hash_encode(
 ) -> Float[Tensor, "points encoding"]:
     """Features of `points` in [0, 1]^3, level after level.
 
-    With `gradient` given, the table's gradient is added there instead of to `table.grad`. Points outside the cube are
-    moved to its border. Differentiable in the points by every implementation.
+    If `gradient` is given, the table's gradient is added to it instead of `table.grad`. Points outside the cube are
+    moved to its border. All implementations are differentiable in the points.
 
-    Raises ValueError where the kernel, which checks nothing as it reads, does not fit the table: KERNEL_FEATURES to a
-    row, and a number of rows that is a power of two.
+    Raises ValueError if the table does not fit the kernel, which checks nothing while it reads: a row needs
+    KERNEL_FEATURES features, and the number of rows must be a power of two.
     """
     if backend_for("hash_grid.encode", table) == "torch":
         return reference.hash_encode(points, table if gradient is None else redirect_grad(table, gradient), resolutions)
     _, rows, features = table.shape
     if features not in KERNEL_FEATURES or rows & (rows - 1):
-        raise ValueError(f"The kernel wants 2^n rows of 2 or 4 features; the table has {rows} of {features}.")
+        raise ValueError(f"The kernel needs 2^n rows of 2 or 4 features; the table has {rows} of {features}.")
     return _HashEncode.apply(points, table, resolutions, gradient)  # pyright: ignore[reportReturnType]
 
 

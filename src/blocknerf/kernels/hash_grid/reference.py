@@ -1,7 +1,7 @@
 """Multiresolution hash encoding (Mueller et al. 2022, section 3).
 
-A level is a virtual grid of `resolution` cells an edge over the unit cube. Corner (x, y, z) lives in row
-x + y (r + 1) + z (r + 1)^2 where the table has room for every corner, else in row
+A level is a virtual grid over the unit cube with `resolution` cells per edge. Corner (x, y, z) is in row
+x + y (r + 1) + z (r + 1)^2 if the table has a row for every corner, otherwise in row
 (x xor 2654435761 y xor 805459861 z) mod rows. A point gets the trilinear mean of its 8 corners, level by level.
 """
 

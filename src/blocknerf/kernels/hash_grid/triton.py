@@ -1,9 +1,8 @@
 """triton kernels of the hash encoding: a program takes a block of points through one level.
 
 Programs of one level run one after the other, so that its part of the table stays in the second-level cache. Gradients
-of rows are added by atomics, each time in another order: on CUDA two runs agree to rounding and not to the byte. Tables
-may be of float16; sums are always of float32. Points are [3, points], encodings
-[levels features, points].
+of rows are added atomically, each time in another order: on CUDA, two runs agree up to rounding, not bit for bit.
+Tables may be float16; sums are always float32. Points are [3, points], encodings [levels features, points].
 """
 
 # pyright: reportArgumentType=false, reportGeneralTypeIssues=false, reportOperatorIssue=false
@@ -55,7 +54,7 @@ def encode_backward_points(
 
 @triton.jit
 def _cell(places, axis_stride, axis: tl.constexpr, valid, resolution):
-    """Cell and fraction along one axis; what is outside the cube is moved to its border."""
+    """Cell and fraction along one axis; points outside the cube are moved to its border."""
     value = tl.load(places + axis * axis_stride, mask=valid, other=0.0)
     scaled = tl.minimum(tl.maximum(value, 0.0), 1.0) * resolution.to(tl.float32)
     cell = tl.maximum(tl.minimum(scaled.to(tl.int32), (resolution - 1).to(tl.int32)), 0)  # of NaN, too

@@ -1,4 +1,4 @@
-"""numba kernels of histograms along rays: one pass over a ray's sorted intervals each."""
+"""numba kernels of histograms along rays: each takes one pass over a ray's sorted intervals."""
 
 import numpy as np
 

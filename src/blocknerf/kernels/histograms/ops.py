@@ -16,7 +16,7 @@ def resample(
 ) -> Float[Tensor, "rays out"]:
     """Edges of `count` intervals, equally probable under the histogram (mip-NeRF 360, section 3.1). Not differentiable.
 
-    `jitter` in [0, 1) shifts a ray's quantiles by that share of their spacing; without it they lie in the middle.
+    `jitter` in [0, 1) shifts a ray's quantiles by that share of their spacing. Without it, they are in the middle.
     """
     with torch.no_grad():
         jitter = torch.full_like(edges[:, 0], 0.5) if jitter is None else jitter
@@ -33,10 +33,10 @@ def interlevel_loss(
     edges: Float[Tensor, "rays fine_edges"],
     weights: Float[Tensor, "rays fine_bins"],
 ) -> Float[Tensor, ""]:
-    """How much weight the proposal misses (mip-NeRF 360, equation 13), mean over rays.
+    """The weight that the proposal misses (mip-NeRF 360, equation 13), mean over rays.
 
-    Each fine weight must be no more than the sum of the proposal's weights in the bins it touches. Differentiable in
-    `proposal_weights` only: the field is the teacher.
+    Each fine weight must be at most the sum of the proposal's weights in the bins that it touches. Differentiable only
+    in `proposal_weights`, because the field is the teacher.
     """
     weights = weights.detach()
     if backend_for("histograms.interlevel", weights) == "torch":
@@ -45,7 +45,7 @@ def interlevel_loss(
 
 
 def distortion_loss(edges: Float[Tensor, "rays edges"], weights: Float[Tensor, "rays bins"]) -> Float[Tensor, ""]:
-    """How spread the weights are along the ray (mip-NeRF 360, equation 15), mean over rays."""
+    """The spread of the weights along the ray (mip-NeRF 360, equation 15), mean over rays."""
     if backend_for("histograms.distortion", weights) == "torch":
         return reference.distortion_loss(edges, weights)
     return _Distortion.apply(edges, weights)  # pyright: ignore[reportReturnType]

@@ -1,13 +1,13 @@
-"""Histograms along rays: drawing intervals from one, bounding one by another, how spread one is.
+"""Histograms along rays: drawing intervals from one, bounding one by another, and the spread of one.
 
-Edges ascend along the last axis; interval i lies between edges i and i + 1. All in the spacing coordinate s in [0, 1].
+Edges ascend along the last axis; interval i is between edges i and i + 1. All in the spacing coordinate s in [0, 1].
 """
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-PADDING = 0.01  # share of uniform added to a histogram, so that no place is never looked at (mip-NeRF, section 3.2)
+PADDING = 0.01  # uniform share added to a histogram, so that every place is sampled sometimes (mip-NeRF, section 3.2)
 EPSILON = 1e-7
 
 

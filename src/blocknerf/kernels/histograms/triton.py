@@ -1,6 +1,6 @@
 """triton kernels of histograms along rays: a program takes one ray and compares all its edges with all others.
 
-A table of all comparisons is a few thousand bits: it needs no search, whose steps would wait for memory.
+A table of all comparisons has a few thousand bits. It avoids a search, whose steps would wait for memory.
 """
 
 # pyright: reportArgumentType=false

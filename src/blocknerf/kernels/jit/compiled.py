@@ -1,4 +1,4 @@
-"""The decorator of every compiled function, and the one stamp that says for how long kept code is valid."""
+"""The decorator of every compiled function, and the stamp that says whether cached code is valid."""
 
 import hashlib
 import math
@@ -17,18 +17,19 @@ from blocknerf.kernels.jit.numba_internals import IS_KNOWN, call_before_compilin
 from blocknerf.runtime.memory import address_space_gb, require_addresses
 
 _ROOM_TO_LOAD, _ROOM_TO_COMPILE = 48 << 20, 256 << 20
-"""Bytes of addresses for one function, with what else begins meanwhile."""
+"""Bytes of address space for one function, including what else starts meanwhile."""
 _NOWHERE = "no locator available"  # what numba says
 PACKAGE = Path(__file__).parents[2]
 _FLAGS: Any = numba.config  # pyright: ignore[reportPrivateImportUsage]
 CHECKS_INDICES = bool(_FLAGS.BOUNDSCHECK)
-"""Whether NUMBA_BOUNDSCHECK asks for it; slow, for tests."""
+"""Whether NUMBA_BOUNDSCHECK is set; slow, for tests."""
 
 
 def compiled(function: Any = None, *, kept: bool = True, **options: Any) -> Any:
-    """numba's `njit`, with its `options`; the code is `kept` on the disk for the next process.
+    """numba's `njit`, with its `options`. If `kept`, the code is cached on the disk for the next process.
 
-    Not kept is what is compiled into its callers alone: they keep it. With a numba that is not known, nothing is.
+    Functions that are only compiled into their callers are not kept; the callers are. With an unknown version of numba,
+    nothing is kept.
     """
     if function is None:
         return lambda decorated: compiled(decorated, kept=kept, **options)
@@ -41,15 +42,15 @@ def compiled(function: Any = None, *, kept: bool = True, **options: Any) -> Any:
 
 
 def is_compiled(dispatcher: Any) -> bool:
-    """Whether a kept function, as it stands here, is on the disk."""
+    """Whether the present version of a kept function is on the disk."""
     return is_cached(dispatcher)
 
 
 def stamp_of(package: Path) -> str:
-    """What compiled code is valid for: all that is compiled and what it imports, who compiles it, and how.
+    """Hash of everything on which compiled code depends: all compiled sources, their imports, the compiler and flags.
 
-    numba looks at a function's own file alone, though code and constants of others are built into it. What kind of
-    processor it is for stands in numba's index.
+    numba only checks a function's own file, although code and constants of others are compiled into it. The type of
+    processor is in numba's index.
     """
     compiled = sorted([*package.rglob("*numba.py"), *(package / "kernels" / "jit").glob("*.py")])
     imported = re.findall(r"^from blocknerf\.([\w.]+) import", "".join(map(_text, compiled)), re.MULTILINE)
@@ -67,14 +68,14 @@ _STAMP = stamp_of(PACKAGE)
 
 
 def _require_room(dispatcher: Any) -> None:
-    """Memory to compile, or to load what is kept. LLVM ends the process where it finds none."""
+    """Raises MemoryError if there is no memory to compile, or to load cached code; LLVM would end the process."""
     if address_space_gb() < math.inf:
         require_addresses(_ROOM_TO_LOAD if is_compiled(dispatcher) else _ROOM_TO_COMPILE)
 
 
 def _with_cache(function: Any, options: dict[str, Any]) -> Any:
-    """numba keeps code beside its source or at home; where neither can be written, in our own folder, as its workers
-    do."""
+    """numba caches code next to its source or in the home folder; if neither can be written, our folder is used, also
+    in its workers."""
     try:
         return njit(cache=True, **options)(function)
     except RuntimeError as error:
@@ -86,6 +87,6 @@ def _with_cache(function: Any, options: dict[str, Any]) -> Any:
         return njit(cache=True, **options)(function)
     except RuntimeError as error:
         raise UserError(
-            f"Compiled code can be kept neither beside the program, nor at home, nor in {folder}. Set {CACHE_VARIABLE} "
-            "to a folder that can be written to."
+            f"Compiled code can be kept neither next to the program, nor at home, nor in {folder}. Set "
+            f"{CACHE_VARIABLE} to a writable folder."
         ) from error

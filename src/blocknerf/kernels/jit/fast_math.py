@@ -1,4 +1,4 @@
-"""Elementary functions in plain arithmetic: a compiler turns a loop over them into vectors, one over numpy's not."""
+"""Elementary functions in plain arithmetic. A compiler vectorises a loop over them, but not one over numpy's."""
 
 from typing import Any
 
@@ -42,7 +42,7 @@ whole_between: Any = intrinsic(_whole_between) if IS_KNOWN else plain_loops.whol
 
 @compiled(kept=False, inline="always")
 def exp(x):
-    """e^x in float32, relative error below 4e-7 from LOWEST to HIGHEST; 0 below, and above the value there.
+    """e^x in float32, relative error below 4e-7 from LOWEST to HIGHEST; below, 0; above, the value at HIGHEST.
 
     x = n ln 2 + r with |r| <= ln 2 / 2 (Cody and Waite 1980, chapter 6), e^r by its series, 2^n by its bits.
     """
@@ -60,7 +60,7 @@ def exp(x):
 
 @compiled(kept=False, inline="always")
 def sine_and_cosine(x):
-    """In float32, errors below 2e-7, of 0 <= x <= pi / 2; by their series."""
+    """Sine and cosine of 0 <= x <= pi / 2 in float32, by their series; errors below 2e-7."""
     square = x * x
     sine = float32(1 / 362880) - square * float32(1 / 39916800)
     sine = float32(-1 / 5040) + square * sine

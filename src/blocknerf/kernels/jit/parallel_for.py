@@ -1,10 +1,10 @@
-"""Kernels on all cores: a `kernel` shares out a range among threads, and each calls its `worker_body` for pieces of it.
+"""Kernels on all cores: a `kernel` divides a range among threads, and each calls its `worker_body` for pieces of it.
 
-The range is cut into pieces, several for each thread, and whoever is free takes the next one: a thread that lost its
-core to another program holds up one piece. What a piece computes does not depend on who does it, nor on where it ends.
+The range is cut into pieces, several per thread, and an idle thread takes the next one. So a thread that loses its core
+to another program delays only one piece. The result of a piece depends neither on its thread nor on where it ends.
 
-numba's own `prange` compiles the loop three times over in wrappers of wrappers, half of what a first run on a machine
-waited for, and its threads have faults of their own (`runtime/pool.py`).
+numba's `prange` compiles the loop three times in nested wrappers, which took half of the waiting time of a first run on
+a machine, and its threads have other faults (`runtime/pool.py`).
 """
 
 from collections.abc import Callable, Sequence
@@ -24,11 +24,11 @@ I1 = types.int64[::1]
 F4, F8, I8 = types.float32, types.float64, types.int64
 
 worker_body: Any = compiled(kept=False) if IS_KNOWN else plain_loops.worker_body
-"""A function of `start`, `stop` and more, for one kernel: it does that part of the kernel's range."""
+"""Decorates a function of `start`, `stop` and more that computes a part of one kernel's range."""
 
 
 def kernel(*called_with: Any) -> Callable[[Callable[..., None]], Any]:
-    """A function that shares out its work, and the types that it is called with: what can be compiled beforehand."""
+    """Decorates a function that divides its work, with the types of its arguments, so that it can be precompiled."""
     options = {"no_cfunc_wrapper": True} if IS_KNOWN else {}
 
     def decorated(function: Callable[..., None]) -> Any:
@@ -40,7 +40,7 @@ def kernel(*called_with: Any) -> Callable[[Callable[..., None]], Any]:
 
 
 PIECES = 8
-"""Of a range for each thread: more would cost more to hand out than a late thread costs."""
+"""Pieces of a range per thread. Handing out more would cost more than a late thread."""
 
 _ONE = ir.Constant(INT64, 1)
 
@@ -49,7 +49,7 @@ _FAULT = (
     if CHECKS_INDICES
     else (MemoryError, "A kernel found no memory for its work.")
 )
-"""What can go wrong in a worker's body."""
+"""Errors in a worker's body."""
 
 
 def _num_threads(typing_context):
@@ -104,7 +104,7 @@ def _call(builder: Any, kind: ir.FunctionType, name: str, *arguments: Any) -> An
 
 
 def _job(context: Any, module: ir.Module, compiled_body: Any, task_type: ir.PointerType) -> ir.Function:
-    """What each thread that comes does: it takes pieces until there are none."""
+    """The function of each thread: it takes pieces until there are none."""
     job = ir.Function(module, JOB, module.get_unique_name("job"))
     job.linkage = "internal"
     job.attributes.add("noinline")
@@ -129,10 +129,10 @@ def _job(context: Any, module: ir.Module, compiled_body: Any, task_type: ir.Poin
 
 
 def _begin(builder: Any, count: Any, pieces: Any, number: Any) -> Any:
-    """Where piece `number` of range(count) begins.
+    """Where piece `number` of range(count) begins: count (1 - (1 - number / pieces)^2).
 
-    Of count (1 - (1 - number / pieces)^2): pieces grow smaller, so that those who began late end with the others. One
-    number each where there are no more of them.
+    Pieces become smaller, so that late threads end with the others. If there are only as many numbers as pieces, each
+    piece has one number.
     """
     left = builder.sub(pieces, number)
     behind = builder.sdiv(builder.mul(count, builder.mul(left, left)), builder.mul(pieces, pieces))

@@ -1,6 +1,6 @@
-"""What `parallel_for.py`, `simd_ir.py` and `fast_math.py` do, as plain loops in one thread, for a numba not yet known.
+"""`parallel_for.py`, `simd_ir.py` and `fast_math.py` as plain loops in one thread, for unknown versions of numba.
 
-The same names, arguments and results but for rounding.
+Names and arguments are the same, and so are results except for rounding.
 """
 
 from typing import Any

@@ -1,4 +1,4 @@
-"""Compiles the kernels of a training step beside everything else that a first run on a machine has to do."""
+"""Compiles the kernels of a training step in the background of a first run on a machine."""
 
 import os
 import subprocess
@@ -17,37 +17,37 @@ _compilers: list[subprocess.Popen[bytes]] = []
 def start_compiling(kernels: Sequence[str], processes: int) -> None:
     """Starts `processes` that compile those of `kernels` (operation.function) that are not in numba's cache.
 
-    The first of them first; no process where all are there."""
+    They are compiled in order; if all are cached, no process starts."""
     if not IS_KNOWN:  # nothing is kept
         return
     missing = [name for name in kernels if not is_compiled(kernel_of(name))]
     if not missing:
         return
-    log.info("Compiling kernels; the next run on this machine finds them ready.")
+    log.info("Compiling kernels. The next run on this machine reuses them.")
     queue, into = os.pipe()
     os.write(into, bytes(range(len(missing))))
     os.close(into)
     command, nowhere = [sys.executable, "-m", __name__, *missing], subprocess.DEVNULL
     for _ in range(min(processes, len(missing))):
-        # one that fails says nothing: the kernel is then compiled where it is called, and fails there
+        # one that fails is silent: the kernel is then compiled when it is called, and fails there
         _compilers.append(subprocess.Popen(command, stdin=queue, stdout=nowhere, stderr=nowhere))
     os.close(queue)
 
 
 def finish_compiling() -> None:
-    """Waits for what was started."""
+    """Waits for the processes of `start_compiling`."""
     while _compilers:
         _compilers.pop().wait()
 
 
 def kernel_of(name: str) -> Any:
-    """What compiles the kernel of that name."""
+    """The kernel of that name, which can be compiled."""
     operation, function = name.split(".")
     return getattr(import_module(f"blocknerf.kernels.{operation}.numba"), function)
 
 
 def _compile_from_queue() -> None:
-    """Takes numbers of arguments from standard input, which all processes read: whoever is idle gets the next byte."""
+    """Reads indices of arguments from standard input, which all processes share: an idle one reads the next byte."""
     while number := os.read(sys.stdin.fileno(), 1):
         kernel = kernel_of(sys.argv[1 + number[0]])
         kernel.compile(kernel.called_with)

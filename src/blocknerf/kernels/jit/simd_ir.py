@@ -1,8 +1,8 @@
-"""Inner loops that are written as vectors, for numba to build in: cells and rows of a table, and small matrix products.
+"""Inner loops written as vectors for numba: cells and rows of a table, and small matrix products.
 
-What a compiler makes of the same loops in Python is two to five times slower, and takes it seconds to find. Arrays are
-contiguous and indexed flat. Points come in groups: `GROUP` stand side by side, and every array of a group has a row
-for each coordinate, corner or feature.
+The same loops in Python compile to code that is two to five times slower, after seconds of compilation. Arrays are
+contiguous and indexed flat. Points are in groups of `GROUP`, and every array of a group has a row for each coordinate,
+corner or feature.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -20,7 +20,7 @@ _FLOAT, _INT32, _INT64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
 
 
 class _Code:
-    """What the functions below say: a builder of code, with vectors of `lanes` numbers."""
+    """A builder of code for the functions below, with vectors of `lanes` numbers."""
 
     def __init__(self, context: Any, builder: Any, signature: Any, arguments: Sequence[Any]):
         self.context, self.builder = context, builder
@@ -83,7 +83,7 @@ class _Code:
 
 
 def _built_in(code: Callable[[_Code], None], *arguments: Any) -> Any:
-    """What numba wants to know of a function that returns nothing and whose code it builds into the caller."""
+    """What numba needs for a function that returns nothing and whose code is built into the caller."""
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         code(_Code(context, builder, signature, values))
@@ -93,7 +93,7 @@ def _built_in(code: Callable[[_Code], None], *arguments: Any) -> Any:
 
 
 def built_in(function: Callable[..., Any]) -> Any:
-    """numba's `intrinsic`; with a numba that is not known, the plain loop of the same name."""
+    """numba's `intrinsic`; with an unknown version of numba, the plain loop of the same name."""
     return intrinsic(function) if IS_KNOWN else getattr(plain_loops, function.__name__)
 
 
@@ -104,15 +104,15 @@ def built_in(function: Callable[..., Any]) -> Any:
 def locate_hashed(typing_context, points, resolution, mask, corners, fractions):
     """Rows (int32 [8, GROUP]) of the corners of each point's cell, and where in it the point is ([3, GROUP]).
 
-    points: [3, GROUP] in [0, 1]; what is not lies in some cell all the same. resolution: cells an edge, int32; mask:
-    rows of the level - 1, int32. Bit 0 of a corner steps along x, bit 1 along y, bit 2 along z.
+    points: [3, GROUP] in [0, 1]; others get some cell too. resolution: cells per edge, int32; mask: rows of the
+    level - 1, int32. Bit 0 of a corner steps along x, bit 1 along y, bit 2 along z.
     """
     return _built_in(lambda code: _locate(code, hashed=True), points, resolution, mask, corners, fractions)
 
 
 @built_in
 def locate_dense(typing_context, points, resolution, mask, corners, fractions):
-    """As `locate_hashed`, where the level has a row for every corner."""
+    """Like `locate_hashed`, for a level with a row for every corner."""
     return _built_in(lambda code: _locate(code, hashed=False), points, resolution, mask, corners, fractions)
 
 
@@ -180,7 +180,7 @@ def gather_2(typing_context, table, first, rows, weights, g, out, at, stride):
 
 @built_in
 def gather_4(typing_context, table, first, rows, weights, g, out, at, stride):
-    """As `gather_2`, rows of 4 features."""
+    """Like `gather_2`, for rows of 4 features."""
     return _built_in(lambda code: _gather(code, 4), table, first, rows, weights, g, out, at, stride)
 
 
@@ -192,12 +192,12 @@ def scatter_add_2(typing_context, table, first, rows, weights, g, gradient, at, 
 
 @built_in
 def scatter_add_4(typing_context, table, first, rows, weights, g, gradient, at, stride):
-    """As `scatter_add_2`, rows of 4 features."""
+    """Like `scatter_add_2`, for rows of 4 features."""
     return _built_in(lambda code: _scatter_add(code, 4), table, first, rows, weights, g, gradient, at, stride)
 
 
 def _corners(code: _Code, features: int) -> Iterator[tuple[Any, Any]]:
-    """Where each corner's row is, counted in numbers, and its weight in every lane."""
+    """The offset of each corner's row, in numbers, and its weight in every lane."""
     rows, weights, first, g = code.pointer(2), code.pointer(3), code.arguments[1], code.arguments[4]
     for corner in range(8):
         at = code.add(g, code.index(corner * GROUP))
@@ -227,7 +227,7 @@ def _scatter_add(code: _Code, features: int) -> None:
 
 @built_in
 def adam_1(typing_context, table, gradient, first, second, at, rate, keep1, take1, keep2, take2, epsilon):
-    """Adam on LANES numbers from `at` (int64) on, in those rows of 1 feature whose gradient is not 0; empties it.
+    """Adam on LANES numbers from `at` (int64), in rows of 1 feature whose gradient is not 0; sets it to 0.
 
     first, second: the moments; keep1, keep2: betas; take1, take2: 1 - beta. All float32, without bias correction, which
     is in `rate`.
@@ -238,14 +238,14 @@ def adam_1(typing_context, table, gradient, first, second, at, rate, keep1, take
 
 @built_in
 def adam_2(typing_context, table, gradient, first, second, at, rate, keep1, take1, keep2, take2, epsilon):
-    """As `adam_1`, rows of 2 features."""
+    """Like `adam_1`, for rows of 2 features."""
     given = (table, gradient, first, second, at, rate, keep1, take1, keep2, take2, epsilon)
     return _built_in(lambda code: _adam(code, 2), *given)
 
 
 @built_in
 def adam_4(typing_context, table, gradient, first, second, at, rate, keep1, take1, keep2, take2, epsilon):
-    """As `adam_1`, rows of 4 features."""
+    """Like `adam_1`, for rows of 4 features."""
     given = (table, gradient, first, second, at, rate, keep1, take1, keep2, take2, epsilon)
     return _built_in(lambda code: _adam(code, 4), *given)
 
@@ -267,7 +267,7 @@ def _adam(code: _Code, features: int) -> None:
 
 
 def _touched(code: _Code, slope: Any, features: int) -> tuple[Any, Any]:
-    """Whether any lane is not 0, and for each lane whether any of its row is. A zero may have either sign."""
+    """Whether any lane is not 0, and for each lane whether any lane of its row is. A zero may have either sign."""
     builder, kind, bits = code.builder, ir.VectorType(_INT32, LANES), ir.IntType(LANES)
     numbers = builder.and_(builder.bitcast(slope, kind), code.constant(0x7FFFFFFF, LANES, _INT32))
     step = 1
@@ -298,7 +298,7 @@ def _add_product(code: _Code) -> None:
 
 
 def _product_block(code: _Code, row: Any, rows: int, begin: int) -> None:
-    """`rows` rows from `row` on, 2 LANES points from `begin` on; the sums stay in registers."""
+    """`rows` rows from `row`, 2 LANES points from `begin`; the sums stay in registers."""
     matrix, values, out, inputs = code.pointer(0), code.pointer(1), code.pointer(2), code.size(0, 1)
     places = [code.add(code.times(row, GROUP), code.index(r * GROUP + begin)) for r in range(rows)]
     lanes = (0, LANES)

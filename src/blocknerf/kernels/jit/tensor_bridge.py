@@ -1,14 +1,14 @@
-"""The way of a tensor into a compiled kernel."""
+"""Tensors as arrays for compiled kernels."""
 
 import numpy as np
 from torch import Tensor
 
 
 def array_of(tensor: Tensor) -> np.ndarray:
-    """The values in C order, without a copy where they lie so already.
+    """The values in C order, without a copy if they already are.
 
-    Numba takes an overload for any strides, once one was compiled, for arrays in C order too, and its sums round
-    differently: with arrays in C order alone there is one overload, and a kernel's bytes do not depend on what was
-    called before in the process.
+    Once numba has compiled an overload for any strides, it also uses that for arrays in C order, and its sums round
+    differently. If all arrays are in C order, there is only one overload, and a kernel's result does not depend on
+    earlier calls in the process.
     """
     return tensor.detach().contiguous().numpy()

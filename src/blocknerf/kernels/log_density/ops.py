@@ -9,7 +9,7 @@ from blocknerf.kernels.registry import backend_for, kernels_for
 
 
 def exp_density(raw: Float[Tensor, "*points"], bias: float, largest_log: float) -> Float[Tensor, "*points"]:
-    """exp(min(raw + bias, largest_log)), per block radius. Differentiable in `raw`; no gradient beyond the largest."""
+    """exp(min(raw + bias, largest_log)), per block radius. Differentiable in `raw`; no gradient above the maximum."""
     if backend_for("log_density.density", raw) == "torch":
         return reference.exp_density(raw, bias, largest_log)
     return _ExpDensity.apply(raw, bias, largest_log)  # pyright: ignore[reportReturnType]

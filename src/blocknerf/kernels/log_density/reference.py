@@ -1,4 +1,4 @@
-"""From what a network says to density: exp(raw + bias), which stops growing at a largest log density."""
+"""From a network's output to density: exp(raw + bias), bounded by a largest log density."""
 
 import torch
 from jaxtyping import Float

@@ -113,7 +113,7 @@ def _unit_cube_points_backward(start, stop, origins, directions, edges, grad, gr
 
 @kernel(F2, F2, F2, F3, F2, F2)
 def unit_cube_points_backward(origins, directions, edges, grad, grad_origins, grad_directions):
-    """Outside the cube x goes to s(n) x / 4 with n = |x|_max and s(n) = 2/n - 1/n^2, so n's axis gets s'(n) too."""
+    """Outside the cube, x becomes s(n) x / 4 with n = |x|_max and s(n) = 2/n - 1/n^2, so n's axis gets s'(n) too."""
     parallel_for(
         _unit_cube_points_backward, len(edges), (origins, directions, edges, grad, grad_origins, grad_directions)
     )

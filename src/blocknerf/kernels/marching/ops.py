@@ -17,9 +17,9 @@ def s_to_t(
     near: float,
     far: float,
 ) -> Float[Tensor, "rays edges"]:
-    """Edges in [0, 1] to distances from `near` to `far`, even in the coordinate of geometry.spacing.
+    """Converts edges in [0, 1] to distances from `near` to `far`, even in the coordinate of geometry.spacing.
 
-    Block units. No gradient: where a ray is sampled is not learned through the ray.
+    In block units. Not differentiable: where a ray is sampled is not learned through the ray.
     """
     origins, directions = origins.detach(), directions.detach()
     if backend_for("marching.s_to_t", edges_s) == "torch":

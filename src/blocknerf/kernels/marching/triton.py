@@ -1,4 +1,4 @@
-"""triton kernels of places along rays: a program takes a few whole rays."""
+"""triton kernels of places along rays: a program computes a few whole rays."""
 
 import triton
 import triton.language as tl
@@ -54,7 +54,7 @@ def middle_points(origins, directions, edges, ray, sample, valid, samples):
 
 @triton.jit
 def squeeze(norm):
-    """What a point of this norm is scaled by to lie in (-0.5, 0.5)^3 (geometry.contraction)."""
+    """The factor that brings a point of this norm into (-0.5, 0.5)^3 (geometry.contraction)."""
     return (2.0 - 1.0 / norm) / norm * 0.25
 
 
@@ -128,7 +128,7 @@ def _unit_cube_points_backward(
     origins, directions, edges, grad, grad_origins, grad_directions, rays, samples,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
-    """Outside the cube x goes to s(n) x / 4 with n = |x|_max and s(n) = 2/n - 1/n^2, so n's axis gets s'(n) too."""
+    """Outside the cube, x becomes s(n) x / 4 with n = |x|_max and s(n) = 2/n - 1/n^2, so n's axis gets s'(n) too."""
     ray = (tl.program_id(0) * ROWS + tl.arange(0, ROWS)).to(tl.int64)[:, None]
     sample = tl.arange(0, COLUMNS)[None, :]
     valid = (ray < rays) & (sample < samples)

@@ -2,8 +2,8 @@
 
 A group's activations stay in the first-level cache.
 
-Helpers are inlined by force: numba gives one that stands by itself the same symbol in every kernel that calls it, and
-which kernel's copy runs, whose sums may be in another order, would depend on what was compiled or loaded before.
+Helpers are always inlined. Otherwise numba gives a helper the same symbol in every kernel that calls it, and which copy
+runs, maybe with sums in another order, would depend on what was compiled or loaded before.
 """
 
 import numpy as np
@@ -40,7 +40,7 @@ def _hidden_layer(x, weight, bias, hidden):
 
 @compiled(kept=False, fastmath=True, forceinline=True)
 def _before_layer(weight_t, gradient, hidden, before, grad_bias):
-    """The gradient before the rectifier of `hidden`, from the one behind the next layer; `grad_bias` += its sum."""
+    """The gradient before the rectifier of `hidden`, from the one after the next layer; `grad_bias` += its sum."""
     before[:] = 0
     add_product(weight_t, gradient, before)
     for j in range(before.shape[0]):
@@ -124,9 +124,9 @@ def _backward(
 def backward(
     values, weight1, bias1, weight2, grad_first, grad_others, grad_values, grad1, grad_bias1, grad2, grad_bias2
 ):
-    """The hidden layer is computed again. grad1 ... hold slabs of points, which the caller sums in order.
+    """Computes the hidden layer again. grad1 ... hold slabs of points, which the caller sums in order.
 
-    The gradient of the first output and that of the others come apart.
+    The gradient of the first output is separate from that of the others.
     """
     weights, sums = (weight1, bias1, weight1.T.copy(), weight2.T.copy()), (grad1, grad_bias1, grad2, grad_bias2)
     parallel_for(_backward, len(grad1), (values, *weights, grad_first, grad_others, grad_values, *sums))
@@ -151,7 +151,7 @@ def _forward_three(start, stop, values, weight1, bias1, weight2, bias2, weight3,
 
 @kernel(F2, F2, F1, F2, F1, F2, F1, F2)
 def forward_three(values, weight1, bias1, weight2, bias2, weight3, bias3, out):
-    """Of three layers, two of them hidden."""
+    """Forward pass of three layers, two of them hidden."""
     tiles = (values.shape[1] + GROUP - 1) // GROUP
     parallel_for(_forward_three, tiles, (values, weight1, bias1, weight2, bias2, weight3, bias3, out))
 
@@ -199,7 +199,7 @@ def backward_three(
     values, weight1, bias1, weight2, bias2, weight3, grad_out, grad_values,
     grad1, grad_bias1, grad2, grad_bias2, grad3, grad_bias3,
 ):  # fmt: skip
-    """As `backward`, of three layers."""
+    """Like `backward`, for three layers."""
     turned = (weight1.T.copy(), weight2.T.copy(), weight3.T.copy())
     sums = (grad1, grad_bias1, grad2, grad_bias2, grad3, grad_bias3)
     arguments = (values, weight1, bias1, weight2, bias2, *turned, grad_out, grad_values, *sums)

@@ -9,8 +9,8 @@ from torch import Tensor
 from blocknerf.kernels.mlp import reference
 from blocknerf.kernels.registry import backend_for, kernels_for
 
-SLABS = 32  # of the weights' gradient, one for each piece of work; more threads than that are not used
-POINTS_IN_SLAB = 256  # at least: a few points are not summed in more slabs than they are worth
+SLABS = 32  # of the weights' gradient, one for each piece of work, so at most this many threads are used
+POINTS_IN_SLAB = 256  # at least, because small slabs are not worth their sum
 PROGRAMS = 264  # slabs on CUDA: two for each multiprocessor of a large device
 
 
@@ -21,7 +21,7 @@ def fused_mlp(
     weight2: Float[Tensor, "outputs width"],
     bias2: Float[Tensor, " outputs"],
 ) -> tuple[Float[Tensor, "points 1"], Float[Tensor, "points others"]]:
-    """The first output and the others, whose gradients need not be put together. Differentiable in everything."""
+    """The first output and the others, separate so that gradients are too. Differentiable in all arguments."""
     if backend_for("mlp.forward", values) == "torch":
         out = reference.fused_mlp(values, weight1, bias1, weight2, bias2)
         return out[:, :1], out[:, 1:]
@@ -74,6 +74,6 @@ class _ThreeLayers(torch.autograd.Function):
 
 
 def _slabs(values: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:
-    """Room for the sums over parts of the points; on a processor as many as the number of points alone asks for."""
+    """Buffers for sums over parts of the points. On a processor, their number depends only on that of the points."""
     count = PROGRAMS if values.device.type != "cpu" else min(SLABS, 1 + len(values) // POINTS_IN_SLAB)
     return [parameter.new_zeros(count, *parameter.shape) for parameter in parameters]

@@ -1,7 +1,7 @@
-"""triton kernels of a network with one hidden layer: a program takes tiles of points, the hidden layer never leaves it.
+"""triton kernels of a network with one hidden layer. A program takes tiles of points and keeps the hidden layer local.
 
-Values and what comes of them are [channels, points]. Products are of three tf32 numbers for each float32 one: they
-agree with float32 and still run in matrix units.
+Inputs and outputs are [channels, points]. A float32 product is three tf32 products, which agrees with float32 and still
+runs in matrix units.
 """
 
 import torch
@@ -29,7 +29,7 @@ def backward(
     values: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, grad_first: Tensor, grad_others: Tensor,
     grad_values: Tensor, grad1: Tensor, grad_bias1: Tensor, grad2: Tensor, grad_bias2: Tensor,
 ) -> None:  # fmt: skip
-    """The hidden layer is computed again. grad1 ... hold one slab a program, which the caller sums in order."""
+    """Computes the hidden layer again. grad1 ... hold one slab per program, which the caller sums in order."""
     grad_out = torch.cat([grad_first, grad_others])
     inputs = (values, weight1.contiguous(), bias1.contiguous(), weight2.contiguous(), grad_out)
     sizes = (*_sizes(values, weight1, weight2), *values.stride(), *grad_out.stride())
@@ -57,7 +57,7 @@ def _tiles(weight1: Tensor, weight2: Tensor) -> dict[str, int]:
 
 @triton.jit
 def _matrix(matrix, row, column, rows, columns, row_stride, column_stride):
-    """A tile; what lies beyond the matrix is zero."""
+    """A tile, with zeros outside the matrix."""
     place = matrix + row.to(tl.int64)[:, None] * row_stride + column[None, :] * column_stride
     return tl.load(place, mask=(row < rows)[:, None] & (column < columns)[None, :], other=0.0)
 

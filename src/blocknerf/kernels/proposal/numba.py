@@ -87,10 +87,10 @@ def _density_backward(start, stop, groups, side, cells, odd, fractions, gradient
 
 @kernel(F2, F2, F2, F2, F2, I8, F1)
 def density_backward(origins, directions, edges, density, grad_density, side, grad_grid):
-    """Even planes of the grid are of one thread and odd ones of another: a cell gets its samples in their order.
+    """One thread adds to the even planes of the grid, another to the odd ones, so a cell gets its samples in order.
 
-    Every sample adds to one plane of each, so that no thread reads samples in vain. One thread adds to both by the
-    same instructions: compiled apart they would be rounded apart.
+    Every sample adds to one plane of each kind, so both threads need all samples. A single thread uses the same
+    instructions for both, because code compiled separately would round differently.
     """
     shape = density.shape
     cells, odd = np.empty(shape, np.int32), np.empty(shape, np.uint8)

@@ -18,8 +18,8 @@ def proposal_density(
 ) -> Float[Tensor, "rays samples"]:
     """Density (per block radius) at the middle of every interval, rays in block units. Differentiable in the grid.
 
-    With `gradient` given (one level, one feature, the cells in row-major order as rows), the grid's gradient is added
-    there instead of to `grid.grad`.
+    If `gradient` is given (one level, one feature, the cells in row-major order as rows), the grid's gradient is added
+    to it instead of `grid.grad`.
     """
     if backend_for("proposal.density", grid) == "torch":
         collected = grid if gradient is None else redirect_grad(grid, gradient)

@@ -1,4 +1,4 @@
-"""The proposal: a dense grid of log density over the contracted cube, asked along rays to decide where samples go.
+"""The proposal: a dense grid of log density over the contracted cube. Queried along rays, it decides where samples go.
 
 Trilinear in log density; density = exp(grid value) per block radius.
 """

@@ -1,4 +1,4 @@
-"""triton kernels of the proposal grid. Samples add to shared cells by atomics, each time in another order."""
+"""triton kernels of the proposal grid. Samples add to shared cells atomically, each time in another order."""
 
 # pyright: reportGeneralTypeIssues=false
 # (a kernel's language looks like Python and has other types)
@@ -30,7 +30,7 @@ def density_backward(
 
 @triton.jit
 def _cell(value, scale, side):
-    """Of a contracted coordinate: its cell and where in it."""
+    """The cell of a contracted coordinate, and the position in it."""
     scaled = tl.minimum(tl.maximum(value * scale + 0.5, 0.0), 1.0) * (side - 1)
     cell = tl.maximum(tl.minimum(scaled.to(tl.int32), side - 2), 0)  # of NaN, too
     return cell, scaled - cell.to(tl.float32)

@@ -22,7 +22,7 @@ def _lines(start, stop, table, gradient, first, second, rate, keep1, take1, keep
 
 @worker_body
 def _rows(start, stop, skipped, table, gradient, first, second, rate, keep1, take1, keep2, take2, epsilon):
-    """Rows of any width, from row `skipped` on."""
+    """Rows of any width, from row `skipped`."""
     features = table.shape[1]
     bits, number = gradient.view(np.uint32), np.uint32(0x7FFFFFFF)  # a zero may have either sign
     for row in range(skipped + start, skipped + stop):

@@ -1,4 +1,4 @@
-"""One step of Adam on the rows that got a gradient."""
+"""One step of Adam on rows with a gradient."""
 
 import math
 
@@ -20,7 +20,7 @@ def sparse_adam_step(
     betas: tuple[float, float] = (0.9, 0.99),
     epsilon: float = 1e-15,
 ) -> None:
-    """One step, in place, and empties `gradient`. `step` counts from 1 and corrects the moments' bias."""
+    """One step, in place; sets `gradient` to 0. `step` counts from 1 and corrects the moments' bias."""
     rate = learning_rate * math.sqrt(1 - betas[1] ** step) / (1 - betas[0] ** step)
     with torch.no_grad():
         runs_reference = backend_for("sparse_adam.step", table) == "torch"

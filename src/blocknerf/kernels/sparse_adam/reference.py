@@ -1,4 +1,4 @@
-"""Adam (Kingma and Ba 2015) on the rows that got a gradient; all others keep value and moments.
+"""Adam (Kingma and Ba 2015) on rows with a gradient; all others keep their value and moments.
 
 Dense Adam over a hash table moves hundreds of megabytes a step, more than a small batch's forward and backward.
 """

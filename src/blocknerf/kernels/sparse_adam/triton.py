@@ -1,4 +1,4 @@
-"""triton kernel of Adam on touched rows. Of rows that no gradient reached only that is read."""
+"""triton kernel of Adam on touched rows. Of other rows, only the gradient is read."""
 
 # pyright: reportOperatorIssue=false
 # (a kernel's language looks like Python and has other types)

@@ -1,8 +1,8 @@
-"""numba kernels of splats: one after the other, front to back, over the rows of the ellipse in which it shows.
+"""numba kernels of splats: one after the other, front to back, over the rows of each splat's visible ellipse.
 
-No tile holds a list of its splats: on a processor a splat's own pixels lie side by side, nobody else writes to them,
-and its gradient is summed up in registers. The picture is cut into bands of rows, so that there is work for several
-threads; their number is fixed, and with it the order of all sums.
+There are no lists of splats by tile: on a processor, a splat's pixels are contiguous in memory, nothing else writes to
+them at the same time, and its gradient is summed in registers. The picture is cut into bands of rows for several
+threads. The number of bands is fixed, and so is the order of all sums.
 """
 
 import math
@@ -22,7 +22,7 @@ _NEVER = np.float32(-1)
 
 @compiled(kept=False, inline="always")
 def _reach(conics, opacities, i):
-    """2 ln(opacity / LEAST_ALPHA), the largest d^T C d at which the splat shows, and how far up and down that is."""
+    """2 ln(opacity / LEAST_ALPHA), the largest d^T C d at which the splat is visible, and its extent up and down."""
     if not opacities[i] >= _LEAST:
         return _NEVER, _NEVER
     reach = np.float32(2.0 * math.log(opacities[i] / _LEAST))
@@ -32,7 +32,7 @@ def _reach(conics, opacities, i):
 
 @compiled(kept=False, inline="always")
 def _rows(center_y, rise, first, end):
-    """Rows from `first` to `end` whose middles lie within `rise` of the centre."""
+    """Rows from `first` to `end` whose middles are within `rise` of the centre."""
     low = whole_between(np.ceil(np.float64(center_y - rise) - 0.5), first, end)
     high = whole_between(np.floor(np.float64(center_y + rise) - 0.5) + 1.0, low, end)
     return low, high
@@ -146,8 +146,8 @@ def _backward(start, stop, left, behind, centers_xy, conics, rgb, opacities, out
 def backward(centers_xy, conics, rgb, opacities, out, grad_out, grads):
     """grads: [splats, 9], of centre, conic, colour, opacity.
 
-    With g the pixel's gradient and c a splat's colour (and 1 for opacity), d / d alpha_i = T_i c_i . g less what lies
-    behind, (sum over j > i of w_j c_j . g) / (1 - alpha_i); that sum is the whole pixel's less what came before.
+    With g the pixel's gradient and c a splat's colour (and 1 for opacity), d / d alpha_i = T_i c_i . g minus the part
+    behind, (sum over j > i of w_j c_j . g) / (1 - alpha_i). That sum is the whole pixel's minus the part in front.
     """
     left = np.ones(out.shape[1:], np.float32)
     behind = np.empty(out.shape[1:], np.float32)

@@ -16,7 +16,7 @@ def rasterize(
     width: int,
     height: int,
 ) -> Float[Tensor, "4 h w"]:
-    """Red, green, blue before black, and opacity of a picture; splats come front to back. Differentiable in all four.
+    """Red, green, blue on black, and opacity of a picture. Splats are sorted front to back. Differentiable in all four.
 
     `conics` are C's entries xx, xy, yy; centres are in pixels.
     """

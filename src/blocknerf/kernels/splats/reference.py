@@ -1,8 +1,8 @@
 """Gaussians on the picture plane, blended front to back (Zwicker et al. 2001; Kerbl et al. 2023, section 6).
 
-At offset d from its centre a splat has alpha = min(opacity exp(-d^T C d / 2), MOST_ALPHA), and none below LEAST_ALPHA;
-C is its conic, the inverse of its covariance. A pixel adds up alpha T colour, T being what all splats before let
-through, until T falls below LEAST_TRANSMITTANCE. Pixel centres lie at half integers.
+At offset d from its centre, a splat has alpha = min(opacity exp(-d^T C d / 2), MOST_ALPHA), or 0 below LEAST_ALPHA; C
+is its conic, the inverse of its covariance. A pixel is the sum of alpha T colour, where T is the transmittance of all
+splats in front, until T falls below LEAST_TRANSMITTANCE. Pixel centres are at half integers.
 """
 
 import torch
@@ -22,7 +22,7 @@ def rasterize(
     width: int,
     height: int,
 ) -> Float[Tensor, "4 h w"]:
-    """Every splat at every pixel."""
+    """Evaluates every splat at every pixel."""
     ys, xs = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     pixels = torch.stack([xs, ys], -1).reshape(-1, 2).to(centers_xy) + 0.5
     dx, dy = (pixels[None] - centers_xy[:, None]).unbind(-1)

@@ -1,4 +1,4 @@
-"""A batch on which the loss was not finite, written for inspection."""
+"""Writes a batch whose loss was not finite, for inspection."""
 
 import json
 from collections.abc import Mapping
@@ -12,16 +12,16 @@ from blocknerf.scene.sampler import PixelBatch
 
 
 def is_finite(batch: PixelBatch) -> bool:
-    """Whether all that was read of photographs and poses is; the fault of a loss that is not then lies elsewhere."""
+    """Whether all pixels and poses are finite. If so, a loss that is not finite has another cause."""
     read = [batch.rays.origins, batch.rays.directions, batch.rgb]
     read += [] if batch.distance_m is None else [batch.distance_m]
     return all(bool(tensor.isfinite().all()) for tensor in read)
 
 
 def write_broken_batch(path: Path, batch: PixelBatch, image_ids: tuple[str, ...], terms: Mapping[str, Tensor]) -> None:
-    """Rays and pixels as tensors; in the header of the safetensors file, as JSON, `terms` and `image_ids` by slot.
+    """Writes rays and pixels as tensors, with `terms` and `image_ids` (by slot) as JSON in the safetensors header.
 
-    Raises UserError where it cannot be written.
+    Raises UserError if it cannot be written.
     """
     tensors = {name: getattr(batch.rays, name) for name in ("origins", "directions", "image_slots", "radii")}
     tensors |= {"rgb": batch.rgb, "pixels_xy": batch.pixels_xy, "valid": batch.valid}

@@ -1,12 +1,12 @@
-"""What a block goes on from when it was stopped or killed: all that decides its future, and whose it is.
+"""Checkpoints of a block: everything that decides how its training continues, and what it was made from.
 
 BLOCK/latest           the newest state that can be rendered
-CHECKPOINTS/checkpoint what training goes on from; gone when the block is finished
-CHECKPOINTS/side_by_side  the same, of a block that learns beside its neighbours, until all of them are saved
-CHECKPOINTS/step_N     the same, kept for good every `validation.save_freq` epochs
+CHECKPOINTS/checkpoint the state from which training resumes; deleted when the block is finished
+CHECKPOINTS/side_by_side  the same, if neighbours learn at the same time, until all of them are saved
+CHECKPOINTS/step_N     the same, kept every `validation.save_freq` epochs
 CHECKPOINTS/best       the same, with the best PSNR of validation
 
-Each is a block file: safetensors and JSON, written beside and renamed.
+Each is a block file: safetensors and JSON, written under a temporary name and renamed.
 """
 
 from collections.abc import Callable, Mapping
@@ -26,12 +26,12 @@ from blocknerf.models.block_meta import BlockMeta, StoredMeta
 
 CHECKPOINT, SIDE_BY_SIDE = "checkpoint", "side_by_side"
 _FREE = ("block_manager.overlap_ratio",)
-"""What the ratio decides, the block's images, is compared itself."""
+"""The ratio decides only the block's images, and these are compared directly."""
 
 
 @runtime_checkable
 class Stateful(Protocol):
-    """A part of training that decides its future: tensors and JSON values by name, exact."""
+    """A part of training with exact state: tensors and JSON values by name."""
 
     def state(self) -> dict[str, Any]: ...
     def restore(self, state: dict[str, Any]) -> None: ...
@@ -39,7 +39,7 @@ class Stateful(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ModuleState:
-    """The parameters and buffers of a module as a part."""
+    """The parameters and buffers of a module, as such a part."""
 
     module: nn.Module
 
@@ -54,20 +54,20 @@ class ModuleState:
 
 @dataclass(frozen=True, slots=True)
 class CheckpointProvenance:
-    """What a checkpoint must have been made from to be gone on with."""
+    """What a checkpoint must have been made from so that training can resume from it."""
 
     block_id: str
     scene_hashes: tuple[str, ...]
-    """Of the scene, and of those that it has grown from."""
+    """Hash of the scene, then those of its earlier versions with fewer images."""
     config: Config
     image_ids: tuple[str, ...]
 
     def require(self, meta: BlockMeta, path: Path) -> None:
-        """Raises UserError that names everything in which `meta`, of the file at `path`, differs."""
+        """Raises UserError that names everything in which `meta`, read from `path`, differs."""
         if found := self._differences(meta):
             raise UserError(
-                f"{path} is a checkpoint of something else, and training cannot go on from it: {'; '.join(found)}. "
-                "Restore what it was made with, or train the block anew with --overwrite."
+                f"{path} was made from something else, and training cannot resume from it: {'; '.join(found)}. "
+                "Restore what it was made from, or train the block anew with --overwrite."
             )
 
     def _differences(self, meta: BlockMeta) -> list[str]:
@@ -88,9 +88,9 @@ class CheckpointProvenance:
 
 
 class ModelCheckpoint:
-    """Saves the `parts` of one block's training by name, and brings them back exactly.
+    """Saves the `parts` of one block's training by name, and restores them exactly.
 
-    `describe` gives what stands in the JSON of every file: the block's origin, and how to build its model again.
+    `describe` returns the JSON of every file: what the block was made from, and how to build its model again.
     """
 
     def __init__(
@@ -106,39 +106,39 @@ class ModelCheckpoint:
         self._model, self._parts, self._describe = model, parts, describe
 
     def prepare(self) -> None:
-        """Writes what `save` will write under another name, so that blocks are saved together (see JointTraining)."""
+        """Writes the checkpoint under another name, so that blocks are saved together (see JointTraining)."""
         write_block(self.checkpoint_dir, SIDE_BY_SIDE, self._everything())
 
     def save(self) -> None:
-        """Writes `checkpoint`, then `latest`: an unfinished `latest` always has a checkpoint to go on from."""
+        """Writes `checkpoint`, then `latest`, so that an unfinished `latest` always has a checkpoint."""
         write_block(self.checkpoint_dir, CHECKPOINT, self._everything())
         self._write_weights(self.folder, "latest", finished=False)
 
     def keep(self, step: int) -> None:
-        """Writes a state that later saves leave alone."""
+        """Writes a state that later saves do not replace."""
         write_block(self.checkpoint_dir, kept_name(step), self._everything())
 
     def save_best(self) -> None:
-        """Writes a state that renders and can be resumed from, until a better one takes its place."""
+        """Writes a state that can be rendered and resumed. A better one replaces it."""
         write_block(self.checkpoint_dir, BEST, self._everything())
 
     def finish(self) -> None:
-        """Writes the finished `latest`; nothing is left to go on from."""
+        """Writes the finished `latest`, and deletes the checkpoint."""
         self._write_weights(self.folder, "latest", finished=True)
         forget_way(self.checkpoint_dir)
 
     def exists(self) -> bool:
-        """Whether there is something to go on from."""
+        """Whether there is a checkpoint."""
         return has_block(self.checkpoint_dir, CHECKPOINT)
 
     def read_meta(self, name: str = CHECKPOINT) -> StoredMeta | None:
-        """The JSON of a saved state; None where there is none. Raises UserError when it is of something else."""
+        """The JSON of a saved state, or None. Raises UserError if it was made from something else."""
         return read_checkpoint_meta(self.checkpoint_dir, self.origin, name)
 
     def resume(self, name: str = CHECKPOINT) -> bool:
-        """Brings all parts back to the state `name`; False where there is none.
+        """Restores all parts from the state `name`; False if there is none.
 
-        Raises UserError when it is damaged or was made from something else (see `CheckpointProvenance`).
+        Raises UserError if it is damaged or was made from something else (see `CheckpointProvenance`).
         """
         if self.read_meta(name) is None:
             return False
@@ -147,12 +147,12 @@ class ModelCheckpoint:
         held = saved.meta.parts or ("no parts by name",)
         if held != tuple(self._parts):
             raise UserError(
-                f"The checkpoint in {self.checkpoint_dir} holds {', '.join(held)}, and training now "
-                f"needs {', '.join(self._parts)}: another version of the program wrote it, or one run was told "
-                "--side-by-side and the other was not. Go on as it was begun, or train the block anew with --overwrite."
+                f"The checkpoint in {self.checkpoint_dir} holds {', '.join(held)}, but training now needs "
+                f"{', '.join(self._parts)}: another version of the program wrote it, or only one of the two runs has "
+                "--side-by-side. Resume with the same flags, or train the block anew with --overwrite."
             )
         if broken := saved.not_finite():
-            raise UserError(f"The checkpoint {path} holds what is no number, in {listed(broken, 3)}. {remedy}")
+            raise UserError(f"The checkpoint {path} holds values that are not finite, in {listed(broken, 3)}. {remedy}")
         found = {**saved.tensors, **saved.meta.state}
         for part, stateful in self._parts.items():
             prefix = f"{part}."
@@ -187,22 +187,22 @@ class ModelCheckpoint:
 
 
 def save_or_warn(block_id: str, write: Callable[[], None]) -> None:
-    """A full disk must not end training: there may be room again at the next save."""
+    """A full disk must not end training, because there may be space again at the next save."""
     try:
         write()
     except UserError as error:
-        log.warning("Block %s trains on unsaved. %s", block_id, error)
+        log.warning("Block %s continues unsaved. %s", block_id, error)
 
 
 def kept_name(step: int) -> str:
-    """Of the state that is kept at `step`."""
+    """Name of the state that is kept at `step`."""
     return f"step_{step:06d}"
 
 
 def read_checkpoint_meta(
     checkpoint_dir: Path, origin: CheckpointProvenance, name: str = CHECKPOINT
 ) -> StoredMeta | None:
-    """The JSON of a block's checkpoint; None where there is none. Raises UserError when it is not of `origin`."""
+    """The JSON of a block's checkpoint, or None. Raises UserError if it does not match `origin`."""
     if not has_block(checkpoint_dir, name):
         return None
     meta = read_block_meta(checkpoint_dir, name)
@@ -211,19 +211,19 @@ def read_checkpoint_meta(
 
 
 def forget_way(checkpoint_dir: Path) -> None:
-    """Removes what a finished block went on from."""
+    """Deletes the checkpoint of a finished block."""
     for name in (CHECKPOINT, SIDE_BY_SIDE):
         delete_block(checkpoint_dir, name)
 
 
 def delete_checkpoints(checkpoint_dir: Path) -> None:
-    """Gives up all that lies there to go on from, and the best weights."""
+    """Deletes all states in the folder, and the best weights."""
     delete_states(checkpoint_dir)
     delete_block(checkpoint_dir, BEST)
 
 
 def delete_states(checkpoint_dir: Path) -> None:
-    """Gives up all that lies there to go on from."""
+    """Deletes all states in the folder, but not the best weights."""
     forget_way(checkpoint_dir)
     for name in sorted({path.stem.partition("-")[0] for path in checkpoint_dir.glob("step_*")}):
         delete_block(checkpoint_dir, name)

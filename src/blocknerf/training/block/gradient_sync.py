@@ -1,4 +1,4 @@
-"""What processes that train one block together tell each other about it."""
+"""What processes that train one block together exchange."""
 
 import torch
 from torch import Tensor
@@ -10,11 +10,11 @@ from blocknerf.training.block.optimizer import BlockOptimizer
 
 
 class GradientSync:
-    """Gives every process of a group the gradient of the whole batch, so that their weights stay the same to the bit.
+    """Gives every process of a group the gradient of the whole batch, so that their weights stay identical bit for bit.
 
-    A torch DistributedDataParallel cannot: most of what a block learns are rows of tables, whose gradients it does not
-    see. With `find_unused_parameters`, parameters that a process's rays did not reach count as zero there; without,
-    they are an error that names them.
+    DistributedDataParallel of torch cannot do this: most parameters of a block are rows of tables, and it does not see
+    their gradients. With `find_unused_parameters`, a parameter that no ray of a process reached has gradient zero in
+    that process; without it, this is an error that names the parameter.
     """
 
     def __init__(self, group: ProcessGroup, model: BlockNeRF, optimizer: BlockOptimizer, find_unused_parameters: bool):
@@ -23,9 +23,9 @@ class GradientSync:
         self.names = {id(parameter): name for name, parameter in model.named_parameters()}
 
     def add(self, terms: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Adds up what processes have of gradients and of loss terms.
+        """Adds up the gradients and loss terms of all processes.
 
-        Raises UserError for a parameter without gradient, unless those are to be found.
+        Raises UserError for a parameter without gradient, unless `find_unused_parameters` is set.
         """
         if self.group.size == 1:
             return terms
@@ -47,7 +47,7 @@ class GradientSync:
 
 
 def average_counts(group: ProcessGroup, model: BlockNeRF) -> None:
-    """Of what training rays met: every process counts its own."""
+    """Averages how often training rays passed each place: every process counts its own rays."""
     if group.size > 1 and model.visibility is not None:
         group.average([model.visibility.sights.stopped, model.visibility.sights.travelled])
         model.visibility.sights.refresh()

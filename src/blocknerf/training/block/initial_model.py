@@ -1,4 +1,4 @@
-"""The model of a block as its training begins: from nothing or, in an update, from what it has learned."""
+"""The model of a block when its training begins: a new one or, in an update, what the block has learned."""
 
 import torch
 
@@ -11,14 +11,14 @@ from blocknerf.training.block.pose_setup import groups_of, place_poses
 
 
 def initial_rng(inputs: BlockInputs) -> torch.Generator:
-    """What the block's weights, and then its samples, are drawn from."""
+    """Generator of the block's weights, and then of its samples."""
     return generator(inputs.config.training.seed, "train", inputs.spec.id)
 
 
 def initial_model(inputs: BlockInputs, device: str, rng: torch.Generator) -> BlockNeRF:
-    """On `device`, unless distributed.device_map says where its parts lie; weights are drawn from `rng`.
+    """The model on `device`, or on the devices of distributed.device_map; weights are drawn from `rng`.
 
-    Raises UserError where none of the block's images can be decoded.
+    Raises UserError if none of the block's images can be decoded.
     """
     config, spec, images = inputs.config, inputs.spec, inputs.images
     if not images:

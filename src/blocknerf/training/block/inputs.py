@@ -1,4 +1,4 @@
-"""What one block is trained from, and where its files go."""
+"""Inputs of the training of one block, and the folders of its files."""
 
 import math
 from dataclasses import dataclass
@@ -17,24 +17,24 @@ from blocknerf.training.block.checkpoint import CheckpointProvenance
 
 @dataclass(frozen=True, slots=True)
 class BlockInputs:
-    """All that decides what a block learns: the same inputs give the same weights, on the same machine."""
+    """Everything that decides what a block learns: the same inputs give the same weights on the same machine."""
 
     config: Config
     spec: BlockSpec
     store: ImageStore
     scene_hash: str
     earlier_scene_hashes: tuple[str, ...] = ()
-    """Of scenes that this one has grown from: their checkpoints can be resumed."""
+    """Hashes of earlier versions of the scene, with fewer images. Their checkpoints can be resumed."""
     exposures: Exposures | None = None
-    """Exposures of the whole scene; None: the field is told nothing of exposure."""
+    """Exposures of the whole scene; None if the field does not use exposure."""
     tiles: Tiles | None = None
-    """Which parts of its images the block learns first; None: all alike (see `PixelSampler`)."""
+    """Parts of its images that the block learns first; None: no part is preferred (see `PixelSampler`)."""
     pose_groups: PoseGroups | None = None
-    """Which images share a pose offset, as the block was begun; None: as its images tell."""
+    """Which images shared a pose offset when training began; None: derived from the images."""
     learned: BlockNeRF | None = None
-    """What an update begins from; None: from nothing."""
+    """The model from which an update begins; None: a new one."""
     blocks_at_once: int = 1
-    """Blocks that share this machine: each may take so many times training.max_minutes."""
+    """Number of blocks that share this machine. Each may take this many times training.max_minutes."""
 
     @property
     def image_ids(self) -> tuple[str, ...]:
@@ -58,23 +58,23 @@ class BlockInputs:
 
     @property
     def budget_s(self) -> float:
-        """How long the block may train; infinity where its steps alone bound it."""
+        """Maximum training time in seconds; infinite if only the number of steps is limited."""
         minutes = self.config.training.max_minutes
         return math.inf if minutes is None else 60 * minutes * self.blocks_at_once
 
 
 @dataclass(frozen=True, slots=True)
 class BlockFolders:
-    """Where the training of one block writes."""
+    """Folders to which the training of one block writes."""
 
     block: Path
-    """What renders, and figures."""
+    """Weights that can be rendered, and figures."""
     checkpoints: Path | None = None
     """None: `block`."""
     tensorboard: Path | None = None
-    """None: there are no curves."""
+    """None: no curves are written."""
     renders: Path | None = None
-    """None: validations write no pictures."""
+    """None: validation writes no pictures."""
 
     @property
     def checkpoint_dir(self) -> Path:

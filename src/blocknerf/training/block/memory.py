@@ -1,4 +1,4 @@
-"""What lets a step fit: half precision, activations computed again, a batch in parts."""
+"""How a step fits into memory: half precision, gradient checkpointing, and a batch in parts."""
 
 from collections.abc import Callable
 from typing import Any
@@ -19,13 +19,13 @@ Loss = Callable[[PixelBatch], tuple[Tensor, dict[str, Tensor]]]
 
 FIRST_RAYS, LEAST_RAYS = 256, 16
 BACKWARD = 1.25
-"""Of what forward holds, backward holds about a quarter more."""
+"""The backward pass needs about a quarter more memory than the forward pass."""
 
 
 class AdaptiveBatchSize:
-    """Rays in one part of a step: doubles while the process stays below its limit, halves when memory runs out.
+    """Rays in one part of a step: doubled while the process stays below its limit, halved when memory runs out.
 
-    Without a limit it begins with the whole batch. It never grows again to a size at which memory ran out.
+    Without a limit, it begins with the whole batch. It never grows back to a size at which memory ran out.
     """
 
     def __init__(self, initial_batch_size: int, memory_limit_gb: float | None = None):
@@ -34,7 +34,7 @@ class AdaptiveBatchSize:
         self.size = initial_batch_size if memory_limit_gb is None else min(FIRST_RAYS, initial_batch_size)
 
     def shrink(self) -> None:
-        """After memory ran out. Raises UserError where parts cannot be smaller."""
+        """Halves the size after memory ran out. Raises UserError if parts cannot be smaller."""
         if self.size <= LEAST_RAYS:
             raise UserError(
                 f"Memory runs out even with {self.size} rays at a time. Set training.use_gradient_checkpointing=true, "
@@ -43,7 +43,7 @@ class AdaptiveBatchSize:
         self.size = self.largest = max(LEAST_RAYS, self.size // 2)
 
     def observe(self, before_gb: float, held_gb: float) -> None:
-        """Memory before a part of `size` rays, and when its forward pass was done."""
+        """Takes the memory before a part of `size` rays and after its forward pass."""
         if self.limit_gb is None:
             return
         part_gb = max(BACKWARD * (held_gb - before_gb), 0.0)
@@ -60,7 +60,7 @@ class AdaptiveBatchSize:
 
 
 class MemoryOptimizer:
-    """Sets a model up as `training` asks, and takes its backward passes."""
+    """Prepares a model as `training` says, and runs its backward passes."""
 
     def __init__(self, model: BlockNeRF, optimizer: BlockOptimizer, config: TrainingConfig, batch_size: int):
         self.optimizer = optimizer
@@ -70,24 +70,24 @@ class MemoryOptimizer:
         if config.use_mixed_precision:
             model.half = half_precision(self.device_type)
             if model.half is None:
-                log.warning("This processor does not multiply bfloat16; training goes on in float32.")
+                log.warning("This processor cannot multiply bfloat16; training uses float32.")
             elif model.half is torch.bfloat16 and model.config.block_nerf.worker == "numba":
-                # What is left to torch is too small: half precision there made a step 12 % longer (docs/results.md).
+                # Torch computes too little here: half precision in it made a step 12 % longer (docs/results.md).
                 model.half = None
                 log.warning(
-                    "training.use_mixed_precision changes nothing for the hash backbone on a processor: its kernels "
-                    "are of float32."
+                    "training.use_mixed_precision has no effect for the hash backbone on a processor: its kernels "
+                    "use float32."
                 )
         self.scale = LossScale() if model.half is torch.float16 else None
         self.parts = AdaptiveBatchSize(batch_size, config.memory_limit_gb)
 
     def backward(self, batch: PixelBatch, loss: Loss, rng: torch.Generator | None) -> dict[str, Tensor]:
-        """Leaves the gradient of the mean loss over the batch, in as many parts as needed; returns its terms.
+        """Computes the gradient of the mean loss over the batch, in as many parts as needed, and returns its terms.
 
-        Both times `batch.share`, where it is a process's part of a batch itself.
+        Both are multiplied by `batch.share`, if the batch itself is one process's part of a larger batch.
 
-        `loss` draws from `rng`, which is put back where memory runs out: the step is then taken anew in smaller parts.
-        Raises UserError where it does with the smallest.
+        `loss` draws from `rng`. If memory runs out, `rng` is reset and the step is repeated in smaller parts. Raises
+        UserError if memory runs out even with the smallest parts.
         """
         drawn = None if rng is None else rng.get_state()
         while True:
@@ -100,10 +100,10 @@ class MemoryOptimizer:
             if rng is not None and drawn is not None:
                 rng.set_state(drawn)
             self.parts.shrink()
-            log.warning("Memory ran out; a step is taken in parts of %d rays from here on.", self.parts.size)
+            log.warning("Memory ran out; from now on, a step has parts of %d rays.", self.parts.size)
 
     def gradients_are_finite(self) -> bool:
-        """False where a step in float16 overflowed, which happens now and then: it is to be left out."""
+        """False if a step in float16 overflowed, which happens now and then; the step must be skipped."""
         return self.scale is None or self.scale.unscale(self.optimizer.gradients_of_all())
 
     def state(self) -> dict[str, Any]:

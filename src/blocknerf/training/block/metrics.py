@@ -1,4 +1,4 @@
-"""What the training of a block shows of itself: figures in a plain file, and curves and pictures in TensorBoard."""
+"""Records of a block's training: figures in a plain file, curves and pictures in TensorBoard."""
 
 import errno
 import json
@@ -20,21 +20,21 @@ from blocknerf.core.logging import log
 
 FILE = "metrics.jsonl"
 CLOCK = "clock/"
-"""Figures whose names begin so depend on the machine; all others are the same in every run of one configuration."""
+"""Prefix of figures that depend on the machine; all others are equal in every run of one configuration."""
 _HIGHER_IS_BETTER = ("psnr", "ssim")
 
 
 class TrainingMetrics:
-    """Figures go to metrics.jsonl in `folder`, an object a line, and with pictures to TensorBoard in
-    `tensorboard_dir`, where there is one.
+    """Writes figures to metrics.jsonl in `folder`, one object per line, and figures and pictures to TensorBoard in
+    `tensorboard_dir`, if it is given.
 
-    A full disk costs curves, not training: what cannot be written ends there, with a warning. `state` and `restore`
-    make the file of a run that was killed and resumed that of one never disturbed: lines behind the state are cut off.
+    On a full disk, the files end with a warning, but training continues. Thanks to `state` and `restore`, a run that
+    was killed and resumed has the same file as one that was not: lines after the saved state are cut off.
     """
 
     def __init__(self, config: Config, folder: Path, tensorboard_dir: Path | None):
         self.best: dict[str, float] = {}
-        """Of each figure of validation: the highest PSNR and SSIM so far, the lowest distance."""
+        """Best value of each validation figure so far: highest for PSNR and SSIM, lowest for distances."""
         self._config, self._folder, self._tensorboard_dir = config, folder, tensorboard_dir
         self._num_bytes = 0
         self._file: BinaryIO | None = None
@@ -42,35 +42,35 @@ class TrainingMetrics:
 
     @property
     def shows_pictures(self) -> bool:
-        """Whether anybody sees pictures and histograms."""
+        """Whether pictures and histograms are written."""
         return self._writer is not None
 
     def start(self, step: int) -> None:
-        """Opens both where training begins, or goes on after `restore`."""
+        """Opens both files when training begins, or resumes after `restore`."""
         self._guarded("_file", self._open_file)
         if self._tensorboard_dir is not None:
             self._guarded("_writer", lambda: self._open_writer(step))
 
     def log(self, figures: dict[str, float], step: int) -> None:
-        """Figures by name, as in "loss/rgb"; what is not finite is null in the file."""
+        """Writes figures by name, such as "loss/rgb". Values that are not finite are null in the file."""
         self._guarded("_file", lambda: self._append(figures, step))
         for name, value in figures.items():
             self._draw("scalar", name, value, step)
 
     def validated(self, figures: dict[str, float], step: int) -> bool:
-        """Logs the figures of a validation ("psnr", "ssim", ...); whether its PSNR is the best so far."""
+        """Logs the figures of a validation ("psnr", "ssim", ...). Returns whether its PSNR is the best so far."""
         self.log({f"validation/{name}": value for name, value in figures.items()}, step)
         better = {name: value for name, value in figures.items() if self._is_best(name, value)}
         self.best |= better
         return "psnr" in better
 
     def images(self, pictures: dict[str, Float[Tensor, "h w 3"]], step: int) -> None:
-        """By name; colours are clamped to [0, 1]."""
+        """Writes pictures by name; colours are clamped to [0, 1]."""
         for name, rgb in pictures.items():
             self._draw("image", name, rgb.clamp(0, 1), step, dataformats="HWC")
 
     def histograms(self, tensors: Iterable[tuple[str, Tensor]], step: int) -> None:
-        """Of the finite values of each tensor."""
+        """Writes a histogram of the finite values of each tensor."""
         for name, tensor in tensors:
             values = tensor.detach().flatten()
             values = values[values.isfinite()]
@@ -78,7 +78,7 @@ class TrainingMetrics:
                 self._draw("histogram", name, values, step)
 
     def state(self) -> dict[str, Any]:
-        """Where the file ends, which is on the disk by then, and the best figures."""
+        """Length of the file, which is on the disk by then, and the best figures."""
         self._guarded("_file", lambda: self._file and disk.fsync(self._file))
         return {"num_bytes": self._num_bytes, "best": dict(self.best)}
 
@@ -94,7 +94,7 @@ class TrainingMetrics:
         self._file = self._writer = None
 
     def _open_file(self) -> None:
-        """With what was written before the state that was restored, up to its last whole line."""
+        """Opens the file, cut off after the last whole line of the restored state."""
         disk.make_folder(self._folder)
         self._file = disk.reopen(self._folder / FILE)
         file_bytes = os.fstat(self._file.fileno()).st_size

@@ -1,4 +1,4 @@
-"""What the neighbours of a block showed of rays that both see: what its consistency term is drawn towards."""
+"""Targets of a block's consistency term: what its neighbours rendered on rays that both see."""
 
 from typing import Any
 
@@ -8,27 +8,27 @@ from blocknerf.core.types import RAY_TENSORS, RayBatch
 from blocknerf.training.block.losses.block_nerf_loss import SharedRays
 
 NEIGHBOURS = "neighbours"
-"""Name of what neighbours show among the parts of a checkpoint."""
+"""Name of these targets among the parts of a checkpoint."""
 
 
 class SharedBorders:
-    """What the neighbours of a block showed for the present round, by neighbour."""
+    """Targets of the current round, by neighbour."""
 
     def __init__(self, every: int):
         self.every = every
         self.number = 0
-        """Of the round; 0 before the first one."""
+        """Number of the round; 0 before the first one."""
         self.borders: dict[str, SharedRays] = {}
 
     def at(self, step: int, share: float = 1.0) -> list[SharedRays]:
-        """What one step, or a part of one, is to learn: in steps as a whole every ray of the round comes once."""
+        """Targets of one step, or of a part of one. Over the steps of a round, every ray comes once."""
         rows = slice(step % self.every, None, self.every * round(1 / share))
         targets = [_rows_of(shared, rows) for shared in self.borders.values()]
         return [shared for shared in targets if len(shared.rays)]
 
 
 class NeighbourTargets(SharedBorders):
-    """Of neighbours that learn at the same time: a part of a block's checkpoint, for nobody can render it again."""
+    """Targets from neighbours that learn at the same time. They are in the checkpoint: no one can render them again."""
 
     def state(self) -> dict[str, Any]:
         state: dict[str, Any] = {"number": self.number}

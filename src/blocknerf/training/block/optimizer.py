@@ -1,4 +1,4 @@
-"""Adam for one block: sparse on the tables, ordinary on networks and codes, one rate a group."""
+"""Adam for one block: sparse for tables, ordinary for networks and codes, one learning rate per group."""
 
 from collections.abc import Iterator, Mapping
 
@@ -13,7 +13,7 @@ from blocknerf.models.block_nerf import BlockNeRF
 
 
 class BlockOptimizer:
-    """Holds every moment; `state` and `restore` are exact. What is frozen keeps its moments."""
+    """Holds all moments; `state` and `restore` are exact. Frozen parameters keep their moments."""
 
     def __init__(self, model: BlockNeRF, config: TrainingConfig):
         """Raises TypeError for a field with a parameter that is neither of a table nor of its networks."""
@@ -30,13 +30,13 @@ class BlockOptimizer:
         for name, table in model.field.sparse_tables().items():
             table.gradient = self.gradients[name]
         self.components = {name: list(parameters) for name, parameters in model.components().items()}
-        self.dense: dict[Tensor, AdamMoments] = {}  # of networks and codes, from their first gradient on
+        self.dense: dict[Tensor, AdamMoments] = {}  # networks and codes, from their first gradient on
 
     def step(self, rates: Mapping[str, float]) -> float:
-        """Applies and clears all gradients; `rates` by component, whose gradients are clipped each by itself.
+        """Applies and clears all gradients. `rates` are by component; gradients are clipped for each component.
 
-        Returns the norm of the field's networks before clipping. Raises TypeError for a table whose gradient went to
-        `.grad`, where nobody reads it.
+        Returns the gradient norm of the field's networks before clipping. Raises TypeError for a table whose gradient
+        went to `.grad`, which is never read.
         """
         networks = self.components["nerf"]
         field_learns = any(parameter.requires_grad for parameter in networks)
@@ -65,24 +65,24 @@ class BlockOptimizer:
         return norm
 
     def parameters(self) -> Iterator[Tensor]:
-        """All that are not tables, in the order of their numbers in `state`."""
+        """All parameters except tables, in the order of their numbers in `state`."""
         for parameters in self.components.values():
             yield from parameters
 
     def gradients_of_all(self) -> Iterator[Tensor]:
-        """Of networks, codes and tables, as they lie there."""
+        """Gradients of networks, codes and tables, as they are stored."""
         yield from (parameter.grad for parameter in self.parameters() if parameter.grad is not None)
         yield from self.gradients.values()
 
     def clear(self) -> None:
-        """Gives up all gradients."""
+        """Deletes all gradients."""
         for parameter in self.parameters():
             parameter.grad = None
         for gradient in self.gradients.values():
             gradient.zero_()
 
     def restart_field(self) -> None:
-        """Forgets what the field's tables and networks did so far, as for a new field."""
+        """Resets the moments of the field's tables and networks, as for a new field."""
         self.step_count = 0
         for first, second in self.moments.values():
             first.zero_()
@@ -91,7 +91,7 @@ class BlockOptimizer:
             self.dense.pop(parameter, None)
 
     def gradients_by_name(self, model: BlockNeRF) -> Iterator[tuple[str, Tensor]]:
-        """After `backward` and before `step`: of each parameter that has one; of tables the rows that were touched."""
+        """Gradients after `backward` and before `step`, by parameter; for tables, only rows that have one."""
         for name, gradient in self.gradients.items():
             yield name, gradient[nonzero_rows(gradient)]
         for name, parameter in model.named_parameters():

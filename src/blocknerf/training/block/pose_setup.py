@@ -1,4 +1,4 @@
-"""What pose refinement must know of images before training: which share an offset, where they stand, what they show."""
+"""What pose refinement needs to know about images: which share an offset, camera centres, and features."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +21,7 @@ EXTRACTORS = {"resnet18": resnet18}
 
 
 def groups_of(config: Config, images: Sequence[ImageRecord]) -> PoseGroups | None:
-    """Which of a block's training images share an offset; None where poses are not refined."""
+    """Which of a block's training images share an offset; None if poses are not refined."""
     if not config.training.use_pose_refinement:
         return None
     ids, drives, segments = zip(*((image.id, image.drive, image.segment) for image in images), strict=True)
@@ -29,7 +29,7 @@ def groups_of(config: Config, images: Sequence[ImageRecord]) -> PoseGroups | Non
 
 
 def about_groups(config: Config, groups: PoseGroups) -> str | None:
-    """What to say of a block whose poses are refined otherwise than `mode` says, or not at all."""
+    """What to log about a block whose poses are not refined, or not as `mode` says."""
     mode, number = config.pose_refinement.mode, len(set(groups.names))
     if "pose" not in config.training.learned_components:
         return "no pose is refined, for no stage of training.stage_training learns poses; no level is let in late"
@@ -44,7 +44,7 @@ def about_groups(config: Config, groups: PoseGroups) -> str | None:
 
 
 def about_poses(config: Config, plan: Plan, scene: Scene) -> list[str]:
-    """`about_groups` of the plan's blocks, each sentence once, before the blocks of which it is true."""
+    """`about_groups` for the plan's blocks: each sentence once, with the blocks for which it is true."""
     image_of = {image.id: image for image in scene.images}
     blocks_of: dict[str, list[str]] = {}
     for block in plan.blocks:
@@ -62,7 +62,7 @@ def _blocks(ids: Sequence[str]) -> str:
 def place_poses(
     poses: PoseRefinementNetwork, config: Config, store: ImageStore, image_ids: tuple[str, ...], radius_m: float
 ) -> None:
-    """Tells `poses` the camera centres of its images and, where it asks for them, their features."""
+    """Gives `poses` the camera centres of its images and, if it needs them, their features."""
     centers = np.stack([store.records[image_id].world_from_cam[:, 3] for image_id in image_ids])
     poses.place(torch.from_numpy(centers), radius_m)
     if config.pose_refinement.mode == "features":
@@ -71,13 +71,13 @@ def place_poses(
 
 
 def make_extractor(config: PoseRefinementConfig, seed: int) -> FeatureExtractor:
-    """The extractor that the configuration names; the same for every block of a run."""
+    """The extractor of the configuration; the same for all blocks of a run."""
     weights = None if config.feature_weights is None else Path(config.feature_weights)
     return EXTRACTORS[config.feature_extractor](weights, generator(seed, "feature extractor"))
 
 
 def _picture(store: ImageStore, image_id: str) -> torch.Tensor:
-    """[3, H, W] in [0, 1]; masked pixels are grey, so that a passing car moves no pose."""
+    """[3, H, W] in [0, 1]. Masked pixels are grey, so that a passing car does not change a pose."""
     rgb = store.rgb(image_id).astype(np.float32) / 255
     rgb[~store.valid(image_id)] = 0.5
     return torch.from_numpy(rgb).permute(2, 0, 1)

@@ -1,4 +1,4 @@
-"""All learning rates over a run, as a picture."""
+"""A plot of all learning rates over a run."""
 
 from itertools import accumulate
 from pathlib import Path
@@ -35,9 +35,9 @@ def draw_rates(path: Path, config: TrainingConfig) -> None:
 
 
 def rate_curves(config: TrainingConfig) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Places [n] along the run's axis (see `run_length`), and by component its rate at each [n].
+    """Positions [n] along the run's axis (see `run_length`), and by component the rate at each [n].
 
-    Only of components that are switched on; nan where a rate is 0 or a stage freezes it.
+    Only components that are switched on; nan where a rate is 0 or a stage freezes the component.
     """
     shares = np.linspace(0, 1, POINTS)
     scheduler = BlockNeRFScheduler(config if config.max_steps else config.model_copy(update={"lr_warmup_steps": 0}))
@@ -53,12 +53,12 @@ def rate_curves(config: TrainingConfig) -> tuple[np.ndarray, dict[str, np.ndarra
 
 
 def run_length(config: TrainingConfig) -> float:
-    """In steps where `max_steps` says how many, else in epochs: how many steps one has, only a scene could tell."""
+    """In steps if `max_steps` is given, otherwise in epochs, because only a scene gives the steps of an epoch."""
     return float(config.max_steps or config.num_epochs)
 
 
 def axis_label(config: TrainingConfig) -> str:
-    """What the axis counts, and what is not drawn as it will be."""
+    """The unit of the axis, and what the plot simplifies."""
     if config.max_steps:
         as_if = ", as if an epoch took as many in every stage" * config.stage_training.enable
         return f"steps, up to max_steps{as_if}"

@@ -10,20 +10,20 @@ VISIBILITY_WARMUP = 0.1
 
 
 class BlockNeRFScheduler:
-    """A rate for each optimiser group, as a pure function of where a run stands: there is no state to save.
+    """Learning rates by optimiser group, as a pure function of progress, so there is no state to save.
 
-    Rates change with every step. Where on its curve a rate stands is told by `share`, the share of the run's epochs
-    that is behind. It follows the clock where the run is bounded by it, so that every run ends at its lowest rates.
+    Rates change at every step. They depend on `share`, the finished share of the run's epochs. If the clock limits a
+    run, `share` follows the clock, so that every run ends at its lowest rates.
     """
 
     def __init__(self, config: TrainingConfig):
         self.config = config
 
     def rates(self, step: int, share: float) -> dict[str, float]:
-        """Rates at `step` (from 0), when `share` in [0, 1] of the epochs is behind.
+        """Rates at `step` (from 0), when `share` in [0, 1] of the epochs is finished.
 
-        Every group but visibility warms up linearly over `lr_warmup_steps`; visibility does so over a share of the
-        run, because it has nothing to learn from before there is a density.
+        All groups but visibility warm up linearly over `lr_warmup_steps`. Visibility warms up over a share of the run,
+        because it has nothing to learn from before there is a density.
         """
         share = min(max(share, 0.0), 1.0)
         warmup = min(1.0, (step + 1) / max(self.config.lr_warmup_steps, 1))
@@ -37,7 +37,7 @@ class BlockNeRFScheduler:
         }
 
     def _group_curves(self, epoch: float) -> dict[str, float]:
-        """Of the groups that have keys of their own, as torch's ExponentialLR, CosineAnnealingLR and MultiStepLR."""
+        """Curves of groups with separate keys, as torch's ExponentialLR, CosineAnnealingLR and MultiStepLR."""
         config, curves = self.config, {}
         if config.nerf_lr_decay is not None:
             curves["nerf"] = config.nerf_lr_decay**epoch
@@ -50,17 +50,17 @@ class BlockNeRFScheduler:
         return curves
 
     def _exponential(self, share: float) -> dict[str, float]:
-        """To `lr_final_ratio` of the start.
+        """Fall to `lr_final_ratio` of the start.
 
-        Poses keep their rate until POSES_HOLD: they can only follow the field, which forgets where it saw things
-        before as it is refined.
+        Poses keep their rate until POSES_HOLD: they can only follow the field, which forgets, as it is refined, where
+        it saw things before.
         """
         ratio = self.config.lr_final_ratio
         decay, late = ratio**share, ratio ** max((share - POSES_HOLD) / (1 - POSES_HOLD), 0.0)
         return {"nerf": decay, "appearance": decay, "pose": late, "visibility": decay}
 
     def _milestones(self, share: float) -> dict[str, float]:
-        """By `lr_decay_rate` at each of `lr_decay_steps`: poses at once there, all others smoothly over the run."""
+        """Fall by `lr_decay_rate` at each of `lr_decay_steps`: poses in steps, all others smoothly over the run."""
         milestones, rate = self.config.lr_decay_steps, self.config.lr_decay_rate
         final = rate ** len(milestones)
         passed = sum(share >= epoch / self.config.num_epochs for epoch in milestones)

@@ -1,4 +1,4 @@
-"""Batches of a block, from the level of its images that the present stage of training draws from."""
+"""Batches of a block, from the image level of the current training stage."""
 
 import math
 
@@ -12,7 +12,7 @@ from blocknerf.training.block.stages import ProgressiveTrainer, Stage
 
 
 class StagedSampler:
-    """The stages of a block, which of them it is in, and the sampler of that one."""
+    """The stages of a block, the current one, and its sampler."""
 
     def __init__(self, inputs: BlockInputs, group: ProcessGroup):
         self._inputs, self._group = inputs, group
@@ -29,7 +29,7 @@ class StagedSampler:
 
     @property
     def components(self) -> tuple[str, ...]:
-        """What learns in the present stage."""
+        """Components that learn in the current stage."""
         return self.stage.config.components
 
     @property
@@ -39,12 +39,12 @@ class StagedSampler:
     def is_due(self, fraction: float) -> bool:
         """Whether a later stage begins at `fraction` of the run.
 
-        Never an earlier one: a longer budget may put a resumed block into a stage that is behind it.
+        Never an earlier one: with a longer budget, `fraction` of a resumed block may fall into a finished stage.
         """
         return self.stages.stage_at(fraction) > self.number
 
     def enter(self, number: int, step: int) -> None:
-        """Draws from the level of stage `number` from its first pixel on. `step` is for the log."""
+        """Begins stage `number`, at the first pixel of its level. `step` is for the log."""
         self.number = number
         self.sampler = self._sampler(self.stage.level, number)
         self._announce(step)

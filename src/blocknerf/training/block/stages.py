@@ -1,4 +1,4 @@
-"""Training in stages, from coarse to fine: which of them a block is in, and what that means."""
+"""Training in stages, from coarse to fine."""
 
 import math
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from blocknerf.scene.scene import Scene
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One stage, with the level of the image store that it draws from and its steps in a run of full length."""
+    """One stage, its level of the image store, and its number of steps in a run of full length."""
 
     config: StageConfig
     level: int
@@ -24,9 +24,9 @@ class Stage:
 
 
 class ProgressiveTrainer:
-    """The stages of one block; where `stage_training` is not enabled, one stage in which everything learns.
+    """The stages of one block. If `stage_training` is not enabled, there is one stage in which everything learns.
 
-    A stage's share of the run is its share of all steps. `max_steps` and `max_minutes` shorten all stages alike.
+    A stage's share of the run is its share of all steps. `max_steps` and `max_minutes` shorten all stages equally.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class ProgressiveTrainer:
     ):
         """`level_of` takes the resolution of a stage, `steps_per_epoch` a level of the image store.
 
-        Raises UserError where a stage lets nothing learn.
+        Raises UserError if nothing learns in a stage.
         """
         self.enabled = config.stage_training.enable
         chosen = config.stage_training.stages if self.enabled else (StageConfig(name="all", epochs=config.num_epochs),)
@@ -52,11 +52,11 @@ class ProgressiveTrainer:
         """Shares of the run."""
 
     def stage_at(self, fraction: float) -> int:
-        """Number of the stage when `fraction` in [0, 1] of the run is behind; a border belongs to the later stage."""
+        """Number of the stage at `fraction` in [0, 1] of the run; a border belongs to the later stage."""
         return min(sum(fraction >= end for end in self.ends), len(self.stages) - 1)
 
     def epoch_share(self, fraction: float) -> float:
-        """The share of all epochs that is behind: an epoch of small images takes fewer steps than one of large ones."""
+        """Finished share of all epochs. An epoch of small images takes fewer steps than one of large images."""
         if len(self.stages) == 1:
             return fraction
         number = self.stage_at(fraction)
@@ -67,14 +67,14 @@ class ProgressiveTrainer:
 
 
 def say_stages_above(config: Config, scene: Scene) -> None:
-    """Names stages whose resolution is above the images of a scene: they are trained at the images' own size."""
+    """Logs stages whose resolution is above that of the scene's images; they use the size of the images."""
     downsample, staged = config.dataset.image_downsample, config.training.stage_training
     longest_px = max(max(size) for size in pyramid(scene.cameras, downsample)[0].values())
     above = [stage for stage in staged.stages if staged.enable and (stage.resolution or 0) > longest_px]
     if above:
         log.info(
-            "Images have at most %d pixels on their longer side at dataset.image_downsample=%d, and stages of a higher "
-            "resolution train at that: %s.",
+            "Images have at most %d pixels on their longer side at dataset.image_downsample=%d. Stages of a higher "
+            "resolution use that size: %s.",
             *(longest_px, downsample, ", ".join(f"{stage.name} ({stage.resolution})" for stage in above)),
         )
 
@@ -83,5 +83,5 @@ def _check_something_learns(stage: StageConfig, config: TrainingConfig) -> None:
     if not set(stage.components) & set(config.components):
         raise UserError(
             f"Nothing learns in stage {stage.name!r} of training.stage_training: {', '.join(stage.components)} is "
-            "switched off by training.use_... keys. Give it another component, or switch one on."
+            "switched off by training.use_... keys. Add another component, or switch one on."
         )

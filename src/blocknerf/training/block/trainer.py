@@ -1,4 +1,4 @@
-"""The training of one block: from its first step, or its checkpoint, to the end of its budget."""
+"""The training of one block, from its first step or its checkpoint to the end of its budget."""
 
 import math
 import time
@@ -34,7 +34,7 @@ MOST_NAMED = 8
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Where a block stands: `fraction` of its budget in [0, 1], PSNR of recent training batches in dB."""
+    """Progress of a block: `fraction` of its budget in [0, 1], PSNR of recent training batches in dB."""
 
     fraction: float
     step: int
@@ -45,7 +45,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class BlockResult:
-    """What a finished block has to show. `val_psnr` is None where the block has no test image."""
+    """Figures of a finished block. `val_psnr` is None if the block has no test image."""
 
     block_id: str
     steps: int
@@ -55,7 +55,7 @@ class BlockResult:
 
 
 class BlockNeRFTrainer:
-    """Trains one block from its share of the images, and writes what renders, figures and checkpoints to `folders`."""
+    """Trains one block from its share of the images. Writes weights, figures and checkpoints to `folders`."""
 
     def __init__(
         self,
@@ -67,18 +67,18 @@ class BlockNeRFTrainer:
         on_progress: Callable[[Progress], None] = lambda progress: None,
         on_save: Callable[[], None] = lambda: None,
     ):
-        """The block learns on `device`, unless distributed.device_map says where its parts do.
+        """The block learns on `device`, or on the devices of distributed.device_map.
 
-        All processes of a `group` train this block together, each on `batch_size` rays of every step; the first of them
-        writes. `neighbours` holds what neighbouring blocks show of rays that both see. `on_save` is called after every
-        checkpoint. Raises UserError where none of the block's images can be decoded.
+        All processes of a `group` train this block together, each on `batch_size` rays of every step. The first process
+        writes. `neighbours` holds what neighbouring blocks render on rays that both see. `on_save` is called after
+        every checkpoint. Raises UserError if none of the block's images can be decoded.
         """
         self.inputs, self.folders, self.group = inputs, folders, group
         self.config, self.spec, self.image_ids = inputs.config, inputs.spec, inputs.image_ids
         self.on_progress, self.on_save = on_progress, on_save
         self.rng = initial_rng(inputs)
         self.model = initial_model(inputs, device, self.rng)
-        if not group.is_first:  # the field began alike everywhere; from here on every process draws its own samples
+        if not group.is_first:  # the field began equal in all processes; from here on each draws different samples
             self.rng = generator(self.config.training.seed, "train", self.spec.id, "process", group.rank)
         self.stepper = TrainingStep(inputs, self.model, group, neighbours)
         self.scheduler = BlockNeRFScheduler(self.config.training)
@@ -95,7 +95,7 @@ class BlockNeRFTrainer:
         self.spent_s = 0.0
         self.recent_mse: float | None = None
         self.other_rngs: list[Tensor] = []
-        """Of the other processes of the group, as of the last gathering."""
+        """Random states of the other processes of the group, when they were last gathered."""
         self.parts: dict[str, Stateful] = {
             "model": ModuleState(self.model),
             "optimizer": self.stepper.optimizer,
@@ -103,7 +103,7 @@ class BlockNeRFTrainer:
             "metrics": self.metrics,
             "trainer": self,
         }
-        """All that decides the future, and what a checkpoint holds."""
+        """Everything that decides how training continues: the content of a checkpoint."""
         if isinstance(neighbours, NeighbourTargets):
             self.parts[NEIGHBOURS] = neighbours
         self.checkpoint = ModelCheckpoint(
@@ -112,18 +112,18 @@ class BlockNeRFTrainer:
 
     @property
     def sampler(self) -> PixelSampler:
-        """That of the present stage."""
+        """The sampler of the current stage."""
         return self.batches.sampler
 
     @property
     def fraction(self) -> float:
-        """How much of the budget is used: steps or clock, whichever is further."""
+        """Used share of the budget: of steps or of time, whichever is larger."""
         return min(1.0, max(self.step / self.total_steps, self.spent_s / self.budget_s))
 
     def train(self, should_stop: Callable[[], bool] = lambda: False) -> BlockResult:
         """Trains to the end of the budget.
 
-        When `should_stop` says so, between two steps, saves and raises KeyboardInterrupt.
+        If `should_stop` returns True between two steps, saves and raises KeyboardInterrupt.
         """
         next_save_s = self.spent_s + 60 * self.config.training.checkpoint_minutes
         if self.group.is_first:
@@ -144,7 +144,7 @@ class BlockNeRFTrainer:
             self.metrics.close()
 
     def train_iteration(self) -> dict[str, Tensor]:
-        """One step, and what is due after it: figures, validation, pictures, a state that is kept.
+        """One step, and what is due after it: figures, validation, pictures, a kept state.
 
         Returns the terms of its loss by name, unweighted.
         """
@@ -170,9 +170,9 @@ class BlockNeRFTrainer:
         return terms
 
     def train_step(self) -> tuple[dict[str, Tensor], float]:
-        """One step, and nothing else: the terms of its loss by name, unweighted, and the norm of its gradient.
+        """One step only. Returns the terms of its loss by name, unweighted, and the norm of its gradient.
 
-        Raises UserError where the loss is not finite.
+        Raises UserError if the loss is not finite.
         """
         if self.batches.is_due(self.fraction):
             self._enter_stage(self.batches.stages.stage_at(self.fraction))
@@ -192,18 +192,18 @@ class BlockNeRFTrainer:
         return terms, norm
 
     def save(self) -> None:
-        """Writes what training resumes from and what renders."""
+        """Writes the checkpoint and the weights that can be rendered."""
         self._gather()
         if self.group.is_first:
             self.checkpoint.save()
             self.on_save()
 
     def resume(self, name: str = CHECKPOINT) -> bool:
-        """Goes back to the last checkpoint, exactly; False where there is none."""
+        """Restores the last checkpoint exactly; False if there is none."""
         return self.checkpoint.resume(name)
 
     def finish(self) -> BlockResult:
-        """Validates, and writes the block as it is to stay."""
+        """Validates, and writes the finished block."""
         save_or_warn(self.spec.id, self.save)
         val_psnr = None
         if self.group.is_first:
@@ -214,7 +214,7 @@ class BlockNeRFTrainer:
         return BlockResult(self.spec.id, self.step, self.spent_s, progress.rays_per_s, val_psnr)
 
     def state(self) -> dict[str, Any]:
-        """What decides the future beside the other parts of a checkpoint."""
+        """What decides how training continues, apart from the other parts of a checkpoint."""
         return {
             "step": self.step,
             "spent_s": self.spent_s,
@@ -226,15 +226,16 @@ class BlockNeRFTrainer:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Raises UserError where another number of processes trained the block."""
+        """Raises UserError if another number of processes trained the block."""
         self.step, self.spent_s, self.recent_mse = state["step"], state["spent_s"], state["recent_mse"]
         self._enter_stage(state["stage"])
         self.stepper.restarts_done = state.get("restarts_done", 0)
         self.sampler.restore(state["sampler"])
         if len(state["rng"]) != self.group.size:
             raise UserError(
-                f"The checkpoint of block {self.spec.id} is of {len(state['rng'])} processes that trained together, "
-                f"and now there are {self.group.size}. Resume with as many, or train the block anew with --overwrite."
+                f"The checkpoint of block {self.spec.id} was written by {len(state['rng'])} processes that trained "
+                f"together, and now there are {self.group.size}. Resume with the same number, or train the block anew "
+                "with --overwrite."
             )
         self.rng.set_state(state["rng"][self.group.rank])
 
@@ -249,15 +250,15 @@ class BlockNeRFTrainer:
                 log.info("Block %s: %s.", self.spec.id, sentence)
 
     def _gather(self) -> None:
-        """Brings together what each process of the group has alone."""
+        """Gathers what differs between the processes of the group."""
         self.other_rngs = self.group.gather(self.rng.get_state())[1:]
         average_counts(self.group, self.model)
 
     def _broken(self, broken: BrokenLossError) -> UserError:
-        """What to say of a loss that is not finite; the batch is written.
+        """The error for a loss that is not finite. Also writes the batch.
 
-        Where the batch itself is at fault, what was learned so far is saved. Otherwise weights have grown too large,
-        finite or not: nobody could resume from them, and what was saved before stays.
+        If the batch itself is the cause, the block is saved. Otherwise weights have grown too large: it is not saved,
+        because training could not resume from them, and the earlier checkpoint stays.
         """
         batch, terms = broken.batch, broken.terms
         path = self.folders.block / "broken_batch.safetensors"
@@ -265,7 +266,7 @@ class BlockNeRFTrainer:
         advice = "Its pixels are finite, so weights have grown too large: lower training.nerf_lr"
         resumed_from = "its last checkpoint" if self.checkpoint.exists() else "its beginning"
         if not is_finite(batch):
-            advice = "It holds what is no number itself: mend those images"
+            advice = "Its own values are not finite: repair these images"
             if self.group.size == 1 and NEIGHBOURS not in self.parts:
                 save_or_warn(self.spec.id, self.save)
                 resumed_from = "this step"
@@ -273,8 +274,8 @@ class BlockNeRFTrainer:
         images = [self.image_ids[slot] for slot in batch.rays.image_slots.unique().tolist()]
         return UserError(
             f"Training of block {self.spec.id} broke at step {self.step}: {', '.join(names) or 'the sum of terms'} is "
-            f"not finite on a batch of the images {listed(images, MOST_NAMED)}, which is kept in {path}. {advice}, and "
-            f"run again with --resume: training resumes from {resumed_from}."
+            f"not finite on a batch of the images {listed(images, MOST_NAMED)}, which is in {path}. {advice}, and run "
+            f"again with --resume: training resumes from {resumed_from}."
         )
 
     def _rates(self) -> dict[str, float]:
@@ -302,7 +303,7 @@ class BlockNeRFTrainer:
         )
 
     def _validate(self) -> float | None:
-        """Mean PSNR of the validation's test images; keeps the best weights."""
+        """Mean PSNR of the validation's test images, or None; saves the best state."""
         figures = self.validator.validate(self.step)
         if not figures:
             return None
@@ -317,7 +318,7 @@ class BlockNeRFTrainer:
         return step % max(1, round(self.config.validation.val_freq * self.batches.steps_per_epoch)) == 0
 
     def _shows_pictures(self, step: int) -> bool:
-        """Whether TensorBoard is shown pictures and histograms of gradients at this step."""
+        """Whether TensorBoard gets pictures and histograms of gradients at this step."""
         every = self.config.logging.image_log_freq
         return self.metrics.shows_pictures and (self._is_validated(step) or (every is not None and step % every == 0))
 

@@ -1,4 +1,4 @@
-"""One step of a block: loss, gradient, and the move of every parameter that learns."""
+"""One step of a block: loss, gradients, and the update of all parameters that learn."""
 
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -30,7 +30,7 @@ class BrokenLossError(Exception):
 
 
 class TrainingStep:
-    """Takes the steps of one block: `backward`, then `apply`. All processes of a `group` call both at once."""
+    """Takes the steps of one block: `backward`, then `apply`. All processes of a `group` call them together."""
 
     def __init__(self, inputs: BlockInputs, model: BlockNeRF, group: ProcessGroup, neighbours: SharedBorders | None):
         config = inputs.config
@@ -45,7 +45,7 @@ class TrainingStep:
         self._is_finite = True
 
     def set_progress(self, fraction: float, components: Collection[str], num_samples: Any) -> None:
-        """Lets `components` learn, as far as `fraction` of the run asks; restarts the field where that is due."""
+        """Sets what learns at `fraction` of the run, among `components`; restarts the field when that is due."""
         self.model.set_num_samples(num_samples)
         if self.restarts.count > 0 and "nerf" in components:
             self._restart_field(fraction)
@@ -54,9 +54,9 @@ class TrainingStep:
         self.model.set_progress(fraction, self.restarts.since(fraction))
 
     def backward(self, batch: PixelBatch, step: int, rng: torch.Generator) -> dict[str, Tensor]:
-        """Leaves the gradient of the mean loss over the batches of all processes; returns its terms, unweighted.
+        """Computes the gradient of the mean loss over the batches of all processes. Returns its terms, unweighted.
 
-        Raises BrokenLossError where the loss is not finite.
+        Raises BrokenLossError if the loss is not finite.
         """
         rng = self._rng_of_step(rng)
         terms = self.memory.backward(batch, lambda part: self.loss_of(part, step, rng), rng)
@@ -65,14 +65,14 @@ class TrainingStep:
         return terms
 
     def apply(self, rates: Mapping[str, float]) -> float:
-        """Moves what learns by its gradient; returns the gradient's norm. A gradient that overflowed is skipped."""
+        """Updates the parameters; returns the gradient's norm. A step whose gradient overflowed is skipped."""
         if self._is_finite:
             return self.optimizer.step(rates)
         self.optimizer.clear()
         return 0.0
 
     def loss_of(self, batch: PixelBatch, step: int, rng: torch.Generator | None) -> tuple[Tensor, dict[str, Tensor]]:
-        """The weighted total and its terms, of a batch or a part of one."""
+        """The weighted total of a batch or of a part of one, and its terms."""
         share = len(batch.rays) / self.config.dataset.batch_size
         shared = [] if self.neighbours is None else self.neighbours.at(step, share)
         device = self.model.device
@@ -91,7 +91,7 @@ class TrainingStep:
             self.optimizer.restart_field()
 
     def _rng_of_step(self, rng: torch.Generator) -> torch.Generator:
-        """What draws the step's samples. One of another device is seeded anew: a checkpoint then fits any device."""
+        """Generator of the step's samples. On another device, a new one is seeded, so a checkpoint fits any device."""
         if self.model.device.type == "cpu":
             return rng
         seed = int(torch.randint(2**62, (), generator=rng))

@@ -1,4 +1,4 @@
-"""What a block makes of places that it does not train on: its test images, and views between training cameras."""
+"""Renders of a block that it was not trained on: its test images, and views between training cameras."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ from blocknerf.scene.store import ImageStore
 
 @dataclass(frozen=True, slots=True)
 class ValidationView:
-    """A test image and its render: mean code of its drive, pose as the block learned it for its drive."""
+    """A test image and its render, with the mean code and the learned pose offset of its drive."""
 
     record: ImageRecord
     truth: Float[Tensor, "h w 3"]
@@ -67,10 +67,10 @@ def _captured_distance_m(store: ImageStore, image_id: str) -> Float[Tensor, "h w
 def render_novel_views(
     model: BlockNeRF, store: ImageStore, image_ids: Sequence[str], count: int
 ) -> Iterator[RenderOutput]:
-    """Up to `count` pictures from halfway between neighbouring cameras, each with the mean code of its drive.
+    """Up to `count` renders from halfway between neighbouring cameras, each with the mean code of its drive.
 
-    Neighbours are images of one drive and camera whose names follow each other, of one drive where every image has a
-    camera of its own. Pixels are [h, w].
+    Neighbours are successive images, by name, of the same drive and camera; of the same drive, if every image has
+    another camera. Pixels are [h, w].
     """
     neighbours = _neighbours([store.records[image_id] for image_id in image_ids])
     for one, other in evenly_picked(neighbours, count):
@@ -86,9 +86,9 @@ def halfway(one: Float[Tensor, "3 4"], other: Float[Tensor, "3 4"]) -> Float[Ten
 
 
 def figures_of(views: Sequence[ValidationView]) -> dict[str, float]:
-    """Means over the views that have a pixel to measure; none where no view has.
+    """Means over the views that have a pixel to measure; empty if no view has.
 
-    PSNR, SSIM where every picture is as large as its window, and LPIPS where its weights are on this machine.
+    PSNR, SSIM if no picture is smaller than its window, and LPIPS if its weights are on this machine.
     """
     measured = [view for view in views if bool(view.valid.any())]
     if not measured:
@@ -105,7 +105,7 @@ def figures_of(views: Sequence[ValidationView]) -> dict[str, float]:
 
 
 def evenly_picked(things: Sequence, count: int) -> list:
-    """Up to `count` of the things, spread over the list, each once."""
+    """Up to `count` of the things, spread evenly over the list, each at most once."""
     if not things or count == 0:
         return []
     return [things[i] for i in np.unique(np.linspace(0, len(things) - 1, count).round().astype(int))]

@@ -1,4 +1,4 @@
-"""Validation of a block in training: its test images rendered, measured, logged and written."""
+"""Validation during training: renders a block's test images, measures them, and writes figures and pictures."""
 
 from pathlib import Path
 from statistics import fmean
@@ -24,7 +24,7 @@ from blocknerf.training.block.validation import (
 
 
 class BlockValidator:
-    """Renders the block's test images, and views between its training cameras, as `validation` asks."""
+    """Renders the block's test images, and views between its training cameras, as `validation` says."""
 
     def __init__(
         self,
@@ -34,22 +34,22 @@ class BlockValidator:
         metrics: TrainingMetrics,
         render_dir: Path | None,
     ):
-        """Pictures go to `render_dir`; None: they are not written."""
+        """Pictures are written to `render_dir`; if it is None, there are no pictures."""
         self.inputs, self.model, self.loss, self.metrics, self.render_dir = inputs, model, loss, metrics, render_dir
         self.config = inputs.config.validation
 
     @property
     def test_images(self) -> list[str]:
-        """Those that validations render."""
+        """The images that validation renders."""
         return evenly_picked(self.inputs.test_image_ids, self.config.num_val_images)
 
     def show_pictures(self, step: int) -> None:
-        """Shows TensorBoard the first test image."""
+        """Writes the first test image to TensorBoard."""
         for view in self._render(self.test_images[:1]):
             self.metrics.images(view.panels, step)
 
     def validate(self, step: int) -> dict[str, float]:
-        """Mean PSNR and other figures of the test images; none where no image has a pixel to measure."""
+        """Mean PSNR and other figures of the test images; empty if no image has a pixel to measure."""
         views = self._render(self.test_images)
         save_or_warn(self.inputs.spec.id, lambda: self._write_pictures(views, step))
         for view in views[:1]:

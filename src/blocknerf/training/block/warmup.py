@@ -1,4 +1,4 @@
-"""Compiles the kernels before the clock starts."""
+"""Compiles the kernels before training time is measured."""
 
 import time
 
@@ -16,9 +16,9 @@ LONG_S = 2.0
 
 
 def warmup(store: ImageStore, image_ids: tuple[str, ...], config: Config) -> None:
-    """Takes one step of a field too small to matter on a small batch of the images.
+    """Takes one step of a very small field on a small batch of the images.
 
-    Compiles what training with `config` will call: half a minute the first time on a machine.
+    This compiles what training with `config` will call, which takes half a minute the first time on a machine.
     """
     begin = time.perf_counter()
     sampler = PixelSampler(store, image_ids, batch_size=8, seed=0)
@@ -32,10 +32,10 @@ def warmup(store: ImageStore, image_ids: tuple[str, ...], config: Config) -> Non
     model = BlockNeRF(small, (0.0, 0.0, 0.0), 1.0, (), (), rng)
     optimizer = BlockOptimizer(model, small.training)
     if config.training.use_pose_refinement:
-        batch.rays.origins.requires_grad_()  # which asks kernels for more
+        batch.rays.origins.requires_grad_()  # needs further kernels
     total, _ = BlockNeRFLoss(small.training)(model, batch, rng)
     total.backward()
     optimizer.step({"nerf": 1e-3, "visibility": 1e-3})
     spent_s = time.perf_counter() - begin
     if spent_s > LONG_S:
-        log.info("Kernels compiled in %.0f s; the next run on this machine finds them ready.", spent_s)
+        log.info("Kernels compiled in %.0f s. The next run on this machine reuses them.", spent_s)

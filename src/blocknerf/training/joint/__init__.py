@@ -1,1 +1,1 @@
-"""Joint training: what neighbouring blocks show each other, so that they agree where both reach."""
+"""Joint training: neighbouring blocks exchange renders, so that they agree where both reach."""

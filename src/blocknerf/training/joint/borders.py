@@ -1,7 +1,7 @@
-"""Borders of neighbouring blocks: which rays both see, and what a block shows of them.
+"""Borders of neighbouring blocks: which rays both see, and what a block renders on them.
 
-Training goes in rounds of `distributed.exchange_every` steps. For each round, rays are drawn from images that two
-neighbours both train on, and rendered. Until the next round a block is drawn towards what its neighbour showed.
+Training has rounds of `distributed.exchange_every` steps. For each round, rays are drawn from images on which two
+neighbours both train, and rendered. Until the next round, a block learns what its neighbour rendered.
 """
 
 from collections.abc import Sequence
@@ -23,27 +23,27 @@ from blocknerf.scene.store import ImageStore
 from blocknerf.training.block.losses.block_nerf_loss import SharedRays
 
 SHARED_SHARE = 0.25
-"""Rays drawn for a step of a block and one neighbour, as a share of a batch; those that show no border are skipped."""
+"""Rays per step for a block and one neighbour, as a share of a batch. Rays without a border are then skipped."""
 
 
 @dataclass(frozen=True, slots=True)
 class Border:
-    """Two neighbours, and the images that both train on."""
+    """Two neighbours, and the images on which both train."""
 
     first: BlockSpec
     second: BlockSpec
     image_ids: tuple[str, ...]
 
     def weights(self, points_world: Float[Tensor, "points 3"]) -> Float[Tensor, " points"]:
-        """How much it matters that both agree on a surface there, in [0, 1].
+        """How important it is that both agree on a surface at these points, in [0, 1].
 
-        With a and b the distances from the middles of the blocks, and e the maximum norm of the place in either block's
-        units, whichever is larger (1 at the edge of its cube):
+        Let a and b be the distances from the centres of the blocks, and e the maximum norm of the place in block units,
+        for the block where it is larger (1 at the edge of its cube). Then
 
             w = (1 - |a - b| / (a + b)) min(1, (1 - e) / (1 - e_0)), never below 0,
 
-        e_0 being e half-way between the middles. So w is 1 there, and falls to 0 at either middle and at the edges of
-        what both reach.
+        where e_0 is e half-way between the centres. So w is 1 half-way, and falls to 0 at both centres and at the edges
+        of the region that both reach.
         """
         middles = points_world.new_tensor([self.first.center_world, self.second.center_world])
         away_m = (points_world - middles[:, None]).norm(dim=-1)
@@ -56,17 +56,17 @@ class Border:
 
     @property
     def is_shared(self) -> bool:
-        """Whether both blocks reach the place half-way between them, and train on an image in common."""
+        """Whether both blocks reach the place half-way between them, and both train on some image."""
         middles = torch.tensor([self.first.center_world, self.second.center_world])
         return bool(self.image_ids) and bool(self._inside(middles.mean(0, keepdim=True)) > 0)
 
     def draw(self, store: ImageStore, count: int, seed: int, number: int) -> RayBatch:
-        """Rays of round `number`, the same for both; slots are positions in `image_ids`."""
+        """Rays of round `number`, equal for both blocks. Slots are positions in `image_ids`."""
         seed = derive_seed(seed, "border", self.first.id, self.second.id, number)
         return PixelSampler(store, self.image_ids, count, seed).next().rays
 
     def _inside(self, points_world: Float[Tensor, "points 3"]) -> Float[Tensor, " points"]:
-        """1 - e: how far inside the cubes of both blocks."""
+        """1 - e: how far the points are inside the cubes of both blocks."""
         units = [
             (points_world - points_world.new_tensor(block.center_world)).abs().amax(-1) / block.radius_m
             for block in (self.first, self.second)
@@ -75,7 +75,7 @@ class Border:
 
 
 def borders_of(learning: Sequence[BlockSpec], learned: Sequence[BlockSpec], store: ImageStore) -> list[Border]:
-    """All borders of blocks that are still learning on which there is something to agree on, by the blocks' ids."""
+    """All shared borders of blocks that are still learning, sorted by block id."""
     blocks = sorted([*learning, *learned], key=lambda block: block.id)
     still = {block.id for block in learning}
     borders = []
@@ -88,19 +88,19 @@ def borders_of(learning: Sequence[BlockSpec], learned: Sequence[BlockSpec], stor
 
 
 def shared_rays_per_round(config: Config) -> int:
-    """Of two neighbours, as many for every step."""
+    """Rays that two neighbours share in a round."""
     return config.distributed.exchange_every * max(1, round(SHARED_SHARE * config.dataset.batch_size))
 
 
 def with_block_slots(rays: RayBatch, border: Border, image_ids: tuple[str, ...]) -> RayBatch:
-    """The border's rays with the slots that a block has for their images, by its `image_ids`."""
+    """The border's rays with image slots of a block, which are positions in its `image_ids`."""
     slots = torch.tensor([image_ids.index(image_id) for image_id in border.image_ids])
     return RayBatch(rays.origins, rays.directions, slots[rays.image_slots], rays.radii)
 
 
 @torch.no_grad()
 def render_shared(model: BlockNeRF, rays: RayBatch) -> Float[Tensor, "rays 4"]:
-    """Colour, and distance in metres, of rays of the block's own images as it sees them now."""
+    """Colour, and distance in metres, of rays of the block's images, as it renders them now."""
     parts = []
     for start in range(0, len(rays), model.field.rays_at_once):
         with default_device(model.device):
@@ -110,7 +110,7 @@ def render_shared(model: BlockNeRF, rays: RayBatch) -> Float[Tensor, "rays 4"]:
 
 
 def near_border(border: Border, rays: RayBatch, rendered: Float[Tensor, "rays 4"]) -> SharedRays:
-    """Those `rays` of a block on which its neighbour `rendered` a surface that both reach."""
+    """The `rays` of a block on which its neighbour `rendered` a surface that both reach."""
     weights = border.weights(rays.origins + rendered[:, 3:] * rays.directions)
     near = weights > 0
     return SharedRays(rays[near], rendered[near, :3], rendered[near, 3], weights[near])

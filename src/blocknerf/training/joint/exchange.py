@@ -1,4 +1,4 @@
-"""Blocks that learn at the same time, on several processes, show each other their borders."""
+"""Exchange between blocks that learn at the same time, in several processes."""
 
 from collections.abc import Mapping, Sequence
 
@@ -19,9 +19,9 @@ from blocknerf.training.joint.borders import (
 
 
 class ConsistencyExchange:
-    """Lets the blocks of all processes show each other their borders.
+    """Lets the blocks of all processes exchange renders of their borders.
 
-    Every process knows all borders, and by `hosts` which process trains each block.
+    Every process knows all borders. `hosts` says which process trains each block.
     """
 
     def __init__(
@@ -37,9 +37,9 @@ class ConsistencyExchange:
         self.count = shared_rays_per_round(config)
 
     def __call__(self, number: int, models: Mapping[str, BlockNeRF], learning: Mapping[str, NeighbourTargets]) -> None:
-        """Begins round `number` for the blocks `learning` in this process; all processes call at once.
+        """Begins round `number` for the blocks `learning` in this process. All processes call this together.
 
-        `models` are those of this process, by block id: of its learning blocks, and of learned ones beside them.
+        `models` are those of this process by block id, of blocks that learn and of blocks already trained.
         """
         rays = [border.draw(self.store, self.count, self.seed, number) for border in self.borders]
         rendered = torch.zeros(len(self.borders), 2, self.count, 4)

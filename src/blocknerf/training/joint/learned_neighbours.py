@@ -1,4 +1,4 @@
-"""Neighbours that have been trained before a block, and what the block learns from them."""
+"""What a block learns from neighbours that were trained before it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -20,7 +20,7 @@ from blocknerf.training.joint.borders import (
 
 
 class LearnedNeighbours(SharedBorders):
-    """Of neighbours that have been trained before: rendered when a round begins, the same whenever that is."""
+    """Targets from neighbours that were trained before. They are rendered when a round begins, always equal."""
 
     def __init__(
         self,
@@ -30,7 +30,7 @@ class LearnedNeighbours(SharedBorders):
         borders: Sequence[Border],
         store: ImageStore,
     ):
-        """`neighbours` by id; `borders`: those that `block` has with them."""
+        """`neighbours` by id, and the `borders` of `block` with them."""
         super().__init__(config.distributed.exchange_every)
         self.store, self.image_ids = store, usable_images(block, store)
         self.seed, self.count = config.training.seed, shared_rays_per_round(config)

@@ -1,8 +1,8 @@
-"""Neighbouring blocks that learn at the same time, in rounds, and show each other their borders between them.
+"""Neighbouring blocks that learn at the same time, in rounds. Between rounds, they exchange renders of their borders.
 
-Within a round blocks know nothing of each other, so that it does not matter which process trains which of them, nor in
-what order. States are saved so that a run which is killed at any moment finds one of each block from the same round:
-all are first written as `side_by_side`, then all as `checkpoint`.
+Within a round, blocks do not affect each other, so it does not matter which process trains which block, nor in which
+order. If a run is killed at any moment, all blocks have a state of the same round: all are first written as
+`side_by_side`, then all as `checkpoint`.
 """
 
 import time
@@ -21,7 +21,7 @@ from blocknerf.training.joint.exchange import ConsistencyExchange
 
 
 class JointTraining:
-    """The blocks of this process, and those of others through `exchange`."""
+    """Trains the blocks of this process, together with those of other processes through `exchange`."""
 
     def __init__(
         self,
@@ -31,7 +31,7 @@ class JointTraining:
         learned: Iterable[str],
         read_learned: Callable[[str], BlockNeRF],
     ):
-        """Of this process: blocks with what neighbours show them, and `learned` ones that only show what they know."""
+        """`trainers` are the blocks of this process, each with its targets. `learned` ones only render for others."""
         pairs = [(trainer.spec.id, trainer, targets) for trainer, targets in trainers]
         self.trainers = {block_id: trainer for block_id, trainer, _ in pairs}
         self.targets = {block_id: targets for block_id, _, targets in pairs}
@@ -41,9 +41,9 @@ class JointTraining:
         self.save_every_s = 60 * config.checkpoint_minutes
 
     def train(self, should_stop: Callable[[], bool] = lambda: False) -> list[BlockResult]:
-        """Trains all to the ends of their budgets; a block that has ended goes on showing what it learned.
+        """Trains all blocks to the end of their budgets. A finished block keeps rendering for its neighbours.
 
-        When `should_stop` says so, saves and raises KeyboardInterrupt.
+        If `should_stop` returns True, saves and raises KeyboardInterrupt.
         """
         number, saved_s = self._resume(), time.monotonic()
         results = []
@@ -72,7 +72,7 @@ class JointTraining:
                 trainer.metrics.close()
 
     def _resume(self) -> int:
-        """Brings all blocks back to one round, and says which; 0 where none was begun."""
+        """Restores all blocks to the same round, and returns its number; 0 if none was begun."""
         for name in (CHECKPOINT, SIDE_BY_SIDE):
             rounds = [_saved_round(trainer, name) for trainer in self.trainers.values()]
             lowest_highest = torch.tensor([min(rounds, default=2**31), max(rounds, default=-1)])
@@ -84,12 +84,12 @@ class JointTraining:
                         log.info("Block %s resumes at step %d.", trainer.spec.id, trainer.step)
                 return max(highest, 0)
         raise UserError(
-            "Blocks learn side by side from their first step on, and of these some have learned longer than others. "
-            "Give --blocks those that were begun together, or train all anew with --overwrite."
+            "Blocks learn side by side from their first step, but some of these have learned longer than others. Name "
+            "in --blocks those that began together, or train all anew with --overwrite."
         )
 
     def _save(self, required: bool) -> None:
-        """Saves all blocks of all processes, or none; where it is not `required`, a full disk is but a warning."""
+        """Saves all blocks of all processes, or none. If it is not `required`, a full disk is only a warning."""
         failed: UserError | None = None
         for trainer in self.trainers.values():
             try:
@@ -98,8 +98,8 @@ class JointTraining:
                 failed = error
         if self.group.any(failed is not None):
             if required:
-                raise failed or UserError("Another process cannot save its blocks; what it said stands above.")
-            log.warning("Blocks train on unsaved. %s", failed or "Another process cannot save its own.")
+                raise failed or UserError("Another process cannot save its blocks; see its message above.")
+            log.warning("Blocks continue unsaved. %s", failed or "Another process cannot save its blocks.")
             return
         for trainer in self.trainers.values():
             trainer.save()
@@ -111,7 +111,7 @@ class JointTraining:
             result = trainer.finish()
             if not any(len(shared.rays) for shared in self.targets.pop(block_id).borders.values()):
                 log.warning(
-                    "Block %s had nothing to compare at last: its images show no place that a neighbour reaches too.",
+                    "Block %s had nothing to compare at the end: its images show no place that a neighbour reaches.",
                     block_id,
                 )
         finally:

@@ -1,4 +1,4 @@
-"""Which launcher trains the blocks of a command. No other place decides it."""
+"""Decides which launcher trains the blocks of a command. No other module does."""
 
 from collections.abc import Sequence
 
@@ -18,7 +18,7 @@ from blocknerf.training.launchers.sequential import SequentialLauncher
 from blocknerf.training.run.run import Run
 
 MEMORY_SHARE = 0.8
-"""Of free memory, which blocks may take that nobody counted."""
+"""Share of free memory that blocks may use, if the user does not say how many are trained at the same time."""
 
 
 def choose_launcher(
@@ -29,15 +29,15 @@ def choose_launcher(
     joint: ProcessGroup | None = None,
     ray: RayCluster | None = None,
 ) -> Launcher:
-    """One of five, for at most one of the last four arguments.
+    """One of five launchers. At most one of the last four arguments may be given.
 
-    Without any of them, `jobs` is as many as fit (`jobs_that_fit`), and 1 in an update. Raises UserError where two ways
-    are asked for at once, and for `jobs` below 1.
+    Without any of them, `jobs` is `jobs_that_fit`, or 1 in an update. Raises UserError if more than one of them is
+    given, and for `jobs` below 1.
     """
     if jobs is not None and jobs < 1:
         raise UserError(f"--jobs {jobs}: at least one block must be trained at a time.")
     if sum((jobs not in (None, 1), data_parallel is not None, joint is not None, ray is not None)) > 1:
-        raise UserError("Blocks are trained in one way: give one of jobs, data_parallel, joint and ray.")
+        raise UserError("Blocks are trained in one way. Give only one of jobs, data_parallel, joint and ray.")
     if ray is not None:
         return RayLauncher(ray)
     if joint is not None:
@@ -50,10 +50,9 @@ def choose_launcher(
 
 
 def jobs_that_fit(run: Run, blocks: Sequence[BlockSpec]) -> int:
-    """One for each core, as long as memory lasts: a core to itself gets more out of a block than all together.
+    """One per core, if memory permits: one core per block is faster than all cores for one block after the other.
 
-    One for each device where blocks learn on others than the processor; one alone where `distributed.device_map` puts
-    their parts there.
+    On CUDA devices: one per device, or a single one if `distributed.device_map` spreads a block over devices.
     """
     if run.devices != (CPU,) and not run.config.distributed.device_map:
         return min(len(run.devices), max(1, len(blocks)))

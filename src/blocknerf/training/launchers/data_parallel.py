@@ -1,4 +1,4 @@
-"""Blocks one after the other, each by all processes of a group."""
+"""Trains blocks one after the other, each with all processes of a group."""
 
 import os
 from collections.abc import Sequence
@@ -16,22 +16,22 @@ from blocknerf.training.run.waves import train_in_waves
 
 
 class DistributedBlockNeRFTrainer:
-    """A `Launcher`: of every step each process takes its share of the rays, and the first one writes.
+    """A `Launcher`: each process takes its share of the rays of every step, and the first process writes.
 
-    Blocks that are trained apart need no group: `ProcessLauncher` gives each a process.
+    Blocks that are trained separately need no group: `ProcessLauncher` gives each a process.
     """
 
     def __init__(self, config: DistributedConfig, group: ProcessGroup):
-        """Raises UserError where processes of one machine would need a CUDA device together, which nccl refuses."""
+        """Raises UserError if processes of one machine would share a CUDA device, which nccl refuses."""
         shared = dict.fromkeys(device for device in config.device_map.values() if device.startswith("cuda"))
         if shared and config.backend == "nccl" and int(os.environ.get("LOCAL_WORLD_SIZE", "1")) > 1:
             raise UserError(
-                f"Every process puts parts of its field on {', '.join(shared)} (distributed.device_map), "
-                "and nccl wants a device for each. Set distributed.backend=gloo, or start one process a machine."
+                f"Every process puts parts of its field on {', '.join(shared)} (distributed.device_map), but nccl "
+                "needs a device for each process. Set distributed.backend=gloo, or start one process per machine."
             )
         self.group = group
 
     def train(self, run: Run, blocks: list[BlockSpec], report: Report, locks: Sequence[Held] = ()) -> list[BlockResult]:
-        """Raises UserError in every process when one of them ends before the others."""
+        """Raises UserError in every process if one of them ends before the others."""
         store = open_store_in_turn(run, self.group)
         return train_in_waves(run, blocks, lambda wave: train_in_order(run, wave, store, report, self.group))

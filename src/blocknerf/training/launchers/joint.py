@@ -1,4 +1,4 @@
-"""Blocks at the same time, which learn from each other, spread over the processes of a group and their devices."""
+"""Trains blocks at the same time that learn from each other, on the processes of a group and their devices."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -26,7 +26,7 @@ from blocknerf.training.run.todo import is_learned
 
 
 class JointLauncher:
-    """A `Launcher`: each process trains its share of the blocks. Neighbours that are trained already take part."""
+    """A `Launcher`: each process trains its share of the blocks. Neighbours that are already trained take part."""
 
     def __init__(self, group: ProcessGroup = ALONE):
         self.group = group
@@ -38,7 +38,7 @@ class JointLauncher:
         hosts = spread(minutes, group.size)
         local = [block for block in blocks if hosts[block.id] == group.rank]
         if run.config.training.consistency_loss_weight == 0:
-            log.warning("With training.consistency_loss_weight=0 blocks learn nothing from each other: each is alone.")
+            log.warning("With training.consistency_loss_weight=0, blocks learn nothing from each other.")
             return train_in_order(run, local, store, report)
         near = {neighbour for block in blocks for neighbour in block.neighbours} - hosts.keys()
         learned = [block for block in run.plan.blocks if block.id in near and is_learned(run, block.id)]

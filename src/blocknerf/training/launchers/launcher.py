@@ -1,4 +1,4 @@
-"""What launches the training of several blocks, and what all launchers say when blocks fail."""
+"""The interface of launchers, which train several blocks, and their error when blocks fail."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, runtime_checkable
@@ -11,7 +11,7 @@ from blocknerf.training.block.trainer import BlockResult, Progress
 from blocknerf.training.run.run import Run
 
 Report = Callable[[str, Progress | None], None]
-"""Is called with a block's id and its progress; None: the block waits for its turn."""
+"""Called with a block's id and its progress, or None while the block waits for its turn."""
 
 
 @runtime_checkable
@@ -19,26 +19,26 @@ class Launcher(Protocol):
     """One way to train several blocks."""
 
     group: ProcessGroup
-    """The processes that run this command together; `ALONE` where there is one."""
+    """The processes that run this command together; `ALONE` if there is only one."""
 
     def train(self, run: Run, blocks: list[BlockSpec], report: Report, locks: Sequence[Held] = ()) -> list[BlockResult]:
-        """Trains `blocks` from wherever they stand to their ends, and returns the results of this process.
+        """Trains `blocks` from their current state to the end, and returns the results of this process.
 
-        `locks` are those on the blocks. Raises UserError when any block fails, after the others; KeyboardInterrupt
-        when the user asked to stop, and all have saved.
+        `locks` are the locks of the blocks. Raises UserError if any block fails, after the others have ended;
+        KeyboardInterrupt if the user stops the command, after all blocks are saved.
         """
         ...
 
 
 def nobody(block_id: str, progress: Progress | None) -> None:
-    """A `Report` that nobody reads."""
+    """A `Report` that does nothing."""
 
 
 def raise_failures(run: Run, failed: Mapping[str, str], total: int) -> None:
-    """Raises UserError where any of `total` blocks failed: reasons by block id."""
+    """Raises UserError if any of `total` blocks failed. `failed` has the reasons by block id."""
     if failed:
         reasons = " ".join(f"{block_id}: {reason}" for block_id, reason in failed.items())
         raise UserError(
-            f"{len(failed)} of {total} blocks failed, none of the others was stopped by it. {reasons} "
-            f"The logs are in {run.output.place}/{run.config.output.log_dir}; run again with --resume for the rest."
+            f"{len(failed)} of {total} blocks failed, and all others were trained. {reasons} The logs are in "
+            f"{run.output.place}/{run.config.output.log_dir}. Run again with --resume for the rest."
         )

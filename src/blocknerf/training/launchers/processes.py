@@ -1,4 +1,4 @@
-"""Blocks at a time on this machine, each in a process of its own."""
+"""Trains several blocks at the same time on this machine, each in its process."""
 
 import multiprocessing
 import os
@@ -30,7 +30,7 @@ from blocknerf.training.run.waves import train_in_waves
 
 
 class ProcessLauncher:
-    """A `Launcher`: up to `jobs` blocks at a time, the longest first."""
+    """A `Launcher`: up to `jobs` blocks at the same time, the longest first."""
 
     group = ALONE
 
@@ -48,17 +48,17 @@ class ProcessLauncher:
             use_threads(available_cores(), run.config.block_nerf.worker)
             return train_in_order(run, blocks, store, report)
         blocks, jobs = longest_first(blocks, minutes_of(run, blocks)), min(self.jobs, len(blocks))
-        log.info("%d blocks at a time, each with %d of %d cores.", jobs, available_cores() // jobs, available_cores())
+        log.info("%d blocks at a time, each on %d of %d cores.", jobs, available_cores() // jobs, available_cores())
         finish_compiling()
         pool = ProcessPool(replace(run, at_once=jobs), blocks, jobs, locks)
         return wait_for(pool, run, [block.id for block in blocks], report)
 
 
 class ProcessPool:
-    """A `WorkerPool`: `jobs` processes at a time, each with its share of the cores; blocks begin in their order."""
+    """A `WorkerPool`: `jobs` processes at the same time, each with its share of the cores. Blocks begin in order."""
 
     def __init__(self, run: Run, blocks: list[BlockSpec], jobs: int, locks: Sequence[Held] = ()):
-        """`locks` are those on the blocks: a process that outlives its parent holds them until it has saved."""
+        """`locks` are the locks of the blocks. A process that outlives its parent holds them until it has saved."""
         self._run, self._jobs, self._locks = run, jobs, list(locks)
         self._threads = max(1, available_cores() // jobs)
         self._waiting, self._running = list(blocks), dict[str, _Worker]()
@@ -73,7 +73,7 @@ class ProcessPool:
             self._running[block.id] = _Worker.start(run, block, self._threads, self._locks)
         wait([worker.process.sentinel for worker in self._running.values()], WAIT_S)
         for block_id, worker in list(self._running.items()):
-            has_ended = not worker.process.is_alive()  # asked before its last messages are read
+            has_ended = not worker.process.is_alive()  # checked before its last messages are read
             for message in worker.read():
                 yield block_id, message
             if has_ended:
@@ -97,18 +97,18 @@ class ProcessPool:
 
 
 def _why_it_ended(code: int | None) -> str:
-    """Of a process that sent no result to its parent."""
+    """Why a process ended that sent no result to its parent."""
     ended = f"its process ended with code {code}."
     if code == -signal.SIGKILL:
-        return f"{ended} The system ends a process so where memory runs out: try fewer blocks at once (--jobs)."
+        return f"{ended} The system does this when memory runs out: train fewer blocks at the same time (--jobs)."
     if code is not None and code < 0:
         return f"{ended} The signal {signal.Signals(-code).name} ended it: a fault of a library or of this machine."
-    return f"{ended} Its own message stands above."
+    return f"{ended} See its message above."
 
 
 @dataclass(frozen=True, slots=True)
 class _Worker:
-    """A process that trains one block, with a pipe for its messages alone, so that one killed silences no other."""
+    """A process that trains one block. It has a separate pipe, so that killing it does not silence the others."""
 
     process: BaseProcess
     messages: Connection
@@ -120,11 +120,11 @@ class _Worker:
         messages, channel = context.Pipe(duplex=False)
         process = context.Process(target=_work, args=(run, block, threads, channel, locks), name=block.id)
         process.start()
-        channel.close()  # the process alone holds that end, so that its death ends the pipe
+        channel.close()  # only the process holds that end, so that its death closes the pipe
         return cls(process, messages, run.devices[0])
 
     def read(self) -> Iterator[Progress | BlockResult | Failure]:
-        """Messages since the last call; half a message of one that died is skipped."""
+        """Messages since the last call. An incomplete message of a process that died is skipped."""
         try:
             while self.messages.poll():
                 yield self.messages.recv()
@@ -141,7 +141,7 @@ def _work(run: Run, block: BlockSpec, threads: int, channel: Connection, locks: 
 
 
 def _send_progress(channel: Connection, stop: StopSignal, progress: Progress) -> None:
-    """Where nobody listens any more, the parent was killed: the block is to save and stop."""
+    """Sends progress. If the pipe is broken, the parent was killed, and the block should save and stop."""
     try:
         channel.send(progress)
     except BrokenPipeError:

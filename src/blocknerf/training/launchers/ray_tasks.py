@@ -1,7 +1,7 @@
-"""Blocks as tasks of Ray, on all machines of its cluster. No other module names ray.
+"""Trains blocks as Ray tasks, on all machines of a cluster. No other module uses ray.
 
-A task whose process or machine dies is begun again by Ray, where there is room, and goes on from its last checkpoint.
-A board beside the command hears how blocks get on, and tells them to stop.
+If the process or machine of a task dies, Ray starts it again where there is room, and it resumes from its last
+checkpoint. A board on the command's machine receives the progress of blocks, and tells them to stop.
 """
 
 import asyncio
@@ -43,29 +43,29 @@ else:
     scheduling_strategies = Extra("ray.util.scheduling_strategies", "ray", "--launcher ray")
 
 DEATHS = 20
-"""Of a block's machines or processes, until it counts as failed."""
+"""How often the machine or process of a block may die until the block has failed."""
 QUEUED = 4
-"""Tasks that wait for room at a time: few, for Ray begins them in any order; several, for one may need more memory than
-is free."""
+"""Tasks that wait for room at the same time. Few, because Ray begins them in any order; several, because one may need
+more memory than is free."""
 MOST_CORES = 8
-"""For one block, where the user does not say; more are of little use to one."""
+"""Maximum number of cores for a block, if the user does not choose; more are of little use."""
 ANSWER_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class RayCluster:
-    """A cluster of Ray, and what each block is given of it."""
+    """A Ray cluster, and its resources for each block."""
 
     address: str | None = None
-    """As in ray.init; None: the cluster that this machine is part of, or this machine alone."""
+    """As in ray.init; None: the cluster to which this machine belongs, or this machine alone."""
     cores: int | None = None
-    """Of each block; None: those of the cluster, shared among the blocks."""
+    """Cores of each block; None: those of the cluster divided by the number of blocks."""
     use_gpus: bool = True
-    """Whether each block is given a GPU, where the cluster has any."""
+    """Whether each block gets a GPU, if the cluster has any."""
 
 
 class RayLauncher:
-    """A `Launcher`: blocks are trained apart, the longest first, as many at a time as the cluster has room for."""
+    """A `Launcher`: blocks are trained separately, the longest first, as many at a time as the cluster has room for."""
 
     group = ALONE
 
@@ -73,9 +73,9 @@ class RayLauncher:
         self.cluster = cluster
 
     def train(self, run: Run, blocks: list[BlockSpec], report: Report, locks: Sequence[Held] = ()) -> list[BlockResult]:
-        """Raises UserError also for a run that is an update, and when there is no cluster at the address."""
+        """Also raises UserError for an update, and if there is no cluster at the address."""
         if run.update:
-            raise UserError("--launcher ray trains blocks anew or from a checkpoint: --update needs --launcher local.")
+            raise UserError("--update needs --launcher local: Ray trains blocks anew or from a checkpoint.")
         return train_in_waves(run, blocks, lambda wave: self._train_wave(run, wave, report))
 
     def _train_wave(self, run: Run, blocks: list[BlockSpec], report: Report) -> list[BlockResult]:
@@ -83,14 +83,14 @@ class RayLauncher:
             return []
         blocks = longest_first(blocks, minutes_of(run, blocks))
         with ray_tasks(run, blocks, self.cluster) as pool:
-            if not run.is_on_urls:  # all machines map one store; where there are URLs, each decodes what it needs
+            if not run.is_on_urls:  # all machines map the same store; with URLs, each decodes what it needs
                 open_store(run, progress=True)
             return wait_for(pool, run, [block.id for block in blocks], report)
 
 
 @contextmanager
 def ray_tasks(run: Run, blocks: list[BlockSpec], cluster: RayCluster) -> Iterator["RayTasks"]:
-    """Connects to the cluster for as long as blocks are trained. Raises UserError when there is none at its address."""
+    """Connects to the cluster while blocks are trained. Raises UserError if there is none at its address."""
     is_ours = not ray.is_initialized()
     if is_ours:
         _connect(cluster.address)
@@ -109,19 +109,19 @@ def _connect(address: str | None) -> None:
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         where = "here" if address is None else f"at {address}"
         raise UserError(
-            f"There is no Ray cluster {where} ({error}). Start one with `ray start --head`, and give --address "
-            "HOST:PORT of its head, on a machine that is part of it."
+            f"There is no Ray cluster {where} ({error}). Start one with `ray start --head`. Then run this command on "
+            "one of its machines, with --address HOST:PORT of the head."
         ) from error
 
 
 def _require_listener(address: str) -> None:
-    """Ray itself would try for minutes. Raises OSError or ValueError."""
+    """Raises OSError or ValueError soon; Ray itself would try for minutes."""
     host, _, port = address.rpartition(":")
     socket.create_connection((host, int(port)), timeout=ANSWER_S).close()
 
 
 class RayTasks:
-    """A `WorkerPool`: blocks are handed to Ray in their order, each with what it needs; Ray finds the room."""
+    """A `WorkerPool`: hands blocks to Ray in order, with the resources that each needs. Ray chooses the machine."""
 
     def __init__(self, run: Run, blocks: list[BlockSpec], cluster: RayCluster):
         self._run = _at_absolute_paths(run)
@@ -156,7 +156,7 @@ class RayTasks:
                 yield block_id, result
 
     def stop(self) -> None:
-        """Blocks that wait for room never begin; those that did begin are waited for."""
+        """Blocks that still wait for room never begin; waits for those that have begun."""
         begun = ray.get(self._board.stop.remote())
         running = [task for task, block_id in self._tasks.items() if block_id in begun]
         if running:
@@ -173,9 +173,9 @@ class RayTasks:
         self._tasks[task.remote(sent, block, self._cores, self._board)] = block.id
         if have_room(_machines(), needs):
             self._queued.add(block.id)
-        else:  # it must not stand in the way of others
+        else:  # it must not block others
             log.warning(
-                "Block %s needs %d cores, %d GPUs and %.1f GB of memory, and no machine of the cluster has them: it "
+                "Block %s needs %d cores, %d GPUs and %.1f GB of memory, but no machine of the cluster has them. It "
                 "waits for one that does.",
                 block.id,
                 needs["num_cpus"],
@@ -185,46 +185,46 @@ class RayTasks:
 
 
 def cores_of_block(machines: Sequence[dict[str, float]], blocks: int) -> int:
-    """The cluster's cores shared among the blocks: 1 at least, as many as the largest machine has at most."""
+    """The cluster's cores divided by the number of blocks: at least 1, at most those of the largest machine."""
     cores = [int(machine.get("CPU", 0)) for machine in machines]
     return max(1, min(sum(cores) // blocks, max(cores, default=1), MOST_CORES))
 
 
 def gpus_of_block(machines: Sequence[dict[str, float]], config: DistributedConfig, use_gpus: bool) -> int:
-    """Those that distributed.device_map names, else one where any machine has one and blocks may use it."""
+    """As many as distributed.device_map names; otherwise one, if any machine has one and blocks may use it."""
     if config.device_map:
         return cuda_devices(config)
     return int(use_gpus and any(machine.get("GPU", 0) >= 1 for machine in machines))
 
 
 def have_room(machines: Sequence[dict[str, float]], needs: dict[str, int]) -> bool:
-    """Whether any machine, when it has nothing else to do, has what a task needs."""
+    """Whether any machine, if it is idle, has what a task needs."""
     wanted = {"CPU": needs["num_cpus"], "GPU": needs["num_gpus"], "memory": needs["memory"]}
     return any(all(machine.get(kind, 0) >= number for kind, number in wanted.items()) for machine in machines)
 
 
 def _machines() -> list[dict[str, float]]:
-    """What each machine of the cluster has, as Ray counts it."""
+    """Resources of each machine of the cluster, as Ray counts them."""
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
 def _at_absolute_paths(run: Run) -> Run:
-    """Workers stand in another folder."""
+    """Workers have another working directory."""
     return replace(run, scene=relocated(run.scene, run.scene.root.resolve()), output_dir=run.output_dir.resolve())
 
 
 def _result(task: Any) -> BlockResult | Failure | None:
-    """None: it was stopped."""
+    """The result of a task; None if it was stopped."""
     try:
         return ray.get(task)
-    except ray.exceptions.RayTaskError as error:  # a fault of the program: its traceback is all there is to say
+    except ray.exceptions.RayTaskError as error:  # a fault of the program, so the traceback is the message
         return Failure(str(error))
     except ray.exceptions.RayError as error:
-        return Failure(f"its process or its machine died {DEATHS + 1} times, or Ray gave it up ({error}).")
+        return Failure(f"its process or machine died {DEATHS + 1} times, or Ray gave up ({error}).")
 
 
 class _Board:
-    """Hears of every block, and tells all to stop; an actor on the command's own machine."""
+    """Receives the progress of all blocks, and tells them to stop. An actor on the command's machine."""
 
     def __init__(self) -> None:
         self._begun: dict[str, int] = {}
@@ -233,7 +233,7 @@ class _Board:
         self._stopped = asyncio.Event()
 
     async def begin(self, block_id: str, where: str) -> bool:
-        """Whether the block is to be trained at all."""
+        """Whether the block should be trained at all."""
         if not self._stopped.is_set():
             self._begun[block_id] = self._begun.get(block_id, 0) + 1
             self._starts.append((block_id, where, self._begun[block_id]))
@@ -243,34 +243,34 @@ class _Board:
         self._news[block_id] = progress
 
     async def news(self) -> tuple[list[tuple[str, str, int]], dict[str, Progress]]:
-        """Since the last call: (block, machine, how often it has begun), and progress by block."""
+        """News since the last call: (block, machine, how often it has begun), and progress by block."""
         starts, news, self._starts, self._news = self._starts, self._news, [], {}
         return starts, news
 
     async def stop(self) -> list[str]:
-        """The blocks that have begun."""
+        """Tells all blocks to stop; returns those that have begun."""
         self._stopped.set()
         return list(self._begun)
 
     async def stopped(self) -> None:
-        """Returns when all are to stop."""
+        """Returns when all blocks should stop."""
         await self._stopped.wait()
 
 
 def _work(run: Run, block: BlockSpec, threads: int, board: Any) -> BlockResult | Failure | None:
-    """A task. None: it was stopped."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the command's, which tells the board
+    """The task of one block. Returns None if it was stopped."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the command handles Ctrl-C and tells the board
     if not ray.get(board.begin.remote(block.id, socket.gethostname())):
         return None
     asked = _Asked(board.stopped.remote())
-    devices = devices_of(AUTO)[:1] if ray.get_gpu_ids() else run.devices  # of which it sees its own alone
+    devices = devices_of(AUTO)[:1] if ray.get_gpu_ids() else run.devices  # it sees only its own
     staged = staged_run(replace(run, devices=devices))
     return train_in_worker(staged, block, threads, asked, partial(board.tell.remote, block.id))
 
 
 @dataclass
 class _Asked:
-    """Whether the board said stop, or is gone; asked between steps, so seldom that it costs nothing."""
+    """Whether the board said stop, or is gone. Checked between steps, so rarely that it costs nothing."""
 
     stopped: Any
     next_s: float = 0.0

@@ -1,4 +1,4 @@
-"""Blocks one after the other in this process, with all its cores."""
+"""Trains blocks one after the other in this process, with all its cores."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -20,7 +20,7 @@ from blocknerf.training.run.waves import train_in_waves
 
 
 class SequentialLauncher:
-    """A `Launcher`."""
+    """A `Launcher`: one block after the other."""
 
     group = ALONE
 
@@ -33,9 +33,9 @@ class SequentialLauncher:
 def train_in_order(
     run: Run, blocks: list[BlockSpec], store: ImageStore, report: Report, group: ProcessGroup = ALONE
 ) -> list[BlockResult]:
-    """Trains blocks one after the other, each by all processes of `group`.
+    """Trains blocks one after the other, each with all processes of `group`.
 
-    Raises UserError when any fails: after the others, or at once where processes train together.
+    Raises UserError if any fails: after the others, or immediately if several processes train together.
     """
     results: list[BlockResult] = []
     failed: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""What a process does that was started to train one block, whichever launcher started it."""
+"""What a process does that any launcher started to train one block."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -21,7 +21,7 @@ def train_in_worker(
     should_stop: Callable[[], bool],
     report: Callable[[Progress], None],
 ) -> BlockResult | Failure | None:
-    """Trains `block` of a run that is `staged` on this machine, with `threads`; None: it was stopped, and saved."""
+    """Trains `block` of a run that is `staged` on this machine, with `threads`; None if it was stopped and saved."""
     try:
         with staged as run:
             use_threads(threads, run.config.block_nerf.worker)
@@ -40,7 +40,7 @@ def train_in_worker(
 
 
 def _finished_before(run: Run, block: BlockSpec) -> BlockResult | None:
-    """Of a block whose machine died when all was written; blocks that were finished before are not launched."""
+    """The result of a block whose machine died after everything was written; other finished blocks are not launched."""
     folder = run.block_folder(block.id)
     if not is_finished(folder):
         return None

@@ -1,4 +1,4 @@
-"""Workers that train blocks beside this process: their progress is reported, and all can be stopped."""
+"""Workers that train blocks in other processes: their progress is reported, and all can be stopped."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,37 +11,37 @@ from blocknerf.training.launchers.launcher import Report, raise_failures
 from blocknerf.training.run.run import Run
 
 WAIT_S = 0.5
-"""Between two looks at blocks in training."""
+"""Seconds between two checks of blocks in training."""
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a block is not trained."""
+    """Why a block failed."""
 
     reason: str
 
 
 @runtime_checkable
 class WorkerPool(Protocol):
-    """Trains the blocks that it was made with."""
+    """Trains the blocks with which it was created."""
 
     def is_busy(self) -> bool:
         """Whether any block is neither finished nor failed."""
         ...
 
     def listen(self) -> Iterable[tuple[str, Progress | BlockResult | Failure]]:
-        """The news of blocks since the last call, by id; waits WAIT_S for them."""
+        """News of blocks since the last call, by id; waits WAIT_S for them."""
         ...
 
     def stop(self) -> None:
-        """Asks all blocks to save and stop, and waits until they have."""
+        """Tells all blocks to save and stop, and waits until they have."""
         ...
 
 
 def wait_for(pool: WorkerPool, run: Run, block_ids: list[str], report: Report) -> list[BlockResult]:
     """Waits for `block_ids`, all blocks of `pool`.
 
-    Raises UserError when any has failed, at the end; KeyboardInterrupt when the user asked to stop, and all have saved.
+    Raises UserError at the end if any has failed; KeyboardInterrupt if the user stops the command, after all are saved.
     """
     results: list[BlockResult] = []
     failed: dict[str, str] = {}
@@ -50,7 +50,7 @@ def wait_for(pool: WorkerPool, run: Run, block_ids: list[str], report: Report) -
     with StopSignal() as stop:
         while pool.is_busy():
             if stop.requested:
-                log.info("Blocks in training are saved first; Ctrl-C again stops at once.")
+                log.info("Saving the blocks in training. Press Ctrl-C again to stop immediately.")
                 pool.stop()
                 raise KeyboardInterrupt
             for block_id, news in pool.listen():

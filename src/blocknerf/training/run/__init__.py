@@ -1,1 +1,1 @@
-"""A run over many blocks: its folders, what is left to do, order, updates, resuming, and one block of it."""
+"""A run over many blocks: its folders, which blocks to train, their order, updates, resuming, and one block of it."""

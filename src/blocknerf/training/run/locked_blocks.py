@@ -1,4 +1,4 @@
-"""Blocks that are one process's alone for as long as it trains them."""
+"""Locks on blocks, so that only one process trains them."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -14,11 +14,11 @@ from blocknerf.training.run.run import Run
 
 @contextmanager
 def locked_blocks(run: Run, blocks: Sequence[BlockSpec]) -> Iterator[list[Held]]:
-    """`blocks` of the run's output folder are this process's, and theirs that it sends the locks to.
+    """Locks `blocks` of the run's output folder, for this process and those to which it sends the locks.
 
-    All blocks of a plan are one lock, some of them a lock each: other machines may train others in the same folder.
-    What killed processes left there half written is removed. Raises UserError that says who trains one of them, and
-    where the plan was changed since it was read.
+    All blocks of a plan share one lock. If only some are trained, each has a lock, so that other machines may train the
+    others in the same folder. Files left half written by killed processes are removed. Raises UserError if another
+    process trains one of the blocks (and says which), or if the plan was changed since it was read.
     """
     folder, busy = run.output_dir / "blocks", f"of {run.output_dir} is being trained"
     with ExitStack() as locks:
@@ -49,6 +49,4 @@ def _require_same_plan(run: Run, blocks: Sequence[BlockSpec]) -> None:
         return
     now = {block.id: block for block in read_plan(path).blocks}
     if any(now.get(block.id) != block for block in blocks):
-        raise UserError(
-            f"The plan in {run.output_dir} was changed by another command since this one began. Run it again."
-        )
+        raise UserError(f"Another command has changed the plan in {run.output_dir} since this one began. Run it again.")

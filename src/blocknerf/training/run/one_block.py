@@ -1,4 +1,4 @@
-"""One block of a run: what it is trained from, and its training from wherever it stands to its end."""
+"""One block of a run: its inputs, and its training from its current state to the end."""
 
 from collections.abc import Callable
 
@@ -32,7 +32,7 @@ def train_one(
     report: Callable[[Progress], None],
     group: ProcessGroup = ALONE,
 ) -> BlockResult:
-    """Trains one block from its checkpoint, where it has one, to its end; KeyboardInterrupt when it `should_stop`."""
+    """Trains one block to its end, from its checkpoint if it has one; KeyboardInterrupt if `should_stop` is True."""
     trainer = make_trainer(run, block, store, report, group, learned_neighbours(run, block, store))
     warmup(store, trainer.image_ids, run.config)
     if trainer.resume():
@@ -52,7 +52,7 @@ def make_trainer(
     group: ProcessGroup = ALONE,
     neighbours: SharedBorders | None = None,
 ) -> BlockNeRFTrainer:
-    """Of a block as it begins: from nothing or, in an update, from what it has learned."""
+    """The trainer of a block at its beginning: with a new model or, in an update, with what it has learned."""
     return BlockNeRFTrainer(
         block_inputs(run, block, store),
         run.folders(block.id),
@@ -65,7 +65,7 @@ def make_trainer(
 
 
 def block_inputs(run: Run, block: BlockSpec, store: ImageStore) -> BlockInputs:
-    """What a block of the run is trained from."""
+    """The inputs of a block of the run."""
     manager = run.config.block_manager
     learned = grown_block(run.block_folder(block.id), block, store) if run.update else None
     begun = _begun_with(run, block, store) if learned is None else learned.description()
@@ -85,9 +85,9 @@ def block_inputs(run: Run, block: BlockSpec, store: ImageStore) -> BlockInputs:
 
 
 def learned_neighbours(run: Run, block: BlockSpec, store: ImageStore) -> LearnedNeighbours | None:
-    """The neighbours of an earlier wave, with which the block is to agree; None where there is nothing to compare.
+    """The neighbours of an earlier wave, with which the block should agree; None if there is nothing to compare.
 
-    Raises UserError where what one of them has learned is damaged.
+    Raises UserError if the file of one of them is damaged.
     """
     wave = wave_of_each(run.plan)
     earlier = [run.plan.block(name) for name in block.neighbours if wave[name] < wave[block.id]]
@@ -98,8 +98,8 @@ def learned_neighbours(run: Run, block: BlockSpec, store: ImageStore) -> Learned
     missing = [neighbour.id for neighbour in earlier if neighbour not in finished]
     if missing:
         log.warning(
-            "Block %s does not learn to agree with block %s, which is not trained (training.consistency_loss_weight). "
-            "Train that one first.",
+            "Block %s cannot learn to agree with block %s, which is not trained (training.consistency_loss_weight). "
+            "Train that block first.",
             *(block.id, ", ".join(missing)),
         )
     borders = borders_of([block], finished, store)
@@ -111,7 +111,7 @@ def learned_neighbours(run: Run, block: BlockSpec, store: ImageStore) -> Learned
 
 
 def read_model(run: Run, block_id: str) -> BlockNeRF:
-    """What a block has learned. Raises UserError where that is damaged."""
+    """What a block has learned. Raises UserError if its file is damaged."""
     return load_block(read_block(run.block_folder(block_id), "latest"))
 
 
@@ -122,7 +122,7 @@ def provenance_of(run: Run, block: BlockSpec, store: ImageStore) -> CheckpointPr
 
 
 def log_result(result: BlockResult) -> None:
-    """Says what the training of a block came to."""
+    """Logs the result of a block's training."""
     psnr = "not validated" if result.val_psnr is None else f"validation PSNR {result.val_psnr:.2f} dB"
     log.info(
         "Block %s: %d steps in %.0f s, %.0f rays/s, %s.",
@@ -135,13 +135,13 @@ def log_result(result: BlockResult) -> None:
 
 
 def _begun_with(run: Run, block: BlockSpec, store: ImageStore) -> ModelMeta | None:
-    """The description of the model in the block's checkpoint; None where it has none."""
+    """The description of the model in the block's checkpoint; None if it has none."""
     meta = read_checkpoint_meta(run.checkpoint_folder(block.id), provenance_of(run, block, store))
     return None if meta is None else meta.model
 
 
 def _exposures(run: Run, begun: ModelMeta | None) -> Exposures | None:
-    """Those that a block was begun with, where it was begun: 0 stops stay what they were when the scene grows."""
+    """Exposures of the scene, or those with which the block began: 0 stops keep their meaning when the scene grows."""
     if begun is not None:
         return begun.exposures
     return run.exposures or scene_exposures(planned_split(run.plan, run.scene)[0])

@@ -1,4 +1,4 @@
-"""Which block is trained when, and where, by how long each takes."""
+"""When and where each block is trained, by estimated training time."""
 
 from collections.abc import Mapping, Sequence
 
@@ -8,20 +8,20 @@ from blocknerf.training.run.run import Run
 
 
 def minutes_of(run: Run, blocks: Sequence[BlockSpec], cores: int | None = None) -> dict[str, float]:
-    """Estimated minutes of training by block id, with `cores`; None: with all of this machine."""
+    """Estimated minutes of training by block id, with `cores`; None: with all cores of this machine."""
     costs = zip(blocks, estimates(blocks, run.scene, run.config, cores), strict=True)
     return {block.id: cost.minutes for block, cost in costs}
 
 
 def longest_first(blocks: Sequence[BlockSpec], minutes: Mapping[str, float]) -> list[BlockSpec]:
-    """The order in which idle workers take blocks: all end at most a third later than they could (Graham 1969)."""
+    """The order in which idle workers take blocks. All end at most a third later than possible (Graham 1969)."""
     return sorted(blocks, key=lambda block: -minutes[block.id])
 
 
 def spread(minutes: Mapping[str, float], places: int) -> dict[str, int]:
-    """The place of each block, from 0 on: the longest first, each to the place that has the least to do.
+    """The place of each block, from 0: the longest block first, each to the place with the least to do.
 
-    The last place ends at most a third later than it could (Graham 1969). The order of `minutes` does not matter.
+    The last place ends at most a third later than possible (Graham 1969). The order of `minutes` does not matter.
     """
     busy_minutes = [0.0] * places
     place_of = {}

@@ -1,4 +1,4 @@
-"""Going on from a state that the user names: a checkpoint or a kept state, of this output folder or of another."""
+"""Resumes from a state that the user names: a checkpoint or a kept state, of this output folder or of another."""
 
 from pathlib import Path
 
@@ -17,9 +17,9 @@ from blocknerf.training.run.run import Run, open_store
 
 
 def state_path(named: Path) -> Path:
-    """The JSON of the state that is meant by its JSON, its weights or its block's folder.
+    """The JSON of a state, given its JSON, its weights or its block's folder.
 
-    A finished block has no `checkpoint` any more; its `latest` stands for it. Raises UserError where there is none.
+    A finished block no longer has a `checkpoint`, so `latest` is used. Raises UserError if there is no state.
     """
     path = named / f"{CHECKPOINT}.json" if named.is_dir() else named
     if path.name == f"{CHECKPOINT}.json" and not path.is_file() and has_block(path.parent, "latest"):
@@ -29,7 +29,7 @@ def state_path(named: Path) -> Path:
     if path.suffix == ".safetensors":  # as in step_000100-0123456789abcdef.safetensors
         weights, path = path, path.with_name(f"{path.stem.rpartition('-')[0]}.json")
         if not path.is_file() or read_block_meta(path.parent, path.stem).weights.file != weights.name:
-            raise UserError(f"{weights} is half a checkpoint: no {path.name} beside it names it. Restore that file.")
+            raise UserError(f"{weights} is half a checkpoint: no {path.name} next to it names it. Restore that file.")
     if path.suffix != ".json":
         raise UserError(
             f"{path} is no checkpoint of this program. Give checkpoint.json, best.json or step_N.json of a block."
@@ -38,26 +38,26 @@ def state_path(named: Path) -> Path:
 
 
 def resume_from_state(run: Run, path: Path, block_ids: tuple[str, ...] = ()) -> None:
-    """Makes the state whose JSON is `path` what its block goes on from.
+    """Makes the state whose JSON is `path` the checkpoint of its block.
 
-    Nothing is lost by it: what the block would have gone on from becomes a kept state. A state from elsewhere brings
-    its figures in metrics.jsonl and its best weights, where they lie beside it. What a block of `run` goes on from
-    anyway, its `checkpoint` or the `latest` that belongs to it, stays as it is.
+    Nothing is lost: the block's present checkpoint becomes a kept state. From another folder, metrics.jsonl and the
+    best weights are copied too, if they are next to the state. If `path` is already the block's `checkpoint`, or its
+    `latest`, nothing changes.
 
-    Raises UserError, and changes nothing, when the state is damaged or made from something else (see
-    `CheckpointProvenance`), and when its block is finished or is none of `block_ids` (empty: all).
+    Raises UserError, and changes nothing, if the state is damaged or was made from something else (see
+    `CheckpointProvenance`), or if its block is finished or not in `block_ids` (empty: all).
     """
     if _is_newest(run, path):
         return
     state = read_block(path.parent, path.stem)
     block = _block_of(run, state, path)
     if block_ids and block.id not in block_ids:
-        raise UserError(f"{path} is a state of block {block.id}, which --blocks leaves out. Name it there as well.")
+        raise UserError(f"{path} is a state of block {block.id}, which is not in --blocks. Add it.")
     folder = run.block_folder(block.id)
     if is_finished(folder):
         raise UserError(
-            f"Block {block.id} in {run.output_dir} is finished, and going on from {path} would give that up. Give a "
-            "new folder as the output folder to go on there."
+            f"Block {block.id} in {run.output_dir} is finished, and resuming from {path} would overwrite it. Give a "
+            "new output folder."
         )
     checkpoints = run.checkpoint_folder(block.id)
     with locked_blocks(run, [block]):
@@ -74,16 +74,16 @@ def _is_newest(run: Run, path: Path) -> bool:
 
 
 def _block_of(run: Run, state: BlockFile, path: Path) -> BlockSpec:
-    """Raises UserError where nothing can go on from `state`, or not this run."""
+    """The block of `state`. Raises UserError if training cannot resume from it, or not in this run."""
     if not state.meta.parts:
         raise UserError(
-            f"{path} holds weights that can be rendered, not what training goes on from. Give checkpoint.json, "
-            "best.json, or a step_N.json as validation.save_freq keeps them."
+            f"{path} holds only weights, and training cannot resume from it. Give checkpoint.json, best.json, or a "
+            "step_N.json kept by validation.save_freq."
         )
     if NEIGHBOURS in state.meta.parts:
         raise UserError(
-            f"{path} is of blocks that learned side by side, and one of them cannot go on alone. Use --side-by-side "
-            "--resume with their own output folder."
+            f"{path} belongs to blocks that learned side by side, and one of them cannot resume alone. Use "
+            "--side-by-side --resume with their output folder."
         )
     blocks = {block.id: block for block in run.plan.blocks}
     block = blocks.get(state.meta.block_id, run.plan.blocks[0])
@@ -92,22 +92,22 @@ def _block_of(run: Run, state: BlockFile, path: Path) -> BlockSpec:
 
 
 def _keep_present(checkpoints: Path, block_id: str) -> None:
-    """What the block would have gone on from stays as a kept state."""
+    """Keeps the block's present checkpoint as a kept state."""
     if not has_block(checkpoints, CHECKPOINT):
         return
     try:
         present = read_block(checkpoints, CHECKPOINT)
     except UserError as error:
-        log.warning("Block %s goes on from another state than its own. %s", block_id, error)
+        log.warning("The present checkpoint of block %s is not kept. %s", block_id, error)
         return
     name = kept_name(present.meta.step)
     if not has_block(checkpoints, name):
         write_block(checkpoints, name, present)
-    log.info("Block %s had come to step %s, which is kept as %s.", block_id, present.meta.step, name)
+    log.info("Block %s was at step %s, which is kept as %s.", block_id, present.meta.step, name)
 
 
 def _bring_along(run: Run, block_id: str, source: Path, state: BlockFile) -> None:
-    """Figures up to `state`, and its best weights."""
+    """Copies the figures up to `state`, and its best weights."""
     figures = source / FILE
     lines = figures.read_bytes()[: state.meta.state["metrics.num_bytes"]] if figures.is_file() else b""
     best = read_block(source, BEST) if has_block(source, BEST) else None

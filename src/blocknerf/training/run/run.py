@@ -1,4 +1,4 @@
-"""A run: what is trained, from what, and into which folders."""
+"""A run: what is trained, from which inputs, and in which folders."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,24 +27,24 @@ class Run:
     plan: Plan
     output_dir: Path
     update: bool = False
-    """Blocks learn on from what they have learned, with the images that were added to them since."""
+    """Whether blocks are trained further, with the images that were added to them since."""
 
     scene_url: str | None = None
-    """What `scene.root` is a copy of; None: of nothing."""
+    """The URL of which `scene.root` is a copy; None if it is no copy."""
     output_url: str | None = None
-    """What `output_dir` is a copy of; None: of nothing."""
+    """The URL of which `output_dir` is a copy; None if it is no copy."""
     store_dir: Path | None = None
-    """Where decoded pixels lie; None: in the output folder."""
+    """Folder of decoded pixels; None: in the output folder."""
     at_once: int = 1
-    """Blocks that share this machine: each may take so many times training.max_minutes."""
+    """Number of blocks that share this machine. Each may take this many times training.max_minutes."""
     devices: tuple[str, ...] = (CPU,)
-    """Where blocks learn, one after the other on each; a block alone learns on the first."""
+    """Devices on which blocks learn, one after the other on each. A single block learns on the first."""
     exposures: Exposures | None = None
-    """Those of the whole scene, where `scene` is a part of it; None: as `scene` tells."""
+    """Exposures of the whole scene, if `scene` is a part of it; None: those of `scene`."""
 
     @property
     def is_on_urls(self) -> bool:
-        """Whether the scene or the output folder lies on a URL."""
+        """Whether the scene or the output folder is on a URL."""
         return self.scene_url is not None or self.output_url is not None
 
     @property
@@ -71,7 +71,7 @@ class Run:
         return self.output_dir / self.config.output.render_dir / block_id
 
     def folders(self, block_id: str) -> BlockFolders:
-        """Where the training of a block writes."""
+        """Folders to which the training of a block writes."""
         return BlockFolders(
             self.block_folder(block_id),
             checkpoints=self.checkpoint_folder(block_id),
@@ -80,25 +80,25 @@ class Run:
         )
 
     def pull(self, *paths: Path) -> None:
-        """Brings files and folders of the output folder here from its URL, where it has one."""
+        """Copies files and folders from the output folder's URL to this machine, if it has one."""
         if self.output_url is not None:
             self.output.pull(*(self.output.relative(path) for path in paths))
 
     def push(self, *paths: Path) -> None:
-        """Takes files and folders of the output folder to its URL, where it has one."""
+        """Copies files and folders of the output folder to its URL, if it has one."""
         if self.output_url is not None:
             self.output.push(*(self.output.relative(path) for path in paths))
 
     def push_plan(self) -> None:
-        """Takes what the output folder says of all blocks to its URL."""
+        """Copies the files about all blocks to the output folder's URL."""
         self.output.push(*PLAN_FILES, "city.json")
 
     def pull_block(self, block_id: str) -> None:
-        """Brings all that was written of a block here from the output folder's URL."""
+        """Copies all files of a block from the output folder's URL to this machine."""
         self.pull(*self._paths_of(block_id))
 
     def push_block(self, block_id: str) -> None:
-        """Takes all that was written of a block to the output folder's URL, checkpoint before weights."""
+        """Copies all files of a block to the output folder's URL, the checkpoint before the weights."""
         self.push(*self._paths_of(block_id))
 
     def _paths_of(self, block_id: str) -> list[Path]:
@@ -113,7 +113,7 @@ class Run:
 
 
 def open_store(run: Run, progress: bool) -> ImageStore:
-    """The scene's decoded pixels; decodes them where that has not been done. `progress`: with a progress bar."""
+    """The scene's decoded pixels. Decodes them if necessary, with a progress bar if `progress` is set."""
     dataset = run.config.dataset
     folder = run.store_dir or run.output_dir / "store"
     store = ImageStore.open(run.scene, dataset.image_downsample, folder, progress, dataset.num_workers)
@@ -125,7 +125,7 @@ def open_store(run: Run, progress: bool) -> ImageStore:
 
 
 def open_store_in_turn(run: Run, group: ProcessGroup) -> ImageStore:
-    """As `open_store`, for all processes of a group: the first decodes, and the others wait for it."""
+    """Like `open_store`, for all processes of a group: the first decodes, and the others wait for it."""
     if not group.is_first:
         group.wait()
     store = open_store(run, progress=group.is_first)

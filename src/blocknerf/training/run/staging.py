@@ -1,4 +1,4 @@
-"""A run of one block on a machine that has nothing of it but what it is sent, and URLs."""
+"""A run of one block on a machine that has only what it is sent, and URLs."""
 
 import os
 import socket
@@ -17,7 +17,7 @@ from blocknerf.training.run.run import Run, open_store
 
 
 def subset_for_block(run: Run, block: BlockSpec) -> Run:
-    """What one block needs of a run, to be sent: of the scene its images, of the plan where the others stand."""
+    """The part of a run that one block needs, to be sent: its images of the scene, and the plan."""
     exposures = scene_exposures(planned_split(run.plan, run.scene)[0])
     if exposures is not None:
         known = exposures.image_stops
@@ -27,7 +27,7 @@ def subset_for_block(run: Run, block: BlockSpec) -> Run:
 
 
 def _part_of_plan(plan: Plan, block: BlockSpec) -> Plan:
-    """All cells, for they say what each block learns; the images of `block` alone."""
+    """The plan with all cells, because they decide what each block learns, but only the images of `block`."""
     others = (replace(other, train_images=(), test_images=()) for other in plan.blocks)
     blocks = tuple(block if other.id == block.id else other for other in others)
     return replace(plan, blocks=blocks, later_images=())
@@ -35,11 +35,11 @@ def _part_of_plan(plan: Plan, block: BlockSpec) -> Plan:
 
 @contextmanager
 def staged_run(run: Run) -> Iterator[Run]:
-    """The part of a run as one on this machine, with its photographs decoded; what was learned is not pulled.
+    """The run with paths on this machine, and its photographs decoded. What was learned is not copied yet.
 
-    Where anything lies on a URL, copies lie in a folder of this task alone, which is removed at the end; photographs
-    once they are decoded. Raises UserError when the URLs cannot be read or hold other photographs than those that were
-    planned with, or when a folder that is no URL is not on this machine.
+    Copies from URLs are in a folder of this task, which is deleted at the end; photographs are deleted once they are
+    decoded. Raises UserError if URLs cannot be read, if they hold other photographs than those of the plan, or if a
+    folder that is no URL is not on this machine.
     """
     _require_local(run)
     if not run.is_on_urls:
@@ -57,7 +57,7 @@ def staged_run(run: Run) -> Iterator[Run]:
 
 @contextmanager
 def _process_folder() -> Iterator[Path]:
-    """A folder of this process; those that others on this machine left behind when they were killed are removed."""
+    """A folder of this process. Folders left by killed processes on this machine are removed."""
     prefix = f"task-{socket.gethostname()}-"
     folder = cache_folder() / f"{prefix}{os.getpid()}"
     for left in cache_folder().glob(f"{prefix}*"):
@@ -76,8 +76,8 @@ def _require_local(run: Run) -> None:
     for path in needed:
         if not path.exists():
             raise UserError(
-                f"{path} is not on the machine {socket.gethostname()}. Folders must lie on a file system that all "
-                "machines share, at one path; or give URLs, as in --output-dir s3://bucket/city."
+                f"{path} is not on the machine {socket.gethostname()}. Folders must be on a file system that all "
+                "machines share, at the same path; or give URLs, as in --output-dir s3://bucket/city."
             )
 
 
@@ -88,4 +88,4 @@ def _decode_from_url(run: Run) -> None:
         require_unchanged(image)
     open_store(run, progress=False)
     for image in run.scene.images:
-        disk.unlink(image.path, missing_ok=True)  # the largest; by masks and depth the store knows its own
+        disk.unlink(image.path, missing_ok=True)  # the largest files; masks and depth identify the store

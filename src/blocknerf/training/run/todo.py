@@ -1,4 +1,4 @@
-"""Which blocks of a run are left to train, and what becomes of what they have learned."""
+"""Which blocks of a run must still be trained, and what is deleted of what they have learned."""
 
 from blocknerf.blocks.plan import BlockSpec
 from blocknerf.core.errors import UserError
@@ -10,10 +10,10 @@ from blocknerf.training.run.run import Run
 
 
 def blocks_to_update(run: Run, blocks: list[BlockSpec]) -> list[BlockSpec]:
-    """All of them. `latest` stays until the first save, so that the city stays whole.
+    """All of `blocks`. `latest` stays until the first save, so that the city stays whole.
 
-    An update that was stopped goes on from its checkpoint: that knows the block's new images. The best weights of
-    before stay until the update has better ones to put in their place.
+    An update that was stopped resumes from its checkpoint, which has the block's new images. The earlier best weights
+    stay until the update replaces them with better ones.
     """
     for block in blocks:
         folder, images = run.checkpoint_folder(block.id), set(block.train_images)
@@ -27,8 +27,8 @@ def blocks_to_train(run: Run, blocks: list[BlockSpec], resume: bool, overwrite: 
     if begun and not (resume or overwrite):
         names = ", ".join(block.id for block in begun)
         raise UserError(
-            f"{run.output_dir} already holds what was learned of block {names}. Add --resume to go on with it, "
-            "--overwrite to give it up, or choose another --output-dir."
+            f"{run.output_dir} already holds what block {names} has learned. Add --resume to resume it, --overwrite to "
+            "delete it, or choose another --output-dir."
         )
     if overwrite:
         for block in begun:
@@ -44,9 +44,9 @@ def _is_begun(run: Run, block_id: str) -> bool:
 
 
 def is_learned(run: Run, block_id: str) -> bool:
-    """Whether a whole, finished block lies there; a damaged one is named and trained again.
+    """Whether the block is finished and whole. A damaged one is logged and trained again.
 
-    Raises UserError for a block that was begun and has lost its checkpoint.
+    Raises UserError for an unfinished block without a checkpoint.
     """
     if not has_block(run.block_folder(block_id), "latest"):
         return False
@@ -57,20 +57,20 @@ def is_learned(run: Run, block_id: str) -> bool:
         return False
     folder = run.checkpoint_folder(block_id)
     if meta.finished:
-        forget_way(folder)  # where a process ended just before it did
-        log.info("Block %s is finished; only --overwrite trains it again.", block_id)
+        forget_way(folder)  # if a process ended just before it did so
+        log.info("Block %s is finished. Only --overwrite trains it again.", block_id)
         return True
     if not has_block(folder, "checkpoint"):
         raise UserError(
-            f"Block {block_id} was trained to step {meta.step}, but its checkpoint is not in {folder}. Restore "
-            "it, set output.checkpoint_dir to the folder it lies in, go on from a kept state with --resume-from "
-            "step_N.json, or train the block anew with --overwrite."
+            f"Block {block_id} was trained to step {meta.step}, but its checkpoint is not in {folder}. Restore it, set "
+            "output.checkpoint_dir to its folder, resume from a kept state with --resume-from step_N.json, or train "
+            "the block anew with --overwrite."
         )
     return False
 
 
 def _whole_meta(run: Run, block_id: str) -> BlockMeta:
-    """The JSON of what a block learned. Raises UserError where its weights are damaged; on a URL, where they lack."""
+    """The JSON of a block's `latest`. Raises UserError if its weights are damaged or, on a URL, missing."""
     folder, output = run.block_folder(block_id), run.output
     if output.url is None:
         return read_block(folder, "latest").meta

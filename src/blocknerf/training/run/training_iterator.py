@@ -1,4 +1,4 @@
-"""Training for a program that has the loop itself: the blocks of a plan one after the other, a step at a time."""
+"""Training for a program with its own loop: the blocks of a plan one after the other, step by step."""
 
 import weakref
 from collections.abc import Mapping
@@ -21,16 +21,16 @@ from blocknerf.training.run.run import Run
 
 
 class TrainingIterator:
-    """The blocks of `run`, from wherever its output folder stands; as `train_blocks`, to the same bytes.
+    """Trains the blocks of `run` from the state of its output folder, to the same bytes as `train_blocks`.
 
-    A block that was begun goes on from its checkpoint and a finished one stays. `total_steps` are those of all blocks,
-    `step` is how many are behind. Raises UserError where a run has no number of steps because the clock ends it.
+    An unfinished block resumes from its checkpoint; a finished one is skipped. `total_steps` counts those of all
+    blocks, `step` those that are done. Raises UserError if a run has no number of steps because time limits it.
     """
 
     def __init__(self, run: Run, store: ImageStore):
         if run.config.training.max_minutes is not None:
             raise UserError(
-                "training.max_minutes ends a block by the clock, and here steps are counted. Leave it out and give "
+                "training.max_minutes limits a block by time, but here steps are counted. Omit it and set "
                 "training.max_steps."
             )
         use_threads(available_cores(), run.config.block_nerf.worker)
@@ -46,10 +46,10 @@ class TrainingIterator:
         self._begin_next()
 
     def next(self) -> Mapping[str, Tensor]:
-        """One step of the block in training; the terms of its loss. Raises UserError where every block is trained."""
+        """One step of the current block; returns the terms of its loss. Raises UserError if all blocks are trained."""
         trainer = self._trainer
         if trainer is None:
-            raise UserError(f"All {self.total_steps} steps of this run are taken: every block is trained.")
+            raise UserError(f"All {self.total_steps} steps of this run are done: all blocks are trained.")
         terms = trainer.train_iteration()
         self.step += 1
         if trainer.fraction >= 1:
@@ -59,7 +59,7 @@ class TrainingIterator:
         return terms
 
     def save(self) -> None:
-        """Writes the block in training, to go on from and to be rendered; the others lie there already."""
+        """Writes the checkpoint and the weights of the current block; those of the others are already written."""
         if self._trainer is not None:
             self._trainer.save()
 
@@ -72,7 +72,7 @@ class TrainingIterator:
         if self._trainer.resume():
             self.step += self._trainer.step
         self._trainer.metrics.start(self._trainer.step)
-        weakref.finalize(self, self._trainer.metrics.close)  # whoever has the loop may leave it at any step
+        weakref.finalize(self, self._trainer.metrics.close)  # the caller's loop may end at any step
         log.info("Block %s begins at step %d, on %d images.", block.id, self._trainer.step, len(block.train_images))
 
     def _made(self, block: BlockSpec) -> BlockNeRFTrainer:
@@ -80,7 +80,7 @@ class TrainingIterator:
 
 
 def _finished_steps(run: Run, block: BlockSpec) -> int | None:
-    """How many steps a finished block took; None where it is not finished."""
+    """Number of steps of a finished block; None if it is not finished."""
     folder = run.block_folder(block.id)
     meta = read_block_meta(folder, "latest") if has_block(folder, "latest") else None
     return meta.step if meta is not None and meta.finished else None

@@ -1,4 +1,4 @@
-"""A block that goes on from what it learned, with the images that were added to it since."""
+"""Updates of a block: it learns further, with the images that were added to it since."""
 
 from pathlib import Path
 
@@ -16,23 +16,23 @@ def require_learned(blocks: list[BlockSpec], output_dir: Path) -> None:
     new = [block.id for block in blocks if not has_block(output_dir / "blocks" / block.id, "latest")]
     if new:
         raise UserError(
-            f"--update retrains what was learned, and block {', '.join(new)} was never trained. Train it without "
-            "--update first."
+            f"--update trains blocks further, but block {', '.join(new)} was never trained. Train it without --update "
+            "first."
         )
 
 
 def grown_block(folder: Path, spec: BlockSpec, store: ImageStore) -> BlockNeRF:
-    """What block file `latest` holds, with codes, exposures and offsets for the images that the plan has added.
+    """The model of block file `latest`, with codes, exposures and offsets for the images that the plan has added.
 
-    Old codes are those of the file, bit for bit. Raises UserError where an old image can no longer be decoded.
+    Old codes stay bit for bit. Raises UserError if an old image can no longer be decoded.
     """
     saved = read_block(folder, "latest")
     model = BlockNeRF.from_state(saved.meta.model, saved.tensors)
     image_ids = tuple(image_id for image_id in spec.train_images if image_id in store.records)
     if image_ids[: len(model.image_ids)] != model.image_ids:
         raise UserError(
-            f"Block {spec.id} was trained on images that the plan no longer gives it, or that cannot be decoded any "
-            "more. Restore them, or train it anew with --overwrite."
+            f"Block {spec.id} was trained on images that the plan no longer gives it, or that can no longer be "
+            "decoded. Restore them, or train the block anew with --overwrite."
         )
     new = [store.records[image_id] for image_id in image_ids[len(model.image_ids) :]]
     if new:

@@ -1,7 +1,7 @@
-"""In which order blocks are trained where each is to agree with neighbours that were trained before it.
+"""Order of training in which each block learns to agree with neighbours trained before it.
 
-No two neighbours are of the same wave, so that the blocks of a wave need nothing of each other: any worker trains any
-of them, in any order, to the same bytes. Every border is compared once, by the block of the later wave.
+No two neighbours are in the same wave, so the blocks of a wave do not depend on each other: any worker trains any of
+them, in any order, to the same bytes. Every border is compared once, by the block of the later wave.
 """
 
 from collections.abc import Callable, Iterable
@@ -15,7 +15,7 @@ from blocknerf.training.run.run import Run
 
 
 def wave_of_each(plan: Plan) -> dict[str, int]:
-    """By block id, from 0: blocks in the order of the plan, each in the first wave that has none of its neighbours."""
+    """Wave number by block id, from 0. In the plan's order, each block gets the first wave without a neighbour."""
     links = {block_id: set(neighbours) for block_id, neighbours in plan.links.items()}
     for block_id, neighbours in plan.links.items():
         for neighbour in neighbours:
@@ -28,7 +28,7 @@ def wave_of_each(plan: Plan) -> dict[str, int]:
 
 
 def in_waves(plan: Plan, blocks: Iterable[BlockSpec], config: TrainingConfig) -> list[list[BlockSpec]]:
-    """`blocks` in the waves that they are trained in, one after the other: a single one where none are compared."""
+    """`blocks` by wave, in the order of training: a single wave if blocks are not compared."""
     wave = wave_of_each(plan) if config.consistency_loss_weight > 0 else {}
     waves: dict[int, list[BlockSpec]] = {}
     for block in blocks:
@@ -39,14 +39,14 @@ def in_waves(plan: Plan, blocks: Iterable[BlockSpec], config: TrainingConfig) ->
 def train_in_waves(
     run: Run, blocks: Iterable[BlockSpec], train: Callable[[list[BlockSpec]], list[BlockResult]]
 ) -> list[BlockResult]:
-    """Trains blocks, where they are compared, after the neighbours that they learn to agree with.
+    """Trains blocks in waves: if they are compared, each after the neighbours with which it learns to agree.
 
-    Raises UserError when blocks of any wave fail, after the others.
+    Raises UserError if blocks of any wave fail, after all waves.
     """
     waves = in_waves(run.plan, blocks, run.config.training)
     if len(waves) > 1:
         log.info(
-            "Blocks are trained in %d waves: each learns to agree with neighbours of the waves before "
+            "Blocks are trained in %d waves: each learns to agree with neighbours of earlier waves "
             "(training.consistency_loss_weight).",
             len(waves),
         )

@@ -1,4 +1,4 @@
-"""What a block is trained on: the weighted total of its terms, each by name."""
+"""The loss of a block: the weighted total of its terms."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,9 +30,9 @@ from blocknerf.training.block.validation import ValidationView
 
 @dataclass(frozen=True, slots=True)
 class SharedRays:
-    """Rays near the border of two blocks, as the neighbour renders them, and how much each counts, in [0, 1].
+    """Rays near the border of two blocks, as the neighbour renders them, with weights in [0, 1].
 
-    Slots of `rays` are the block's own.
+    The image slots of `rays` are those of the block, not of the neighbour.
     """
 
     rays: RayBatch
@@ -44,7 +44,7 @@ class SharedRays:
 class BlockNeRFLoss:
     """The weighted total, and every term by name, unweighted and detached.
 
-    Beside the terms stands `mse`, the squared error that PSNR is made of, whatever the rgb term is mixed from.
+    The terms include `mse`, the squared error from which PSNR follows, whatever the rgb term is.
     """
 
     def __init__(self, config: TrainingConfig):
@@ -68,7 +68,7 @@ class BlockNeRFLoss:
         rng: torch.Generator | None,
         shared: Sequence[SharedRays] = (),
     ) -> tuple[Float[Tensor, ""], dict[str, Float[Tensor, ""]]]:
-        """Pixels of patches that a mask hides reach no term. `shared`: one entry for each neighbour; none: no term."""
+        """Masked pixels of patches are in no term. `shared` has one entry per neighbour; if empty, it adds no term."""
         rays, truth = batch.rays, batch.rgb
         if batch.num_patches > 0 and not bool(batch.valid.all()):
             rays, truth = rays[batch.valid], truth[batch.valid]
@@ -103,7 +103,7 @@ class BlockNeRFLoss:
         return total, {name: term.detach() for name, term in (terms | {"mse": mse}).items()}
 
     def of_view(self, view: ValidationView, radius_m: float) -> dict[str, Float[Tensor, ""]]:
-        """The terms that compare a whole picture with its photograph: rgb, mse and, where it is known, depth."""
+        """The terms that compare a whole picture with its photograph: rgb, mse and, if it is known, depth."""
         valid = view.valid
         rgb, truth = view.render.rgb[valid], view.truth[valid]
         mse = squared_error(rgb, truth)
@@ -137,7 +137,7 @@ class BlockNeRFLoss:
         truth: Float[Tensor, "valid 3"],
         dssim: Float[Tensor, ""] | None,
     ) -> Float[Tensor, ""]:
-        """The mixture of squared error, absolute error and, where there are windows, 1 - SSIM."""
+        """The mixture of squared error, absolute error and, if there are windows, 1 - SSIM."""
         term = mse
         if self.l1_share > 0 or self.ssim_share > 0:
             term = (1 - self.l1_share - self.ssim_share) * mse + self.l1_share * absolute_error(rgb, truth)
@@ -145,7 +145,7 @@ class BlockNeRFLoss:
 
 
 def _depth(batch: PixelBatch, composited: CompositedRays, radius_m: float) -> Float[Tensor, ""]:
-    """Of distances along rays in block radii, so that the unit of a capture does not matter."""
+    """The depth term, of distances along rays in block radii, so that the scene's unit does not matter."""
     assert batch.distance_m is not None
     truth = batch.distance_m / radius_m
     known = batch.valid & (truth > 0)

@@ -1,4 +1,4 @@
-"""What is asked of a block without looking at a photograph: small weights, density without ripples, few codes."""
+"""Loss terms without photographs: small weights, density without ripples, short codes."""
 
 import torch
 from jaxtyping import Float
@@ -17,8 +17,8 @@ _STEPS = torch.tensor([[0, 0, 0], [-1, 0, 0], [1, 0, 0], [0, -1, 0], [0, 1, 0], 
 def regularization(model: BlockNeRF, rng: torch.Generator | None) -> Float[Tensor, ""]:
     """Squared weights of the field's networks, a hundredth of the Laplacian of density, a thousandth of mean |code|.
 
-    The Laplacian is that of the optical depth of STENCIL_STEP, at random places of the block; without a generator on an
-    even lattice. Codes are residuals: what the block learned of its images.
+    The Laplacian is that of the optical depth of STENCIL_STEP, at random places of the block; without a generator, on a
+    regular grid. Codes are residuals: what the block learned for single images.
     """
     smoothness = laplacian_smoothness(density_stencils(model, rng))
     total = squared_weights(model.field.networks()) + SMOOTHNESS_SHARE * smoothness
@@ -26,7 +26,7 @@ def regularization(model: BlockNeRF, rng: torch.Generator | None) -> Float[Tenso
 
 
 def density_stencils(model: BlockNeRF, rng: torch.Generator | None) -> Float[Tensor, "places 7"]:
-    """The block's density, times STENCIL_STEP, at places of its cube and their six neighbours."""
+    """The block's density, times STENCIL_STEP, at places in its cube and at the six neighbours of each."""
     if rng is None:
         side = (torch.arange(PLACES_A_SIDE) + 0.5) / PLACES_A_SIDE
         places = torch.cartesian_prod(side, side, side)

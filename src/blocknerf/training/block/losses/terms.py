@@ -1,4 +1,4 @@
-"""Terms of the loss as pure functions of tensors, for float32 and float64 alike. Means over what is given."""
+"""Terms of the loss, as pure functions of float32 or float64 tensors. They are means over what is given."""
 
 from collections.abc import Iterable
 
@@ -10,13 +10,13 @@ from blocknerf.rendering.quality import masked_similarity
 
 LOG_OFFSET = 1e-6
 SCALE_SHARE = 0.5
-"""How much of a common factor of all depths is forgiven (Eigen et al. 2014, equation 4, with lambda 0.5)."""
+"""Share of a common factor of all depths that costs nothing (Eigen et al. 2014, equation 4, with lambda 0.5)."""
 GRADIENT_SHARE, DISTANCE_SHARE = 0.1, 0.1
-"""Of the depth gradient beside depth, and of distance beside colour where two blocks are compared."""
+"""Weight of the depth gradient relative to depth, and of distance relative to colour when two blocks are compared."""
 
 
 def squared_error(rgb: Float[Tensor, "rays 3"], truth: Float[Tensor, "rays 3"]) -> Float[Tensor, ""]:
-    """What PSNR is made of."""
+    """The mean squared error, from which PSNR follows."""
     return (rgb - truth).square().mean()
 
 
@@ -27,9 +27,9 @@ def absolute_error(rgb: Float[Tensor, "rays 3"], truth: Float[Tensor, "rays 3"])
 def dssim(
     rgb: Float[Tensor, "patches h w 3"], truth: Float[Tensor, "patches h w 3"], valid: Bool[Tensor, "patches h w"]
 ) -> Float[Tensor, ""]:
-    """1 - SSIM over valid pixels, of what is valid in their windows: 0 for equal pictures, at most 2.
+    """1 - SSIM over valid pixels, from the valid pixels in their windows: 0 for equal pictures, at most 2.
 
-    What stands in pixels that are not valid must be finite, and reaches nothing. 0 where no pixel is valid.
+    Invalid pixels must be finite; their values have no effect. The result is 0 if no pixel is valid.
     """
     if not bool(valid.any()):
         return rgb.new_zeros(())
@@ -39,7 +39,7 @@ def dssim(
 def scale_invariant_log_loss(depth: Float[Tensor, " pixels"], truth: Float[Tensor, " pixels"]) -> Float[Tensor, ""]:
     """mean(d^2) - mean(d)^2 / 2 of d = log depth - log truth (Eigen et al. 2014); 0 without pixels.
 
-    All depths off by one factor f cost log(f)^2 / 2.
+    If all depths are wrong by one factor f, the loss is log(f)^2 / 2.
     """
     if len(depth) == 0:
         return depth.new_zeros(())
@@ -52,7 +52,7 @@ def depth_gradient_loss(
 ) -> Float[Tensor, ""]:
     """Mean difference in the size of steps between neighbours, along rows plus along columns.
 
-    Of pairs whose depths are both known; a direction without any counts 0.
+    Only pairs whose depths are both known count. A direction without such pairs is 0.
     """
     total = depth.new_zeros(())
     for axis in (1, 2):
@@ -69,9 +69,9 @@ def consistency_loss(
     neighbour_distance: Float[Tensor, " rays"],
     weights: Float[Tensor, " rays"],
 ) -> Float[Tensor, ""]:
-    """How far two blocks differ on rays that both render: colour squared, and a tenth of distance, by ray `weights`.
+    """Difference of two blocks on rays that both render: colour squared, and a tenth of distance, by ray `weights`.
 
-    Differentiable in the first two only: the neighbour is the teacher.
+    Differentiable in the first two arguments only, because the neighbour is the teacher.
     """
     colours = (rgb - neighbour_rgb.detach()).square().mean(-1)
     distances = (distance - neighbour_distance.detach()).abs()
@@ -79,10 +79,10 @@ def consistency_loss(
 
 
 def squared_weights(matrices: Iterable[Tensor]) -> Float[Tensor, ""]:
-    """Sum of the squares of all entries; biases are not among them (vectors are left out)."""
+    """Sum of the squares of all entries of matrices; vectors, such as biases, are skipped."""
     return sum((matrix.square().sum().cpu() for matrix in matrices if matrix.dim() > 1), torch.zeros(()))
 
 
 def laplacian_smoothness(stencils: Float[Tensor, "places 7"]) -> Float[Tensor, ""]:
-    """Mean squared Laplacian: values at a place, then one step away along -x, +x, -y, +y, -z, +z. 0 where linear."""
+    """Mean squared Laplacian. Values are at a place, then one step along -x, +x, -y, +y, -z, +z. 0 if linear."""
     return (stencils[:, 1:].sum(-1) - 6 * stencils[:, 0]).square().mean()

@@ -1,9 +1,9 @@
-"""What the visibility network learns from: the transmittance of the block's own density, detached.
+"""The loss of the visibility network: it learns the transmittance of the block's density, detached.
 
-Besides the samples of training rays there are pairs that no training ray connects: a place that the block has seen,
-looked at from a random place near its cameras. The block's density answers for those too. Where the way leads through
-cells that no training ray has met, the answer counts less, and in such cells it is zero: what was never looked at is
-not seen.
+Besides the samples of training rays, there are pairs that no training ray connects: a place that the block has seen,
+viewed from a random position near its cameras. Their target also comes from the block's density. It is smaller if the
+way leads through cells that no training ray has passed, and zero for places in such cells: what was never in view is
+not visible.
 """
 
 from dataclasses import dataclass, replace
@@ -25,17 +25,17 @@ PAIRS = 128
 SAMPLES = 2
 EMPTY = 64
 NEAREST_CAMERA, FARTHEST_CAMERA = 0.01, 1.0
-"""Block radii by which random cameras stand beside those of training rays."""
+"""Distance in block radii between random cameras and those of training rays."""
 CHECKS = 8
 FARTHEST_PLACE = 1.99
-"""In contracted space, where infinity is at 2: a hundred block radii away."""
+"""In contracted space, where infinity is at 2: this is a hundred block radii away."""
 UNKNOWN_SHARE = 0.5
-"""What is left of an answer for each of CHECKS places on the way that no training ray has met."""
+"""Factor of the target for each of CHECKS places on the way that no training ray has passed."""
 
 
 @dataclass(frozen=True, slots=True)
 class VisibilitySamples:
-    """Places in block units, directions and distances from the camera to them, how much light arrives."""
+    """Places in block units, directions and distances from the camera to them, and the transmittance of the way."""
 
     points: Float[Tensor, "n 3"]
     directions: Float[Tensor, "n 3"]
@@ -46,12 +46,12 @@ class VisibilitySamples:
 def visibility_loss(
     model: BlockNeRF, rays: RayBatch, composited: CompositedRays, rng: torch.Generator | None
 ) -> Float[Tensor, ""]:
-    """The error of the block's visibility network on `rays`, and on random pairs where it is to learn of them and there
-    is a generator.
+    """The error of the block's visibility network on `rays`, and on random pairs if it learns from them and there is a
+    generator.
 
-    `composited` is what became of the rays. Gradients reach the network alone. The minimum of cross-entropy is that of
-    the paper's squared error, the mean transmittance; but what is wrong and sure of it still gets a gradient. Where the
-    network is frozen, nothing is counted either, and the loss is 0.
+    `composited` is the result of the rays. Only the network gets gradients. Cross-entropy has the same minimum as the
+    paper's squared error, the mean transmittance; but a prediction that is certain and wrong still gets a gradient. If
+    the network is frozen, rays are not counted and the loss is 0.
     """
     network = model.visibility_network()
     if not any(parameter.requires_grad for parameter in network.parameters_to_learn()):
@@ -91,7 +91,7 @@ def _pairs(
     reached: Float[Tensor, " rays"],
     rng: torch.Generator,
 ) -> VisibilitySamples:
-    """Surfaces, at the distances `reached`, of some training rays, looked at from beside the cameras of others."""
+    """Surfaces of some training rays, at the distances `reached`, viewed from near the cameras of other rays."""
     picks, targets = (torch.randint(len(rays), (PAIRS,), generator=rng) for _ in range(2))
     octaves = torch.rand(PAIRS, 1, generator=rng)
     aside = NEAREST_CAMERA * (FARTHEST_CAMERA / NEAREST_CAMERA) ** octaves * torch.randn(PAIRS, 3, generator=rng)
@@ -113,7 +113,7 @@ def _along(
     aims: Float[Tensor, " rays"],
     rng: torch.Generator | None,
 ) -> VisibilitySamples:
-    """Of every ray SAMPLES of its own samples, and the place at distance `aims`."""
+    """For every ray, SAMPLES of its samples and the place at distance `aims`."""
     edges, arriving = composited.edges[rows], transmittance(composited.weights[rows])
     bins = arriving.shape[1]
     if rng is None:
@@ -133,7 +133,7 @@ def _along(
 
 
 def _known(model: BlockNeRF, sights: VisibilitySamples) -> Float[Tensor, " n"]:
-    """How much of the way from the camera the block knows; 0 where it does not know the place itself."""
+    """How much of the way from the camera the block knows; 0 if it does not know the place itself."""
     grid = model.visibility_network().sights
     back = torch.linspace(1, 0, CHECKS)[:, None, None] * (sights.distances[:, None] * sights.directions)
     met = grid.seen(sights.points - back)
@@ -141,7 +141,7 @@ def _known(model: BlockNeRF, sights: VisibilitySamples) -> Float[Tensor, " n"]:
 
 
 def _never_seen(model: BlockNeRF, origins: Float[Tensor, "rays 3"], rng: torch.Generator) -> VisibilitySamples:
-    """Random places that no training ray has met, looked at from training cameras and from near: nothing arrives."""
+    """Random places that no training ray has passed, viewed from training cameras and from near: transmittance 0."""
     places = uncontract(FARTHEST_PLACE * (2 * torch.rand(EMPTY, 3, generator=rng) - 1))
     cameras = origins[torch.randint(len(origins), (EMPTY,), generator=rng)]
     near = places + UNKNOWN_VIEW * torch.randn(EMPTY, 3, generator=rng)
