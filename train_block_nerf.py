@@ -22,30 +22,30 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--local_rank", "--local-rank", type=int, help="the LOCAL_RANK of torchrun")
     parser.add_argument("--debug", action="store_true", help="inspect, then train at tiny sizes")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="as in training.max_minutes=5")
-    told = parser.parse_args(arguments)
-    if isinstance(told.resume, str) and "=" in told.resume and not Path(told.resume).exists():
-        told.overrides.insert(0, told.resume)  # --resume stood before key=value, not before a file
-        told.resume = True
-    return told
+    parsed = parser.parse_args(arguments)
+    if isinstance(parsed.resume, str) and "=" in parsed.resume and not Path(parsed.resume).exists():
+        parsed.overrides.insert(0, parsed.resume)  # --resume stood before key=value, not before a file
+        parsed.resume = True
+    return parsed
 
 
-def train_as_told(told: argparse.Namespace) -> None:
+def train_as_asked(arguments: argparse.Namespace) -> None:
     from blocknerf.cli.train import train
 
-    if told.local_rank is not None:
-        os.environ.setdefault("LOCAL_RANK", str(told.local_rank))
+    if arguments.local_rank is not None:
+        os.environ.setdefault("LOCAL_RANK", str(arguments.local_rank))
     train(
-        data_root=told.data_root,
-        output_dir=told.output_dir,
-        config=told.config,
-        overrides=tuple(told.overrides),
-        resume=told.resume is not None,
-        resume_from=None if told.resume in (None, True) else Path(told.resume),
-        debug=told.debug,
-        distributed=told.distributed,
+        data_root=arguments.data_root,
+        output_dir=arguments.output_dir,
+        config=arguments.config,
+        overrides=tuple(arguments.overrides),
+        resume=arguments.resume is not None,
+        resume_from=None if arguments.resume in (None, True) else Path(arguments.resume),
+        debug=arguments.debug,
+        distributed=arguments.distributed,
     )
 
 
 if __name__ == "__main__":
     parsed = parse_arguments()
-    as_program(lambda: train_as_told(parsed))
+    as_program(lambda: train_as_asked(parsed))

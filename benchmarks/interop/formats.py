@@ -79,7 +79,12 @@ def _shot(number: int, image: ImageRecord) -> Shot:
     kept = read_masks(image.mask_paths, photograph.size)
     right, down, forward, center = image.world_from_cam.T
     return Shot(
-        *(f"{number:04d}.png", np.asarray(photograph), right, down, forward, center),
+        f"{number:04d}.png",
+        np.asarray(photograph),
+        right,
+        down,
+        forward,
+        center,
         moving=np.zeros(photograph.size[::-1], bool) if kept is None else ~kept,
         drive=image.drive,
         exposure=image.exposure or 1.0,

@@ -271,8 +271,13 @@ def step_parts(rays: int, samples: int, log2_rows: int) -> list[Part]:
 
     return [
         Part("places", lambda: s_to_t(origins, directions, edges_s, 0.01, 100.0), 2 * per_bin),
-        Part("proposal", lambda: proposal_density(origins, directions, edges, grid), 2 * per_bin, proposal_lines,
-             grid.numel() * 4),
+        Part(
+            "proposal",
+            lambda: proposal_density(origins, directions, edges, grid),
+            2 * per_bin,
+            proposal_lines,
+            grid.numel() * 4,
+        ),
         Part("proposal, weights", lambda: render_weights(coarse.detach(), edges), 3 * per_bin),
         Part("resampling", lambda: resample(edges_s, coarse_weights, samples, None), 2 * per_bin),
         Part("points", lambda: unit_cube_points(origins, directions, fine), 4 * per_sample),
@@ -281,13 +286,22 @@ def step_parts(rays: int, samples: int, log2_rows: int) -> list[Part]:
         Part("compositing", lambda: accumulate(render_weights(density, fine), features), 20 * per_sample),
         Part("interlevel and distortion", losses, 4 * per_bin),
         Part("compositing, backward", backward_of(rng, shaded), 40 * per_sample),
-        Part("network, backward", backward_of(rng, *raw), 8 * count * (inputs + outputs),
-             operations=products * 2 + 2 * count * inputs * width),
+        Part(
+            "network, backward",
+            backward_of(rng, *raw),
+            8 * count * (inputs + outputs),
+            operations=products * 2 + 2 * count * inputs * width,
+        ),
         encoding_backward,
-        Part("proposal and its weights, backward", backward_of(rng, coarse_weights), 6 * per_bin,
-             2 * proposal_lines, grid.numel() * 4),
+        Part(
+            "proposal and its weights, backward",
+            backward_of(rng, coarse_weights),
+            6 * per_bin,
+            2 * proposal_lines,
+            grid.numel() * 4,
+        ),
         adam_part(points, levels, log2_rows),
-    ]  # fmt: skip
+    ]
 
 
 def adam_part(points: Tensor, levels: int, log2_rows: int) -> Part:

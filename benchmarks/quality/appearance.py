@@ -36,8 +36,11 @@ def right_half(out: Path) -> dict[str, float]:
     metrics = json.loads((out / "report" / "metrics.json").read_text())
     half = metrics["protocols"]["half_image"]
     mean_code = half["psnr"] - half["gain_db"]
-    return {"half_image": round(half["psnr"], 2), "right_half_mean_code": round(mean_code, 2),
-            "whole_mean_code": round(metrics["composited"]["psnr"], 2)}  # fmt: skip
+    return {
+        "half_image": round(half["psnr"], 2),
+        "right_half_mean_code": round(mean_code, 2),
+        "whole_mean_code": round(metrics["composited"]["psnr"], 2),
+    }
 
 
 if __name__ == "__main__":

@@ -17,11 +17,15 @@ BACKBONES = {
     "hash": [],
     "mlp": ["block_nerf.backbone=mlp", "dataset.batch_size=256"],
     "narrow": [
-        "block_nerf.backbone=mlp", "block_nerf.hidden_dim=64", "block_nerf.num_samples_coarse=32",
-        "block_nerf.num_samples_fine=32", "block_nerf.density_activation=exp", "training.nerf_lr=5e-3",
+        "block_nerf.backbone=mlp",
+        "block_nerf.hidden_dim=64",
+        "block_nerf.num_samples_coarse=32",
+        "block_nerf.num_samples_fine=32",
+        "block_nerf.density_activation=exp",
+        "training.nerf_lr=5e-3",
         "dataset.batch_size=512",
     ],
-}  # fmt: skip
+}
 """`mlp` has widths and samples as usual for such networks, and a batch of which a processor takes more than a few;
 `narrow` is the smallest that still learns something in minutes."""
 

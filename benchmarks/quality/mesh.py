@@ -66,10 +66,14 @@ def row(mesh, scene: Scene, folder: Path, within_m: float) -> dict:
     accuracy = true.distances_m(on_mesh)
     completeness = found.distances_m(_near(_seen(scene, Tracer(town, len(town.triangles))), cameras, within_m, rng))
     return {
-        "scene": folder.name, "within_m": within_m, "triangles": len(mesh.faces), "area_m2": round(float(mesh.area)),
-        **_figures("accuracy", accuracy), **_figures("completeness", completeness),
+        "scene": folder.name,
+        "within_m": within_m,
+        "triangles": len(mesh.faces),
+        "area_m2": round(float(mesh.area)),
+        **_figures("accuracy", accuracy),
+        **_figures("completeness", completeness),
         "complete_within_0.2_m": round(float((completeness < 0.2).mean()), 3),
-    }  # fmt: skip
+    }
 
 
 class Surface:
@@ -124,8 +128,10 @@ def _near(places: np.ndarray, cameras: KDTree, within_m: float, rng: np.random.G
 
 
 def _figures(name: str, distances_m: np.ndarray) -> dict:
-    return {f"{name}_{part}_m": round(float(np.quantile(distances_m, share)), 3)
-            for part, share in (("median", 0.5), ("p90", 0.9))}  # fmt: skip
+    return {
+        f"{name}_{part}_m": round(float(np.quantile(distances_m, share)), 3)
+        for part, share in (("median", 0.5), ("p90", 0.9))
+    }
 
 
 if __name__ == "__main__":

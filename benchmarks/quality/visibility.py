@@ -59,8 +59,11 @@ def main() -> None:
     dataset = load_config(arguments.out / "config.json", ("dataset.use_depth=true",)).dataset
     scene = read_scene(arguments.scene, dataset)
     plan = read_plan(arguments.out / "plan.json")
-    rows = [row(arguments.out, scene, plan, block) for block in plan.blocks
-            if (arguments.out / "blocks" / block.id / "latest.json").exists()]  # fmt: skip
+    rows = [
+        row(arguments.out, scene, plan, block)
+        for block in plan.blocks
+        if (arguments.out / "blocks" / block.id / "latest.json").exists()
+    ]
     walls = behind_walls(City.open(arguments.out), scene, plan)
     name = f"visibility, AUC by true depth, {arguments.scene.name}: training cameras, held-out, beside"
     cells = {"must": "0.95", "measured": in_words([each["auc"] for each in rows])}

@@ -16,14 +16,28 @@ from PIL import Image
 from benchmarks.robustness.forks import COMPILING_S, KILLED, At, Outcome, run
 
 SETTINGS = (
-    "block_manager.max_blocks=4", "block_manager.block_size=2.5", "block_manager.min_images_per_block=4",
-    "block_nerf.hash_grid.num_levels=2", "block_nerf.hash_grid.log2_table_rows=8",
-    "block_nerf.proposal_resolution=8", "block_nerf.num_samples_coarse=8", "block_nerf.num_samples_fine=8",
-    "block_nerf.hidden_dim=16", "appearance_embedding.embedding_dim=4", "dataset.batch_size=32",
-    "dataset.test_every=4", "dataset.num_workers=1", "training.max_steps=2", "training.num_epochs=10",
-    "training.max_minutes=", "training.checkpoint_minutes=1e-9", "training.use_pose_refinement=true",
-    "logging.use_tensorboard=false", "logging.log_freq=1", "validation.num_val_images=1",
-)  # fmt: skip
+    "block_manager.max_blocks=4",
+    "block_manager.block_size=2.5",
+    "block_manager.min_images_per_block=4",
+    "block_nerf.hash_grid.num_levels=2",
+    "block_nerf.hash_grid.log2_table_rows=8",
+    "block_nerf.proposal_resolution=8",
+    "block_nerf.num_samples_coarse=8",
+    "block_nerf.num_samples_fine=8",
+    "block_nerf.hidden_dim=16",
+    "appearance_embedding.embedding_dim=4",
+    "dataset.batch_size=32",
+    "dataset.test_every=4",
+    "dataset.num_workers=1",
+    "training.max_steps=2",
+    "training.num_epochs=10",
+    "training.max_minutes=",
+    "training.checkpoint_minutes=1e-9",
+    "training.use_pose_refinement=true",
+    "logging.use_tensorboard=false",
+    "logging.log_freq=1",
+    "validation.num_val_images=1",
+)
 FREE = ("*/logs/*", "*/prepare/colmap.log*", "*/prepare/database.db*")
 """Files whose bytes may differ: what was said and when, and COLMAP's own database, whose matches must not."""
 _CLOCK = re.compile(rb'"(?:[\w./]*spent_s|clock/[\w/]*|metrics\.num_bytes|num_bytes)": *[-+.\deE]+')
@@ -240,7 +254,7 @@ _TEMPLATES: dict[str, tuple[str | None, Callable[[Path], None]]] = {
     "reported": ("trained", _ran(out_line("evaluate"))),
     "photographs": (None, _photographs),
     "splats": ("planned", _splats),
-}  # fmt: skip
+}
 
 
 # --- commands -------------------------------------------------------------------------------------------------------
@@ -304,25 +318,48 @@ COMMANDS = (
     Command("align", "trained", out_line("align")),
     Command("evaluate", "trained", out_line("evaluate"), _evaluate),
     Command("evaluate again", "reported", out_line("evaluate"), _evaluate),
-    Command("render", "trained",
-            lambda root: [*out_line("render", out="film/a.mp4")(root), "--frames", "3", "--drive", "noon"]),
+    Command(
+        "render",
+        "trained",
+        lambda root: [*out_line("render", out="film/a.mp4")(root), "--frames", "3", "--drive", "noon"],
+    ),
     Command("inspect", "trained", out_line("inspect"), free=("/out/inspect/in*",)),
     Command("export cameras", "trained", out_line("export", "cameras")),
     Command("export depth", "trained", out_line("export", "depth")),
     Command("export depth npy", "trained", lambda root: [*out_line("export", "depth")(root), "--format", "npy"]),
-    Command("export points", "trained",
-            lambda root: [*out_line("export", "points", out="made/p.ply")(root), "--least-views", "0"],
-            _in_the_true_room),
-    Command("export mesh", "trained",
-            lambda root: [*out_line("export", "mesh", out="made/m.ply")(root), "--voxel", "0.4"], _in_the_true_room),
-    Command("export orthophoto", "trained",
-            lambda root: [*out_line("export", "orthophoto", out="made/o.tif")(root), "--pixel", "0.2"]),
-    Command("export splats", "trained",
-            lambda root: [*out_line("export", "splats", out="made/s.spz")(root), "--steps", "3", "--views", "4",
-                          "--splats", "50"]),
+    Command(
+        "export points",
+        "trained",
+        lambda root: [*out_line("export", "points", out="made/p.ply")(root), "--least-views", "0"],
+        _in_the_true_room,
+    ),
+    Command(
+        "export mesh",
+        "trained",
+        lambda root: [*out_line("export", "mesh", out="made/m.ply")(root), "--voxel", "0.4"],
+        _in_the_true_room,
+    ),
+    Command(
+        "export orthophoto",
+        "trained",
+        lambda root: [*out_line("export", "orthophoto", out="made/o.tif")(root), "--pixel", "0.2"],
+    ),
+    Command(
+        "export splats",
+        "trained",
+        lambda root: [
+            *out_line("export", "splats", out="made/s.spz")(root),
+            "--steps",
+            "3",
+            "--views",
+            "4",
+            "--splats",
+            "50",
+        ],
+    ),
     Command("export blocks", "planned", lambda root: ["export", "blocks", f"{root}/out", f"{root}/blocks"]),
     Command("merge", "splats", lambda root: ["merge", f"{root}/blocks", "--out", f"{root}/city.ply"]),
     Command("masks", "scene", lambda root: ["masks", f"{root}/scene"], _masks),
     Command("synth", "nothing", lambda root: ["synth", f"{root}/town"], _synth),
     Command("prepare", "photographs", lambda root: ["prepare", f"{root}/photographs", f"{root}/scene"]),
-)  # fmt: skip
+)

@@ -52,8 +52,17 @@ def trained(out: Path, steps: int) -> dict[str, Any]:
     """Trains in OUT/city on OUT/tiny; the row without the machine."""
     run(blocknerf("synth", out / "tiny", "--preset", "tiny"))
     train = blocknerf(
-        *("train", "--config", CONFIG, "--data-root", out / "tiny", "--output-dir", out / "city", "--jobs", "1"),
-        *("--resume", f"training.max_steps={steps}"),
+        "train",
+        "--config",
+        CONFIG,
+        "--data-root",
+        out / "tiny",
+        "--output-dir",
+        out / "city",
+        "--jobs",
+        "1",
+        "--resume",
+        f"training.max_steps={steps}",
     )
     log, saved = out / "city" / "logs" / "train.log", out / "city" / "checkpoints" / "001" / "checkpoint.json"
     ends = [

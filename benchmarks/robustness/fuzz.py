@@ -40,10 +40,24 @@ _SLICE_S = 0.25
 _KEPT_OF_A_KIND = 3
 _SAMPLE = 200
 """Inputs of each target in the run under coverage."""
-COVERED = ("scene/readers/*", "core/reading.py", "core/stored.py", "core/ply.py", "blocks/plan.py", "city/manifest.py",
-           "city/alignment/file.py", "models/block_file.py", "models/block_meta.py", "export/paths.py",
-           "export/merge.py", "export/splats_spz.py", "export/splats_ply.py", "scene/ray_tables.py", "scene/depth.py",
-           "scene/photographs.py")  # fmt: skip
+COVERED = (
+    "scene/readers/*",
+    "core/reading.py",
+    "core/stored.py",
+    "core/ply.py",
+    "blocks/plan.py",
+    "city/manifest.py",
+    "city/alignment/file.py",
+    "models/block_file.py",
+    "models/block_meta.py",
+    "export/paths.py",
+    "export/merge.py",
+    "export/splats_spz.py",
+    "export/splats_ply.py",
+    "scene/ray_tables.py",
+    "scene/depth.py",
+    "scene/photographs.py",
+)
 
 
 @dataclass
@@ -197,8 +211,9 @@ def _note(result: Result, settings: argparse.Namespace, place: Path, failed: tup
     for name, content in mutated(arena.target, _rng(settings.seed, target, number), arena.seeds).items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content)
-    (folder / "failure.json").write_text(json.dumps({"target": target, "seed": settings.seed, "number": number,
-                                                     "kind": kind, "where": where}) + "\n")  # fmt: skip
+    (folder / "failure.json").write_text(
+        json.dumps({"target": target, "seed": settings.seed, "number": number, "kind": kind, "where": where}) + "\n"
+    )
     print(f"{kind} in {target}: {where} ({folder})", flush=True)
 
 

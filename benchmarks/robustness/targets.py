@@ -196,8 +196,9 @@ def _bundler(folder: Path) -> None:
     writers.write_bundler(folder, capture())
     lines = (folder / "bundle.out").read_text().split("\n")
     lines[1] = "4 2"
-    (folder / "bundle.out").write_text("\n".join([*lines[:-1], "1 2 3", "9 9 9", "2 0 1 .5 .5 1 2 .1 .1", "0 0 1",
-                                                  "1 2 3", "1 0 0 0 0", ""]))  # fmt: skip
+    (folder / "bundle.out").write_text(
+        "\n".join([*lines[:-1], "1 2 3", "9 9 9", "2 0 1 .5 .5 1 2 .1 .1", "0 0 1", "1 2 3", "1 0 0 0 0", ""])
+    )
 
 
 def _kitti(folder: Path) -> None:
@@ -297,9 +298,18 @@ def _plan_of(folder: Path):
     axes = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
     layout = Layout((0.0, 0.0, 0.0), axes, "square", 5.0, 6.0)
     blocks = tuple(
-        BlockSpec(f"00{n}", (10.0 * n, 0.0, 1.0), 8.0, (10.0 * n, 0.0, 1.0), ("a", "b"), ("c",), (f"00{1 - n}",),
-                  ((10.0 * n, 0.0),)) for n in (0, 1)
-    )  # fmt: skip
+        BlockSpec(
+            f"00{n}",
+            (10.0 * n, 0.0, 1.0),
+            8.0,
+            (10.0 * n, 0.0, 1.0),
+            ("a", "b"),
+            ("c",),
+            (f"00{1 - n}",),
+            ((10.0 * n, 0.0),),
+        )
+        for n in (0, 1)
+    )
     plan = Plan("a" * 16, "b" * 16, blocks, (("002", "001", 3),), layout, ("c",), ("d",), GeoOrigin(50.0, 8.0, 100.0))
     write_plan(folder / "plan.json", plan)
     return plan
@@ -315,8 +325,15 @@ def _small_config():
     from blocknerf.core.config.load import load_config
 
     small = ("num_levels=3", "log2_table_rows=8", "finest_resolution=16")
-    return load_config(None, [*(f"block_nerf.hash_grid.{key}" for key in small), "block_nerf.proposal_resolution=8",
-                              "block_nerf.hidden_dim=8", "training.use_visibility_network=false"])  # fmt: skip
+    return load_config(
+        None,
+        [
+            *(f"block_nerf.hash_grid.{key}" for key in small),
+            "block_nerf.proposal_resolution=8",
+            "block_nerf.hidden_dim=8",
+            "training.use_visibility_network=false",
+        ],
+    )
 
 
 def _city(folder: Path) -> None:
@@ -584,15 +601,23 @@ TARGETS: dict[str, Target] = {
             _read_block,
             pairs=m.pair("latest-weights.safetensors"),
         ),
-        Target("checkpoint", _checkpoint, {"*.json": m.STORED, "*.safetensors": m.BINARY, "*.jsonl": m.TEXT},
-               _read_checkpoint),
+        Target(
+            "checkpoint",
+            _checkpoint,
+            {"*.json": m.STORED, "*.safetensors": m.BINARY, "*.jsonl": m.TEXT},
+            _read_checkpoint,
+        ),
         Target("camera_paths", _paths, {"*.json": m.JSON}, _read_paths),
-        Target("merge", _merge, {"*.ply": m.BINARY, "*.spz": m.GZIP, "*transforms.json": m.JSON, "plan.json": m.STORED},
-               _read_merge),
+        Target(
+            "merge",
+            _merge,
+            {"*.ply": m.BINARY, "*.spz": m.GZIP, "*transforms.json": m.JSON, "plan.json": m.STORED},
+            _read_merge,
+        ),
         Target("marks", _marks, {"*.json": m.STORED}, _read_marks),
         Target("store", _store, {"store/manifest.json": m.JSON, "store/level_*": m.BINARY}, _read_store),
     )
-}  # fmt: skip
+}
 
 
 def available() -> dict[str, Target]:

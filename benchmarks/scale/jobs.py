@@ -38,8 +38,9 @@ def main() -> None:
     blocks = 0
     for _ in range(arguments.repeats):
         for jobs in numbers:
-            taken = run(blocknerf("train", *options, "--jobs", str(jobs), *common,
-                                  f"training.max_steps={arguments.steps}"))  # fmt: skip
+            taken = run(
+                blocknerf("train", *options, "--jobs", str(jobs), *common, f"training.max_steps={arguments.steps}")
+            )
             rates, blocks = block_rates(arguments.out)
             rays = arguments.steps * batch_size(arguments.out) * blocks
             wall[jobs].append(rays / taken.seconds)

@@ -174,15 +174,19 @@ def train(arguments: argparse.Namespace) -> None:
     setattr(trainer.sampler, "next", timed)  # noqa: B010
     for _ in range(arguments.steps):
         trainer.train_iteration()
-    print(json.dumps({
-        "rays_per_s": round(arguments.steps * run.config.dataset.batch_size / (trainer.spent_s - began_s)),
-        "sampling_share": round(sampled_s / (trainer.spent_s - began_s), 4),
-        "peak_gb": round(watch.peak_gb, 2),
-        "anonymous_gb": round(watch.anonymous_gb, 2),
-        "planned_s": round(planned_s, 1),
-        "opened_s": round(opened_s, 1),
-        "first_steps_s": round(started_s, 1),
-    }))  # fmt: skip
+    print(
+        json.dumps(
+            {
+                "rays_per_s": round(arguments.steps * run.config.dataset.batch_size / (trainer.spent_s - began_s)),
+                "sampling_share": round(sampled_s / (trainer.spent_s - began_s), 4),
+                "peak_gb": round(watch.peak_gb, 2),
+                "anonymous_gb": round(watch.anonymous_gb, 2),
+                "planned_s": round(planned_s, 1),
+                "opened_s": round(opened_s, 1),
+                "first_steps_s": round(started_s, 1),
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -31,8 +31,12 @@ from blocknerf.training.launchers.ray_tasks import RayCluster, RayLauncher
 from blocknerf.training.run.run import Run
 from blocknerf.training.train_blocks import train_blocks
 
-SETTINGS = ("training.num_epochs=1000", "training.checkpoint_minutes=0.02", "validation.num_val_images=1",
-            "logging.log_freq=10")  # fmt: skip
+SETTINGS = (
+    "training.num_epochs=1000",
+    "training.checkpoint_minutes=0.02",
+    "validation.num_val_images=1",
+    "logging.log_freq=10",
+)
 ROW = "Ray: two machines of its `Cluster` on this one, one killed in the middle of a block"
 SHARE = 0.4
 """Of a block that is done when its machine dies, at least."""

@@ -68,9 +68,13 @@ class Watched:
             return draw(newest.city, None, wish, width, keep_going)
 
         self.loop = RenderLoop(
-            drawing, self._show, lambda key, sentence: sys.exit(sentence), lambda: False,
-            lambda: use_threads(available_cores(), newest.city.worker), max_width,
-        )  # fmt: skip
+            drawing,
+            self._show,
+            lambda key, sentence: sys.exit(sentence),
+            lambda: False,
+            lambda: use_threads(available_cores(), newest.city.worker),
+            max_width,
+        )
         self.loop.start()
 
     def _show(self, key, frame: RenderedFrame) -> None:

@@ -116,9 +116,20 @@ def test_a_bridge_over_a_street_is_no_junction_and_a_ramp_onto_it_is_one():
         [np.column_stack([np.random.default_rng(0).normal(0, 0.4, (200, 2)), np.zeros(200)])],  # stands still
         [drive((-100, 0), (0, 0)), drive((0, 0), (100, 0))],  # goes on where another ended
     ],
-    ids=["alone", "both ways", "corner", "corner both ways", "there and back", "hairpin", "bend", "lanes", "apart",
-         "standing", "end to end"],
-)  # fmt: skip
+    ids=[
+        "alone",
+        "both ways",
+        "corner",
+        "corner both ways",
+        "there and back",
+        "hairpin",
+        "bend",
+        "lanes",
+        "apart",
+        "standing",
+        "end to end",
+    ],
+)
 def test_what_is_no_junction(drives):
     assert_junctions(network(*drives))
 
@@ -142,10 +153,13 @@ def test_pictures_far_apart_are_a_drive_all_the_same():
 
 
 def test_a_car_that_stands_at_the_crossing_changes_nothing():
-    waiting = np.concatenate([
-        drive((-100, 0), (-6, 0)), np.tile([[-6.0, 0, 0]], (50, 1)) + np.random.default_rng(0).normal(0, 0.2, (50, 3)),
-        drive((-6, 0), (100, 0)),
-    ])  # fmt: skip
+    waiting = np.concatenate(
+        [
+            drive((-100, 0), (-6, 0)),
+            np.tile([[-6.0, 0, 0]], (50, 1)) + np.random.default_rng(0).normal(0, 0.2, (50, 3)),
+            drive((-6, 0), (100, 0)),
+        ]
+    )
     found = network(waiting, drive(*NORTH))
     assert_junctions(found, (0, 0), within_m=2.0)
     assert len(found.streets) == 4
@@ -310,10 +324,12 @@ def random_city(rng: np.random.Generator) -> tuple[list[np.ndarray], np.ndarray,
         way = [position]
         for _ in range(rng.integers(4, 14)):
             inside = [
-                step for step in STEPS
-                if 0 <= position[0] + step[0] < columns and 0 <= position[1] + step[1] < rows
+                step
+                for step in STEPS
+                if 0 <= position[0] + step[0] < columns
+                and 0 <= position[1] + step[1] < rows
                 and step != (-came[0], -came[1])
-            ]  # fmt: skip
+            ]
             came = inside[rng.integers(len(inside))]
             position = (position[0] + came[0], position[1] + came[1])
             streets.add(frozenset((way[-1], position)))

@@ -164,9 +164,13 @@ def test_cells_far_and_wide_are_found_as_by_brute_force(shape, power):
     """Thousands of bins, most of them empty; places between cells, far outside, nowhere, and exactly on borders."""
     rng = np.random.default_rng(1)
     cells = Cells(np.unique(rng.integers(-60, 60, (300, 2)), axis=0) * 10.0, 5.0, 7.5, shape)
-    xy = np.concatenate([
-        rng.uniform(-650, 650, (2000, 2)), rng.integers(-130, 130, (500, 2)) * 5.0, rng.uniform(-1e5, 1e5, (20, 2)),
-    ])  # fmt: skip
+    xy = np.concatenate(
+        [
+            rng.uniform(-650, 650, (2000, 2)),
+            rng.integers(-130, 130, (500, 2)) * 5.0,
+            rng.uniform(-1e5, 1e5, (20, 2)),
+        ]
+    )
     distances = np.linalg.norm(xy[:, None] - cells.centers_xy, axis=2, ord=power)
     nearest, nearest_m = cells.nearest(xy)
     np.testing.assert_array_equal(nearest, distances.argmin(axis=1))

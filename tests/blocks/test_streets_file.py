@@ -18,8 +18,18 @@ from blocknerf.scene.street_map import read_street_map
 from tests.support.made_scenes import crossing
 
 ORIGIN = GeoOrigin(55.7047, 13.191, 62.0)
-NODES = {1: (-200, 45), 2: (45, 45), 3: (85, 45), 4: (300, 45), 5: (45, -200), 6: (45, 300), 7: (85, 200), 8: (10, 45),
-         9: (10, 90), 10: (140, 45)}  # fmt: skip
+NODES = {
+    1: (-200, 45),
+    2: (45, 45),
+    3: (85, 45),
+    4: (300, 45),
+    5: (45, -200),
+    6: (45, 300),
+    7: (85, 200),
+    8: (10, 45),
+    9: (10, 90),
+    10: (140, 45),
+}
 """Metres east and north. Node 2 is where the drives of `crossing` cross; 3 is a side street that nobody drove."""
 WAYS = [
     ((1, 8, 2), {"highway": "residential"}),
@@ -57,22 +67,27 @@ def overpass() -> str:
 def overpass_with_geometry() -> str:
     ways = [
         {
-            "type": "way", "id": i, "nodes": way, "tags": tags,
+            "type": "way",
+            "id": i,
+            "nodes": way,
+            "tags": tags,
             "geometry": [{"lat": degrees(node)[0], "lon": degrees(node)[1]} for node in way],
         }
         for i, (way, tags) in enumerate(WAYS)
-    ]  # fmt: skip
+    ]
     return json.dumps({"elements": ways})
 
 
 def geojson() -> str:
     features = [
         {
-            "type": "Feature", "properties": tags,
+            "type": "Feature",
+            "properties": tags,
             "geometry": {"type": "LineString", "coordinates": [degrees(node)[::-1] for node in way]},
         }
-        for way, tags in WAYS if "highway" in tags
-    ]  # fmt: skip
+        for way, tags in WAYS
+        if "highway" in tags
+    ]
     return json.dumps({"type": "FeatureCollection", "features": features})
 
 
@@ -171,7 +186,7 @@ def test_another_map_makes_another_plan(tmp_path):
 
 
 def test_a_map_goes_with_junctions_alone():
-    with pytest.raises(UserError, match="streets_file would change nothing with placement grid; give junctions"):
+    with pytest.raises(UserError, match="streets_file would change nothing with placement grid"):
         load_config(None, ["block_manager.streets_file=a.osm"])
     with pytest.raises(UserError, match="blocks at junctions are given whole pictures"):
         load_config(None, ["block_manager.placement=junctions", "block_manager.divide_by=surface"])

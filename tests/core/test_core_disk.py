@@ -44,11 +44,14 @@ def test_nothing_stands_in_the_way_outside_of_the_context(tmp_path):
     assert len(recorder.calls) == 1
 
 
-@pytest.mark.parametrize("write", [
-    lambda path: write_json(path, {"a": list(range(1000))}),
-    lambda path: write_array(path, np.arange(1000.0)),
-    lambda path: copy_file(Path(__file__), path),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda path: write_json(path, {"a": list(range(1000))}),
+        lambda path: write_array(path, np.arange(1000.0)),
+        lambda path: copy_file(Path(__file__), path),
+    ],
+)
 def test_each_call_that_fails_leaves_the_old_file_or_the_new_one_and_no_other(tmp_path, write):
     path = tmp_path / "file"
     write(tmp_path / "whole")

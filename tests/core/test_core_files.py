@@ -79,7 +79,7 @@ def test_a_full_disk_is_said_and_the_old_file_stays(tmp_path):
         with Path("/dev/full").open("wb", buffering=0) as disk:
             disk.write(b"new")
 
-    with pytest.raises(UserError, match=r"Cannot write .*block: No space left on device.*free some space"):
+    with pytest.raises(UserError, match="Cannot write .*block: No space left on device"):
         write_atomically(path, fill)
     assert path.read_bytes() == b"old"
     assert names(tmp_path) == ["block"]

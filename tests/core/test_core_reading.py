@@ -27,12 +27,15 @@ from blocknerf.core.reading import (
 )
 
 TREES = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False, allow_infinity=False)
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**70), 2**70)
+    | st.floats(allow_nan=False, allow_infinity=False)
     # what a file's text may hold: no zeros and no halves of characters
     | st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text("ab_ü"), inner, max_size=4),
     max_leaves=20,
-)  # fmt: skip
+)
 
 
 @given(tree=TREES, ascii_only=st.booleans(), encoding=st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]))
@@ -175,7 +178,7 @@ def test_gzip_grows_as_far_as_was_asked(tmp_path):
         assert len(stream.read(2**60)) == 1 << 22
     for damaged in (b"no gzip", path.read_bytes()[:100]):
         path.write_bytes(damaged)
-        with pytest.raises(UserError, match="is damaged: it is (cut off|not compressed with gzip)"):
+        with pytest.raises(UserError, match="is damaged: it is"):
             read_gzip(path, "record", 1 << 22)
 
 

@@ -69,5 +69,5 @@ def test_what_people_may_edit_and_what_they_may_not(tmp_path):
     path.write_text(json.dumps(json.loads(path.read_text()) | {"name": "u"}))
     with pytest.raises(UserError, match=r"its 'checksum'. Make it again"):
         read_stored(path, "city", "Make it again.", 1, ("gb",))
-    with pytest.raises(UserError, match=r"The city .* is of version 1; this program reads version 2. Make it again."):
+    with pytest.raises(UserError, match="The city .* is of version 1; this program reads"):
         read_stored(path, "city", "Make it again.", 2)

@@ -138,8 +138,12 @@ def test_gradients_of_a_healthy_block_and_of_broken_ones(scene, store, backbone)
     assert findings == []
     tables = {"table", "proposal"} if backbone == "hash" else set()
     assert {gradient.component for gradient in gradients} == tables | {
-        "field networks", "appearance", "exposure", "pose", "visibility",
-    }  # fmt: skip
+        "field networks",
+        "appearance",
+        "exposure",
+        "pose",
+        "visibility",
+    }
     assert all(parameter.grad is None for parameter in model.parameters())
 
     _, exploding = check(1e8)

@@ -121,9 +121,12 @@ def test_masked_pixels_are_not_measured_and_hidden_images_are_named(tmp_path):
     album = Album({"a": 0.5, "hidden": 0.5}, {"a": half, "hidden": np.zeros((HEIGHT, WIDTH), bool)})
     album.rgb = lambda image_id: np.where(half[..., None], 127, 255).repeat(3, -1).astype(np.uint8)
     metrics = evaluate_city(
-        make_city(tmp_path), album, [image("a", 0.0), image("hidden", 0.0)], tmp_path / "report",
+        make_city(tmp_path),
+        album,
+        [image("a", 0.0), image("hidden", 0.0)],
+        tmp_path / "report",
         skipped=[("gone.jpg", "file is missing")],
-    )  # fmt: skip
+    )
     assert metrics["images"][0]["composited"]["psnr"] == pytest.approx(psnr_of(127 / 255 - 0.4), abs=1e-3)
     assert metrics["images"][0]["valid_share"] == 0.25
     assert [entry["name"] for entry in metrics["skipped"]] == ["gone.jpg", "hidden.jpg"]
@@ -206,7 +209,7 @@ def test_the_page_is_well_formed_points_only_at_files_that_exist_and_escapes_nam
 
 def test_no_test_image_is_said(tmp_path):
     city = make_city(tmp_path)
-    with pytest.raises(UserError, match="no test image to evaluate on.*dataset.test_every"):
+    with pytest.raises(UserError, match="no test image to evaluate on.*dataset.test"):
         evaluate_city(city, Album({}), [], tmp_path / "report")
     hidden = Album({"a": 0.5}, {"a": np.zeros((HEIGHT, WIDTH), bool)})
     with pytest.raises(UserError, match="masks hide all"):

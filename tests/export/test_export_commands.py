@@ -100,7 +100,7 @@ def test_depth_of_somebody_else_stays(city, tmp_path):
     foreign = (tmp_path / first.name).with_suffix(".depth_z_m.npy")
     foreign.parent.mkdir(parents=True, exist_ok=True)
     foreign.write_bytes(b"theirs")
-    with pytest.raises(UserError, match="depth_z_m.npy was not written by an export into .* another folder"):
+    with pytest.raises(UserError, match="depth_z_m.npy was not written by an export"):
         export_depth(city, folder=tmp_path, format="npy", size="8x6")
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [foreign]
     assert foreign.read_bytes() == b"theirs"
@@ -140,9 +140,13 @@ def test_an_untrained_city_says_so(tmp_path, capsys, what):
 
 @pytest.mark.parametrize(
     ("what", "package", "arguments"),
-    [("mesh", "skimage", []), ("mesh", "trimesh", ["--out", "m.glb"]), ("depth", "OpenEXR", []),
-     ("orthophoto", "rasterio", [])],
-)  # fmt: skip
+    [
+        ("mesh", "skimage", []),
+        ("mesh", "trimesh", ["--out", "m.glb"]),
+        ("depth", "OpenEXR", []),
+        ("orthophoto", "rasterio", []),
+    ],
+)
 def test_a_missing_package_is_named_before_anything_is_rendered(city, monkeypatch, capsys, what, package, arguments):
     for name in [name for name in sys.modules if name.startswith(f"{package}.")]:
         monkeypatch.delitem(sys.modules, name)
@@ -157,11 +161,16 @@ def test_a_missing_package_is_named_before_anything_is_rendered(city, monkeypatc
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [(["mesh", "--out", "m.obj"], "must end in .ply or .glb"), (["mesh", "--voxel", "0"], "must be above 0"),
-     (["points", "--out", "p.las"], "must end in .ply"), (["points", "--tolerance", "2"], "between 0 and 1"),
-     (["points", "--views", "0"], "--views 0 at least 1"), (["depth", "--path", "nowhere"], "is unknown"),
-     (["depth", "--drive", "night"], "not trained on a drive 'night'")],
-)  # fmt: skip
+    [
+        (["mesh", "--out", "m.obj"], "must end in .ply or .glb"),
+        (["mesh", "--voxel", "0"], "must be above 0"),
+        (["points", "--out", "p.las"], "must end in .ply"),
+        (["points", "--tolerance", "2"], "between 0 and 1"),
+        (["points", "--views", "0"], "--views 0 at least 1"),
+        (["depth", "--path", "nowhere"], "is unknown"),
+        (["depth", "--drive", "night"], "not trained on a drive 'night'"),
+    ],
+)
 def test_bad_arguments(city, capsys, arguments, message):
     with pytest.raises(SystemExit) as exit:
         main(["export", arguments[0], str(city), *arguments[1:]])

@@ -84,9 +84,13 @@ def test_without_bounds_all_cells_are_shown():
 
 @pytest.mark.parametrize(
     ("pixel_m", "bounds_m", "message"),
-    [(0.0, None, "give the edge of a pixel in metres"), (math.nan, None, "give the edge of a pixel"),
-     (1.0, (1.0, 0.0, 1.0, 2.0), "hold nothing"), (1e-4, None, "neither side may have more than 65536")],
-)  # fmt: skip
+    [
+        (0.0, None, "give the edge of a pixel in metres"),
+        (math.nan, None, "give the edge of a pixel"),
+        (1.0, (1.0, 0.0, 1.0, 2.0), "hold nothing"),
+        (1e-4, None, "neither side may have more than 65536"),
+    ],
+)
 def test_rasters_that_cannot_be(pixel_m, bounds_m, message):
     with pytest.raises(UserError, match=message):
         raster_over(LEVEL, _layout(TURNED), np.zeros((1, 2)), pixel_m, bounds_m)

@@ -60,9 +60,12 @@ def _psnr(splats, view: TeacherView) -> float:
 @pytest.mark.parametrize("scale", [1, 2])
 def test_a_splat_lens_sees_along_the_rays_of_its_camera(model, scale):
     values = {
-        "SIMPLE_PINHOLE": (30, 20, 16), "PINHOLE": (30, 31, 20, 16), "SIMPLE_RADIAL": (30, 20, 16, 0.1),
-        "RADIAL": (30, 20, 16, 0.1, -0.03), "OPENCV": (30, 31, 20, 16, 0.1, -0.03, 0.01, 0.02),
-    }[model]  # fmt: skip
+        "SIMPLE_PINHOLE": (30, 20, 16),
+        "PINHOLE": (30, 31, 20, 16),
+        "SIMPLE_RADIAL": (30, 20, 16, 0.1),
+        "RADIAL": (30, 20, 16, 0.1, -0.03),
+        "OPENCV": (30, 31, 20, 16, 0.1, -0.03, 0.01, 0.02),
+    }[model]
     camera = Camera(model, 40, 32, tuple(map(float, values)))
     assert splat_camera(camera) is camera
     width, height = 40 // scale, 32 // scale

@@ -109,13 +109,22 @@ def test_bundler_counts(tmp_path: Path, counts: str):
 @pytest.mark.parametrize(
     ("target", "file"),
     [
-        ("transforms", "transforms.json"), ("sidecar", "blocknerf_scene.json"), ("plan", "plan.json"),
-        ("configuration", "c.yaml"), ("llff", "poses_bounds.npy"), ("bundler", "bundle.out"), ("kitti", "poses.txt"),
-        ("ply", "points.ply"), ("block", "latest.json"), ("camera_paths", "own.json"), ("city", "city.json"),
-        ("colmap_text", "sparse/0/points3D.txt"), ("colmap_binary", "sparse/0/images.bin"),
+        ("transforms", "transforms.json"),
+        ("sidecar", "blocknerf_scene.json"),
+        ("plan", "plan.json"),
+        ("configuration", "c.yaml"),
+        ("llff", "poses_bounds.npy"),
+        ("bundler", "bundle.out"),
+        ("kitti", "poses.txt"),
+        ("ply", "points.ply"),
+        ("block", "latest.json"),
+        ("camera_paths", "own.json"),
+        ("city", "city.json"),
+        ("colmap_text", "sparse/0/points3D.txt"),
+        ("colmap_binary", "sparse/0/images.bin"),
         ("mega_nerf", "mappings.txt"),
     ],
-)  # fmt: skip
+)
 def test_files_without_an_end_and_pipes_that_nobody_writes(tmp_path: Path, target: str, file: str):
     made(target, tmp_path)
     for endless in ("/dev/zero", str(tmp_path / "pipe")):

@@ -126,10 +126,15 @@ def test_transforms_of_other_programs_and_machines(
 
 @pytest.mark.parametrize(
     ("case", "pictures"),
-    [("prepare-colour-kinds", 10), ("prepare-mpo-portrait", 8), ("prepare-spaced-names", 8), ("prepare-webp", 6),
-     ("prepare-image-pyramid", 6)],
+    [
+        ("prepare-colour-kinds", 10),
+        ("prepare-mpo-portrait", 8),
+        ("prepare-spaced-names", 8),
+        ("prepare-webp", 6),
+        ("prepare-image-pyramid", 6),
+    ],
     indirect=["case"],
-)  # fmt: skip
+)
 def test_every_photograph_is_prepared_once_and_as_it_is_meant_to_be_seen(case: Path, pictures: int, caplog) -> None:
     import numpy as np
     from PIL import Image, ImageOps

@@ -28,10 +28,22 @@ from tests.support.scene_builders import OPENGL_FROM_OPENCV, poses
 
 SIZE = (8, 6)
 FILES = (
-    "photos/0001.png", "photos/0001.jpg", "photos/IMG.PNG", "photos/img.png", "photos/e\u0301.png", "photos/\u00e9.png",
-    "photos/a b #7.png", "photos/CON.png", "work/ns/run1/images/0001.png", "work/ns/run1/masks/m.png", "photos/ns/x. ",
-    "work/ns/run1/top.png", "photos/0001.png.png/b.png", "photos/12:00.png", "photos/new\nline.png",
-)  # fmt: skip
+    "photos/0001.png",
+    "photos/0001.jpg",
+    "photos/IMG.PNG",
+    "photos/img.png",
+    "photos/e\u0301.png",
+    "photos/\u00e9.png",
+    "photos/a b #7.png",
+    "photos/CON.png",
+    "work/ns/run1/images/0001.png",
+    "work/ns/run1/masks/m.png",
+    "photos/ns/x. ",
+    "work/ns/run1/top.png",
+    "photos/0001.png.png/b.png",
+    "photos/12:00.png",
+    "photos/new\nline.png",
+)
 ROOT = "work/ns/run1"
 
 
@@ -84,8 +96,10 @@ def contents(folder: Path, but: Path) -> dict[str, bytes | str]:
 
 TREES = st.lists(
     st.tuples(st.sampled_from(FILES), st.sampled_from(["relative", "absolute", "detour", "windows"])),
-    min_size=2, max_size=5, unique_by=lambda pair: pair[0],
-)  # fmt: skip
+    min_size=2,
+    max_size=5,
+    unique_by=lambda pair: pair[0],
+)
 OUTPUTS = st.sampled_from(["out", "work/out", f"{ROOT}/out", "photos/out"])
 TRAPS = st.lists(
     st.tuples(

@@ -32,8 +32,9 @@ def _made(count: int, dtype=torch.float32, seed: int = 0, largest_px: float = 4.
 def test_one_splat_is_a_gaussian(backend):
     conics = torch.tensor([[0.2, 0.05, 0.1]])
     with use_backend(backend):
-        picture = rasterize(torch.tensor([[10.5, 8.5]]), conics, torch.tensor([[0.2, 0.4, 0.8]]), torch.tensor([0.7]),
-                            WIDTH, HEIGHT)  # fmt: skip
+        picture = rasterize(
+            torch.tensor([[10.5, 8.5]]), conics, torch.tensor([[0.2, 0.4, 0.8]]), torch.tensor([0.7]), WIDTH, HEIGHT
+        )
     for x, y in ((10, 8), (12, 8), (9, 11), (13, 6)):
         dx, dy = x - 10, y - 8
         alpha = 0.7 * math.exp(-0.1 * dx * dx - 0.05 * dy * dy - 0.05 * dx * dy)

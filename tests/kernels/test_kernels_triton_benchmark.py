@@ -58,8 +58,11 @@ def test_it_tells_all_and_ends_with_a_sentence_where_a_kernel_is_wrong(monkeypat
     assert "a device" in rows[0]["machine"]
     names = [each.name for each in on_processor]
     assert [row.get("kernel") or row["city"] for row in rows[1:]] == [
-        *(f"compositing: {name}" for name in names), "encode", "hash", "mlp"
-    ]  # fmt: skip
+        *(f"compositing: {name}" for name in names),
+        "encode",
+        "hash",
+        "mlp",
+    ]
     wrongs = [f"compositing: {name}" for name in names if name.startswith("weights") and spoilt]
     assert [row["kernel"] for row in rows[1:] if row.get("ok") is False] == wrongs
     (results,) = all_results("kernels/cuda/device")

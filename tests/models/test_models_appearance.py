@@ -65,8 +65,12 @@ def test_global_codes_are_those_of_the_drive_in_every_block():
     assert torch.equal(first.code_for("a", None), second.code_for("a", None))
     assert torch.equal(first.code_for("c", None), second.code_for("z", None))
     assert first.codes.norm(dim=1).tolist() == pytest.approx([2**0.5] * 3)
-    many = embedding(NO_BLOCK, "appearance_embedding.embedding_dim=32", ids=tuple(map(str, range(40))),
-                     drives=tuple(map(str, range(40))))  # fmt: skip
+    many = embedding(
+        NO_BLOCK,
+        "appearance_embedding.embedding_dim=32",
+        ids=tuple(map(str, range(40))),
+        drives=tuple(map(str, range(40))),
+    )
     assert 1.2 < float(torch.pdist(many.codes).min()) < 2 < float(torch.pdist(many.codes).max())
 
 

@@ -71,8 +71,11 @@ def _hidden(field: MLPField, encoded: torch.Tensor) -> torch.Tensor:
 def test_the_paper_is_eight_layers_of_512_and_a_head_of_three_of_128():
     model = MLPField(MipNerfConfig(), 32, RaySamplingConfig(0.05, 10.0, 8, 8))
     assert [tuple(layer.weight.shape) for layer in model.trunk] == [
-        (256, 60), *[(256, 256)] * 4, (256, 316), *[(256, 256)] * 2,
-    ]  # fmt: skip
+        (256, 60),
+        *[(256, 256)] * 4,
+        (256, 316),
+        *[(256, 256)] * 2,
+    ]
     head = [tuple(layer.weight.shape) for layer in model.head if isinstance(layer, torch.nn.Linear)]
     assert head == [(128, 256 + 27 + 32), (128, 128), (128, 128), (3, 128)]
 

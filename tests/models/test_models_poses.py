@@ -157,10 +157,12 @@ def test_motions_of_images_are_those_of_their_rays(mode):
     for row in range(12):
         motion = poses.motion(IMAGES[row], DRIVES[row], SEGMENTS[row])
         assert motion is not None
-        assert torch.allclose(motion[:, :3] @ rays.origins[row].double() + motion[:, 3], refined.origins[row].double(),
-                              atol=2e-5)  # fmt: skip
-        assert torch.allclose(motion[:, :3] @ rays.directions[row].double(), refined.directions[row].double(),
-                              atol=1e-6)  # fmt: skip
+        assert torch.allclose(
+            motion[:, :3] @ rays.origins[row].double() + motion[:, 3], refined.origins[row].double(), atol=2e-5
+        )
+        assert torch.allclose(
+            motion[:, :3] @ rays.directions[row].double(), refined.directions[row].double(), atol=1e-6
+        )
 
 
 def test_strangers_stay_and_a_drive_speaks_for_its_new_images():

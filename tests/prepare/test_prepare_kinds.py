@@ -78,8 +78,12 @@ def test_pictures_are_turned_at_no_cost_to_be_seen(tmp_path, kind, orientation):
     if kind == "AVIF" and not features.check("avif"):
         pytest.skip("this Pillow was built without AVIF")
     (tmp_path / "card").mkdir()
-    more = {"MPO": {"save_all": True, "append_images": [picture(5)], "quality": 95, "subsampling": 0},
-            "JPEG": {"quality": 95, "subsampling": 0}, "WEBP": {"lossless": True}, "AVIF": {"quality": 95}}  # fmt: skip
+    more = {
+        "MPO": {"save_all": True, "append_images": [picture(5)], "quality": 95, "subsampling": 0},
+        "JPEG": {"quality": 95, "subsampling": 0},
+        "WEBP": {"lossless": True},
+        "AVIF": {"quality": 95},
+    }
     for n in range(2):
         exif = with_orientation(orientation)
         picture(n).save(tmp_path / f"card/{n}.jpg", kind, exif=exif, **more.get(kind, {}))
@@ -137,8 +141,16 @@ def test_what_is_no_picture_is_left_out_for_its_true_reason(tmp_path, caplog):
     picture(3).save(card / ".hidden.png")
     assert [shot.name for shot in brought(card, tmp_path / "out")] == ["0.png", "1.png"]
     text = " ".join(caplog.text.split())
-    pieces = ("is empty: empty.jpg", "is a video by its content: film.jpg", "pillow-heif", "truncated",
-              "floating point", "of no kind that is known): text.png", "1 names in", "6 of 8 photographs")  # fmt: skip
+    pieces = (
+        "is empty: empty.jpg",
+        "is a video by its content: film.jpg",
+        "pillow-heif",
+        "truncated",
+        "floating point",
+        "of no kind that is known): text.png",
+        "1 names in",
+        "6 of 8 photographs",
+    )
     for piece in pieces:
         assert piece in text, piece
 
@@ -172,8 +184,11 @@ def profile_of(primaries: tuple[tuple[float, ...], ...], gamma: float) -> bytes:
         return kind + bytes(4) + struct.pack(">I", len(words) + 1) + words + b"\0" + bytes(78)
 
     curve = b"curv" + bytes(4) + struct.pack(">IH", 1, round(gamma * 256)) + bytes(2)
-    tags = {b"desc": text(b"desc", b"made up"), b"cprt": text(b"text", b"none"),
-            b"wtpt": b"XYZ " + bytes(4) + fixed(0.9642, 1.0, 0.8249)}  # fmt: skip
+    tags = {
+        b"desc": text(b"desc", b"made up"),
+        b"cprt": text(b"text", b"none"),
+        b"wtpt": b"XYZ " + bytes(4) + fixed(0.9642, 1.0, 0.8249),
+    }
     for name, primary in zip(b"rgb", primaries, strict=True):
         tags[bytes([name]) + b"XYZ"] = b"XYZ " + bytes(4) + fixed(*primary)
         tags[bytes([name]) + b"TRC"] = curve

@@ -77,8 +77,9 @@ def test_a_few_are_compared_with_all_over_a_long_way():
     assert {0, 9999} <= {row for pair in pairs for row in pair}
 
 
-@pytest.mark.parametrize(("matching", "match"),
-                         [("vocabulary", "needs --vocabulary FILE"), ("spatial", "no picture has one")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("matching", "match"), [("vocabulary", "needs --vocabulary FILE"), ("spatial", "no picture has one")]
+)
 def test_what_a_choice_lacks_is_said(matching, match):
     with pytest.raises(UserError, match=match):
         plan_pairs(shots_in(("a", 9)), None, matching, has_vocabulary=False)

@@ -180,16 +180,14 @@ def test_gps_that_contradicts_the_pictures(prepared):
     shots = [
         CapturedImage(**entry) for entry in json.loads((prepared.out / "prepare/images.json").read_text())["result"]
     ]
-    cameras = cameras_of(
-        prepare_module.pycolmap.Reconstruction(str(prepared.out / "sparse/0"))
-    )  # fmt: skip
+    cameras = cameras_of(prepare_module.pycolmap.Reconstruction(str(prepared.out / "sparse/0")))
     outward = [shot for shot in shots if shot.folder == "there"]
     order = np.random.default_rng(0).permutation(len(outward))
     mixed = [
         replace(shot, latitude_deg=outward[row].latitude_deg, longitude_deg=outward[row].longitude_deg)
         for shot, row in zip(outward, order, strict=True)
     ]
-    with pytest.raises(UserError, match=r"GPS positions contradict the pictures: at best .* --gps ignore"):
+    with pytest.raises(UserError, match="GPS positions contradict the pictures: at best .* --gps"):
         final_frame(cameras, mixed, use_gps=True)
     assert final_frame(cameras, outward, use_gps=True)[1]["is_metric"]
     close = [replace(shot, latitude_deg=48.2 + 1e-6 * n, longitude_deg=16.37) for n, shot in enumerate(outward)]
@@ -225,8 +223,14 @@ def test_a_folder_of_oddities_becomes_a_scene(walk, tmp_path, caplog):
     """Names that COLMAP's lists cannot hold, kinds that it does not read, endings that lie, and every size twice."""
     card = tmp_path / "card #1"
     card.mkdir()
-    oddities = {"IMG 01 (1).webp": "WEBP", "#2 'x' [b].jpg": "PNG", "-3.avif": "AVIF", "4%20.tif": "TIFF",
-                "5;\"q\".png": "PNG", "6\n.jpg": "JPEG"}  # fmt: skip
+    oddities = {
+        "IMG 01 (1).webp": "WEBP",
+        "#2 'x' [b].jpg": "PNG",
+        "-3.avif": "AVIF",
+        "4%20.tif": "TIFF",
+        '5;"q".png': "PNG",
+        "6\n.jpg": "JPEG",
+    }
     for (name, kind), pixels in zip(oddities.items(), walk.pictures, strict=False):
         image = Image.fromarray(pixels)
         image = image.convert("P", palette=Image.Palette.ADAPTIVE) if name.startswith("5") else image

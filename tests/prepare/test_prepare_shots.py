@@ -18,17 +18,29 @@ TAGS = ExifTags.Base
 
 
 def test_south_west_and_below_the_sea_are_negative():
-    gps = {GPS.GPSLatitude: (12, 30, 36.0), GPS.GPSLatitudeRef: "S", GPS.GPSLongitude: (70, 0, 0.0),
-           GPS.GPSLongitudeRef: "W", GPS.GPSAltitude: 5.5, GPS.GPSAltitudeRef: b"\x01"}  # fmt: skip
+    gps = {
+        GPS.GPSLatitude: (12, 30, 36.0),
+        GPS.GPSLatitudeRef: "S",
+        GPS.GPSLongitude: (70, 0, 0.0),
+        GPS.GPSLongitudeRef: "W",
+        GPS.GPSAltitude: 5.5,
+        GPS.GPSAltitudeRef: b"\x01",
+    }
     assert position_of(gps) == (pytest.approx(-12.51), -70.0, -5.5)
 
 
 @pytest.mark.parametrize(
     "wrong",
-    [{}, {GPS.GPSStatus: "V"}, {GPS.GPSLatitude: (0, 0, 0), GPS.GPSLongitude: (0, 0, 0)},
-     {GPS.GPSLatitude: (91, 0, 0)}, {GPS.GPSLongitude: (float("nan"), 0, 0)}, {GPS.GPSLatitude: (1, 2)},
-     {GPS.GPSLatitude: "north"}],
-)  # fmt: skip
+    [
+        {},
+        {GPS.GPSStatus: "V"},
+        {GPS.GPSLatitude: (0, 0, 0), GPS.GPSLongitude: (0, 0, 0)},
+        {GPS.GPSLatitude: (91, 0, 0)},
+        {GPS.GPSLongitude: (float("nan"), 0, 0)},
+        {GPS.GPSLatitude: (1, 2)},
+        {GPS.GPSLatitude: "north"},
+    ],
+)
 def test_no_fix_is_no_position(wrong):
     gps = {GPS.GPSLatitude: (12, 0, 0), GPS.GPSLongitude: (7, 0, 0), GPS.GPSAltitude: 5.0} | wrong
     gps = gps if wrong else {}
@@ -47,8 +59,13 @@ def test_the_clock_counts_fractions_and_knows_when_it_is_not_set():
 
 def test_focal_length_survives_a_photograph_made_smaller():
     """The same photograph at 4000 and at 1200 pixels: the focal length in pixels shrinks with it."""
-    tags = {TAGS.FocalLength: 4.5, TAGS.FocalPlaneXResolution: 16393.44, TAGS.FocalPlaneResolutionUnit: 2,
-            TAGS.ExifImageWidth: 4000, TAGS.ExifImageHeight: 3000}  # fmt: skip
+    tags = {
+        TAGS.FocalLength: 4.5,
+        TAGS.FocalPlaneXResolution: 16393.44,
+        TAGS.FocalPlaneResolutionUnit: 2,
+        TAGS.ExifImageWidth: 4000,
+        TAGS.ExifImageHeight: 3000,
+    }
     assert focal_of(tags, 4000, 3000) == pytest.approx(4.5 / 25.4 * 16393.44)
     assert focal_of(tags, 1200, 900) == pytest.approx(0.3 * 4.5 / 25.4 * 16393.44)
     assert focal_of(tags, 900, 1200) == focal_of(tags, 1200, 900)

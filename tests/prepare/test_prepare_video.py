@@ -86,7 +86,7 @@ def test_a_video_of_which_nothing_decodes_is_an_error(tmp_path, content):
     if content is None:
         content = write_video(tmp_path / "whole.mp4", frames()).read_bytes()[:-3000]
     path.write_bytes(content)
-    with pytest.raises(UserError, match=r"Nothing of the video .*broken.mp4 can be decoded"):
+    with pytest.raises(UserError, match="Nothing of the video .*broken.mp4 can be"):
         taken(path)
 
 

@@ -25,18 +25,22 @@ def _made(count: int, dtype=torch.float32, degree: int = 2) -> Gaussians:
         return torch.randn(*shape, generator=rng, dtype=torch.float64).to(dtype)
 
     means = normal(count, 3) * 0.8 + torch.tensor([0.0, 0.0, 4.0], dtype=dtype)
-    return Gaussians(means, normal(count, 3) * 0.4 - 1.5, normal(count, 4), normal(count),
-                     0.5 * normal(count, (degree + 1) ** 2, 3))  # fmt: skip
+    return Gaussians(
+        means, normal(count, 3) * 0.4 - 1.5, normal(count, 4), normal(count), 0.5 * normal(count, (degree + 1) ** 2, 3)
+    )
 
 
 def _pose(seed: int = 0) -> torch.Tensor:
     return se3.exp(torch.randn(6, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) * 0.2).float()
 
 
-@pytest.mark.parametrize(("model", "params", "distortion"), [
-    ("PINHOLE", (30.0, 33.0, 15.0, 11.0), (0.0, 0.0, 0.0, 0.0)),
-    ("OPENCV", (30.0, 33.0, 15.0, 11.0, 0.1, -0.05, 0.01, -0.02), (0.1, -0.05, 0.01, -0.02)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("model", "params", "distortion"),
+    [
+        ("PINHOLE", (30.0, 33.0, 15.0, 11.0), (0.0, 0.0, 0.0, 0.0)),
+        ("OPENCV", (30.0, 33.0, 15.0, 11.0, 0.1, -0.05, 0.01, -0.02), (0.1, -0.05, 0.01, -0.02)),
+    ],
+)
 def test_centres_fall_where_colmap_puts_them(model, params, distortion):
     splats, pose = _made(50), _pose()
     lens = SplatLens(LENS.focal_xy, LENS.center_xy, 32, 24, distortion)

@@ -70,8 +70,11 @@ MODULES = {path.stem: path.read_text(encoding="utf-8") for path in sorted((ROOT 
 NAMES = [name for name, text in MODULES.items() if f"\ndef {name}(" in text and name != "main"]
 CALLED_BY = [name.replace("export_", "export ") for name in NAMES]
 WRITTEN = [command for document in DOCUMENTS for command in commands_of(document)]
-WRITTEN += [command for text in (ABOUT, *(function_of(words).__doc__ for words in CALLED_BY))
-          for command in commands_in_help(text)]  # fmt: skip
+WRITTEN += [
+    command
+    for text in (ABOUT, *(function_of(words).__doc__ for words in CALLED_BY))
+    for command in commands_in_help(text)
+]
 COMMANDS = sorted({re.sub(r"\s+(&|#.*|> .*)$", "", command) for command in WRITTEN})  # without what a shell takes
 
 

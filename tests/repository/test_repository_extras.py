@@ -73,5 +73,5 @@ def test_a_package_that_is_there_is_itself_and_one_that_breaks_says_why(monkeypa
     assert Extra("json", "export", "This").loads("1") == 1
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "broken_package.py").write_text("import nothing_of_that_name\n")
-    with pytest.raises(UserError, match=r"This needs broken_package, which cannot be imported \(No module named"):
+    with pytest.raises(UserError, match="This needs broken_package, which cannot be imported"):
         Extra("broken_package", "export", "This").require()

@@ -577,9 +577,14 @@ def test_a_need_is_met_where_all_is_switched_on_and_not_beside_what_it_names():
 
 OF_BACKBONES = {
     "hash": ("block_nerf.hash_grid.num_levels=4", "block_nerf.proposal_resolution=16"),
-    "mlp": ("block_nerf.num_layers=12", "block_nerf.skip_connections=[2]", "block_nerf.pos_encoding_levels=4",
-            "block_nerf.use_integrated_pos_enc=false", "block_nerf.use_hierarchical_sampling=false"),
-}  # fmt: skip
+    "mlp": (
+        "block_nerf.num_layers=12",
+        "block_nerf.skip_connections=[2]",
+        "block_nerf.pos_encoding_levels=4",
+        "block_nerf.use_integrated_pos_enc=false",
+        "block_nerf.use_hierarchical_sampling=false",
+    ),
+}
 WEIGHTS = {"hash": "training.interlevel_loss_weight=2", "mlp": "training.coarse_loss_weight=2"}
 BASES = {"hash": HASH, "mlp": MLP}
 

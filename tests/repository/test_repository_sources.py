@@ -163,15 +163,52 @@ def test_one_decorator_compiles_and_one_file_knows_numba(path):
 
 
 BY_NAME = {  # functions that change the disk, by their last name
-    "unlink", "rmtree", "mkdir", "makedirs", "rmdir", "removedirs", "touch", "write_text", "symlink_to", "hardlink_to",
-    "rename", "renames", "tofile", "savefig", "export", "fsync", "fdatasync", "ftruncate", "posix_fallocate", "pwrite",
-    "mkstemp", "mkdtemp", "TemporaryDirectory", "NamedTemporaryFile", "copyfile", "copytree", "copy2", "savez",
-    "save_file", "FileHandler", "SummaryWriter", "write_binary", "set_log_destination", "open_memmap",
-}  # fmt: skip
+    "unlink",
+    "rmtree",
+    "mkdir",
+    "makedirs",
+    "rmdir",
+    "removedirs",
+    "touch",
+    "write_text",
+    "symlink_to",
+    "hardlink_to",
+    "rename",
+    "renames",
+    "tofile",
+    "savefig",
+    "export",
+    "fsync",
+    "fdatasync",
+    "ftruncate",
+    "posix_fallocate",
+    "pwrite",
+    "mkstemp",
+    "mkdtemp",
+    "TemporaryDirectory",
+    "NamedTemporaryFile",
+    "copyfile",
+    "copytree",
+    "copy2",
+    "savez",
+    "save_file",
+    "FileHandler",
+    "SummaryWriter",
+    "write_binary",
+    "set_log_destination",
+    "open_memmap",
+}
 BY_WHOLE_NAME = {
-    "os.replace", "os.remove", "os.link", "os.symlink", "os.write", "np.save", "np.savetxt", "shutil.copy",
+    "os.replace",
+    "os.remove",
+    "os.link",
+    "os.symlink",
+    "os.write",
+    "np.save",
+    "np.savetxt",
+    "shutil.copy",
     "shutil.move",
-}  # fmt: skip
+}
 MAY_CHANGE_DISK = {  # what changes the disk without core.disk, and why it may
     "cli/completion.py": "prints",
     "core/caches.py": "folders for what can be made again, one with rights of its own from its first moment",
@@ -250,3 +287,24 @@ def test_what_changes_the_disk_goes_through_one_layer(path):
 )
 def test_the_look_for_such_calls_sees_them(code, caught):
     assert changes_disk(ast.parse(code, mode="eval").body) == caught
+
+
+EVERYWHERE = [path for folder in ("src", "benchmarks", "tests") for path in sorted((ROOT / folder).rglob("*.py"))]
+
+
+def unpacked_literals(code: str) -> list[int]:
+    """Lines of calls such as f(*(a, b)), which hide how many arguments there are."""
+    calls = [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Call)]
+    stars = [argument for call in calls for argument in call.args if isinstance(argument, ast.Starred)]
+    return [star.lineno for star in stars if isinstance(star.value, ast.Tuple)]
+
+
+@pytest.mark.parametrize("path", EVERYWHERE, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_the_formatter_decides_and_calls_say_their_arguments(path):
+    code = path.read_text(encoding="utf-8")
+    assert f"# fmt: {'skip'}" not in code
+    assert unpacked_literals(code) == []
+
+
+def test_unpacked_literals_are_seen():
+    assert unpacked_literals("f(*(a, b), c)\nf(*found)\nf((a, b))") == [1]

@@ -100,7 +100,7 @@ def test_bundlers_own_folders(tmp_path):
     (tmp_path / "list.txt").rename(tmp_path / "bundle" / "list.txt")
     assert len(read_scene(tmp_path, DatasetConfig(type="bundler")).images) == 2
     (tmp_path / "bundle" / "list.txt").unlink()
-    with pytest.raises(UserError, match=r"There is no .*list.txt, which says whose cameras"):
+    with pytest.raises(UserError, match="There is no .*list.txt, which says whose"):
         read_scene(tmp_path, CONFIG)
 
 

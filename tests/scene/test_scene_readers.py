@@ -217,7 +217,7 @@ def test_kitti_poses_of_the_benchmarks_own_folders(tmp_path: Path, capture: Capt
     centers = read_scene(sequence, CONFIG).centers_world
     assert np.allclose(centers, [shot.center for shot in capture.shots], atol=1e-9)
     (tmp_path / "poses" / "07.txt").unlink()
-    with pytest.raises(UserError, match=r"There is no .*poses.txt, nor .*07.txt. Sequences 11 to 21"):
+    with pytest.raises(UserError, match="There is no .*poses.txt, nor .*07.txt. Sequences"):
         read_scene(sequence, CONFIG)
 
 
@@ -316,7 +316,7 @@ def test_missing_tables_and_tables_of_two_versions(tmp_path: Path, capture: Capt
         read_scene(tmp_path, CONFIG)
     (tmp_path / "v1.0-trainval/sample_data.json").unlink()
     (tmp_path / "v1.0-mini/scene.json").unlink()
-    with pytest.raises(UserError, match="There is no table of nuScenes at .*scene.json"):
+    with pytest.raises(UserError, match="There is no table of nuScenes at .*scene"):
         read_scene(tmp_path, CONFIG)
 
 

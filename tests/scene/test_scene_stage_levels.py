@@ -98,8 +98,10 @@ def test_the_mean_of_a_picture_and_a_constant_one_stay():
     assert np.abs(small.mean((0, 1)) - rgb.mean((0, 1))).max() < 0.1  # rounding alone: 0.29 / sqrt(23 x 38)
     constant = np.full((40, 60, 3), (10, 200, 31), np.uint8)
     assert (resampled_rgb(constant, 17, 23) == [10, 200, 31]).all()
-    assert np.array_equal(resampled_rgb(np.asarray(picture(700, 2)), 1, 350)[0, 300], brute(
-        np.asarray(picture(700, 2))[:, 600:602], (1, 1), mean)[0, 0])  # fmt: skip
+    assert np.array_equal(
+        resampled_rgb(np.asarray(picture(700, 2)), 1, 350)[0, 300],
+        brute(np.asarray(picture(700, 2))[:, 600:602], (1, 1), mean)[0, 0],
+    )
 
 
 def test_by_a_whole_factor_masks_and_depth_are_those_of_the_pyramid():
@@ -299,9 +301,7 @@ def test_a_full_disk_is_a_sentence_and_leaves_no_debris(tmp_path: Path, monkeypa
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.pwrite", full)
-    with pytest.raises(
-        UserError, match=r"Cannot write the image store in .*: No space left on device. Free some space"
-    ):
+    with pytest.raises(UserError, match="Cannot write the image store in .*: No space"):
         stage_level(store, 20)
     monkeypatch.undo()
     assert listed(tmp_path / "store") == before

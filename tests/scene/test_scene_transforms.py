@@ -253,7 +253,7 @@ def test_a_missing_depth_file_costs_the_depth_and_not_the_image(tmp_path: Path, 
 def test_test_names_that_nobody_has_are_named(tmp_path: Path):
     tree = transforms_capture(tmp_path)
     write_transforms(tmp_path, {**tree, "test_filenames": ["images/0000.png", "images/9999.png"]})
-    with pytest.raises(UserError, match=r"does not list: 9999.png. Names there are like '0000.png'"):
+    with pytest.raises(UserError, match="does not list: 9999.png. Names there are like"):
         read_scene(tmp_path, CONFIG)
     write_transforms(tmp_path, tree)
     sidecar = tmp_path / "blocknerf_scene.json"
@@ -371,5 +371,5 @@ def test_points_that_are_missing_are_said(tmp_path: Path, caplog: pytest.LogCapt
 def test_points_that_are_none(tmp_path: Path):
     transforms_capture(tmp_path, ply_file_path="p.ply")
     (tmp_path / "p.ply").write_bytes(b"obj\n")
-    with pytest.raises(UserError, match=r"p.ply cannot be read as PLY: it does not begin with .ply."):
+    with pytest.raises(UserError, match="p.ply cannot be read as PLY: it does"):
         read_scene(tmp_path, CONFIG)

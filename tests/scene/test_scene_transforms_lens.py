@@ -212,7 +212,7 @@ def test_a_frame_that_is_listed_twice_counts_once(tmp_path: Path, caplog: pytest
     assert "1 of 5 images are listed again" in caplog.text
     other = {**tree["frames"][1], "transform_matrix": tree["frames"][0]["transform_matrix"]}
     write_transforms(tmp_path, {**tree, "frames": [*tree["frames"], other]})
-    with pytest.raises(UserError, match="two images of the name '0001.png', and not with the same"):
+    with pytest.raises(UserError, match="two images of the name '0001.png', and not"):
         read_scene(tmp_path, CONFIG)
 
 
@@ -253,5 +253,5 @@ def test_blender_with_its_split(tmp_path: Path, caplog: pytest.LogCaptureFixture
 def test_blender_with_one_photograph_in_both_parts(tmp_path: Path):
     blender_capture(tmp_path, {"train": 3, "test": 2})
     (tmp_path / "transforms_test.json").write_bytes((tmp_path / "transforms_train.json").read_bytes())
-    with pytest.raises(UserError, match=r"3 photographs, as 'train/r_0.png', are in transforms_train.json and in"):
+    with pytest.raises(UserError, match="3 photographs, as 'train/r_0.png', are in transforms_train"):
         read_scene(tmp_path, CONFIG)

@@ -291,7 +291,7 @@ def test_files_that_are_cut_off_or_not_gzip(tmp_path: Path, capture: Capture):
     with pytest.raises(UserError, match="is not compressed with gzip"):
         read_scene(tmp_path, CONFIG)
     path.write_bytes(gzip.compress(framed(b"\x0a\xff\x01")))
-    with pytest.raises(UserError, match=r"record 0 is not a tf.train.Example: it ends in the middle"):
+    with pytest.raises(UserError, match="record 0 is not a tf.train.Example: it ends"):
         read_scene(tmp_path, CONFIG)
 
 

@@ -28,9 +28,13 @@ CAMERA: dict[str, Any] = {
 def come_in(port: int, origin: str | None = None) -> ClientConnection:
     """A connection as a page opens it. Raises websockets' InvalidStatus where the door is closed."""
     return connect(
-        f"ws://127.0.0.1:{port}", subprotocols=[Subprotocol(f"viser-v{viser.__version__}")], max_size=None,
-        origin=None if origin is None else Origin(origin), compression=None, open_timeout=60,
-    )  # fmt: skip
+        f"ws://127.0.0.1:{port}",
+        subprotocols=[Subprotocol(f"viser-v{viser.__version__}")],
+        max_size=None,
+        origin=None if origin is None else Origin(origin),
+        compression=None,
+        open_timeout=60,
+    )
 
 
 def say(connection: ClientConnection, message: dict[str, Any]) -> None:
@@ -58,10 +62,42 @@ def widgets(messages: list[dict[str, Any]]) -> list[str]:
 
 # --- what no browser would say ----------------------------------------------------------------------------------------
 
-_VALUES = [math.nan, math.inf, -math.inf, -1, 0, 1e-300, 1e9, 1e308, -1e308, 2**63, None, True, "x", "x" * 5000, [], {},
-           [math.nan] * 3, [1.0] * 1000, [[[[]]]], b"bytes", "../../etc/passwd", "\0"]  # fmt: skip
-_OTHERS = ["ShareUrlRequest", "FileTransferStartUpload", "FileTransferPart", "GetRenderResponseMessage", "GuiFormDirty",
-           "GuiCloseModalMessage", "ScenePointerMessage", "Message", "", "__class__"]  # fmt: skip
+_VALUES = [
+    math.nan,
+    math.inf,
+    -math.inf,
+    -1,
+    0,
+    1e-300,
+    1e9,
+    1e308,
+    -1e308,
+    2**63,
+    None,
+    True,
+    "x",
+    "x" * 5000,
+    [],
+    {},
+    [math.nan] * 3,
+    [1.0] * 1000,
+    [[[[]]]],
+    b"bytes",
+    "../../etc/passwd",
+    "\0",
+]
+_OTHERS = [
+    "ShareUrlRequest",
+    "FileTransferStartUpload",
+    "FileTransferPart",
+    "GetRenderResponseMessage",
+    "GuiFormDirty",
+    "GuiCloseModalMessage",
+    "ScenePointerMessage",
+    "Message",
+    "",
+    "__class__",
+]
 
 
 def junk(rng: random.Random, known: list[str]) -> bytes | str:

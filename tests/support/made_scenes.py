@@ -87,14 +87,18 @@ def moved(scene: Scene, rotation: np.ndarray, offset: np.ndarray) -> Scene:
     """The same capture in a world that was turned, then shifted."""
     images = tuple(
         ImageRecord(
-            image.id, image.name, image.path, image.camera_key,
+            image.id,
+            image.name,
+            image.path,
+            image.camera_key,
             np.concatenate(
                 [rotation @ image.world_from_cam[:, :3], (rotation @ image.world_from_cam[:, 3] + offset)[:, None]], 1
             ),
-            image.drive, point_rows=image.point_rows,
+            image.drive,
+            point_rows=image.point_rows,
         )
         for image in scene.images
-    )  # fmt: skip
+    )
     points = scene.points_world @ rotation.T + offset
     return Scene(scene.root, scene.cameras, images, points, scene.points_rgb, scene.test_names)
 

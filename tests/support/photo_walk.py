@@ -37,10 +37,14 @@ def photograph_walk(count: int = 10, step_m: float = 1.8, start_m: float = -12.0
     tracer, light = Tracer(town, len(town.triangles)), lighting_at(10.0)
     camera = Camera("PINHOLE", WIDTH, HEIGHT, (FOCAL, FOCAL, WIDTH / 2, HEIGHT / 2))
     poses = [
-        _pose(np.array([start_m + step_m * n, -4.2 + 0.5 * np.sin(n), 1.7 + 0.1 * np.cos(2 * n)]),
-              np.deg2rad(yaw_deg + 4 * np.sin(1.3 * n)), np.deg2rad(6.0), np.deg2rad(np.cos(n)))
+        _pose(
+            np.array([start_m + step_m * n, -4.2 + 0.5 * np.sin(n), 1.7 + 0.1 * np.cos(2 * n)]),
+            np.deg2rad(yaw_deg + 4 * np.sin(1.3 * n)),
+            np.deg2rad(6.0),
+            np.deg2rad(np.cos(n)),
+        )
         for n in range(count)
-    ]  # fmt: skip
+    ]
     pictures = [develop(render_image(tracer, camera, pose, light, 1).radiance, 0.8) for pose in poses]
     return Walk(tuple(f"{n:02d}.jpg" for n in range(count)), np.array(poses), tuple(pictures))
 

@@ -25,9 +25,13 @@ class DeviceTensor(Tensor):
     @staticmethod
     def __new__(cls, values: Tensor) -> "DeviceTensor":
         return Tensor._make_wrapper_subclass(
-            cls, values.shape, strides=values.stride(), storage_offset=values.storage_offset(),
-            dtype=values.dtype, device="meta",
-        )  # fmt: skip
+            cls,
+            values.shape,
+            strides=values.stride(),
+            storage_offset=values.storage_offset(),
+            dtype=values.dtype,
+            device="meta",
+        )
 
     def __init__(self, values: Tensor):
         self.values = values

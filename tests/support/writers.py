@@ -98,12 +98,14 @@ def write_colmap(root: Path, capture: Capture) -> list[str]:
 def _quaternion(rotation: np.ndarray) -> np.ndarray:
     """(w, x, y, z): the eigenvector of the largest eigenvalue of Bar-Itzhack's matrix (2000)."""
     (xx, xy, xz), (yx, yy, yz), (zx, zy, zz) = rotation
-    matrix = np.array([
-        [xx + yy + zz, zy - yz, xz - zx, yx - xy],
-        [zy - yz, xx - yy - zz, xy + yx, xz + zx],
-        [xz - zx, xy + yx, yy - xx - zz, yz + zy],
-        [yx - xy, xz + zx, yz + zy, zz - xx - yy],
-    ])  # fmt: skip
+    matrix = np.array(
+        [
+            [xx + yy + zz, zy - yz, xz - zx, yx - xy],
+            [zy - yz, xx - yy - zz, xy + yx, xz + zx],
+            [xz - zx, xy + yx, yy - xx - zz, yz + zy],
+            [yx - xy, xz + zx, yz + zy, zz - xx - yy],
+        ]
+    )
     return np.linalg.eigh(matrix)[1][:, -1]
 
 

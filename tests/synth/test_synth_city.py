@@ -156,8 +156,12 @@ def test_points_are_on_surfaces_that_their_images_see(scene):
 @pytest.mark.parametrize("preset", PRESETS)
 def test_every_eighth_name_spreads_over_cameras_and_stations(preset):
     suffix = PRESETS[preset].suffix
-    names = sorted(f"{drive.name}/{place}_{frame:04d}{suffix}" for drive in PRESETS[preset].drives
-                   for place in rig_cameras(8, 6) for frame in range(drive.stations * drive.passes))  # fmt: skip
+    names = sorted(
+        f"{drive.name}/{place}_{frame:04d}{suffix}"
+        for drive in PRESETS[preset].drives
+        for place in rig_cameras(8, 6)
+        for frame in range(drive.stations * drive.passes)
+    )
     held_out = names[::8]
     by_camera = Counter(name.rsplit("_", 1)[0] for name in held_out)
     assert len(by_camera) == 4 * len(PRESETS[preset].drives)
@@ -258,9 +262,9 @@ def test_foreign_folders_are_left_alone(mini, tmp_path):
     foreign = tmp_path / "photos"
     foreign.mkdir()
     (foreign / "holiday.jpg").write_bytes(b"precious")
-    with pytest.raises(UserError, match=r"photos is not empty. Choose another, or add --overwrite"):
+    with pytest.raises(UserError, match="photos is not empty. Choose another, or add"):
         make_scene(foreign, "tiny")
-    with pytest.raises(UserError, match=r"photos is not a synthetic city \(it has no synth.json\)"):
+    with pytest.raises(UserError, match=r"photos is not a synthetic city \(it has no"):
         make_scene(foreign, "tiny", overwrite=True)
     with pytest.raises(UserError, match=r"holiday.jpg is a file"):
         make_scene(foreign / "holiday.jpg", "tiny")
@@ -333,7 +337,7 @@ def test_a_full_disk_and_a_missing_embree_are_said_plainly(mini, tmp_path, monke
 
     with monkeypatch.context() as patch:
         patch.setattr(write, "write_shot", full)
-        with pytest.raises(UserError, match="Cannot write the synthetic city to .*No space left on device"):
+        with pytest.raises(UserError, match="Cannot write the synthetic city to .*No space"):
             make_scene(tmp_path / "city", "tiny")
     for module in ("embreex.rtcore_scene", "embreex.mesh_construction"):
         monkeypatch.setitem(sys.modules, module, None)

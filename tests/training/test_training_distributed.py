@@ -184,7 +184,7 @@ def test_processes_of_one_machine_do_not_share_a_device_through_nccl(together, t
         config = load_config(None, [*SMALL, parts, f"distributed.backend={backend}"])
         run = Run(*plan_scene(config, together[0], tmp_path / f"{backend}_{local}"), tmp_path)
         if refused:
-            with pytest.raises(UserError, match=r"parts of its field on cuda:0 .* distributed\.backend=gloo"):
+            with pytest.raises(UserError, match=r"parts of its field on cuda:0 .* distributed\.backend"):
                 DistributedBlockNeRFTrainer(run.config.distributed, ProcessGroup(0, 2))
         else:
             DistributedBlockNeRFTrainer(run.config.distributed, ProcessGroup(0, 2))

@@ -111,11 +111,15 @@ def test_the_total_is_the_sum_of_its_weighted_parts_and_a_weight_of_zero_takes_i
     everything = {"rgb", "distortion", "depth", "consistency", "regularization", "appearance", "mse"}
     assert set(terms) == everything | backbone_terms
     keys = {
-        "rgb": "rgb_loss_weight", "distortion": "distortion_loss_weight", "depth": "depth_loss_weight",
-        "consistency": "consistency_loss_weight", "regularization": "regularization_weight",
-        "appearance": "appearance_loss_weight", "interlevel": "interlevel_loss_weight",
+        "rgb": "rgb_loss_weight",
+        "distortion": "distortion_loss_weight",
+        "depth": "depth_loss_weight",
+        "consistency": "consistency_loss_weight",
+        "regularization": "regularization_weight",
+        "appearance": "appearance_loss_weight",
+        "interlevel": "interlevel_loss_weight",
         "coarse_rgb": "coarse_loss_weight",
-    }  # fmt: skip
+    }
     for term in set(terms) - {"mse"}:
         _, _, without = learn(**{keys[term]: 0.0})
         _, _, alone = learn(**{keys[other]: 0.0 for other in keys if other != term})
@@ -244,7 +248,7 @@ def test_a_batch_that_breaks_the_loss_is_kept_and_what_was_learned_is_saved(room
     batch = trainer.sampler.next()
     batch.rgb[3, 1] = torch.nan
     monkeypatch.setattr(trainer.sampler, "next", lambda central: batch)
-    with pytest.raises(UserError, match="broke at step 1: rgb is not finite .* this step") as caught:
+    with pytest.raises(UserError, match="broke at step 1: rgb is not finite .* this") as caught:
         trainer.train_step()
     path = tmp_path / "blocks" / "000" / "broken_batch.safetensors"
     assert str(path) in str(caught.value)
@@ -282,7 +286,7 @@ def test_weights_that_grew_too_large_are_not_saved_over_those_of_before(room, tm
         for parameter in trainer.model.field.networks():
             parameter.mul_(1e36)
     assert all(bool(parameter.isfinite().all()) for parameter in trainer.model.parameters())
-    with pytest.raises(UserError, match=r"lower training\.nerf_lr, and run again .* from its last checkpoint"):
+    with pytest.raises(UserError, match=r"lower training\.nerf_lr, and run again .* from"):
         trainer.train_step()
     again = _trainer(room, tmp_path)
     assert again.resume()

@@ -39,9 +39,15 @@ RAY_WARNS = pytest.mark.filterwarnings(
     "ignore::ResourceWarning:ray",  # of sockets and log files of its daemons, which outlive the call
     "ignore::pytest.PytestUnraisableExceptionWarning",  # the same, when they are collected
 )
-SEVERAL = (*TINY, "block_manager.max_blocks=4", "block_manager.block_size=2.8", "block_manager.min_images_per_block=6",
-           "training.checkpoint_minutes=0.002", "logging.log_freq=1",
-           "validation.num_val_images=1")  # fmt: skip
+SEVERAL = (
+    *TINY,
+    "block_manager.max_blocks=4",
+    "block_manager.block_size=2.8",
+    "block_manager.min_images_per_block=6",
+    "training.checkpoint_minutes=0.002",
+    "logging.log_freq=1",
+    "validation.num_val_images=1",
+)
 
 
 @pytest.fixture(scope="module")
@@ -244,7 +250,7 @@ def test_a_block_takes_a_gpu_where_any_machine_has_one(machines, use_gpus, overr
 
 
 def test_ray_gives_devices_itself(room, tmp_path):
-    with pytest.raises(UserError, match="--device cuda:1: Ray itself gives each block a GPU.*auto or cpu"):
+    with pytest.raises(UserError, match="--device cuda:1: Ray itself gives each block a GPU"):
         train(room, tmp_path, launcher="ray", device="cuda:1")
 
 
@@ -264,8 +270,9 @@ def test_ctrl_c_saves_everywhere_and_the_same_command_goes_on(room, tmp_path):
     command += ["--launcher", "ray", *SEVERAL, "training.num_epochs=100000", "training.max_steps=1000000"]
     command += ["training.checkpoint_minutes=10"]
     checkpoint = tmp_path / "there/city/blocks"
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                               start_new_session=True)  # fmt: skip
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
     deadline = time.monotonic() + 240
     cache = tmp_path / "cache"
     while time.monotonic() < deadline and not any("step" in p.read_text() for p in cache.rglob("metrics.jsonl")):

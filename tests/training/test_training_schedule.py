@@ -133,9 +133,17 @@ def test_milestones_are_marked(tmp_path):
 def test_groups_with_keys_of_their_own_follow_the_schedulers_of_torch():
     """The documents' ExponentialLR, CosineAnnealingLR and MultiStepLR, stepped once an epoch."""
     config = TrainingConfig(
-        num_epochs=20, lr_warmup_steps=0, nerf_lr=0.1, nerf_lr_decay=0.8, appearance_lr=0.2, appearance_min_lr=0.05,
-        appearance_cosine_cycles=8, pose_lr=0.3, pose_milestones=(5, 12), pose_lr_decay=0.4,
-    )  # fmt: skip
+        num_epochs=20,
+        lr_warmup_steps=0,
+        nerf_lr=0.1,
+        nerf_lr_decay=0.8,
+        appearance_lr=0.2,
+        appearance_min_lr=0.05,
+        appearance_cosine_cycles=8,
+        pose_lr=0.3,
+        pose_milestones=(5, 12),
+        pose_lr_decay=0.4,
+    )
     rates = {"nerf": config.nerf_lr, "appearance": config.appearance_lr, "pose": config.pose_lr}
     optimizers = {name: torch.optim.SGD([torch.zeros(1)], lr=rate) for name, rate in rates.items()}
     schedulers = (

@@ -213,7 +213,7 @@ DIFFERENTIABLE = {
     ),
     "laplacian_smoothness": (laplacian_smoothness, (5, 7)),
     "weights": (lambda matrix: squared_weights([matrix]), (4, 3)),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", DIFFERENTIABLE)

@@ -52,19 +52,41 @@ def test_what_a_page_says_passes():
         {"type": "GuiUpdateMessage", "uuid": "abc", "updates": {"value": True}},
         {"type": "GuiUpdateMessage", "uuid": "abc", "updates": {"value": 0.5}},
         {"type": "GuiUpdateMessage", "uuid": "abc", "updates": {"value": "depth"}},
-        {"type": "SceneNodeClickMessage", "name": "/photographs/a.jpg", "instance_index": None, "modifier": None,
-         "ray_origin": [0.0, 0.0, 0.0], "ray_direction": [0.0, 0.0, 1.0], "screen_pos": [0.5, 0.5], "owner": "1"},
-    ):  # fmt: skip
+        {
+            "type": "SceneNodeClickMessage",
+            "name": "/photographs/a.jpg",
+            "instance_index": None,
+            "modifier": None,
+            "ray_origin": [0.0, 0.0, 0.0],
+            "ray_direction": [0.0, 0.0, 1.0],
+            "screen_pos": [0.5, 0.5],
+            "owner": "1",
+        },
+    ):
         assert read_message(msgspec.msgpack.encode(message)).type == message["type"]
 
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"fov": -1.0}, {"fov": math.nan}, {"fov": 4.0}, {"image_height": 10**9}, {"image_height": 0}, {"image_width": -4},
-     {"position": [math.inf, 0, 0]}, {"position": [0, 0]}, {"position": [1e30, 0, 0]}, {"wxyz": [0, 0, 0, 0]},
-     {"image_width": 16000, "image_height": 2}, {"wxyz": "abcd"}, {"more": 1}, {"type": "ShareUrlRequest"},
-     {"type": None}, {"type": ["a"]}],
-)  # fmt: skip
+    [
+        {"fov": -1.0},
+        {"fov": math.nan},
+        {"fov": 4.0},
+        {"image_height": 10**9},
+        {"image_height": 0},
+        {"image_width": -4},
+        {"position": [math.inf, 0, 0]},
+        {"position": [0, 0]},
+        {"position": [1e30, 0, 0]},
+        {"wxyz": [0, 0, 0, 0]},
+        {"image_width": 16000, "image_height": 2},
+        {"wxyz": "abcd"},
+        {"more": 1},
+        {"type": "ShareUrlRequest"},
+        {"type": None},
+        {"type": ["a"]},
+    ],
+)
 def test_what_no_camera_says_does_not(wrong):
     with pytest.raises(ValueError, match=r"."):
         read_message(msgspec.msgpack.encode(CAMERA | wrong))

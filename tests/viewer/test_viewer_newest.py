@@ -43,7 +43,7 @@ def test_a_damaged_city_is_said_once_and_the_old_one_stays(room, tmp_path):
 
 def test_an_untrained_city_is_said(room, tmp_path):
     write_city(room, tmp_path, blocks=0)
-    with pytest.raises(UserError, match="No block of .* has been trained yet. Run `blocknerf train"):
+    with pytest.raises(UserError, match="No block of .* has been trained yet. Run"):
         CityWatcher(tmp_path)
 
 

@@ -38,8 +38,17 @@ class Frusta:
         """Ends of their rays within a rectangle [2], in the ground frame, image after image."""
         places = np.empty((int(self.numbers(images).sum()) + 1, 3))
         number = frustum_places(
-            *(images, self.camera, self.directions, self.begin, self.poses, self.depths_m),
-            *(self.frame.ground_from_world, self.frame.origin_world, low_xy, high_xy, places),
+            images,
+            self.camera,
+            self.directions,
+            self.begin,
+            self.poses,
+            self.depths_m,
+            self.frame.ground_from_world,
+            self.frame.origin_world,
+            low_xy,
+            high_xy,
+            places,
         )
         return places[:number]
 

@@ -99,9 +99,12 @@ def _draw_cells(axes: Axes, plan: Plan, layout: Layout, block: BlockSpec, colour
         axes.add_patch(inner)
         outer = _outline(layout, cell, layout.cell_reach_m)
         outer.set(
-            facecolor="none", edgecolor=(*colour, 0.45 if busy else 0.7), linestyle=(0, (5, 4)),
-            linewidth=0.4 if busy else 0.9, zorder=2,
-        )  # fmt: skip
+            facecolor="none",
+            edgecolor=(*colour, 0.45 if busy else 0.7),
+            linestyle=(0, (5, 4)),
+            linewidth=0.4 if busy else 0.9,
+            zorder=2,
+        )
         if _shows_overlap(plan, layout):
             axes.add_patch(outer)
 
@@ -143,9 +146,18 @@ def _label(
         if place == places_xy[0] and blocks <= 49:
             text += f"\n{len(block.train_images)} images"
         axes.annotate(
-            text, (place[0], place[1] + above_m), ha="center", va="center", color=tuple(0.7 * colour),
-            fontsize=size, fontweight="bold", path_effects=_HALO, zorder=5, annotation_clip=True, clip_on=True,
-        )  # fmt: skip
+            text,
+            (place[0], place[1] + above_m),
+            ha="center",
+            va="center",
+            color=tuple(0.7 * colour),
+            fontsize=size,
+            fontweight="bold",
+            path_effects=_HALO,
+            zorder=5,
+            annotation_clip=True,
+            clip_on=True,
+        )
 
 
 def _draw_cameras(axes: Axes, frame: GroundFrame, plan: Plan, scene: Scene, tick_m: float) -> list[Line2D]:
@@ -180,9 +192,17 @@ def _draw_cameras(axes: Axes, frame: GroundFrame, plan: Plan, scene: Scene, tick
 
 def _dots(centers: np.ndarray, edge, face, size: float, label: str = "") -> Line2D:
     return Line2D(
-        centers[:, 0], centers[:, 1], linestyle="none", marker="o", markersize=size, markeredgecolor=edge,
-        markerfacecolor=face, markeredgewidth=0 if edge is face else 1.1, label=label, zorder=4,
-    )  # fmt: skip
+        centers[:, 0],
+        centers[:, 1],
+        linestyle="none",
+        marker="o",
+        markersize=size,
+        markeredgecolor=edge,
+        markerfacecolor=face,
+        markeredgewidth=0 if edge is face else 1.1,
+        label=label,
+        zorder=4,
+    )
 
 
 def drive_colours(drives: int) -> list[tuple[float, ...]]:
@@ -195,9 +215,15 @@ def drive_colours(drives: int) -> list[tuple[float, ...]]:
 def _decorate(axes: Axes, plan: Plan, layout: Layout, drives: list[Line2D], width_m: float, cameras: int) -> None:
     bar_m = nice_length(width_m / 5)
     bar = AnchoredSizeBar(
-        axes.transData, bar_m, f"{bar_m:g} m", "lower left", pad=0.4, borderpad=0.6, sep=4,
+        axes.transData,
+        bar_m,
+        f"{bar_m:g} m",
+        "lower left",
+        pad=0.4,
+        borderpad=0.6,
+        sep=4,
         fontproperties=font_manager.FontProperties(size=9),
-    )  # fmt: skip
+    )
     bar.size_bar.get_children()[0].set(linewidth=3, edgecolor="0.1")
     bar.patch.set(edgecolor="none", alpha=0.8)
     axes.add_artist(bar)

@@ -295,7 +295,8 @@ def _existing_plan(output_dir: Path, hash_of_scene: str, config: Config) -> Plan
         ratio = config.block_manager.overlap_ratio
         log.info(
             "Its blocks reach %g block sizes into their neighbours, as overlap_ratio=%g meant when it was made.",
-            *(ratio / 2, ratio),
+            ratio / 2,
+            ratio,
         )
     return plan
 

@@ -94,8 +94,15 @@ def make_plan(scene: Scene, config: Config) -> Plan:
         cell_reach_m=cells.reach_m,
     )
     merged = tuple((block_id(a), block_id(b), n) for a, b, n in assignment.merged)
-    return Plan(scene_hash(scene), planning_hash(config), blocks, merged, layout, geo_origin=scene.geo_origin,
-                world_offset_m=scene.world_offset_m)  # fmt: skip
+    return Plan(
+        scene_hash(scene),
+        planning_hash(config),
+        blocks,
+        merged,
+        layout,
+        geo_origin=scene.geo_origin,
+        world_offset_m=scene.world_offset_m,
+    )
 
 
 def planning_hash(config: Config) -> str:

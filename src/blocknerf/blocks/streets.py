@@ -197,9 +197,13 @@ def _smooth(xy: np.ndarray) -> np.ndarray:
 def _distinct(points: _Points, width_m: float, headroom_m: float) -> Int[np.ndarray, " some"]:
     """One of all points that nearly agree in place and undirected angle, however often a street is driven."""
     angles = np.arctan2(points.ahead_xy[:, 1], points.ahead_xy[:, 0]) % np.pi
-    bins = np.column_stack([
-        np.floor(points.xy / (width_m / STEPS)), np.floor(points.places[:, 2] / headroom_m), np.floor(angles / ARM_GAP)
-    ])  # fmt: skip
+    bins = np.column_stack(
+        [
+            np.floor(points.xy / (width_m / STEPS)),
+            np.floor(points.places[:, 2] / headroom_m),
+            np.floor(angles / ARM_GAP),
+        ]
+    )
     return np.sort(np.unique(bins, axis=0, return_index=True)[1])
 
 

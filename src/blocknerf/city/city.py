@@ -76,15 +76,20 @@ class City:
         if missing:
             log.warning(
                 "%d of %d blocks are not trained yet and are skipped: %s.",
-                len(missing), len(manifest.blocks), ", ".join(missing),
-            )  # fmt: skip
+                len(missing),
+                len(manifest.blocks),
+                ", ".join(missing),
+            )
         for block in blocks:
             block.require_scene((manifest.scene_hash, *manifest.earlier_scene_hashes))
         total_gb = sum(block.meta.weights.bytes for block in blocks) / 1e9
         if total_gb > manifest.memory_budget_gb:
             log.info(
                 "The %d blocks take %.3g GB; at most %.3g GB of them are loaded at a time (memory_budget_gb in %s).",
-                *(len(blocks), total_gb, manifest.memory_budget_gb, out / "city.json"),
+                len(blocks),
+                total_gb,
+                manifest.memory_budget_gb,
+                out / "city.json",
             )
         cache = _BlockCache(int(manifest.memory_budget_gb * 1e9), load)
         return City(manifest, blocks, cache, _still_fitting(read_alignment(out), blocks, state))

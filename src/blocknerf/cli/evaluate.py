@@ -98,6 +98,9 @@ def protocols_table(metrics: dict[str, Any]) -> Table:
 def _figures(entry: dict[str, Any]) -> list[str]:
     composited, nearest = entry["composited"], entry["nearest"]
     return [
-        f"{composited['psnr']:.2f}", f"{composited['ssim']:.3f}", f"{nearest['psnr']:.2f}", f"{nearest['ssim']:.3f}",
+        f"{composited['psnr']:.2f}",
+        f"{composited['ssim']:.3f}",
+        f"{nearest['psnr']:.2f}",
+        f"{nearest['ssim']:.3f}",
         f"{composited['psnr'] - nearest['psnr']:+.2f}",
-    ]  # fmt: skip
+    ]

@@ -80,8 +80,9 @@ def export_splats(
     known = {image_id for each in blocks for image_id in each.train_images}
     images = [image for image in scene.images if image.id in known]
     use_threads(available_cores(), city.worker)
-    seen = choose_viewpoints(images, scene.cameras, config.dataset.image_downsample, views, longest_side,
-                        generator(SEED, "splats", "views"))  # fmt: skip
+    seen = choose_viewpoints(
+        images, scene.cameras, config.dataset.image_downsample, views, longest_side, generator(SEED, "splats", "views")
+    )
     rendering = render_teacher_views(city, seen, Appearance(drive=drive), block)
     teacher_views = list(track(rendering, "Rendering views", len(seen), console=console, transient=True))
     rendered_on = devices_of(device)[0]

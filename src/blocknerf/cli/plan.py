@@ -73,7 +73,8 @@ def print_plan(planned: Plan, scene: Scene, settings: Config) -> None:
         log.warning(
             "Training will take about %s on this machine; %straining.max_minutes or training.max_steps ends a block "
             "sooner.",
-            *(duration(minutes), faster),
+            duration(minutes),
+            faster,
         )
 
 
@@ -91,19 +92,28 @@ def cost_table(planned: Plan, scene: Scene, settings: Config, costs: "list[Block
     table.add_column("neighbours")
     for block, cost in ((planned.blocks[row], costs[row]) for row in sorted(longest)):
         table.add_row(
-            block.id, str(cost.images), str(len(block.test_images)), f"{cost.pixels / 1e6:.1f}",
-            f"{cost.memory_gb:.1f}", duration(cost.minutes), f"{cost.bytes_on_disk / 1e6:.0f}",
+            block.id,
+            str(cost.images),
+            str(len(block.test_images)),
+            f"{cost.pixels / 1e6:.1f}",
+            f"{cost.memory_gb:.1f}",
+            duration(cost.minutes),
+            f"{cost.bytes_on_disk / 1e6:.0f}",
             _a_few(block.neighbours),
-        )  # fmt: skip
+        )
     if len(costs) > MOST_ROWS:
         table.add_row("...", *[""] * 6, f"{len(costs) - MOST_ROWS} blocks that take less are in plan.json")
     table.add_section()
     table.add_row(
-        "all", str(_distinct(block.train_images for block in planned.blocks)),
-        str(_distinct(block.test_images for block in planned.blocks)), f"{sum(c.pixels for c in costs) / 1e6:.1f}",
-        f"{max(c.memory_gb for c in costs):.1f}", duration(sum(c.minutes for c in costs)),
-        f"{sum(c.bytes_on_disk for c in costs) / 1e6:.0f}", "",
-    )  # fmt: skip
+        "all",
+        str(_distinct(block.train_images for block in planned.blocks)),
+        str(_distinct(block.test_images for block in planned.blocks)),
+        f"{sum(c.pixels for c in costs) / 1e6:.1f}",
+        f"{max(c.memory_gb for c in costs):.1f}",
+        duration(sum(c.minutes for c in costs)),
+        f"{sum(c.bytes_on_disk for c in costs) / 1e6:.0f}",
+        "",
+    )
     table.caption = (
         "Memory (one block at a time), time and disk are estimates.\n"
         f"The pixel store takes {store_bytes(scene, settings) / 1e6:.0f} MB of disk more, once for all blocks."

@@ -153,8 +153,11 @@ def _check_appearance(city, image, appearance, share, exposure):
         )
     least, largest = models[0].exposures.range_stops
     if not least <= exposure <= largest:
-        log.warning("Training images were exposed %+.1f to %+.1f stops around their mean; beyond that nothing changes.",
-                    least, largest)  # fmt: skip
+        log.warning(
+            "Training images were exposed %+.1f to %+.1f stops around their mean; beyond that nothing changes.",
+            least,
+            largest,
+        )
 
 
 def _views_and_images(out, path, frames, size, drive, image, appearance, data_root):

@@ -56,7 +56,10 @@ def view(
             log.warning(
                 "It listens on %s: everyone who can reach this machine over the network can look, and save paths in "
                 "%s, without a password or encryption. Alone, it is reached from elsewhere by ssh -L %d:localhost:%d.",
-                *(host, out / "paths", viewer.port, viewer.port),
+                host,
+                out / "paths",
+                viewer.port,
+                viewer.port,
             )
         while True:
             time.sleep(1)

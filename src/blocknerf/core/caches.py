@@ -56,6 +56,7 @@ def _among_temporary_files() -> Path:
         ) from error
     if folder not in _announced:
         _announced.add(folder)
-        log.info("Nothing can be written at home: compiled code is kept in %s (%s names another).", folder,
-                 CACHE_VARIABLE)  # fmt: skip
+        log.info(
+            "Nothing can be written at home: compiled code is kept in %s (%s names another).", folder, CACHE_VARIABLE
+        )
     return folder

@@ -21,7 +21,7 @@ _REMEDIES = {
     errno.ENOMEM: "end other programs or raise the memory limit",
     errno.ENODEV: "choose a folder on another file system",
     errno.EOPNOTSUPP: "choose a folder on another file system",
-}  # fmt: skip
+}
 
 
 def reason(error: OSError) -> str:

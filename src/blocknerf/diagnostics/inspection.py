@@ -119,9 +119,21 @@ def _inspect(
         seam_png = "seam_{}_{}.png".format(*seam.blocks)
         draw_seam(folder / seam_png, seam)
     inspection = Inspection(
-        *(folder, block_id, state, image.name, pixel_xy, findings + about_gradients, gradients, trace, memory),
-        *(ray_png, "coverage.png", None if model.poses is None else model.poses.pose_groups.by),
-        *(pose_motions(model, {image.id: image.name for image in scene.images}), seam, seam_png),
+        folder,
+        block_id,
+        state,
+        image.name,
+        pixel_xy,
+        findings + about_gradients,
+        gradients,
+        trace,
+        memory,
+        ray_png,
+        "coverage.png",
+        None if model.poses is None else model.poses.pose_groups.by,
+        pose_motions(model, {image.id: image.name for image in scene.images}),
+        seam,
+        seam_png,
     )
     _write(inspection)
     return inspection

@@ -91,8 +91,10 @@ def draw_seam(path: Path, view: SeamView) -> Path:
     figure = new_figure(12.0, 2 * 4.0 * height / width * 0.92 + 1.2)
     figure.suptitle(
         f"Blocks {view.blocks[0]} and {view.blocks[1]} from the camera of {view.image}, look of drive {view.drive}",
-        fontsize=10, x=0.01, ha="left",
-    )  # fmt: skip
+        fontsize=10,
+        x=0.01,
+        ha="left",
+    )
     colours, depths = figure.subplots(2, 3)
     both_m = np.stack([rendered.distance_m.clamp(min=1e-6).numpy() for rendered in view.pictures])
     low, high = np.percentile(both_m, (2, 98))

@@ -19,8 +19,12 @@ from blocknerf.scene.rays import camera_rays, focal_lengths
 from blocknerf.scene.scene import ImageRecord
 
 _DISTORTIONS = {
-    "SIMPLE_PINHOLE": (), "PINHOLE": (), "SIMPLE_RADIAL": (0,), "RADIAL": (0, 1), "OPENCV": (0, 1, 2, 3),
-}  # fmt: skip
+    "SIMPLE_PINHOLE": (),
+    "PINHOLE": (),
+    "SIMPLE_RADIAL": (0,),
+    "RADIAL": (0, 1),
+    "OPENCV": (0, 1, 2, 3),
+}
 """COLMAP's models that a splat lens can be, and which of k1, k2, p1, p2 stand behind their centre."""
 _NEIGHBOURS = 3
 

@@ -16,9 +16,25 @@ _STEP = 1.15
 
 @compiled(nogil=True, fastmath=False)
 def fuse(
-    low_world, voxel_m, truncation_m, owners, views, cam_from_world, focal_px, sizes, first_rows, view_blocks,
-    inverse_depths, spreads_m, cosines, colours, values, weights, colour_sums, colour_weights,
-):  # fmt: skip
+    low_world,
+    voxel_m,
+    truncation_m,
+    owners,
+    views,
+    cam_from_world,
+    focal_px,
+    sizes,
+    first_rows,
+    view_blocks,
+    inverse_depths,
+    spreads_m,
+    cosines,
+    colours,
+    values,
+    weights,
+    colour_sums,
+    colour_weights,
+):
     """Adds the pictures `views` to a brick's sums: truncated signed distance, its weight, and colour.
 
     Positive in front of a surface. A picture contributes only to points that its block owns, and not to points more

@@ -103,8 +103,9 @@ def render_maps(
 
     All have the appearance of the city's main drive, so that colours of different hours do not mix.
     """
-    chosen = [(block, image) for block in plan.blocks if block.id in city.ids
-              for image in _spread(block, scene, most_views)]  # fmt: skip
+    chosen = [
+        (block, image) for block in plan.blocks if block.id in city.ids for image in _spread(block, scene, most_views)
+    ]
     if not chosen:
         raise UserError("No training image of the city is in its scene. Give the original scene with --data-root.")
     cameras = [pinhole_of(scene.cameras[image.camera_key], longest_px) for _, image in chosen]
@@ -132,9 +133,11 @@ def new_maps(
     return Maps(
         np.concatenate([rotations, -rotations @ poses[:, :, 3:]], axis=2),
         np.array([camera.params[0] for camera in cameras]),
-        sizes, ends - sizes.prod(axis=1), blocks.astype(np.int16),
+        sizes,
+        ends - sizes.prod(axis=1),
+        blocks.astype(np.int16),
         *(disk.mapped(folder / name, dtype, (int(ends[-1]), *width)) for name, dtype, width in _ARRAYS),
-    )  # fmt: skip
+    )
 
 
 def keep(maps: Maps, view: int, surface: SurfaceMap) -> None:

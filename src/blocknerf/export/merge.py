@@ -107,13 +107,19 @@ def merge_splats(files: Sequence[SplatFile], plan: Plan) -> Merged:
             log.warning(
                 "Block %s keeps %d of %d splats of %s. Was the scene moved or scaled by the trainer? Switch that off, "
                 "or lay its %s beside the file.",
-                *(file.block_id, len(kept), len(splats), file.path, TRANSFORMS_NAME),
+                file.block_id,
+                len(kept),
+                len(splats),
+                file.path,
+                TRANSFORMS_NAME,
             )
         parts.append(kept)
         blocks[file.block_id] = {
-            "splats": len(splats), "kept": len(kept), "dropped": int((~is_inside).sum()),
+            "splats": len(splats),
+            "kept": len(kept),
+            "dropped": int((~is_inside).sum()),
             "not_finite": len(splats) - len(finite),
-        }  # fmt: skip
+        }
         sides += side_of(voronoi_cells, number, kept)
     if not any(len(part) for part in parts):
         raise UserError("Not one splat lies in the territory of its block: these files belong to another scene.")

@@ -56,14 +56,16 @@ def seam_report(blocks: dict[str, dict[str, int]], sides: list[Side]) -> dict[st
         counts = [0 if side is None else side.splats for side in pair]
         colours = [None if side is None or side.splats < _FEWEST else side.rgb for side in pair]
         jump = None if None in colours else float(np.abs(np.subtract(*map(np.array, colours))).max())
-        seams.append({
-            "blocks": [one, other],
-            "strip_m": max(side.strip_m for side in pair if side is not None),
-            "splats": counts,
-            "density_ratio": max(counts) / min(counts) if min(counts) else None,
-            "rgb": [None if colour is None else list(colour) for colour in colours],
-            "colour_jump": jump,
-        })  # fmt: skip
+        seams.append(
+            {
+                "blocks": [one, other],
+                "strip_m": max(side.strip_m for side in pair if side is not None),
+                "splats": counts,
+                "density_ratio": max(counts) / min(counts) if min(counts) else None,
+                "rgb": [None if colour is None else list(colour) for colour in colours],
+                "colour_jump": jump,
+            }
+        )
     return {"version": SEAMS_VERSION, "blocks": blocks, "seams": seams}
 
 
@@ -82,11 +84,14 @@ def _page(report: dict[str, Any]) -> str:
     ]
     seams = [
         [
-            text(" | ".join(seam["blocks"])), number(seam["strip_m"], ".2f"),
-            text(" | ".join(map(str, seam["splats"]))), _cell(seam["density_ratio"]), _cell(seam["colour_jump"]),
+            text(" | ".join(seam["blocks"])),
+            number(seam["strip_m"], ".2f"),
+            text(" | ".join(map(str, seam["splats"]))),
+            _cell(seam["density_ratio"]),
+            _cell(seam["colour_jump"]),
         ]
         for seam in report["seams"]
-    ]  # fmt: skip
+    ]
     of_blocks = ("!block", "splats", "kept", "dropped as a neighbour's", "not finite")
     of_seams = ("!seam", "strip on each side, m", "!splats", "density ratio", "colour jump")
     sections = [section("Blocks", table(of_blocks, blocks)), section("Seams", table(of_seams, seams))]

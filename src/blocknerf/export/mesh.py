@@ -130,10 +130,25 @@ def fused_brick(
     values, weights, colour_weights = (np.zeros(owners.shape, np.float32) for _ in range(3))
     colours = np.zeros((*owners.shape, 3), np.float32)
     fuse(
-        low_world, fusing.voxel_m, fusing.truncation_voxels * fusing.voxel_m, owners, np.flatnonzero(seen),
-        maps.cam_from_world, maps.focal_px, maps.sizes, maps.first_rows, maps.blocks, maps.inverse_depths,
-        maps.spreads_m, maps.cosines, maps.colours, values, weights, colours, colour_weights,
-    )  # fmt: skip
+        low_world,
+        fusing.voxel_m,
+        fusing.truncation_voxels * fusing.voxel_m,
+        owners,
+        np.flatnonzero(seen),
+        maps.cam_from_world,
+        maps.focal_px,
+        maps.sizes,
+        maps.first_rows,
+        maps.blocks,
+        maps.inverse_depths,
+        maps.spreads_m,
+        maps.cosines,
+        maps.colours,
+        values,
+        weights,
+        colours,
+        colour_weights,
+    )
     known = weights >= fusing.least_weight
     return values / weights.clip(min=1e-9), known, colours / colour_weights.clip(min=1e-9)[..., None]
 

@@ -94,9 +94,13 @@ def map_frame(layout: Layout, is_enu: bool = False) -> GroundFrame:
 
 
 def raster_over(
-    frame: GroundFrame, layout: Layout, cells_xy: Float[np.ndarray, "n 2"], pixel_m: float,
-    bounds_m: tuple[float, float, float, float] | None = None, offset_m: Offset = NO_OFFSET,
-) -> Raster:  # fmt: skip
+    frame: GroundFrame,
+    layout: Layout,
+    cells_xy: Float[np.ndarray, "n 2"],
+    pixel_m: float,
+    bounds_m: tuple[float, float, float, float] | None = None,
+    offset_m: Offset = NO_OFFSET,
+) -> Raster:
     """Over `bounds_m` (left, bottom, right, top of the map), else over the cells of all blocks; edges at whole pixels.
 
     Raises UserError for empty bounds, pixels that are no length, or more than LARGEST_SIDE_PX of them.
@@ -199,10 +203,21 @@ def write_orthophoto(
     left_m, top_m = raster.map_corner_m()
     transform = rasterio.Affine(raster.pixel_m, 0, left_m, 0, -raster.pixel_m, top_m)
     profile: dict[str, Any] = {
-        "driver": "GTiff", "width": raster.width, "height": raster.height, "count": 4, "dtype": "uint8",
-        "tiled": True, "blockxsize": TILE_PX, "blockysize": TILE_PX, "compress": "deflate",
-        "photometric": "rgb", "alpha": "unspecified", "crs": crs, "transform": transform, "bigtiff": "if_safer",
-    }  # fmt: skip
+        "driver": "GTiff",
+        "width": raster.width,
+        "height": raster.height,
+        "count": 4,
+        "dtype": "uint8",
+        "tiled": True,
+        "blockxsize": TILE_PX,
+        "blockysize": TILE_PX,
+        "compress": "deflate",
+        "photometric": "rgb",
+        "alpha": "unspecified",
+        "crs": crs,
+        "transform": transform,
+        "bigtiff": "if_safer",
+    }
     count = math.ceil(raster.width / TILE_PX) * math.ceil(raster.height / TILE_PX)
 
     def write(temporary: Path) -> None:

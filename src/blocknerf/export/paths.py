@@ -184,7 +184,9 @@ def _warn_where_astray(path: Path, places: np.ndarray, anchors: np.ndarray, mani
         log.warning(
             "The camera path %s lies %s, and blocks reach %.3g m. Is it in another frame? For a path of "
             "nerfstudio's viewer, lay its %s beside the file.",
-            *(path, "within 1 of the origin" if is_shrunk else f"{distance_m:.3g} m from the nearest block", reach_m),
+            path,
+            "within 1 of the origin" if is_shrunk else f"{distance_m:.3g} m from the nearest block",
+            reach_m,
             TRANSFORMS_NAME,
         )
 

@@ -64,9 +64,17 @@ def _confirmed(
     votes = np.zeros((2, len(rows)), np.int64)
     others = views[(views != view) & _shares_sight(places, maps)[views]]
     count_agreeing(
-        places, others, maps.cam_from_world, maps.focal_px, maps.sizes, maps.first_rows, maps.inverse_depths,
-        agreement.tolerance_share, votes[0], votes[1],
-    )  # fmt: skip
+        places,
+        others,
+        maps.cam_from_world,
+        maps.focal_px,
+        maps.sizes,
+        maps.first_rows,
+        maps.inverse_depths,
+        agreement.tolerance_share,
+        votes[0],
+        votes[1],
+    )
     kept = (votes[0] >= agreement.least_views) & (votes[0] > votes[1])
     return places[kept], rows[kept]
 

@@ -113,8 +113,13 @@ class _Learner:
         self.gradient = torch.zeros_like(self.table)[None]
 
     def _rows(self, splats: Gaussians) -> tuple[Tensor, Tensor, Tensor]:
-        parts = [torch.zeros_like(splats.means), splats.log_scales, splats.quaternions, splats.opacity_logits[:, None],
-                 splats.harmonics.flatten(1)]  # fmt: skip
+        parts = [
+            torch.zeros_like(splats.means),
+            splats.log_scales,
+            splats.quaternions,
+            splats.opacity_logits[:, None],
+            splats.harmonics.flatten(1),
+        ]
         return splats.means, splats.log_scales.amax(-1).exp(), torch.cat(parts, 1) / self.rates
 
     def _splats(self, table: Float[Tensor, "n columns"], rows: Int[Tensor, " n"]) -> Gaussians:

@@ -22,12 +22,14 @@ def write_splats_ply(path: Path, splats: Splats) -> None:
     """
     rest = splats.harmonics[:, 1:].transpose(0, 2, 1).reshape(len(splats), 3 * (splats.harmonics.shape[1] - 1))
     columns = {
-        "x y z": splats.means, "nx ny nz": np.zeros_like(splats.means),
+        "x y z": splats.means,
+        "nx ny nz": np.zeros_like(splats.means),
         "f_dc_0 f_dc_1 f_dc_2": splats.harmonics[:, 0],
         " ".join(f"f_rest_{i}" for i in range(rest.shape[1])): rest,
-        "opacity": splats.opacity_logits[:, None], "scale_0 scale_1 scale_2": splats.log_scales,
+        "opacity": splats.opacity_logits[:, None],
+        "scale_0 scale_1 scale_2": splats.log_scales,
         "rot_0 rot_1 rot_2 rot_3": splats.quaternions,
-    }  # fmt: skip
+    }
     write_vertices(path, columns)
 
 

@@ -37,9 +37,14 @@ def harmonics(directions: Float[Tensor, "*n 3"], degree: int) -> Float[Tensor, "
             a, b, c, d, e = BAND_3
             around = 4 * zz - xx - yy
             values += [
-                -a * y * (3 * xx - yy), b * x * y * z, -c * y * around, d * z * (2 * zz - 3 * xx - 3 * yy),
-                -c * x * around, e * z * (xx - yy), -a * x * (xx - 3 * yy),
-            ]  # fmt: skip
+                -a * y * (3 * xx - yy),
+                b * x * y * z,
+                -c * y * around,
+                d * z * (2 * zz - 3 * xx - 3 * yy),
+                -c * x * around,
+                e * z * (xx - yy),
+                -a * x * (xx - 3 * yy),
+            ]
     return torch.stack(values, -1)
 
 

@@ -53,12 +53,20 @@ def dense_adam_step(
                     _step_torch(parameter, of_it, learning_rate, weight_decay, betas, epsilon)
                 continue
             torch.ops.aten._fused_adam_(
-                *(group, [parameter.grad for parameter in group]),
-                *([of_it.first for of_it in group_moments], [of_it.second for of_it in group_moments], []),
+                group,
+                [parameter.grad for parameter in group],
+                [of_it.first for of_it in group_moments],
+                [of_it.second for of_it in group_moments],
+                [],
                 [of_it.step for of_it in group_moments],
-                lr=learning_rate, beta1=betas[0], beta2=betas[1], weight_decay=weight_decay, eps=epsilon,
-                amsgrad=False, maximize=False,
-            )  # fmt: skip
+                lr=learning_rate,
+                beta1=betas[0],
+                beta2=betas[1],
+                weight_decay=weight_decay,
+                eps=epsilon,
+                amsgrad=False,
+                maximize=False,
+            )
 
 
 def _step_torch(parameter, moments, learning_rate, weight_decay, betas, epsilon) -> None:

@@ -171,8 +171,12 @@ def _remove_stale(folder: Path, name: str, keep: str | None = None) -> None:
                 try:
                     disk.unlink(path, missing_ok=True)
                 except OSError as error:
-                    log.warning("%s is of no use any more and cannot be removed (%s); the next training in that folder "
-                                "removes it.", path, reason(error))  # fmt: skip
+                    log.warning(
+                        "%s is of no use any more and cannot be removed (%s); the next training in that folder "
+                        "removes it.",
+                        path,
+                        reason(error),
+                    )
 
 
 def _remedy(folder: Path) -> str:

@@ -122,7 +122,7 @@ def find_features(
                         reader_options=reader,
                         extraction_options=options,
                         cancellation_token=token,
-                    )  # fmt: skip
+                    )
                 )
                 progress.advance(len(chunk))
     with pycolmap.Database.open(shop.database) as database:
@@ -143,9 +143,12 @@ def _begin_database(shop: ColmapWorkspace, shots: Sequence[CapturedImage], camer
     with bar("Cameras", len(shots)) as progress:
         for group in groups.values():
             pycolmap.import_images(
-                unfinished, shop.images, camera_mode=pycolmap.CameraMode.SINGLE,
-                image_names=[shop.plain[shot.name] for shot in group], options=_reader_options(group[0], camera_model),
-            )  # fmt: skip
+                unfinished,
+                shop.images,
+                camera_mode=pycolmap.CameraMode.SINGLE,
+                image_names=[shop.plain[shot.name] for shot in group],
+                options=_reader_options(group[0], camera_model),
+            )
             progress.advance(len(group))
     disk.replace(unfinished, shop.database)
 
@@ -298,7 +301,7 @@ def _map_once(shop: ColmapWorkspace, attempt: Attempt, folder: Path, count: int)
                 initial_image_pair_callback=lambda: progress.advance(2),
                 next_image_callback=lambda: progress.advance(1),
                 cancellation_token=token,
-            )  # fmt: skip
+            )
         )
     models = [_named_model(shop, folder / str(number), model) for number, model in found.items()]
     return sorted(models, key=lambda model: (-len(model.names), -model.points))

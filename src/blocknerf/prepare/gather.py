@@ -19,9 +19,23 @@ from blocknerf.scene.readers.found_files import ENDINGS
 from blocknerf.scene.readers.masks import MASK_FOLDER
 
 PHOTOGRAPHS = (
-    ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".tif", ".tiff", ".webp", ".avif", ".bmp", ".gif",
-    ".jp2", ".ppm", ".pgm",
-)  # fmt: skip
+    ".jpg",
+    ".jpeg",
+    ".jpe",
+    ".jfif",
+    ".mpo",
+    ".png",
+    ".apng",
+    ".tif",
+    ".tiff",
+    ".webp",
+    ".avif",
+    ".bmp",
+    ".gif",
+    ".jp2",
+    ".ppm",
+    ".pgm",
+)
 VIDEOS = (".mp4", ".mov", ".m4v", ".mkv", ".avi", ".webm", ".mts", ".m2ts", ".mpg", ".mpeg", ".3gp")
 MARKER = "prepare.json"
 """The file by which `prepare` recognises a scene that it made."""

@@ -140,9 +140,11 @@ def fit_plane(
 
 
 def _least_median(model: np.ndarray, gps: np.ndarray, rng: np.random.Generator) -> tuple[complex, complex]:
-    one, other = np.triu_indices(len(model), 1) if len(model) ** 2 <= 2 * _HYPOTHESES else rng.integers(
-        len(model), size=(2, _HYPOTHESES)
-    )  # fmt: skip
+    one, other = (
+        np.triu_indices(len(model), 1)
+        if len(model) ** 2 <= 2 * _HYPOTHESES
+        else rng.integers(len(model), size=(2, _HYPOTHESES))
+    )
     apart = np.abs(model[one] - model[other]) > 1e-9 * np.ptp(np.abs(model - model.mean())) + 1e-300
     one, other = one[apart], other[apart]
     a = (gps[one] - gps[other]) / (model[one] - model[other])

@@ -36,17 +36,27 @@ class _Notes:
 
     def say(self, count: int) -> None:
         if self.unusable:
-            log.warning("%d of %d photographs are skipped: %s.", len(self.unusable), count,
-                        list_by_reason(tuple(self.unusable)))  # fmt: skip
+            log.warning(
+                "%d of %d photographs are skipped: %s.", len(self.unusable), count, list_by_reason(tuple(self.unusable))
+            )
         if self.several:
-            log.warning("The first picture is taken of each of %d files that hold several (animations, pages), as %s.",
-                        len(self.several), self.several[0])  # fmt: skip
+            log.warning(
+                "The first picture is taken of each of %d files that hold several (animations, pages), as %s.",
+                len(self.several),
+                self.several[0],
+            )
         if self.recoloured:
-            log.info("%d photographs are written anew in sRGB; they were in %s.", len(self.recoloured),
-                     ", ".join(sorted(set(self.recoloured.values()))[:3]))  # fmt: skip
+            log.info(
+                "%d photographs are written anew in sRGB; they were in %s.",
+                len(self.recoloured),
+                ", ".join(sorted(set(self.recoloured.values()))[:3]),
+            )
         if self.unreadable_profile:
-            log.warning("The colour profile of %d photographs cannot be read, as of %s: they are taken as sRGB.",
-                        len(self.unreadable_profile), self.unreadable_profile[0])  # fmt: skip
+            log.warning(
+                "The colour profile of %d photographs cannot be read, as of %s: they are taken as sRGB.",
+                len(self.unreadable_profile),
+                self.unreadable_profile[0],
+            )
 
 
 def bring_images(sources: Sources, out: Path, interval_s: float, each_its_camera: bool) -> list[CapturedImage]:

@@ -20,8 +20,38 @@ _ANEW: dict[str, tuple[str, dict[str, Any]]] = {
 _NEEDS_A_PLUGIN = ("HEIF",)
 _LOSSY = ("AVIF", "HEIF")
 _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
-_HOW_STORED = (254, 256, 257, 258, 259, 262, 266, 273, 277, 278, 279, 284, 317, 320, 322, 323, 324, 325, 330, 338,
-               339, 347, 512, 513, 514, 529, 530, 531, 532, 34675)  # fmt: skip
+_HOW_STORED = (
+    254,
+    256,
+    257,
+    258,
+    259,
+    262,
+    266,
+    273,
+    277,
+    278,
+    279,
+    284,
+    317,
+    320,
+    322,
+    323,
+    324,
+    325,
+    330,
+    338,
+    339,
+    347,
+    512,
+    513,
+    514,
+    529,
+    530,
+    531,
+    532,
+    34675,
+)
 """Tags of TIFF that describe its strips and samples, not the photograph."""
 HEIC_ENDINGS = (".heic", ".heif", ".hif")
 HOW_HEIC_IS_READ = "pip install pillow-heif reads it, or convert it to .jpg with its EXIF"

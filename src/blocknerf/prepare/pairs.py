@@ -51,8 +51,13 @@ def plan_pairs(
     pairs = set(_chosen_pairs(shots, places_m, chosen))
     names = [shot.name for shot in shots]
     named = tuple((names[a], names[b]) for a, b in sorted(pairs))
-    log.info("Comparing %d pairs of %d pictures (%s%s).", len(named), len(names), chosen,
-             ", chosen by --matching auto" if matching == "auto" else "")  # fmt: skip
+    log.info(
+        "Comparing %d pairs of %d pictures (%s%s).",
+        len(named),
+        len(names),
+        chosen,
+        ", chosen by --matching auto" if matching == "auto" else "",
+    )
     return PairPlan(chosen, named)
 
 
@@ -68,7 +73,8 @@ def _choose(shots: Sequence[CapturedImage], places_m: np.ndarray | None, has_voc
         "%d pictures are too many to compare each with each, only %.0f %% have a GPS position, and no --vocabulary "
         "is given: each is compared with those before and after it, and a few with all. Where the camera comes back "
         "to a place, that can be missed; --matching exhaustive finds it, slowly.",
-        *(len(shots), 100 * share),
+        len(shots),
+        100 * share,
     )
     return "sequential"
 

@@ -101,17 +101,19 @@ def _prepare(source: Path, sources: Sources, out: Path, settings: Settings, over
     stages = Stages(out / FOLDER)
     each = settings.intrinsics == "each"
     brought = stages.run(
-        "images", [sources.stamp(), settings.interval_s, each],
+        "images",
+        [sources.stamp(), settings.interval_s, each],
         lambda _: [shot.to_json() for shot in bring_images(sources, out, settings.interval_s, each)],
-    )  # fmt: skip
+    )
     shots = [CapturedImage(**entry) for entry in brought]
     shop, features = _features(stages, out, shots, settings)
     matching, partners = _matches(stages, shop, sources, shots, settings)
     attempt, models = _models(stages, shop, sources, shots)
     georeference = stages.run(
-        "scene", [settings.gps, settings.pause_min],
+        "scene",
+        [settings.gps, settings.pause_min],
         lambda _: write_scene(out, models[0].folder, shots, settings.gps == "auto", 60 * settings.pause_min),
-    )  # fmt: skip
+    )
     found = Found(shots, features, matching, partners, attempt, models, georeference)
     figures = write_quality(out, found)
     write_json(out / MARKER, _marker(source) | {"georeference": georeference})
@@ -229,8 +231,10 @@ def _models(
 
     def work(resumed: bool) -> dict[str, Any]:
         attempt, models = colmap.map_cameras(shop, len(shots))
-        listed = [{"folder": model.folder.relative_to(shop.folder).as_posix(), "names": model.names,
-                   "points": model.points} for model in models]  # fmt: skip
+        listed = [
+            {"folder": model.folder.relative_to(shop.folder).as_posix(), "names": model.names, "points": model.points}
+            for model in models
+        ]
         return {"attempt": attempt.name, "models": listed}
 
     mapped = stages.run("mapping", [], work)
@@ -253,5 +257,6 @@ def _tell_components(models: Sequence[colmap.Model], count: int) -> None:
             continue
         log.warning(
             "%d pictures hang together but nothing joins them to the rest, so they are skipped: %s.",
-            *(len(apart), listed(apart, _MOST_NAMED)),
+            len(apart),
+            listed(apart, _MOST_NAMED),
         )

@@ -60,9 +60,11 @@ def write_quality(out: Path, found: Found) -> dict[str, Any]:
     seen = seen_by_image(model)
     figures = quality_figures(found, model, seen) | {
         "with_exposure": sum(image.exposure is not None for image in scene.images),
-        "drives": {drive: sum(image.drive == drive for image in scene.images)
-                   for drive in sorted({image.drive for image in scene.images})},
-    }  # fmt: skip
+        "drives": {
+            drive: sum(image.drive == drive for image in scene.images)
+            for drive in sorted({image.drive for image in scene.images})
+        },
+    }
     folder = out / _FOLDER
     write_json(folder / "quality.json", figures)
     draw_from_above(folder / "map.png", scene, found.georeference.get("gps", {}))
@@ -115,14 +117,18 @@ def quality_figures(found: Found, model: Any, seen: dict[str, Seen]) -> dict[str
         "coverage": round(float(np.mean(list(coverage.values()))), 3),
         "georeference": {key: value for key, value in found.georeference.items() if key != "gps"},
         "cameras": {
-            str(number): {"model": camera.model_name, "width": camera.width, "height": camera.height,
-                          "params": [round(float(value), 6) for value in camera.params]}
+            str(number): {
+                "model": camera.model_name,
+                "width": camera.width,
+                "height": camera.height,
+                "params": [round(float(value), 6) for value in camera.params],
+            }
             for number, camera in sorted(model.cameras.items())
         },
         "components": [{"images": len(one.names), "points": one.points} for one in found.models],
         "images": images,
         "left_out": left_out(found, set(seen)),
-    }  # fmt: skip
+    }
 
 
 def left_out(found: Found, placed: set[str]) -> dict[str, str]:

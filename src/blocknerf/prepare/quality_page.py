@@ -33,9 +33,10 @@ def _heading(figures: dict[str, Any]) -> str:
         cards.append((f"{reference['typical_residual_m']:.1f} m", "from its GPS position, typically"))
     boxes = "".join(f'<div class="card"><b>{figure}</b><span>{label}</span></div>' for figure, label in cards)
     frame = (
-        "East, north and up in metres, by GPS." if reference["is_metric"]
+        "East, north and up in metres, by GPS."
+        if reference["is_metric"]
         else f"Level, but without metres: {reference['why']}."
-    )  # fmt: skip
+    )
     drives = ", ".join(f"{drive} ({count})" for drive, count in figures["drives"].items())
     return (
         f'<h1>Quality of the scene</h1>\n<p class="faint">{escape(frame)} Drives: {escape(drives)}. '
@@ -69,7 +70,7 @@ def _components(components: list[dict[str, Any]]) -> str:
     rows = [
         [number(row, "d"), number(one["images"], "d"), number(one["points"], "d"), text("kept" if row == 1 else "out")]
         for row, one in enumerate(components, 1)
-    ]  # fmt: skip
+    ]
     return table(["component", "pictures", "points", "!"], rows)
 
 
@@ -98,7 +99,8 @@ def _meanings(figures: dict[str, Any]) -> str:
         ratio = reference["metres_per_gps_metre"]
         sentences.append(
             "Off GPS: horizontal distance between a camera and what its receiver said; the receiver is usually the one "
-            "that errs. " + (f"Distances between cameras are {ratio:.3f} of those by GPS. " if ratio else "")
+            "that errs. "
+            + (f"Distances between cameras are {ratio:.3f} of those by GPS. " if ratio else "")
             + f"Positions in random order would be {reference['residual_by_chance_m']:.1f} m off."
-        )  # fmt: skip
+        )
     return "".join(f"<p>{sentence}</p>\n" for sentence in sentences)

@@ -43,8 +43,12 @@ def at_their_largest(photographs: Sequence[Path]) -> tuple[Path, ...]:
         if larger.folder == shelf.folder:
             log.warning("%d photographs in %s exist in two formats; one of each is used.", len(again), shelf.folder)
         else:
-            log.warning("%d photographs in %s are skipped: %s has them larger. Give that folder alone to have them.",
-                        len(again), shelf.folder, larger.folder)  # fmt: skip
+            log.warning(
+                "%d photographs in %s are skipped: %s has them larger. Give that folder alone to have them.",
+                len(again),
+                shelf.folder,
+                larger.folder,
+            )
     return tuple(path for path in photographs if path not in left_out)
 
 

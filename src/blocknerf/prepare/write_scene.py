@@ -112,7 +112,8 @@ def _described(
     ratio = scale_against_gps(centers_m, enu_m, least_m)
     log.info(
         "East, north and up in metres by %d GPS positions, which are typically %.1f m off.",
-        *(int(np.isfinite(fit.residuals_m).sum()), fit.typical_m),
+        int(np.isfinite(fit.residuals_m).sum()),
+        fit.typical_m,
     )
     if fit.altitude_residual_m is not None and fit.altitude_residual_m > max(COARSE_M, 2 * fit.typical_m):
         log.warning("GPS altitudes are typically %.0f m off; only their median is used.", fit.altitude_residual_m)
@@ -126,7 +127,7 @@ def _described(
         "altitude_residual_m": None if fit.altitude_residual_m is None else round(fit.altitude_residual_m, 3),
         "metres_per_gps_metre": None if ratio is None else round(ratio, 4),
         "gps": {name: _rounded(enu, off) for name, off, enu in residuals if np.isfinite(off)},
-    }  # fmt: skip
+    }
 
 
 def _rounded(enu_m: Float[np.ndarray, "3"], residual_m: float) -> dict[str, float]:

@@ -27,16 +27,22 @@ def say_other_ground(store: ImageStore, white_background: bool) -> None:
         log.warning(
             "Rays end in %s, but %.0f %% of the pixels at the edges of photographs are %s. Where that is nothing, no "
             "surface, set dataset.white_background=%s.",
-            ends, 100 * share, other, "false" if white_background else "true",
-        )  # fmt: skip
+            ends,
+            100 * share,
+            other,
+            "false" if white_background else "true",
+        )
 
 
 def _edges(store: ImageStore, image_id: str) -> list[np.ndarray]:
     level = store.num_levels - 1
     rgb, valid = store.rgb(image_id, level), store.valid(image_id, level)
     sides: list[Callable[[np.ndarray], np.ndarray]] = [
-        lambda of: of[0], lambda of: of[-1], lambda of: of[:, 0], lambda of: of[:, -1]
-    ]  # fmt: skip
+        lambda of: of[0],
+        lambda of: of[-1],
+        lambda of: of[:, 0],
+        lambda of: of[:, -1],
+    ]
     return [side(rgb)[side(valid)] for side in sides]
 
 

@@ -45,7 +45,9 @@ def without_copies(scene: Scene, test_every: int, kept_ids: Collection[str] = ()
     log.warning(
         "%d training images of %s are copies of test images and are skipped, so that figures of test images are true: "
         "%s. Remove them, or keep no test images (dataset.test_every=0).",
-        *(len(copies), scene.root, named),
+        len(copies),
+        scene.root,
+        named,
     )
     return replace(
         scene,

@@ -22,9 +22,33 @@ def shares_begin(pieces, rounds, ages, piece_begin, shares, stays):
 
 @compiled
 def draw_resident(
-    counter, stage_keys, filled, given, pieces, rounds, ages, epochs, slots_of, keys, piece_begin, shares, stays,
-    begin, rgb_begin, width, height, tiles, central, held_rgb, held_valid, held_depth, slots, flat, rgb, depth_z_m,
-):  # fmt: skip
+    counter,
+    stage_keys,
+    filled,
+    given,
+    pieces,
+    rounds,
+    ages,
+    epochs,
+    slots_of,
+    keys,
+    piece_begin,
+    shares,
+    stays,
+    begin,
+    rgb_begin,
+    width,
+    height,
+    tiles,
+    central,
+    held_rgb,
+    held_valid,
+    held_depth,
+    slots,
+    flat,
+    rgb,
+    depth_z_m,
+):
     """As `draw`, from the pixels that resident pieces give in a stage (`given`: see `shares_begin`), shuffled.
 
     `held_*` [slots, pixels, ...] are the pieces in memory, `slots_of` says where; `keys` [2, rounds] are those of two

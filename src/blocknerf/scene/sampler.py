@@ -57,14 +57,20 @@ class PixelBatch:
         area = self.patch_size**2
         singles = len(self.rays) - self.num_patches * area
         first, last = self.num_patches * index // count, self.num_patches * (index + 1) // count
-        rows = torch.cat([
-            torch.arange(singles * index // count, singles * (index + 1) // count),
-            torch.arange(singles + first * area, singles + last * area),
-        ])  # fmt: skip
+        rows = torch.cat(
+            [
+                torch.arange(singles * index // count, singles * (index + 1) // count),
+                torch.arange(singles + first * area, singles + last * area),
+            ]
+        )
         distance_m = None if self.distance_m is None else self.distance_m[rows]
         share = int(self.valid[rows].sum()) / max(int(self.valid.sum()), 1)
         return PixelBatch(
-            *(self.rays[rows], self.rgb[rows], self.pixels_xy[rows], self.valid[rows], distance_m),
+            self.rays[rows],
+            self.rgb[rows],
+            self.pixels_xy[rows],
+            self.valid[rows],
+            distance_m,
             num_patches=last - first,
             patch_size=self.patch_size,
             share=self.share * share,
@@ -227,8 +233,16 @@ class PixelSampler:
         valid = np.empty(count * size * size, np.bool_)
         key = np.uint64(derive_seed(self._seed, "patches"))
         draw_patches(
-            *(key, self._patches, size, corners, table.rgb_begin, table.width, _optional(self._pixels.valid)),
-            *(drawn.slots, drawn.flat, valid),
+            key,
+            self._patches,
+            size,
+            corners,
+            table.rgb_begin,
+            table.width,
+            _optional(self._pixels.valid),
+            drawn.slots,
+            drawn.flat,
+            valid,
         )
         self._patches += count
         return replace(self._gather(drawn, valid), num_patches=count, patch_size=size)
@@ -247,9 +261,24 @@ class PixelSampler:
             source = drawn.rgb, drawn.depth_z_m, np.arange(count)
         all_rgb, all_depth_z_m, places = source
         gather_pixels(
-            *(slots, drawn.flat, places, table.directions_begin, table.width, table.height, table.world_from_cam),
-            *(all_rgb, self._pixels.directions, _no_offsets(self._pixels.offsets_m), all_depth_z_m, table.rgb_begin),
-            *(origins, directions, radii, rgb, pixels_xy, distance_m),
+            slots,
+            drawn.flat,
+            places,
+            table.directions_begin,
+            table.width,
+            table.height,
+            table.world_from_cam,
+            all_rgb,
+            self._pixels.directions,
+            _no_offsets(self._pixels.offsets_m),
+            all_depth_z_m,
+            table.rgb_begin,
+            origins,
+            directions,
+            radii,
+            rgb,
+            pixels_xy,
+            distance_m,
         )
         rays = RayBatch(
             origins=torch.from_numpy(origins),

@@ -171,10 +171,27 @@ def draw_patches(key, first_patch, size, corners, rgb_begin, width, valid, slots
 
 @worker_body
 def _gather_pixels(
-    start, stop, slots, flat, places, directions_begin, width, height, world_from_cam, all_rgb, all_directions,
-    all_offsets_m, all_depth_z_m, rgb_begin,
-    origins, directions, radii, rgb, pixels_xy, distance_m,
-):  # fmt: skip
+    start,
+    stop,
+    slots,
+    flat,
+    places,
+    directions_begin,
+    width,
+    height,
+    world_from_cam,
+    all_rgb,
+    all_directions,
+    all_offsets_m,
+    all_depth_z_m,
+    rgb_begin,
+    origins,
+    directions,
+    radii,
+    rgb,
+    pixels_xy,
+    distance_m,
+):
     for ray in range(start, stop):
         row = slots[ray]
         pixel = flat[ray] - rgb_begin[row]
@@ -200,10 +217,25 @@ def _gather_pixels(
 
 @kernel()
 def gather_pixels(
-    slots, flat, places, directions_begin, width, height, world_from_cam, all_rgb, all_directions, all_offsets_m,
-    all_depth_z_m, rgb_begin,
-    origins, directions, radii, rgb, pixels_xy, distance_m,
-):  # fmt: skip
+    slots,
+    flat,
+    places,
+    directions_begin,
+    width,
+    height,
+    world_from_cam,
+    all_rgb,
+    all_directions,
+    all_offsets_m,
+    all_depth_z_m,
+    rgb_begin,
+    origins,
+    directions,
+    radii,
+    rgb,
+    pixels_xy,
+    distance_m,
+):
     """`places` are the rows of `all_rgb` and `all_depth_z_m` that hold the pixels `flat` of the level's files."""
     source = (directions_begin, width, height, world_from_cam, all_rgb, all_directions, all_offsets_m, all_depth_z_m)
     into = (origins, directions, radii, rgb, pixels_xy, distance_m)

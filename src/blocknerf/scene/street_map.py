@@ -20,11 +20,33 @@ from blocknerf.scene.scene import GeoOrigin
 
 MOST_MAP_BYTES = 1 << 29
 """The map of a large city has some 100 MB."""
-NOT_DRIVEN = frozenset({
-    "abandoned", "bridleway", "bus_guideway", "busway", "construction", "corridor", "cycleway", "elevator", "escalator",
-    "footway", "no", "path", "pedestrian", "planned", "platform", "proposed", "raceway", "razed", "rest_area",
-    "service", "services", "steps", "track",
-})  # fmt: skip
+NOT_DRIVEN = frozenset(
+    {
+        "abandoned",
+        "bridleway",
+        "bus_guideway",
+        "busway",
+        "construction",
+        "corridor",
+        "cycleway",
+        "elevator",
+        "escalator",
+        "footway",
+        "no",
+        "path",
+        "pedestrian",
+        "planned",
+        "platform",
+        "proposed",
+        "raceway",
+        "razed",
+        "rest_area",
+        "service",
+        "services",
+        "steps",
+        "track",
+    }
+)
 """Values of `highway` without cars (OSMnx, network type `drive`)."""
 WHAT = "map of streets"
 _REMEDY = "Export it again, as .osm or as JSON of Overpass (`out geom;` or `out body; >; out skel;`)."

@@ -139,8 +139,11 @@ def _look_at(root: Path, images: Sequence[ImageRecord]) -> dict[str, float]:
     if cells and any(overview in image.mask_paths for image in images):
         log.warning("%s is the mask of an image, so no overview is drawn.", overview)
     elif cells and os.path.lexists(overview) and not is_own_png(overview):
-        log.warning("%s was not made by this program, or by an earlier version of it, and is left as it is. Remove it "
-                    "to have an overview of the masks drawn.", overview)  # fmt: skip
+        log.warning(
+            "%s was not made by this program, or by an earlier version of it, and is left as it is. Remove it "
+            "to have an overview of the masks drawn.",
+            overview,
+        )
     elif cells:
         write_own_png(overview, _sheet(cells))
     return shares
@@ -172,5 +175,7 @@ def _warn(shares: dict[str, float]) -> None:
     if hidden:
         log.warning(
             "%d images are hidden to %d %% or more: %s. If that is wrong, correct or delete their masks.",
-            *(len(hidden), 100 * NEARLY_ALL, listed(hidden, _MAX_NAMED)),
+            len(hidden),
+            100 * NEARLY_ALL,
+            listed(hidden, _MAX_NAMED),
         )

@@ -39,7 +39,9 @@ def near_origin(scene: Scene, known_offset_m: Offset | None = None) -> Scene:
     log.info(
         "The cameras of %s stand around %s, too far from the origin for 32-bit numbers: %s is subtracted from all "
         "positions, and stored beside every file that is written.",
-        *(scene.root, _text(np.median(centers, axis=0)), _text(np.array(offset_m))),
+        scene.root,
+        _text(np.median(centers, axis=0)),
+        _text(np.array(offset_m)),
     )
     images = []
     for image in scene.images:

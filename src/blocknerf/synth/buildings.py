@@ -140,8 +140,12 @@ def _add_roof(builder: MeshBuilder, rng, low_xy: tuple, high_xy: tuple, z_m: flo
         return
     inset = 0.5 * min(x1 - x0, y1 - y0) - 0.2
     top_z = z_m + 0.8 * inset
-    inner = [(x0 + inset, y0 + inset, top_z), (x1 - inset, y0 + inset, top_z),
-             (x1 - inset, y1 - inset, top_z), (x0 + inset, y1 - inset, top_z)]  # fmt: skip
+    inner = [
+        (x0 + inset, y0 + inset, top_z),
+        (x1 - inset, y0 + inset, top_z),
+        (x1 - inset, y1 - inset, top_z),
+        (x0 + inset, y1 - inset, top_z),
+    ]
     for k in range(4):
         a, b = np.array(corners[k]), np.array(corners[(k + 1) % 4])
         s_axis = (b - a) / np.linalg.norm(b - a)

@@ -7,8 +7,14 @@ from blocknerf.synth.geometry import Material, MeshBuilder, Patch, cylinder
 LENGTH_M = 4.3
 _BODY = np.array([(-2.15, 0.32), (2.10, 0.32), (2.15, 0.70), (1.15, 0.92), (-2.00, 0.97), (-2.15, 0.80)])
 _CABIN = np.array([(-1.75, 0.94), (1.05, 0.92), (0.35, 1.42), (-1.30, 1.46)])
-_COLOURS = [(0.45, 0.04, 0.03), (0.05, 0.10, 0.30), (0.55, 0.55, 0.55), (0.10, 0.10, 0.11), (0.60, 0.42, 0.05),
-            (0.08, 0.25, 0.14)]  # fmt: skip
+_COLOURS = [
+    (0.45, 0.04, 0.03),
+    (0.05, 0.10, 0.30),
+    (0.55, 0.55, 0.55),
+    (0.10, 0.10, 0.11),
+    (0.60, 0.42, 0.05),
+    (0.08, 0.25, 0.14),
+]
 
 
 def add_car(builder: MeshBuilder, x_m: float, y_m: float, heading_rad: float, colour: int) -> None:

@@ -54,11 +54,17 @@ def stations(drive: Drive, rng: np.random.Generator) -> list[dict[str, np.ndarra
         heading_rad = np.arctan2(*(ahead - behind)[::-1])
         sway_rad = np.deg2rad(rng.normal(0.0, 0.4, 3))
         center = np.array([*position, CAMERA_HEIGHT_M + rng.normal(0.0, 0.015)])
-        poses.append({
-            place: _pose(center, heading_rad + np.deg2rad(yaw) + sway_rad[0], np.deg2rad(PITCH_UP_DEG) + sway_rad[1],
-                         sway_rad[2])
-            for place, yaw in RIG_YAW_DEG.items()
-        })  # fmt: skip
+        poses.append(
+            {
+                place: _pose(
+                    center,
+                    heading_rad + np.deg2rad(yaw) + sway_rad[0],
+                    np.deg2rad(PITCH_UP_DEG) + sway_rad[1],
+                    sway_rad[2],
+                )
+                for place, yaw in RIG_YAW_DEG.items()
+            }
+        )
     return poses
 
 

@@ -92,12 +92,16 @@ def _refuse_foreign_folder(out: Path, overwrite: bool) -> None:
     if is_empty(out):
         return
     if not overwrite:
-        raise UserError(f"The folder {out} is not empty. Choose another, or add --overwrite if it is an old synthetic "
-                        "city that may be replaced.")  # fmt: skip
+        raise UserError(
+            f"The folder {out} is not empty. Choose another, or add --overwrite if it is an old synthetic "
+            "city that may be replaced."
+        )
     mark = _mark_of(out)
     if not isinstance(mark, dict) or "preset" not in mark:
-        raise UserError(f"The folder {out} is not a synthetic city (it has no {write.MARKER}), so --overwrite leaves "
-                        "it alone. Choose another folder.")  # fmt: skip
+        raise UserError(
+            f"The folder {out} is not a synthetic city (it has no {write.MARKER}), so --overwrite leaves "
+            "it alone. Choose another folder."
+        )
     made = write.files_of(out)
     for path in sorted(out.rglob("*")):
         is_folder, name = path.is_dir() and not path.is_symlink(), path.relative_to(out).as_posix()
@@ -125,8 +129,11 @@ def _rng(seed: int, *names: str | int) -> np.random.Generator:
 
 def _fill(root: Path, preset: Preset, seed: int, workers: int, jitter_stops: float) -> None:
     town = build_town(preset.plan, _rng(seed, "town"))
-    jobs = [(drive, frame, poses) for drive in preset.drives
-            for frame, poses in enumerate(stations(drive, _rng(seed, drive.name, "sway")))]  # fmt: skip
+    jobs = [
+        (drive, frame, poses)
+        for drive in preset.drives
+        for frame, poses in enumerate(stations(drive, _rng(seed, drive.name, "sway")))
+    ]
     shots: list[Shot] = []
     pool = ThreadPoolExecutor(workers)  # Embree and numpy release the interpreter's lock
     try:
@@ -166,8 +173,17 @@ def _photograph(
         name = f"{drive.name}/{place}_{frame:04d}{preset.suffix}"
         exposure = auto_exposure(picture.radiance, drive_exposure, _rng(seed, name, "exposure"))
         exposure *= 2.0 ** float(_rng(seed, name, "jitter").uniform(-jitter_stops, jitter_stops))
-        shot = Shot(name, drive.name, place, drive.hour, exposure, poses[place],
-                    develop(picture.radiance, exposure), picture.depth_z_m, picture.moving)  # fmt: skip
+        shot = Shot(
+            name,
+            drive.name,
+            place,
+            drive.hour,
+            exposure,
+            poses[place],
+            develop(picture.radiance, exposure),
+            picture.depth_z_m,
+            picture.moving,
+        )
         write.write_shot(root, shot)
         shots.append(shot)
     return shots

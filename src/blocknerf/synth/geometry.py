@@ -47,11 +47,13 @@ class Patch:
         ox, oy, oz = self.origin
         (ax, ay, az), (bx, by, bz) = self.s_axis, self.t_axis
         nx, ny, nz = ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx  # np.cross takes 30 us, which is too long
-        return np.array([
-            ox + s_m * ax + t_m * bx + out_m * nx,
-            oy + s_m * ay + t_m * by + out_m * ny,
-            oz + s_m * az + t_m * bz + out_m * nz,
-        ])  # fmt: skip
+        return np.array(
+            [
+                ox + s_m * ax + t_m * bx + out_m * nx,
+                oy + s_m * ay + t_m * by + out_m * ny,
+                oz + s_m * az + t_m * bz + out_m * nz,
+            ]
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,11 +145,13 @@ def cylinder(base: Vector, height_m: float, radii_m: tuple[float, float], sides:
     low = np.asarray(base) + radii_m[0] * ring
     high = np.asarray(base) + radii_m[1] * ring + (0, 0, height_m)
     low_next, high_next, top = np.roll(low, -1, 0), np.roll(high, -1, 0), np.asarray(base) + (0, 0, height_m)
-    return np.concatenate([
-        np.stack([low, low_next, high_next], 1),
-        np.stack([low, high_next, high], 1),
-        np.stack([high, high_next, np.broadcast_to(top, high.shape)], 1),
-    ])  # fmt: skip
+    return np.concatenate(
+        [
+            np.stack([low, low_next, high_next], 1),
+            np.stack([low, high_next, high], 1),
+            np.stack([high, high_next, np.broadcast_to(top, high.shape)], 1),
+        ]
+    )
 
 
 def blob(center: Vector, radius_m: float, rng: np.random.Generator, laplacian_smoothness: float = 0.5) -> np.ndarray:

@@ -27,11 +27,13 @@ def lighting_at(hour: float) -> Lighting:
     day = np.clip((hour - SUNRISE_H) / (SUNSET_H - SUNRISE_H), 0.0, 1.0)
     elevation_rad = np.deg2rad(56.0) * np.sin(np.pi * day) + np.deg2rad(2.0)
     azimuth_rad = np.deg2rad(80.0 + 200.0 * day)  # clockwise from north
-    sun_direction = np.array([
-        np.cos(elevation_rad) * np.sin(azimuth_rad),
-        np.cos(elevation_rad) * np.cos(azimuth_rad),
-        np.sin(elevation_rad),
-    ])  # fmt: skip
+    sun_direction = np.array(
+        [
+            np.cos(elevation_rad) * np.sin(azimuth_rad),
+            np.cos(elevation_rad) * np.cos(azimuth_rad),
+            np.sin(elevation_rad),
+        ]
+    )
     height = np.sin(elevation_rad)
     redness = np.exp(-2.6 * height)  # the lower the sun, the more air its light has crossed
     sun = 4.5 * (1 - 0.6 * redness) * np.array([1.0, 0.95 - 0.45 * redness, 0.86 - 0.72 * redness])

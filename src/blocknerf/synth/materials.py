@@ -197,8 +197,10 @@ def _grass(p: Surface) -> np.ndarray:
 def _solid_noise(p: Surface, coarsest_m: float, octaves: int) -> np.ndarray:
     """Noise for round objects: two upright projections, averaged."""
     x, y, z = p.points.T
-    return 0.5 * (fractal_noise(x, z, coarsest_m, octaves, p.footprint_m)
-                  + fractal_noise(y + 70, z + 30, coarsest_m, octaves, p.footprint_m))  # fmt: skip
+    return 0.5 * (
+        fractal_noise(x, z, coarsest_m, octaves, p.footprint_m)
+        + fractal_noise(y + 70, z + 30, coarsest_m, octaves, p.footprint_m)
+    )
 
 
 def _bark(p: Surface) -> np.ndarray:

@@ -30,18 +30,35 @@ PRESETS: dict[PresetName, Preset] = {
             Drive("drive1_0830", 8.5, ((-31.0, 0.0), (31.0, 0.0)), 11),
             Drive("drive2_1830", 18.5, ((31.0, 0.0), (-31.0, 0.0)), 11),
         ),
-        width=80, height=60, samples_edge=3, cars=3, points_per_image=24, suffix=".png",
+        width=80,
+        height=60,
+        samples_edge=3,
+        cars=3,
+        points_per_image=24,
+        suffix=".png",
     ),
     "hours": Preset(
         StreetPlan(xs=(), ys=(0.0,), bounds=(-36.0, -28.0, 36.0, 28.0)),
-        tuple(Drive(f"drive_{round(100 * hour):04d}", hour, ((-31.0, 0.0), (31.0, 0.0)), 11)
-              for hour in (7.0, 10.0, 13.0, 19.0)),
-        width=80, height=60, samples_edge=3, cars=3, points_per_image=24, suffix=".png",
+        tuple(
+            Drive(f"drive_{round(100 * hour):04d}", hour, ((-31.0, 0.0), (31.0, 0.0)), 11)
+            for hour in (7.0, 10.0, 13.0, 19.0)
+        ),
+        width=80,
+        height=60,
+        samples_edge=3,
+        cars=3,
+        points_per_image=24,
+        suffix=".png",
     ),
     "passes": Preset(
         StreetPlan(xs=(), ys=(0.0,), bounds=(-36.0, -28.0, 36.0, 28.0)),
         (Drive("drive_1300", 13.0, ((-31.0, 0.0), (31.0, 0.0)), 9, passes=5),),
-        width=80, height=60, samples_edge=3, cars=3, points_per_image=24, suffix=".png",
+        width=80,
+        height=60,
+        samples_edge=3,
+        cars=3,
+        points_per_image=24,
+        suffix=".png",
     ),
     "street": Preset(
         StreetPlan(xs=(15.0,), ys=(0.0,), bounds=(-72.0, -30.0, 72.0, 64.0)),
@@ -50,7 +67,12 @@ PRESETS: dict[PresetName, Preset] = {
             Drive("drive2_1300", 13.0, ((15.0, 58.0), (15.0, 0.0), (66.0, 0.0)), 25),
             Drive("drive3_1830", 18.5, ((-66.0, 0.0), (15.0, 0.0), (15.0, 58.0)), 29),
         ),
-        width=160, height=120, samples_edge=3, cars=5, points_per_image=24, suffix=".jpg",
+        width=160,
+        height=120,
+        samples_edge=3,
+        cars=5,
+        points_per_image=24,
+        suffix=".jpg",
     ),
     "city": Preset(
         StreetPlan(xs=(-60.0, 10.0, 80.0), ys=(-45.0, 25.0), bounds=(-120.0, -100.0, 140.0, 85.0)),
@@ -62,6 +84,11 @@ PRESETS: dict[PresetName, Preset] = {
             Drive("drive5_1530", 15.5, ((134.0, 25.0), (80.0, 25.0), (80.0, -94.0)), 35),
             Drive("drive6_1830", 18.5, ((-114.0, -45.0), (-60.0, -45.0), (-60.0, 79.0)), 35),
         ),
-        width=192, height=128, samples_edge=3, cars=14, points_per_image=24, suffix=".jpg",
+        width=192,
+        height=128,
+        samples_edge=3,
+        cars=14,
+        points_per_image=24,
+        suffix=".jpg",
     ),
-}  # fmt: skip
+}

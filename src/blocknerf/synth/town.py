@@ -99,8 +99,14 @@ def _add_lot(builder: MeshBuilder, rng: np.random.Generator, plan: StreetPlan, l
     builder.box((x0, y0, 0.0), (x1, y1, KERB_M), Material.PAVEMENT, (0.33, 0.32, 0.30))
     edges = _street_edges(plan, lot)
     inner = [PAVEMENT_M if any(e.inward @ n > 0 for e in edges) else 0.0 for n in ((1, 0), (0, 1), (-1, 0), (0, -1))]
-    _flat(builder, (x0 + inner[0], x1 - inner[2]), (y0 + inner[1], y1 - inner[3]), KERB_M + 0.02,
-          Material.GRASS, (0.10, 0.17, 0.045))  # fmt: skip
+    _flat(
+        builder,
+        (x0 + inner[0], x1 - inner[2]),
+        (y0 + inner[1], y1 - inner[3]),
+        KERB_M + 0.02,
+        Material.GRASS,
+        (0.10, 0.17, 0.045),
+    )
     for edge in edges:
         _add_houses(builder, rng, edge)
         _add_trees(builder, rng, edge)
@@ -195,5 +201,10 @@ def _add_skyline(builder: MeshBuilder, rng: np.random.Generator, plan: StreetPla
     for angle in np.arange(0.0, 2 * np.pi, 0.16):
         x, y = center + (reach + rng.uniform(60, 140)) * np.array([np.cos(angle), np.sin(angle)])
         size, tint = rng.uniform(8, 16, 2), rng.uniform(0.25, 0.5) * np.array((1.0, 0.95, 0.9))
-        builder.box((x - size[0], y - size[1], -0.05), (x + size[0], y + size[1], rng.uniform(10, 32)),
-                    Material.STONE, tint, rng.random())  # fmt: skip
+        builder.box(
+            (x - size[0], y - size[1], -0.05),
+            (x + size[0], y + size[1], rng.uniform(10, 32)),
+            Material.STONE,
+            tint,
+            rng.random(),
+        )

@@ -67,8 +67,18 @@ def render_image(
         directions = _pixel_directions(camera, world_from_cam, offset)
         triangle, distance_m = _first_hits_from(tracer, world_from_cam[:, 3], directions)
         lights = _LightSample(light, number, count)
-        radiance += _arriving(tracer, world_from_cam[:, 3], directions, triangle, distance_m, lights,
-                              _sample_rad(camera, samples_edge)) / count  # fmt: skip
+        radiance += (
+            _arriving(
+                tracer,
+                world_from_cam[:, 3],
+                directions,
+                triangle,
+                distance_m,
+                lights,
+                _sample_rad(camera, samples_edge),
+            )
+            / count
+        )
         moving |= triangle >= tracer.first_moving
         if number == count // 2:
             depth_z_m = np.where(triangle >= 0, distance_m * (directions @ world_from_cam[:, 2]), 0.0)

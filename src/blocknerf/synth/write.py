@@ -47,8 +47,12 @@ def write_shot(root: Path, shot: Shot) -> None:
 def write_sidecar(root: Path, shots: list[Shot]) -> None:
     images = {}
     for shot in shots:
-        images[shot.name] = {"drive": shot.drive, "exposure": shot.exposure, "hour": shot.hour,
-                             "depth": depth_file(shot.name)}  # fmt: skip
+        images[shot.name] = {
+            "drive": shot.drive,
+            "exposure": shot.exposure,
+            "hour": shot.hour,
+            "depth": depth_file(shot.name),
+        }
         if shot.moving.any():
             images[shot.name]["mask"] = mask_file(shot.name)
     write_json(root / SIDECAR_NAME, {"version": SIDECAR_VERSION, "images": images})

@@ -66,12 +66,15 @@ def write_path(path: Path, keyframes: Keyframes, seconds: float, drive: str | No
     poses = keyframes.poses(max(2, round(seconds * FPS)))
     first = keyframes.viewpoints[0]
     settings = {} if drive is None else {"drive": drive}
-    write_json(path, {
-        "width": 2 * max(1, round(FRAME_HEIGHT_PX * first.aspect / 2)),
-        "height": FRAME_HEIGHT_PX,
-        "fov_deg": math.degrees(first.fov_y_rad),
-        "frames": [{"world_from_cam": pose.tolist(), **settings} for pose in poses],
-    })  # fmt: skip
+    write_json(
+        path,
+        {
+            "width": 2 * max(1, round(FRAME_HEIGHT_PX * first.aspect / 2)),
+            "height": FRAME_HEIGHT_PX,
+            "fov_deg": math.degrees(first.fov_y_rad),
+            "frames": [{"world_from_cam": pose.tolist(), **settings} for pose in poses],
+        },
+    )
     return len(poses)
 
 

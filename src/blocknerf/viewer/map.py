@@ -47,9 +47,12 @@ def draw_points(scene_api: "viser.SceneApi", frame: PageFrame, scene: Scene) -> 
     every = len(scene.points_world) // MOST_POINTS + 1
     if len(scene.points_world):
         scene_api.add_point_cloud(
-            "/points/sparse", frame.points(scene.points_world[::every]).astype(np.float32),
-            scene.points_rgb[::every], point_size=0.001 * _extent(frame, scene), precision="float32",
-        )  # fmt: skip
+            "/points/sparse",
+            frame.points(scene.points_world[::every]).astype(np.float32),
+            scene.points_rgb[::every],
+            point_size=0.001 * _extent(frame, scene),
+            precision="float32",
+        )
 
 
 def draw_cameras(scene_api: "viser.SceneApi", frame: PageFrame, scene: Scene, on_click: Callable[[str], None]) -> None:
@@ -63,9 +66,16 @@ def draw_cameras(scene_api: "viser.SceneApi", frame: PageFrame, scene: Scene, on
         view = photograph_view(scene, image, width / height)
         wxyz, position = frame.place(view.world_from_cam)
         frustum = scene_api.add_camera_frustum(
-            f"/photographs/{image.name}", view.fov_y_rad, view.aspect, scale=size, thickness=1,
-            thickness_units="screen", color=_bytes(colours[image.drive][:3]), wxyz=wxyz, position=position,
-        )  # fmt: skip
+            f"/photographs/{image.name}",
+            view.fov_y_rad,
+            view.aspect,
+            scale=size,
+            thickness=1,
+            thickness_units="screen",
+            color=_bytes(colours[image.drive][:3]),
+            wxyz=wxyz,
+            position=position,
+        )
         frustum.on_click(lambda _, name=image.name: on_click(name))
 
 

@@ -216,14 +216,16 @@ class Page:
             self._wants(None)
             self._say("The map alone.")
             return
-        self._wants(RenderRequest(
-            viewpoint=self._viewpoint(),
-            kind=self._kind.value,
-            blending=self._blending.value,
-            left_out=frozenset(block_id for block_id, box in self._boxes.items() if not box.value),
-            appearance=self._requested_appearance(),
-            comparison=self._comparison(),
-        ))  # fmt: skip
+        self._wants(
+            RenderRequest(
+                viewpoint=self._viewpoint(),
+                kind=self._kind.value,
+                blending=self._blending.value,
+                left_out=frozenset(block_id for block_id, box in self._boxes.items() if not box.value),
+                appearance=self._requested_appearance(),
+                comparison=self._comparison(),
+            )
+        )
 
     def _viewpoint(self) -> Viewpoint:
         camera = self._client.camera

@@ -71,8 +71,12 @@ SWITCHES = (
         "block_manager.blending is nearest",
     ),
     Need(
-        ("visibility_network", "training.visibility_lr", "training.visibility_loss_weight",
-         "block_manager.visibility_threshold"),
+        (
+            "visibility_network",
+            "training.visibility_lr",
+            "training.visibility_loss_weight",
+            "block_manager.visibility_threshold",
+        ),
         lambda config: config.training.use_visibility_network,
         "training.use_visibility_network is false",
     ),
@@ -87,8 +91,13 @@ SWITCHES = (
         "pose_refinement.regularization_share is 0",
     ),
     Need(
-        ("appearance_embedding", "training.appearance_lr", "training.appearance_loss_weight",
-         "training.appearance_cosine_cycles", "training.appearance_min_lr"),
+        (
+            "appearance_embedding",
+            "training.appearance_lr",
+            "training.appearance_loss_weight",
+            "training.appearance_cosine_cycles",
+            "training.appearance_min_lr",
+        ),
         lambda config: config.training.use_appearance_embedding,
         "training.use_appearance_embedding is false",
     ),
@@ -142,7 +151,7 @@ SWITCHES = (
         lambda config: config.logging.use_tensorboard,
         "logging.use_tensorboard is false",
     ),
-)  # fmt: skip
+)
 
 
 def refused(config: Any, default: Any, given: dict[str, Any]) -> list[str]:

@@ -87,9 +87,19 @@ def _weights_backward(
 
 @triton.jit
 def _accumulate(
-    weight, values, out, rays, samples, channels, channel_stride, ray_stride, sample_stride,
-    ROWS: tl.constexpr, COLUMNS: tl.constexpr, CHANNELS: tl.constexpr,
-):  # fmt: skip
+    weight,
+    values,
+    out,
+    rays,
+    samples,
+    channels,
+    channel_stride,
+    ray_stride,
+    sample_stride,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    CHANNELS: tl.constexpr,
+):
     ray = (tl.program_id(0) * ROWS + tl.arange(0, ROWS)).to(tl.int64)
     sample, channel = tl.arange(0, COLUMNS), tl.arange(0, CHANNELS)
     known = (ray < rays)[:, None] & (sample < samples)[None, :]
@@ -104,10 +114,24 @@ def _accumulate(
 
 @triton.jit
 def _accumulate_backward(
-    weight, values, grad_out, grad_weight, grad_values, rays, samples, channels,
-    channel_stride, ray_stride, sample_stride, grad_channel, grad_ray, grad_sample,
-    ROWS: tl.constexpr, COLUMNS: tl.constexpr, CHANNELS: tl.constexpr,
-):  # fmt: skip
+    weight,
+    values,
+    grad_out,
+    grad_weight,
+    grad_values,
+    rays,
+    samples,
+    channels,
+    channel_stride,
+    ray_stride,
+    sample_stride,
+    grad_channel,
+    grad_ray,
+    grad_sample,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    CHANNELS: tl.constexpr,
+):
     ray = (tl.program_id(0) * ROWS + tl.arange(0, ROWS)).to(tl.int64)
     sample, channel = tl.arange(0, COLUMNS)[None, :, None], tl.arange(0, CHANNELS)[None, None, :]
     known = (ray < rays)[:, None, None] & (sample < samples)

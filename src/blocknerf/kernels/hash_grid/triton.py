@@ -20,9 +20,16 @@ POINTS = 256  # of a program
 def encode(points: Tensor, table: Tensor, resolutions: Tensor, encoded: Tensor) -> None:
     levels, rows, features = table.shape
     launch(
-        *(_encode, (blocks(points.shape[1], POINTS), levels)),
-        *(points, table.contiguous(), resolutions, encoded),
-        *(points.shape[1], rows, *points.stride(), *encoded.stride()),
+        _encode,
+        (blocks(points.shape[1], POINTS), levels),
+        points,
+        table.contiguous(),
+        resolutions,
+        encoded,
+        points.shape[1],
+        rows,
+        *points.stride(),
+        *encoded.stride(),
         FEATURES=features,
         POINTS=POINTS,
     )
@@ -31,9 +38,16 @@ def encode(points: Tensor, table: Tensor, resolutions: Tensor, encoded: Tensor) 
 def encode_backward_table(points: Tensor, resolutions: Tensor, grad_encoded: Tensor, grad_table: Tensor) -> None:
     levels, rows, features = grad_table.shape
     launch(
-        *(_encode_backward_table, (blocks(points.shape[1], POINTS), levels)),
-        *(points, resolutions, grad_encoded, grad_table),
-        *(points.shape[1], rows, *points.stride(), *grad_encoded.stride()),
+        _encode_backward_table,
+        (blocks(points.shape[1], POINTS), levels),
+        points,
+        resolutions,
+        grad_encoded,
+        grad_table,
+        points.shape[1],
+        rows,
+        *points.stride(),
+        *grad_encoded.stride(),
         FEATURES=features,
         POINTS=POINTS,
     )
@@ -44,9 +58,18 @@ def encode_backward_points(
 ) -> None:
     levels, rows, features = table.shape
     launch(
-        *(_encode_backward_points, (blocks(points.shape[1], POINTS),)),
-        *(points, table.contiguous(), resolutions, grad_encoded, grad_points),
-        *(points.shape[1], levels, rows, *points.stride(), *grad_encoded.stride()),
+        _encode_backward_points,
+        (blocks(points.shape[1], POINTS),),
+        points,
+        table.contiguous(),
+        resolutions,
+        grad_encoded,
+        grad_points,
+        points.shape[1],
+        levels,
+        rows,
+        *points.stride(),
+        *grad_encoded.stride(),
         FEATURES=features,
         POINTS=POINTS,
     )
@@ -80,9 +103,19 @@ def _share(fraction, bit: tl.constexpr):
 
 @triton.jit
 def _encode(
-    points, table, resolutions, encoded, count, rows, axis_stride, point_stride, out_feature, out_point,
-    FEATURES: tl.constexpr, POINTS: tl.constexpr,
-):  # fmt: skip
+    points,
+    table,
+    resolutions,
+    encoded,
+    count,
+    rows,
+    axis_stride,
+    point_stride,
+    out_feature,
+    out_point,
+    FEATURES: tl.constexpr,
+    POINTS: tl.constexpr,
+):
     index = tl.program_id(0) * POINTS + tl.arange(0, POINTS)
     level = tl.program_id(1).to(tl.int64)
     feature = tl.arange(0, FEATURES)[None, :]
@@ -105,9 +138,19 @@ def _encode(
 
 @triton.jit
 def _encode_backward_table(
-    points, resolutions, grad_encoded, grad_table, count, rows, axis_stride, point_stride, grad_feature, grad_point,
-    FEATURES: tl.constexpr, POINTS: tl.constexpr,
-):  # fmt: skip
+    points,
+    resolutions,
+    grad_encoded,
+    grad_table,
+    count,
+    rows,
+    axis_stride,
+    point_stride,
+    grad_feature,
+    grad_point,
+    FEATURES: tl.constexpr,
+    POINTS: tl.constexpr,
+):
     index = tl.program_id(0) * POINTS + tl.arange(0, POINTS)
     level = tl.program_id(1).to(tl.int64)
     feature = tl.arange(0, FEATURES)[None, :]
@@ -130,9 +173,21 @@ def _encode_backward_table(
 
 @triton.jit
 def _encode_backward_points(
-    points, table, resolutions, grad_encoded, grad_points, count, levels, rows,
-    axis_stride, point_stride, grad_feature, grad_point, FEATURES: tl.constexpr, POINTS: tl.constexpr,
-):  # fmt: skip
+    points,
+    table,
+    resolutions,
+    grad_encoded,
+    grad_points,
+    count,
+    levels,
+    rows,
+    axis_stride,
+    point_stride,
+    grad_feature,
+    grad_point,
+    FEATURES: tl.constexpr,
+    POINTS: tl.constexpr,
+):
     index = tl.program_id(0) * POINTS + tl.arange(0, POINTS)
     feature = tl.arange(0, FEATURES)[None, :]
     valid = index < count

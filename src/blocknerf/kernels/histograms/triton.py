@@ -17,20 +17,37 @@ def resample(edges: Tensor, weights: Tensor, jitter: Tensor, padding: float, out
     (rays, bins), wanted = weights.shape, out.shape[1]
     tensors = (edges.contiguous(), weights.contiguous(), jitter.contiguous(), out)
     launch(
-        *(_resample, (rays,), *tensors, bins, wanted, padding / bins),
+        _resample,
+        (rays,),
+        *tensors,
+        bins,
+        wanted,
+        padding / bins,
         BINS=padded(bins),
         WANTED=padded(wanted),
     )
 
 
 def interlevel(
-    proposal_edges: Tensor, proposal_weights: Tensor, edges: Tensor, weights: Tensor, epsilon: float,
-    losses: Tensor, grad: Tensor,
-) -> None:  # fmt: skip
+    proposal_edges: Tensor,
+    proposal_weights: Tensor,
+    edges: Tensor,
+    weights: Tensor,
+    epsilon: float,
+    losses: Tensor,
+    grad: Tensor,
+) -> None:
     (rays, bins), fine = proposal_weights.shape, weights.shape[1]
     tensors = (proposal_edges.contiguous(), proposal_weights.contiguous(), edges.contiguous(), weights.contiguous())
     launch(
-        *(_interlevel, (rays,), *tensors, losses, grad, bins, fine, epsilon),
+        _interlevel,
+        (rays,),
+        *tensors,
+        losses,
+        grad,
+        bins,
+        fine,
+        epsilon,
         BINS=padded(bins),
         FINE=padded(fine),
     )
@@ -62,9 +79,18 @@ def _resample(edges, weights, jitter, out, bins, wanted, floor, BINS: tl.constex
 
 @triton.jit
 def _interlevel(
-    proposal_edges, proposal_weights, edges, weights, losses, grad, bins, fine, epsilon,
-    BINS: tl.constexpr, FINE: tl.constexpr,
-):  # fmt: skip
+    proposal_edges,
+    proposal_weights,
+    edges,
+    weights,
+    losses,
+    grad,
+    bins,
+    fine,
+    epsilon,
+    BINS: tl.constexpr,
+    FINE: tl.constexpr,
+):
     ray = tl.program_id(0).to(tl.int64)
     bin, interval = tl.arange(0, BINS), tl.arange(0, FINE)
     of_bin, of_interval = bin < bins, interval < fine

@@ -25,7 +25,9 @@ if not IS_KNOWN:
     log.warning(
         "Kernels on a processor are compiled at every start and run in one thread, several times slower: they are not "
         "written for numba %s. Run pip install 'numba>=%d.%d,<%d.%d'.",
-        *(numba.__version__, *FIRST_KNOWN, *FIRST_UNKNOWN),
+        numba.__version__,
+        *FIRST_KNOWN,
+        *FIRST_UNKNOWN,
     )
 
 

@@ -29,6 +29,6 @@ class _ExpDensity(torch.autograd.Function):
         raw, density = ctx.saved_tensors
         grad_raw = density.new_empty(density.shape)
         ctx.kernels.density_backward(
-            *(raw.reshape(-1), *ctx.limits, density.view(-1), grad_density.reshape(-1), grad_raw.view(-1))
+            raw.reshape(-1), *ctx.limits, density.view(-1), grad_density.reshape(-1), grad_raw.view(-1)
         )
         return grad_raw, None, None

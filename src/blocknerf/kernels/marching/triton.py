@@ -87,9 +87,18 @@ def _spacing(u, inner, impact_parameter):
 
 @triton.jit
 def _s_to_t(
-    origins, directions, edges_s, out, rays, edges, near, far, smallest_impact,
-    ROWS: tl.constexpr, COLUMNS: tl.constexpr,
-):  # fmt: skip
+    origins,
+    directions,
+    edges_s,
+    out,
+    rays,
+    edges,
+    near,
+    far,
+    smallest_impact,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+):
     """geometry.spacing.distance_from_spacing between the coordinates of `near` and `far`."""
     ray = (tl.program_id(0) * ROWS + tl.arange(0, ROWS)).to(tl.int64)[:, None]
     edge = tl.arange(0, COLUMNS)[None, :]
@@ -125,9 +134,17 @@ def _unit_cube_points(origins, directions, edges, out, rays, samples, ROWS: tl.c
 
 @triton.jit
 def _unit_cube_points_backward(
-    origins, directions, edges, grad, grad_origins, grad_directions, rays, samples,
-    ROWS: tl.constexpr, COLUMNS: tl.constexpr,
-):  # fmt: skip
+    origins,
+    directions,
+    edges,
+    grad,
+    grad_origins,
+    grad_directions,
+    rays,
+    samples,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+):
     """Outside the cube, x becomes s(n) x / 4 with n = |x|_max and s(n) = 2/n - 1/n^2, so n's axis gets s'(n) too."""
     ray = (tl.program_id(0) * ROWS + tl.arange(0, ROWS)).to(tl.int64)[:, None]
     sample = tl.arange(0, COLUMNS)[None, :]

@@ -90,9 +90,21 @@ def forward(values, weight1, bias1, weight2, bias2, out):
 
 @worker_body
 def _backward(
-    start, stop, values, weight1, bias1, weight1_t, weight2_t, grad_first, grad_others, grad_values,
-    grad1, grad_bias1, grad2, grad_bias2,
-):  # fmt: skip
+    start,
+    stop,
+    values,
+    weight1,
+    bias1,
+    weight1_t,
+    weight2_t,
+    grad_first,
+    grad_others,
+    grad_values,
+    grad1,
+    grad_bias1,
+    grad2,
+    grad_bias2,
+):
     inputs, count = values.shape
     width, outputs = weight2_t.shape
     slabs = grad1.shape[0]
@@ -158,9 +170,25 @@ def forward_three(values, weight1, bias1, weight2, bias2, weight3, bias3, out):
 
 @worker_body
 def _backward_three(
-    start, stop, values, weight1, bias1, weight2, bias2, weight1_t, weight2_t, weight3_t, grad_out, grad_values,
-    grad1, grad_bias1, grad2, grad_bias2, grad3, grad_bias3,
-):  # fmt: skip
+    start,
+    stop,
+    values,
+    weight1,
+    bias1,
+    weight2,
+    bias2,
+    weight1_t,
+    weight2_t,
+    weight3_t,
+    grad_out,
+    grad_values,
+    grad1,
+    grad_bias1,
+    grad2,
+    grad_bias2,
+    grad3,
+    grad_bias3,
+):
     inputs, count = values.shape
     slabs = grad1.shape[0]
     tiles = (count + GROUP - 1) // GROUP
@@ -196,9 +224,21 @@ def _backward_three(
 
 @kernel(F2, F2, F1, F2, F1, F2, F2, F2, F3, F2, F3, F2, F3, F2)
 def backward_three(
-    values, weight1, bias1, weight2, bias2, weight3, grad_out, grad_values,
-    grad1, grad_bias1, grad2, grad_bias2, grad3, grad_bias3,
-):  # fmt: skip
+    values,
+    weight1,
+    bias1,
+    weight2,
+    bias2,
+    weight3,
+    grad_out,
+    grad_values,
+    grad1,
+    grad_bias1,
+    grad2,
+    grad_bias2,
+    grad3,
+    grad_bias3,
+):
     """Like `backward`, for three layers."""
     turned = (weight1.T.copy(), weight2.T.copy(), weight3.T.copy())
     sums = (grad1, grad_bias1, grad2, grad_bias2, grad3, grad_bias3)

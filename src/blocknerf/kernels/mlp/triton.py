@@ -18,29 +18,57 @@ LEAST = 16  # the smallest side of a matrix product
 
 def forward(values: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor, out: Tensor) -> None:
     launch(
-        *(_forward, (blocks(values.shape[1], POINTS),), values),
-        *(weight1.contiguous(), bias1.contiguous(), weight2.contiguous(), bias2.contiguous(), out),
-        *(*_sizes(values, weight1, weight2), *values.stride(), *out.stride()),
+        _forward,
+        (blocks(values.shape[1], POINTS),),
+        values,
+        weight1.contiguous(),
+        bias1.contiguous(),
+        weight2.contiguous(),
+        bias2.contiguous(),
+        out,
+        *_sizes(values, weight1, weight2),
+        *values.stride(),
+        *out.stride(),
         **_tiles(weight1, weight2),
     )
 
 
 def backward(
-    values: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, grad_first: Tensor, grad_others: Tensor,
-    grad_values: Tensor, grad1: Tensor, grad_bias1: Tensor, grad2: Tensor, grad_bias2: Tensor,
-) -> None:  # fmt: skip
+    values: Tensor,
+    weight1: Tensor,
+    bias1: Tensor,
+    weight2: Tensor,
+    grad_first: Tensor,
+    grad_others: Tensor,
+    grad_values: Tensor,
+    grad1: Tensor,
+    grad_bias1: Tensor,
+    grad2: Tensor,
+    grad_bias2: Tensor,
+) -> None:
     """Computes the hidden layer again. grad1 ... hold one slab per program, which the caller sums in order."""
     grad_out = torch.cat([grad_first, grad_others])
     inputs = (values, weight1.contiguous(), bias1.contiguous(), weight2.contiguous(), grad_out)
     sizes = (*_sizes(values, weight1, weight2), *values.stride(), *grad_out.stride())
     tiles = _tiles(weight1, weight2)
     launch(
-        *(_backward_values, (blocks(values.shape[1], POINTS),), *inputs, grad_values, *sizes, *grad_values.stride()),
+        _backward_values,
+        (blocks(values.shape[1], POINTS),),
+        *inputs,
+        grad_values,
+        *sizes,
+        *grad_values.stride(),
         **tiles,
     )
     launch(
-        *(_backward_weights, (len(grad1), blocks(len(weight1), WIDTH)), *inputs),
-        *(grad1, grad_bias1, grad2, grad_bias2, *sizes),
+        _backward_weights,
+        (len(grad1), blocks(len(weight1), WIDTH)),
+        *inputs,
+        grad1,
+        grad_bias1,
+        grad2,
+        grad_bias2,
+        *sizes,
         **tiles | {"POINTS": POINTS // 2},  # its sums take the registers of the other half
         num_warps=8,
     )
@@ -77,10 +105,25 @@ def _hidden(x, weight1, bias1, unit, input, inputs, width):
 
 @triton.jit
 def _forward(
-    values, weight1, bias1, weight2, bias2, out, count, inputs, width, outputs,
-    value_input, value_point, out_output, out_point,
-    INPUTS: tl.constexpr, OUTPUTS: tl.constexpr, POINTS: tl.constexpr, WIDTH: tl.constexpr,
-):  # fmt: skip
+    values,
+    weight1,
+    bias1,
+    weight2,
+    bias2,
+    out,
+    count,
+    inputs,
+    width,
+    outputs,
+    value_input,
+    value_point,
+    out_output,
+    out_point,
+    INPUTS: tl.constexpr,
+    OUTPUTS: tl.constexpr,
+    POINTS: tl.constexpr,
+    WIDTH: tl.constexpr,
+):
     point = tl.program_id(0) * POINTS + tl.arange(0, POINTS)
     input, output = tl.arange(0, INPUTS), tl.arange(0, OUTPUTS)
     x = _matrix(values, point, input, count, inputs, value_point, value_input)
@@ -96,10 +139,27 @@ def _forward(
 
 @triton.jit
 def _backward_values(
-    values, weight1, bias1, weight2, grad_out, grad_values, count, inputs, width, outputs,
-    value_input, value_point, grad_output, grad_point, into_input, into_point,
-    INPUTS: tl.constexpr, OUTPUTS: tl.constexpr, POINTS: tl.constexpr, WIDTH: tl.constexpr,
-):  # fmt: skip
+    values,
+    weight1,
+    bias1,
+    weight2,
+    grad_out,
+    grad_values,
+    count,
+    inputs,
+    width,
+    outputs,
+    value_input,
+    value_point,
+    grad_output,
+    grad_point,
+    into_input,
+    into_point,
+    INPUTS: tl.constexpr,
+    OUTPUTS: tl.constexpr,
+    POINTS: tl.constexpr,
+    WIDTH: tl.constexpr,
+):
     point = tl.program_id(0) * POINTS + tl.arange(0, POINTS)
     input, output = tl.arange(0, INPUTS), tl.arange(0, OUTPUTS)
     x = _matrix(values, point, input, count, inputs, value_point, value_input)
@@ -117,10 +177,28 @@ def _backward_values(
 
 @triton.jit
 def _backward_weights(
-    values, weight1, bias1, weight2, grad_out, grad1, grad_bias1, grad2, grad_bias2, count, inputs, width, outputs,
-    value_input, value_point, grad_output, grad_point,
-    INPUTS: tl.constexpr, OUTPUTS: tl.constexpr, POINTS: tl.constexpr, WIDTH: tl.constexpr,
-):  # fmt: skip
+    values,
+    weight1,
+    bias1,
+    weight2,
+    grad_out,
+    grad1,
+    grad_bias1,
+    grad2,
+    grad_bias2,
+    count,
+    inputs,
+    width,
+    outputs,
+    value_input,
+    value_point,
+    grad_output,
+    grad_point,
+    INPUTS: tl.constexpr,
+    OUTPUTS: tl.constexpr,
+    POINTS: tl.constexpr,
+    WIDTH: tl.constexpr,
+):
     """A program sums every n-th tile for some hidden units, and writes its own slab."""
     slab, slabs = tl.program_id(0), tl.num_programs(0)
     input, output = tl.arange(0, INPUTS), tl.arange(0, OUTPUTS)

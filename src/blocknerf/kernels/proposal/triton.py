@@ -19,9 +19,14 @@ def density(origins: Tensor, directions: Tensor, edges: Tensor, grid: Tensor, ou
 
 
 def density_backward(
-    origins: Tensor, directions: Tensor, edges: Tensor, density: Tensor, grad_density: Tensor,
-    side: int, grad_grid: Tensor,
-) -> None:  # fmt: skip
+    origins: Tensor,
+    directions: Tensor,
+    edges: Tensor,
+    density: Tensor,
+    grad_density: Tensor,
+    side: int,
+    grad_grid: Tensor,
+) -> None:
     rays, samples = density.shape
     programs, tile = ray_tiles(rays, samples)
     tensors = (origins.contiguous(), directions.contiguous(), edges.contiguous(), density, grad_density.contiguous())
@@ -65,9 +70,18 @@ def _density(origins, directions, edges, grid, out, rays, samples, side, ROWS: t
 
 @triton.jit
 def _density_backward(
-    origins, directions, edges, density, grad_density, grad_grid, rays, samples, side,
-    ROWS: tl.constexpr, COLUMNS: tl.constexpr,
-):  # fmt: skip
+    origins,
+    directions,
+    edges,
+    density,
+    grad_density,
+    grad_grid,
+    rays,
+    samples,
+    side,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+):
     ray = (tl.program_id(0) * ROWS + tl.arange(0, ROWS)).to(tl.int64)[:, None]
     sample = tl.arange(0, COLUMNS)[None, :]
     valid = (ray < rays) & (sample < samples)

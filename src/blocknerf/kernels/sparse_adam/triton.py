@@ -13,14 +13,30 @@ ROWS = 256
 
 
 def step(
-    table: Tensor, gradient: Tensor, first: Tensor, second: Tensor,
-    rate: float, beta1: float, beta2: float, epsilon: float,
-) -> None:  # fmt: skip
+    table: Tensor,
+    gradient: Tensor,
+    first: Tensor,
+    second: Tensor,
+    rate: float,
+    beta1: float,
+    beta2: float,
+    epsilon: float,
+) -> None:
     levels, rows, features = table.shape
     launch(
-        *(_step, (blocks(levels * rows, ROWS),)),
-        *(table, gradient, first, second, levels * rows),
-        *(rate, beta1, 1 - beta1, beta2, 1 - beta2, epsilon),
+        _step,
+        (blocks(levels * rows, ROWS),),
+        table,
+        gradient,
+        first,
+        second,
+        levels * rows,
+        rate,
+        beta1,
+        1 - beta1,
+        beta2,
+        1 - beta2,
+        epsilon,
         FEATURES=features,
         ROWS=ROWS,
     )
@@ -28,9 +44,20 @@ def step(
 
 @triton.jit
 def _step(
-    table, gradient, first, second, rows, rate, keep1, take1, keep2, take2, epsilon,
-    FEATURES: tl.constexpr, ROWS: tl.constexpr,
-):  # fmt: skip
+    table,
+    gradient,
+    first,
+    second,
+    rows,
+    rate,
+    keep1,
+    take1,
+    keep2,
+    take2,
+    epsilon,
+    FEATURES: tl.constexpr,
+    ROWS: tl.constexpr,
+):
     row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     place = row[:, None] * FEATURES + tl.arange(0, FEATURES)[None, :]
     grad = tl.load(gradient + place, mask=(row < rows)[:, None], other=0.0)

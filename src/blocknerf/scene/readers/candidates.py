@@ -313,7 +313,8 @@ def _orient(root: Path, candidates: list[Candidate], headers: list[_Header | str
         log.info(
             "%d photographs of %s are taken as they are stored, for their size does not tell whether their cameras are "
             "of the picture as EXIF turns it.",
-            *(untold, root),
+            untold,
+            root,
         )
     return oriented
 

@@ -61,7 +61,10 @@ def choose(data_root: Path, options: Sequence[Option]) -> Capture:
     if others:
         log.info(
             "%s holds several captures. Reading %s, %s. Choose another by its key: %s.",
-            *(data_root, best, _why(best, others), listed([str(other) for other in others], _MOST_NAMED)),
+            data_root,
+            best,
+            _why(best, others),
+            listed([str(other) for other in others], _MOST_NAMED),
         )
     return best.capture
 

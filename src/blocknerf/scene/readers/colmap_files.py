@@ -241,7 +241,9 @@ def _compare_count(path: Path, num_read: int) -> None:
     if promised and int(promised[1]) != num_read:
         log.warning(
             "%s holds %d records, which are read; a comment in it says %s. Was it edited, or is it truncated?",
-            *(path, num_read, promised[1]),
+            path,
+            num_read,
+            promised[1],
         )
 
 

@@ -50,7 +50,11 @@ def _candidate(photograph: Found, name: str, tables: dict[str, dict[str, Row]], 
     params = (float(fx), float(fy), float(cx) + CENTRE_PX, float(cy) + CENTRE_PX)
     camera = Camera("PINHOLE", _pixels(row, "width"), _pixels(row, "height"), params)
     return Candidate(
-        *(name, photograph.path, camera, repr(camera), pose[:3]),
+        name,
+        photograph.path,
+        camera,
+        repr(camera),
+        pose[:3],
         drive=_text(scene, "name", "scene"),
         moment=_moment(row),
         problem=photograph.problem,

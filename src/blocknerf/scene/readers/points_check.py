@@ -49,7 +49,12 @@ def check_cameras(
         log.warning(
             "The sparse points of %s do not appear where %d of %d images saw them: typically they miss by %s, in %s by "
             "%s. Are focal lengths, distortion, poses or the size of pictures those of this capture?",
-            *(root, len(bad), len(misses), _px(float(np.median(list(bad.values())))), worst, _px(bad[worst])),
+            root,
+            len(bad),
+            len(misses),
+            _px(float(np.median(list(bad.values())))),
+            worst,
+            _px(bad[worst]),
         )
 
 
@@ -75,7 +80,8 @@ def check_depth(
         log.warning(
             "Depth maps of %s are typically %.3g times the depth of its sparse points. Are they in another unit? "
             "Floats are read as metres, whole numbers as millimetres.",
-            *(root, typical),
+            root,
+            typical,
         )
 
 
@@ -86,7 +92,8 @@ def _say_unit(root: Path, images: Sequence[ImageRecord]) -> None:
             if holds_whole_numbers(image.depth_path):
                 log.info(
                     "Depth maps of %s hold whole numbers, as %s: they are taken as millimetres.",
-                    *(root, image.depth_path.name),
+                    root,
+                    image.depth_path.name,
                 )
             return
 

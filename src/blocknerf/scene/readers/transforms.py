@@ -133,8 +133,12 @@ def candidates_of(
     if scales:
         log.warning(
             "The rotations of %d of %d poses are scaled, by %.4g to %.4g: the scale is taken off, positions stay. Is "
-            "the camera scaled where they come from?", len(scales), len(frames), min(scales), max(scales),
-        )  # fmt: skip
+            "the camera scaled where they come from?",
+            len(scales),
+            len(frames),
+            min(scales),
+            max(scales),
+        )
     return candidates, photographs
 
 
@@ -197,8 +201,10 @@ def _say_sizes(lenses: dict[Lens, Path]) -> None:
             log.warning(
                 "'w' and 'h' are missing, and the principal point is the middle of a picture %g times as large as %s "
                 "(%d x %d), so the intrinsics are taken to be for that. Give 'w' and 'h' if they are not.",
-                scale, photograph.name, *size,
-            )  # fmt: skip
+                scale,
+                photograph.name,
+                *size,
+            )
             return
 
 

@@ -75,7 +75,9 @@ def say_stages_above(config: Config, scene: Scene) -> None:
         log.info(
             "Images have at most %d pixels on their longer side at dataset.image_downsample=%d. Stages of a higher "
             "resolution use that size: %s.",
-            *(longest_px, downsample, ", ".join(f"{stage.name} ({stage.resolution})" for stage in above)),
+            longest_px,
+            downsample,
+            ", ".join(f"{stage.name} ({stage.resolution})" for stage in above),
         )
 
 

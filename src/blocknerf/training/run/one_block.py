@@ -100,7 +100,8 @@ def learned_neighbours(run: Run, block: BlockSpec, store: ImageStore) -> Learned
         log.warning(
             "Block %s cannot learn to agree with block %s, which is not trained (training.consistency_loss_weight). "
             "Train that block first.",
-            *(block.id, ", ".join(missing)),
+            block.id,
+            ", ".join(missing),
         )
     borders = borders_of([block], finished, store)
     models = {border.neighbour_of(block).id: read_model(run, border.neighbour_of(block).id) for border in borders}

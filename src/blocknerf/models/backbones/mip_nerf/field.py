@@ -76,7 +76,11 @@ class MLPField(nn.Module):
         if self.recomputes and torch.is_grad_enabled():
             field = partial(self._query_intervals_recomputed, origins, directions, radii, codes)
         composited = composite_coarse_and_fine(
-            *(origins, directions, self.spacing, field, rng),
+            origins,
+            directions,
+            self.spacing,
+            field,
+            rng,
             hierarchical=self.config.use_hierarchical_sampling,
             white_background=self.white_background,
         )
