@@ -24,7 +24,7 @@ def calls(script, monkeypatch):
 
 
 def start(script, *arguments: str) -> None:
-    script.train_as_told(script.parse_arguments(["--config", "c.yaml", "--data_root", "scene", *arguments]))
+    script.train_as_asked(script.parse_arguments(["--config", "c.yaml", "--data_root", "scene", *arguments]))
 
 
 def test_underscores_and_hyphens_are_the_same(script):

@@ -75,10 +75,10 @@ def resume(script, room, tmp_path, capsys):
         ]
         if refused:
             with pytest.raises(SystemExit) as exit:
-                run(lambda: script.train_as_told(script.parse_arguments([*arguments, "--resume", str(state)])))
+                run(lambda: script.train_as_asked(script.parse_arguments([*arguments, "--resume", str(state)])))
             assert exit.value.code == 2
         else:
-            run(lambda: script.train_as_told(script.parse_arguments([*arguments, "--resume", str(state)])))
+            run(lambda: script.train_as_asked(script.parse_arguments([*arguments, "--resume", str(state)])))
         return " ".join(capsys.readouterr().err.split())
 
     return start
