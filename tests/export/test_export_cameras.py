@@ -202,7 +202,7 @@ def test_a_city_without_refinement_says_how_to_get_it(room, tmp_path):
 
 def test_motions_of_far_blocks_are_averaged_at_the_camera():
     """Half-way between two motions of a camera is half-way, wherever the world's origin is."""
-    from blocknerf.export.cameras import _merged, _Said
+    from blocknerf.export.cameras import _merged, _RefinedPose
     from blocknerf.scene.scene import ImageRecord
 
     pose = torch.eye(3, 4).double()
@@ -211,5 +211,5 @@ def test_motions_of_far_blocks_are_averaged_at_the_camera():
     twist = torch.tensor([0.2, 0.0, -0.1, 0.0, 0.02, 0.0], dtype=torch.float64)
     motions = [se3.compose(se3.compose(pose, se3.exp(s * twist)), se3.inverse(pose)) for s in (1.0, 3.0)]
     anchors = [torch.tensor([1000.0, 1000.0, 1000.0 + shift]).double() for shift in (-5.0, 5.0)]
-    merged = _merged(image, [_Said(*pair) for pair in zip(anchors, motions, strict=True)], power=4.0)
+    merged = _merged(image, [_RefinedPose(*pair) for pair in zip(anchors, motions, strict=True)], power=4.0)
     np.testing.assert_allclose(merged, se3.compose(pose, se3.exp(2 * twist)).numpy(), atol=1e-9)

@@ -277,7 +277,7 @@ def test_gradients_of_poses_through_the_whole_block_by_finite_differences(mode):
 
     with use_backend("torch"), pytest.MonkeyPatch.context() as patch:
         patch.setattr("blocknerf.rendering.volume.resample", lambda *_: samples)
-        patch.setattr("blocknerf.rendering.volume.distances", _stretched)
+        patch.setattr("blocknerf.rendering.volume.s_to_t", _stretched)
         assert torch.autograd.gradcheck(colours, (start.requires_grad_(),), eps=1e-7, atol=1e-6, rtol=1e-3)
 
 
