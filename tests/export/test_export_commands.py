@@ -13,6 +13,7 @@ from blocknerf.city.city import City
 from blocknerf.cli.export_depth import export_depth
 from blocknerf.cli.main import main
 from blocknerf.core.errors import UserError
+from blocknerf.core.types import Appearance
 from blocknerf.export import maps
 from blocknerf.export.paths import captured_views, view_rays
 from blocknerf.scene.depth import read_depth_z_m
@@ -86,7 +87,7 @@ def test_depth_maps_are_what_the_city_shows_and_are_opened_by_others(city, tmp_p
         depth = _read(path, "Z" if kind == "depth_z_m" else kind)
         rays = view_rays(view)
         center = torch.from_numpy(image.world_from_cam[:, 3].copy())
-        rendered = opened.render(rays, center, drive=image.drive)
+        rendered = opened.render(rays, center, Appearance(drive=image.drive))
         along = (rays.directions.numpy() @ image.world_from_cam[:, 2]) if kind == "depth_z_m" else 1.0
         expected = np.where(rendered.opacity.numpy() >= 0.5, rendered.distance_m.numpy() * along, 0)
         np.testing.assert_allclose(depth, expected.reshape(depth.shape), rtol=1e-5)

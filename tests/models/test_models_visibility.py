@@ -142,7 +142,8 @@ def test_units_drop_out_in_training_only_and_as_the_generator_says():
 class WalledRoom(nn.Module):
     """A backbone that knows the truth: a room in world metres, cut in two by a wall at x = 0."""
 
-    rays_at_once = 4096
+    rays_at_once, recomputes, stands_with_encoder = 4096, False, False
+    spacing = RaySamplingConfig(0.01, 2.0, 64, 24)
 
     def __init__(self, center_world: torch.Tensor, radius_m: float):
         super().__init__()
@@ -162,8 +163,14 @@ class WalledRoom(nn.Module):
             cube = 4 * points - 2  # the room lies within the cube that contraction leaves as it is
             return density(cube), torch.ones(*points.shape[:-1], 3)
 
-        composited = composite_rays(origins, directions, RaySamplingConfig(0.01, 2.0, 64, 24), proposal, field, rng)
+        composited = composite_rays(origins, directions, self.spacing, proposal, field, rng)
         return composited.features, composited
+
+    def _unknown(self, *arguments):
+        raise NotImplementedError
+
+    query = query_intervals = density_at = set_encoding_progress = move = _unknown
+    sparse_tables = code_layer = networks = _unknown
 
 
 def _side(sign: float, steps: int = 100) -> BlockNeRF:

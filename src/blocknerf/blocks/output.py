@@ -227,7 +227,7 @@ def load_output(output_dir: Path) -> tuple[Config, Plan]:
     if not (output_dir / "config.json").is_file() or not (output_dir / "plan.json").is_file():
         missing = "config.json" if not (output_dir / "config.json").is_file() else "plan.json"
         raise UserError(
-            f"{output_dir} is no output folder of blocknerf: it has no {missing}. "
+            f"{output_dir} is not an output folder of blocknerf: it has no {missing}. "
             "Make one with `blocknerf plan` or `blocknerf train`, or check the path."
         )
     return load_config(output_dir / "config.json", stored=True), read_plan(output_dir / "plan.json")

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 from dataclasses import replace
+from typing import cast
 
 import torch
 from jaxtyping import Float, Float64, Int
@@ -188,17 +189,17 @@ class BlockNeRF(nn.Module):
 
     def field_of_rays(self) -> Backbone:
         """Its field, for queries along single rays. Raises UserError if the backbone only renders views."""
-        if not isinstance(self.field, Backbone):
+        if self.config.block_nerf.renders == "views":
             raise UserError(
                 f"The backbone {self.config.block_nerf.backbone!r} renders the views of cameras. It has no samples "
                 "along single rays, which training, surfaces and inspections need."
             )
-        return self.field
+        return cast(Backbone, self.field)
 
     def _field_of_views(self) -> ViewsBackbone | None:
         """Its field if the backbone renders views; None if it renders rays."""
         renders_views = self.config.block_nerf.renders == "views"
-        return self.field if renders_views and isinstance(self.field, ViewsBackbone) else None
+        return cast(ViewsBackbone, self.field) if renders_views else None
 
     def colours(self, rays: RayBatch, code: Float[Tensor, " code"] | None) -> Float[Tensor, "rays 3"]:
         """Colours under one code of `code_for`; differentiable, all rays at once."""
