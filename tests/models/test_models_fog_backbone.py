@@ -230,7 +230,7 @@ def test_processes_that_train_blocks_find_it_by_its_entry_point(tmp_path):
     subprocess.run(
         [sys.executable, "-m", "blocknerf", "train", *capture(out, out), *SMALL, *options],
         env=os.environ | {"PYTHONPATH": os.pathsep.join([str(package), *sys.path])},
-        timeout=120,
+        timeout=400,
         check=True,
     )
     finished = [read_block_meta(folder, "latest") for folder in (out / "blocks").iterdir()]
