@@ -225,7 +225,7 @@ def test_a_block_trained_again_loses_its_entry_and_no_other(tmp_path, caplog, mo
     write_city(tmp_path, models | {"b": moved(models["b"], 0.5)})
     again = City.open(tmp_path)
     assert list(again.alignment.blocks) == ["c"]
-    assert "since it was aligned: block b. Run `blocknerf align`" in caplog.text
+    assert "last alignment: block b. Run `blocknerf align`" in caplog.text
 
 
 def test_both_see_well_what_both_show_at_one_distance():

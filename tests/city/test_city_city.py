@@ -181,7 +181,7 @@ def test_a_budget_smaller_than_a_block_still_renders(tmp_path):
 def test_untrained_blocks_are_left_out_and_named(tmp_path, caplog, monkeypatch):
     monkeypatch.setattr(logging.getLogger("blocknerf"), "propagate", True)
     city = City.open(make_city(tmp_path, trained=["b"]), load=PlainBlock)
-    assert "2 of 3 blocks are not trained yet and are left out: a, c" in caplog.text
+    assert "2 of 3 blocks are not trained yet and are skipped: a, c" in caplog.text
     assert city.nearest(at(0.0)) == "b"
     assert city.render(rays(), at(0.0)).rgb[0].tolist() == COLOURS["b"]
 
@@ -390,7 +390,7 @@ def test_other_rules_and_fewer_blocks_share_what_is_loaded(tmp_path):
     assert rest.ids == ["b", "c"]
     assert city.ids == ["a", "b", "c"]
     assert loads == ["a", "b"]
-    with pytest.raises(UserError, match="keep one of a, b, c"):
+    with pytest.raises(UserError, match="one of a, b, c"):
         city.with_blending(city.manifest, [])
 
 

@@ -202,7 +202,7 @@ def test_debug_makes_it_small(out, tmp_path):
 PACKAGE = """
 import torch
 from torch import nn
-from typing import Literal
+from typing import ClassVar, Literal
 
 from blocknerf.core.config.backbone import BackboneConfig, StepCost
 from blocknerf.core.config.section import Positive

@@ -192,7 +192,7 @@ def test_processes_of_one_machine_do_not_share_a_device_through_nccl(together, t
 
 def test_a_checkpoint_of_two_processes_is_not_gone_on_with_by_one(together):
     room, out, _, _ = together
-    with pytest.raises(UserError, match="of 2 processes"):
+    with pytest.raises(UserError, match="by 2 processes"):
         _trainer(room, out / "0", 128).resume()
 
 

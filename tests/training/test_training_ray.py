@@ -178,7 +178,7 @@ def test_tasks_of_ray_make_the_same_city_and_one_that_fails_stops_no_other(one_m
     broken = tmp_path / "there/city/blocks/000"
     broken.parent.mkdir(parents=True)
     broken.write_bytes(b"a file where a folder is to be")
-    with pytest.raises(UserError, match=rf"1 of 2 blocks failed.* 000: .*{url}/logs; run again with --resume"):
+    with pytest.raises(UserError, match=rf"1 of 2 blocks failed.* 000: .*{url}/logs. Run again with --resume"):
         train_all(planned(scene, url), report, launcher=RayLauncher(RayCluster()))
     assert sorted(waited) == ["000", "003"]
     assert "003" in reported
