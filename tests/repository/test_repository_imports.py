@@ -33,6 +33,17 @@ def test_reading_a_configuration_imports_nothing_heavy():
     assert loaded_after("from blocknerf.core.config.load import load_config; load_config(None)") == set()
 
 
+def test_processes_that_compile_the_kernels_of_a_step_wait_for_no_torch():
+    """They run beside the import of torch in the command itself."""
+    code = """
+from blocknerf.core.config.backbone import first_backbone
+from blocknerf.kernels.jit.precompile import kernel_of
+for name in first_backbone().kernels:
+    kernel_of(name)
+"""
+    assert loaded_after(code) == {"numba"}
+
+
 @pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"]])
 def test_help_imports_nothing_heavy(arguments):
     code = f"""

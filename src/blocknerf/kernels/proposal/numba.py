@@ -6,7 +6,7 @@ from blocknerf.kernels.jit.compiled import compiled
 from blocknerf.kernels.jit.fast_math import exp, whole_between
 from blocknerf.kernels.jit.parallel_for import F1, F2, F3, I8, kernel, num_threads, parallel_for, worker_body
 from blocknerf.kernels.marching.numba import contracted_point
-from blocknerf.kernels.proposal.reference import MAX_LOG_DENSITY
+from blocknerf.kernels.proposal.limits import MAX_LOG_DENSITY
 
 _MOST_LOG_DENSITY = np.float32(MAX_LOG_DENSITY)
 _NO_SIGN = np.uint32(0x7FFFFFFF)

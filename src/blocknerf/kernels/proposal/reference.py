@@ -8,8 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from blocknerf.kernels.marching.reference import unit_cube_points
-
-MAX_LOG_DENSITY = 12.0
+from blocknerf.kernels.proposal.limits import MAX_LOG_DENSITY
 
 
 def proposal_density(
