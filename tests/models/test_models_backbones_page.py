@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-import blocknerf.core.config.backbone as known
+from tests.support.backbones import registrations_undone
 from tests.support.room import write_room
 from tests.support.small_field import SMALL_HASH
 from tests.support.tiny_run import TINY, tiny_run, trainer_of
@@ -27,15 +27,13 @@ PLANES = (
 @pytest.fixture(scope="module")
 def planes():
     """The module of the page, known as long as the tests take."""
-    before = dict(known.backbones())
     (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     module = ModuleType("my_planes")
-    sys.modules["my_planes"] = module
-    exec(compile(code, "my_planes.py", "exec"), module.__dict__)
-    yield module
-    del sys.modules["my_planes"]
-    known._backbones.clear()
-    known._backbones.update(before)
+    with registrations_undone():
+        sys.modules["my_planes"] = module
+        exec(compile(code, "my_planes.py", "exec"), module.__dict__)
+        yield module
+        del sys.modules["my_planes"]
 
 
 @pytest.fixture

@@ -15,13 +15,13 @@ import torch
 from torch import nn
 
 from blocknerf.cli.main import main
-from blocknerf.core.config import backbone as known
 from blocknerf.core.config.backbone import BackboneConfig, StepCost, register_backbone
 from blocknerf.core.config.load import load_config
 from blocknerf.core.config.section import Positive
 from blocknerf.models.backbones.interface import Backbone
 from blocknerf.models.block_file import read_block, read_block_meta
 from blocknerf.rendering.hierarchical import composite_coarse_and_fine
+from tests.support.backbones import registrations_undone
 from tests.support.room import write_room
 
 EDGE = 0.03  # block radii
@@ -108,11 +108,9 @@ class FogConfig(BackboneConfig):
 
 @pytest.fixture(scope="module", autouse=True)
 def registered():
-    before = dict(known.backbones())
-    register_backbone(FogConfig)
-    yield
-    known._backbones.clear()
-    known._backbones.update(before)
+    with registrations_undone():
+        register_backbone(FogConfig)
+        yield
 
 
 SMALL = (

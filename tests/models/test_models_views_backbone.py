@@ -17,7 +17,6 @@ from blocknerf.blocks.plan import BlockSpec, Plan
 from blocknerf.city.city import City
 from blocknerf.city.manifest import block_folder, manifest_of, write_manifest
 from blocknerf.core.camera import Camera
-from blocknerf.core.config import backbone as known
 from blocknerf.core.config.backbone import BackboneConfig, StepCost, register_backbone
 from blocknerf.core.config.load import load_config
 from blocknerf.core.errors import UserError
@@ -36,6 +35,7 @@ from blocknerf.scene.scene import ImageRecord
 from blocknerf.viewer import drawing
 from blocknerf.viewer.drawing import draw
 from blocknerf.viewer.render_request import RenderRequest, Viewpoint
+from tests.support.backbones import registrations_undone
 from tests.support.block_meta import meta_of
 from tests.support.small_field import SMALL_HASH
 
@@ -115,11 +115,9 @@ class DiscConfig(BackboneConfig):
 
 @pytest.fixture(autouse=True)
 def registered():
-    before = dict(known._backbones)
-    register_backbone(DiscConfig)
-    yield
-    known._backbones.clear()
-    known._backbones.update(before)
+    with registrations_undone():
+        register_backbone(DiscConfig)
+        yield
 
 
 def disc(*overrides: str) -> BlockNeRF:

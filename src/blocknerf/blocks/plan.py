@@ -1,5 +1,6 @@
 """The plan: the blocks, their places, and the images of each. A file that travels between machines."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,10 @@ class Plan:
                 return block
         known = ", ".join(block.id for block in self.blocks)
         raise UserError(f"The plan has no block {block_id!r}. It has: {known}.")
+
+    def select(self, block_ids: Sequence[str]) -> list[BlockSpec]:
+        """Blocks by id, each once; all if `block_ids` is empty. Raises UserError for an unknown id."""
+        return [self.block(block_id) for block_id in dict.fromkeys(block_ids)] or list(self.blocks)
 
     @property
     def links(self) -> dict[str, tuple[str, ...]]:

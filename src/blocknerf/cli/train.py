@@ -153,10 +153,9 @@ def train(
                     resume_from_state(run, resume_from, block_ids)
                 group.wait()
             with _anomalies_found(debug), _progress_bars(enabled=group.is_first) as bars:
-                wanted = [planned.block(block_id) for block_id in block_ids] or planned.blocks
                 chosen = choose_launcher(
                     run,
-                    wanted,
+                    planned.select(block_ids),
                     jobs,
                     data_parallel=group if distributed else None,
                     joint=group if side_by_side else None,
@@ -284,7 +283,7 @@ def _check_update(output_dir: Path, block_ids: tuple[str, ...]) -> None:
     if not block_ids:
         raise UserError("--update needs --blocks. Name the blocks to train further, as in --blocks 003.")
     _, plan = load_output(output_dir)
-    require_learned([plan.block(block_id) for block_id in block_ids], output_dir)
+    require_learned(plan.select(block_ids), output_dir)
 
 
 def _block_ids(blocks: str | None) -> tuple[str, ...]:

@@ -26,7 +26,7 @@ def train_blocks(
     what they have learned is deleted. `launcher` says how blocks are trained; by default, `choose_launcher` decides.
     Raises UserError if blocks would be overwritten without `overwrite`, or if any fails; the others are still trained.
     """
-    wanted = [run.plan.block(block_id) for block_id in dict.fromkeys(block_ids)] or list(run.plan.blocks)
+    wanted = run.plan.select(block_ids)
     launcher = launcher or choose_launcher(run, wanted)
     group = launcher.group
     with locked_blocks(run, wanted) if group.is_first else nullcontext([]) as locks:

@@ -1,6 +1,7 @@
 """Adam for one block: sparse for tables, ordinary for networks and codes, one learning rate per group."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
@@ -17,17 +18,20 @@ class BlockOptimizer:
 
     def __init__(self, model: BlockNeRF, config: TrainingConfig):
         """Raises TypeError for a field with a parameter that is neither of a table nor of its networks."""
-        _require_all_learn(model)
+        tables = model.field.sparse_tables()
+        self._table_parameters = {
+            name: list(table.parameters()) for name, table in tables.items() if isinstance(table, nn.Module)
+        }
+        _require_all_learn(model, self._table_parameters.values())
         self.step_count = 0
         self.config = config
-        self.tables = {name: table.rows for name, table in model.field.sparse_tables().items()}
-        self.rate_ratios = {name: table.rate_ratio for name, table in model.field.sparse_tables().items()}
+        self.tables = {name: table.rows for name, table in tables.items()}
+        self.rate_ratios = {name: table.rate_ratio for name, table in tables.items()}
         self.gradients = {name: torch.zeros_like(values) for name, values in self.tables.items()}
         self.moments = {
             name: (torch.zeros_like(values), torch.zeros_like(values)) for name, values in self.tables.items()
         }
-        self._table_parameters = {name: _parameters(table) for name, table in model.field.sparse_tables().items()}
-        for name, table in model.field.sparse_tables().items():
+        for name, table in tables.items():
             table.gradient = self.gradients[name]
         self.components = {name: list(parameters) for name, parameters in model.components().items()}
         self.dense: dict[Tensor, AdamMoments] = {}  # networks and codes, from their first gradient on
@@ -55,7 +59,7 @@ class BlockOptimizer:
             for parameter in learning:
                 parameter.grad = None
         for name, values in self.tables.items() if field_learns else ():
-            if any(parameter.grad is not None for parameter in self._table_parameters[name]):
+            if any(parameter.grad is not None for parameter in self._table_parameters.get(name, ())):
                 raise TypeError(
                     f"The gradient of the table {name!r} is in its .grad, and is read from RowTable.gradient. Use the "
                     "table through kernels.row_gradient.redirect_grad."
@@ -125,13 +129,8 @@ class BlockOptimizer:
                 moments.step.copy_(state[f"dense.{number}.step"])
 
 
-def _parameters(table: object) -> list[nn.Parameter]:
-    return list(table.parameters()) if isinstance(table, nn.Module) else []
-
-
-def _require_all_learn(model: BlockNeRF) -> None:
-    tables = [parameter for table in model.field.sparse_tables().values() for parameter in _parameters(table)]
-    known = {id(parameter) for parameter in (*tables, *model.field.networks())}
+def _require_all_learn(model: BlockNeRF, of_tables: Iterable[Sequence[nn.Parameter]]) -> None:
+    known = {id(parameter) for parameter in chain(*of_tables, model.field.networks())}
     of_field = [(name, parameter) for name, parameter in model.named_parameters() if name.startswith("field.")]
     unknown = [name for name, parameter in of_field if id(parameter) not in known]
     if unknown:

@@ -17,11 +17,10 @@ from blocknerf.kernels.jit.precompile import finish_compiling
 from blocknerf.runtime.cores import available_cores
 from blocknerf.runtime.process_group import ALONE
 from blocknerf.runtime.signals import StopSignal, leave_interrupts_to_parent
-from blocknerf.runtime.threads import use_threads
 from blocknerf.scene.store import ImageStore
 from blocknerf.training.block.trainer import BlockResult, Progress
 from blocknerf.training.launchers.launcher import Report
-from blocknerf.training.launchers.sequential import train_in_order
+from blocknerf.training.launchers.sequential import train_on_all_cores
 from blocknerf.training.launchers.worker import train_in_worker
 from blocknerf.training.launchers.worker_pool import WAIT_S, Failure, wait_for
 from blocknerf.training.run.order import longest_first, minutes_of
@@ -45,8 +44,7 @@ class ProcessLauncher:
         self, run: Run, blocks: list[BlockSpec], store: ImageStore, report: Report, locks: Sequence[Held]
     ) -> list[BlockResult]:
         if len(blocks) <= 1:
-            use_threads(available_cores(), run.config.block_nerf.worker)
-            return train_in_order(run, blocks, store, report)
+            return train_on_all_cores(run, blocks, store, report)
         blocks, jobs = longest_first(blocks, minutes_of(run, blocks)), min(self.jobs, len(blocks))
         log.info("%d blocks at a time, each on %d of %d cores.", jobs, available_cores() // jobs, available_cores())
         finish_compiling()

@@ -26,8 +26,13 @@ class SequentialLauncher:
 
     def train(self, run: Run, blocks: list[BlockSpec], report: Report, locks: Sequence[Held] = ()) -> list[BlockResult]:
         store = open_store(run, progress=True)
-        use_threads(available_cores(), run.config.block_nerf.worker)
-        return train_in_waves(run, blocks, lambda wave: train_in_order(run, wave, store, report))
+        return train_in_waves(run, blocks, lambda wave: train_on_all_cores(run, wave, store, report))
+
+
+def train_on_all_cores(run: Run, blocks: list[BlockSpec], store: ImageStore, report: Report) -> list[BlockResult]:
+    """Like `train_in_order`, with all cores of this machine for this process."""
+    use_threads(available_cores(), run.config.block_nerf.worker)
+    return train_in_order(run, blocks, store, report)
 
 
 def train_in_order(

@@ -1,6 +1,7 @@
 """One block of a run: its inputs, and its training from its current state to the end."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from blocknerf.blocks.plan import BlockSpec, planned_split
 from blocknerf.blocks.surface import tiles_of_block
@@ -13,7 +14,7 @@ from blocknerf.runtime.process_group import ALONE, ProcessGroup
 from blocknerf.scene.exposures import scene_exposures
 from blocknerf.scene.store import ImageStore
 from blocknerf.training.block.checkpoint import CheckpointProvenance, read_checkpoint_meta
-from blocknerf.training.block.inputs import BlockInputs, usable_images
+from blocknerf.training.block.inputs import BlockInputs
 from blocknerf.training.block.neighbour_targets import SharedBorders
 from blocknerf.training.block.trainer import BlockNeRFTrainer, BlockResult, Progress
 from blocknerf.training.block.warmup import warmup
@@ -70,12 +71,8 @@ def block_inputs(run: Run, block: BlockSpec, store: ImageStore) -> BlockInputs:
     learned = grown_block(run.block_folder(block.id), block, store) if run.update else None
     begun = _begun_with(run, block, store) if learned is None else learned.description()
     by_surface = manager.divide_by == "surface"
-    return BlockInputs(
-        run.config,
-        block,
-        store,
-        run.plan.scene_hash,
-        run.plan.earlier_scene_hashes,
+    return replace(
+        _inputs_of_any_state(run, block, store),
         exposures=_exposures(run, begun),
         tiles=tiles_of_block(run.scene, run.plan, block, manager.block_size / 2) if by_surface else None,
         pose_groups=None if begun is None else begun.known_pose_groups,
@@ -118,8 +115,12 @@ def read_model(run: Run, block_id: str) -> BlockNeRF:
 
 def provenance_of(run: Run, block: BlockSpec, store: ImageStore) -> CheckpointProvenance:
     """What a state of this block must have been made from."""
-    hashes = (run.plan.scene_hash, *run.plan.earlier_scene_hashes)
-    return CheckpointProvenance(block.id, hashes, run.config, usable_images(block, store))
+    return _inputs_of_any_state(run, block, store).provenance
+
+
+def _inputs_of_any_state(run: Run, block: BlockSpec, store: ImageStore) -> BlockInputs:
+    """Inputs that do not depend on what the block has learned."""
+    return BlockInputs(run.config, block, store, run.plan.scene_hash, run.plan.earlier_scene_hashes)
 
 
 def log_result(result: BlockResult) -> None:
