@@ -152,3 +152,15 @@ def test_a_neighbouring_view_of_a_small_object_is_no_copy(tmp_path: Path):
         Image.fromarray(picture).save(tmp_path / f"{name}.png")
     scene = read_scene(tmp_path, WHITE)
     assert [name for name, _ in without_copies(scene, 8).skipped] == ["train/r_1.png"]
+
+
+def test_only_pictures_on_a_chosen_colour_are_cut_out(tmp_path: Path):
+    blender_scene(tmp_path, train=3, test=2)
+    cut_out = {
+        ground: read_scene(tmp_path, DatasetConfig(alpha=ground)).images for ground in ("white", "black", "mask")
+    }
+    assert {ground: {image.is_cut_out for image in images} for ground, images in cut_out.items()} == {
+        "white": {True},
+        "black": {True},
+        "mask": {False},
+    }
