@@ -14,35 +14,9 @@ from blocknerf.scene.copies import without_copies
 from blocknerf.scene.readers.read import read_scene
 from blocknerf.scene.splits import split_images
 from blocknerf.scene.store import ImageStore
-from tests.support.scene_builders import OPENGL_FROM_OPENCV, poses
+from tests.support.scene_builders import CUT_OUT_PX, blender_scene
 
-SIZE_PX = 24
 WHITE = DatasetConfig(alpha="white")
-
-
-def rgba(seed: int) -> np.ndarray:
-    """[24, 24, 4] levels: an object of any opacity in a transparent picture."""
-    rng = np.random.default_rng(seed)
-    pixels = rng.integers(0, 256, (SIZE_PX, SIZE_PX, 4), np.uint8)
-    pixels[:4] = 0
-    return pixels
-
-
-def blender_scene(root: Path, ending: str = "", **counts: int) -> dict[str, np.ndarray]:
-    """Writes parts with so many pictures; returns the pictures by name. `ending` is that of names in the files."""
-    around, pictures = iter(poses(sum(counts.values()))), {}
-    for part, count in counts.items():
-        (root / part).mkdir(parents=True)
-        frames = []
-        for number in range(count):
-            pose, matrix, name = next(around), np.eye(4), f"{part}/r_{number}"
-            matrix[:3] = np.concatenate([pose[:, :3] @ OPENGL_FROM_OPENCV, pose[:, 3:]], axis=1)
-            pictures[f"{name}.png"] = rgba(len(pictures))
-            Image.fromarray(pictures[f"{name}.png"]).save(root / f"{name}.png")
-            frames.append({"file_path": f"./{name}{ending}", "rotation": 0.01, "transform_matrix": matrix.tolist()})
-        tree = {"camera_angle_x": 0.69, "frames": frames}
-        (root / f"transforms_{part}.json").write_text(json.dumps(tree))
-    return pictures
 
 
 def names_of(root: Path, config: DatasetConfig = WHITE) -> tuple[set[str], set[str]]:
@@ -144,8 +118,8 @@ def test_a_neighbouring_view_of_a_small_object_is_no_copy(tmp_path: Path):
     for number in (0, 1):
         tree["frames"][number]["transform_matrix"] = of_test["frames"][number]["transform_matrix"]
     (tmp_path / "transforms_train.json").write_text(json.dumps(tree))
-    picture = np.zeros((SIZE_PX, SIZE_PX, 4), np.uint8)
-    picture[:, :, :3] = np.random.default_rng(0).integers(0, 256, (SIZE_PX, SIZE_PX, 3))  # under the transparency
+    picture = np.zeros((CUT_OUT_PX, CUT_OUT_PX, 4), np.uint8)
+    picture[:, :, :3] = np.random.default_rng(0).integers(0, 256, (CUT_OUT_PX, CUT_OUT_PX, 3))  # under the transparency
     picture[10:14, 10:14] = (100, 100, 100, 255)
     for name, level in (("test/r_0", 100), ("train/r_0", 115), ("test/r_1", 100), ("train/r_1", 101)):
         picture[10:14, 10:14, :3] = level
