@@ -25,7 +25,7 @@ def starting_log_density(root: Path, radius_m: float | None, *overrides: str) ->
     inputs = BlockInputs(settings, spec, store, plan.scene_hash)
     field = initial_model(inputs, "cpu", initial_rng(inputs)).field
     assert isinstance(field, StartsAsFog)
-    return field.sparse_tables()["proposal"].rows, spec.radius_m
+    return field.sparse_tables()["proposal"].rows.detach(), spec.radius_m
 
 
 @pytest.mark.parametrize("radius_m", [None, 1.0, 2.0])
