@@ -43,8 +43,8 @@ PUBLISHED: dict[str, dict[str, Cell]] = {
         "source": "Kerbl et al. 2023, table of scenes",
     },
     "nerfacto": {
-        "PSNR": "not published",
-        "source": "Tancik et al. 2023 measure it on photographs only",
+        "PSNR": "not known",
+        "source": "no figure of its authors (Tancik et al. 2023) is known to us",
     },
 }
 """Of lego, as the authors say."""
