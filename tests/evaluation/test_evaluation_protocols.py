@@ -15,7 +15,7 @@ from blocknerf.core.config.block_manager import BlockManagerConfig
 from blocknerf.core.config.load import load_config
 from blocknerf.core.errors import UserError
 from blocknerf.core.seeds import generator
-from blocknerf.core.types import Appearance, RayBatch
+from blocknerf.core.types import Appearance, RayBatch, TrajectoryPoint
 from blocknerf.evaluation.colour_correction import correct_colours
 from blocknerf.evaluation.evaluate import evaluate_city
 from blocknerf.evaluation.protocols import PROTOCOLS, left_half, parse_protocols, scored, sensible_protocols
@@ -27,6 +27,7 @@ from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.models.poses import moved_rays
 from blocknerf.rendering.quality import psnr
 from blocknerf.scene.scene import ImageRecord
+from blocknerf.scene.trajectories import Trajectories
 from tests.support.block_meta import meta_of
 from tests.support.small_field import SMALL_HASH
 
@@ -163,6 +164,55 @@ def test_a_test_image_is_rendered_with_its_own_exposure(city, monkeypatch):
     monkeypatch.setattr(BlockNeRF, "code_for", lambda self, appearance: asked.append(appearance))
     mean_code(city, "left", replace(test, record=replace(test.record, exposure=0.25)))
     assert asked == [Appearance(drive="0", exposure=0.25)]
+
+
+def _ramp(city: City, test: HeldOutImage, share: float) -> tuple[HeldOutImage, dict[str, torch.Tensor]]:
+    """The test image between x, which blocks know with code 0, and y with `PLANTED`; and the codes it should have."""
+    for block_id in city.ids:
+        model = city.model(block_id)
+        assert isinstance(model, BlockNeRF)
+        assert model.appearance is not None
+        if "y" not in model.image_ids:
+            model.grow(("y",), ("other",), (None,))
+        with torch.no_grad():
+            model.appearance.residuals[:2] = torch.stack([torch.zeros(3), PLANTED[block_id]])  # pyright: ignore[reportOptionalSubscript]
+    point = TrajectoryPoint(("x", test.record.id, "y"), (0.0, share, 1.0), share)
+    return replace(test, trajectory_point=point), {name: share * PLANTED[name] for name in city.ids}
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_neighbour_draws_each_block_with_the_code_between_its_neighbours(tmp_path, share):
+    places = {"left": (-1.0, 0.0, 0.0), "right": (1.0, 0.0, 0.0)}
+    city = _make_city(tmp_path, places)
+    test, codes = _ramp(city, _test(city), share)
+    expected = composite(city.layers(test.rays, test.center_world.float(), codes=codes)).rgb
+    assert torch.allclose(_picture(city, test, "neighbour").reshape(-1, 3), expected, atol=1e-6)
+    assert torch.equal(_picture(city, test, "plain"), render_views(city, test).composited.rgb)
+
+
+def test_neighbour_never_reads_the_pixels_of_the_image_itself(tmp_path):
+    city = _make_city(tmp_path, {"left": (-1.0, 0.0, 0.0)})
+    test, _ = _ramp(city, _test(city), 0.5)
+    noise = replace(test, truth=torch.rand(test.truth.shape, generator=generator(0, "noise")))
+    assert torch.equal(_picture(city, test, "neighbour"), _picture(city, noise, "neighbour"))
+    assert not torch.equal(_picture(city, test, "neighbour"), _picture(city, test, "plain"))
+
+
+def test_without_an_order_neighbour_is_the_mean_code(city):
+    test = _test(city)
+    assert test.trajectory_point is None
+    assert torch.equal(_picture(city, test, "neighbour"), _picture(city, test, "masked"))
+
+
+def test_drives_without_an_order_are_named_in_the_report(city, tmp_path):
+    test = _test(city)
+    scene = Trajectories({}, {"0": "strangers took them", "another": "nobody asks"})
+    metrics = evaluate_city(city, Album(test), [test.record], tmp_path, trajectories=scene)
+    assert "neighbour" not in metrics["protocols"]
+    assert metrics["without_order"] == scene.without_order(["0"])
+    page = (tmp_path / "index.html").read_text()
+    assert "strangers took them" in page
+    assert "nobody asks" not in page
 
 
 @pytest.fixture
@@ -303,9 +353,9 @@ def test_what_makes_sense_depends_on_masks_and_on_what_blocks_learned():
     def names(*answers):
         return [protocol.name for protocol in sensible_protocols(*answers)]
 
-    assert names(True, True, True) == list(PROTOCOLS)
-    assert names(False, True, False) == ["plain", "half_image", "colour_corrected"]
-    assert names(False, False, False) == ["plain", "colour_corrected"]
+    assert names(True, True, True, True) == list(PROTOCOLS)
+    assert names(False, True, False, False) == ["plain", "half_image", "colour_corrected"]
+    assert names(False, False, False, True) == ["plain", "colour_corrected"]
 
 
 def test_protocols_are_named_once_in_their_order():

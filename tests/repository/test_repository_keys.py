@@ -407,6 +407,9 @@ KEYS: dict[str, Changed | CoveredBy] = {
     "training.coarse_loss_weight": Changed("1", learned, MLP),
     "training.distortion_loss_weight": Changed("1", learned, HASH),
     "training.appearance_loss_weight": Changed("1", learned, HASH),
+    "training.appearance_smoothness_weight": CoveredBy(
+        "tests/training/test_training_losses.py::test_the_total_is_the_sum_of_its_weighted_parts_and_a_weight_of_zero_takes_its_part_away"
+    ),
     "training.visibility_loss_weight": Changed("0", learned, SEES),
     "training.use_appearance_embedding": Changed("false", learned, HASH),
     "training.use_exposure_encoding": Changed("false", learned, HASH),

@@ -32,6 +32,7 @@ TERMS = {
     "consistency": ("training.consistency_loss_weight", 0.1),
     "regularization": ("training.regularization_weight", 1e-5),
     "appearance": ("training.appearance_loss_weight", 1.0),
+    "appearance_smoothness": ("training.appearance_smoothness_weight", 1.0),
     "visibility": ("training.visibility_loss_weight", 1e-6),
     "pose": ("pose_refinement.regularization_start", 0.1),
 }

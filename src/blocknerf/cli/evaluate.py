@@ -37,9 +37,9 @@ def evaluate(
         state: Which state of each block is used: latest, best (by validation), or the JSON file of one block's state,
             such as out/blocks/003/step_000500.json, with the latest of all others.
         device: Where blocks are rendered: auto (a CUDA device if there is one), cpu, cuda or cuda:N.
-        protocols: Names separated by commas (plain, masked, half_image, colour_corrected, learned_poses,
-            refined_poses); by default, all that can differ for this city and this scene. docs/evaluation.md says what
-            each means.
+        protocols: Names separated by commas (plain, masked, neighbour, half_image, colour_corrected,
+            learned_poses, refined_poses); by default, all that can differ for this city and this scene.
+            docs/evaluation.md says what each means.
     """
     from blocknerf.blocks.output import load_output, pull_city
     from blocknerf.evaluation.evaluate import evaluate as run_evaluation
@@ -59,7 +59,7 @@ def evaluate(
     console.print(figures_table(metrics))
     console.print(protocols_table(metrics))
     places = (f"Report: {out / 'report' / 'index.html'}", f"Figures: {out / 'report' / 'metrics.json'}")
-    for line in (*not_measured(metrics), *places):
+    for line in (*metrics["without_order"], *not_measured(metrics), *places):
         console.print(line, soft_wrap=True, highlight=False, markup=False)
 
 

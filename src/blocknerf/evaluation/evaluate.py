@@ -35,6 +35,7 @@ from blocknerf.rendering.quality import psnr, ssim
 from blocknerf.runtime.devices import CPU
 from blocknerf.scene.scene import ImageRecord
 from blocknerf.scene.store import ImageStore
+from blocknerf.scene.trajectories import NO_TRAJECTORIES, Trajectories
 
 METRICS_VERSION = 1
 PROTOCOL = {
@@ -82,6 +83,7 @@ def evaluate(
             details={"image_downsample": config.dataset.image_downsample},
             map_png=out / "map.png",
             protocols=protocols,
+            trajectories=Trajectories.of(scene.images),
         )
 
 
@@ -94,10 +96,12 @@ def evaluate_city(
     details: dict[str, Any] | None = None,
     map_png: Path | None = None,
     protocols: Sequence[EvaluationProtocol] | None = None,
+    trajectories: Trajectories = NO_TRAJECTORIES,
 ) -> dict[str, Any]:
     """`evaluate` with its inputs loaded: renders and measures `images`, and writes the report into `folder`.
 
-    `skipped` are (name, reason) of images skipped before; `details` are added to the protocol.
+    `skipped` are (name, reason) of images skipped before; `details` are added to the protocol; `trajectories` are those
+    of the scene.
     """
     if not images:
         raise UserError(
@@ -112,12 +116,12 @@ def evaluate_city(
             left_out.append((image.name, "its mask leaves no pixel to measure"))
     if not tested:
         raise UserError("No test image has a pixel to measure: the masks hide all of them. Look at the mask files.")
-    protocols = protocols or _sensible(city, photographs, tested)
+    protocols = protocols or _sensible(city, photographs, tested, trajectories)
     judges, missing = _judges(photographs, tested)
     measured = []
     for number, image in enumerate(track(tested, "Evaluating", console=console, transient=True)):
         stem = f"{number:04d}_{word_of(image.name)}"
-        test = HeldOutImage.of(photographs, image)
+        test = HeldOutImage.of(photographs, image, trajectories)
         measured.append(_evaluate_image(city, test, protocols, judges, folder / "images", stem))
     metrics = {
         "version": METRICS_VERSION,
@@ -125,6 +129,7 @@ def evaluate_city(
         "nearest": _mean(measured, "nearest"),
         "protocols": {protocol.name: _protocol_entry(protocol, measured) for protocol in protocols},
         "not_measured": missing,
+        "without_order": trajectories.without_order({image.drive for image in tested}),
         "blocks": _by_block(measured, city.ids),
         "images": measured,
         "skipped": [{"name": name, "reason": reason} for name, reason in left_out],
@@ -183,11 +188,14 @@ def _judges(photographs: Photographs, images: Sequence[ImageRecord]) -> tuple[di
     return {"psnr": psnr, "ssim": ssim, **ready}, missing
 
 
-def _sensible(city: City, photographs: Photographs, images: Sequence[ImageRecord]) -> tuple[EvaluationProtocol, ...]:
+def _sensible(
+    city: City, photographs: Photographs, images: Sequence[ImageRecord], trajectories: Trajectories
+) -> tuple[EvaluationProtocol, ...]:
     """One block tells what blocks have learned: all of a city have the same configuration."""
     masked = any((photographs.valid(image.id) != photographs.reached(image.id)).any() for image in images)
     model = city.model(city.ids[0])
-    return sensible_protocols(masked, model.appearance_width > 0, model.refines_poses)
+    has_order = any(trajectories.point_of(image) is not None for image in images)
+    return sensible_protocols(masked, model.appearance_width > 0, model.refines_poses, has_order)
 
 
 def _protocol_entry(protocol: EvaluationProtocol, measured: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -22,6 +22,7 @@ class EvaluationProtocol:
     sees: str
     meaning: str
     scored: Literal["all", "valid", "right half"] = "valid"
+    codes: Literal["mean", "neighbours"] = "mean"
     poses: Literal["given", "learned", "refined"] = "given"
     fits_codes: bool = False
     corrects_colours: bool = False
@@ -39,6 +40,14 @@ PROTOCOLS = {
             scored="all",
         ),
         EvaluationProtocol("masked", 1, sees="nothing", meaning="mean code of the drive; pixels that the mask keeps"),
+        EvaluationProtocol(
+            "neighbour",
+            1,
+            sees="nothing",
+            meaning="code between those of the training images before and after it on its trajectory, linear in time, "
+            "or in the numbers of names; mean code of the drive without such an order; pixels that the mask keeps",
+            codes="neighbours",
+        ),
         EvaluationProtocol(
             "half_image",
             1,
@@ -92,10 +101,14 @@ def parse_protocols(text: str) -> tuple[EvaluationProtocol, ...]:
     return tuple(protocol for name, protocol in PROTOCOLS.items() if name in names)
 
 
-def sensible_protocols(masked: bool, has_codes: bool, has_poses: bool) -> tuple[EvaluationProtocol, ...]:
-    """Protocols that can differ: for masks if one hides anything, and for what blocks have learned."""
+def sensible_protocols(
+    masked: bool, has_codes: bool, has_poses: bool, has_order: bool
+) -> tuple[EvaluationProtocol, ...]:
+    """Protocols that can differ: for masks if one hides anything, for an order of images if there is one, and for what
+    blocks have learned."""
     left_out = set() if masked else {"masked"}
     left_out |= set() if has_codes else {"half_image"}
+    left_out |= set() if has_codes and has_order else {"neighbour"}
     left_out |= set() if has_poses else {"learned_poses", "refined_poses"}
     return tuple(protocol for name, protocol in PROTOCOLS.items() if name not in left_out)
 

@@ -83,7 +83,8 @@ def _protocol_table(metrics: dict[str, Any]) -> str:
         gain = _gain(entry["gain_db"]) if "gain_db" in entry else MISSING
         rows.append([text(marked), text(entry["sees"]), number(entry["images"], "d"), *figures, gain])
     heads = [JUDGES[judge] for judge in judges]
-    missing = "".join(f'<p class="faint">{escape(line)}</p>\n' for line in not_measured(metrics))
+    lines = (*metrics["without_order"], *not_measured(metrics))
+    missing = "".join(f'<p class="faint">{escape(line)}</p>\n' for line in lines)
     return table(["!protocol", "!sees of a test image", "images", *heads, "gain by looking"], rows) + missing
 
 

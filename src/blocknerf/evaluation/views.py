@@ -10,11 +10,12 @@ from torch import Tensor
 
 from blocknerf.city.city import City, Layer, composite
 from blocknerf.core.seeds import generator
-from blocknerf.core.types import Appearance, RayBatch, RenderOutput
+from blocknerf.core.types import Appearance, RayBatch, RenderOutput, TrajectoryPoint
 from blocknerf.evaluation.protocols import EvaluationProtocol, left_half
 from blocknerf.models.fit import fit_code, fit_pose
 from blocknerf.models.poses import moved_rays
 from blocknerf.scene.scene import ImageRecord
+from blocknerf.scene.trajectories import NO_TRAJECTORIES, Trajectories
 
 SEED = 0
 CODE_STEPS = 100
@@ -43,9 +44,12 @@ class HeldOutImage:
     truth: Float[Tensor, "h w 3"]
     valid: Bool[Tensor, "h w"]
     reached: Bool[Tensor, "h w"]
+    trajectory_point: TrajectoryPoint | None = None
 
     @staticmethod
-    def of(photographs: Photographs, image: ImageRecord) -> "HeldOutImage":
+    def of(
+        photographs: Photographs, image: ImageRecord, trajectories: Trajectories = NO_TRAJECTORIES
+    ) -> "HeldOutImage":
         return HeldOutImage(
             image,
             photographs.rays(image.id),
@@ -53,6 +57,7 @@ class HeldOutImage:
             torch.from_numpy(np.array(photographs.rgb(image.id))).float() / 255,
             torch.from_numpy(np.array(photographs.valid(image.id), dtype=bool)),
             torch.from_numpy(np.array(photographs.reached(image.id), dtype=bool)),
+            trajectories.point_of(image),
         )
 
 
@@ -88,7 +93,8 @@ def picture_under(protocol: EvaluationProtocol, city: City, test: HeldOutImage, 
 
     Weights of the blocks are those of the mean code and the given pose.
     """
-    if protocol.poses == "given" and not protocol.fits_codes:
+    is_mean = protocol.codes == "mean" or test.trajectory_point is None
+    if is_mean and protocol.poses == "given" and not protocol.fits_codes:
         return views.composited.rgb
     layers = [replace(layer, picture=_block_picture(protocol, city, layer.block_id, test)) for layer in views.layers]
     return composite(layers).reshape(*test.valid.shape).rgb
@@ -102,10 +108,21 @@ def mean_code(city: City, block_id: str, test: HeldOutImage) -> Float[Tensor, " 
     return city.code_for(block_id, Appearance(drive=test.record.drive, exposure=test.record.exposure))
 
 
+def code_under(
+    protocol: EvaluationProtocol, city: City, block_id: str, test: HeldOutImage
+) -> Float[Tensor, " code"] | None:
+    """A block's code under the protocol, before any fit: `mean_code`, or that between the image's neighbours."""
+    if protocol.codes == "mean":
+        return mean_code(city, block_id, test)
+    record = test.record
+    appearance = Appearance(drive=record.drive, exposure=record.exposure, trajectory_point=test.trajectory_point)
+    return city.code_for(block_id, appearance)
+
+
 def _block_picture(protocol: EvaluationProtocol, city: City, block_id: str, test: HeldOutImage) -> RenderOutput:
     """For one block. The pixels drawn for a fit depend on the image's name and the block, not on its pixels."""
     model, seen = city.model(block_id), left_half(test.valid)
-    code, rays, truth = mean_code(city, block_id, test), test.rays, test.truth[seen]
+    code, rays, truth = code_under(protocol, city, block_id, test), test.rays, test.truth[seen]
     if protocol.poses == "learned":
         rays = model.refined_rays(rays, drive=test.record.drive, segment=test.record.segment)
     elif protocol.poses == "refined":

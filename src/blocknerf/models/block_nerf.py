@@ -438,12 +438,13 @@ class BlockNeRF(nn.Module):
 
 
 def _appearance_code(embedding: AppearanceEmbedding, appearance: Appearance) -> Float[Tensor, " appearance"]:
-    code, other = embedding.code_for(appearance.image_id, appearance.drive), appearance.blend_towards
+    code = embedding.code_for(appearance.image_id, appearance.drive, appearance.trajectory_point)
+    other = appearance.blend_towards
     return code.lerp(_appearance_code(embedding, other), appearance.share) if other and appearance.share else code
 
 
 def _stops(encoding: ExposureEncoding, appearance: Appearance) -> float:
-    stops = encoding.stops_for(appearance.image_id, appearance.drive, appearance.exposure)
+    stops = encoding.stops_for(appearance.image_id, appearance.drive, appearance.exposure, appearance.trajectory_point)
     other = appearance.blend_towards
     if other and appearance.share:
         stops = (1 - appearance.share) * stops + appearance.share * _stops(encoding, other)

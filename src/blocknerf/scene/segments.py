@@ -30,6 +30,8 @@ def with_segments(
 ) -> list[ImageRecord]:
     """The images, each with the name of its segment: its drive's, and where a drive has several, their first image's.
 
+    Where an order is known, each also has its trajectory, which is named after its first image, and its moment in it.
+
     `moments` are by image id, in any unit. If not all images of a drive have one, the number in their names gives the
     order; of several numbers, the one that takes the most values. If names have no order either, images that are near
     one another belong together.
@@ -38,6 +40,7 @@ def with_segments(
     for image in sorted(images, key=lambda image: natural_order(image.name)):
         of_drive.setdefault(image.drive, []).append(image)
     segment_of: dict[str, str] = {}
+    order_of: dict[str, tuple[str, float]] = {}
     for drive, members in of_drive.items():
         centers = np.stack([image.world_from_cam[:, 3] for image in members])
         order = _order_by_moments(members, moments) or (_order_by_names(members) if names_tell_order else None)
@@ -48,7 +51,18 @@ def with_segments(
         for rows in groups:
             name = drive if len(groups) == 1 else f"{drive}, from {members[rows[0]].name}"
             segment_of |= {members[row].id: name for row in rows}
-    return [replace(image, segment=segment_of[image.id]) for image in images]
+        for way in order.ways if order is not None else ():
+            first_of: dict[str, str] = {}
+            for row in way:
+                segment = segment_of[members[row].id]
+                first = first_of.setdefault(segment, members[row].name)
+                order_of[members[row].id] = f"{segment}, by {first}", float(order.moments[row])
+    unordered = (None, 0.0)
+    return [
+        replace(image, segment=segment_of[image.id], trajectory=trajectory, moment=moment)
+        for image in images
+        for trajectory, moment in [order_of.get(image.id, unordered)]
+    ]
 
 
 @dataclass(frozen=True, slots=True)
