@@ -82,8 +82,9 @@ def test_evaluate_writes_the_report_of_every_test_image(scene, untrained, capsys
     output = capsys.readouterr().err
     assert str(untrained / "report" / "index.html") in output.replace("\n", "")
     assert "PSNR alone" in output
-    assert list(metrics["protocols"]) == ["plain", "neighbour", "half_image", "colour_corrected"]
-    assert "half_image v1" in output
+    assert list(metrics["protocols"]) == ["plain", "neighbour"]
+    assert "neighbour v1" in output
+    assert "under masked v1" in output
     assert "LPIPS (Alex), LPIPS (VGG), ST-LPIPS (Alex) are not measured: pictures with a side of 12 pixels" in output
     assert output.count("are too small") == 1
     assert f"{metrics['composited']['psnr']:.2f}" in output
