@@ -32,7 +32,6 @@ TERMS = {
     "consistency": ("training.consistency_loss_weight", 0.1),
     "regularization": ("training.regularization_weight", 1e-5),
     "appearance": ("training.appearance_loss_weight", 1.0),
-    "appearance_smoothness": ("training.appearance_smoothness_weight", 1.0),
     "visibility": ("training.visibility_loss_weight", 1e-6),
     "pose": ("pose_refinement.regularization_start", 0.1),
 }
@@ -58,6 +57,7 @@ SMALL = (
     "training.rgb_ssim_share=0.1",
     "training.nerf_lr=2e-4",
     "training.appearance_lr=1e-5",
+    "training.appearance_smoothness_weight=0",  # younger than the losses
     "training.pose_lr=6e-5",
     "training.visibility_lr=2e-5",
     "training.lr_warmup_steps=10",
