@@ -86,10 +86,11 @@ def render_views(city: City, test: HeldOutImage, codes: Collection[Codes] = ("me
     Each block renders once, for all codes; the weights of blocks are those of the mean code. The nearest block is
     nearly always among the composited ones.
     """
-    others = [choice for choice in codes if choice != "mean" and test.trajectory_point is not None]
+    others: list[Codes] = [choice for choice in codes if choice != "mean" and test.trajectory_point is not None]
+    choices: list[Codes] = ["mean", *others]
     nearest_id, weights = city.nearest(test.center_world), city.block_weights(test.rays, test.center_world)
     block_ids = dict.fromkeys([*weights, nearest_id])  # the nearest may see too little to be composited
-    of_block = {block_id: _under_codes(city, block_id, test, ["mean", *others]) for block_id in block_ids}
+    of_block = {block_id: _under_codes(city, block_id, test, choices) for block_id in block_ids}
     layers = city.blended(test.rays, weights, [of_block[block_id]["mean"] for block_id in weights])
     shape = test.valid.shape
 
@@ -98,7 +99,8 @@ def render_views(city: City, test: HeldOutImage, codes: Collection[Codes] = ("me
         return composite(own).reshape(*shape)
 
     mean = composited("mean")
-    pictures = {choice: composited(choice) if choice in others else mean for choice in ("mean", *codes)}
+    pictures: dict[Codes, RenderOutput] = dict.fromkeys(codes, mean) | {"mean": mean}
+    pictures |= {choice: composited(choice) for choice in others}
     return Views(layers, pictures, of_block[nearest_id]["mean"].reshape(*shape), nearest_id)
 
 

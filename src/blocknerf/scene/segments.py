@@ -51,12 +51,8 @@ def with_segments(
         for rows in groups:
             name = drive if len(groups) == 1 else f"{drive}, from {members[rows[0]].name}"
             segment_of |= {members[row].id: name for row in rows}
-        for way in order.ways if order is not None else ():
-            first_of: dict[str, str] = {}
-            for row in way:
-                segment = segment_of[members[row].id]
-                first = first_of.setdefault(segment, members[row].name)
-                order_of[members[row].id] = f"{segment}, by {first}", float(order.moments[row])
+        if order is not None:
+            order_of |= _trajectories(order, members, segment_of)
     unordered = (None, 0.0)
     return [
         replace(image, segment=segment_of[image.id], trajectory=trajectory, moment=moment)
@@ -110,6 +106,20 @@ def _ordered(cameras: Sequence[str], moments: np.ndarray, is_timed: bool) -> _Or
     for row in rows:
         ways.setdefault(cameras[row], []).append(row)
     return _Order(list(ways.values()), moments, is_timed)
+
+
+def _trajectories(
+    order: _Order, images: Sequence[ImageRecord], segment_of: Mapping[str, str]
+) -> dict[str, tuple[str, float]]:
+    """By image id: the name of its trajectory, which is what one camera took of a segment, and its moment."""
+    found: dict[str, tuple[str, float]] = {}
+    for way in order.ways:
+        first_of: dict[str, str] = {}
+        for row in way:
+            segment = segment_of[images[row].id]
+            first = first_of.setdefault(segment, images[row].name)
+            found[images[row].id] = f"{segment}, by {first}", float(order.moments[row])
+    return found
 
 
 def _links(order: _Order, centers: Float64[np.ndarray, "images 3"]) -> list[tuple[int, int]]:
