@@ -542,6 +542,7 @@ BESIDE = {
 """What does not meet a need, by its words."""
 OF_ITS_OWN = {
     "training.depth_loss_weight": "0.5",
+    "training.appearance_smoothness_weight": "0.5",
     "distributed.exchange_every": "7",
 }
 """Values of keys whose effect is shown elsewhere, or that the table's does not fit."""

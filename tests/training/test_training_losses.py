@@ -3,6 +3,7 @@
 import json
 from copy import deepcopy
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -95,6 +96,8 @@ def test_the_total_is_the_sum_of_its_weighted_parts_and_a_weight_of_zero_takes_i
     options = ("dataset.batch_size=192", "training.use_visibility_network=false")
     trainer = _trainer(room, tmp_path, *EVERY_TERM, *backbone, *options)
     model, batch = trainer.model, trainer.sampler.next()
+    assert model.appearance is not None
+    model.appearance.connect(list(pairwise(model.image_ids)))  # the room's cameras have no order
     with torch.no_grad():
         model.appearance.residuals.normal_(generator=generator(0, "codes"))  # pyright: ignore[reportOptionalMemberAccess]
     border = _border(model, batch)
