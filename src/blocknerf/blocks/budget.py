@@ -47,7 +47,7 @@ class Machine:
 
 @dataclass(frozen=True, slots=True)
 class Todo:
-    """What is left to be trained: for each wave (see training/run/waves.py) the seconds that its blocks have behind them.
+    """What is left to be trained: for each wave (training/run/waves.py) the seconds that its blocks have behind them.
 
     `at_once` blocks share the machine. Each takes `overhead_s` beyond its training: to begin, and to be saved.
     """

@@ -26,7 +26,8 @@ def train_blocks(
 
     With `resume`, finished blocks are skipped and unfinished ones resume from their checkpoints; with `overwrite`,
     what they have learned is deleted. `launcher` says how blocks are trained; by default, `choose_launcher` decides.
-    With a `budget`, each block gets its part of the minutes that are left when all pixels are decoded. Raises UserError if blocks would be overwritten without `overwrite`, or if any fails; the others are still trained.
+    With a `budget`, each block gets its part of the minutes that are left when all pixels are decoded. Raises UserError
+    if blocks would be overwritten without `overwrite`, or if any fails; the others are still trained.
     """
     wanted = run.plan.select(block_ids)
     launcher = launcher or choose_launcher(run, wanted)

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from blocknerf.blocks.budget import (
-    FEWEST_PASSES,
     FEWEST_LOG2_ROWS,
+    FEWEST_PASSES,
     STEPS_OF_SMALL_BATCHES,
     Choice,
     Given,
@@ -25,7 +25,8 @@ from blocknerf.blocks.cost import cameras_of
 from blocknerf.blocks.output import write_config
 from blocknerf.blocks.plan import BlockSpec, Plan
 from blocknerf.core.config.config import Config
-from blocknerf.core.config.keys import value_of, with_values
+from blocknerf.core.config.effects import value_of
+from blocknerf.core.config.keys import with_values
 from blocknerf.core.config.training import TrainingConfig
 from blocknerf.core.errors import UserError
 from blocknerf.core.logging import log
