@@ -11,7 +11,7 @@ from typing import Literal
 FEWEST_PASSES = 0.5
 """Of a block's pixels at the chosen size: with fewer, half the size shows more. A field needs no whole pass, because
 neighbouring pixels say nearly the same."""
-SATURATING_PASSES = 8.0
+SATURATING_PASSES = 16.0
 """A pixel that was drawn as often says nothing new."""
 RAYS_PER_ROW = 300.0
 """Of a table. Fewer, and its finest cells are learned from chance; far more, and a larger table shows more detail."""

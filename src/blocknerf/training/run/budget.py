@@ -169,9 +169,9 @@ def given_of(config: Config, free: frozenset[str]) -> Given:
     )
 
 
-def values_of(choice: Choice, config: Config) -> dict[str, float]:
+def values_of(choice: Choice, config: Config) -> dict[str, int | float]:
     """A choice as keys of the configuration."""
-    values = {
+    values: dict[str, int | float] = {
         SIZE: choice.image_downsample,
         BATCH: choice.batch_size,
         ROWS: choice.log2_table_rows,
