@@ -90,11 +90,11 @@ class RunBudget:
         choice = choose(machine, left_s, todo, images, given)
         self._require_time(choice, left_s, todo, images, given)
         twice = choose(machine, left_s + 60 * USED * self.minutes, todo, images, given)
-        for sentence in sentences(self.minutes, machine, todo, images, choice, twice, self.free):
+        values = {key: value for key, value in values_of(choice, config).items() if key in self.free}
+        for sentence in sentences(self.minutes, machine, todo, images, choice, twice, values.keys()):
             log.info("%s", sentence)
-        _warn(config, choice, self.free)
-        values = values_of(choice, config)
-        return with_values(config, {key: values[key] for key in self.free & values.keys()}), record
+        _warn(config, choice, EPOCHS in values)
+        return with_values(config, values), record
 
     def timed(self, run: Run, blocks: Sequence[BlockSpec]) -> Run:
         """The run with the minutes that are left for each of `blocks`, once all pixels are decoded.
@@ -140,16 +140,16 @@ class RunBudget:
         return END_S + aligned_s
 
     def _require_time(self, choice: Choice, left_s: float, todo: Todo, images: Sequence[Images], given: Given) -> None:
-        least_s = least_seconds(self.machine, todo, images, choice, given)
         if choice.rays >= choice.batch_size:
             return
-        least = (60 * USED * self.minutes - left_s + least_s) / (60 * USED)
+        other_s = 60 * USED * self.minutes - left_s
+        blocks_s, count = least_seconds(self.machine, todo, images, choice, given), sum(map(len, todo.waves))
+        least = math.ceil((other_s + blocks_s) / (6 * USED)) / 10
         raise UserError(
-            f"--minutes {self.minutes:g} is too short for a step of each block: "
-            f"{max(0.0, 60 * USED * self.minutes - left_s):.0f} s go to what is not training, such as decoding "
-            f"photographs, and {least_s:.0f} s to begin, to save and to validate {sum(map(len, todo.waves))} blocks. "
-            f"Give at least --minutes {math.ceil(10 * least + 0.5) / 10:g}, and many times that for pictures worth "
-            "looking at."
+            f"--minutes {self.minutes:g} is too short for a step of each block: {other_s:.0f} s go to reading, "
+            f"decoding, ending and what was trained before, and {blocks_s:.0f} s to begin, validate and save "
+            f"{count} block{'s' * (count > 1)}. Give at least --minutes {least:g}, and many times that for pictures "
+            "worth looking at."
         )
 
 
@@ -172,11 +172,12 @@ def given_of(config: Config, free: frozenset[str]) -> Given:
 def values_of(choice: Choice, config: Config) -> dict[str, int | float]:
     """A choice as keys of the configuration."""
     values: dict[str, int | float] = {
-        SIZE: choice.image_downsample,
         BATCH: choice.batch_size,
         ROWS: choice.log2_table_rows,
         MINUTES: max(choice.machine_s, 1e-3) / 60,
     }
+    if not config.training.stage_training.enable:
+        values[SIZE] = choice.image_downsample
     if not _counts_epochs(config.training):
         values[EPOCHS] = max(config.training.num_epochs, math.ceil(MORE_EPOCHS * choice.passes))
     return values
@@ -191,17 +192,18 @@ def images_of(blocks: Sequence[BlockSpec], scene: Scene) -> list[Images]:
     ]
 
 
-def _warn(config: Config, choice: Choice, free: frozenset[str]) -> None:
-    if choice.passes < FEWEST_PASSES or choice.steps < STEPS_OF_SMALL_BATCHES:
+def _warn(config: Config, choice: Choice, epochs_are_chosen: bool) -> None:
+    staged = config.training.stage_training.enable  # at sizes of its own
+    if choice.steps < STEPS_OF_SMALL_BATCHES or (choice.passes < FEWEST_PASSES and not staged):
         log.warning(
-            "That is little time: %s steps a block, which draw %.0f %% of its pixels. Expect blurred pictures.",
+            "That is little time: a block takes about %s steps of %s rays. Expect blurred pictures.",
             f"{choice.steps:,.0f}",
-            100 * choice.passes,
+            f"{choice.batch_size:,}",
         )
-    for key in ("training.max_steps", EPOCHS):
-        may_end = value_of(config, key) is not None and (key != EPOCHS or key not in free)
-        if may_end:
-            log.info("%s %g ends a block if it is reached before the minutes are over.", key, value_of(config, key))
+    if config.training.max_steps is not None:
+        log.info("training.max_steps=%d ends a block sooner if it is reached.", config.training.max_steps)
+    if not epochs_are_chosen:
+        log.info("training.num_epochs=%g ends a block sooner if it is reached.", config.training.num_epochs)
 
 
 def _counts_epochs(config: TrainingConfig) -> bool:
