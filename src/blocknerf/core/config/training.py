@@ -13,7 +13,7 @@ class TrainingConfig(Section):
     """How long a block is trained, with which rates, losses and parts of the model."""
 
     num_epochs: Annotated[Positive, CHANGEABLE, CHOSEN] = 5
-    """Passes over a block's training pixels."""
+    """Passes over a block's training pixels. With `--minutes`, more than the time allows."""
     max_steps: Annotated[Count | None, CHANGEABLE] = None
     """Maximum number of steps of a block. Training stops at num_epochs or max_steps, whichever comes first."""
     max_minutes: Annotated[Positive | None, CHANGEABLE, CHOSEN] = None
