@@ -113,16 +113,26 @@ def choose(machine: Machine, left_s: float, todo: Todo, blocks: Sequence[Images]
     steps when there are many. More time or more cores never make images or tables smaller. `machine_s` is 0 if nothing
     can be trained in `left_s`.
     """
-    sizes = [given.image_downsample] if given.image_downsample else range(1, _coarsest(blocks) + 1)
-    for downsample in sizes:
-        pixels = max(1, max(pixels_of(images, downsample) for images in blocks))
-        machine_s = time_of_block(left_s, todo, machine, blocks, downsample, given)
-        rays = machine_s * machine.rays_per_s
-        if rays / pixels >= FEWEST_PASSES:
-            break
+    downsample = given.image_downsample or 1
+    most = given.image_downsample or _coarsest(blocks)
+    machine_s, passes = _visits(machine, left_s, todo, blocks, downsample, given)
+    while passes < FEWEST_PASSES and downsample < most:
+        downsample += 1
+        machine_s, passes = _visits(machine, left_s, todo, blocks, downsample, given)
+    rays = machine_s * machine.rays_per_s
     batch_size = given.batch_size or _batch_size(rays, given.fewest_rays)
-    log2_rows = given.log2_table_rows or _log2_rows(min(rays, SATURATING_PASSES * pixels), given.by_surface)
-    return Choice(downsample, batch_size, log2_rows, machine_s, rays, rays / pixels)
+    seen = rays * SATURATING_PASSES / max(passes, SATURATING_PASSES)
+    log2_rows = given.log2_table_rows or _log2_rows(seen, given.by_surface)
+    return Choice(downsample, batch_size, log2_rows, machine_s, rays, passes)
+
+
+def _visits(
+    machine: Machine, left_s: float, todo: Todo, blocks: Sequence[Images], downsample: int, given: Given
+) -> tuple[float, float]:
+    """Seconds of the whole machine for a block, and passes over the pixels of the block that has most."""
+    machine_s = time_of_block(left_s, todo, machine, blocks, downsample, given)
+    pixels = max(1, max(pixels_of(images, downsample) for images in blocks))
+    return machine_s, machine_s * machine.rays_per_s / pixels
 
 
 def time_of_block(

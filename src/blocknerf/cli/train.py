@@ -172,7 +172,7 @@ def train(
                 if budget is not None:
                     jobs = jobs or jobs_that_fit(run, wanted)
                     budget = replace(budget, jobs=jobs)
-                launcher = choose_launcher(
+                way = choose_launcher(
                     run,
                     wanted,
                     jobs,
@@ -180,7 +180,7 @@ def train(
                     joint=group if side_by_side else None,
                     ray=ray,
                 )
-                results = train_blocks(run, block_ids, resume, overwrite, _reporter(bars), launcher, budget)
+                results = train_blocks(run, block_ids, resume, overwrite, _reporter(bars), way, budget)
     finally:
         group.leave()
     if side_by_side or group.is_first:  # side by side, every process trains different blocks

@@ -63,7 +63,7 @@ def _step_s(config: Config, device: str, rays: int) -> float:
     names = tuple(f"{number}" for number in range(IMAGES))
     model = BlockNeRF(config, (0.0, 0.0, 0.0), 1.0, names, ("",) * IMAGES, rng).to(device)
     optimizer, loss = BlockOptimizer(model, config.training), BlockNeRFLoss(config.training)
-    rates = dict.fromkeys(("nerf", "appearance", "visibility"), 1e-3)
+    rates: dict[str, float] = {"nerf": 1e-3, "appearance": 1e-3, "visibility": 1e-3}
     torch_rng = rng if device == CPU else torch.Generator(device).manual_seed(0)
     times_s: list[float] = []
     while len(times_s) < FIRST_STEPS + FEWEST_STEPS or sum(times_s[FIRST_STEPS:]) < MEASURED_S:
