@@ -165,7 +165,7 @@ def given_of(config: Config, free: frozenset[str]) -> Given:
         fewest_rays=max(patch, config.dataset.num_rays_per_image or 1),
         by_surface=config.block_manager.divide_by == "surface",
         validation_images=config.validation.num_val_images,
-        validation_epochs=config.validation.val_freq,
+        validation_epochs=float(config.validation.val_freq),
     )
 
 
