@@ -146,7 +146,7 @@ def test_a_plan_that_cannot_be_used_is_a_sentence_whose_remedy_works(capture, tm
     assert planned(capture, out)[2] == first
 
 
-@pytest.mark.parametrize("name", ["config.json", "scene.json", "plan.json", "map.png"])
+@pytest.mark.parametrize("name", ["config.json", "scene.json", "plan.json", "map.png", "budget.json"])
 def test_files_of_somebody_else_are_not_replaced(capture, tmp_path, name):
     out = tmp_path / "out"
     out.mkdir()

@@ -5,18 +5,18 @@ from typing import Annotated, Any, get_args
 
 from pydantic import Field, field_validator, model_validator
 
-from blocknerf.core.config.section import CHANGEABLE, Count, NotNegative, Positive, Section
+from blocknerf.core.config.section import CHANGEABLE, CHOSEN, Count, NotNegative, Positive, Section
 from blocknerf.core.config.stages import Component, StageTraining
 
 
 class TrainingConfig(Section):
     """How long a block is trained, with which rates, losses and parts of the model."""
 
-    num_epochs: Annotated[Positive, CHANGEABLE] = 5
-    """Passes over a block's training pixels."""
+    num_epochs: Annotated[Positive, CHANGEABLE, CHOSEN] = 5
+    """Passes over a block's training pixels. With `--minutes`, more than the time allows."""
     max_steps: Annotated[Count | None, CHANGEABLE] = None
     """Maximum number of steps of a block. Training stops at num_epochs or max_steps, whichever comes first."""
-    max_minutes: Annotated[Positive | None, CHANGEABLE] = None
+    max_minutes: Annotated[Positive | None, CHANGEABLE, CHOSEN] = None
     """Maximum training time of a block in minutes, without validation. Training stops at this or at num_epochs,
     whichever comes first. If N blocks share the cores, each gets N times as long."""
     seed: Annotated[int, Field(ge=0)] = 42
