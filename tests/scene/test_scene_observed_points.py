@@ -88,12 +88,10 @@ def test_images_may_come_in_any_order_and_some_alone(room):
 def test_points_that_one_image_saw_are_left_out(room):
     scene, store = room
     whole = sights_of(scene, store)
-    images = tuple(
-        replace(image, point_rows=np.append(image.point_rows, len(scene.points_world))) for image in scene.images[:1]
-    )
-    lonely = replace(
-        scene, images=images + scene.images[1:], points_world=np.append(scene.points_world, [[-4.0, 0, 0]], 0)
-    )
+    first, *others = scene.images
+    first = replace(first, point_rows=np.append(first.point_rows, len(scene.points_world)))
+    lonely = with_points(scene, np.append(scene.points_world, [[-4.0, 0, 0]], axis=0))
+    lonely = replace(lonely, images=(first, *others))
     store = ImageStore.open(lonely, 1, store.folder, progress=False)
     assert len(sights_of(lonely, store)) == len(whole)
 

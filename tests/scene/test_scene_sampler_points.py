@@ -14,7 +14,7 @@ from blocknerf.scene.readers.read import read_scene
 from blocknerf.scene.sampler import PixelBatch, PixelSampler
 from blocknerf.scene.stage_levels import stage_level
 from blocknerf.scene.store import ImageStore
-from tests.support.scene_builders import picture, transforms_capture, write_transforms
+from tests.support.scene_builders import transforms_capture, write_transforms
 from tests.support.small_store import assert_true_to_store, drawn, make_store
 
 SHARE = 0.2
@@ -85,9 +85,8 @@ def test_hidden_sights_are_never_drawn(tmp_path: Path):
         batch = sampler.next()
         assert bool(batch.valid.all())
         seen |= set(sights_in(batch).items())
-    visible = {
-        sight for sight in expected(points) if store.valid(store.image_ids[sight[0][0]])[sight[0][2], sight[0][1]]
-    }
+    valid = [store.valid(image_id) for image_id in store.image_ids]
+    visible = {sight for sight in expected(points) if valid[sight[0][0]][sight[0][2], sight[0][1]]}
     assert seen == visible != expected(points)
 
 

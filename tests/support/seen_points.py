@@ -8,8 +8,8 @@ from PIL import Image
 from blocknerf.core.camera import Camera
 from blocknerf.core.config.dataset import DatasetConfig
 from blocknerf.scene.colmap_writer import ModelImage, ModelPoints, write_colmap
-from blocknerf.scene.readers.read import read_scene
 from blocknerf.scene.rays import camera_directions, pixels_of
+from blocknerf.scene.readers.read import read_scene
 from blocknerf.scene.scene import Scene
 from blocknerf.scene.store import ImageStore
 from tests.support.made_scenes import look_at

@@ -69,8 +69,7 @@ def test_with_points_distances_are_right_sooner(room, tmp_path, backbone):
         trainer = _trainer(of_it, tmp_path / name)
         trainer.train()
         errors[name] = _median_error(trainer, inputs.store)
-    print(errors)
-    assert errors["with"] < 0.7 * errors["without"]
+    assert errors["with"] < 0.7 * errors["without"], errors
 
 
 @both

@@ -302,9 +302,7 @@ def test_a_ray_that_clearly_ends_elsewhere_is_hardly_moved():
 def test_bins_without_width_have_a_finite_gradient():
     edges = torch.tensor([[0.0, 0.5, 0.5, 1.0]], dtype=torch.float64)
     weights = torch.full((1, 3), 0.3, dtype=torch.float64, requires_grad=True)
-    loss = window_loss(
-        edges, weights, torch.tensor([0.4], dtype=torch.float64), torch.tensor([0.7], dtype=torch.float64)
-    )
-    loss.backward()
+    low, high = (torch.tensor([end], dtype=torch.float64) for end in (0.4, 0.7))
+    window_loss(edges, weights, low, high).backward()
     assert weights.grad is not None
     assert bool(weights.grad.isfinite().all())

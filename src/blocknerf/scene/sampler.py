@@ -196,7 +196,7 @@ class PixelSampler:
         self._keys = self._keys_of(self._epoch)
 
     def next(self, central: float = 1.0) -> PixelBatch:
-        """The next batch: single pixels (see `next_pixels`), those of points, then patches if there is a `patch_size`."""
+        """The next batch: single pixels (see `next_pixels`), sights of points, then patches, if there are any."""
         singles, parts = self.batch_size - self._num_points, []
         if self.patch_size > 0:
             area = self.patch_size**2
