@@ -31,7 +31,7 @@ def sights_of(scene: Scene, store: ImageStore) -> ObservedPoints:
 
 
 def with_points(scene: Scene, points_world: np.ndarray) -> Scene:
-    return replace(scene, points_world=points_world)
+    return replace(scene, points_world=points_world, points_error_px=None)
 
 
 def places_of(scene: Scene, store: ImageStore, points: ObservedPoints, image_ids: tuple[str, ...]) -> np.ndarray:
@@ -66,9 +66,16 @@ def test_pixels_show_the_colour_of_their_points(room):
     scene, store = room
     points = sights_of(scene, store)
     true = pattern(places_of(scene, store, points, store.image_ids))
-    columns, rows = points.xy_px.astype(int).T
-    seen = np.array([store.rgb(store.image_ids[s])[y, x] for s, x, y in zip(points.slots, columns, rows, strict=True)])
-    assert np.quantile(np.abs(seen / 255 - true), 0.95) < 0.02  # walls seen at a grazing angle differ more
+
+    def differences(shift: int) -> np.ndarray:
+        seen = []
+        for slot, (x, y) in zip(points.slots, points.xy_px.astype(int), strict=True):
+            seen.append(store.rgb(store.image_ids[slot])[y, min(x + shift, 95)])
+        return np.abs(np.array(seen) / 255 - true)
+
+    assert np.median(differences(0)) < 0.02
+    assert np.quantile(differences(0), 0.95) < 0.08  # walls seen at a grazing angle differ more
+    assert np.median(differences(3)) > 0.08
 
 
 def test_images_may_come_in_any_order_and_some_alone(room):
@@ -118,7 +125,7 @@ def seen_by(centers: np.ndarray, point: np.ndarray, error_px: float | None = Non
     return module._sights(scene, dict(enumerate(scene.images)), 1.0).deviation_m
 
 
-def intersection_errors_m(centers: np.ndarray, point: np.ndarray, error_rad: float, trials: int = 3000) -> np.ndarray:
+def intersection_errors_m(centers: np.ndarray, point: np.ndarray, error_rad: float, trials: int = 1000) -> np.ndarray:
     """Of the least-squares intersection of perturbed rays, along the mean ray."""
     rng, away = np.random.default_rng(0), point - centers
     distances = np.linalg.norm(away, axis=1, keepdims=True)
@@ -137,7 +144,8 @@ def intersection_errors_m(centers: np.ndarray, point: np.ndarray, error_rad: flo
 def test_deviation_is_that_of_an_intersection_of_rays_that_are_off_by_a_pixel(count: int, baseline_m: float):
     place = np.linspace(-0.5, 0.5, count) * baseline_m
     centers, point = np.stack([place, 0 * place, 0.1 * place**2], -1), np.array([0.2, 6.0, 0.3])
-    simulated_m = float(np.std(intersection_errors_m(centers, point, REPROJECTION_ERROR_PX / 40)))  # its focal length
+    error_rad = REPROJECTION_ERROR_PX / 40  # its focal length; small errors, where they count in proportion
+    simulated_m = 50 * float(np.std(intersection_errors_m(centers, point, error_rad / 50)))
     assert seen_by(centers, point) == pytest.approx(np.full(count, simulated_m), rel=0.25)
 
 
@@ -191,7 +199,8 @@ def scaled(points: np.ndarray, factor: float) -> np.ndarray:
 
 
 def flattened(points: np.ndarray) -> np.ndarray:
-    return points * (1, 1, 0) - (0, 0, 1.0)
+    """Which no wall is in."""
+    return points * (0.5, 0.5, 0) - (0, 0, 1.0)
 
 
 def shuffled(points: np.ndarray) -> np.ndarray:
