@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from blocknerf.core.config.dataset import DatasetConfig
+from blocknerf.scene import resident
 from blocknerf.scene.observed_points import ObservedPoints
 from blocknerf.scene.readers.read import read_scene
 from blocknerf.scene.sampler import PixelBatch, PixelSampler
@@ -18,6 +19,13 @@ from tests.support.scene_builders import transforms_capture, write_transforms
 from tests.support.small_store import assert_true_to_store, drawn, make_store
 
 SHARE = 0.2
+
+
+@pytest.fixture(autouse=True)
+def few_shares(monkeypatch):
+    """Of pixels in memory: windows of so small images change seldom then."""
+    monkeypatch.setattr(resident, "PASSES_PER_EPOCH", 4)
+    monkeypatch.setattr(resident, "_FEWEST_PIECES", 16)
 
 
 def some_points(store: ImageStore, image_ids: tuple[str, ...], per_image: int = 12) -> ObservedPoints:
