@@ -17,6 +17,9 @@ AWAY = 1.25
 """Factor of the distance from its cameras at which a point is not."""
 REPROJECTION_ERROR_PX, LEAST_ERROR_PX = 1.0, 0.25
 """Of a ray in pixels of the photograph: where unknown, and at least."""
+COMPARED_PX = 200
+"""Longer side of the pictures whose colours are compared, at least, if the store has such: smaller ones show no detail,
+and larger ones show errors of a pixel."""
 _LEAST = 100
 """Sights that the checks need."""
 
@@ -140,9 +143,12 @@ def _means(values: np.ndarray, rows: np.ndarray, tracks: np.ndarray) -> np.ndarr
 
 def _disagreement(sights: _Sights, store: ImageStore, image_ids: tuple[str, ...]) -> float:
     """Variance of the colours of one point between its images, in which each image has mean 0 and deviation 1."""
-    level = store.num_levels - 1
     slots, rows, xy_px = sights.slots[sights.inside], sights.rows[sights.inside], sights.xy_px[sights.inside]
+    if len(slots) == 0:
+        return 0.0
     images, counts = np.unique(slots, return_counts=True)
+    sides_px = [store.longer_side([image_ids[slot] for slot in images], level) for level in range(store.num_levels)]
+    level = max((level for level, side_px in enumerate(sides_px) if side_px >= COMPARED_PX), default=0)
     colours = np.zeros((len(slots), 3))
     for own, slot in zip(_runs(counts.tolist()), images, strict=True):
         rgb = store.rgb(image_ids[slot], level)
