@@ -64,6 +64,9 @@ class TrainingConfig(Section):
     """Share of 1 - SSIM, on patches, in the colour term."""
     depth_loss_weight: NotNegative = 0.1
     """Weight of the error in distance against depth maps (needs dataset.use_depth)."""
+    point_loss_weight: NotNegative = 0.01
+    """Weight of the term that lets rays end in the sparse points that their images saw. It has no effect on a capture
+    without such points."""
     consistency_loss_weight: NotNegative = 0.0
     """Weight of the difference in colour and distance to a neighbouring block, on rays that both render. Neighbours are
     then trained one after the other, or together with --side-by-side. 0.05 is enough; the documents' 0.5 makes pictures
