@@ -101,6 +101,9 @@ class HashField(nn.Module):
     def set_encoding_progress(self, share: float) -> None:
         self.grid.set_encoding_progress(share)
 
+    def start_fog(self, per_radius: float) -> None:
+        self.proposal.start_fog(per_radius)
+
     def move(self, part: FieldPart, device: torch.device) -> None:
         """The tables are the encoder, and are on the block's device (see `ModelParallelBlockNeRF`)."""
         if part != "encoder":
