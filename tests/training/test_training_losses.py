@@ -102,10 +102,9 @@ def test_the_total_is_the_sum_of_its_weighted_parts_and_a_weight_of_zero_takes_i
     """But visibility, which counts what it is shown; its tests are in test_models_visibility."""
     options = ("dataset.batch_size=192", "training.use_visibility_network=false")
     trainer = _trainer(room, tmp_path, *EVERY_TERM, *backbone, *options)
-    model, batch = trainer.model, trainer.sampler.next()
+    model, batch = trainer.model, _with_sights(trainer.sampler.next())
     assert model.appearance is not None
     model.appearance.connect(list(pairwise(model.image_ids)))  # the room's cameras have no order
-    model, batch = trainer.model, _with_sights(trainer.sampler.next())
     with torch.no_grad():
         model.appearance.residuals.normal_(generator=generator(0, "codes"))  # pyright: ignore[reportOptionalMemberAccess]
     border = _border(model, batch)
@@ -123,13 +122,13 @@ def test_the_total_is_the_sum_of_its_weighted_parts_and_a_weight_of_zero_takes_i
         "rgb",
         "distortion",
         "depth",
+        "points",
         "consistency",
         "regularization",
         "appearance",
         "appearance_smoothness",
         "mse",
     }
-    everything = {"rgb", "distortion", "depth", "points", "consistency", "regularization", "appearance", "mse"}
     assert set(terms) == everything | backbone_terms
     keys = {
         "rgb": "rgb_loss_weight",

@@ -63,7 +63,8 @@ class HashField(nn.Module):
         ask = self.density_and_features
         if self.recomputes and torch.is_grad_enabled():
             ask = self._recomputed
-        composited = composite_rays(origins, directions, self.spacing, self.proposal, ask, rng)
+        near = self.config.full_gradient_radii
+        composited = composite_rays(origins, directions, self.spacing, self.proposal, ask, rng, near)
         return self.shade_composited(composited, directions, codes), composited
 
     def shade_composited(
