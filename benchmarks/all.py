@@ -39,6 +39,14 @@ CAPTURES = {
 """Rows by the folder of a capture: their names, and the arguments of `train` for each."""
 
 
+PARTS_OF_THE_FIELD = {
+    "caliterra_aerial": AERIAL,
+    "south_building": [
+        *("--config", "configs/object.yaml", "dataset.image_downsample=2", "dataset.batch_size=2048", f"{ROWS}=18")
+    ],
+}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path, nargs="?")
@@ -111,6 +119,8 @@ def captures(data: Path, out: Path) -> None:
     benchmark("quality.prepare", out / "prepared", *lund)
     benchmark("quality.prepare", out / "prepared", data / "caliterra_aerial")
     benchmark("quality.lego", data / "lego_400", out / "lego")
+    for scene, options in PARTS_OF_THE_FIELD.items():
+        benchmark("quality.field", data / scene, out / f"{scene}_field", *options)
     fox = data / "fox"
     benchmark("quality.backbones", fox, out / "backbones", *FOX)
     benchmark("quality.precision", fox, out / "precision", *FOX)
