@@ -407,6 +407,9 @@ KEYS: dict[str, Changed | CoveredBy] = {
     "training.coarse_loss_weight": Changed("1", learned, MLP),
     "training.distortion_loss_weight": Changed("1", learned, HASH),
     "training.appearance_loss_weight": Changed("1", learned, HASH),
+    "training.appearance_smoothness_weight": CoveredBy(
+        "tests/training/test_training_losses.py::test_the_total_is_the_sum_of_its_weighted_parts_and_a_weight_of_zero_takes_its_part_away"
+    ),
     "training.visibility_loss_weight": Changed("0", learned, SEES),
     "training.use_appearance_embedding": Changed("false", learned, HASH),
     "training.use_exposure_encoding": Changed("false", learned, HASH),
@@ -539,6 +542,7 @@ BESIDE = {
 """What does not meet a need, by its words."""
 OF_ITS_OWN = {
     "training.depth_loss_weight": "0.5",
+    "training.appearance_smoothness_weight": "0.5",
     "distributed.exchange_every": "7",
 }
 """Values of keys whose effect is shown elsewhere, or that the table's does not fit."""

@@ -3,6 +3,7 @@
 import json
 from copy import deepcopy
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -95,6 +96,8 @@ def test_the_total_is_the_sum_of_its_weighted_parts_and_a_weight_of_zero_takes_i
     options = ("dataset.batch_size=192", "training.use_visibility_network=false")
     trainer = _trainer(room, tmp_path, *EVERY_TERM, *backbone, *options)
     model, batch = trainer.model, trainer.sampler.next()
+    assert model.appearance is not None
+    model.appearance.connect(list(pairwise(model.image_ids)))  # the room's cameras have no order
     with torch.no_grad():
         model.appearance.residuals.normal_(generator=generator(0, "codes"))  # pyright: ignore[reportOptionalMemberAccess]
     border = _border(model, batch)
@@ -108,7 +111,16 @@ def test_the_total_is_the_sum_of_its_weighted_parts_and_a_weight_of_zero_takes_i
 
     _, terms, whole = learn()
     backbone_terms = {"interlevel"} if not backbone else {"coarse_rgb"}
-    everything = {"rgb", "distortion", "depth", "consistency", "regularization", "appearance", "mse"}
+    everything = {
+        "rgb",
+        "distortion",
+        "depth",
+        "consistency",
+        "regularization",
+        "appearance",
+        "appearance_smoothness",
+        "mse",
+    }
     assert set(terms) == everything | backbone_terms
     keys = {
         "rgb": "rgb_loss_weight",
@@ -117,6 +129,7 @@ def test_the_total_is_the_sum_of_its_weighted_parts_and_a_weight_of_zero_takes_i
         "consistency": "consistency_loss_weight",
         "regularization": "regularization_weight",
         "appearance": "appearance_loss_weight",
+        "appearance_smoothness": "appearance_smoothness_weight",
         "interlevel": "interlevel_loss_weight",
         "coarse_rgb": "coarse_loss_weight",
     }
@@ -156,6 +169,7 @@ def test_a_short_training_logs_every_term_by_name(room, tmp_path, backbone):
     curves = EventAccumulator(str(tmp_path / "tensorboard" / "000")).Reload()
     names = {tag.removeprefix("loss/") for tag in curves.Tags()["scalars"] if tag.startswith("loss/")}
     expected = {"rgb", "mse", "distortion", "depth", "regularization", "appearance", "visibility", "pose"}
+    expected.add("appearance_smoothness")
     assert names == expected | ({"coarse_rgb"} if backbone else {"interlevel"})
     assert {event.step for event in curves.Scalars("loss/depth")} == {1, 2, 3}
 

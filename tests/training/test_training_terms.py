@@ -68,7 +68,7 @@ def test_where_nothing_is_valid_nothing_is_dissimilar():
     assert float(dssim(one, truth, ~everywhere(1, 11, 11))) == 0
 
 
-def test_without_a_mask_dissimilarity_is_that_of_the_library():
+def test_without_a_mask_dissimilarity_is_that_of_whole_windows():
     one, truth = uniform(3, 14, 19, 3, name="one"), uniform(3, 14, 19, 3, name="truth")
     expected = 1 - similarity(one, truth).mean()
     assert float(dssim(one, truth, everywhere(3, 14, 19))) == pytest.approx(float(expected), rel=1e-9)

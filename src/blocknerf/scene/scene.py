@@ -42,6 +42,8 @@ class ImageRecord:
     world_from_cam: np.ndarray  # [3, 4] float64, OpenCV camera axes, metres
     drive: str = "0"
     segment: str = "0"  # of its drive, between two gaps (see scene/segments.py)
+    trajectory: str | None = None  # of its camera in that segment (see scene/trajectories.py); None: no order is known
+    moment: float = 0.0  # when it was taken, or the number in its name: only comparable within its trajectory
     mask_paths: tuple[Path, ...] = ()  # 0 = ignore this pixel; a pixel that any of them hides is ignored
     exposure: float | None = None  # relative exposure (shutter s x ISO / 100 / f-number^2, or the data set's own)
     depth_path: Path | None = None  # depth along the optical axis (see scene/depth.py); None unless dataset.use_depth

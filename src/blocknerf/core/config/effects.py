@@ -95,6 +95,7 @@ SWITCHES = (
             "appearance_embedding",
             "training.appearance_lr",
             "training.appearance_loss_weight",
+            "training.appearance_smoothness_weight",
             "training.appearance_cosine_cycles",
             "training.appearance_min_lr",
         ),
@@ -102,7 +103,7 @@ SWITCHES = (
         "training.use_appearance_embedding is false",
     ),
     Need(
-        ("training.appearance_lr", "training.appearance_loss_weight"),
+        ("training.appearance_lr", "training.appearance_loss_weight", "training.appearance_smoothness_weight"),
         lambda config: config.appearance_embedding.use_block_appearance,
         "appearance_embedding.use_block_appearance is false",
     ),

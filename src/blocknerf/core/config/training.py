@@ -78,6 +78,9 @@ class TrainingConfig(Section):
     """Weight of the term that keeps a ray's weights together (Barron et al. 2022, equation 15)."""
     appearance_loss_weight: NotNegative = 1e-4
     """Weight of the pull of codes towards their drive's code, or zero without one. It keeps their mean meaningful."""
+    appearance_smoothness_weight: NotNegative = 1e-4
+    """Weight of the difference between the codes of images that follow each other on a trajectory. Light and automatic
+    exposure change slowly, so views between two images have a code between theirs."""
     visibility_loss_weight: NotNegative = 1e-6
     """Weight of the visibility term; the paper's value. It affects only the visibility network, and Adam does not
     depend on its scale."""

@@ -58,6 +58,7 @@ class BlockNeRFLoss:
             "consistency": config.consistency_loss_weight,
             "regularization": config.regularization_weight,
             "appearance": config.appearance_loss_weight,
+            "appearance_smoothness": config.appearance_smoothness_weight,
             "visibility": config.visibility_loss_weight,
         }
 
@@ -86,6 +87,8 @@ class BlockNeRFLoss:
             )
         if model.appearance is not None:
             terms["appearance"] = model.appearance.penalty(rays.image_slots)
+            if self.weights["appearance_smoothness"] > 0:
+                terms["appearance_smoothness"] = model.appearance.roughness()
         if model.visibility is not None and bool(mse.isfinite()):  # what it counts must stay finite
             terms["visibility"] = visibility_loss(model, rays, composited, rng)
         if batch.distance_m is not None and self.weights["depth"] > 0:
