@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from blocknerf.core.config.backbone import BackboneConfig
 from blocknerf.core.config.config import Config
 from blocknerf.core.config.effects import value_of
 from blocknerf.core.config.keys import free_keys, with_values
@@ -42,9 +43,10 @@ def write_budget(output_dir: Path, budget: StoredBudget) -> None:
 def as_chosen(config: Config, budget: StoredBudget, output_dir: Path) -> Config:
     """`config` with the values that the folder's budget chose, of keys that were not given."""
     stored = load_config(output_dir / "config.json", stored=True)
-    keys = free_keys(config) & set(budget.chosen) & _keys_of(stored)
+    keys = free_keys(config) & set(budget.chosen) & _keys_with(stored.block_nerf)
     return with_values(config, {key: value_of(stored, key) for key in keys}) if keys else config
 
 
-def _keys_of(config: Config) -> frozenset[str]:
-    return free_keys(Config.model_validate({"block_nerf": {"backbone": config.block_nerf.backbone}}))
+def _keys_with(field: BackboneConfig) -> frozenset[str]:
+    """Keys that a budget may choose with this backbone."""
+    return free_keys(Config.model_validate({"block_nerf": {"backbone": field.backbone}}))

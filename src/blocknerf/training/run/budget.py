@@ -25,6 +25,7 @@ from blocknerf.blocks.cost import cameras_of
 from blocknerf.blocks.output import write_config
 from blocknerf.blocks.plan import BlockSpec, Plan
 from blocknerf.core.config.config import Config
+from blocknerf.core.config.dataset import DatasetConfig
 from blocknerf.core.config.effects import value_of
 from blocknerf.core.config.keys import with_values
 from blocknerf.core.config.training import TrainingConfig
@@ -85,15 +86,19 @@ class RunBudget:
         blocks = plan.select(self.block_ids)
         waves = in_waves(plan, blocks, config.training)
         todo = self._todo([[0.0] * len(wave) for wave in waves])
-        left_s = self.left_s() - _decoding_s(config, scene, machine) - self._end_s(config, scene, plan, blocks)
+        left_s = (
+            self.left_s()
+            - _decoding_s(config.dataset, scene, machine)
+            - self._end_s(config.training, scene, plan, blocks)
+        )
         given, images = given_of(config, self.free), images_of(blocks, scene)
         choice = choose(machine, left_s, todo, images, given)
         self._require_time(choice, left_s, todo, images, given)
         twice = choose(machine, left_s + 60 * USED * self.minutes, todo, images, given)
-        values = {key: value for key, value in values_of(choice, config).items() if key in self.free}
+        values = {key: value for key, value in values_of(choice, config.training).items() if key in self.free}
         for sentence in sentences(self.minutes, machine, todo, images, choice, twice, values.keys()):
             log.info("%s", sentence)
-        _warn(config, choice, EPOCHS in values)
+        _warn(config.training, choice, EPOCHS in values)
         return with_values(config, values), record
 
     def timed(self, run: Run, blocks: Sequence[BlockSpec]) -> Run:
@@ -110,13 +115,13 @@ class RunBudget:
         todo = self._todo([[_spent_s(run, block) for block in wave] for wave in waves])
         others = [block for block in run.plan.select(self.block_ids) if block not in blocks]
         before_s = sum(_spent_s(run, block) for block in (*blocks, *others)) / max(map(todo.places, todo.waves))
-        left_s = self.left_s() - before_s - self._end_s(config, run.scene, run.plan, list(blocks))
+        left_s = self.left_s() - before_s - self._end_s(config.training, run.scene, run.plan, list(blocks))
         given, images = given_of(config, frozenset()), images_of(blocks, run.scene)
         choice = choose(self.machine, left_s, todo, images, given)
         self._require_time(choice, left_s, todo, images, given)
-        values = {MINUTES: values_of(choice, config)[MINUTES]}
+        values = {MINUTES: values_of(choice, config.training)[MINUTES]}
         if EPOCHS in (self.kept.chosen if self.kept else self.free) and not _counts_epochs(config.training):
-            values[EPOCHS] = max(config.training.num_epochs, values_of(choice, config)[EPOCHS])
+            values[EPOCHS] = max(config.training.num_epochs, values_of(choice, config.training)[EPOCHS])
         config = with_values(config, values)
         write_config(run.output_dir, config)
         log.info(
@@ -132,11 +137,11 @@ class RunBudget:
         begins_s = BLOCK_S + (self.start_s if jobs > 1 else 0.0)
         return Todo(tuple(tuple(wave) for wave in waves), jobs, begins_s)
 
-    def _end_s(self, config: Config, scene: Scene, plan: Plan, blocks: Sequence[BlockSpec]) -> float:
+    def _end_s(self, config: TrainingConfig, scene: Scene, plan: Plan, blocks: Sequence[BlockSpec]) -> float:
         """To end the run: its table, and the alignment of blocks of several drives."""
         several = len({image.drive for image in scene.images}) > 1 and len(plan.blocks) > 1
         pairs = sum(len(block.neighbours) for block in blocks) / 2
-        aligned_s = ALIGNED_S * pairs if self.aligns and several and config.training.use_appearance_embedding else 0.0
+        aligned_s = ALIGNED_S * pairs if self.aligns and several and config.use_appearance_embedding else 0.0
         return END_S + aligned_s
 
     def _require_time(self, choice: Choice, left_s: float, todo: Todo, images: Sequence[Images], given: Given) -> None:
@@ -169,17 +174,17 @@ def given_of(config: Config, free: frozenset[str]) -> Given:
     )
 
 
-def values_of(choice: Choice, config: Config) -> dict[str, int | float]:
+def values_of(choice: Choice, config: TrainingConfig) -> dict[str, int | float]:
     """A choice as keys of the configuration."""
     values: dict[str, int | float] = {
         BATCH: choice.batch_size,
         ROWS: choice.log2_table_rows,
         MINUTES: max(choice.machine_s, 1e-3) / 60,
     }
-    if not config.training.stage_training.enable:
+    if not config.stage_training.enable:
         values[SIZE] = choice.image_downsample
-    if not _counts_epochs(config.training):
-        values[EPOCHS] = max(config.training.num_epochs, math.ceil(MORE_EPOCHS * choice.passes))
+    if not _counts_epochs(config):
+        values[EPOCHS] = max(config.num_epochs, math.ceil(MORE_EPOCHS * choice.passes))
     return values
 
 
@@ -192,18 +197,18 @@ def images_of(blocks: Sequence[BlockSpec], scene: Scene) -> list[Images]:
     ]
 
 
-def _warn(config: Config, choice: Choice, epochs_are_chosen: bool) -> None:
-    staged = config.training.stage_training.enable  # at sizes of its own
+def _warn(config: TrainingConfig, choice: Choice, epochs_are_chosen: bool) -> None:
+    staged = config.stage_training.enable  # at sizes of its own
     if choice.steps < STEPS_OF_SMALL_BATCHES or (choice.passes < FEWEST_PASSES and not staged):
         log.warning(
             "That is little time: a block takes about %s steps of %s rays. Expect blurred pictures.",
             f"{choice.steps:,.0f}",
             f"{choice.batch_size:,}",
         )
-    if config.training.max_steps is not None:
-        log.info("training.max_steps=%d ends a block sooner if it is reached.", config.training.max_steps)
+    if config.max_steps is not None:
+        log.info("training.max_steps=%d ends a block sooner if it is reached.", config.max_steps)
     if not epochs_are_chosen:
-        log.info("training.num_epochs=%g ends a block sooner if it is reached.", config.training.num_epochs)
+        log.info("training.num_epochs=%g ends a block sooner if it is reached.", config.num_epochs)
 
 
 def _counts_epochs(config: TrainingConfig) -> bool:
@@ -212,11 +217,11 @@ def _counts_epochs(config: TrainingConfig) -> bool:
     return config.stage_training.enable or any(value is not None for value in given)
 
 
-def _decoding_s(config: Config, scene: Scene, machine: Machine) -> float:
+def _decoding_s(config: DatasetConfig, scene: Scene, machine: Machine) -> float:
     pixels = sum(
         scene.cameras[image.camera_key].width * scene.cameras[image.camera_key].height for image in scene.images
     )
-    threads = max(1, min(config.dataset.num_workers, machine.cores))
+    threads = max(1, min(config.num_workers, machine.cores))
     return DECODED_S_PER_MPX * pixels / 1e6 / threads
 
 
