@@ -117,12 +117,12 @@ def test_a_view_by_its_pose_is_the_held_out_image_by_its_name():
 
 
 def test_on_the_way_back_the_viewing_direction_tells_the_frames_apart():
-    there = [image(f"{k:03d}.png", float(k)) for k in range(12)]
+    outward = [image(f"{k:03d}.png", float(k)) for k in range(12)]
     back = [image(f"{12 + k:03d}.png", 11.0 - k, (0.0, 0.0, -1.0)) for k in range(12)]
-    images = with_segments([*there, *back], {})
+    images = with_segments([*outward, *back], {})
     trajectories = Trajectories.of(images)
     for k in range(12):
-        for one in (there[k], back[11 - k]):
+        for one in (outward[k], back[11 - k]):
             found = max(
                 neighbours(trajectories.appearance_near(one.world_from_cam, "0").trajectory_point, images),
                 key=lambda pair: pair[1],

@@ -95,8 +95,8 @@ def render_views(city: City, test: HeldOutImage, codes: Collection[Codes] = ("me
     shape = test.valid.shape
 
     def composited(choice: Codes) -> RenderOutput:
-        own = [replace(layer, picture=of_block[layer.block_id][choice]) for layer in layers]
-        return composite(own).reshape(*shape)
+        recoloured = [replace(layer, picture=of_block[layer.block_id][choice]) for layer in layers]
+        return composite(recoloured).reshape(*shape)
 
     mean = composited("mean")
     pictures: dict[Codes, RenderOutput] = dict.fromkeys(codes, mean) | {"mean": mean}

@@ -20,8 +20,8 @@ def render_views(city: City, views: Sequence[View], appearance: Appearance) -> I
     """
     for number, view in enumerate(views):
         center = torch.from_numpy(np.array(view.world_from_cam[:, 3], dtype=np.float64))
-        own = view.appearance and replace(view.appearance, exposure_stops=appearance.exposure_stops)
-        resolved = (own or appearance).resolved(view.drive or city.main_drive, number / max(len(views) - 1, 1))
+        of_view = view.appearance and replace(view.appearance, exposure_stops=appearance.exposure_stops)
+        resolved = (of_view or appearance).resolved(view.drive or city.main_drive, number / max(len(views) - 1, 1))
         codes = city.codes_for(city.weights(center), resolved)
         picture = composite(city.layers(view_rays(view), center, codes=codes))
         yield picture.rgb.reshape(view.height, view.width, 3)

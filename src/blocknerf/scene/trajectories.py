@@ -74,8 +74,8 @@ class Trajectories:
 
     def point_of(self, image: ImageRecord) -> TrajectoryPoint | None:
         """The place of a held-out image, by its time or its name; None where there is no order."""
-        own = (one for one in self.of_drive.get(image.drive, ()) if one.name == image.trajectory)
-        trajectory = next(own, None)
+        same = (one for one in self.of_drive.get(image.drive, ()) if one.name == image.trajectory)
+        trajectory = next(same, None)
         return None if trajectory is None else trajectory.point(image.moment)
 
     def appearance_near(self, world_from_cam: Float64[np.ndarray, "3 4"], drive: str | None) -> Appearance:
