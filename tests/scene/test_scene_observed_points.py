@@ -150,8 +150,8 @@ def test_deviation_is_that_of_an_intersection_of_rays_that_are_off_by_a_pixel(co
 
 
 def test_deviation_falls_with_the_number_of_images_and_grows_as_baselines_shrink_and_with_the_error():
-    ring = np.exp(2j * np.pi * np.arange(16) / 16)
-    centers, point = np.stack([ring.real, 0 * ring.real, ring.imag], -1), np.array([0.0, 8.0, 0.0])
+    turns = 2 * np.pi * np.arange(16) / 16
+    centers, point = np.stack([np.cos(turns), 0 * turns, np.sin(turns)], -1), np.array([0.0, 8.0, 0.0])
     by_number = [seen_by(centers[:: 16 // count], point)[0] for count in (2, 4, 8, 16)]
     assert np.allclose(np.divide(by_number[:-1], by_number[1:]), math.sqrt(2), rtol=0.02)
     near, far = seen_by(0.1 * centers, point)[0], seen_by(centers, point)[0]

