@@ -150,8 +150,8 @@ def test_deviation_is_that_of_an_intersection_of_rays_that_are_off_by_a_pixel(co
 
 
 def test_deviation_falls_with_the_number_of_images_and_grows_as_baselines_shrink_and_with_the_error():
-    ring = np.exp(2j * np.pi * np.arange(16) / 16)
-    centers, point = np.stack([ring.real, 0 * ring.real, ring.imag], -1), np.array([0.0, 8.0, 0.0])
+    turns = 2 * np.pi * np.arange(16) / 16
+    centers, point = np.stack([np.cos(turns), 0 * turns, np.sin(turns)], -1), np.array([0.0, 8.0, 0.0])
     by_number = [seen_by(centers[:: 16 // count], point)[0] for count in (2, 4, 8, 16)]
     assert np.allclose(np.divide(by_number[:-1], by_number[1:]), math.sqrt(2), rtol=0.02)
     near, far = seen_by(0.1 * centers, point)[0], seen_by(centers, point)[0]
@@ -161,22 +161,23 @@ def test_deviation_falls_with_the_number_of_images_and_grows_as_baselines_shrink
     assert seen_by(centers, point, 1e-6)[0] == pytest.approx(LEAST_ERROR_PX * far)
 
 
-def test_an_error_of_the_file_is_that_of_rays_once_the_fit_is_undone():
-    """Residuals after a fit are smaller than what was measured; on average it is what the deviation corrects for."""
+@pytest.mark.parametrize("count", [2, 3, 8])
+def test_residuals_of_a_fitted_point_give_the_error_of_its_rays(count: int):
+    """Residuals are smaller; a file has their mean length, which is sqrt(pi / 2) of one coordinate's deviation."""
     rng, truth = np.random.default_rng(1), np.array([0.0, 6.0, 0.0])
-    for count in (3, 4, 8):
-        centers = np.stack([np.linspace(-1, 1, count), np.zeros(count), np.linspace(0.3, -0.3, count) ** 2], -1)
-        squares = []
-        for _ in range(300):
-            rays = (truth - centers) / np.linalg.norm(truth - centers, axis=1, keepdims=True)
-            rays = rays + 0.01 * rng.normal(size=rays.shape)
-            rays /= np.linalg.norm(rays, axis=1, keepdims=True)
-            across = np.eye(3) - rays[:, :, None] * rays[:, None]
-            point = np.linalg.solve(across.sum(0), (across @ centers[:, :, None]).sum(0))[:, 0]
-            seen = (point - centers) / np.linalg.norm(point - centers, axis=1, keepdims=True)
-            squares.append(np.square(seen - rays).sum(1).mean())
-        corrected = math.sqrt(np.mean(squares) * 2 * count / (2 * count - 3) / 2)
-        assert corrected == pytest.approx(0.01, rel=0.1)
+    centers = np.stack([np.linspace(-1, 1, count), np.zeros(count), np.linspace(0.3, -0.3, count) ** 2], -1)
+    lengths_px = []
+    for _ in range(400):
+        rays = (truth - centers) / np.linalg.norm(truth - centers, axis=1, keepdims=True)
+        rays = rays + 0.02 * rng.normal(size=rays.shape)  # 0.8 pixels of a focal length of 40
+        rays /= np.linalg.norm(rays, axis=1, keepdims=True)
+        across = np.eye(3) - rays[:, :, None] * rays[:, None]
+        point = np.linalg.solve(across.sum(0), (across @ centers[:, :, None]).sum(0))[:, 0]
+        seen = (point - centers) / np.linalg.norm(point - centers, axis=1, keepdims=True)
+        lengths_px.append(40 * np.linalg.norm(seen - rays, axis=1).mean())
+    scene = scene_of([look_at(center, truth) for center in centers], [truth])
+    errors_px = module._errors_px(replace(scene, points_error_px=np.array([np.mean(lengths_px)])))
+    assert errors_px[0] == pytest.approx(0.8 * math.sqrt(np.pi / 2), rel=0.4 if count == 2 else 0.15)
 
 
 # --- do they fit the photographs? -----------------------------------------------------------------------------------

@@ -150,7 +150,8 @@ class ImageStore:
         Pictures of the pyramid leave out a remainder at the right and below, so this is not the ratio of their sides.
         """
         if level < self.num_levels:
-            return (1 / (self._downsample * PYRAMID[level]),) * 2
+            scale = 1 / (self._downsample * PYRAMID[level])
+            return scale, scale
         (height, width), (full_height, full_width) = self.size(image_id, level), self.size(image_id)
         return width / (full_width * self._downsample), height / (full_height * self._downsample)
 
