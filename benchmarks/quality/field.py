@@ -79,8 +79,8 @@ def of_block(out: Path, block_id: str, data_root: Path) -> dict[str, float]:
     images = [store.records[name] for name in plan.block(block_id).test_images if name in store.records]
     figures = [_of_image(model, store, image) for image in images]
     means = {name: float(np.mean([one[name] for one in figures])) for name in figures[0]}
-    apart = [error for image in images for error in _distance_errors(model, scene, store, image)]
-    return means | ({"distance": float(np.median(apart))} if apart else {})
+    errors = _distance_errors(model, scene, store, [image.id for image in images])
+    return means | ({"distance": float(np.median(errors))} if len(errors) else {})
 
 
 def _of_image(model: BlockNeRF, store: ImageStore, image: ImageRecord) -> dict[str, float]:
@@ -90,17 +90,18 @@ def _of_image(model: BlockNeRF, store: ImageStore, image: ImageRecord) -> dict[s
     return {"psnr": psnr(rgb, test.truth, test.valid), "ssim": ssim(rgb, test.truth, test.valid)}
 
 
-def _distance_errors(model: BlockNeRF, scene: Scene, store: ImageStore, image: ImageRecord) -> list[float]:
-    """|log(rendered / true)| at the points that the image saw."""
-    sights = observed_points(scene, store, tuple(store.records))
-    if sights is None:
-        return []
-    own = sights.slots == list(store.records).index(image.id)
-    height, width = store.size(image.id)
-    columns, rows = (sights.xy_shares[own] * (width, height)).astype(np.int64).T
-    rays = store.rays(image.id)[torch.from_numpy(rows * width + columns)]
-    rendered_m = model.render(rays, model.code_for()).distance_m.numpy()
-    return np.abs(np.log(rendered_m / sights.distance_m[own])).tolist()
+def _distance_errors(model: BlockNeRF, scene: Scene, store: ImageStore, image_ids: list[str]) -> np.ndarray:
+    """|log(rendered / true)| at the points that images saw; empty without such points."""
+    every_id = tuple(store.records)
+    sights = observed_points(scene, store, every_id)
+    errors = [np.zeros(0)]
+    for image_id in image_ids if sights is not None else ():
+        of_image = sights.slots == every_id.index(image_id)
+        columns, rows = (sights.xy_px[of_image] * store.scale(image_id)).astype(np.int64).T
+        rays = store.rays(image_id)[torch.from_numpy(rows * store.size(image_id)[1] + columns)]
+        rendered_m = model.render(rays, model.code_for()).distance_m.numpy()
+        errors.append(np.abs(np.log(rendered_m / sights.distance_m[of_image])))
+    return np.concatenate(errors)
 
 
 if __name__ == "__main__":
