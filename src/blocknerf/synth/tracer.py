@@ -90,7 +90,15 @@ def render_image(
 
 
 def _one_sample_each(
-    tracer, camera: Camera, center, directions, triangle, distance_m, light: Lighting, samples_edge: int, contrast: float
+    tracer,
+    camera: Camera,
+    center,
+    directions,
+    triangle,
+    distance_m,
+    light: Lighting,
+    samples_edge: int,
+    contrast: float,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Radiance [H * W, 3] along the rays through the centres, and the pixels [N] for which this is too little.
 
@@ -108,17 +116,24 @@ def _one_sample_each(
         chosen = np.flatnonzero(hit & (number == one))
         lights = _LightSample(light, one, count)
         reflectance[chosen], irradiance[chosen], emitted[chosen] = _at_surfaces(
-            tracer, center, directions[chosen], triangle[chosen], distance_m[chosen], lights, _sample_rad(camera, 1)
+            tracer, center, directions[chosen], triangle[chosen], distance_m[chosen], lights, 0.8 / camera.params[0]
         )
     mean = _over_windows(np.add, irradiance.reshape(*shape, 3), samples_edge) / np.float32(count)
-    brightest, darkest = (_over_windows(extreme, mean, samples_edge) for extreme in (np.maximum, np.minimum))
-    changing = (brightest - darkest >= contrast * (brightest + darkest)).any(-1)
-    patch = np.where(hit, tracer.mesh.patch_of[triangle], -1).reshape(shape)
-    edge = _over_windows(np.maximum, patch, samples_edge) != _over_windows(np.minimum, patch, samples_edge)
     radiance = np.empty_like(directions)
     radiance[~hit] = sky(light, directions[~hit])
     radiance[hit] = _through_air((reflectance * mean.reshape(-1, 3) + emitted)[hit], distance_m[hit], light)
-    return radiance, np.flatnonzero((edge | (changing & (patch >= 0))).ravel())
+    patch = np.where(hit, tracer.mesh.patch_of[triangle], -1).reshape(shape)
+    moving = _over_windows(np.maximum, triangle.reshape(shape), samples_edge) >= tracer.first_moving
+    edge = _over_windows(np.maximum, patch, samples_edge) != _over_windows(np.minimum, patch, samples_edge)
+    edge |= (patch >= 0) & _varies(mean, samples_edge, contrast)
+    edge &= moving | _varies(radiance.reshape(*shape, 3), samples_edge, contrast)
+    return radiance, np.flatnonzero(edge)
+
+
+def _varies(image: np.ndarray, edge: int, contrast: float) -> np.ndarray:
+    """Whether the contrast of an image [H, W, 3] around a pixel, (high - low) / (high + low), is at least this."""
+    high, low = (_over_windows(extreme, image, edge) for extreme in (np.maximum, np.minimum))
+    return (high - low >= contrast * (high + low)).any(-1)
 
 
 def _over_windows(reduce: np.ufunc, image: np.ndarray, edge: int) -> np.ndarray:
@@ -180,7 +195,7 @@ def _arriving(tracer, center, directions, triangle, distance_m, lights: _LightSa
     hit = np.flatnonzero(~missed)
     if len(hit):
         reflectance, irradiance, emitted = _at_surfaces(
-            tracer, center, directions[hit], triangle[hit], distance_m[hit], lights, sample_rad
+            tracer, center, np.take(directions, hit, axis=0), triangle[hit], distance_m[hit], lights, sample_rad
         )
         out[hit] = _through_air(reflectance * irradiance + emitted, distance_m[hit], lights.light)
     return out
@@ -217,7 +232,7 @@ def _at_surfaces(
 
 def _shading_normals(mesh: Mesh, triangle, patch, materials, points: np.ndarray) -> np.ndarray:
     """Normals of the triangles, but smooth ones for the crowns of trees."""
-    normals = mesh.normals[triangle]
+    normals = np.take(mesh.normals, triangle, axis=0)
     leaves = np.flatnonzero(materials == Material.LEAVES)
     outward = points[leaves] - mesh.origin[patch[leaves]]
     normals[leaves] = outward / np.linalg.norm(outward, axis=1, keepdims=True)
@@ -230,5 +245,5 @@ def _unblocked_cosine(tracer: Tracer, above: np.ndarray, normals: np.ndarray, di
     towards = np.flatnonzero(cosine > 0)
     share = np.zeros_like(cosine)
     if len(towards):
-        share[towards] = cosine[towards] * tracer.reaches(np.ascontiguousarray(above[towards]), direction)
+        share[towards] = cosine[towards] * tracer.reaches(np.take(above, towards, axis=0), direction)
     return share
