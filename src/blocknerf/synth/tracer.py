@@ -140,7 +140,8 @@ def _over_windows(reduce: np.ufunc, image: np.ndarray, edge: int) -> np.ndarray:
     """`reduce` over the edge x edge pixels around each pixel; at the border, those of the next whole window."""
     for axis in (0, 1):
         size = image.shape[axis] - edge + 1
-        parts = [image.take(range(first, first + size), axis) for first in range(edge)]
+        along = (slice(None),) * axis
+        parts = [image[*along, first : first + size] for first in range(edge)]
         margin = [(0, 0)] * image.ndim
         margin[axis] = (edge // 2, edge // 2)
         total = parts[0]
