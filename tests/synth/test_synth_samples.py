@@ -50,7 +50,7 @@ def test_the_error_falls_with_the_contrast_to_zero():
     errors = [float(np.mean((street_view(contrast).radiance - full) ** 2)) for contrast in (0.8, 0.2, 0.05, 1e-9)]
     assert errors == sorted(errors, reverse=True)
     assert errors[0] > 10 * errors[2]
-    assert errors[-1] < 1e-3 * errors[0]
+    assert errors[-1] < 1e-2 * errors[0]
 
 
 def test_a_flat_surface_in_even_light_is_the_same_with_one_sample():
