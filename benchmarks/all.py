@@ -66,19 +66,21 @@ def benchmark(name: str, *arguments: str | Path) -> None:
 
 
 def synthetic_cities(out: Path) -> None:
-    street, demo, city, tiny, passes = (out / name for name in ("street", "demo", "city", "tiny", "passes"))
-    for scene in (street, city, tiny, passes):
+    street, small, demo, city, tiny, passes = (
+        out / name for name in ("street", "street_small", "demo", "city", "tiny", "passes")
+    )
+    for scene in (street, small, city, tiny, passes):
         run(blocknerf("synth", scene, "--preset", scene.name))
     benchmark("quality.capture", street, demo, "--config", "configs/quickstart.yaml")
     of_the_demo(street, demo, out)
     for name in ("appearance", "exposure", "matching", "ablation", "seams"):
         benchmark(f"quality.{name}", out / name)
     along = ["--config", "configs/quickstart.yaml"]  # blocks along the way: four and eight of them can be had
-    benchmark("quality.blocks", street, out / "blocks", *along)
-    benchmark("quality.blocks", street, out / "blocks_1", "--minutes-each", "1", *along)
+    benchmark("quality.blocks", small, out / "blocks", *along)
+    benchmark("quality.blocks", small, out / "blocks_1", "--minutes-each", "1", *along)
     few = ["block_manager.block_size=60", "dataset.image_downsample=2", "training.max_steps=1000", LONG]
     benchmark("quality.junctions", city, out / "junctions", *few)
-    benchmark("quality.losses", out / "losses", "--scene", street)
+    benchmark("quality.losses", out / "losses", "--scene", small)
     benchmark("quality.continuity")
     hours = [out / "appearance" / "scene", out / "poses", "training.max_steps=6000", LONG]
     benchmark("quality.poses", *hours)
@@ -92,8 +94,8 @@ def synthetic_cities(out: Path) -> None:
     benchmark("robustness.kills")
     benchmark("robustness.documents_yaml", out / "documents_yaml")
     benchmark("scale.ray_nodes", tiny, out / "ray_nodes")
-    benchmark("scale.distributed", street, out / "distributed")
-    benchmark("scale.jobs", street, out / "jobs")
+    benchmark("scale.distributed", small, out / "distributed")
+    benchmark("scale.jobs", small, out / "jobs")
     for name in ("ram_budget", "many_blocks"):
         benchmark(f"scale.{name}", out / name)
     benchmark("scale.planning", out / "planning", "--cameras", "1000000", "--blocks", "5000")

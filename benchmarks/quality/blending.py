@@ -83,7 +83,10 @@ def photograph(root: Path, views: list[View]) -> tuple[list[np.ndarray], list[np
     (preset, tracer), name = trace_town(root), views[0].drive
     light = lighting_at(next(drive.hour for drive in preset.drives if drive.name == name))
     exposure = float(np.exp(np.mean([np.log(image["exposure"]) for image in images if image["drive"] == name])))
-    shots = [render_image(tracer, view.camera, view.world_from_cam, light, preset.samples_edge) for view in views]
+    shots = [
+        render_image(tracer, view.camera, view.world_from_cam, light, preset.samples_edge, preset.contrast)
+        for view in views
+    ]
     return [develop(shot.radiance, exposure) / np.float32(255) for shot in shots], [shot.depth_z_m for shot in shots]
 
 

@@ -86,7 +86,7 @@ def main() -> None:
 
 def synthetic(folder: Path) -> Path:
     if not folder.is_dir():
-        run(blocknerf("synth", folder, "--preset", "street"))
+        run(blocknerf("synth", folder, "--preset", "street_small"))
     return folder
 
 

@@ -6,7 +6,7 @@ blocks reach, weighted as in training (`Border.weights`). `colour` is the root o
 `distance` is the mean of |a - b| / ((a + b) / 2). PSNR is that of the blended test pictures. Blocks are trained in
 waves, each after the neighbours from which it learns, or with --side-by-side at the same time.
 
-python -m benchmarks.quality.seams OUT [--preset street] [--epochs 6] [--weights 0,0.05,0.5] [--rays 20000]
+python -m benchmarks.quality.seams OUT [--preset street_small] [--epochs 6] [--weights 0,0.05,0.5] [--rays 20000]
     [--side-by-side] [section.key=value ...]
 """
 
@@ -30,7 +30,7 @@ from blocknerf.training.joint.borders import Border
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--preset", default="street")
+    parser.add_argument("--preset", default="street_small")
     parser.add_argument("--epochs", type=float, default=6)
     parser.add_argument("--weights", default="0,0.05,0.5", help="the last is the documents'")
     parser.add_argument("--rays", type=int, default=20000, help="for each border")

@@ -3,7 +3,7 @@
 Both see the same number of passes over their pixels, whatever the clock says, and are measured on static pixels alone
 (those that the true masks keep), with the mean code of the drive.
 
-python -m benchmarks.quality.transients OUT [--preset street] [--cars 30] [--epochs 2]
+python -m benchmarks.quality.transients OUT [--preset street_small] [--cars 30] [--epochs 2]
     [--config FILE] [section.key=value ...]
 """
 
@@ -26,7 +26,7 @@ from blocknerf.scene.store import ImageStore
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--preset", choices=("tiny", "street", "city"), default="street")
+    parser.add_argument("--preset", choices=("tiny", "street", "street_small", "city"), default="street_small")
     parser.add_argument("--cars", type=int, default=30)
     parser.add_argument("--epochs", type=float, default=2)
     parser.add_argument("--config", type=Path, default=Path("configs/quickstart.yaml"))

@@ -53,7 +53,7 @@ def test_bash_takes_the_script(script):
         ("blocknerf export me", ["mesh"]),
         ("blocknerf export mesh out --vo", ["--voxel"]),
         ("blocknerf align --", ["--data-root", "--device", "--help", "--root"]),
-        ("blocknerf synth --preset st", ["street"]),
+        ("blocknerf synth --preset st", ["street", "street_small"]),
         ("blocknerf config s", ["schema", "show"]),
         ("blocknerf completion ba", ["bash"]),
         ("blocknerf train training.max_m", ["training.max_minutes="]),

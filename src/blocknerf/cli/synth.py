@@ -10,7 +10,7 @@ from blocknerf.core.logging import log
 
 def synth(
     out: tyro.conf.Positional[Path],
-    preset: Literal["tiny", "hours", "passes", "street", "city"] = "street",
+    preset: Literal["tiny", "hours", "passes", "street", "street_small", "city"] = "street",
     seed: int = 0,
     overwrite: bool = False,
     exposure_jitter: Annotated[float, tyro.conf.arg(metavar="STOPS")] = 0.0,
@@ -30,7 +30,8 @@ def synth(
             nothing is done.
         preset: tiny: one short street (88 small images, seconds). hours: the same street, driven four times from
             morning to dusk (176 small images). passes: one drive through it five times at noon (180 small images).
-            street: a junction, enough for four blocks (324 images, a minute or two). city: a grid of streets (1200
+            street: a junction, enough for four blocks (324 images of 480 x 360 pixels, two or three minutes).
+            street_small: the same with images of 160 x 120 pixels, a minute or two. city: a grid of streets (1200 small
             images).
         seed: Another number gives another city. The same number gives the same files, byte for byte.
         overwrite: Replace an older synthetic city in that folder. A folder with any other file is never replaced.

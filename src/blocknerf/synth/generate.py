@@ -169,7 +169,7 @@ def _photograph(
     drive_exposure = 0.45 / float(np.mean(0.25 * light.sun / np.pi * 0.5 + 0.25 * light.zenith + 0.2 * light.horizon))
     shots = []
     for place, camera in rig_cameras(preset.width, preset.height).items():
-        picture = render_image(tracer, camera, poses[place], light, preset.samples_edge)
+        picture = render_image(tracer, camera, poses[place], light, preset.samples_edge, preset.contrast)
         name = f"{drive.name}/{place}_{frame:04d}{preset.suffix}"
         exposure = auto_exposure(picture.radiance, drive_exposure, _rng(seed, name, "exposure"))
         exposure *= 2.0 ** float(_rng(seed, name, "jitter").uniform(-jitter_stops, jitter_stops))

@@ -23,15 +23,17 @@ class Surface:
     footprint_m: np.ndarray  # [N]
 
     def __getitem__(self, index: np.ndarray) -> "Surface":
-        return Surface(*(getattr(self, name)[index] for name in Surface.__slots__))
+        return Surface(*(np.take(getattr(self, name), index, axis=0) for name in Surface.__slots__))
 
 
 def surface_at(mesh: Mesh, patch: np.ndarray, points: np.ndarray, footprint_m: np.ndarray) -> Surface:
-    local = points - mesh.origin[patch]
-    s = np.einsum("nc,nc->n", local, mesh.s_axis[patch])
-    t = np.einsum("nc,nc->n", local, mesh.t_axis[patch])
-    size = mesh.size[patch]
-    return Surface(s, t, size[:, 0], size[:, 1], mesh.tint[patch], mesh.number[patch], points, footprint_m)
+    origin, s_axis, t_axis, size, tint, number = (
+        np.take(column, patch, axis=0)  # several times as fast as column[patch]
+        for column in (mesh.origin, mesh.s_axis, mesh.t_axis, mesh.size, mesh.tint, mesh.number)
+    )
+    local = points - origin
+    s, t = np.einsum("nc,nc->n", local, s_axis), np.einsum("nc,nc->n", local, t_axis)
+    return Surface(s, t, size[:, 0], size[:, 1], tint, number, points, footprint_m)
 
 
 def albedo(materials: np.ndarray, surface: Surface) -> np.ndarray:

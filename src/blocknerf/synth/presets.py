@@ -1,12 +1,12 @@
 """The presets of synthetic cities."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from blocknerf.synth.drives import Drive
 from blocknerf.synth.town import StreetPlan
 
-PresetName = Literal["tiny", "hours", "passes", "street", "city"]
+PresetName = Literal["tiny", "hours", "passes", "street", "street_small", "city"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,24 @@ class Preset:
     cars: int  # moving ones
     points_per_image: int
     suffix: str
+    contrast: float = 0.0  # pixels with less take one sample; 0 gives all samples to every pixel
 
+
+_STREET = Preset(
+    StreetPlan(xs=(15.0,), ys=(0.0,), bounds=(-72.0, -30.0, 72.0, 64.0)),
+    (
+        Drive("drive1_0830", 8.5, ((66.0, 0.0), (-66.0, 0.0)), 27),
+        Drive("drive2_1300", 13.0, ((15.0, 58.0), (15.0, 0.0), (66.0, 0.0)), 25),
+        Drive("drive3_1830", 18.5, ((-66.0, 0.0), (15.0, 0.0), (15.0, 58.0)), 29),
+    ),
+    width=480,
+    height=360,
+    samples_edge=3,
+    cars=5,
+    points_per_image=24,
+    suffix=".jpg",
+    contrast=0.2,
+)
 
 PRESETS: dict[PresetName, Preset] = {
     "tiny": Preset(
@@ -60,20 +77,8 @@ PRESETS: dict[PresetName, Preset] = {
         points_per_image=24,
         suffix=".png",
     ),
-    "street": Preset(
-        StreetPlan(xs=(15.0,), ys=(0.0,), bounds=(-72.0, -30.0, 72.0, 64.0)),
-        (
-            Drive("drive1_0830", 8.5, ((66.0, 0.0), (-66.0, 0.0)), 27),
-            Drive("drive2_1300", 13.0, ((15.0, 58.0), (15.0, 0.0), (66.0, 0.0)), 25),
-            Drive("drive3_1830", 18.5, ((-66.0, 0.0), (15.0, 0.0), (15.0, 58.0)), 29),
-        ),
-        width=160,
-        height=120,
-        samples_edge=3,
-        cars=5,
-        points_per_image=24,
-        suffix=".jpg",
-    ),
+    "street": _STREET,
+    "street_small": replace(_STREET, width=160, height=120, contrast=0.0),
     "city": Preset(
         StreetPlan(xs=(-60.0, 10.0, 80.0), ys=(-45.0, 25.0), bounds=(-120.0, -100.0, 140.0, 85.0)),
         (
