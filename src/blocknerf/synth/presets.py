@@ -35,7 +35,7 @@ _STREET = Preset(
     height=360,
     samples_edge=3,
     cars=5,
-    points_per_image=24,
+    points_per_image=100,
     suffix=".jpg",
     contrast=0.2,
 )
@@ -78,7 +78,7 @@ PRESETS: dict[PresetName, Preset] = {
         suffix=".png",
     ),
     "street": _STREET,
-    "street_small": replace(_STREET, width=160, height=120, contrast=0.0),
+    "street_small": replace(_STREET, width=160, height=120, points_per_image=24, contrast=0.0),
     "city": Preset(
         StreetPlan(xs=(-60.0, 10.0, 80.0), ys=(-45.0, 25.0), bounds=(-120.0, -100.0, 140.0, 85.0)),
         (
