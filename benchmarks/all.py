@@ -16,12 +16,16 @@ from benchmarks.measure import blocknerf, run
 
 LONG = "training.num_epochs=1000"  # the clock ends every block
 SHORT = ["training.max_minutes=2", LONG]
-AERIAL = ["--config", "configs/aerial.yaml"]
+ROWS = "block_nerf.hash_grid.log2_table_rows"
+FOX = ["dataset.image_downsample=8", "dataset.batch_size=2048", f"{ROWS}=16"]
+"""Sizes that a budget (`--minutes`) would choose by the speed of a machine: figures of machines are to be compared."""
+FOX_CONFIG = ["--config", "configs/object.yaml", *FOX]
+AERIAL = ["--config", "configs/aerial.yaml", "dataset.image_downsample=4", f"{ROWS}=14", LONG]
 SOUTH_BUILDING = ["--config", "configs/street.yaml", "block_manager.placement=grid", "block_manager.block_size=5"]
 CAPTURES = {
-    "fox": {"blocknerf": ["--config", "configs/object.yaml"]},
+    "fox": {"blocknerf": [*FOX_CONFIG, "training.max_minutes=4", LONG]},
     "caliterra_aerial": {
-        "caliterra aerial, 1/4, `aerial.yaml`": AERIAL,
+        "caliterra aerial, 1/4, `aerial.yaml`": [*AERIAL, "training.max_minutes=5"],
         "caliterra aerial, 1/4, `aerial.yaml` with `max_blocks=1`": [
             *AERIAL,
             "block_manager.max_blocks=1",
@@ -33,6 +37,14 @@ CAPTURES = {
     "castle_p30": {"castle P30, 1/4": ["dataset.image_downsample=4", *SHORT]},
 }
 """Rows by the folder of a capture: their names, and the arguments of `train` for each."""
+
+
+PARTS_OF_THE_FIELD = {
+    "caliterra_aerial": AERIAL,
+    "south_building": [
+        *("--config", "configs/object.yaml", "dataset.image_downsample=2", "dataset.batch_size=2048", f"{ROWS}=18")
+    ],
+}
 
 
 def main() -> None:
@@ -104,14 +116,17 @@ def captures(data: Path, out: Path) -> None:
         for number, (name, options) in enumerate(rows.items()):
             benchmark("quality.capture", data / scene, out / f"{scene}_{number}", "--name", name, *options)
     benchmark("quality.splats", out / "fox_0", out / "fox_splats")
-    lund = [data / "lund_street", "--minutes", "5", "--overrides", "block_manager.max_blocks=1"]
+    of_one = ["block_manager.max_blocks=1", "dataset.image_downsample=2"]
+    lund = [data / "lund_street", "--minutes", "5", "--overrides", *of_one]
     benchmark("quality.prepare", out / "prepared", *lund)
     benchmark("quality.prepare", out / "prepared", data / "caliterra_aerial")
     benchmark("quality.lego", data / "lego_400", out / "lego")
+    for scene, options in PARTS_OF_THE_FIELD.items():
+        benchmark("quality.field", data / scene, out / f"{scene}_field", *options)
     fox = data / "fox"
-    benchmark("quality.backbones", fox, out / "backbones")
-    benchmark("quality.precision", fox, out / "precision")
-    benchmark("scale.speed", fox, out / "speed", "--config", "configs/object.yaml")
+    benchmark("quality.backbones", fox, out / "backbones", *FOX)
+    benchmark("quality.precision", fox, out / "precision", *FOX)
+    benchmark("scale.speed", fox, out / "speed", *FOX_CONFIG)
     benchmark("scale.memory", fox, out / "memory", "dataset.image_downsample=8", "dataset.batch_size=256")
     statue = ["--scene", data / "statue_of_liberty", "dataset.image_downsample=4", "training.max_steps=3000"]
     benchmark("quality.ablation", out / "statue", *statue, "block_manager.max_blocks=1", LONG)

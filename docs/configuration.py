@@ -17,7 +17,9 @@ The command line sets single values as `section.key=value`. A misspelt key is an
   resolution above that of the scene's images.
 - `blocknerf config schema` prints a JSON schema of this page, for editors.
 
-Where the default is `null`, the description says what applies ("Default: ...").
+Where the default is `null`, the description says what applies ("Default: ..."). Where `auto` is allowed, it is the same
+as not to give the key: `--minutes` may then choose it ([how](scaling.md#a-budget)), and without `--minutes` it has its
+default.
 
 This page is generated: `python docs/configuration.py > docs/configuration.md`.
 """

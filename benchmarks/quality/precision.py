@@ -33,7 +33,6 @@ def main() -> None:
             settings = [
                 f"training.max_steps={arguments.steps}",
                 "training.num_epochs=1000",
-                "training.max_minutes=null",
             ]
             settings += [f"training.use_mixed_precision={use}", *BACKBONES[backbone], *arguments.overrides]
             run(blocknerf("train", *place, *settings))

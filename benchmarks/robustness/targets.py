@@ -337,6 +337,7 @@ def _small_config():
 
 
 def _city(folder: Path) -> None:
+    from blocknerf.blocks.budget_file import StoredBudget, write_budget
     from blocknerf.blocks.output import _write_origin
     from blocknerf.city.alignment.file import Alignment, BlockShifts, write_alignment
     from blocknerf.city.manifest import manifest_of, write_manifest
@@ -344,11 +345,13 @@ def _city(folder: Path) -> None:
 
     write_manifest(folder, manifest_of(_plan_of(folder), Config().block_manager))
     write_alignment(folder, Alignment({"000": BlockShifts("f" * 64, {"0": (0.5, 1.0)})}))
+    write_budget(folder, StoredBudget(30.0, 20_000.0, 2, ("training.max_minutes",)))
     (folder / "scene").mkdir()
     _write_origin(folder, "a" * 16, Config(), folder / "scene")
 
 
 def _read_city(folder: Path) -> Any:
+    from blocknerf.blocks.budget_file import read_budget
     from blocknerf.blocks.output import check_output, load_output
     from blocknerf.city.alignment.file import read_alignment
     from blocknerf.city.manifest import read_manifest
@@ -356,7 +359,7 @@ def _read_city(folder: Path) -> Any:
 
     config, plan = load_output(folder)
     check_output(folder, "a" * 16, Config())
-    return config.model_dump(), plan, read_manifest(folder), read_alignment(folder)
+    return config.model_dump(), plan, read_manifest(folder), read_alignment(folder), read_budget(folder)
 
 
 def _block(folder: Path) -> None:

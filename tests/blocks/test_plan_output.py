@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
+from blocknerf.blocks.budget_file import StoredBudget
 from blocknerf.blocks.cost import estimates
 from blocknerf.blocks.map import draw_map, nice_length
 from blocknerf.blocks.output import PLAN_FILES, load_output, open_scene, plan_scene
@@ -146,7 +147,7 @@ def test_a_plan_that_cannot_be_used_is_a_sentence_whose_remedy_works(capture, tm
     assert planned(capture, out)[2] == first
 
 
-@pytest.mark.parametrize("name", ["config.json", "scene.json", "plan.json", "map.png"])
+@pytest.mark.parametrize("name", ["config.json", "scene.json", "plan.json", "map.png", "budget.json"])
 def test_files_of_somebody_else_are_not_replaced(capture, tmp_path, name):
     out = tmp_path / "out"
     out.mkdir()
@@ -177,12 +178,16 @@ class StopAfter:
 
 @pytest.mark.parametrize("name", PLAN_FILES)
 def test_planning_that_stops_after_any_of_its_files_goes_on(capture, tmp_path, name):
-    planned(capture, tmp_path / "undisturbed")
+    def with_budget(out):
+        stored = StoredBudget(30.0, 20_000.0, 2, ("training.max_minutes",))
+        plan_scene(load_config(None, SMALL), capture, out, lambda config, scene, plan: (config, stored))
+
+    with_budget(tmp_path / "undisturbed")
     out = tmp_path / "out"
     with disk.faults(StopAfter(name)), pytest.raises(UserError, match="Cannot write"):
-        planned(capture, out)
+        with_budget(out)
     assert (out / name).is_file()
-    planned(capture, out)
+    with_budget(out)
     for path in (tmp_path / "undisturbed").iterdir():
         assert (out / path.name).read_bytes() == path.read_bytes()
 

@@ -198,11 +198,11 @@ def test_the_cube_of_an_object_holds_what_all_pictures_show_and_little_more():
     block = make_plan(scene, config).blocks[0]
     np.testing.assert_allclose(block.center_world, [0, 0, 1], atol=1e-6)
     points = np.random.default_rng(0).uniform(-5, 5, (20_000, 3)) + (0, 0, 1)
-    shown = np.ones(len(points), bool)
+    visible = np.ones(len(points), bool)
     for image in scene.images:
         x, y, z = ((points - image.world_from_cam[:, 3]) @ image.world_from_cam[:, :3]).T
-        shown &= (z > 0) & (np.abs(40 * x) < 32 * z) & (np.abs(40 * y) < 24 * z)
-    offsets_m = np.abs(points[shown] - block.center_world).max(axis=1)
+        visible &= (z > 0) & (np.abs(40 * x) < 32 * z) & (np.abs(40 * y) < 24 * z)
+    offsets_m = np.abs(points[visible] - block.center_world).max(axis=1)
     assert len(offsets_m) > 100
     assert np.percentile(offsets_m, 99) <= block.radius_m <= 1.5 * offsets_m.max()
 

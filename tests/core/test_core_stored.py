@@ -14,7 +14,7 @@ from blocknerf.core.stored import read_stored, write_stored
 ANY_FOLDER = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 STORED = {
     "plan": ("plan.json",),
-    "city": ("city.json", "plan.json", "alignment.json", "scene.json"),
+    "city": ("city.json", "plan.json", "alignment.json", "scene.json", "budget.json"),
     "block": ("latest.json",),
     "checkpoint": ("checkpoint.json",),
 }

@@ -82,8 +82,9 @@ def test_evaluate_writes_the_report_of_every_test_image(scene, untrained, capsys
     output = capsys.readouterr().err
     assert str(untrained / "report" / "index.html") in output.replace("\n", "")
     assert "PSNR alone" in output
-    assert list(metrics["protocols"]) == ["plain", "half_image", "colour_corrected"]
-    assert "half_image v1" in output
+    assert list(metrics["protocols"]) == ["plain", "neighbour"]
+    assert "neighbour v1" in output
+    assert "under masked v1" in output
     assert "LPIPS (Alex), LPIPS (VGG), ST-LPIPS (Alex) are not measured: pictures with a side of 12 pixels" in output
     assert output.count("are too small") == 1
     assert f"{metrics['composited']['psnr']:.2f}" in output
@@ -166,6 +167,59 @@ def test_frames_go_from_the_look_of_one_image_to_that_of_another(untrained, tmp_
         } == {(first.id, second.id, at) for at in expected}
 
 
+@pytest.mark.parametrize(
+    ("options", "has_neighbours"),
+    [
+        ({"frames": 7}, True),
+        ({"frames": 7, "drive": "0"}, True),
+        ({"path": "test"}, True),
+        ({"path": "test", "drive": "0"}, False),
+        ({"frames": 7, "appearance": "mean"}, False),
+        ({"frames": 7, "image": "03.png"}, False),
+        ({"frames": 7, "appearance": "03.png:10.png"}, False),
+    ],
+)
+def test_frames_look_as_between_their_neighbours_unless_a_look_is_chosen(
+    untrained, tmp_path, monkeypatch, options, has_neighbours
+):
+    asked = []
+    code_for = BlockNeRF.code_for
+
+    def remember(model, appearance=MEAN_APPEARANCE):
+        if appearance.share is not None:  # the others are of blocks that are not sure whether they see anything
+            asked.append(appearance)
+        return code_for(model, appearance)
+
+    monkeypatch.setattr(BlockNeRF, "code_for", remember)
+    render(untrained, video=tmp_path / "x.mp4", **options)
+    assert asked
+    assert {each.trajectory_point is not None for each in asked} == {has_neighbours}
+    if has_neighbours:
+        assert all(each.image_id is None for each in asked)
+        assert asked[0].trajectory_point.moment == pytest.approx(0 if options.get("path") else 1)
+        assert asked[-1].trajectory_point.moment == pytest.approx(8 if options.get("path") else 15)
+
+
+def test_frames_of_a_file_keep_the_drive_that_it_names(untrained, tmp_path, monkeypatch):
+    pose = np.eye(4)
+    pose[0, 3] = 4.25
+    pose[1:3, 1:3] *= -1
+    frames = [{"world_from_cam": pose[:3].tolist()}, {"world_from_cam": pose[:3].tolist(), "drive": "0"}]
+    path = tmp_path / "walk.json"
+    path.write_text(json.dumps({"width": 10, "height": 8, "fov_deg": 70, "frames": frames}))
+    asked = []
+
+    def remember(city, views, appearance):
+        asked.extend(view.appearance for view in views)
+        return render_views(city, views, appearance)
+
+    monkeypatch.setattr("blocknerf.export.render.render_views", remember)
+    render(untrained, path=str(path), video=tmp_path / "x.mp4")
+    between, mean = asked
+    assert between.trajectory_point.moment == pytest.approx(4.25)
+    assert mean is None
+
+
 def test_evaluate_without_a_test_image_names_the_remedy_that_fits(untrained, monkeypatch):
     config, _ = load_output(untrained)
     scene = open_scene(untrained, config.dataset)
@@ -207,6 +261,7 @@ def test_what_cannot_be_rendered_is_said(untrained, tmp_path):
         ({"appearance": "11.png:11.pgn"}, r"is called '11.pgn'"),
         ({"appearance": "10.png:11.png", "image": "10.png"}, "--image and --appearance both"),
         ({"share": 0.5}, "--share 0.5"),
+        ({"appearance": "mean", "share": 0.5}, "--share 0.5"),
         ({"appearance": "10.png:11.png", "share": 1.5}, "--share 1.5: give a number from 0 to 1"),
         ({"exposure": 1.0}, "--exposure has nothing to move"),
     ]:

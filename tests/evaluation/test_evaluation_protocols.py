@@ -15,18 +15,20 @@ from blocknerf.core.config.block_manager import BlockManagerConfig
 from blocknerf.core.config.load import load_config
 from blocknerf.core.errors import UserError
 from blocknerf.core.seeds import generator
-from blocknerf.core.types import Appearance, RayBatch
+from blocknerf.core.types import Appearance, RayBatch, TrajectoryPoint
 from blocknerf.evaluation.colour_correction import correct_colours
 from blocknerf.evaluation.evaluate import evaluate_city
-from blocknerf.evaluation.protocols import PROTOCOLS, left_half, parse_protocols, scored, sensible_protocols
-from blocknerf.evaluation.report import report_page
-from blocknerf.evaluation.views import HeldOutImage, mean_code, picture_under, render_views
+from blocknerf.evaluation.protocols import PROTOCOLS, default_protocols, left_half, parse_protocols, scored
+from blocknerf.evaluation.report import report_page, why_plain_differs
+from blocknerf.evaluation.views import HeldOutImage, code_of, picture_under, render_views
 from blocknerf.geometry import so3
+from blocknerf.models.backbones.hash_grid.field import HashField
 from blocknerf.models.block_file import BlockFile, write_block
 from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.models.poses import moved_rays
 from blocknerf.rendering.quality import psnr
 from blocknerf.scene.scene import ImageRecord
+from blocknerf.scene.trajectories import Trajectories
 from tests.support.block_meta import meta_of
 from tests.support.small_field import SMALL_HASH
 
@@ -161,8 +163,61 @@ def test_a_test_image_is_rendered_with_its_own_exposure(city, monkeypatch):
     """Metadata of the camera, asked of the block."""
     test, asked = _test(city), []
     monkeypatch.setattr(BlockNeRF, "code_for", lambda self, appearance: asked.append(appearance))
-    mean_code(city, "left", replace(test, record=replace(test.record, exposure=0.25)))
-    assert asked == [Appearance(drive="0", exposure=0.25)]
+    point = TrajectoryPoint(("x",), (0.0,), 0.0)
+    recorded = replace(test, record=replace(test.record, exposure=0.25), trajectory_point=point)
+    code_of("mean", city, "left", recorded)
+    code_of("neighbours", city, "left", recorded)
+    expected = Appearance(drive="0", exposure=0.25)
+    assert asked == [expected, replace(expected, trajectory_point=point)]
+
+
+def _ramp(city: City, test: HeldOutImage, share: float) -> tuple[HeldOutImage, dict[str, torch.Tensor]]:
+    """The test image between x, which blocks know with code 0, and y with `PLANTED`; and the codes it should have."""
+    for block_id in city.ids:
+        model = city.model(block_id)
+        assert isinstance(model, BlockNeRF)
+        assert model.appearance is not None
+        if "y" not in model.image_ids:
+            model.grow(("y",), ("other",), (None,))
+        with torch.no_grad():
+            model.appearance.residuals[:2] = torch.stack([torch.zeros(3), PLANTED[block_id]])  # pyright: ignore[reportOptionalSubscript]
+    point = TrajectoryPoint(("x", test.record.id, "y"), (0.0, share, 1.0), share)
+    return replace(test, trajectory_point=point), {name: share * PLANTED[name] for name in city.ids}
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_neighbour_draws_each_block_with_the_code_between_its_neighbours(tmp_path, share):
+    places = {"left": (-1.0, 0.0, 0.0), "right": (1.0, 0.0, 0.0)}
+    city = _make_city(tmp_path, places)
+    test, codes = _ramp(city, _test(city), share)
+    expected = composite(city.layers(test.rays, test.center_world.float(), codes=codes)).rgb
+    assert torch.allclose(_picture(city, test, "neighbour").reshape(-1, 3), expected, atol=1e-6)
+    assert torch.equal(_picture(city, test, "plain"), render_views(city, test).composited.rgb)
+
+
+def test_neighbour_never_reads_the_pixels_of_the_image_itself(tmp_path):
+    city = _make_city(tmp_path, {"left": (-1.0, 0.0, 0.0)})
+    test, _ = _ramp(city, _test(city), 0.5)
+    noise = replace(test, truth=torch.rand(test.truth.shape, generator=generator(0, "noise")))
+    assert torch.equal(_picture(city, test, "neighbour"), _picture(city, noise, "neighbour"))
+    assert not torch.equal(_picture(city, test, "neighbour"), _picture(city, test, "plain"))
+
+
+def test_without_an_order_neighbour_is_the_mean_code(city):
+    test = _test(city)
+    assert test.trajectory_point is None
+    assert torch.equal(_picture(city, test, "neighbour"), _picture(city, test, "masked"))
+
+
+def test_drives_without_an_order_are_named_in_the_report(city, tmp_path):
+    test = _test(city)
+    scene = Trajectories({}, {"0": "strangers took them", "another": "nobody asks"})
+    metrics = evaluate_city(city, Album(test), [test.record], tmp_path, trajectories=scene)
+    assert "neighbour" not in metrics["protocols"]
+    assert metrics["without_order"] == scene.without_order(["0"])
+    page = (tmp_path / "index.html").read_text()
+    assert "strangers took them" in page
+    assert "nobody asks" not in page
 
 
 @pytest.fixture
@@ -299,17 +354,52 @@ def test_the_seed_of_a_fit_is_the_images_name(city):
     assert not torch.equal(_picture(city, test), _picture(city, renamed))
 
 
-def test_what_makes_sense_depends_on_masks_and_on_what_blocks_learned():
-    def names(*answers):
-        return [protocol.name for protocol in sensible_protocols(*answers)]
+def test_by_default_nothing_is_fitted_and_what_cannot_differ_is_left_out():
+    def names(masked, has_codes, has_order):
+        return [protocol.name for protocol in default_protocols(masked, has_codes, has_order)]
 
-    assert names(True, True, True) == list(PROTOCOLS)
-    assert names(False, True, False) == ["plain", "half_image", "colour_corrected"]
-    assert names(False, False, False) == ["plain", "colour_corrected"]
+    assert names(True, True, True) == ["plain", "masked", "neighbour"]
+    assert names(False, True, True) == ["plain", "neighbour"]
+    assert names(True, True, False) == names(True, False, True) == ["plain", "masked"]
+    assert names(False, False, False) == ["plain"]
+    assert not any(PROTOCOLS[name].fits_codes or PROTOCOLS[name].optimistic for name in names(True, True, True))
 
 
 def test_protocols_are_named_once_in_their_order():
     assert [p.name for p in parse_protocols("half_image, plain,half_image")] == ["plain", "half_image"]
+    assert parse_protocols("all") == parse_protocols("plain,all") == tuple(PROTOCOLS.values())
+
+
+def test_one_rendering_of_a_block_serves_all_protocols_that_fit_nothing(tmp_path, monkeypatch):
+    """Codes enter after compositing: the second code shades the first one's samples again."""
+    city = _make_city(tmp_path / "city", {"left": (-1.0, 0.0, 0.0)})
+    test, _ = _ramp(city, _test(city), 0.5)
+    counted, composite_rays = [], HashField.composite
+
+    def count(field, origins, *others):
+        counted.append(len(origins))
+        return composite_rays(field, origins, *others)
+
+    monkeypatch.setattr(HashField, "composite", count)
+    render_views(city, test, ["mean"])
+    alone = sum(counted)
+    counted.clear()
+    views = render_views(city, test)
+    assert sum(counted) == alone
+    assert not torch.equal(views.pictures["mean"].rgb, views.pictures["neighbours"].rgb)
+    assert torch.equal(views.pictures["mean"].distance_m, views.pictures["neighbours"].distance_m)
+
+
+def test_where_plain_differs_from_the_heading_the_report_says_why(city, tmp_path):
+    test = _test(city)
+    mask = test.valid.clone()
+    mask[:, 5:12] = False
+    spoiled = replace(test, valid=mask, truth=torch.where(mask[..., None], test.truth, 1 - test.truth))
+    for name, case, differs in (("masks", spoiled, True), ("none", test, False)):
+        metrics = _evaluate(city, case, tmp_path / name, "plain")
+        assert metrics["heading"] == "masked v1"
+        assert bool(why_plain_differs(metrics)) == differs
+        assert ("plain counts pixels" in (tmp_path / name / "index.html").read_text()) == differs
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import torch
 from blocknerf.core.config.load import load_config
 from blocknerf.core.errors import UserError
 from blocknerf.core.seeds import generator
-from blocknerf.core.types import Appearance, Exposures
+from blocknerf.core.types import Appearance, Exposures, TrajectoryPoint
 from blocknerf.models.appearance import AppearanceEmbedding
 from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.training.block.losses.block_nerf_loss import BlockNeRFLoss
@@ -167,3 +167,66 @@ def test_the_way_from_one_look_to_another():
     assert back is not None
     assert forth is not None
     assert torch.allclose(back, forth, atol=1e-6)
+
+
+def between(moment: float, **others) -> Appearance:
+    """On the trajectory a, d, b, c, a second from image to image; no block knows d."""
+    return Appearance(trajectory_point=TrajectoryPoint(tuple("adbc"), (0.0, 1.0, 2.0, 3.0), moment), **others)
+
+
+def test_between_images_of_a_trajectory_codes_and_stops_are_linear_and_at_an_image_they_are_its_own():
+    """b tells no exposure, so stops are linear from a to c."""
+    model = block()
+    assert model.appearance is not None
+    assert model.exposure is not None
+    codes = model.appearance.codes.detach()
+    for moment, expected in ((0.0, codes[0]), (2.0, codes[1]), (3.0, codes[2])):
+        code = model.code_for(between(moment))
+        assert code is not None
+        assert torch.allclose(code[:5], expected)
+    for moment in (0.5, 1.0, 1.7):
+        code = model.code_for(between(moment))
+        assert code is not None
+        assert torch.allclose(code[:5], codes[0].lerp(codes[1], moment / 2), atol=1e-6)
+        assert torch.allclose(code[5:], model.exposure.encode(torch.tensor(-1 + 2 * moment / 3)))
+
+
+def test_an_image_that_was_trained_and_a_captured_exposure_win_over_neighbours_and_strangers_leave_the_drive():
+    model = block()
+    for named in (Appearance("c", "dawn"), Appearance("c", "dawn", exposure=3.0)):
+        code = model.code_for(named)
+        same = model.code_for(between(0.5, image_id="c", drive="dawn", exposure=named.exposure))
+        assert code is not None
+        assert same is not None
+        assert torch.equal(code, same)
+    code, captured = model.code_for(between(0.5)), model.code_for(between(0.5, exposure=3.0))
+    assert code is not None
+    assert captured is not None
+    assert torch.equal(code[:5], captured[:5])
+    assert not torch.equal(code[5:], captured[5:])
+    unknown = Appearance(drive="dusk", trajectory_point=TrajectoryPoint(("x", "y"), (0.0, 1.0), 0.5))
+    of_drive, of_strangers = model.code_for(Appearance(drive="dusk")), model.code_for(unknown)
+    assert of_drive is not None
+    assert of_strangers is not None
+    assert torch.equal(of_drive, of_strangers)
+
+
+def test_roughness_is_the_mean_square_of_steps_and_pulls_neighbours_together_alone():
+    table = embedding()
+    assert table.residuals is not None
+    assert float(table.roughness().detach()) == 0, "nothing is adjacent"
+    table.connect([("a", "b"), ("b", "c")])
+    residuals = table.residuals.detach()[:3]
+    assert float(table.roughness().detach()) == pytest.approx(float(residuals.diff(dim=0).square().mean()))
+    table.connect([("c", "a")])
+    table.roughness().backward()
+    gradient = table.residuals.grad
+    assert gradient is not None
+    assert torch.allclose(gradient[0], -gradient[2])
+    assert float(gradient[0].abs().min()) > 0
+    assert not gradient[1].any()
+    with torch.no_grad():
+        table.residuals[:] = 3.0
+    assert float(table.roughness().detach()) == 0, "a common shift is no step"
+    assert float(embedding(NO_BLOCK).roughness()) == 0
+    assert "adjacent" not in table.state_dict()

@@ -8,7 +8,7 @@ from blocknerf.core.config.load import load_config
 from blocknerf.core.seeds import generator
 from blocknerf.core.types import Appearance, RayBatch
 from blocknerf.models.block_nerf import BlockNeRF
-from tests.support.small_field import SMALL_HASH
+from tests.support.small_field import SMALL, SMALL_HASH
 
 
 def _config(*overrides: str) -> Config:
@@ -77,6 +77,20 @@ def test_appearance_moves_colour_and_nothing_else():
     assert not torch.allclose(one.rgb, other.rgb, atol=1e-3)
     assert torch.equal(one.opacity, other.opacity)
     assert torch.equal(one.distance_m, other.distance_m)
+
+
+@pytest.mark.parametrize("backbone", ["hash", "mlp"])
+@pytest.mark.parametrize("background", ["false", "true"])
+def test_pictures_under_several_codes_are_those_of_each_alone(backbone, background):
+    settings = load_config(None, [*SMALL[backbone], f"dataset.white_background={background}"])
+    model = BlockNeRF(settings, (0.0, 0.0, 0.0), 2.0, ("a", "b"), ("0", "1"), generator(1, "model"))
+    rays = _rays()
+    codes = [model.code_for(Appearance("a")), None, model.code_for(Appearance("b"))]
+    for code, picture in zip(codes, model.render_each(rays, codes), strict=True):
+        alone = model.render(rays, code)
+        assert torch.equal(picture.rgb, alone.rgb)
+        assert torch.equal(picture.distance_m, alone.distance_m)
+        assert torch.equal(picture.opacity, alone.opacity)
 
 
 def test_codes_of_images_drives_and_strangers():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from blocknerf.core.types import MEAN_EXPOSURE_VALUE, Exposures
+from blocknerf.core.types import MEAN_EXPOSURE_VALUE, Exposures, TrajectoryPoint
 from blocknerf.models.exposure import ExposureEncoding
 from blocknerf.scene.exposures import scene_exposures
 from blocknerf.scene.scene import ImageRecord
@@ -71,6 +71,20 @@ def test_what_nobody_knows_is_the_mean():
     assert encoder.stops_for(None, None, None) == 0
     assert encoder.stops_for("stranger", "dusk", None) == encoder.stops_for("c", "dawn", None) == pytest.approx(5 / 3)
     assert encoder.stops_for("a", "dawn", 0.08) == pytest.approx(encoder.stops_for("c", None, None))
+
+
+def test_between_images_stops_are_linear_past_those_that_tell_no_exposure():
+    """d lies between a and c and tells none."""
+    encoder = encoding()
+    stops = encoder.exposures.image_stops
+    for moment in (0.0, 0.5, 1.0, 2.0):
+        point = TrajectoryPoint(("a", "d", "c"), (0.0, 1.0, 2.0), moment)
+        expected = stops["a"] + moment / 2 * (stops["c"] - stops["a"])
+        assert encoder.stops_for(None, "dusk", None, point) == pytest.approx(expected)
+        assert encoder.stops_for("b", "dusk", None, point) == stops["b"]
+        assert encoder.stops_for(None, "dusk", CAPTURED["b"], point) == pytest.approx(stops["b"])
+    nobody = TrajectoryPoint(("d",), (0.0,), 0.0)
+    assert encoder.stops_for(None, "dusk", None, nobody) == stops["c"]
 
 
 def test_beyond_what_was_trained_on_nothing_changes_and_within_all_differ():

@@ -7,7 +7,7 @@ import torch
 
 from blocknerf.core.errors import UserError
 from blocknerf.core.seeds import generator
-from blocknerf.rendering.quality import psnr, ssim
+from blocknerf.rendering.quality import psnr, similarity, ssim
 
 ALL = torch.ones(24, 32, dtype=torch.bool)
 
@@ -20,6 +20,18 @@ def test_equal_pictures_are_as_good_as_it_gets():
     truth = picture("truth")
     assert psnr(truth, truth, ALL) == pytest.approx(100)
     assert ssim(truth, truth, ALL) == pytest.approx(1, abs=1e-6)
+
+
+@pytest.mark.parametrize("size", [(11, 11), (24, 32), (13, 40)])
+def test_similarity_is_that_of_torchmetrics(size):
+    from torchmetrics.functional.image import structural_similarity_index_measure
+
+    truth, noise = (torch.rand((2, *size, 3), generator=generator(3, name), dtype=torch.float64) for name in "ab")
+    render = 0.7 * truth + 0.3 * noise
+    both = structural_similarity_index_measure(
+        render.movedim(-1, 1), truth.movedim(-1, 1), data_range=1.0, return_full_image=True
+    )
+    torch.testing.assert_close(similarity(render, truth), both[1].movedim(1, -1), rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("sigma", [0.01, 0.05, 0.1])

@@ -7,7 +7,13 @@ import torch
 
 from blocknerf.kernels.compositing.ops import render_weights
 from blocknerf.rendering.quality import psnr
-from blocknerf.rendering.volume import RaySamplingConfig, composite_rays, stratified_edges, transmittance
+from blocknerf.rendering.volume import (
+    RaySamplingConfig,
+    composite_rays,
+    scale_near_gradients,
+    stratified_edges,
+    transmittance,
+)
 
 SPACING = RaySamplingConfig(near=0.05, far=20.0, num_coarse=64, num_fine=48)
 
@@ -87,3 +93,44 @@ def test_psnr_of_a_known_error():
     assert psnr(truth + 9, truth) == pytest.approx(-20 * math.log10(0.5), abs=1e-4), "renders are clamped"
     with pytest.raises(ValueError, match="no valid pixel"):
         psnr(truth, truth, torch.zeros(4, 5, dtype=torch.bool))
+
+
+def test_near_samples_keep_their_values_and_get_the_gradient_by_the_square_of_their_distance():
+    density = torch.rand(7, 5, dtype=torch.float64, requires_grad=True)
+    features = torch.rand(7, 5, 3, dtype=torch.float64, requires_grad=True)
+    edges = torch.rand(7, 6, dtype=torch.float64).cumsum(-1)
+    scaled = scale_near_gradients(density, features, edges, 1.5)
+    assert torch.equal(scaled[0], density)
+    assert torch.equal(scaled[1], features)
+    (scaled[0].sum() + scaled[1].sum()).backward()
+    middles = 0.5 * (edges[:, 1:] + edges[:, :-1])
+    shares = torch.where(middles < 1.5, (middles / 1.5) ** 2, 1.0)
+    assert 0 < int((middles < 1.5).sum()) < middles.numel()
+    assert density.grad is not None
+    assert features.grad is not None
+    assert torch.allclose(density.grad, shares)
+    assert torch.allclose(features.grad, shares[..., None].expand(-1, -1, 3))
+
+
+def test_a_camera_in_even_fog_does_not_thicken_the_fog_before_it():
+    """The rays of a camera are densest near it, by the inverse square of the distance; the gradients make up for it."""
+    origins, directions = _rays(200)
+    raw = torch.zeros(200, SPACING.num_fine, requires_grad=True)
+    proposal, _ = _fog(0.05)
+
+    def field(points):
+        return 0.05 + raw, torch.ones(*points.shape[:2], 1)
+
+    def gradients(full_from):
+        out = composite_rays(origins, directions, SPACING, proposal, field, full_gradient_from=full_from)
+        raw.grad = None
+        out.opacity.sum().backward()
+        middles = 0.5 * (out.edges[:, 1:] + out.edges[:, :-1])
+        per_length = raw.grad / out.edges.diff(dim=-1)
+        return middles, per_length
+
+    middles, full = gradients(0.0)
+    _, scaled = gradients(10.0)
+    near = middles < 10.0
+    assert torch.allclose(scaled[near], full[near] * (middles[near] / 10.0) ** 2, rtol=1e-4)
+    assert torch.equal(scaled[~near], full[~near])

@@ -203,6 +203,7 @@ PAPER = {
     "training.rgb_ssim_share": 0.0,
     "training.distortion_loss_weight": 0.0,
     "training.appearance_loss_weight": 0.0,
+    "training.appearance_smoothness_weight": 0.0,
     "training.regularization_weight": 0.0,
 }
 """What the paper says (Block-NeRF, Tancik et al. 2022), by the key that says it here."""

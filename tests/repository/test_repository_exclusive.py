@@ -12,7 +12,7 @@ from tests.support.room import write_room
 
 PAIRS = [(row.flag, other) for row in EXCLUSIVE for other in row.excludes]
 FLAGS = sorted({flag for pair in PAIRS for flag in pair})
-ARGUMENTS = {"--jobs": ["--jobs", "2"], "--launcher ray": ["--launcher", "ray"]}
+ARGUMENTS = {"--jobs": ["--jobs", "2"], "--launcher ray": ["--launcher", "ray"], "--minutes": ["--minutes", "2"]}
 
 
 @pytest.fixture(scope="module")

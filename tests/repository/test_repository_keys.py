@@ -393,6 +393,9 @@ KEYS: dict[str, Changed | CoveredBy] = {
     "training.depth_loss_weight": CoveredBy(
         "tests/training/test_training_losses.py::test_the_total_is_the_sum_of_its_weighted_parts_and_a_weight_of_zero_takes_its_part_away"
     ),
+    "training.point_loss_weight": CoveredBy(
+        "tests/training/test_training_points.py::test_without_weight_a_block_is_that_of_a_capture_without_points"
+    ),
     "training.consistency_loss_weight": CoveredBy(
         "tests/training/test_training_waves.py::test_the_later_block_is_drawn_to_its_neighbours_and_the_earlier_ones_are_as_without"
     ),
@@ -407,6 +410,9 @@ KEYS: dict[str, Changed | CoveredBy] = {
     "training.coarse_loss_weight": Changed("1", learned, MLP),
     "training.distortion_loss_weight": Changed("1", learned, HASH),
     "training.appearance_loss_weight": Changed("1", learned, HASH),
+    "training.appearance_smoothness_weight": CoveredBy(
+        "tests/training/test_training_losses.py::test_the_total_is_the_sum_of_its_weighted_parts_and_a_weight_of_zero_takes_its_part_away"
+    ),
     "training.visibility_loss_weight": Changed("0", learned, SEES),
     "training.use_appearance_embedding": Changed("false", learned, HASH),
     "training.use_exposure_encoding": Changed("false", learned, HASH),
@@ -539,6 +545,7 @@ BESIDE = {
 """What does not meet a need, by its words."""
 OF_ITS_OWN = {
     "training.depth_loss_weight": "0.5",
+    "training.appearance_smoothness_weight": "0.5",
     "distributed.exchange_every": "7",
 }
 """Values of keys whose effect is shown elsewhere, or that the table's does not fit."""

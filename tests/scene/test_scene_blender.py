@@ -54,7 +54,7 @@ def test_no_ground_is_chosen_in_silence(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("counts", "test", "said"),
+    ("counts", "test", "expected"),
     [
         ({"train": 9, "val": 1, "test": 2}, {"test/r_0.png", "test/r_1.png"}, None),
         ({"train": 9, "test": 2}, {"test/r_0.png", "test/r_1.png"}, None),
@@ -64,15 +64,17 @@ def test_no_ground_is_chosen_in_silence(tmp_path: Path):
     ],
 )
 @pytest.mark.parametrize("has_empty_lists", [False, True])
-def test_a_part_that_is_missing_is_said(tmp_path: Path, caplog, counts: dict[str, int], test, said, has_empty_lists):
-    """A file without frames is as good as none."""
+def test_a_part_that_is_missing_is_said(
+    tmp_path: Path, caplog, counts: dict[str, int], test, expected, has_empty_lists
+):
+    """A file without frames is as good as none. `expected` is in the log."""
     blender_scene(tmp_path, **counts)
     for part in {"train", "val", "test"} - counts.keys() if has_empty_lists else ():
         (tmp_path / f"transforms_{part}.json").write_text('{"camera_angle_x": 0.69, "frames": []}')
     trained, tested = names_of(tmp_path)
     assert tested == test
     assert not trained & tested
-    assert (said or "with frames") in caplog.text if said else "with frames" not in caplog.text
+    assert (expected or "with frames") in caplog.text if expected else "with frames" not in caplog.text
 
 
 def test_a_frame_without_a_file_is_skipped_and_said(tmp_path: Path, caplog):

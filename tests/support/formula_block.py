@@ -12,6 +12,9 @@ class FormulaBlock:
     def code_for(self, appearance):
         return None
 
+    def render_each(self, rays, codes):
+        return [self.render(rays, code) for code in codes]
+
     def mean_visibility(self, rays):
         return None
 

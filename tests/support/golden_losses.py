@@ -57,6 +57,7 @@ SMALL = (
     "training.rgb_ssim_share=0.1",
     "training.nerf_lr=2e-4",
     "training.appearance_lr=1e-5",
+    "training.appearance_smoothness_weight=0",  # younger than the losses
     "training.pose_lr=6e-5",
     "training.visibility_lr=2e-5",
     "training.lr_warmup_steps=10",

@@ -41,12 +41,16 @@ def estimates(blocks: Sequence[BlockSpec], scene: Scene, config: Config, cores: 
     disk: while it is trained, the latest file, the best, and the checkpoint with its two moments: five copies of the
     parameters; two when it is finished.
     """
-    camera_of = {image.id: image.camera_key for image in scene.images}
-    used = [Counter(filter(None, map(camera_of.get, block.train_images))) for block in blocks]
     return [
         _estimate(len(block.train_images), cameras, scene, config, cores)
-        for block, cameras in zip(blocks, used, strict=True)
+        for block, cameras in zip(blocks, cameras_of(blocks, scene), strict=True)
     ]
+
+
+def cameras_of(blocks: Sequence[BlockSpec], scene: Scene) -> list[Counter[str]]:
+    """For each block, how many of its training images each camera took."""
+    camera_of = {image.id: image.camera_key for image in scene.images}
+    return [Counter(filter(None, map(camera_of.get, block.train_images))) for block in blocks]
 
 
 def _estimate(images: int, cameras: Counter[str], scene: Scene, config: Config, cores: int | None) -> BlockCost:

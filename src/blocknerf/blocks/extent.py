@@ -9,7 +9,7 @@ from jaxtyping import Float
 from blocknerf.blocks.image_visibility import focus_point
 
 _PERCENTILES = (5.0, 95.0)
-_SHOWN_PERCENTILE = 90.0
+_OBJECT_PERCENTILE = 90.0
 _SMALLEST_SHARE = 0.1  # of the limit's half edge
 
 
@@ -47,7 +47,7 @@ def object_cube(poses: Float[np.ndarray, "n 3 4"], rays: Sequence[Float[np.ndarr
     if focus is None:
         return None
     passing_m = [_passing_m(pose, directions, focus) for pose, directions in zip(poses, rays, strict=True)]
-    return Cube(focus, float(np.percentile(np.concatenate(passing_m), _SHOWN_PERCENTILE)))
+    return Cube(focus, float(np.percentile(np.concatenate(passing_m), _OBJECT_PERCENTILE)))
 
 
 def _passing_m(pose: np.ndarray, directions: np.ndarray, point: np.ndarray) -> np.ndarray:

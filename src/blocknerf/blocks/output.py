@@ -1,21 +1,24 @@
 """The output folder: which scene and which configuration it belongs to, and its plan.
 
 OUT/config.json the configuration OUT/scene.json where the scene is, and its hash OUT/plan.json the plan OUT/map.png the
-plan as a picture
+plan as a picture OUT/budget.json what a budget of minutes chose, if there is one
 """
 
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+from blocknerf.blocks.budget_file import FILE as BUDGET
+from blocknerf.blocks.budget_file import StoredBudget, write_budget
 from blocknerf.blocks.growth import grow_plan
 from blocknerf.blocks.plan import Plan, read_plan, write_plan
 from blocknerf.blocks.planner import make_plan, planning_hash
+from blocknerf.core import disk
 from blocknerf.core.config.block_manager import BlockManagerConfig
 from blocknerf.core.config.config import Config
 from blocknerf.core.config.dataset import DatasetConfig
@@ -32,17 +35,28 @@ from blocknerf.scene.copies import without_copies
 from blocknerf.scene.readers.read import read_scene
 from blocknerf.scene.scene import Scene, scene_hash
 
-PLAN_FILES = ("config.json", "scene.json", "plan.json", "map.png")
+PLAN_FILES = ("config.json", "scene.json", "plan.json", "map.png", BUDGET)
 
 PLANNING_S = 60.0
 """How long a command waits for another one that plans."""
 
+Settle = Callable[[Config, Scene, Plan], tuple[Config, StoredBudget | None]]
+"""Chooses values of keys that depend on the plan; returns the configuration with them, and what is stored of it."""
 
-def plan_scene(config: Config, data_root: str | Path, output_dir: Path) -> tuple[Config, Scene, Plan]:
+
+def as_given(config: Config, scene: Scene, plan: Plan) -> tuple[Config, StoredBudget | None]:
+    """A `Settle` that chooses nothing: keys that were not given have their defaults."""
+    return config, None
+
+
+def plan_scene(
+    config: Config, data_root: str | Path, output_dir: Path, settle: Settle = as_given
+) -> tuple[Config, Scene, Plan]:
     """Reads the scene, opens or creates the output folder, and reads its plan or makes one (with the map).
 
     `data_root` may be a URL (see SharedFolder); all of it is then copied to this machine. As long as nothing in the
-    folder has been trained, another configuration makes another plan. Raises UserError if the scene cannot be read or
+    folder has been trained, another configuration makes another plan. No plan depends on what `settle` chooses; the
+    configuration is returned and stored as it leaves it. Raises UserError if the scene cannot be read or
     planned, the folder belongs to another scene or configuration, or it has files with these names that blocknerf did
     not write.
     """
@@ -56,7 +70,9 @@ def plan_scene(config: Config, data_root: str | Path, output_dir: Path) -> tuple
         if existing is None:
             _require_untrained(output_dir)
         plan = make_plan(scene, config) if existing is None else _placed(existing, scene)
+        config, budget = settle(config, scene, plan)
         _write_origin(output_dir, hash_of_scene, config, data_root)  # first: it marks the folder as an output folder
+        _write_budget(output_dir, budget)
         if existing is None or not (output_dir / "map.png").is_file():
             _draw_map(output_dir / "map.png", plan, scene)
         if plan != existing:
@@ -183,7 +199,7 @@ def check_output(output_dir: Path, hash_of_scene: str, config: Config) -> None:
 
 
 def _require_configuration(output_dir: Path, config: Config) -> None:
-    if _is_settled(output_dir):
+    if is_settled(output_dir):
         stored = load_config(output_dir / "config.json", stored=True)
         changed = differences(_as_planned(stored, output_dir, config.block_manager), config)
         if changed:
@@ -275,6 +291,20 @@ def _placed(plan: Plan, scene: Scene) -> Plan:
     return replace(plan, geo_origin=scene.geo_origin, world_offset_m=scene.world_offset_m)
 
 
+def write_config(output_dir: Path, config: Config) -> None:
+    """Stores a configuration that differs in keys marked CHANGEABLE."""
+    with planning(output_dir):
+        write_json(output_dir / "config.json", config_to_json(config))
+
+
+def _write_budget(output_dir: Path, budget: StoredBudget | None) -> None:
+    """That of a folder without any is removed, unless something was learned by it."""
+    if budget is not None:
+        write_budget(output_dir, budget)
+    elif not is_settled(output_dir):
+        disk.unlink(output_dir / BUDGET, missing_ok=True)
+
+
 def _write_origin(output_dir: Path, hash_of_scene: str, config: Config, data_root: str | Path) -> None:
     write_json(output_dir / "config.json", config_to_json(config))
     write_stored(
@@ -288,7 +318,7 @@ def _existing_plan(output_dir: Path, hash_of_scene: str, config: Config) -> Plan
     plan = read_plan(output_dir / "plan.json")
     if plan.scene_hash != hash_of_scene or plan.layout is None:
         return None
-    if not _is_settled(output_dir) and plan.config_hash != planning_hash(config):
+    if not is_settled(output_dir) and plan.config_hash != planning_hash(config):
         return None
     log.info(f"The plan in {output_dir} is used again.")
     if _halved(plan, config.block_manager):
@@ -301,7 +331,7 @@ def _existing_plan(output_dir: Path, hash_of_scene: str, config: Config) -> Plan
     return plan
 
 
-def _is_settled(output_dir: Path) -> bool:
+def is_settled(output_dir: Path) -> bool:
     """Whether any block in the folder has been trained, so that configurations must match."""
     return (output_dir / "config.json").is_file() and _has_learned(output_dir)
 

@@ -195,9 +195,11 @@ def _cubes(
     if len(assignment.members_of_block) == 1:
         if not len(scene.points_world) and sights.frusta is not None:
             in_ground = np.concatenate([frame.ground_from_world @ poses[:, :, :3], cameras[:, :, None]], axis=2)
-            some = _enough(np.arange(len(poses)))
+            sample = _enough(np.arange(len(poses)))
             is_object = all(image.is_cut_out for image in scene.images)
-            around = object_cube(in_ground[some], sights.frusta.rays_of(some)) if is_object else orbit_cube(in_ground)
+            around = (
+                object_cube(in_ground[sample], sights.frusta.rays_of(sample)) if is_object else orbit_cube(in_ground)
+            )
             if around is not None:
                 return [around]
         climb_m = float(np.ptp(cameras[:, 2]))  # of a drone that goes straight up it is all there is

@@ -1,7 +1,7 @@
 """Many blocks, one picture. Blocks are loaded when a camera needs them, within a memory budget."""
 
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -166,6 +166,10 @@ class City:
             model = self.model(block_id)
             code = given[block_id] if block_id in given else self.code_for(block_id, appearance)
             pictures.append(model.render(rays, code))
+        return self.blended(rays, weights, pictures)
+
+    def blended(self, rays: RayBatch, weights: Mapping[str, float], pictures: Sequence[RenderOutput]) -> list["Layer"]:
+        """`layers` of blocks whose `pictures` of the rays are known, one for each of `weights`."""
         pixel_weights = torch.tensor(list(weights.values()), dtype=torch.float32)[:, None].expand(-1, len(rays))
         if self.manifest.divide_by == "surface" and len(pictures) > 1:
             away = self._to_cells(list(weights), rays, pictures)
@@ -176,7 +180,7 @@ class City:
         return sorted(layers, key=lambda layer: -layer.weight)
 
     def _to_cells(
-        self, block_ids: list[str], rays: RayBatch, pictures: list[RenderOutput]
+        self, block_ids: list[str], rays: RayBatch, pictures: Sequence[RenderOutput]
     ) -> Float[Tensor, "blocks pixels"]:
         """Distance on the ground plane from each block's cells to the surface that the block sees in each pixel."""
         layout = self.manifest.layout
@@ -194,7 +198,7 @@ class City:
         block_ids: list[str],
         weights: Float[Tensor, "blocks pixels"],
         rays: RayBatch,
-        pictures: list[RenderOutput],
+        pictures: Sequence[RenderOutput],
     ) -> Float[Tensor, "blocks pixels"]:
         """`weights` by what blocks know; unchanged if a block was trained without a visibility network."""
         sights = []

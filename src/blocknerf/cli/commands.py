@@ -7,7 +7,7 @@ ABOUT = """Radiance fields for scenes larger than one model: photographs in, a c
 
 For example:
   $ blocknerf prepare photographs my_street
-  $ blocknerf train --data-root my_street --output-dir out --config configs/street.yaml
+  $ blocknerf train --data-root my_street --output-dir out --minutes 30
   $ blocknerf view out
 
 `blocknerf COMMAND --help` describes a command, with examples."""

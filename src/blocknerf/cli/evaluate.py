@@ -21,14 +21,16 @@ def evaluate(
     """Renders every test image from the city and from its nearest block alone, and writes a report.
 
     Writes report/metrics.json, report/index.html and the pictures into the output folder. A test image is rendered with
-    the mean appearance of its drive; none of its pixels is used before it is measured. Figures under other protocols
-    are added, each with the pixels that it uses.
+    the mean appearance of its drive, and with one between those of the images before and after it; none of its pixels
+    is used before it is measured. Other protocols are measured when they are named, each with the pixels that it uses.
 
     For example:
-      # Every protocol that applies
+      # What a user sees who has no photograph from there
       $ blocknerf evaluate out
       # Two protocols
       $ blocknerf evaluate out --protocols plain,half_image
+      # All of them, which takes several times as long
+      $ blocknerf evaluate out --protocols all
 
     Args:
         out: Output folder of `blocknerf train`. A city on a URL is copied to this machine; the report is written to the
@@ -37,14 +39,14 @@ def evaluate(
         state: Which state of each block is used: latest, best (by validation), or the JSON file of one block's state,
             such as out/blocks/003/step_000500.json, with the latest of all others.
         device: Where blocks are rendered: auto (a CUDA device if there is one), cpu, cuda or cuda:N.
-        protocols: Names separated by commas (plain, masked, half_image, colour_corrected, learned_poses,
-            refined_poses); by default, all that can differ for this city and this scene. docs/evaluation.md says what
-            each means.
+        protocols: Names separated by commas (plain, masked, neighbour, half_image, colour_corrected, learned_poses,
+            refined_poses), or all. By default plain, masked if a mask hides anything, and neighbour if images have
+            codes and an order. docs/evaluation.md says what each means.
     """
     from blocknerf.blocks.output import load_output, pull_city
     from blocknerf.evaluation.evaluate import evaluate as run_evaluation
     from blocknerf.evaluation.protocols import parse_protocols
-    from blocknerf.evaluation.report import not_measured
+    from blocknerf.evaluation.report import not_measured, why_plain_differs
     from blocknerf.runtime.cores import available_cores
     from blocknerf.runtime.threads import use_threads
 
@@ -59,13 +61,14 @@ def evaluate(
     console.print(figures_table(metrics))
     console.print(protocols_table(metrics))
     places = (f"Report: {out / 'report' / 'index.html'}", f"Figures: {out / 'report' / 'metrics.json'}")
-    for line in (*not_measured(metrics), *places):
+    for line in (*why_plain_differs(metrics), *metrics["without_order"], *not_measured(metrics), *places):
         console.print(line, soft_wrap=True, highlight=False, markup=False)
 
 
 def figures_table(metrics: dict[str, Any]) -> Table:
     """One row per block that is nearest to a test image, and one for all; the gain is what compositing is worth."""
-    table = Table(title="Test images: the city, and the nearest block alone", title_justify="left", box=box.SIMPLE)
+    title = f"Test images under {metrics['heading']}: the city, and the nearest block alone"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE)
     table.add_column("nearest block")
     for name in ("images", "PSNR", "SSIM", "PSNR alone", "SSIM alone", "gain dB"):
         table.add_column(name, justify="right")
@@ -81,7 +84,7 @@ def protocols_table(metrics: dict[str, Any]) -> Table:
     """One row per protocol, one column per metric; the gain is over the mean code on the pixels that are scored."""
     from blocknerf.evaluation.report import JUDGES, measured_by
 
-    table = Table(title="The composited picture under each protocol", title_justify="left", box=box.SIMPLE)
+    table = Table(title="The city under each protocol", title_justify="left", box=box.SIMPLE)
     table.add_column("protocol")
     table.add_column("sees of a test image")
     judges = measured_by(metrics)

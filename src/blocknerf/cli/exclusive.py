@@ -50,6 +50,11 @@ EXCLUSIVE = (
         "run `blocknerf align`",
         ("--overwrite", "--resume", URL),
     ),
+    Exclusive(
+        "--minutes",
+        "is divided among blocks that this machine trains apart, from their beginning or their last checkpoint",
+        ("--distributed", "--side-by-side", "--launcher ray", "--update", "--resume-from", "--debug"),
+    ),
     Exclusive("--overwrite", "gives up what blocks have learned", ("--resume",)),
 )
 

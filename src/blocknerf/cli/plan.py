@@ -1,5 +1,6 @@
 """`blocknerf plan`: blocks, map and cost before anything is trained."""
 
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,16 +9,18 @@ from rich import box
 from rich.table import Table
 
 from blocknerf.blocks.plan import Plan
+from blocknerf.cli.minutes import Settings, begin_budget, kept_choice, read_settings
 from blocknerf.cli.overrides import Overrides
 from blocknerf.cli.place import Place
 from blocknerf.core.config.config import Config
-from blocknerf.core.config.load import load_config
+from blocknerf.core.errors import UserError
 from blocknerf.core.logging import console, log
 from blocknerf.core.shared_folder import SharedFolder
 from blocknerf.scene.scene import Scene
 
 if TYPE_CHECKING:
     from blocknerf.blocks.cost import BlockCost
+    from blocknerf.training.run.budget import RunBudget
 
 LONG_MINUTES = 24 * 60.0
 MOST_ROWS = 100
@@ -28,6 +31,7 @@ def plan(
     output_dir: Place = "outputs",
     config: Path | None = None,
     overrides: Overrides = (),
+    minutes: float | None = None,
 ) -> None:
     """Cuts a scene into blocks and estimates what each will take, before anything is trained.
 
@@ -35,6 +39,8 @@ def plan(
     trained there, planning again with other values replaces the plan.
 
     For example:
+      # What half an hour would be spent on
+      $ blocknerf plan --data-root my_street --output-dir out --config configs/street.yaml --minutes 30
       # A street in smaller blocks
       $ blocknerf plan --data-root my_street --output-dir out --config configs/street.yaml block_manager.block_size=25
       # Photographs at half their size
@@ -45,18 +51,39 @@ def plan(
         output_dir: Folder or URL of the run; created if it does not exist.
         config: YAML or JSON file. By default, all keys have their defaults.
         overrides: Single values, as section.key=value.
+        minutes: Says what `blocknerf train --minutes` would choose, and what with twice the time.
     """
+    began_s = time.monotonic()
     from blocknerf.blocks.output import PLAN_FILES, plan_scene, pull_plan  # late: it brings the readers along
     from blocknerf.training.block.pose_setup import about_poses
 
     folder = SharedFolder.at(output_dir)
     pull_plan(folder)
-    settings, scene, planned = plan_scene(load_config(config, overrides), data_root, folder.local)
+    chosen = read_settings(config, overrides, folder.local, False, minutes)
+    settle = kept_choice(chosen) if minutes is None else _budget(minutes, began_s, chosen, folder.local).settle
+    settings, scene, planned = plan_scene(chosen.config, data_root, folder.local, settle)
     folder.push(*PLAN_FILES)
     print_plan(planned, scene, settings)
     for sentence in about_poses(settings, planned, scene):
         log.info("%s", sentence)
     log.info(f"The plan is in {folder.place}/plan.json, the map in {folder.place}/map.png.")
+
+
+def _budget(minutes: float, began_s: float, settings: Settings, output_dir: Path) -> "RunBudget":
+    """Raises UserError if something was learned in the folder already: only `train` knows what is left to do."""
+    from blocknerf.blocks.output import is_settled
+    from blocknerf.core.config.backbone import first_backbone
+    from blocknerf.kernels.jit.precompile import start_compiling
+    from blocknerf.runtime.cores import available_cores
+    from blocknerf.runtime.devices import AUTO, devices_of
+
+    if is_settled(output_dir):
+        raise UserError(
+            f"Blocks of {output_dir} have been trained, so --minutes {minutes:g} has nothing to choose. Give another "
+            "--output-dir, or `blocknerf train --resume --minutes` to train the rest."
+        )
+    start_compiling(first_backbone().kernels, available_cores())
+    return begin_budget(minutes, began_s, settings, output_dir, devices_of(AUTO))
 
 
 def print_plan(planned: Plan, scene: Scene, settings: Config) -> None:
@@ -71,8 +98,7 @@ def print_plan(planned: Plan, scene: Scene, settings: Config) -> None:
     if minutes > LONG_MINUTES:
         faster = f"{settings.block_nerf.faster}, " if settings.block_nerf.faster else ""
         log.warning(
-            "Training will take about %s on this machine; %straining.max_minutes or training.max_steps ends a block "
-            "sooner.",
+            "Training will take about %s on this machine; %s--minutes is for a run of a given time.",
             duration(minutes),
             faster,
         )

@@ -14,6 +14,7 @@ from blocknerf.core.logging import console, log
 from blocknerf.core.shared_folder import SharedFolder
 
 DEFAULT_FPS = 24
+MEAN = "mean"
 
 
 def render(
@@ -25,7 +26,7 @@ def render(
     size: Annotated[str | None, tyro.conf.arg(metavar="WIDTHxHEIGHT")] = None,
     drive: str | None = None,
     image: str | None = None,
-    appearance: Annotated[str | None, tyro.conf.arg(metavar="NAME_A:NAME_B")] = None,
+    appearance: Annotated[str | None, tyro.conf.arg(metavar="NAME_A:NAME_B|mean")] = None,
     share: Annotated[float | None, tyro.conf.arg(metavar="0..1")] = None,
     exposure: Annotated[float, tyro.conf.arg(metavar="STOPS")] = 0.0,
     data_root: Place | None = None,
@@ -34,8 +35,9 @@ def render(
 ) -> None:
     """Renders a camera path through the city: PNG frames, and a video of them.
 
-    Up to three blocks make each frame, and none pops in or out. The frames are in a folder beside the video, with its
-    name without the ending. A folder with other frame_*.png files is refused.
+    Up to three blocks make each frame, and none pops in or out. Each frame has a look between those of the two training
+    images that are nearest on their drive, unless another look is chosen. The frames are in a folder beside the video,
+    with its name without the ending. A folder with other frame_*.png files is refused.
 
     For example:
       # A flight of ten seconds along a drive
@@ -56,11 +58,12 @@ def render(
         fps: Frames per second. By default those of FILE.json, else 24.
         frames: Length of an interpolated path in frames.
         size: Size of the frames, as in 960x540. By default that of the training images, or of FILE.json.
-        drive: Drive whose mean appearance the frames have, and which interpolate follows. By default the drive with
-            most images with interpolate, each image's drive with test.
+        drive: Drive that interpolate follows, by default the one with most images. With test and FILE.json, the frames
+            have the mean appearance of this drive.
         image: Name of a training image whose appearance the frames have. Blocks that were not trained on it use the
             mean appearance of its drive.
         appearance: Names of two training images: frames change from the appearance of the first to that of the second.
+            Or mean: all frames have the mean appearance of their drive.
         share: With --appearance, all frames have this mixture (0: first image, 1: second image), instead of changing.
         exposure: Brighten by this many stops (below 0: darken), within the range of the training images.
         data_root: Location of the scene, if it has moved since training.
@@ -91,9 +94,13 @@ def render(
     if drive is not None:
         city.require_drive(drive)
     _check_appearance(city, image, appearance, share, exposure)
-    views, appearance_images = _views_and_images(out, path, frames, pixels, drive, image, appearance, data_root)
+    names = None if appearance == MEAN else appearance
+    views, appearance_images, scene = _views_and_images(out, path, frames, pixels, drive, image, names, data_root)
     if path.endswith(".json"):
         views = in_city(views, Path(path), city.manifest)
+    if image is None and appearance is None and (drive is None or path == "interpolate"):
+        scene = scene or _scene_if_there(out, data_root)
+        views = views if scene is None else _between_neighbours(views, city, scene, path.endswith(".json"))
     appearances = [Appearance(one.id, one.drive) for one in appearance_images] or [Appearance(drive=drive)]
     chosen = replace(
         appearances[0],
@@ -134,13 +141,13 @@ def parse_size(text: str | None) -> tuple[int, int] | None:
 
 def _check_appearance(city, image, appearance, share, exposure):
     """Raises UserError for what the city cannot show, before anything is rendered."""
-    if share is not None and (appearance is None or not 0 <= share <= 1):
+    if share is not None and (appearance in (None, MEAN) or not 0 <= share <= 1):
         raise UserError(f"--share {share:g}: give a number from 0 to 1, together with --appearance NAME_A:NAME_B.")
     if appearance is not None and image is not None:
         raise UserError("--image and --appearance both say whose appearance frames take; give one of them.")
     models = [block.meta.model for block in city.blocks]
     has_codes = any(model.config.training.use_appearance_embedding for model in models)
-    if appearance is not None and not has_codes and all(model.exposures is None for model in models):
+    if appearance not in (None, MEAN) and not has_codes and all(model.exposures is None for model in models):
         raise UserError("The city was trained without appearance codes and exposures: all its images look alike.")
     if not exposure:
         return
@@ -161,22 +168,51 @@ def _check_appearance(city, image, appearance, share, exposure):
 
 
 def _views_and_images(out, path, frames, size, drive, image, appearance, data_root):
-    """The frames to render, and the images whose appearance they take, if any; reads the scene only if needed."""
+    """The frames to render, the images whose appearance they take, if any, and the scene, if it was needed."""
     from blocknerf.export.paths import captured_views, interpolated_views, read_camera_path
 
     is_file = path not in ("test", "interpolate")
     if is_file and not path.endswith(".json"):
         raise UserError(f"The path {path!r} is unknown; give test, interpolate, or a camera path FILE.json.")
     if is_file and image is None and appearance is None:
-        return read_camera_path(Path(path), size), []
+        return read_camera_path(Path(path), size), [], None
     scene, train, test, downsample = _open_scene(out, data_root)
     names = [image] if image is not None else _two_names(appearance, train)
     appearance_images = [_training_image(name, train, out) for name in names]
     if is_file:
-        return read_camera_path(Path(path), size), appearance_images
-    if path == "test":
-        return captured_views(test, scene.cameras, downsample, size), appearance_images
-    return interpolated_views(train, scene.cameras, frames, downsample, drive, size), appearance_images
+        views = read_camera_path(Path(path), size)
+    elif path == "test":
+        views = captured_views(test, scene.cameras, downsample, size)
+    else:
+        views = interpolated_views(train, scene.cameras, frames, downsample, drive, size)
+    return views, appearance_images, scene
+
+
+def _scene_if_there(out, data_root):
+    """A camera path needs no scene, unless one is named: without it, frames have the mean appearance of their drive."""
+    try:
+        return _open_scene(out, data_root)[0]
+    except UserError as error:
+        if data_root is not None:
+            raise
+        log.info("Frames have the mean appearance of their drive, because the order of images is unknown: %s", error)
+        return None
+
+
+def _between_neighbours(views, city, scene, is_file):
+    """The views with the looks of their neighbours, as far as images have an order; drives named in a file stay."""
+    from blocknerf.scene.trajectories import Trajectories
+
+    trajectories = Trajectories.of(scene.images)
+    drives = [view.drive or city.main_drive for view in views]
+    for sentence in trajectories.without_order(drives):
+        log.info("%s Its frames have its mean appearance.", sentence)
+    return [
+        view
+        if is_file and view.drive is not None
+        else replace(view, appearance=trajectories.appearance_near(view.world_from_cam, drive))
+        for view, drive in zip(views, drives, strict=True)
+    ]
 
 
 def _two_names(appearance, train):

@@ -2,8 +2,10 @@
 
 import logging
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -12,11 +14,11 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
 from blocknerf.cli.exclusive import URL, require_compatible
+from blocknerf.cli.minutes import begin_budget, kept_choice, read_settings
 from blocknerf.cli.overrides import Overrides
 from blocknerf.cli.place import Device, Place
 from blocknerf.core.config.config import Config
 from blocknerf.core.config.distributed import DistributedConfig
-from blocknerf.core.config.load import load_config
 from blocknerf.core.errors import UserError
 from blocknerf.core.logging import console, log, start_logging
 from blocknerf.core.shared_folder import SharedFolder
@@ -27,6 +29,7 @@ def train(
     output_dir: Place = "outputs",
     config: Path | None = None,
     overrides: Overrides = (),
+    minutes: float | None = None,
     blocks: str | None = None,
     jobs: Annotated[int | None, tyro.conf.arg(metavar="N")] = None,
     resume: bool = False,
@@ -47,8 +50,10 @@ def train(
     Plans first if the output folder has no plan yet. Ctrl-C saves; the same command with --resume resumes.
 
     For example:
-      # A street, five minutes a block
-      $ blocknerf train --data-root my_street --output-dir out --config configs/street.yaml training.max_minutes=5
+      # A street, in half an hour
+      $ blocknerf train --data-root my_street --output-dir out --config configs/street.yaml --minutes 30
+      # Five minutes a block, at half the size of the photographs
+      $ blocknerf train --data-root my_street --output-dir out training.max_minutes=5 dataset.image_downsample=2
       # Resume after Ctrl-C
       $ blocknerf train --data-root my_street --output-dir out --resume
       # Two blocks of the plan, both at the same time
@@ -64,6 +69,10 @@ def train(
         output_dir: Folder of the run. It is created if it does not exist. A URL is written at every save.
         config: YAML or JSON file. Default: the default of every key, or with --resume the folder's config.json.
         overrides: Single values, as section.key=value.
+        minutes: Time for the whole run on this machine: planning, decoding and all blocks. How large images and tables
+            are, how many rays a step has and how long a block learns then follow from how fast this machine is measured
+            to be; a key that you give stays. With --resume, for the run from its beginning: the same number resumes,
+            a larger one adds time for blocks that are not finished.
         blocks: Ids of the blocks to train, such as 000,003. Default: all.
         jobs: Number of blocks trained at the same time. Each has a process, its share of the cores, and
             training.max_minutes times this number. Default: as many as there are cores, if memory permits.
@@ -94,6 +103,7 @@ def train(
         cores: Cores for each block with --launcher ray. Default: those of the cluster divided by the number of blocks,
             8 at most.
     """
+    began_s = time.monotonic()
     from blocknerf.core.config.backbone import first_backbone
     from blocknerf.kernels.jit.precompile import start_compiling
     from blocknerf.runtime.cores import available_cores
@@ -103,7 +113,7 @@ def train(
     from blocknerf.blocks.output import plan_scene, pull_plan, update_scene
     from blocknerf.cli.align import align_trained, align_updated
     from blocknerf.cli.plan import print_plan
-    from blocknerf.training.launchers.choose import choose_launcher
+    from blocknerf.training.launchers.choose import choose_launcher, jobs_that_fit
     from blocknerf.training.run.resume import resume_from_state, state_path
     from blocknerf.training.run.run import Run
     from blocknerf.training.train_blocks import train_blocks
@@ -112,6 +122,7 @@ def train(
     require_compatible(
         {
             URL: captured.url is not None or output.url is not None,
+            "--minutes": minutes is not None,
             "--jobs": jobs not in (None, 1),
             "--distributed": distributed,
             "--side-by-side": side_by_side,
@@ -131,7 +142,10 @@ def train(
     if resume_from is not None:
         resume, resume_from = True, state_path(resume_from)
     base = base_config(config, output_dir, resume or update)
-    settings = load_config(base, overrides, stored=base == output_dir / "config.json")
+    chosen = read_settings(base, overrides, output_dir, resume or update, minutes)
+    settings, budget = chosen.config, None
+    if minutes is not None:
+        budget = begin_budget(minutes, began_s, chosen, output_dir, devices, jobs, block_ids, align)
     group = _join(settings.distributed, distributed, side_by_side)
     try:
         if not group.is_first:
@@ -142,7 +156,8 @@ def train(
             _check_update(output_dir, block_ids)
             settings, scene, planned = update_scene(settings, data_root, output_dir, block_ids)
         else:
-            settings, scene, planned = plan_scene(settings, data_root, output_dir)
+            settle = kept_choice(chosen) if budget is None else budget.settle
+            settings, scene, planned = plan_scene(settings, data_root, output_dir, settle)
         run = Run(settings, scene, planned, output_dir, update, captured.url, output.url, devices=devices)
         with _logged(run, group):
             if group.is_first:
@@ -153,15 +168,19 @@ def train(
                     resume_from_state(run, resume_from, block_ids)
                 group.wait()
             with _anomalies_found(debug), _progress_bars(enabled=group.is_first) as bars:
-                chosen = choose_launcher(
+                wanted = planned.select(block_ids)
+                if budget is not None:
+                    jobs = jobs or jobs_that_fit(run, wanted)
+                    budget = replace(budget, jobs=jobs)
+                way = choose_launcher(
                     run,
-                    planned.select(block_ids),
+                    wanted,
                     jobs,
                     data_parallel=group if distributed else None,
                     joint=group if side_by_side else None,
                     ray=ray,
                 )
-                results = train_blocks(run, block_ids, resume, overwrite, _reporter(bars), chosen)
+                results = train_blocks(run, block_ids, resume, overwrite, _reporter(bars), way, budget)
     finally:
         group.leave()
     if side_by_side or group.is_first:  # side by side, every process trains different blocks

@@ -3,7 +3,8 @@
 Symbols: R rays, S samples along a ray, `t` a distance along the ray in metres (ray directions have unit length).
 """
 
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, TypeVar
 
@@ -121,9 +122,35 @@ class RenderOutput:
 
 
 @dataclass(frozen=True, slots=True)
+class TrajectoryPoint:
+    """A moment of a camera's trajectory: between its images, or at one of them.
+
+    `image_ids` are all images of the trajectory, with their `moments`, in any unit, which do not fall.
+    """
+
+    image_ids: tuple[str, ...]
+    moments: tuple[float, ...]
+    moment: float
+
+    def neighbours(self, known: Container[str]) -> list[tuple[str, float]]:
+        """The last `known` image up to the moment and the first after it, with weights that are linear in time.
+
+        Weights sum to 1. It is a single image where only one side has any, and none where no image is known.
+        """
+        cut = bisect_right(self.moments, self.moment)
+        before = next((row for row in reversed(range(cut)) if self.image_ids[row] in known), None)
+        after = next((row for row in range(cut, len(self.moments)) if self.image_ids[row] in known), None)
+        if before is None or after is None:
+            return [(self.image_ids[row], 1.0) for row in (before, after) if row is not None]
+        start, end = self.moments[before], self.moments[after]
+        share = (self.moment - start) / (end - start)
+        return [(self.image_ids[before], 1 - share), (self.image_ids[after], share)]
+
+
+@dataclass(frozen=True, slots=True)
 class Appearance:
-    """Which look a picture takes: that of the training image `image_id` in blocks that trained on it, else the mean of
-    `drive`, else the mean of all.
+    """Which look a picture takes: that of the training image `image_id` in blocks that trained on it, else that between
+    the neighbours of `trajectory_point` that a block has trained on, else the mean of `drive`, else the mean of all.
 
     `exposure`, as captured, stands in the place of what is known of that image or drive, and `exposure_stops` brighten
     by so many stops. `blend_towards` another look, at `share` from 0 (this look) to 1 (the other): codes in a straight
@@ -133,6 +160,7 @@ class Appearance:
     image_id: str | None = None
     drive: str | None = None
     exposure: float | None = None
+    trajectory_point: TrajectoryPoint | None = None
     exposure_stops: float = 0.0
     blend_towards: "Appearance | None" = None
     share: float | None = None

@@ -26,7 +26,7 @@ from blocknerf.core.logging import console
 from blocknerf.core.names import word_of
 from blocknerf.core.own_png import is_own_png
 from blocknerf.evaluation.colour_correction import correct_colours
-from blocknerf.evaluation.protocols import EvaluationProtocol, scored, sensible_protocols
+from blocknerf.evaluation.protocols import PROTOCOLS, EvaluationProtocol, default_protocols, scored
 from blocknerf.evaluation.report import write_report
 from blocknerf.evaluation.views import HeldOutImage, Photographs, Views, picture_under, render_views
 from blocknerf.rendering.colours import distance_colours, error_colours
@@ -35,8 +35,11 @@ from blocknerf.rendering.quality import psnr, ssim
 from blocknerf.runtime.devices import CPU
 from blocknerf.scene.scene import ImageRecord
 from blocknerf.scene.store import ImageStore
+from blocknerf.scene.trajectories import NO_TRAJECTORIES, Trajectories
 
 METRICS_VERSION = 1
+HEADING = PROTOCOLS["masked"]
+"""The protocol of `composited` and `nearest`, whichever protocols are measured beside them."""
 PROTOCOL = {
     "appearance": "drive-mean",
     "appearance_meaning": "mean code of the training images of the test image's drive; no test pixel is looked at",
@@ -56,7 +59,7 @@ def evaluate(
 ) -> dict[str, Any]:
     """Evaluates the city in `out` on the test images of its scene (at `data_root`, when it has moved).
 
-    Without `protocols`, all that make sense for the city and the scene; for `state` and `device` see `City.open`.
+    Without `protocols`, those of `default_protocols`; for `state` and `device` see `City.open`.
     Writes OUT/report/metrics.json, index.html and pictures; returns the content of metrics.json. Raises UserError if
     there is no trained block or no test image.
     """
@@ -82,6 +85,7 @@ def evaluate(
             details={"image_downsample": config.dataset.image_downsample},
             map_png=out / "map.png",
             protocols=protocols,
+            trajectories=Trajectories.of(scene.images),
         )
 
 
@@ -94,10 +98,12 @@ def evaluate_city(
     details: dict[str, Any] | None = None,
     map_png: Path | None = None,
     protocols: Sequence[EvaluationProtocol] | None = None,
+    trajectories: Trajectories = NO_TRAJECTORIES,
 ) -> dict[str, Any]:
     """`evaluate` with its inputs loaded: renders and measures `images`, and writes the report into `folder`.
 
-    `skipped` are (name, reason) of images skipped before; `details` are added to the protocol.
+    `skipped` are (name, reason) of images skipped before; `details` are added to the protocol; `trajectories` are those
+    of the scene.
     """
     if not images:
         raise UserError(
@@ -112,19 +118,21 @@ def evaluate_city(
             left_out.append((image.name, "its mask leaves no pixel to measure"))
     if not tested:
         raise UserError("No test image has a pixel to measure: the masks hide all of them. Look at the mask files.")
-    protocols = protocols or _sensible(city, photographs, tested)
+    protocols = protocols or _default(city, photographs, tested, trajectories)
     judges, missing = _judges(photographs, tested)
     measured = []
     for number, image in enumerate(track(tested, "Evaluating", console=console, transient=True)):
         stem = f"{number:04d}_{word_of(image.name)}"
-        test = HeldOutImage.of(photographs, image)
+        test = HeldOutImage.of(photographs, image, trajectories)
         measured.append(_evaluate_image(city, test, protocols, judges, folder / "images", stem))
     metrics = {
         "version": METRICS_VERSION,
+        "heading": f"{HEADING.name} v{HEADING.version}",
         "composited": _mean(measured, "composited"),
         "nearest": _mean(measured, "nearest"),
         "protocols": {protocol.name: _protocol_entry(protocol, measured) for protocol in protocols},
         "not_measured": missing,
+        "without_order": trajectories.without_order({image.drive for image in tested}),
         "blocks": _by_block(measured, city.ids),
         "images": measured,
         "skipped": [{"name": name, "reason": reason} for name, reason in left_out],
@@ -144,7 +152,7 @@ def _evaluate_image(
     folder: Path,
     stem: str,
 ) -> dict[str, Any]:
-    views = render_views(city, test)
+    views = render_views(city, test, {protocol.codes for protocol in protocols})
     figures = {protocol.name: _figures_under(protocol, city, test, views, judges) for protocol in protocols}
     return {
         "name": test.record.name,
@@ -183,11 +191,14 @@ def _judges(photographs: Photographs, images: Sequence[ImageRecord]) -> tuple[di
     return {"psnr": psnr, "ssim": ssim, **ready}, missing
 
 
-def _sensible(city: City, photographs: Photographs, images: Sequence[ImageRecord]) -> tuple[EvaluationProtocol, ...]:
+def _default(
+    city: City, photographs: Photographs, images: Sequence[ImageRecord], trajectories: Trajectories
+) -> tuple[EvaluationProtocol, ...]:
     """One block tells what blocks have learned: all of a city have the same configuration."""
     masked = any((photographs.valid(image.id) != photographs.reached(image.id)).any() for image in images)
     model = city.model(city.ids[0])
-    return sensible_protocols(masked, model.appearance_width > 0, model.refines_poses)
+    has_order = any(trajectories.point_of(image) is not None for image in images)
+    return default_protocols(masked, model.appearance_width > 0, has_order)
 
 
 def _protocol_entry(protocol: EvaluationProtocol, measured: Sequence[dict[str, Any]]) -> dict[str, Any]:

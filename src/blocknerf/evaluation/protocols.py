@@ -12,6 +12,9 @@ from torch import Tensor
 
 from blocknerf.core.errors import UserError
 
+Codes = Literal["mean", "neighbours"]
+ALL = "all"
+
 
 @dataclass(frozen=True, slots=True)
 class EvaluationProtocol:
@@ -22,6 +25,7 @@ class EvaluationProtocol:
     sees: str
     meaning: str
     scored: Literal["all", "valid", "right half"] = "valid"
+    codes: Codes = "mean"
     poses: Literal["given", "learned", "refined"] = "given"
     fits_codes: bool = False
     corrects_colours: bool = False
@@ -39,6 +43,14 @@ PROTOCOLS = {
             scored="all",
         ),
         EvaluationProtocol("masked", 1, sees="nothing", meaning="mean code of the drive; pixels that the mask keeps"),
+        EvaluationProtocol(
+            "neighbour",
+            1,
+            sees="nothing",
+            meaning="code between those of the training images before and after it on its trajectory, linear in time, "
+            "or in the numbers of names; mean code of the drive without such an order; pixels that the mask keeps",
+            codes="neighbours",
+        ),
         EvaluationProtocol(
             "half_image",
             1,
@@ -80,24 +92,26 @@ PROTOCOLS = {
 
 
 def parse_protocols(text: str) -> tuple[EvaluationProtocol, ...]:
-    """Protocols by name, separated by commas, each once, in the order of PROTOCOLS. Raises UserError for others."""
+    """Protocols by name, separated by commas, each once, in the order of PROTOCOLS; ALL stands for each of them.
+
+    Raises UserError for others.
+    """
     names = [name.strip() for name in text.split(",") if name.strip()]
     for name in names:
-        if name not in PROTOCOLS:
+        if name not in (*PROTOCOLS, ALL):
             near = difflib.get_close_matches(name, PROTOCOLS, 1)
             hint = f" Did you mean {near[0]!r}?" if near else ""
-            raise UserError(f"There is no protocol {name!r}.{hint} There are: {', '.join(PROTOCOLS)}.")
+            raise UserError(f"There is no protocol {name!r}.{hint} There are: {', '.join((*PROTOCOLS, ALL))}.")
     if not names:
-        raise UserError(f"No protocol was named. There are: {', '.join(PROTOCOLS)}.")
-    return tuple(protocol for name, protocol in PROTOCOLS.items() if name in names)
+        raise UserError(f"No protocol was named. There are: {', '.join((*PROTOCOLS, ALL))}.")
+    return tuple(protocol for name, protocol in PROTOCOLS.items() if name in names or ALL in names)
 
 
-def sensible_protocols(masked: bool, has_codes: bool, has_poses: bool) -> tuple[EvaluationProtocol, ...]:
-    """Protocols that can differ: for masks if one hides anything, and for what blocks have learned."""
-    left_out = set() if masked else {"masked"}
-    left_out |= set() if has_codes else {"half_image"}
-    left_out |= set() if has_poses else {"learned_poses", "refined_poses"}
-    return tuple(protocol for name, protocol in PROTOCOLS.items() if name not in left_out)
+def default_protocols(masked: bool, has_codes: bool, has_order: bool) -> tuple[EvaluationProtocol, ...]:
+    """Those that cost one rendering and can differ: by a mask if one hides anything, by codes between neighbours if
+    there are codes, and an order of images."""
+    can_differ = {"plain": True, "masked": masked, "neighbour": has_codes and has_order}
+    return tuple(PROTOCOLS[name] for name, differs in can_differ.items() if differs)
 
 
 class Scored(NamedTuple):

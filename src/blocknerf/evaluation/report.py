@@ -66,7 +66,8 @@ def _heading(metrics: dict[str, Any]) -> str:
     return (
         "<h1>Evaluation of the city</h1>\n"
         f'<p class="faint">{_count(len(metrics["images"]), "test image")}, none of them trained on, nearest to '
-        f"{len(rendered)} of {_count(len(metrics['blocks']), 'trained block')}.</p>\n"
+        f"{len(rendered)} of {_count(len(metrics['blocks']), 'trained block')}. "
+        f"Protocol {metrics['heading']}: mean code of the drive, pixels that masks keep.</p>\n"
         f'<div class="cards">{boxes}</div>\n'
     )
 
@@ -83,8 +84,17 @@ def _protocol_table(metrics: dict[str, Any]) -> str:
         gain = _gain(entry["gain_db"]) if "gain_db" in entry else MISSING
         rows.append([text(marked), text(entry["sees"]), number(entry["images"], "d"), *figures, gain])
     heads = [JUDGES[judge] for judge in judges]
-    missing = "".join(f'<p class="faint">{escape(line)}</p>\n' for line in not_measured(metrics))
+    lines = (*why_plain_differs(metrics), *metrics["without_order"], *not_measured(metrics))
+    missing = "".join(f'<p class="faint">{escape(line)}</p>\n' for line in lines)
     return table(["!protocol", "!sees of a test image", "images", *heads, "gain by looking"], rows) + missing
+
+
+def why_plain_differs(metrics: dict[str, Any]) -> list[str]:
+    """A sentence if `plain` has another figure than the heading, although their pictures are the same."""
+    plain = metrics["protocols"].get("plain", {})
+    if plain.get("psnr") in (None, metrics["composited"]["psnr"]):
+        return []
+    return [f"plain counts pixels under masks too, which {metrics['heading']} and the figures above leave out."]
 
 
 def not_measured(metrics: dict[str, Any]) -> list[str]:

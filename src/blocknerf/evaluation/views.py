@@ -1,5 +1,6 @@
 """One test image and its render by the city: with the mean code, and under a protocol."""
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
@@ -10,11 +11,12 @@ from torch import Tensor
 
 from blocknerf.city.city import City, Layer, composite
 from blocknerf.core.seeds import generator
-from blocknerf.core.types import Appearance, RayBatch, RenderOutput
-from blocknerf.evaluation.protocols import EvaluationProtocol, left_half
+from blocknerf.core.types import Appearance, RayBatch, RenderOutput, TrajectoryPoint
+from blocknerf.evaluation.protocols import Codes, EvaluationProtocol, left_half
 from blocknerf.models.fit import fit_code, fit_pose
 from blocknerf.models.poses import moved_rays
 from blocknerf.scene.scene import ImageRecord
+from blocknerf.scene.trajectories import NO_TRAJECTORIES, Trajectories
 
 SEED = 0
 CODE_STEPS = 100
@@ -43,9 +45,12 @@ class HeldOutImage:
     truth: Float[Tensor, "h w 3"]
     valid: Bool[Tensor, "h w"]
     reached: Bool[Tensor, "h w"]
+    trajectory_point: TrajectoryPoint | None = None
 
     @staticmethod
-    def of(photographs: Photographs, image: ImageRecord) -> "HeldOutImage":
+    def of(
+        photographs: Photographs, image: ImageRecord, trajectories: Trajectories = NO_TRAJECTORIES
+    ) -> "HeldOutImage":
         return HeldOutImage(
             image,
             photographs.rays(image.id),
@@ -53,34 +58,55 @@ class HeldOutImage:
             torch.from_numpy(np.array(photographs.rgb(image.id))).float() / 255,
             torch.from_numpy(np.array(photographs.valid(image.id), dtype=bool)),
             torch.from_numpy(np.array(photographs.reached(image.id), dtype=bool)),
+            trajectories.point_of(image),
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Views:
-    """A test image rendered with the mean code of its drive from where it was captured; pictures are [H, W]."""
+    """A test image rendered from where it was captured; pictures are [H, W].
+
+    `layers`, `composited` and `nearest` have the mean code of its drive; `pictures` are the composited ones by the
+    choice of codes.
+    """
 
     layers: list[Layer]
-    composited: RenderOutput
+    pictures: dict[Codes, RenderOutput]
     nearest: RenderOutput
     nearest_id: str
 
+    @property
+    def composited(self) -> RenderOutput:
+        return self.pictures["mean"]
 
-def render_views(city: City, test: HeldOutImage) -> Views:
-    """The nearest block is nearly always among the composited ones, so both pictures cost one rendering."""
-    codes = {block_id: mean_code(city, block_id, test) for block_id in city.weights(test.center_world)}
-    layers = city.layers(test.rays, test.center_world, codes=codes)
-    nearest_id = city.nearest(test.center_world)
-    nearest = next((layer.picture for layer in layers if layer.block_id == nearest_id), None)
-    if nearest is None:  # it sees too little from this camera to be composited
-        (alone,) = city.layers(test.rays, test.center_world, only=nearest_id, codes=codes)
-        nearest = alone.picture
-    return Views(
-        layers,
-        composite(layers).reshape(*test.valid.shape),
-        nearest.reshape(*test.valid.shape),
-        nearest_id,
-    )
+
+def render_views(city: City, test: HeldOutImage, codes: Collection[Codes] = ("mean", "neighbours")) -> Views:
+    """The mean code's pictures, and those of the other `codes`, as far as these differ for this image.
+
+    Each block renders once, for all codes; the weights of blocks are those of the mean code. The nearest block is
+    nearly always among the composited ones.
+    """
+    others: list[Codes] = [choice for choice in codes if choice != "mean" and test.trajectory_point is not None]
+    choices: list[Codes] = ["mean", *others]
+    nearest_id, weights = city.nearest(test.center_world), city.block_weights(test.rays, test.center_world)
+    block_ids = dict.fromkeys([*weights, nearest_id])  # the nearest may see too little to be composited
+    of_block = {block_id: _under_codes(city, block_id, test, choices) for block_id in block_ids}
+    layers = city.blended(test.rays, weights, [of_block[block_id]["mean"] for block_id in weights])
+    shape = test.valid.shape
+
+    def composited(choice: Codes) -> RenderOutput:
+        recoloured = [replace(layer, picture=of_block[layer.block_id][choice]) for layer in layers]
+        return composite(recoloured).reshape(*shape)
+
+    mean = composited("mean")
+    pictures: dict[Codes, RenderOutput] = dict.fromkeys(codes, mean) | {"mean": mean}
+    pictures |= {choice: composited(choice) for choice in others}
+    return Views(layers, pictures, of_block[nearest_id]["mean"].reshape(*shape), nearest_id)
+
+
+def _under_codes(city: City, block_id: str, test: HeldOutImage, choices: Sequence[Codes]) -> dict[Codes, RenderOutput]:
+    codes = [code_of(choice, city, block_id, test) for choice in choices]
+    return dict(zip(choices, city.model(block_id).render_each(test.rays, codes), strict=True))
 
 
 def picture_under(protocol: EvaluationProtocol, city: City, test: HeldOutImage, views: Views) -> Picture:
@@ -89,23 +115,26 @@ def picture_under(protocol: EvaluationProtocol, city: City, test: HeldOutImage, 
     Weights of the blocks are those of the mean code and the given pose.
     """
     if protocol.poses == "given" and not protocol.fits_codes:
-        return views.composited.rgb
+        return views.pictures[protocol.codes].rgb
     layers = [replace(layer, picture=_block_picture(protocol, city, layer.block_id, test)) for layer in views.layers]
     return composite(layers).reshape(*test.valid.shape).rgb
 
 
-def mean_code(city: City, block_id: str, test: HeldOutImage) -> Float[Tensor, " code"] | None:
-    """A block's code for the image: the mean of its drive, and the image's exposure.
+def code_of(choice: Codes, city: City, block_id: str, test: HeldOutImage) -> Float[Tensor, " code"] | None:
+    """A block's code for the image: the mean of its drive, or that between its neighbours; and the image's exposure.
 
     The camera recorded the exposure; no pixel is used.
     """
-    return city.code_for(block_id, Appearance(drive=test.record.drive, exposure=test.record.exposure))
+    point = test.trajectory_point if choice == "neighbours" else None
+    record = test.record
+    appearance = Appearance(drive=record.drive, exposure=record.exposure, trajectory_point=point)
+    return city.code_for(block_id, appearance)
 
 
 def _block_picture(protocol: EvaluationProtocol, city: City, block_id: str, test: HeldOutImage) -> RenderOutput:
     """For one block. The pixels drawn for a fit depend on the image's name and the block, not on its pixels."""
     model, seen = city.model(block_id), left_half(test.valid)
-    code, rays, truth = mean_code(city, block_id, test), test.rays, test.truth[seen]
+    code, rays, truth = code_of(protocol.codes, city, block_id, test), test.rays, test.truth[seen]
     if protocol.poses == "learned":
         rays = model.refined_rays(rays, drive=test.record.drive, segment=test.record.segment)
     elif protocol.poses == "refined":

@@ -17,7 +17,7 @@ from blocknerf.core.errors import UserError, quote
 from blocknerf.core.logging import log
 from blocknerf.core.names import natural_order
 from blocknerf.core.reading import read_json
-from blocknerf.core.types import RayBatch
+from blocknerf.core.types import Appearance, RayBatch
 from blocknerf.export.nerfstudio_frame import TRANSFORMS_NAME, read_transforms, transforms_beside
 from blocknerf.geometry.matrices import is_rotation
 from blocknerf.geometry.se3 import OPENCV_FROM_OPENGL
@@ -44,6 +44,8 @@ class View:
     width: int
     height: int
     drive: str | None = None
+    appearance: Appearance | None = None
+    """Its own look; None: that of the path."""
 
 
 def view_rays(view: View) -> RayBatch:

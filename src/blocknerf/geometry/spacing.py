@@ -48,3 +48,17 @@ def distance_from_spacing(
     slope = torch.tan(impact_parameter * (spacing.abs() - inner).clamp(min=0))
     beyond = (inner + impact_parameter * slope) / (1 - inner * slope / impact_parameter)
     return t_closest + spacing.sign() * torch.where(spacing.abs() <= inner, spacing.abs(), beyond)
+
+
+def share_from_distance(
+    distance: Float[Tensor, "rays n"],
+    origins: Float[Tensor, "rays 3"],
+    directions: Float[Tensor, "rays 3"],
+    near: float,
+    far: float,
+) -> Float[Tensor, "rays n"]:
+    """Where distances lie between `near` (0) and `far` (1) in the coordinate: the inverse of `s_to_t`."""
+    t_closest, impact_parameter = closest_approach(origins, directions)
+    ends = torch.tensor([near, far], dtype=distance.dtype, device=distance.device).expand(len(distance), 2)
+    low, high = spacing_from_distance(ends, t_closest, impact_parameter).split(1, -1)
+    return (spacing_from_distance(distance, t_closest, impact_parameter) - low) / (high - low)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from blocknerf.core.config.appearance import AppearanceConfig
 from blocknerf.core.seeds import generator
+from blocknerf.core.types import TrajectoryPoint
 
 GLOBAL_NORM = 2**0.5  # in many dimensions random directions are nearly orthogonal: two drives are about 2 apart
 
@@ -25,6 +26,7 @@ class AppearanceEmbedding(nn.Module):
 
     global_codes: Tensor | None
     residuals: nn.Parameter | None
+    adjacent: Tensor
 
     def __init__(
         self,
@@ -40,6 +42,7 @@ class AppearanceEmbedding(nn.Module):
         self.seed = seed
         rows = max(config.num_images, len(image_ids))
         self.residuals = nn.Parameter(torch.zeros(rows, self.dim)) if config.use_block_appearance else None
+        self.register_buffer("adjacent", torch.zeros(2, 0, dtype=torch.int64), persistent=False)
         self.register_buffer("global_codes", self._global_codes(drives) if config.use_global_appearance else None)
 
     @property
@@ -59,10 +62,17 @@ class AppearanceEmbedding(nn.Module):
             codes = torch.where(image_slots[:, None] < 0, self.codes.mean(0), codes)
         return codes
 
-    def code_for(self, image_id: str | None, drive: str | None) -> Float[Tensor, " code"]:
-        """The image's code if it was trained, else the mean of its drive's, else the mean of all."""
+    def code_for(
+        self, image_id: str | None, drive: str | None, point: TrajectoryPoint | None = None
+    ) -> Float[Tensor, " code"]:
+        """The image's code if it was trained, else that between the neighbours of `point`, else the mean of its
+        drive's, else the mean of all."""
         if image_id in self.slots:
             return self._of(torch.tensor([self.slots[image_id]]))[0].detach()
+        neighbours = [] if point is None else point.neighbours(self.slots)
+        if neighbours:
+            codes = self._of(torch.tensor([self.slots[name] for name, _ in neighbours])).detach()
+            return codes.new_tensor([weight for _, weight in neighbours]) @ codes
         return self._of(self.slots_of.get(drive, torch.arange(len(self.image_ids)))).detach().mean(0)
 
     def penalty(self, image_slots: Int[Tensor, " rays"]) -> Float[Tensor, ""]:
@@ -71,6 +81,18 @@ class AppearanceEmbedding(nn.Module):
             return self.codes.new_zeros(())
         known = (image_slots >= 0)[:, None]
         return (self.residuals[image_slots.clamp(min=0)] * known).square().mean()
+
+    def connect(self, adjacent: Sequence[tuple[str, str]]) -> None:
+        """Takes the pairs of images that follow each other on a trajectory, for `roughness`."""
+        slots = [[self.slots[name] for name in pair] for pair in adjacent]
+        self.adjacent = torch.tensor(slots, dtype=torch.int64).reshape(-1, 2).T.contiguous().to(self.adjacent.device)
+
+    def roughness(self) -> Float[Tensor, ""]:
+        """Mean square of the difference of residuals over adjacent images; 0 if none is adjacent to another."""
+        if self.residuals is None or self.adjacent.shape[1] == 0:
+            return self.codes.new_zeros(())
+        one, other = self.residuals[self.adjacent]
+        return (one - other).square().mean()
 
     def size(self) -> Float[Tensor, ""]:
         """Mean absolute value of the residuals."""

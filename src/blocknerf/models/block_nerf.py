@@ -1,6 +1,6 @@
 """One block: a radiance field and appearance codes around a centre, with an interface in world coordinates."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from typing import cast
 
@@ -14,7 +14,7 @@ from blocknerf.core.errors import UserError
 from blocknerf.core.types import MEAN_APPEARANCE, Appearance, Exposures, FieldOutput, RayBatch, RenderOutput, on_device
 from blocknerf.geometry import se3
 from blocknerf.models.appearance import AppearanceEmbedding
-from blocknerf.models.backbones.interface import Backbone, ViewsBackbone
+from blocknerf.models.backbones.interface import Backbone, DeferredShading, ViewsBackbone
 from blocknerf.models.block_file import BlockFile
 from blocknerf.models.block_meta import ModelMeta
 from blocknerf.models.exposure import ExposureEncoding
@@ -228,7 +228,6 @@ class BlockNeRF(nn.Module):
         parts = [part(image_slots) for part in (self.appearance, self.exposure) if part is not None]
         return torch.cat(parts, -1) if parts else None
 
-    @torch.no_grad()
     def render(
         self, rays: RayBatch, code: Float[Tensor, " code"] | None = None, rays_at_once: int | None = None
     ) -> RenderOutput:
@@ -237,23 +236,39 @@ class BlockNeRF(nn.Module):
         Rays may be on any device; pixels are on the same. Raises UserError for rays without a view if the backbone
         renders views.
         """
-        code = self.code_for() if code is None else code
+        return self.render_each(rays, [code], rays_at_once)[0]
+
+    @torch.no_grad()
+    def render_each(
+        self, rays: RayBatch, codes: Sequence[Float[Tensor, " code"] | None], rays_at_once: int | None = None
+    ) -> list[RenderOutput]:
+        """`render` under each of the codes; with deferred shading they share all samples."""
+        codes = [self.code_for() if code is None else code for code in codes]
         views = self._field_of_views()
         if views is not None:
-            return self._rasterize(views, rays, code)
+            return [self._rasterize(views, rays, code) for code in codes]
         rays_at_once = rays_at_once or self.field.rays_at_once
 
-        def show(start: int) -> RenderOutput:
+        def show(start: int) -> list[RenderOutput]:
             chunk = on_device(rays[start : start + rays_at_once], self.device)
-            codes = None if code is None else code.to(self.device).expand(len(chunk), -1)
             with torch.no_grad(), default_device(self.device):  # both are per thread
-                rgb, composited = self.composite(chunk, codes, None)
-            pixels = RenderOutput(rgb, composited.opacity, composited.distance * self.radius_m)
-            return on_device(pixels, rays.origins.device)
+                return [on_device(pixels, rays.origins.device) for pixels in self._pixels(chunk, codes)]
 
         starts = range(0, len(rays), rays_at_once)
         on_cpu = self.device.type == "cpu"
-        return RenderOutput.concatenate(each_on_a_core(show, starts) if on_cpu else [show(start) for start in starts])
+        parts = each_on_a_core(show, starts) if on_cpu else [show(start) for start in starts]
+        return [RenderOutput.concatenate(list(chunks)) for chunks in zip(*parts, strict=True)]
+
+    def _pixels(self, rays: RayBatch, codes: Sequence[Float[Tensor, " code"] | None]) -> Iterator[RenderOutput]:
+        """Of rays on its device, under each of the codes."""
+        composited = None
+        for code in codes:
+            of_rays = None if code is None else code.to(self.device).expand(len(rays), -1)
+            if composited is not None and isinstance(self.field, DeferredShading):
+                rgb = self.field.shade_composited(composited, rays.directions, of_rays)
+            else:
+                rgb, composited = self.composite(rays, of_rays, None)
+            yield RenderOutput(rgb, composited.opacity, composited.distance * self.radius_m)
 
     @torch.no_grad()
     def code_for(self, appearance: Appearance = MEAN_APPEARANCE) -> Float[Tensor, " code"] | None:
@@ -438,12 +453,13 @@ class BlockNeRF(nn.Module):
 
 
 def _appearance_code(embedding: AppearanceEmbedding, appearance: Appearance) -> Float[Tensor, " appearance"]:
-    code, other = embedding.code_for(appearance.image_id, appearance.drive), appearance.blend_towards
+    code = embedding.code_for(appearance.image_id, appearance.drive, appearance.trajectory_point)
+    other = appearance.blend_towards
     return code.lerp(_appearance_code(embedding, other), appearance.share) if other and appearance.share else code
 
 
 def _stops(encoding: ExposureEncoding, appearance: Appearance) -> float:
-    stops = encoding.stops_for(appearance.image_id, appearance.drive, appearance.exposure)
+    stops = encoding.stops_for(appearance.image_id, appearance.drive, appearance.exposure, appearance.trajectory_point)
     other = appearance.blend_towards
     if other and appearance.share:
         stops = (1 - appearance.share) * stops + appearance.share * _stops(encoding, other)

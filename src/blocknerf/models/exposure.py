@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from blocknerf.core.types import MEAN_EXPOSURE_VALUE, Exposures
+from blocknerf.core.types import MEAN_EXPOSURE_VALUE, Exposures, TrajectoryPoint
 
 VALUE_UNIT = 1000.0
 
@@ -45,11 +45,18 @@ class ExposureEncoding(nn.Module):
         angles = (value / VALUE_UNIT)[..., None] * octaves
         return torch.cat([angles.sin(), angles.cos()], -1)
 
-    def stops_for(self, image_id: str | None, drive: str | None, exposure: float | None) -> float:
-        """Stops of a captured `exposure` if given, else of the image, else of its drive, else 0, the mean."""
+    def stops_for(
+        self, image_id: str | None, drive: str | None, exposure: float | None, point: TrajectoryPoint | None = None
+    ) -> float:
+        """Stops of a captured `exposure` if given, else of the image, else between the neighbours of `point`, else of
+        its drive, else 0, the mean."""
         if exposure is not None:
             return self._stops_of(exposure)
         known = self.exposures
+        if point is not None and image_id not in known.image_stops:
+            neighbours = point.neighbours(known.image_stops)
+            if neighbours:
+                return sum(weight * known.image_stops[name] for name, weight in neighbours)
         return known.image_stops.get(image_id or "", known.drive_stops.get(drive or "", 0.0))
 
     def grow(self, image_ids: Sequence[str], exposures: Sequence[float | None]) -> None:

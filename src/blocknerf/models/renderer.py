@@ -1,6 +1,6 @@
 """The interface of a block that a city and everything built on it use. `BlockNeRF` implements it; others may."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -38,6 +38,10 @@ class BlockRenderer(Protocol):
 
     def render(self, rays: RayBatch, code: Float[Tensor, " code"] | None = None) -> RenderOutput:
         """Pixels of all rays under one code (default: the mean), without gradients and without randomness."""
+        ...
+
+    def render_each(self, rays: RayBatch, codes: Sequence[Float[Tensor, " code"] | None]) -> list[RenderOutput]:
+        """`render` under each of the codes; what does not depend on them is computed once, if possible."""
         ...
 
     def colours(self, rays: RayBatch, code: Float[Tensor, " code"] | None) -> Float[Tensor, "rays 3"]:

@@ -1,11 +1,11 @@
 """PSNR and SSIM of a picture over the valid pixels. Colours are floats in [0, 1]."""
 
-from typing import cast
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.nn.functional import pad
+from torch.nn.functional import conv2d, pad
 
 from blocknerf.core.errors import UserError
 
@@ -36,15 +36,17 @@ def similarity(
 ) -> Float[Tensor, "pictures h w 3"]:
     """Structural similarity (Wang et al. 2004) of the windows around all pixels, by channel; 1 where they are equal.
 
-    Gaussian windows of 11 x 11 pixels, sigma 1.5, k1 = 0.01, k2 = 0.03, data range 1, reflected at the border.
-    Differentiable.
+    Gaussian windows of 11 x 11 pixels, sigma 1.5, k1 = 0.01, k2 = 0.03, data range 1, reflected at the border, as in
+    torchmetrics, whose import alone takes longer than a report of many small pictures. Differentiable.
     """
-    from torchmetrics.functional.image import structural_similarity_index_measure  # seconds, and few runs need it
+    window = _window(render)
+    reach = SSIM_WINDOW_PX // 2
 
-    both = structural_similarity_index_measure(
-        render.movedim(-1, 1), truth.movedim(-1, 1), data_range=1.0, return_full_image=True
-    )
-    return cast(tuple[Tensor, Tensor], both)[1].movedim(1, -1)
+    def mean(values: Float[Tensor, "pictures 3 h w"]) -> Float[Tensor, "pictures 3 h w"]:
+        one_by_one = pad(values.flatten(0, 1)[:, None], (reach, reach, reach, reach), mode="reflect")
+        return conv2d(conv2d(one_by_one, window[None, None, :, None]), window[None, None, None]).reshape(values.shape)
+
+    return _similarity(render.movedim(-1, 1), truth.movedim(-1, 1), mean).movedim(1, -1)
 
 
 def masked_similarity(
@@ -57,30 +59,45 @@ def masked_similarity(
     Other pixels of either picture do not affect valid ones. Equal to `similarity` if all pixels are valid; meaningless
     in pixels that are not. Differentiable.
     """
-    render, truth, mask = render.movedim(-1, 1), truth.movedim(-1, 1), valid[:, None].to(render)
+    mask = valid[:, None].to(render)
     down, across = (_window_weights(size, render) for size in valid.shape[1:])
     share = torch.where(valid[:, None], down @ mask @ across.T, 1)
 
-    def mean(values: Tensor) -> Tensor:
+    def mean(values: Float[Tensor, "pictures 3 h w"]) -> Float[Tensor, "pictures 3 h w"]:
         return down @ (values * mask) @ across.T / share
 
+    return _similarity(render.movedim(-1, 1), truth.movedim(-1, 1), mean).movedim(1, -1)
+
+
+def _similarity(
+    render: Float[Tensor, "pictures 3 h w"],
+    truth: Float[Tensor, "pictures 3 h w"],
+    mean: Callable[[Float[Tensor, "pictures 3 h w"]], Float[Tensor, "pictures 3 h w"]],
+) -> Float[Tensor, "pictures 3 h w"]:
+    """Structural similarity, where `mean` takes the weighted mean over the window around each pixel."""
     render_mean, truth_mean = mean(render), mean(truth)
-    # As in torchmetrics, rounding must not make a variance negative.
+    # Rounding must not make a variance negative.
     render_variance = (mean(render.square()) - render_mean.square()).clamp(min=0)
     truth_variance = (mean(truth.square()) - truth_mean.square()).clamp(min=0)
     covariance = mean(render * truth) - render_mean * truth_mean
     luminance = (2 * render_mean * truth_mean + C1) / (render_mean.square() + truth_mean.square() + C1)
     structure = (2 * covariance + C2) / (render_variance + truth_variance + C2)
-    return (luminance * structure).movedim(1, -1)
+    return luminance * structure
+
+
+def _window(like: Tensor) -> Float[Tensor, " window"]:
+    """Gaussian weights along a line; they sum to 1."""
+    reach = SSIM_WINDOW_PX // 2
+    offsets = torch.arange(-reach, reach + 1).to(like)
+    weights = torch.exp(-offsets.square() / (2 * SSIM_SIGMA_PX**2))
+    return weights / weights.sum()
 
 
 def _window_weights(size: int, like: Tensor) -> Float[Tensor, "size size"]:
     """Row i: the Gaussian window around pixel i of a line, reflected at its ends; rows sum to 1."""
     reach = SSIM_WINDOW_PX // 2
-    offsets = torch.arange(-reach, reach + 1).to(like)
-    window = torch.exp(-offsets.square() / (2 * SSIM_SIGMA_PX**2))
     pixels = pad(torch.eye(size).to(like)[None], (reach, reach), mode="reflect")[0]
-    return (pixels.unfold(1, SSIM_WINDOW_PX, 1) @ (window / window.sum())).T
+    return (pixels.unfold(1, SSIM_WINDOW_PX, 1) @ _window(like)).T
 
 
 def ssim(render: Float[Tensor, "h w 3"], truth: Float[Tensor, "h w 3"], valid: Bool[Tensor, "h w"]) -> float:

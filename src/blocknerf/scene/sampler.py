@@ -15,6 +15,8 @@ from torch import Tensor
 from blocknerf.core.errors import UserError
 from blocknerf.core.seeds import derive_seed
 from blocknerf.core.types import RayBatch
+from blocknerf.scene.levels import Level
+from blocknerf.scene.observed_points import ObservedPoints
 from blocknerf.scene.resident import ResidentPixels, Spans
 from blocknerf.scene.sampler_numba import CONTEXT_EVERY, draw, draw_by_image, draw_patches, gather_pixels
 from blocknerf.scene.store import ImageStore
@@ -22,6 +24,21 @@ from blocknerf.scene.store import ImageStore
 Tiles = dict[str, Bool[np.ndarray, "t t"]]
 """By image id: which of t x t even parts of the image are wanted."""
 _ROUNDS = 6
+
+
+@dataclass(frozen=True, slots=True)
+class PointSights:
+    """Sparse points in which rays end, by ray; 0 where none is known (see `ObservedPoints`)."""
+
+    distance_m: Float[Tensor, " rays"]
+    deviation_m: Float[Tensor, " rays"]
+
+    @property
+    def known(self) -> Bool[Tensor, " rays"]:
+        return self.distance_m > 0
+
+    def __getitem__(self, rows: slice | Tensor) -> "PointSights":
+        return PointSights(self.distance_m[rows], self.deviation_m[rows])
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +54,15 @@ class PixelBatch:
     pixels_xy: Float[Tensor, "rays 2"]  # centres, in pixels of the level drawn from
     valid: Bool[Tensor, " rays"]  # false only in patches, where a mask hides a pixel
     distance_m: Float[Tensor, " rays"] | None  # along the ray, 0 where unknown
+    sights: PointSights | None = None  # None: no ray is known to end in a sparse point
     num_patches: int = 0
     patch_size: int = 0
     share: float = 1.0
     """Share of the whole batch, by valid pixels: means of parts times their shares add up to the batch's mean."""
     patch_weight: float = 1.0
     """Weight of a mean over these patches in the mean over this part, so that means of patches add up as well."""
+    sight_weight: float = 1.0
+    """Likewise of a mean over rays that end in sparse points."""
 
     def patches(self, values: Shaped[Tensor, "rays *channels"]) -> Shaped[Tensor, "patches size size *channels"]:
         """The part of `values` for the pixels of patches."""
@@ -64,6 +84,7 @@ class PixelBatch:
             ]
         )
         distance_m = None if self.distance_m is None else self.distance_m[rows]
+        sights = None if self.sights is None else self.sights[rows]
         share = int(self.valid[rows].sum()) / max(int(self.valid.sum()), 1)
         return PixelBatch(
             self.rays[rows],
@@ -71,10 +92,12 @@ class PixelBatch:
             self.pixels_xy[rows],
             self.valid[rows],
             distance_m,
+            sights,
             num_patches=last - first,
             patch_size=self.patch_size,
             share=self.share * share,
             patch_weight=self.patch_weight * (last - first) / max(self.num_patches, 1) / max(share, 1e-9),
+            sight_weight=self.sight_weight * _share_known(sights, self.sights) / max(share, 1e-9),
         )
 
     def parts(self, largest: int) -> "list[PixelBatch]":
@@ -91,7 +114,8 @@ class PixelSampler:
     `rays_per_image`: a batch has this many pixels of each of a few newly chosen images (default: pixels of all images).
     With a `patch_size`, `patch_share` of every batch, at least one patch, is drawn as patches of that size. With
     `budget_bytes` and more pixels than that, single pixels are drawn from a changing part of them that is held in
-    memory (see ResidentPixels). Everything drawn depends on `seed` and the position alone: `state()` and `restore()`
+    memory (see ResidentPixels). With `points`, `point_share` of every batch are pixels in which an image saw a sparse
+    point, drawn with replacement. Everything drawn depends on `seed` and the position alone: `state()` and `restore()`
     are exact.
     """
 
@@ -107,6 +131,8 @@ class PixelSampler:
         patch_share: float = 0.25,
         rays_per_image: int | None = None,
         budget_bytes: int | None = None,
+        points: ObservedPoints | None = None,
+        point_share: float = 0.0,
     ) -> None:
         self.batch_size = batch_size
         self.patch_size, self.patch_share = patch_size, patch_share
@@ -135,7 +161,9 @@ class PixelSampler:
         if budget_bytes is not None and not ResidentPixels.fits(files, pixels, budget_bytes):
             spans = Spans(self._table.begin, self._table.rgb_begin)
             self._resident = ResidentPixels(files, spans, budget_bytes, seed)
-        self._epoch, self._counter, self._patches = 0, 0, 0
+        self._points = None if points is None or point_share == 0 else _point_pixels(points, self._table, self._pixels)
+        self._num_points = 0 if self._points is None else round(point_share * batch_size)
+        self._epoch, self._counter, self._patches, self._sights = 0, 0, 0, 0
         self._keys = self._keys_of(0)
 
     @property
@@ -151,6 +179,7 @@ class PixelSampler:
             "epoch": self._epoch,
             "counter": self._counter,
             "patches": self._patches,
+            "sights": self._sights,
             "num_pixels": self.num_pixels,
         }
 
@@ -163,16 +192,31 @@ class PixelSampler:
                 "block anew."
             )
         self._epoch, self._counter, self._patches = state["epoch"], state["counter"], state["patches"]
+        self._sights = state.get("sights", 0)
         self._keys = self._keys_of(self._epoch)
 
     def next(self, central: float = 1.0) -> PixelBatch:
-        """The next batch: single pixels (see `next_pixels`), then patches if there is a `patch_size`."""
-        if self.patch_size == 0:
-            return self.next_pixels(self.batch_size, central)
-        area = self.patch_size**2
-        count = max(1, int(self.patch_share * self.batch_size) // area)
-        patches = self.next_patches(count, self.patch_size)
-        return _joined(self.next_pixels(max(0, self.batch_size - count * area), central), patches)
+        """The next batch: single pixels (see `next_pixels`), sights of points, then patches, if there are any."""
+        singles, parts = self.batch_size - self._num_points, []
+        if self.patch_size > 0:
+            area = self.patch_size**2
+            count = max(1, int(self.patch_share * self.batch_size) // area)
+            singles -= count * area
+            parts.append(self.next_patches(count, self.patch_size))
+        if self._num_points > 0:
+            parts.insert(0, self.next_sights(self._num_points))
+        return _joined(self.next_pixels(max(0, singles), central), *parts)
+
+    def next_sights(self, count: int) -> PixelBatch:
+        """`count` pixels in which an image saw a sparse point, drawn with replacement."""
+        points = self._points
+        assert points is not None
+        rng = np.random.Generator(np.random.Philox(key=derive_seed(self._seed, "sights"), counter=self._sights))
+        self._sights += count
+        chosen = rng.integers(len(points.slots), size=count)
+        drawn = replace(_Drawn.empty(0, None), slots=points.slots[chosen], flat=points.flat[chosen])
+        known = (torch.from_numpy(values[chosen]) for values in (points.distance_m, points.deviation_m))
+        return replace(self._gather(drawn, None), sights=PointSights(*known))
 
     @property
     def resident_share(self) -> float:
@@ -320,8 +364,32 @@ class _Table:
     directions_begin: np.ndarray  # [n] int64
     width: np.ndarray  # [n] int64
     height: np.ndarray  # [n] int64
+    scale: np.ndarray  # [n, 2] float64: pixels of the level per pixel of the photograph
     world_from_cam: np.ndarray  # [n, 3, 4] float32
     slot: np.ndarray  # [n] int64: position in the sampler's image_ids
+
+
+@dataclass(frozen=True, slots=True)
+class _PointPixels:
+    """The pixels of one level in which images saw points."""
+
+    slots: np.ndarray  # [n] int64: rows of the table
+    flat: np.ndarray  # [n] int64: rows of the level's files
+    distance_m: np.ndarray  # [n] float32
+    deviation_m: np.ndarray  # [n] float32
+
+
+def _point_pixels(points: ObservedPoints, table: _Table, pixels: Level) -> _PointPixels | None:
+    """None if masks hide all of them. Not those in the remainder of a photograph that the level leaves out."""
+    rows = np.searchsorted(table.slot, points.slots).clip(max=len(table.slot) - 1)
+    columns, lines = (points.xy_px * table.scale[rows]).astype(np.int64).T
+    kept = (table.slot[rows] == points.slots) & (columns < table.width[rows]) & (lines < table.height[rows])
+    flat = table.rgb_begin[rows] + lines * table.width[rows] + columns
+    if pixels.valid is not None:
+        kept[kept] = pixels.valid[flat[kept]] != 0
+    if not kept.any():
+        return None
+    return _PointPixels(rows[kept], flat[kept], points.distance_m[kept], points.deviation_m[kept])
 
 
 def _table(store: ImageStore, image_ids: tuple[str, ...], level: int) -> _Table:
@@ -337,6 +405,7 @@ def _table(store: ImageStore, image_ids: tuple[str, ...], level: int) -> _Table:
         directions_begin=np.ascontiguousarray(firsts[:, 1]),
         width=np.ascontiguousarray(sizes[:, 1]),
         height=np.ascontiguousarray(sizes[:, 0]),
+        scale=np.array([store.scale(image_id, level) for _, image_id in decoded]),
         world_from_cam=np.ascontiguousarray(poses, dtype=np.float32),
         slot=np.array([slot for slot, _ in decoded], np.int64),
     )
@@ -352,15 +421,38 @@ def _no_offsets(offsets_m: np.ndarray | None) -> np.ndarray:
     return np.zeros((0, 3), np.float32) if offsets_m is None else offsets_m
 
 
-def _joined(pixels: PixelBatch, patches: PixelBatch) -> PixelBatch:
-    def both(name: str) -> Tensor:
-        return torch.cat([getattr(pixels, name), getattr(patches, name)])
+def _joined(first: PixelBatch, *others: PixelBatch) -> PixelBatch:
+    """One batch after the other; only the last may have patches."""
+    batches = (first, *others)
+    if not others:
+        return first
+
+    def all_of(name: str) -> Tensor:
+        return torch.cat([getattr(batch, name) for batch in batches])
 
     return replace(
-        patches,
-        rays=RayBatch.concatenate([pixels.rays, patches.rays]),
-        distance_m=None if patches.distance_m is None else both("distance_m"),
-        **{name: both(name) for name in ("rgb", "pixels_xy", "valid")},
+        batches[-1],
+        rays=RayBatch.concatenate([batch.rays for batch in batches]),
+        distance_m=None if first.distance_m is None else all_of("distance_m"),
+        sights=_joined_sights(batches),
+        **{name: all_of(name) for name in ("rgb", "pixels_xy", "valid")},
+    )
+
+
+def _share_known(sights: PointSights | None, of_all: PointSights | None) -> float:
+    if sights is None or of_all is None:
+        return 0.0
+    return int(sights.known.sum()) / max(int(of_all.known.sum()), 1)
+
+
+def _joined_sights(batches: tuple[PixelBatch, ...]) -> PointSights | None:
+    if all(batch.sights is None for batch in batches):
+        return None
+    none = [PointSights(torch.zeros(len(batch.rays)), torch.zeros(len(batch.rays))) for batch in batches]
+    sights = [batch.sights or empty for batch, empty in zip(batches, none, strict=True)]
+    return PointSights(
+        torch.cat([of_batch.distance_m for of_batch in sights]),
+        torch.cat([of_batch.deviation_m for of_batch in sights]),
     )
 
 

@@ -42,6 +42,8 @@ class ImageRecord:
     world_from_cam: np.ndarray  # [3, 4] float64, OpenCV camera axes, metres
     drive: str = "0"
     segment: str = "0"  # of its drive, between two gaps (see scene/segments.py)
+    trajectory: str | None = None  # of its camera in that segment (see scene/trajectories.py); None: no order is known
+    moment: float = 0.0  # when it was taken, or the number in its name: only comparable within its trajectory
     mask_paths: tuple[Path, ...] = ()  # 0 = ignore this pixel; a pixel that any of them hides is ignored
     exposure: float | None = None  # relative exposure (shutter s x ISO / 100 / f-number^2, or the data set's own)
     depth_path: Path | None = None  # depth along the optical axis (see scene/depth.py); None unless dataset.use_depth
@@ -97,6 +99,9 @@ class Scene:
     skipped: tuple[tuple[str, str], ...] = ()
     geo_origin: GeoOrigin | None = None  # None: axes and place of the world are unknown
     world_offset_m: Offset = NO_OFFSET  # capture's own coordinates = the scene's + this (see scene/world_offset.py)
+    points_error_px: np.ndarray | None = None
+    """[P] float64: mean reprojection error of each point in pixels of the photographs, NaN where unknown; None: all are
+    unknown."""
 
     @property
     def centers_world(self) -> np.ndarray:

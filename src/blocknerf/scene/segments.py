@@ -30,6 +30,8 @@ def with_segments(
 ) -> list[ImageRecord]:
     """The images, each with the name of its segment: its drive's, and where a drive has several, their first image's.
 
+    Where an order is known, each also has its trajectory, which is named after its first image, and its moment in it.
+
     `moments` are by image id, in any unit. If not all images of a drive have one, the number in their names gives the
     order; of several numbers, the one that takes the most values. If names have no order either, images that are near
     one another belong together.
@@ -38,6 +40,7 @@ def with_segments(
     for image in sorted(images, key=lambda image: natural_order(image.name)):
         of_drive.setdefault(image.drive, []).append(image)
     segment_of: dict[str, str] = {}
+    order_of: dict[str, tuple[str, float]] = {}
     for drive, members in of_drive.items():
         centers = np.stack([image.world_from_cam[:, 3] for image in members])
         order = _order_by_moments(members, moments) or (_order_by_names(members) if names_tell_order else None)
@@ -48,7 +51,14 @@ def with_segments(
         for rows in groups:
             name = drive if len(groups) == 1 else f"{drive}, from {members[rows[0]].name}"
             segment_of |= {members[row].id: name for row in rows}
-    return [replace(image, segment=segment_of[image.id]) for image in images]
+        if order is not None:
+            order_of |= _trajectories(order, members, segment_of)
+    unordered = (None, 0.0)
+    return [
+        replace(image, segment=segment_of[image.id], trajectory=trajectory, moment=moment)
+        for image in images
+        for trajectory, moment in [order_of.get(image.id, unordered)]
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +106,20 @@ def _ordered(cameras: Sequence[str], moments: np.ndarray, is_timed: bool) -> _Or
     for row in rows:
         ways.setdefault(cameras[row], []).append(row)
     return _Order(list(ways.values()), moments, is_timed)
+
+
+def _trajectories(
+    order: _Order, images: Sequence[ImageRecord], segment_of: Mapping[str, str]
+) -> dict[str, tuple[str, float]]:
+    """By image id: the name of its trajectory, which is what one camera took of a segment, and its moment."""
+    found: dict[str, tuple[str, float]] = {}
+    for way in order.ways:
+        first_of: dict[str, str] = {}
+        for row in way:
+            segment = segment_of[images[row].id]
+            first = first_of.setdefault(segment, images[row].name)
+            found[images[row].id] = f"{segment}, by {first}", float(order.moments[row])
+    return found
 
 
 def _links(order: _Order, centers: Float64[np.ndarray, "images 3"]) -> list[tuple[int, int]]:

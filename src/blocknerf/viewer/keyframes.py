@@ -58,8 +58,8 @@ def path_file(out: Path, name: str) -> Path:
 def write_path(path: Path, keyframes: Keyframes, seconds: float, drive: str | None) -> int:
     """Writes the camera path as `blocknerf render --path FILE.json` reads it; returns how many frames it has.
 
-    `drive` is the one whose mean appearance the frames take. Raises UserError as `Keyframes.poses` does, and for
-    `seconds` that are not above 0 and up to MOST_S.
+    `drive` is the one whose mean appearance the frames take; None: each has that of its neighbours. Raises UserError
+    as `Keyframes.poses` does, and for `seconds` that are not above 0 and up to MOST_S.
     """
     if not 0 < seconds <= MOST_S:
         raise UserError(f"A path of {seconds:g} seconds cannot be saved: give more than 0 and up to {MOST_S:g}.")

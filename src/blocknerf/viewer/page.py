@@ -13,6 +13,7 @@ from blocknerf.core.errors import UserError
 from blocknerf.core.logging import log
 from blocknerf.core.types import Appearance
 from blocknerf.scene.scene import ImageRecord, Scene
+from blocknerf.scene.trajectories import Trajectories
 from blocknerf.viewer import map as city_map
 from blocknerf.viewer.keyframes import LEAST_S, MOST_S, Keyframes, path_file, render_command, write_path
 from blocknerf.viewer.loop import RenderedFrame
@@ -20,6 +21,7 @@ from blocknerf.viewer.page_frame import PageFrame
 from blocknerf.viewer.render_request import Comparison, ComparisonMode, Kind, RenderRequest, Viewpoint, blendings
 from blocknerf.viewer.viser_module import viser
 
+NEIGHBOURS = "between neighbours"
 THIS_PHOTOGRAPH = "the photograph"
 ALONE = "off"
 KINDS: tuple[Kind, ...] = ("colour", "depth", "visibility", "weights", "seams")
@@ -43,11 +45,14 @@ class Page:
         out: Path,
         city: City,
         scene: Scene | None,
+        trajectories: Trajectories,
         absence: str | None,
         wants: Callable[[RenderRequest | None], None],
     ):
-        """`absence` says why there is no scene. This class reads the city and never renders it."""
+        """`absence` says why there is no scene; `trajectories` are those of the scene. This class reads the city and
+        never renders it."""
         self._client, self._out, self._city, self._scene = client, out, city, scene
+        self._trajectories = trajectories
         self._wants = wants
         self._frame = PageFrame.of(city.manifest, scene)
         self._keyframes = Keyframes()
@@ -116,6 +121,9 @@ class Page:
         drives = [f"drive {drive}" for drive in sorted(self._city.drives)]
         appearances = [*drives, *([THIS_PHOTOGRAPH] if self._scene is not None else [])] or ["mean"]
         first = f"drive {self._city.main_drive}" if drives else appearances[0]
+        if self._city.main_drive in self._trajectories.of_drive:
+            first = NEIGHBOURS
+            appearances.insert(0, first)
         least, largest = _exposure_range(self._city)
         with gui.add_folder("Look"):
             self._appearance_from = gui.add_dropdown("From", appearances, initial_value=first)
@@ -234,11 +242,20 @@ class Page:
     def _requested_appearance(self) -> Appearance:
         share = float(self._appearance_share.value)
         return replace(
-            _appearance(self._chosen(self._appearance_from.value)),
+            self._appearance(self._appearance_from.value),
             exposure_stops=float(self._exposure.value),
-            blend_towards=_appearance(self._chosen(self._appearance_to.value)) if share else None,
+            blend_towards=self._appearance(self._appearance_to.value) if share else None,
             share=share,
         )
+
+    def _appearance(self, name: str) -> Appearance:
+        """Of an entry of the two lists of looks; without a photograph or a drive, that of the place."""
+        chosen = self._chosen(name)
+        if isinstance(chosen, ImageRecord):
+            return Appearance(chosen.id, chosen.drive)
+        if name == NEIGHBOURS:
+            return self._trajectories.appearance_near(self._viewpoint().world_from_cam, self._city.main_drive)
+        return Appearance(drive=chosen)
 
     def _chosen(self, name: str) -> ImageRecord | str | None:
         """What an entry of the two lists of looks stands for: a photograph, a drive, or neither."""
@@ -319,7 +336,8 @@ class Page:
 
     def _save_path(self) -> None:
         path, appearance = path_file(self._out, self._path_name.value), self._requested_appearance()
-        frames = write_path(path, self._keyframes, float(self._path_seconds.value), appearance.drive)
+        drive = None if self._appearance_from.value == NEIGHBOURS else appearance.drive
+        frames = write_path(path, self._keyframes, float(self._path_seconds.value), drive)
         chosen = [self._chosen(self._appearance_from.value)]
         chosen += [self._chosen(self._appearance_to.value)] if appearance.blend_towards is not None else []
         names = [image.name for image in chosen if isinstance(image, ImageRecord)]
@@ -329,11 +347,6 @@ class Page:
             self._out, path, appearance, names if alike else names[: int(appearance.image_id is not None)]
         )
         self._path_status.content = f"{frames} frames in {path}. Film them with\n\n```\n{command}\n```{hint}"
-
-
-def _appearance(chosen: ImageRecord | str | None) -> Appearance:
-    """Of a photograph, a drive, or whatever pictures have by themselves."""
-    return Appearance(chosen.id, chosen.drive) if isinstance(chosen, ImageRecord) else Appearance(drive=chosen)
 
 
 def _exposure_range(city: City) -> tuple[float, float]:

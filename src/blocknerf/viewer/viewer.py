@@ -15,6 +15,7 @@ from blocknerf.runtime.cores import available_cores
 from blocknerf.runtime.devices import CPU
 from blocknerf.runtime.threads import use_threads
 from blocknerf.scene.scene import Scene
+from blocknerf.scene.trajectories import NO_TRAJECTORIES, Trajectories
 from blocknerf.viewer.city_watcher import CityWatcher
 from blocknerf.viewer.door import Door
 from blocknerf.viewer.drawing import Drawn, KeepGoing, draw
@@ -52,6 +53,7 @@ class Viewer:
         """
         self._out, self._scene, self._absence, self._max_width = out, scene, absence, max_width
         self._newest = CityWatcher(out, state, device)
+        self._trajectories = NO_TRAJECTORIES if scene is None else Trajectories.of(scene.images)
         self._photographs = None if scene is None else Photographs(scene)
         self._pages: dict[Hashable, Page] = {}
         port = _free_port(host, port)
@@ -114,7 +116,9 @@ class Viewer:
 
         self._door.admit(key, client.gui, lambda sentence: self._fail_page(key, sentence))
         try:
-            self._pages[key] = Page(client, self._out, self._newest.city, self._scene, self._absence, wants)
+            self._pages[key] = Page(
+                client, self._out, self._newest.city, self._scene, self._trajectories, self._absence, wants
+            )
         except Exception:
             log.exception("The viewer could not make the page of a browser.")
 

@@ -9,13 +9,13 @@ from abc import abstractmethod
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import entry_points
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, model_validator
 from pydantic_core import core_schema
 
 from blocknerf.core.config.effects import Need
-from blocknerf.core.config.section import Positive, Samples, Section
+from blocknerf.core.config.section import CHOSEN, Positive, Samples, Section
 
 GROUP = "blocknerf.backbones"
 BUILT_IN = {"hash": "blocknerf.models.backbones.hash_grid.config", "mlp": "blocknerf.models.backbones.mip_nerf.config"}
@@ -41,9 +41,9 @@ class BackboneConfig(Section):
     backbone: str = ""
     white_background: bool = False
     """Same as dataset.white_background; rays end in white if either is set."""
-    num_samples_coarse: Samples = 64
+    num_samples_coarse: Annotated[Samples, CHOSEN] = 64
     """First samples along a ray, spread over its whole length."""
-    num_samples_fine: Samples = 12
+    num_samples_fine: Annotated[Samples, CHOSEN] = 12
     """Samples of the field along a ray, placed where the first samples found matter."""
     perturb_samples: bool = True
     """In training, samples are drawn at random within their intervals. If false, they are in the middle."""

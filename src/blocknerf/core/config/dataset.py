@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from blocknerf.core.config.section import CHANGEABLE, Count, Section
+from blocknerf.core.config.section import CHANGEABLE, CHOSEN, Count, Section
 
 
 class DatasetConfig(Section):
@@ -18,11 +18,11 @@ class DatasetConfig(Section):
     colmap_model: str | None = None
     """Which COLMAP model to read if there are several, as in `sparse/1`. If it exists as text and binary, name the
     file, as in `sparse/1/images.txt`. Default: the best."""
-    image_downsample: Annotated[int, Field(ge=1, le=64)] = 1
+    image_downsample: Annotated[int, Field(ge=1, le=64), CHOSEN] = 1
     """Images are trained and rendered at 1/N of their size."""
     num_workers: Annotated[int, Field(ge=1, le=256), CHANGEABLE] = 2
     """Threads that decode photographs for the image store."""
-    batch_size: Count = 1024
+    batch_size: Annotated[Count, CHOSEN] = 1024
     """Rays in one training step. Many small steps learn more in the same time than few large ones."""
     val_batch_size: Annotated[Count | None, CHANGEABLE] = None
     """Rays rendered at once in validation. Default: the backbone's choice."""

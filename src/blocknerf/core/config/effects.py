@@ -95,6 +95,7 @@ SWITCHES = (
             "appearance_embedding",
             "training.appearance_lr",
             "training.appearance_loss_weight",
+            "training.appearance_smoothness_weight",
             "training.appearance_cosine_cycles",
             "training.appearance_min_lr",
         ),
@@ -102,7 +103,7 @@ SWITCHES = (
         "training.use_appearance_embedding is false",
     ),
     Need(
-        ("training.appearance_lr", "training.appearance_loss_weight"),
+        ("training.appearance_lr", "training.appearance_loss_weight", "training.appearance_smoothness_weight"),
         lambda config: config.appearance_embedding.use_block_appearance,
         "appearance_embedding.use_block_appearance is false",
     ),
@@ -177,14 +178,14 @@ def _without_effect(
         given_keys = [
             key for section_or_key in need.keys for key in keys_of(default, section_or_key) if _is_in(given, key)
         ]
-        changed = [key for key in given_keys if _value(config, key) != _value(default, key)]
+        changed = [key for key in given_keys if value_of(config, key) != value_of(default, key)]
         if changed and not need.met(config):
             yield need, changed
 
 
 def keys_of(config: Any, key: str) -> list[str]:
     """The key itself or, of a section, all in it."""
-    value = _value(config, key)
+    value = value_of(config, key)
     return [f"{key}.{name}" for name in type(value).model_fields] if isinstance(value, BaseModel) else [key]
 
 
@@ -196,5 +197,6 @@ def _is_in(tree: Any, key: str) -> bool:
     return True
 
 
-def _value(config: Any, key: str) -> Any:
+def value_of(config: Any, key: str) -> Any:
+    """The value of section.key."""
     return reduce(getattr, key.split("."), config)

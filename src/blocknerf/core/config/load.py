@@ -2,6 +2,7 @@
 
 import copy
 import difflib
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,15 @@ from blocknerf.core.logging import log
 from blocknerf.core.reading import Damaged, parse_yaml, read_json, read_yaml
 
 
-def load_config(path: Path | None, overrides: list[str] | tuple[str, ...] = (), stored: bool = False) -> Config:
+def load_config(
+    path: Path | None,
+    overrides: list[str] | tuple[str, ...] = (),
+    stored: bool = False,
+    without: Collection[str] = (),
+) -> Config:
     """Reads a YAML or JSON file (without one, the defaults) and applies `section.key=value` overrides.
+
+    Of the file, keys `without` (section.key) are passed over.
 
     Raises UserError that names the file, the key and its nearest known neighbour, also for a key without effect (see
     effects.py). In a configuration that a run has `stored`, only overrides are checked for that.
@@ -30,6 +38,8 @@ def load_config(path: Path | None, overrides: list[str] | tuple[str, ...] = (), 
         tree = {} if tree is None else tree
         if not isinstance(tree, dict):
             raise UserError(f"{path} holds a {type(tree).__name__}; a configuration is a mapping of sections.")
+    for key in without:
+        _forget(tree, key)
     given: dict[str, Any] = {} if stored else copy.deepcopy(tree)
     for override in overrides:
         _apply_override(tree, override)
@@ -57,6 +67,14 @@ def validated(tree: dict[str, Any], origin: str, given: dict[str, Any] | None = 
 
 def config_to_json(config: Config) -> dict[str, Any]:
     return config.model_dump(mode="json")
+
+
+def _forget(tree: Any, key: str) -> None:
+    *sections, name = key.split(".")
+    for section in sections:
+        tree = tree.get(section) if isinstance(tree, dict) else None
+    if isinstance(tree, dict):
+        tree.pop(name, None)
 
 
 def _apply_override(tree: dict, override: str) -> None:

@@ -5,18 +5,18 @@ from typing import Annotated, Any, get_args
 
 from pydantic import Field, field_validator, model_validator
 
-from blocknerf.core.config.section import CHANGEABLE, Count, NotNegative, Positive, Section
+from blocknerf.core.config.section import CHANGEABLE, CHOSEN, Count, NotNegative, Positive, Section
 from blocknerf.core.config.stages import Component, StageTraining
 
 
 class TrainingConfig(Section):
     """How long a block is trained, with which rates, losses and parts of the model."""
 
-    num_epochs: Annotated[Positive, CHANGEABLE] = 5
-    """Passes over a block's training pixels."""
+    num_epochs: Annotated[Positive, CHANGEABLE, CHOSEN] = 5
+    """Passes over a block's training pixels. With `--minutes`, more than the time allows."""
     max_steps: Annotated[Count | None, CHANGEABLE] = None
     """Maximum number of steps of a block. Training stops at num_epochs or max_steps, whichever comes first."""
-    max_minutes: Annotated[Positive | None, CHANGEABLE] = None
+    max_minutes: Annotated[Positive | None, CHANGEABLE, CHOSEN] = None
     """Maximum training time of a block in minutes, without validation. Training stops at this or at num_epochs,
     whichever comes first. If N blocks share the cores, each gets N times as long."""
     seed: Annotated[int, Field(ge=0)] = 42
@@ -64,6 +64,9 @@ class TrainingConfig(Section):
     """Share of 1 - SSIM, on patches, in the colour term."""
     depth_loss_weight: NotNegative = 0.1
     """Weight of the error in distance against depth maps (needs dataset.use_depth)."""
+    point_loss_weight: NotNegative = 0.01
+    """Weight of the term that lets rays end in the sparse points that their images saw. It has no effect on a capture
+    without such points."""
     consistency_loss_weight: NotNegative = 0.0
     """Weight of the difference in colour and distance to a neighbouring block, on rays that both render. Neighbours are
     then trained one after the other, or together with --side-by-side. 0.05 is enough; the documents' 0.5 makes pictures
@@ -78,6 +81,9 @@ class TrainingConfig(Section):
     """Weight of the term that keeps a ray's weights together (Barron et al. 2022, equation 15)."""
     appearance_loss_weight: NotNegative = 1e-4
     """Weight of the pull of codes towards their drive's code, or zero without one. It keeps their mean meaningful."""
+    appearance_smoothness_weight: NotNegative = 1e-4
+    """Weight of the difference between the codes of images that follow each other on a trajectory. Light and automatic
+    exposure change slowly, so views between two images have a code between theirs."""
     visibility_loss_weight: NotNegative = 1e-6
     """Weight of the visibility term; the paper's value. It affects only the visibility network, and Adam does not
     depend on its scale."""

@@ -123,6 +123,20 @@ class Backbone(Field, Protocol):
 
 
 @runtime_checkable
+class DeferredShading(Protocol):
+    """A backbone whose codes enter after compositing: pictures under several codes share all samples."""
+
+    def shade_composited(
+        self,
+        composited: CompositedRays,
+        directions: Float[Tensor, "rays 3"],
+        codes: Float[Tensor, "rays code"] | None,
+    ) -> Float[Tensor, "rays 3"]:
+        """The colours that `Backbone.composite` gives for these rays under `codes`."""
+        ...
+
+
+@runtime_checkable
 class ViewsBackbone(Field, Protocol):
     """Something that is projected into a camera, as splats are: it renders pixels of a camera's picture."""
 

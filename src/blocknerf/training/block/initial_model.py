@@ -8,6 +8,7 @@ from blocknerf.core.seeds import generator
 from blocknerf.models.backbones.interface import StartsAsFog
 from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.models.model_parallel import ModelParallelBlockNeRF
+from blocknerf.scene.trajectories import Trajectories
 from blocknerf.training.block.inputs import BlockInputs
 from blocknerf.training.block.pose_setup import groups_of, place_poses
 
@@ -35,6 +36,9 @@ def initial_model(inputs: BlockInputs, device: str, rng: torch.Generator) -> Blo
         model.field.start_fog(1 / _reach(inputs))
     if model.poses is not None:
         place_poses(model.poses, config, inputs.store, inputs.image_ids, spec.radius_m)
+    if model.appearance is not None:
+        trajectories = Trajectories.of(list(inputs.store.records.values()))
+        model.appearance.connect(trajectories.adjacent(inputs.image_ids))
     if inputs.learned is not None:
         model.load_state_dict(inputs.learned.state_dict(), strict=True)
     return model

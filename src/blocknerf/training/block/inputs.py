@@ -9,6 +9,7 @@ from blocknerf.core.config.config import Config
 from blocknerf.core.types import Exposures
 from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.models.poses import PoseGroups
+from blocknerf.scene.observed_points import ObservedPoints
 from blocknerf.scene.sampler import Tiles
 from blocknerf.scene.scene import ImageRecord
 from blocknerf.scene.store import ImageStore
@@ -29,6 +30,8 @@ class BlockInputs:
     """Exposures of the whole scene; None if the field does not use exposure."""
     tiles: Tiles | None = None
     """Parts of its images that the block learns first; None: no part is preferred (see `PixelSampler`)."""
+    points: ObservedPoints | None = None
+    """Where its images saw sparse points; None: unknown, or training.point_loss_weight is 0."""
     pose_groups: PoseGroups | None = None
     """Which images shared a pose offset when training began; None: derived from the images."""
     learned: BlockNeRF | None = None

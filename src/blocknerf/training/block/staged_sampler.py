@@ -10,6 +10,9 @@ from blocknerf.scene.stage_levels import stage_level
 from blocknerf.training.block.inputs import BlockInputs
 from blocknerf.training.block.stages import ProgressiveTrainer, Stage
 
+POINT_SHARE = 0.125
+"""Of a batch, if sparse points are known."""
+
 
 class StagedSampler:
     """The stages of a block, the current one, and its sampler."""
@@ -88,6 +91,8 @@ class StagedSampler:
             patch_share=dataset.patch_share,
             rays_per_image=dataset.num_rays_per_image,
             budget_bytes=None if budget_gb is None else int(budget_gb * 1e9),
+            points=inputs.points,
+            point_share=POINT_SHARE,
         )
 
 

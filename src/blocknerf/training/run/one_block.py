@@ -12,6 +12,7 @@ from blocknerf.models.block_meta import ModelMeta
 from blocknerf.models.block_nerf import BlockNeRF, load_block
 from blocknerf.runtime.process_group import ALONE, ProcessGroup
 from blocknerf.scene.exposures import scene_exposures
+from blocknerf.scene.observed_points import observed_points
 from blocknerf.scene.store import ImageStore
 from blocknerf.training.block.checkpoint import CheckpointProvenance, read_checkpoint_meta
 from blocknerf.training.block.inputs import BlockInputs
@@ -71,10 +72,13 @@ def block_inputs(run: Run, block: BlockSpec, store: ImageStore) -> BlockInputs:
     learned = grown_block(run.block_folder(block.id), block, store) if run.update else None
     begun = _begun_with(run, block, store) if learned is None else learned.description()
     by_surface = manager.divide_by == "surface"
+    inputs = _inputs_of_any_state(run, block, store)
+    uses_points = run.config.training.point_loss_weight > 0
     return replace(
-        _inputs_of_any_state(run, block, store),
+        inputs,
         exposures=_exposures(run, begun),
         tiles=tiles_of_block(run.scene, run.plan, block, manager.block_size / 2) if by_surface else None,
+        points=observed_points(run.scene, store, inputs.image_ids) if uses_points else None,
         pose_groups=None if begun is None else begun.known_pose_groups,
         learned=learned,
         blocks_at_once=run.at_once,

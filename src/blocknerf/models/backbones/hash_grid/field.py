@@ -63,12 +63,22 @@ class HashField(nn.Module):
         ask = self.density_and_features
         if self.recomputes and torch.is_grad_enabled():
             ask = self._recomputed
-        composited = composite_rays(origins, directions, self.spacing, self.proposal, ask, rng)
+        near = self.config.full_gradient_radii
+        composited = composite_rays(origins, directions, self.spacing, self.proposal, ask, rng, near)
+        return self.shade_composited(composited, directions, codes), composited
+
+    def shade_composited(
+        self,
+        composited: CompositedRays,
+        directions: Float[Tensor, "rays 3"],
+        codes: Float[Tensor, "rays code"] | None,
+    ) -> Float[Tensor, "rays 3"]:
+        """See `DeferredShading`."""
         rgb = self.shade(composited.features, directions, codes)
         if self.white_background:
             opacity = composited.opacity[:, None]
             rgb = rgb * opacity + (1 - opacity)
-        return rgb, composited
+        return rgb
 
     def query_intervals(
         self,

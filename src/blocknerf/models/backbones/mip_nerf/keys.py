@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from blocknerf.core.config.backbone import BackboneConfig
-from blocknerf.core.config.section import DensityActivation, RgbActivation, Samples
+from blocknerf.core.config.section import CHOSEN, DensityActivation, RgbActivation, Samples
 
 
 class MipNerfKeys(BackboneConfig):
@@ -25,7 +25,7 @@ class MipNerfKeys(BackboneConfig):
     """Encodes the piece of a pixel's cone that a sample covers. If false, only its middle."""
     dir_encoding_levels: Annotated[int, Field(ge=1, le=4)] = 4
     """Octaves of the encoding of the viewing direction."""
-    num_samples_fine: Samples = 128
+    num_samples_fine: Annotated[Samples, CHOSEN] = 128
     """Samples along a ray, placed where the first samples found matter."""
     use_hierarchical_sampling: bool = True
     """If false, only the first samples are used."""

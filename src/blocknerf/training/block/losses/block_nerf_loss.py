@@ -9,11 +9,12 @@ from torch import Tensor
 
 from blocknerf.core.config.training import TrainingConfig
 from blocknerf.core.types import RayBatch
+from blocknerf.geometry.spacing import share_from_distance
 from blocknerf.kernels.histograms.ops import distortion_loss, interlevel_loss
 from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.rendering.quality import SSIM_WINDOW_PX
 from blocknerf.rendering.volume import CompositedRays, expected_distance
-from blocknerf.scene.sampler import PixelBatch
+from blocknerf.scene.sampler import PixelBatch, PointSights
 from blocknerf.training.block.losses.regularization import regularization
 from blocknerf.training.block.losses.terms import (
     GRADIENT_SHARE,
@@ -23,9 +24,16 @@ from blocknerf.training.block.losses.terms import (
     dssim,
     scale_invariant_log_loss,
     squared_error,
+    window_loss,
 )
 from blocknerf.training.block.losses.visibility import visibility_loss
 from blocknerf.training.block.validation import ValidationView
+
+POINTS_END_SHARE = 0.1
+"""Of its weight that the term of points has when training ends: photographs know more than points by then."""
+DEVIATIONS = 2.0
+LEAST_HALF_WINDOW = 0.005
+"""Of the whole ray, in the coordinate of geometry.spacing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +63,11 @@ class BlockNeRFLoss:
             "coarse_rgb": config.coarse_loss_weight,
             "distortion": config.distortion_loss_weight,
             "depth": config.depth_loss_weight,
+            "points": config.point_loss_weight,
             "consistency": config.consistency_loss_weight,
             "regularization": config.regularization_weight,
             "appearance": config.appearance_loss_weight,
+            "appearance_smoothness": config.appearance_smoothness_weight,
             "visibility": config.visibility_loss_weight,
         }
 
@@ -69,9 +79,10 @@ class BlockNeRFLoss:
         shared: Sequence[SharedRays] = (),
     ) -> tuple[Float[Tensor, ""], dict[str, Float[Tensor, ""]]]:
         """Masked pixels of patches are in no term. `shared` has one entry per neighbour; if empty, it adds no term."""
-        rays, truth = batch.rays, batch.rgb
+        rays, truth, sights = batch.rays, batch.rgb, batch.sights
         if batch.num_patches > 0 and not bool(batch.valid.all()):
             rays, truth = rays[batch.valid], truth[batch.valid]
+            sights = None if sights is None else sights[batch.valid]
         rgb, composited = model(rays, rng)
         mse = squared_error(rgb, truth)
         terms = {
@@ -86,10 +97,15 @@ class BlockNeRFLoss:
             )
         if model.appearance is not None:
             terms["appearance"] = model.appearance.penalty(rays.image_slots)
+            if self.weights["appearance_smoothness"] > 0:
+                terms["appearance_smoothness"] = model.appearance.roughness()
         if model.visibility is not None and bool(mse.isfinite()):  # what it counts must stay finite
             terms["visibility"] = visibility_loss(model, rays, composited, rng)
         if batch.distance_m is not None and self.weights["depth"] > 0:
             terms["depth"] = _depth(batch, composited, model.radius_m)
+        if sights is not None and self.weights["points"] > 0:
+            weight = batch.sight_weight * POINTS_END_SHARE**model.progress
+            terms["points"] = weight * _points(model, rays, sights, composited)
         if shared and self.weights["consistency"] > 0:
             differences = [_consistency(model, border, rng) for border in shared]
             terms["consistency"] = torch.stack(differences).mean()
@@ -157,6 +173,32 @@ def _depth(batch: PixelBatch, composited: CompositedRays, radius_m: float) -> Fl
         return error
     steps = depth_gradient_loss(batch.patches(distance), batch.patches(truth), batch.patches(known))
     return error + GRADIENT_SHARE * batch.patch_weight * steps
+
+
+def _points(model: BlockNeRF, rays: RayBatch, sights: PointSights, composited: CompositedRays) -> Float[Tensor, ""]:
+    """How unlikely it is that rays end in the points that their images saw, by the field's weights and the proposal's.
+
+    A window reaches DEVIATIONS standard deviations to both sides, and at least as far as samples can tell. Zero if no
+    ray is known to end in a point.
+    """
+    rows = sights.known.nonzero()[:, 0]
+    if len(rows) == 0:
+        return sights.distance_m.new_zeros(())
+    origins, directions = model.to_block(rays.origins[rows].detach()), rays.directions[rows].detach()
+    spacing = model.field_of_rays().spacing
+    distance, deviation = sights.distance_m[rows] / model.radius_m, sights.deviation_m[rows] / model.radius_m
+    reach = torch.stack([distance, distance + DEVIATIONS * deviation], -1)
+    place, end = share_from_distance(reach, origins, directions, spacing.near, spacing.far).unbind(-1)
+
+    def loss(edges_s: Float[Tensor, "rays edges"], weights: Float[Tensor, "rays bins"], least: float) -> Tensor:
+        half = (end - place).clamp(min=least)
+        return window_loss(edges_s[rows], weights[rows], place - half, place + half)
+
+    total = loss(composited.edges_s, composited.weights, LEAST_HALF_WINDOW)
+    if composited.proposal_weights is not composited.weights:
+        half_bin = 0.5 / composited.proposal_weights.shape[1]
+        total = total + loss(composited.proposal_edges_s, composited.proposal_weights, half_bin)
+    return total
 
 
 def _consistency(model: BlockNeRF, border: SharedRays, rng: torch.Generator | None) -> Float[Tensor, ""]:

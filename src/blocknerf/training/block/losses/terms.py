@@ -11,6 +11,8 @@ from blocknerf.rendering.quality import masked_similarity
 LOG_OFFSET = 1e-6
 SCALE_SHARE = 0.5
 """Share of a common factor of all depths that costs nothing (Eigen et al. 2014, equation 4, with lambda 0.5)."""
+OUTLIER_SHARE = 0.01
+"""Of sparse points, as the term for them assumes."""
 GRADIENT_SHARE, DISTANCE_SHARE = 0.1, 0.1
 """Weight of the depth gradient relative to depth, and of distance relative to colour when two blocks are compared."""
 
@@ -76,6 +78,23 @@ def consistency_loss(
     colours = (rgb - neighbour_rgb.detach()).square().mean(-1)
     distances = (distance - neighbour_distance.detach()).abs()
     return (weights * (colours + DISTANCE_SHARE * distances)).mean()
+
+
+def window_loss(
+    edges: Float[Tensor, "rays edges"],
+    weights: Float[Tensor, "rays bins"],
+    low: Float[Tensor, " rays"],
+    high: Float[Tensor, " rays"],
+) -> Float[Tensor, ""]:
+    """Mean of -log((1 - o) m + o) of the weight m that each ray's histogram has between `low` and `high`.
+
+    The likelihood that the ray ends there, where a share o of such windows is wrong (OUTLIER_SHARE): a ray that clearly
+    ends elsewhere has nearly no gradient. Weight is even within a bin. Differentiable in `weights`.
+    """
+    begin, end = edges[:, :-1], edges[:, 1:]
+    covered = (torch.minimum(end, high[:, None]) - torch.maximum(begin, low[:, None])).clamp(min=0)
+    inside = (weights * covered / (end - begin).clamp(min=1e-9)).sum(-1)
+    return -torch.log((1 - OUTLIER_SHARE) * inside + OUTLIER_SHARE).mean()
 
 
 def squared_weights(matrices: Iterable[Tensor]) -> Float[Tensor, ""]:
