@@ -36,7 +36,8 @@ class HashKeys(BackboneConfig):
     """`padded_sigmoid` (mip-NeRF) reaches slightly beyond black and white."""
     proposal_resolution: Annotated[int, Field(ge=8, le=512)] = 128
     """Cells along each side of the density grid that places the samples. The grid covers the contracted cube."""
-    full_gradient_radii: NotNegative = 0.1
+    full_gradient_radii: NotNegative = 0.0
     """Distance from a camera, in block radii, from which samples learn at the full rate. Nearer ones learn at a rate
-    that falls with the square of the distance, so that no fog forms in front of cameras. 0: all at the full rate."""
+    that falls with the square of the distance, so that no fog forms in front of cameras. 0: all at the full rate. It
+    helps where cameras look from afar, as from the air, and harms where near things are to be learned."""
     hash_grid: HashGridConfig = HashGridConfig()
