@@ -28,7 +28,7 @@ def few_shares(monkeypatch):
     monkeypatch.setattr(resident, "_FEWEST_PIECES", 16)
 
 
-def some_points(store: ImageStore, image_ids: tuple[str, ...], per_image: int = 12) -> ObservedPoints:
+def random_points(store: ImageStore, image_ids: tuple[str, ...], per_image: int = 12) -> ObservedPoints:
     """Places anywhere in the images; each has a distance of its own."""
     rng = np.random.default_rng(7)
     slots = np.repeat(np.arange(len(image_ids)), per_image)
@@ -67,7 +67,7 @@ BUDGETS = pytest.mark.parametrize("budget_bytes", [None, 2400])
 @pytest.mark.parametrize("patch_size", [0, 3])
 def test_a_share_of_every_batch_are_sights_and_all_of_them_come(tmp_path: Path, budget_bytes, patch_size):
     store = make_store(tmp_path)
-    points = some_points(store, store.image_ids)
+    points = random_points(store, store.image_ids)
     sampler, seen = sampler_of(store, points, budget_bytes=budget_bytes, patch_size=patch_size), set()
     assert (sampler.resident_share < 1) == (budget_bytes is not None)
     for _ in range(60):
@@ -87,7 +87,7 @@ def test_a_share_of_every_batch_are_sights_and_all_of_them_come(tmp_path: Path, 
 
 def test_hidden_sights_are_never_drawn(tmp_path: Path):
     store = make_store(tmp_path, masked=True)
-    points = some_points(store, store.image_ids)
+    points = random_points(store, store.image_ids)
     sampler, seen = sampler_of(store, points), set()
     for _ in range(60):
         batch = sampler.next()
@@ -100,7 +100,7 @@ def test_hidden_sights_are_never_drawn(tmp_path: Path):
 
 def test_where_masks_hide_all_of_them_there_are_none(tmp_path: Path):
     store = make_store(tmp_path, masked=True)
-    points = some_points(store, store.image_ids, per_image=200)
+    points = random_points(store, store.image_ids, per_image=200)
     columns, rows = points.xy_px.astype(int).T
     hidden = np.array(
         [not store.valid(store.image_ids[slot])[y, x] for slot, x, y in zip(points.slots, columns, rows, strict=True)]
@@ -113,7 +113,7 @@ def test_where_masks_hide_all_of_them_there_are_none(tmp_path: Path):
 def test_images_that_the_store_lacks_have_no_sights(tmp_path: Path):
     store = make_store(tmp_path)
     names = ("gone", store.image_ids[2], "gone too", store.image_ids[0], "last")
-    points = some_points(store, names)
+    points = random_points(store, names)
     sampler = PixelSampler(store, names, 200, seed=0, points=points, point_share=0.5)
     batch = sampler.next()
     assert {slot for slot, _, _ in sights_in(batch)} == {1, 3}
@@ -123,7 +123,7 @@ def test_images_that_the_store_lacks_have_no_sights(tmp_path: Path):
 @BUDGETS
 def test_seeds_and_state(tmp_path: Path, budget_bytes):
     store = make_store(tmp_path)
-    points = some_points(store, store.image_ids)
+    points = random_points(store, store.image_ids)
 
     def sampler(seed: int = 1) -> PixelSampler:
         return sampler_of(store, points, seed=seed, budget_bytes=budget_bytes, patch_size=3)
@@ -154,7 +154,7 @@ def assert_same(one: PixelBatch, other: PixelBatch) -> None:
 
 def test_a_state_from_before_there_were_sights_is_restored(tmp_path: Path):
     store = make_store(tmp_path)
-    points = some_points(store, store.image_ids)
+    points = random_points(store, store.image_ids)
     sampler = sampler_of(store, points)
     state = sampler.state()
     sampler.next()
@@ -170,7 +170,7 @@ def test_without_a_share_or_points_batches_are_as_ever(tmp_path: Path):
     store = make_store(tmp_path)
     for other in (
         PixelSampler(store, store.image_ids, 50, seed=1, point_share=0.5),
-        sampler_of(store, some_points(store, store.image_ids), point_share=0.0),
+        sampler_of(store, random_points(store, store.image_ids), point_share=0.0),
     ):
         batch = other.next()
         assert batch.sights is None
@@ -179,7 +179,7 @@ def test_without_a_share_or_points_batches_are_as_ever(tmp_path: Path):
 
 def test_beside_sights_pixels_go_through_the_pass(tmp_path: Path):
     store = make_store(tmp_path)
-    mixed = sampler_of(store, some_points(store, store.image_ids))
+    mixed = sampler_of(store, random_points(store, store.image_ids))
     plain = PixelSampler(store, store.image_ids, 50, seed=1)
     for _ in range(5):
         assert drawn(mixed.next())[:40] == drawn(plain.next_pixels(40))
@@ -188,7 +188,7 @@ def test_beside_sights_pixels_go_through_the_pass(tmp_path: Path):
 @pytest.mark.parametrize("count", [1, 2, 3, 7])
 def test_parts_hold_the_sights_of_the_whole_and_their_means_add_up(tmp_path: Path, count: int):
     store = make_store(tmp_path)
-    whole = sampler_of(store, some_points(store, store.image_ids), patch_size=3).next()
+    whole = sampler_of(store, random_points(store, store.image_ids), patch_size=3).next()
     parts = [whole.part(index, count) for index in range(count)]
     assert sum(len(part.rays) for part in parts) == len(whole.rays)
     together = [sight for part in parts for sight in sights_in(part).items()]

@@ -104,11 +104,11 @@ def _sights(scene: Scene, seeing: dict[int, ImageRecord], factor: float) -> _Sig
     spread = tracks * np.maximum(1 - np.square(mean_direction).sum(1), 1e-9)
     xy_px, pixel_rad = np.empty((len(rows), 2)), np.repeat([_pixel_rad(scene, r) for r in seeing.values()], counts)
     inside = np.empty(len(rows), bool)
-    for own, record in zip(_runs(counts), seeing.values(), strict=True):
+    for span, record in zip(_runs(counts), seeing.values(), strict=True):
         camera = scene.cameras[record.camera_key]
-        xy_px[own] = pixels_of(camera, away[own] @ record.world_from_cam[:, :3])
+        xy_px[span] = pixels_of(camera, away[span] @ record.world_from_cam[:, :3])
         with np.errstate(invalid="ignore"):  # NaN where the lens does not reach
-            inside[own] = ((xy_px[own] >= 0) & (xy_px[own] < (camera.width, camera.height))).all(1)
+            inside[span] = ((xy_px[span] >= 0) & (xy_px[span] < (camera.width, camera.height))).all(1)
     deviation_m = _errors_px(scene)[rows] * distance_m * pixel_rad / np.sqrt(np.maximum(spread[rows], 1e-9))
     slots = np.repeat(list(seeing), counts)
     return _Sights(slots, rows, xy_px, inside, distance_m.astype(np.float32), deviation_m.astype(np.float32), tracks)
@@ -150,11 +150,11 @@ def _disagreement(sights: _Sights, store: ImageStore, image_ids: tuple[str, ...]
     sides_px = [store.longer_side([image_ids[slot] for slot in images], level) for level in range(store.num_levels)]
     level = max((level for level, side_px in enumerate(sides_px) if side_px >= COMPARED_PX), default=0)
     colours = np.zeros((len(slots), 3))
-    for own, slot in zip(_runs(counts.tolist()), images, strict=True):
+    for span, slot in zip(_runs(counts.tolist()), images, strict=True):
         rgb = store.rgb(image_ids[slot], level)
-        columns, lines = (xy_px[own] * store.scale(image_ids[slot], level)).astype(np.int64).T
+        columns, lines = (xy_px[span] * store.scale(image_ids[slot], level)).astype(np.int64).T
         seen = rgb[np.minimum(lines, len(rgb) - 1), np.minimum(columns, rgb.shape[1] - 1)].astype(np.float64)
-        colours[own] = (seen - seen.mean(0)) / (seen.std(0) + 1)
+        colours[span] = (seen - seen.mean(0)) / (seen.std(0) + 1)
     tracks = np.bincount(rows, minlength=len(sights.tracks))
     several = tracks[rows] >= 2
     apart = np.square(colours - _means(colours, rows, tracks)[rows]).sum(1)
