@@ -105,6 +105,7 @@ def captures(data: Path, out: Path) -> None:
     lund = [data / "lund_street", "--minutes", "5", "--overrides", "block_manager.max_blocks=1"]
     benchmark("quality.prepare", out / "prepared", *lund)
     benchmark("quality.prepare", out / "prepared", data / "caliterra_aerial")
+    benchmark("quality.lego", data / "lego_400", out / "lego")
     fox = data / "fox"
     benchmark("quality.backbones", fox, out / "backbones")
     benchmark("quality.precision", fox, out / "precision")

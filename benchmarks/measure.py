@@ -10,10 +10,12 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Measured:
-    """Wall-clock seconds and the largest resident memory of any of the command's processes, in GB."""
+    """Wall-clock seconds, the largest resident memory of any of the command's processes in GB, and the seconds that
+    all cores together worked for it."""
 
     seconds: float
     peak_gb: float
+    processor_s: float
 
 
 def run(command: list[str]) -> Measured:
@@ -25,7 +27,8 @@ def run(command: list[str]) -> Measured:
     process.returncode = code = os.waitstatus_to_exitcode(status)  # Popen did not wait for it itself
     if code != 0:
         sys.exit(f"the command above ended with code {code}")
-    return Measured(time.perf_counter() - begin, usage.ru_maxrss * 1024 / 1e9)
+    seconds, processor_s = time.perf_counter() - begin, usage.ru_utime + usage.ru_stime
+    return Measured(seconds, usage.ru_maxrss * 1024 / 1e9, processor_s)
 
 
 def blocknerf(*arguments: str | Path) -> list[str]:

@@ -16,6 +16,7 @@ from blocknerf.core.config.config import Config
 from blocknerf.core.config.load import load_config
 from blocknerf.core.errors import UserError
 from blocknerf.models.block_nerf import BlockNeRF
+from blocknerf.scene.scene import Scene
 from tests.support.costs import estimate
 from tests.support.made_scenes import aerial, crossing, look_at, moved, scene_of, streets, with_tests
 
@@ -188,6 +189,37 @@ def test_the_cube_holds_what_is_there_and_never_more_than_its_rectangle():
     assert nothing.radius_m == 10
 
 
+def cut_out(scene: Scene) -> Scene:
+    return dataclasses.replace(scene, images=tuple(dataclasses.replace(one, alpha="white") for one in scene.images))
+
+
+def test_the_cube_of_an_object_holds_what_all_pictures_show_and_little_more():
+    scene, config = cut_out(scene_of(list(ring()))), config_of("block_manager.max_blocks=1", "dataset.alpha=white")
+    block = make_plan(scene, config).blocks[0]
+    np.testing.assert_allclose(block.center_world, [0, 0, 1], atol=1e-6)
+    points = np.random.default_rng(0).uniform(-5, 5, (20_000, 3)) + (0, 0, 1)
+    shown = np.ones(len(points), bool)
+    for image in scene.images:
+        x, y, z = ((points - image.world_from_cam[:, 3]) @ image.world_from_cam[:, :3]).T
+        shown &= (z > 0) & (np.abs(40 * x) < 32 * z) & (np.abs(40 * y) < 24 * z)
+    offsets_m = np.abs(points[shown] - block.center_world).max(axis=1)
+    assert len(offsets_m) > 100
+    assert np.percentile(offsets_m, 99) <= block.radius_m <= 1.5 * offsets_m.max()
+
+
+def test_the_cube_of_an_object_grows_with_it_and_other_captures_keep_theirs():
+    config = config_of("block_manager.max_blocks=1")
+    small, large = (make_plan(cut_out(scene_of(list(ring(radius_m=r)))), config).blocks[0] for r in (50.0, 500.0))
+    assert large.radius_m == pytest.approx(10 * small.radius_m, rel=1e-3)
+    photographs = scene_of(list(ring()))
+    around = make_plan(photographs, config).blocks[0]
+    assert around.radius_m == pytest.approx(np.sqrt(26), rel=1e-6)  # as far as the cameras
+    mixed = dataclasses.replace(photographs, images=(*cut_out(photographs).images[:-1], photographs.images[-1]))
+    assert make_plan(mixed, config).blocks[0].radius_m == around.radius_m
+    with_points = scene_of(list(ring()), np.random.default_rng(0).uniform(-1, 1, (500, 3)))
+    assert make_plan(cut_out(with_points), config).blocks == make_plan(with_points, config).blocks
+
+
 def test_plan_files_come_back_and_are_the_same_bytes(tmp_path):
     plan = make_plan(with_tests(aerial()), config_of("block_manager.block_size=12"))
     assert plan.merged
@@ -216,6 +248,7 @@ def test_only_what_a_plan_depends_on_changes_its_hash():
     for key in ("block_size=7", "overlap_ratio=0.1", "min_images_per_block=3", "max_blocks=2", "placement=drives"):
         assert planning_hash(config_of(f"block_manager.{key}")) != planning_hash(config_of())
     assert planning_hash(config_of("dataset.test_every=4")) != planning_hash(config_of())
+    assert planning_hash(config_of("dataset.alpha=white")) != planning_hash(config_of())
 
 
 def test_costs_follow_their_formulas():

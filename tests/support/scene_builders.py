@@ -91,3 +91,31 @@ def transforms_capture(root: Path, count: int = 4, size: tuple[int, int] = (40, 
 
 def write_transforms(root: Path, tree: dict) -> None:
     (root / "transforms.json").write_text(json.dumps(tree))
+
+
+CUT_OUT_PX = 24
+
+
+def cut_out_picture(seed: int) -> np.ndarray:
+    """[24, 24, 4] levels: an object of any opacity in a transparent picture."""
+    rng = np.random.default_rng(seed)
+    pixels = rng.integers(0, 256, (CUT_OUT_PX, CUT_OUT_PX, 4), np.uint8)
+    pixels[:4] = 0
+    return pixels
+
+
+def blender_scene(root: Path, ending: str = "", **counts: int) -> dict[str, np.ndarray]:
+    """Writes parts with so many pictures; returns the pictures by name. `ending` is that of names in the files."""
+    around, pictures = iter(poses(sum(counts.values()))), {}
+    for part, count in counts.items():
+        (root / part).mkdir(parents=True)
+        frames = []
+        for number in range(count):
+            pose, matrix, name = next(around), np.eye(4), f"{part}/r_{number}"
+            matrix[:3] = np.concatenate([pose[:, :3] @ OPENGL_FROM_OPENCV, pose[:, 3:]], axis=1)
+            pictures[f"{name}.png"] = cut_out_picture(len(pictures))
+            Image.fromarray(pictures[f"{name}.png"]).save(root / f"{name}.png")
+            frames.append({"file_path": f"./{name}{ending}", "rotation": 0.01, "transform_matrix": matrix.tolist()})
+        tree = {"camera_angle_x": 0.69, "frames": frames}
+        (root / f"transforms_{part}.json").write_text(json.dumps(tree))
+    return pictures

@@ -1,5 +1,6 @@
 """The cube of a block, inside which its contraction is the identity."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,6 +9,7 @@ from jaxtyping import Float
 from blocknerf.blocks.image_visibility import focus_point
 
 _PERCENTILES = (5.0, 95.0)
+_SHOWN_PERCENTILE = 90.0
 _SMALLEST_SHARE = 0.1  # of the limit's half edge
 
 
@@ -28,6 +30,31 @@ def orbit_cube(poses: Float[np.ndarray, "n 3 4"]) -> Cube | None:
     if focus is None:
         return None
     return Cube(focus, float(np.percentile(np.linalg.norm(poses[:, :, 3] - focus, axis=1), 95)))
+
+
+def object_cube(poses: Float[np.ndarray, "n 3 4"], rays: Sequence[Float[np.ndarray, "_ 3"]]) -> Cube | None:
+    """For one block of an object in pictures without background: around the point that the cameras surround, as far as
+    they see it together.
+
+    The radius is the distance at which nine tenths of the pixels look past that point. An object that fits into all
+    pictures fits into the cube: a square picture has its edges at the distance of eight tenths. What pixels see behind
+    their camera counts as far as the camera.
+
+    None where they surround no point. `poses` are ground_from_cam; `rays` are evenly spread unit directions of each
+    camera, in its axes.
+    """
+    focus = focus_point(poses)
+    if focus is None:
+        return None
+    passing_m = [_passing_m(pose, directions, focus) for pose, directions in zip(poses, rays, strict=True)]
+    return Cube(focus, float(np.percentile(np.concatenate(passing_m), _SHOWN_PERCENTILE)))
+
+
+def _passing_m(pose: np.ndarray, directions: np.ndarray, point: np.ndarray) -> np.ndarray:
+    """How near the rays of a camera come to a point."""
+    offset = (point - pose[:, 3]) @ pose[:, :3]
+    along_m = np.maximum(directions @ offset, 0)
+    return np.linalg.norm(offset - along_m[:, None] * directions, axis=1)
 
 
 def content_cube(

@@ -52,6 +52,12 @@ class Frusta:
         )
         return places[:number]
 
+    def rays_of(self, images: Int[np.ndarray, " some"]) -> list[Float[np.ndarray, "_ 3"]]:
+        """Directions of each image's rays, in the axes of its camera."""
+        cameras = self.camera[images]
+        ends = zip(self.begin[cameras].tolist(), self.begin[cameras + 1].tolist(), strict=True)
+        return [self.directions[first:end] for first, end in ends]
+
     def numbers(self, images: Int[np.ndarray, " some"]) -> Int[np.ndarray, " some"]:
         return np.diff(self.begin)[self.camera[images]]
 

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float
 
 from blocknerf.blocks.assignment import Assignment, assign_images, claim_images, find_neighbours
-from blocknerf.blocks.extent import Cube, content_cube, orbit_cube
+from blocknerf.blocks.extent import Cube, content_cube, object_cube, orbit_cube
 from blocknerf.blocks.ground import GroundFrame, ground_frame
 from blocknerf.blocks.image_visibility import ImageVisibility, gather_sights
 from blocknerf.blocks.junctions import place_at_junctions
@@ -110,6 +110,8 @@ def planning_hash(config: Config) -> str:
     chosen: dict[str, Any] = {
         name: {key: getattr(getattr(config, name), key) for key in keys} for name, keys in _PLANNING_KEYS.items()
     }
+    if config.dataset.ground is not None:
+        chosen["ground"] = config.dataset.ground
     if config.block_manager.streets_file is not None:
         chosen["streets"] = hashlib.sha256(read_bytes(Path(config.block_manager.streets_file), WHAT)).hexdigest()
     return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()[:16]
@@ -191,9 +193,11 @@ def _cubes(
 ) -> list[Cube]:
     cameras, cells = frame.to_ground(poses[:, :, 3]), placement.cells
     if len(assignment.members_of_block) == 1:
-        if not len(scene.points_world):
+        if not len(scene.points_world) and sights.frusta is not None:
             in_ground = np.concatenate([frame.ground_from_world @ poses[:, :, :3], cameras[:, :, None]], axis=2)
-            around = orbit_cube(in_ground)
+            some = _enough(np.arange(len(poses)))
+            is_object = all(image.is_cut_out for image in scene.images)
+            around = object_cube(in_ground[some], sights.frusta.rays_of(some)) if is_object else orbit_cube(in_ground)
             if around is not None:
                 return [around]
         climb_m = float(np.ptp(cameras[:, 2]))  # of a drone that goes straight up it is all there is

@@ -58,10 +58,12 @@ def composite_rays(
     proposal: DensityAlongRays,
     field: FieldAtPoints,
     rng: torch.Generator | None = None,
+    full_gradient_from: float = 0.0,
 ) -> CompositedRays:
     """Rays and distances in block units; the field is queried at points of the contracted unit cube.
 
-    Without a generator every sample is in the middle of its interval.
+    Without a generator every sample is in the middle of its interval. Samples nearer to the origin of their ray than
+    `full_gradient_from` get a smaller gradient (see `scale_near_gradients`).
     """
     count = origins.shape[0]
     proposal_edges_s = stratified_edges(count, spacing.num_coarse, rng).to(origins)
@@ -74,6 +76,8 @@ def composite_rays(
     edges_s = resample(proposal_edges_s, proposal_weights, spacing.num_fine, jitter)
     edges = s_to_t(origins, directions, edges_s, spacing.near, spacing.far)
     density, features = field(unit_cube_points(origins, directions, edges))
+    if full_gradient_from > 0 and torch.is_grad_enabled():
+        density, features = scale_near_gradients(density, features, edges, full_gradient_from)
     weights = render_weights(density, edges)
     opacity = weights.sum(-1)
     return CompositedRays(
@@ -85,6 +89,33 @@ def composite_rays(
         proposal_edges_s=proposal_edges_s,
         proposal_weights=proposal_weights,
     )
+
+
+def scale_near_gradients(
+    density: Float[Tensor, "rays samples"],
+    features: Float[Tensor, "rays samples features"],
+    edges: Float[Tensor, "rays edges"],
+    full_from: float,
+) -> tuple[Float[Tensor, "rays samples"], Float[Tensor, "rays samples features"]]:
+    """The same values; their gradients are multiplied by the square of distance / `full_from` below that distance.
+
+    The rays of a camera are densest in front of it, by the inverse square of the distance. What is there would learn
+    fastest, and from one image alone, so cameras fill with fog (Philip & Deschaintre 2023, equation 5).
+    """
+    middles = 0.5 * (edges[:, 1:] + edges[:, :-1])
+    return _ScaledGradients.apply(density, features, (middles / full_from).square().clamp(max=1))  # pyright: ignore[reportReturnType]
+
+
+class _ScaledGradients(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, density, features, shares):  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx.save_for_backward(shares)
+        return density.view_as(density), features.view_as(features)
+
+    @staticmethod
+    def backward(ctx, grad_density, grad_features):  # pyright: ignore[reportIncompatibleMethodOverride]
+        (shares,) = ctx.saved_tensors
+        return grad_density * shares, grad_features * shares[..., None], None
 
 
 def transmittance(weights: Float[Tensor, "rays bins"]) -> Float[Tensor, "rays bins"]:

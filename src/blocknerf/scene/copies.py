@@ -23,8 +23,8 @@ _SHARE_OF_SPACING = 0.2
 _LARGEST_ANGLE_RAD = np.radians(2.0)
 _THUMBNAIL_PX = 48
 _ALIKE_LEVELS = 4.0
-"""Root mean square difference of thumbnails below which two pictures are the same. Neighbours in real captures differ
-by 16 and more, a copy at a quarter of the size and a JPEG quality of 50 by 2."""
+"""Root mean square difference of thumbnails, where one is not transparent, below which two pictures are the same.
+Neighbours in real captures differ by 16 and more, a copy at a quarter of the size and a JPEG quality of 50 by 2."""
 _MOST_NAMED = 6
 
 
@@ -105,7 +105,9 @@ def _show_the_same(one: ImageRecord, other: ImageRecord, thumbnails: dict[Path, 
     first, second = thumbnails[one.path], thumbnails[other.path]
     if first is None or second is None or first.shape != second.shape:
         return False
-    return float(np.sqrt(np.mean((first - second) ** 2))) <= _ALIKE_LEVELS
+    is_shown = np.maximum(first, second)[..., 3] > 0
+    differences = (first - second)[is_shown, :3]
+    return not is_shown.any() or float(np.sqrt(np.mean(differences**2))) <= _ALIKE_LEVELS
 
 
 def _digest(path: Path) -> str:
@@ -113,12 +115,13 @@ def _digest(path: Path) -> str:
 
 
 def _thumbnail(image: ImageRecord) -> np.ndarray | None:
-    """[h, w, 3] levels; None if it cannot be decoded (the store reports that)."""
+    """[h, w, 4] levels, colours times opacity; None if it cannot be decoded (the store reports that)."""
     try:
         with opened_picture(image.path) as photograph:
             photograph.draft("RGB", (2 * _THUMBNAIL_PX, 2 * _THUMBNAIL_PX))
             height = max(1, round(_THUMBNAIL_PX * photograph.height / photograph.width))
-            small = photograph.convert("RGB").resize((_THUMBNAIL_PX, height), Image.Resampling.BOX)
+            rgba = photograph.convert("RGBA" if photograph.has_transparency_data else "RGB").convert("RGBA")
+            small = rgba.convert("RGBa").resize((_THUMBNAIL_PX, height), Image.Resampling.BOX)
     except DECODE_ERRORS:
         return None
     return image.orientation.picture(np.asarray(small, np.float32))

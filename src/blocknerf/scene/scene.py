@@ -57,6 +57,11 @@ class ImageRecord:
     listed_name: str | None = None
     """Its name in the capture, from which its id is made; None: the same as `name`."""
 
+    @property
+    def is_cut_out(self) -> bool:
+        """Whether it shows an object without what is around it: transparent pixels are put on one colour."""
+        return self.alpha in ("white", "black")
+
 
 @dataclass(frozen=True, slots=True)
 class GeoOrigin:

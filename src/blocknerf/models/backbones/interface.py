@@ -84,6 +84,15 @@ class Field(Protocol):
 
 
 @runtime_checkable
+class StartsAsFog(Protocol):
+    """A field with a proposal that starts as fog, which a ray must reach through."""
+
+    def start_fog(self, per_radius: float) -> None:
+        """Makes the proposal fog of this density (per block radius) everywhere, before training."""
+        ...
+
+
+@runtime_checkable
 class Backbone(Field, Protocol):
     """Samples along rays and the networks that answer there: it renders any rays."""
 

@@ -1,7 +1,9 @@
 """NeRF's synthetic scenes (Mildenhall et al. 2020), as Blender writes them: a transforms file a part of the split.
 
 `transforms_train.json`, `transforms_val.json` and `transforms_test.json` have `camera_angle_x` and frames whose
-`file_path` has no ending; all other keys of transforms.json are read as well (see `transforms.py`).
+`file_path` has no ending, though it may have one; all other keys of transforms.json are read as well (see
+`transforms.py`). Pictures are RGBA, and `dataset.alpha` says on what they are put: no colour is a default, though
+published figures are on white.
 """
 
 from dataclasses import replace
@@ -20,10 +22,13 @@ def finds_blender(data_root: Path) -> bool:
 
 
 def read_blender(data_root: Path) -> Capture:
-    """The test set is the test part, or else the validation part; if there are both, validation is skipped.
+    """Trains on the training part and tests on the test part, or else on the validation part.
 
-    The scene is one drive, in one light. Raises UserError for a damaged file, and for a photograph in both the training
-    and the test part.
+    Validation is not read where there is a test part. Without a training part, or with nothing to test on, the files
+    say no split: every `dataset.test_every`-th image is for testing. What is missing is logged. The scene is one
+    drive, in one light.
+
+    Raises UserError for a damaged file, and for a photograph in both the training and the test part.
     """
     files = _files(data_root)
     frames = {part: read_frames(path)[1] for part, path in files.items()}
@@ -31,6 +36,7 @@ def read_blender(data_root: Path) -> Capture:
     candidates = [replace(candidate, drive="0") for candidate in read]
     parts = [part for part in frames for _ in frames[part]]
     of_test = next((part for part in ("test", "val") if frames.get(part)), None)
+    _say_missing(data_root, {part for part in frames if frames[part]}, len(candidates))
     names = {part: {one.name for one, its in zip(candidates, parts, strict=True) if its == part} for part in frames}
     if of_test is None or not names.get("train"):
         return Capture(candidates)
@@ -41,8 +47,28 @@ def read_blender(data_root: Path) -> Capture:
     return Capture(used, test_names=frozenset(names[of_test]))
 
 
+def _say_missing(data_root: Path, present: set[str], num_images: int) -> None:
+    """Where a part has no file, or none with frames, and another takes its place."""
+    missing = " and no ".join(_file_name(part) for part in PARTS if part not in present)
+    if "train" not in present or present == {"train"}:
+        log.warning(
+            "%s has no %s with frames, so no split: dataset.test_every says which of the %d images are for testing.",
+            data_root,
+            missing,
+            num_images,
+        )
+    elif "test" not in present:
+        log.warning(
+            "%s has no %s with frames: the images of %s are the test images.", data_root, missing, _file_name("val")
+        )
+
+
+def _file_name(part: str) -> str:
+    return f"transforms_{part}.json"
+
+
 def _files(data_root: Path) -> dict[str, Path]:
-    paths = {part: data_root / f"transforms_{part}.json" for part in PARTS}
+    paths = {part: data_root / _file_name(part) for part in PARTS}
     return {part: path for part, path in paths.items() if path.is_file()}
 
 

@@ -1,9 +1,11 @@
 """The model of a block when its training begins: a new one or, in an update, what the block has learned."""
 
+import numpy as np
 import torch
 
 from blocknerf.core.errors import UserError
 from blocknerf.core.seeds import generator
+from blocknerf.models.backbones.interface import StartsAsFog
 from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.models.model_parallel import ModelParallelBlockNeRF
 from blocknerf.training.block.inputs import BlockInputs
@@ -29,8 +31,21 @@ def initial_model(inputs: BlockInputs, device: str, rng: torch.Generator) -> Blo
     model = make(config, spec.center_world, spec.radius_m, inputs.image_ids, drives, rng, inputs.exposures, groups)
     if not config.distributed.device_map:
         model.to(device)
+    if isinstance(model.field, StartsAsFog) and all(image.is_cut_out for image in images):
+        model.field.start_fog(1 / _reach(inputs))
     if model.poses is not None:
         place_poses(model.poses, config, inputs.store, inputs.image_ids, spec.radius_m)
     if inputs.learned is not None:
         model.load_state_dict(inputs.learned.state_dict(), strict=True)
     return model
+
+
+def _reach(inputs: BlockInputs) -> float:
+    """Typical distance of cameras to the block's centre, in radii; at least one.
+
+    Around an object they stand outside of its cube. Fog that is opaque before a ray arrives there would place all
+    samples in the air.
+    """
+    centers = np.stack([image.world_from_cam[:, 3] for image in inputs.images])
+    distances_m = np.linalg.norm(centers - np.array(inputs.spec.center_world), axis=1)
+    return max(1.0, float(np.median(distances_m)) / inputs.spec.radius_m)

@@ -63,7 +63,8 @@ class HashField(nn.Module):
         ask = self.density_and_features
         if self.recomputes and torch.is_grad_enabled():
             ask = self._recomputed
-        composited = composite_rays(origins, directions, self.spacing, self.proposal, ask, rng)
+        near = self.config.full_gradient_radii
+        composited = composite_rays(origins, directions, self.spacing, self.proposal, ask, rng, near)
         rgb = self.shade(composited.features, directions, codes)
         if self.white_background:
             opacity = composited.opacity[:, None]
@@ -99,6 +100,9 @@ class HashField(nn.Module):
 
     def set_encoding_progress(self, share: float) -> None:
         self.grid.set_encoding_progress(share)
+
+    def start_fog(self, per_radius: float) -> None:
+        self.proposal.start_fog(per_radius)
 
     def move(self, part: FieldPart, device: torch.device) -> None:
         """The tables are the encoder, and are on the block's device (see `ModelParallelBlockNeRF`)."""

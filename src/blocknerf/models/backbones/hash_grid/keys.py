@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from blocknerf.core.config.backbone import BackboneConfig
-from blocknerf.core.config.section import DensityActivation, RgbActivation, Section
+from blocknerf.core.config.section import DensityActivation, NotNegative, RgbActivation, Section
 
 
 class HashGridConfig(Section):
@@ -36,4 +36,7 @@ class HashKeys(BackboneConfig):
     """`padded_sigmoid` (mip-NeRF) reaches slightly beyond black and white."""
     proposal_resolution: Annotated[int, Field(ge=8, le=512)] = 128
     """Cells along each side of the density grid that places the samples. The grid covers the contracted cube."""
+    full_gradient_radii: NotNegative = 0.3
+    """Distance from a camera, in block radii, from which samples learn at the full rate. Nearer ones learn at a rate
+    that falls with the square of the distance, so that no fog forms in front of cameras. 0: all at the full rate."""
     hash_grid: HashGridConfig = HashGridConfig()

@@ -1,5 +1,7 @@
 """The proposal grid, which decides where a ray is sampled."""
 
+import math
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -25,6 +27,11 @@ class ProposalGrid(nn.Module):
 
     def set_trainable(self, learns: bool) -> None:
         self.log_density.requires_grad_(learns)
+
+    def start_fog(self, per_radius: float) -> None:
+        """Makes it fog of that density everywhere."""
+        with torch.no_grad():
+            self.log_density.fill_(math.log(per_radius))
 
     def forward(
         self,
