@@ -2,7 +2,13 @@
 
 import torch
 
-from blocknerf.geometry.spacing import closest_approach, distance_from_spacing, spacing_from_distance
+from blocknerf.geometry.spacing import (
+    closest_approach,
+    distance_from_spacing,
+    share_from_distance,
+    spacing_from_distance,
+)
+from blocknerf.kernels.marching.reference import s_to_t
 
 
 def _rays(scale, count=40):
@@ -39,3 +45,25 @@ def test_from_the_centre_it_is_distance_and_then_disparity():
     distance = torch.tensor([[0.2, 1.0, 2.0, 10.0]], dtype=torch.float64).expand(len(origins), -1)
     spacing = spacing_from_distance(distance, *closest_approach(origins, directions))
     assert torch.allclose(spacing[0], torch.tensor([0.2, 1.0, 1.5, 1.9], dtype=torch.float64), atol=1e-5)
+
+
+def test_shares_of_a_ray_are_the_inverse_of_its_places():
+    """For rays that begin inside of the block and outside."""
+    for scale in (0.01, 0.5, 3.0, 20.0):
+        origins, directions = _rays(scale)
+        near, far = 0.05, 60.0
+        shares = torch.linspace(0, 1, 65, dtype=torch.float64).expand(len(origins), -1)
+        distance = s_to_t(origins, directions, shares, near, far)
+        found = share_from_distance(distance, origins, directions, near, far)
+        assert torch.allclose(found, shares, atol=1e-7)
+        assert torch.allclose(s_to_t(origins, directions, found, near, far), distance, rtol=1e-6)
+        assert bool((found.diff(dim=-1) > 0).all())
+
+
+def test_shares_reach_beyond_both_ends():
+    origins, directions = _rays(2.0)
+    distance = torch.tensor([[0.1, 0.5, 9.0, 30.0]], dtype=torch.float64).expand(len(origins), -1)
+    shares = share_from_distance(distance, origins, directions, 0.5, 9.0)
+    assert torch.allclose(shares[:, 1:3], torch.tensor([0.0, 1.0], dtype=torch.float64))
+    assert bool((shares[:, 0] < 0).all())
+    assert bool((shares[:, 3] > 1).all())

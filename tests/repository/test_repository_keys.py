@@ -393,6 +393,9 @@ KEYS: dict[str, Changed | CoveredBy] = {
     "training.depth_loss_weight": CoveredBy(
         "tests/training/test_training_losses.py::test_the_total_is_the_sum_of_its_weighted_parts_and_a_weight_of_zero_takes_its_part_away"
     ),
+    "training.point_loss_weight": CoveredBy(
+        "tests/training/test_training_points.py::test_without_weight_a_block_is_that_of_a_capture_without_points"
+    ),
     "training.consistency_loss_weight": CoveredBy(
         "tests/training/test_training_waves.py::test_the_later_block_is_drawn_to_its_neighbours_and_the_earlier_ones_are_as_without"
     ),

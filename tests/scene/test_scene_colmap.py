@@ -185,6 +185,8 @@ def test_text_by_hand(tmp_path: Path):
     assert scene.images[0].point_rows.tolist() == [0]
     assert np.array_equal(scene.images[1].world_from_cam[:, 3], [-1, 0, 0])
     assert scene.points_rgb[0].tolist() == [255, 0, 9]
+    assert scene.points_error_px is not None
+    assert scene.points_error_px.tolist() == [0.5, 0.5]
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,9 @@ def scene() -> Scene:
         for name, camera in zip("abc", ("left", "right", "left"), strict=True)
     )
     camera = Camera("PINHOLE", 4, 3, (1.0, 1.0, 2.0, 1.5))
-    return Scene(ROOT, {"left": camera, "right": camera}, images, rng.random((6, 3)), np.zeros((6, 3), np.uint8))
+    points, errors_px = rng.random((6, 3)), rng.random(6)
+    cameras = {"left": camera, "right": camera}
+    return Scene(ROOT, cameras, images, points, np.zeros((6, 3), np.uint8), points_error_px=errors_px)
 
 
 def test_a_part_sees_the_points_that_it_saw():
@@ -35,6 +37,7 @@ def test_a_part_sees_the_points_that_it_saw():
     for image in part.images:
         (before,) = (other for other in whole.images if other.id == image.id)
         assert np.array_equal(part.points_world[image.point_rows], whole.points_world[before.point_rows])
+        assert np.array_equal(part.points_error_px[image.point_rows], whole.points_error_px[before.point_rows])  # pyright: ignore[reportOptionalSubscript]
 
 
 def test_a_part_has_its_own_cameras_alone():

@@ -17,7 +17,7 @@ from blocknerf.core.seeds import generator
 from blocknerf.models.block_file import has_block
 from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.rendering.volume import expected_distance
-from blocknerf.scene.sampler import PixelBatch
+from blocknerf.scene.sampler import PixelBatch, PointSights
 from blocknerf.scene.store import ImageStore
 from blocknerf.training.block.inputs import BlockFolders, BlockInputs
 from blocknerf.training.block.losses.block_nerf_loss import BlockNeRFLoss, SharedRays
@@ -81,6 +81,13 @@ def _border(model: BlockNeRF, batch: PixelBatch) -> SharedRays:
     return SharedRays(rays, torch.full((40, 3), 0.5), torch.full((40,), 2.0), weights)
 
 
+def _with_sights(batch: PixelBatch) -> PixelBatch:
+    """As if its first rays ended in sparse points, where its depth says."""
+    assert batch.distance_m is not None
+    distance_m = torch.where(torch.arange(len(batch.rays)) < 20, batch.distance_m, 0.0)
+    return replace(batch, sights=PointSights(distance_m, torch.full_like(distance_m, 0.05)))
+
+
 def _gradients(model: BlockNeRF, total: torch.Tensor) -> dict[str, torch.Tensor]:
     model.zero_grad(set_to_none=True)
     for table in model.field.sparse_tables().values():
@@ -94,7 +101,7 @@ def test_the_total_is_the_sum_of_its_weighted_parts_and_a_weight_of_zero_takes_i
     """But visibility, which counts what it is shown; its tests are in test_models_visibility."""
     options = ("dataset.batch_size=192", "training.use_visibility_network=false")
     trainer = _trainer(room, tmp_path, *EVERY_TERM, *backbone, *options)
-    model, batch = trainer.model, trainer.sampler.next()
+    model, batch = trainer.model, _with_sights(trainer.sampler.next())
     with torch.no_grad():
         model.appearance.residuals.normal_(generator=generator(0, "codes"))  # pyright: ignore[reportOptionalMemberAccess]
     border = _border(model, batch)
@@ -108,12 +115,13 @@ def test_the_total_is_the_sum_of_its_weighted_parts_and_a_weight_of_zero_takes_i
 
     _, terms, whole = learn()
     backbone_terms = {"interlevel"} if not backbone else {"coarse_rgb"}
-    everything = {"rgb", "distortion", "depth", "consistency", "regularization", "appearance", "mse"}
+    everything = {"rgb", "distortion", "depth", "points", "consistency", "regularization", "appearance", "mse"}
     assert set(terms) == everything | backbone_terms
     keys = {
         "rgb": "rgb_loss_weight",
         "distortion": "distortion_loss_weight",
         "depth": "depth_loss_weight",
+        "points": "point_loss_weight",
         "consistency": "consistency_loss_weight",
         "regularization": "regularization_weight",
         "appearance": "appearance_loss_weight",
@@ -175,7 +183,7 @@ def test_depth_makes_depth_right(room, tmp_path):
 
 def test_hidden_pixels_of_patches_reach_no_term(room, tmp_path):
     trainer = _trainer(room, tmp_path, *EVERY_TERM)
-    batch = trainer.sampler.next()
+    batch = _with_sights(trainer.sampler.next())
     valid = batch.valid.clone()
     valid[-121:-60] = False
     assert batch.distance_m is not None

@@ -8,6 +8,7 @@ import torch
 from blocknerf.core.seeds import generator
 from blocknerf.rendering.quality import masked_similarity, similarity
 from blocknerf.training.block.losses.terms import (
+    OUTLIER_SHARE,
     absolute_error,
     consistency_loss,
     depth_gradient_loss,
@@ -16,6 +17,7 @@ from blocknerf.training.block.losses.terms import (
     scale_invariant_log_loss,
     squared_error,
     squared_weights,
+    window_loss,
 )
 
 
@@ -222,3 +224,82 @@ def test_gradients_are_those_of_finite_differences(name):
     at = uniform(*shape, name=name, low=0.2, high=1.2).requires_grad_()
     assert float(loss(at).detach()) > 0
     assert torch.autograd.gradcheck(loss, at, eps=1e-7, atol=1e-6, rtol=1e-4, fast_mode=True)
+
+
+def histograms(rays: int = 5, bins: int = 9) -> tuple[torch.Tensor, torch.Tensor]:
+    edges = uniform(rays, bins + 1, name="edges").sort(-1).values
+    weights = uniform(rays, bins, name="weights")
+    return edges, 0.9 * weights / weights.sum(-1, keepdim=True)
+
+
+def windows(rays: int = 5) -> tuple[torch.Tensor, torch.Tensor]:
+    low = uniform(rays, name="low", high=0.6)
+    return low, low + uniform(rays, name="width", low=0.02, high=0.5)
+
+
+def test_weight_in_a_window_against_brute_force():
+    edges, weights = histograms()
+    low, high = windows()
+    expected, even = 0.0, [(place + 0.5) / 1000 for place in range(1000)]
+    for begins, heavy, first, last in zip(edges.tolist(), weights.tolist(), low.tolist(), high.tolist(), strict=True):
+        bins = zip(begins[:-1], begins[1:], heavy, strict=True)
+        shares = [(w, sum(first <= b + (e - b) * place <= last for place in even) / 1000) for b, e, w in bins]
+        inside = sum(weight * share for weight, share in shares)
+        expected -= math.log((1 - OUTLIER_SHARE) * inside + OUTLIER_SHARE) / 5
+    assert float(window_loss(edges, weights, low, high)) == pytest.approx(expected, abs=1e-2)
+
+
+def test_a_window_with_all_weight_costs_nothing_and_one_without_any_the_share_of_outliers():
+    edges, weights = histograms()
+    weights = weights / weights.sum(-1, keepdim=True)
+    zero, one = torch.zeros(5, dtype=torch.float64), torch.ones(5, dtype=torch.float64)
+    assert float(window_loss(edges, weights, zero, one)) == pytest.approx(0, abs=1e-9)
+    assert float(window_loss(edges, weights, 2 * one, 3 * one)) == pytest.approx(-math.log(OUTLIER_SHARE))
+    low, high = windows()
+    wider = [float(window_loss(edges, weights, low - more, high + more)) for more in (0.0, 0.05, 0.2)]
+    assert wider == sorted(wider, reverse=True)
+
+
+def test_splitting_a_bin_in_two_changes_no_window():
+    edges, weights = histograms()
+    low, high = windows()
+    middle = 0.3 * edges[:, 3:4] + 0.7 * edges[:, 4:5]
+    finer = torch.cat([edges[:, :4], middle, edges[:, 4:]], 1)
+    split = torch.cat([weights[:, :3], 0.7 * weights[:, 3:4], 0.3 * weights[:, 3:4], weights[:, 4:]], 1)
+    torch.testing.assert_close(window_loss(finer, split, low, high), window_loss(edges, weights, low, high))
+
+
+def test_the_gradient_of_windows_is_that_of_finite_differences():
+    edges, weights = histograms()
+    low, high = windows()
+    assert torch.autograd.gradcheck(lambda w: window_loss(edges, w, low, high), weights.requires_grad_())
+
+
+def test_a_ray_that_clearly_ends_elsewhere_is_hardly_moved():
+    """By logits of its weights, as the field moves them; and never by more than the share of outliers allows."""
+    edges = torch.linspace(0, 1, 10, dtype=torch.float64).expand(1, -1)
+    low, high = torch.tensor([0.8], dtype=torch.float64), torch.tensor([0.9], dtype=torch.float64)
+
+    def pull(height: float) -> float:
+        logits = torch.zeros(1, 9, dtype=torch.float64)
+        logits[0, 1] = height
+        logits.requires_grad_()
+        window_loss(edges, logits.softmax(-1), low, high).backward()
+        assert logits.grad is not None
+        return float(logits.grad.abs().max())
+
+    assert pull(12.0) < 0.01 * pull(2.0)
+    weights = torch.zeros(1, 9, dtype=torch.float64, requires_grad=True)
+    window_loss(edges, weights, low, high).backward()
+    assert weights.grad is not None
+    assert float(weights.grad.abs().max()) <= (1 - OUTLIER_SHARE) / OUTLIER_SHARE
+    assert bool((weights.grad[0, :7] == 0).all())
+
+
+def test_bins_without_width_have_a_finite_gradient():
+    edges = torch.tensor([[0.0, 0.5, 0.5, 1.0]], dtype=torch.float64)
+    weights = torch.full((1, 3), 0.3, dtype=torch.float64, requires_grad=True)
+    low, high = (torch.tensor([end], dtype=torch.float64) for end in (0.4, 0.7))
+    window_loss(edges, weights, low, high).backward()
+    assert weights.grad is not None
+    assert bool(weights.grad.isfinite().all())

@@ -23,6 +23,7 @@ def part_of(scene: Scene, image_ids: Collection[str]) -> Scene:
         images=tuple(replace(image, point_rows=np.searchsorted(seen, image.point_rows)) for image in images),
         points_world=scene.points_world[seen],
         points_rgb=scene.points_rgb[seen],
+        points_error_px=None if scene.points_error_px is None else scene.points_error_px[seen],
         skipped=(),
     )
 

@@ -33,6 +33,10 @@ class PointSights:
     distance_m: Float[Tensor, " rays"]
     deviation_m: Float[Tensor, " rays"]
 
+    @property
+    def known(self) -> Bool[Tensor, " rays"]:
+        return self.distance_m > 0
+
     def __getitem__(self, rows: slice | Tensor) -> "PointSights":
         return PointSights(self.distance_m[rows], self.deviation_m[rows])
 
@@ -50,13 +54,15 @@ class PixelBatch:
     pixels_xy: Float[Tensor, "rays 2"]  # centres, in pixels of the level drawn from
     valid: Bool[Tensor, " rays"]  # false only in patches, where a mask hides a pixel
     distance_m: Float[Tensor, " rays"] | None  # along the ray, 0 where unknown
-    sights: "PointSights | None" = None  # None: no ray is known to end in a sparse point
+    sights: PointSights | None = None  # None: no ray is known to end in a sparse point
     num_patches: int = 0
     patch_size: int = 0
     share: float = 1.0
     """Share of the whole batch, by valid pixels: means of parts times their shares add up to the batch's mean."""
     patch_weight: float = 1.0
     """Weight of a mean over these patches in the mean over this part, so that means of patches add up as well."""
+    sight_weight: float = 1.0
+    """Likewise of a mean over rays that end in sparse points."""
 
     def patches(self, values: Shaped[Tensor, "rays *channels"]) -> Shaped[Tensor, "patches size size *channels"]:
         """The part of `values` for the pixels of patches."""
@@ -91,6 +97,7 @@ class PixelBatch:
             patch_size=self.patch_size,
             share=self.share * share,
             patch_weight=self.patch_weight * (last - first) / max(self.num_patches, 1) / max(share, 1e-9),
+            sight_weight=self.sight_weight * _share_known(sights, self.sights) / max(share, 1e-9),
         )
 
     def parts(self, largest: int) -> "list[PixelBatch]":
@@ -189,7 +196,7 @@ class PixelSampler:
         self._keys = self._keys_of(self._epoch)
 
     def next(self, central: float = 1.0) -> PixelBatch:
-        """The next batch: single pixels (see `next_pixels`), those of points, then patches if there is a `patch_size`."""
+        """The next batch: single pixels (see `next_pixels`), sights of points, then patches, if there are any."""
         singles, parts = self.batch_size - self._num_points, []
         if self.patch_size > 0:
             area = self.patch_size**2
@@ -357,6 +364,7 @@ class _Table:
     directions_begin: np.ndarray  # [n] int64
     width: np.ndarray  # [n] int64
     height: np.ndarray  # [n] int64
+    scale: np.ndarray  # [n, 2] float64: pixels of the level per pixel of the photograph
     world_from_cam: np.ndarray  # [n, 3, 4] float32
     slot: np.ndarray  # [n] int64: position in the sampler's image_ids
 
@@ -372,16 +380,16 @@ class _PointPixels:
 
 
 def _point_pixels(points: ObservedPoints, table: _Table, pixels: Level) -> _PointPixels | None:
-    """None if masks hide all of them."""
-    known = np.isin(points.slots, table.slot)
-    rows = np.searchsorted(table.slot, points.slots[known])
-    columns, lines = (points.xy_shares[known].T * (table.width[rows], table.height[rows])).astype(np.int64)
+    """None if masks hide all of them. Not those in the remainder of a photograph that the level leaves out."""
+    rows = np.searchsorted(table.slot, points.slots).clip(max=len(table.slot) - 1)
+    columns, lines = (points.xy_px * table.scale[rows]).astype(np.int64).T
+    kept = (table.slot[rows] == points.slots) & (columns < table.width[rows]) & (lines < table.height[rows])
     flat = table.rgb_begin[rows] + lines * table.width[rows] + columns
-    kept = np.ones(len(flat), bool) if pixels.valid is None else pixels.valid[flat] != 0
+    if pixels.valid is not None:
+        kept[kept] = pixels.valid[flat[kept]] != 0
     if not kept.any():
         return None
-    distances = (points.distance_m[known][kept], points.deviation_m[known][kept])
-    return _PointPixels(rows[kept], flat[kept], *distances)
+    return _PointPixels(rows[kept], flat[kept], points.distance_m[kept], points.deviation_m[kept])
 
 
 def _table(store: ImageStore, image_ids: tuple[str, ...], level: int) -> _Table:
@@ -397,6 +405,7 @@ def _table(store: ImageStore, image_ids: tuple[str, ...], level: int) -> _Table:
         directions_begin=np.ascontiguousarray(firsts[:, 1]),
         width=np.ascontiguousarray(sizes[:, 1]),
         height=np.ascontiguousarray(sizes[:, 0]),
+        scale=np.array([store.scale(image_id, level) for _, image_id in decoded]),
         world_from_cam=np.ascontiguousarray(poses, dtype=np.float32),
         slot=np.array([slot for slot, _ in decoded], np.int64),
     )
@@ -428,6 +437,12 @@ def _joined(first: PixelBatch, *others: PixelBatch) -> PixelBatch:
         sights=_joined_sights(batches),
         **{name: all_of(name) for name in ("rgb", "pixels_xy", "valid")},
     )
+
+
+def _share_known(sights: PointSights | None, of_all: PointSights | None) -> float:
+    if sights is None or of_all is None:
+        return 0.0
+    return int(sights.known.sum()) / max(int(of_all.known.sum()), 1)
 
 
 def _joined_sights(batches: tuple[PixelBatch, ...]) -> PointSights | None:

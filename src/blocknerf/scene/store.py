@@ -144,6 +144,17 @@ class ImageStore:
         """(height, width) in pixels."""
         return self.layouts[level].sizes[self.records[image_id].camera_key]
 
+    def scale(self, image_id: str, level: int = 0) -> tuple[float, float]:
+        """Pixels of the level per pixel of the photograph, along its width and height.
+
+        Pictures of the pyramid leave out a remainder at the right and below, so this is not the ratio of their sides.
+        """
+        if level < self.num_levels:
+            scale = 1 / (self._downsample * PYRAMID[level])
+            return scale, scale
+        (height, width), (full_height, full_width) = self.size(image_id, level), self.size(image_id)
+        return width / (full_width * self._downsample), height / (full_height * self._downsample)
+
     def first_pixels(self, image_id: str, level: int = 0) -> tuple[int, int]:
         """Where the image begins in `Level.rgb`, and its camera in `Level.directions`."""
         layout = self.layouts[level]

@@ -77,6 +77,8 @@ class Capture:
     points_rgb: np.ndarray = field(default_factory=lambda: np.zeros((0, 3), np.uint8))
     test_names: frozenset[str] | None = None
     names_tell_order: bool = True
+    points_error_px: np.ndarray | None = None
+    """See Scene, but in pixels of the candidates' cameras."""
 
 
 class Unusable(Exception):
@@ -121,7 +123,7 @@ def make_scene(
     """
     candidates = _each_once(root, sorted(capture.candidates, key=lambda candidate: candidate.name))
     _check_extent(root, candidates)
-    points_world, points_rgb, row_of = _near_points(root, capture)
+    capture, row_of = _with_near_points(root, capture)
     names = unique_names([candidate.name for candidate in candidates])
     extra = _Extra.found(root, sidecar, {*names, *(candidate.name for candidate in candidates)}, use_masks)
     with ThreadPoolExecutor(_THREADS) as pool:
@@ -148,14 +150,15 @@ def make_scene(
         root=root,
         cameras={record.camera_key: camera for record, camera in usable},
         images=_with_depth(root, with_segments(records, moments, capture.names_tell_order), use_depth),
-        points_world=points_world,
-        points_rgb=points_rgb,
+        points_world=capture.points_world,
+        points_rgb=capture.points_rgb,
         test_names=test_names,
         skipped=skipped,
         geo_origin=sidecar.geo_origin,
+        points_error_px=_errors_px(capture, list(zip(candidates, results, strict=True))),
     )
-    check_cameras(root, scene.images, scene.cameras, points_world, _keypoints_of(candidates, scene, row_of))
-    check_depth(root, scene.images, scene.cameras, points_world)
+    check_cameras(root, scene.images, scene.cameras, scene.points_world, _keypoints_of(candidates, scene, row_of))
+    check_depth(root, scene.images, scene.cameras, scene.points_world)
     return near_origin(scene, known_offset_m)
 
 
@@ -249,20 +252,40 @@ def _check_extent(root: Path, candidates: list[Candidate]) -> None:
         )
 
 
-def _near_points(root: Path, capture: Capture) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Places and colours of points that rays can reach, and for each row of the capture's points their row, -1 if
-    skipped; None if none is skipped."""
-    points = np.asarray(capture.points_world, np.float64)
+def _with_near_points(root: Path, capture: Capture) -> tuple[Capture, np.ndarray | None]:
+    """The capture with the points that rays can reach, and for each row of its points their row, -1 if skipped; None if
+    none is skipped."""
+    points, errors_px = np.asarray(capture.points_world, np.float64), capture.points_error_px
     near = np.asarray((np.abs(points) <= FARTHEST_M).all(axis=1))
     if near.all():
-        return points, capture.points_rgb, None
+        return replace(capture, points_world=points), None
     log.warning(
         "%d of %d points of %s are at no place that can be worked with.",
         len(points) - int(near.sum()),
         len(points),
         root,
     )
-    return points[near], capture.points_rgb[near], np.where(near, np.cumsum(near) - 1, -1)
+    kept = replace(
+        capture,
+        points_world=points[near],
+        points_rgb=capture.points_rgb[near],
+        points_error_px=None if errors_px is None else errors_px[near],
+    )
+    return kept, np.where(near, np.cumsum(near) - 1, -1)
+
+
+def _errors_px(
+    capture: Capture, checked: list[tuple[Candidate, tuple[ImageRecord, Camera] | str]]
+) -> np.ndarray | None:
+    """Errors of points in pixels of most photographs, which may be of another size than their cameras."""
+    if capture.points_error_px is None:
+        return None
+    scales = [
+        result[1].width / candidate.camera.width
+        for candidate, result in checked
+        if not isinstance(result, str) and isinstance(candidate.camera, Camera)
+    ]
+    return capture.points_error_px * float(np.median(scales))
 
 
 def _seeing(record: ImageRecord, row_of: np.ndarray | None) -> ImageRecord:

@@ -42,7 +42,7 @@ def read_colmap(data_root: Path, model_path: str | None = None) -> Capture:
                 problem=found.problem,
             )
         )
-    return Capture(candidates, model.points_world, model.points_rgb)
+    return Capture(candidates, model.points_world, model.points_rgb, points_error_px=model.points_error_px)
 
 
 def _world_from_cam(image: ColmapImage) -> np.ndarray:

@@ -47,11 +47,14 @@ class ColmapImage:
 
 @dataclass(frozen=True, slots=True)
 class ColmapModel:
+    """COLMAP writes an error of -1, and other programs 0, where it is unknown."""
+
     cameras: dict[int, Camera]
     images: list[ColmapImage]
     point_ids: np.ndarray  # [P] int64, ascending
     points_world: np.ndarray  # [P, 3] float64
     points_rgb: np.ndarray  # [P, 3] uint8
+    points_error_px: np.ndarray  # [P] float64, NaN where unknown
 
 
 def find_models(data_root: Path) -> list[str]:
@@ -93,16 +96,18 @@ def read_model(model: Path) -> ColmapModel:
             raise UserError(f"The COLMAP model in {folder} has no {part}.{kind}. {_REMEDY}")
     read_cameras, read_images, read_points = _READERS[kind]
     points = folder / f"points3D.{kind}"
-    ids, positions, colours = _read(read_points, points) if points.is_file() else ([], [], [])
+    ids, positions, colours, errors = _read(read_points, points) if points.is_file() else ([], [], [], [])
     order = np.argsort(np.array(ids, np.int64))
     positions = np.array(positions, np.float64).reshape(-1, 3)
     order = order[np.isfinite(positions[order]).all(axis=1)]
+    errors_px = np.array(errors, np.float64)[order]
     return ColmapModel(
         cameras=_read(read_cameras, folder / f"cameras.{kind}"),
         images=_read(read_images, folder / f"images.{kind}"),
         point_ids=np.array(ids, np.int64)[order],
         points_world=positions[order],
         points_rgb=np.array(colours, np.uint8).reshape(-1, 3)[order],
+        points_error_px=np.where(np.isfinite(errors_px) & (errors_px > 0), errors_px, np.nan),
     )
 
 
@@ -200,15 +205,16 @@ def _images_bin(path: Path) -> list[ColmapImage]:
     return images
 
 
-def _points_bin(path: Path) -> tuple[list, list, list]:
-    cursor, ids, positions, colours = _Cursor(path), [], [], []
+def _points_bin(path: Path) -> tuple[list, list, list, list]:
+    cursor, ids, positions, colours, errors = _Cursor(path), [], [], [], []
     for _ in cursor.records(_POINT.size):
-        point_id, x, y, z, r, g, b, _, track_length = cursor.take(_POINT)
+        point_id, x, y, z, r, g, b, error, track_length = cursor.take(_POINT)
         cursor.span(track_length * 8)
         ids.append(point_id)
         positions.append((x, y, z))
         colours.append((r, g, b))
-    return ids, positions, colours
+        errors.append(error)
+    return ids, positions, colours, errors
 
 
 def _observed(point_ids: np.ndarray, xy: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -302,16 +308,17 @@ def _images_txt(path: Path) -> list[ColmapImage]:
     return images
 
 
-def _points_txt(path: Path) -> tuple[list, list, list]:
-    ids, positions, colours = [], [], []
+def _points_txt(path: Path) -> tuple[list, list, list, list]:
+    ids, positions, colours, errors = [], [], [], []
     for where, line in _lines(path):
         if line:
             words = _words(line, 8, where)
             ids += _numbers(words[:1], np.int64, where)
             positions.append(_numbers(words[1:4], float, where))
             colours.append([min(max(c, 0), 255) for c in _numbers(words[4:7], int, where)])
+            errors += _numbers(words[7:8], float, where)
     _compare_count(path, len(ids))
-    return ids, positions, colours
+    return ids, positions, colours, errors
 
 
 _READERS = {"bin": (_cameras_bin, _images_bin, _points_bin), "txt": (_cameras_txt, _images_txt, _points_txt)}

@@ -27,6 +27,8 @@ def write_broken_batch(path: Path, batch: PixelBatch, image_ids: tuple[str, ...]
     tensors |= {"rgb": batch.rgb, "pixels_xy": batch.pixels_xy, "valid": batch.valid}
     if batch.distance_m is not None:
         tensors["distance_m"] = batch.distance_m
+    if batch.sights is not None:
+        tensors |= {"point_distance_m": batch.sights.distance_m, "point_deviation_m": batch.sights.deviation_m}
     metadata = {
         "image_ids": json.dumps(image_ids),
         "terms": json.dumps({name: str(float(term)) for name, term in terms.items()}),

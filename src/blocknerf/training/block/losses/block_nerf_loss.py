@@ -100,8 +100,9 @@ class BlockNeRFLoss:
             terms["visibility"] = visibility_loss(model, rays, composited, rng)
         if batch.distance_m is not None and self.weights["depth"] > 0:
             terms["depth"] = _depth(batch, composited, model.radius_m)
-        if sights is not None and bool((sights.distance_m > 0).any()):
-            terms["points"] = POINTS_END_SHARE**model.progress * _points(model, rays, sights, composited)
+        if sights is not None and self.weights["points"] > 0:
+            weight = batch.sight_weight * POINTS_END_SHARE**model.progress
+            terms["points"] = weight * _points(model, rays, sights, composited)
         if shared and self.weights["consistency"] > 0:
             differences = [_consistency(model, border, rng) for border in shared]
             terms["consistency"] = torch.stack(differences).mean()
@@ -174,9 +175,12 @@ def _depth(batch: PixelBatch, composited: CompositedRays, radius_m: float) -> Fl
 def _points(model: BlockNeRF, rays: RayBatch, sights: PointSights, composited: CompositedRays) -> Float[Tensor, ""]:
     """How unlikely it is that rays end in the points that their images saw, by the field's weights and the proposal's.
 
-    A window reaches DEVIATIONS standard deviations to both sides, and at least as far as samples can tell.
+    A window reaches DEVIATIONS standard deviations to both sides, and at least as far as samples can tell. Zero if no
+    ray is known to end in a point.
     """
-    rows = (sights.distance_m > 0).nonzero()[:, 0]
+    rows = sights.known.nonzero()[:, 0]
+    if len(rows) == 0:
+        return sights.distance_m.new_zeros(())
     origins, directions = model.to_block(rays.origins[rows].detach()), rays.directions[rows].detach()
     spacing = model.field_of_rays().spacing
     distance, deviation = sights.distance_m[rows] / model.radius_m, sights.deviation_m[rows] / model.radius_m
