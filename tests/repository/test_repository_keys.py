@@ -337,6 +337,7 @@ KEYS: dict[str, Changed | CoveredBy] = {
     "block_nerf.density_activation": Changed("softplus", learned, HASH),
     "block_nerf.rgb_activation": Changed("padded_sigmoid", learned, HASH),
     "block_nerf.proposal_resolution": Changed("16", learned, HASH),
+    "block_nerf.full_gradient_radii": Changed("2", learned, HASH),
     "block_nerf.near_m": Changed("0.5", learned, HASH),
     "block_nerf.far_m": Changed("50", learned, HASH),
     "block_nerf.hash_grid.num_levels": Changed("4", learned, HASH),
