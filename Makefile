@@ -62,7 +62,7 @@ generated: .venv/.installed-dev ## what is made from the source: wording of erro
 demo: $(DEMO_SCENE) ## a synthetic street, its blocks trained, composited, measured and filmed, in demo/
 	$(BIN)/blocknerf train --config configs/quickstart.yaml --data-root demo/scene --output-dir $(DEMO_CITY) \
 		$(if $(wildcard $(DEMO_CITY)/config.json),--resume)
-	$(BIN)/blocknerf render $(DEMO_CITY) --path interpolate --frames 72 --out $(DEMO_VIDEO)
+	$(BIN)/blocknerf render $(DEMO_CITY) --path interpolate --frames 48 --out $(DEMO_VIDEO)
 	$(BIN)/blocknerf evaluate $(DEMO_CITY)
 	@printf '%s\n' '' 'report  $(DEMO_CITY)/report/index.html' 'map     $(DEMO_CITY)/map.png' 'video   $(DEMO_VIDEO)'
 
