@@ -95,7 +95,9 @@ def _distance_errors(model: BlockNeRF, scene: Scene, store: ImageStore, image_id
     every_id = tuple(store.records)
     sights = observed_points(scene, store, every_id)
     errors = [np.zeros(0)]
-    for image_id in image_ids if sights is not None else ():
+    if sights is None:
+        return errors[0]
+    for image_id in image_ids:
         of_image = sights.slots == every_id.index(image_id)
         columns, rows = (sights.xy_px[of_image] * store.scale(image_id)).astype(np.int64).T
         rays = store.rays(image_id)[torch.from_numpy(rows * store.size(image_id)[1] + columns)]

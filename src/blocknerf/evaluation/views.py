@@ -99,8 +99,8 @@ def render_views(city: City, test: HeldOutImage, codes: Collection[Codes] = ("me
         return composite(recoloured).reshape(*shape)
 
     mean = composited("mean")
-    pictures: dict[Codes, RenderOutput] = dict.fromkeys(codes, mean) | {"mean": mean}
-    pictures |= {choice: composited(choice) for choice in others}
+    pictures: dict[Codes, RenderOutput] = {"mean": mean}
+    pictures |= {choice: composited(choice) if choice in others else mean for choice in codes}
     return Views(layers, pictures, of_block[nearest_id]["mean"].reshape(*shape), nearest_id)
 
 

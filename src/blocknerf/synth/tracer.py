@@ -133,7 +133,7 @@ def _one_sample_each(
 def _varies(image: np.ndarray, edge: int, contrast: float) -> np.ndarray:
     """Whether the contrast of an image [H, W, 3] around a pixel, (high - low) / (high + low), is at least this."""
     high, low = (_over_windows(extreme, image, edge) for extreme in (np.maximum, np.minimum))
-    return (high - low >= contrast * (high + low)).any(-1)
+    return np.any(high - low >= contrast * (high + low), axis=-1)
 
 
 def _over_windows(reduce: np.ufunc, image: np.ndarray, edge: int) -> np.ndarray:
