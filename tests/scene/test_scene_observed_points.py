@@ -157,7 +157,7 @@ def test_deviation_falls_with_the_number_of_images_and_grows_as_baselines_shrink
     near, far = seen_by(0.1 * centers, point)[0], seen_by(centers, point)[0]
     assert near == pytest.approx(10 * far, rel=0.02)
     assert seen_by(centers, point, 3.0)[0] == pytest.approx(3 * math.sqrt(32 / 29) * far, rel=1e-5)
-    assert seen_by(centers, point, math.nan)[0] == pytest.approx(far)
+    assert seen_by(centers, point, 0.0)[0] == pytest.approx(far)
     assert seen_by(centers, point, 1e-6)[0] == pytest.approx(LEAST_ERROR_PX * far)
 
 

@@ -129,7 +129,8 @@ def test_masks_are_exactly_the_moving_cars(scene):
             expected = np.zeros((camera.height, camera.width), bool)
             for number in range(9):
                 offset = (np.array([number % 3, number // 3]) + 0.5) / 3
-                directions = _pixel_directions(camera, rig[place], offset)
+                pixels = np.arange(camera.height * camera.width)
+                directions = _pixel_directions(camera, rig[place], pixels, offset)
                 wall_m = _first_hits_from(still, rig[place][:, 3], directions)[1]
                 if cars is not None:
                     car_m = _first_hits_from(cars, rig[place][:, 3], directions)[1]

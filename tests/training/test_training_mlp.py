@@ -76,10 +76,18 @@ def test_the_papers_file_trains(room, tmp_path):
 def test_both_passes_learn_and_there_is_no_proposal(room, tmp_path):
     trainer = _trainer(room, tmp_path)
     terms, _ = trainer.train_step()
-    assert set(terms) == {"rgb", "mse", "coarse_rgb", "distortion", "appearance", "visibility"}
+    everywhere = {"rgb", "mse", "distortion", "appearance", "appearance_smoothness", "visibility"}
+    assert set(terms) == everywhere | {"coarse_rgb"}
     assert trainer.stepper.loss.weights["coarse_rgb"] == 0.1
     single = _trainer(room, tmp_path / "single", "block_nerf.use_hierarchical_sampling=false")
-    assert set(single.train_step()[0]) == {"rgb", "mse", "distortion", "appearance", "visibility"}
+    assert set(single.train_step()[0]) == {
+        "rgb",
+        "mse",
+        "distortion",
+        "appearance",
+        "appearance_smoothness",
+        "visibility",
+    }
 
 
 def test_stopped_and_resumed_is_never_stopped(room, tmp_path):

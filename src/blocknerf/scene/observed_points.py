@@ -132,7 +132,7 @@ def _errors_px(scene: Scene) -> np.ndarray:
     seen = np.concatenate([image.point_rows for image in scene.images])
     measured = 2 * np.bincount(seen, minlength=len(scene.points_world)).clip(min=2)
     errors_px = scene.points_error_px * np.sqrt(measured / (measured - 3))
-    return np.where(np.isnan(errors_px), REPROJECTION_ERROR_PX, errors_px.clip(min=LEAST_ERROR_PX))
+    return np.where(errors_px > 0, errors_px.clip(min=LEAST_ERROR_PX), REPROJECTION_ERROR_PX)
 
 
 def _means(values: np.ndarray, rows: np.ndarray, tracks: np.ndarray) -> np.ndarray:

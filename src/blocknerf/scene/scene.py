@@ -100,7 +100,7 @@ class Scene:
     geo_origin: GeoOrigin | None = None  # None: axes and place of the world are unknown
     world_offset_m: Offset = NO_OFFSET  # capture's own coordinates = the scene's + this (see scene/world_offset.py)
     points_error_px: np.ndarray | None = None
-    """[P] float64: mean reprojection error of each point in pixels of the photographs, NaN where unknown; None: all are
+    """[P] float64: mean reprojection error of each point in pixels of the photographs, 0 where unknown; None: all are
     unknown."""
 
     @property

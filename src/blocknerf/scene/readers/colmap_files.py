@@ -54,7 +54,7 @@ class ColmapModel:
     point_ids: np.ndarray  # [P] int64, ascending
     points_world: np.ndarray  # [P, 3] float64
     points_rgb: np.ndarray  # [P, 3] uint8
-    points_error_px: np.ndarray  # [P] float64, NaN where unknown
+    points_error_px: np.ndarray  # [P] float64, 0 where unknown
 
 
 def find_models(data_root: Path) -> list[str]:
@@ -107,7 +107,7 @@ def read_model(model: Path) -> ColmapModel:
         point_ids=np.array(ids, np.int64)[order],
         points_world=positions[order],
         points_rgb=np.array(colours, np.uint8).reshape(-1, 3)[order],
-        points_error_px=np.where(np.isfinite(errors_px) & (errors_px > 0), errors_px, np.nan),
+        points_error_px=np.where(np.isfinite(errors_px) & (errors_px > 0), errors_px, 0.0),
     )
 
 
