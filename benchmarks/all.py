@@ -16,6 +16,7 @@ from benchmarks.measure import blocknerf, run
 
 LONG = "training.num_epochs=1000"  # the clock ends every block
 SHORT = ["training.max_minutes=2", LONG]
+HALF_SIZE = "dataset.image_downsample=2"
 ROWS = "block_nerf.hash_grid.log2_table_rows"
 FOX = ["dataset.image_downsample=8", "dataset.batch_size=2048", f"{ROWS}=16"]
 """Sizes that a budget (`--minutes`) would choose by the speed of a machine: figures of machines are to be compared."""
@@ -33,7 +34,7 @@ CAPTURES = {
         ],
     },
     "south_building": {"south building, 1/4": [*SOUTH_BUILDING, "dataset.image_downsample=4", *SHORT]},
-    "giza_rooftop": {"giza rooftop, 1/2": ["dataset.image_downsample=2", *SHORT]},
+    "giza_rooftop": {"giza rooftop, 1/2": [HALF_SIZE, *SHORT]},
     "castle_p30": {"castle P30, 1/4": ["dataset.image_downsample=4", *SHORT]},
 }
 """Rows by the folder of a capture: their names, and the arguments of `train` for each."""
@@ -41,10 +42,9 @@ CAPTURES = {
 
 PARTS_OF_THE_FIELD = {
     "caliterra_aerial": AERIAL,
-    "south_building": [
-        *("--config", "configs/object.yaml", "dataset.image_downsample=2", "dataset.batch_size=2048", f"{ROWS}=18")
-    ],
+    "south_building": ["--config", "configs/object.yaml", HALF_SIZE, "dataset.batch_size=2048", f"{ROWS}=18"],
 }
+"""Arguments of `train` by the folder of a capture."""
 
 
 def main() -> None:
@@ -78,7 +78,7 @@ def synthetic_cities(out: Path) -> None:
     along = ["--config", "configs/quickstart.yaml"]  # blocks along the way: four and eight of them can be had
     benchmark("quality.blocks", small, out / "blocks", *along)
     benchmark("quality.blocks", small, out / "blocks_1", "--minutes-each", "1", *along)
-    few = ["block_manager.block_size=60", "dataset.image_downsample=2", "training.max_steps=1000", LONG]
+    few = ["block_manager.block_size=60", HALF_SIZE, "training.max_steps=1000", LONG]
     benchmark("quality.junctions", city, out / "junctions", *few)
     benchmark("quality.losses", out / "losses", "--scene", small)
     benchmark("quality.continuity")
@@ -116,7 +116,7 @@ def captures(data: Path, out: Path) -> None:
         for number, (name, options) in enumerate(rows.items()):
             benchmark("quality.capture", data / scene, out / f"{scene}_{number}", "--name", name, *options)
     benchmark("quality.splats", out / "fox_0", out / "fox_splats")
-    of_one = ["block_manager.max_blocks=1", "dataset.image_downsample=2"]
+    of_one = ["block_manager.max_blocks=1", HALF_SIZE]
     lund = [data / "lund_street", "--minutes", "5", "--overrides", *of_one]
     benchmark("quality.prepare", out / "prepared", *lund)
     benchmark("quality.prepare", out / "prepared", data / "caliterra_aerial")

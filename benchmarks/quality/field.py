@@ -55,10 +55,10 @@ def main() -> None:
     chosen = arguments.rows.split(",") if arguments.rows else [*rows]
     cells: dict[str, dict[str, Cell]] = {}
     for minutes in map(float, arguments.minutes.split(",")):
-        for name, switches in ((name, rows[name]) for name in chosen):
+        for name in chosen:
             out = arguments.out / f"{name.replace(' ', '_')}_{minutes:g}"
             place = ["--data-root", arguments.scene, "--output-dir", out, "--blocks", arguments.block, "--jobs", "1"]
-            budget = [f"training.max_minutes={minutes:g}", *ALWAYS, *switches, *arguments.overrides]
+            budget = [f"training.max_minutes={minutes:g}", *ALWAYS, *rows[name], *arguments.overrides]
             run(["env", "NUMBA_NUM_THREADS=1", *blocknerf("train", *config, *place, "--overwrite", *budget)])
             figures = of_block(out, arguments.block, arguments.scene)
             print(json.dumps({"scene": arguments.scene.name, "row": name, "minutes": minutes, **figures}), flush=True)
@@ -99,10 +99,12 @@ def _distance_errors(model: BlockNeRF, scene: Scene, store: ImageStore, image_id
         return errors[0]
     for image_id in image_ids:
         of_image = sights.slots == every_id.index(image_id)
+        height, width = store.size(image_id)
         columns, rows = (sights.xy_px[of_image] * store.scale(image_id)).astype(np.int64).T
-        rays = store.rays(image_id)[torch.from_numpy(rows * store.size(image_id)[1] + columns)]
+        inside = (columns < width) & (rows < height)  # a level leaves out a remainder of the photograph
+        rays = store.rays(image_id)[torch.from_numpy((rows * width + columns)[inside])]
         rendered_m = model.render(rays, model.code_for()).distance_m.numpy()
-        errors.append(np.abs(np.log(rendered_m / sights.distance_m[of_image])))
+        errors.append(np.abs(np.log(rendered_m / sights.distance_m[of_image][inside])))
     return np.concatenate(errors)
 
 

@@ -10,6 +10,9 @@ from blocknerf.core.config.keys import free_keys, with_values
 from blocknerf.core.config.load import load_config
 from blocknerf.core.stored import Above0, Text, Whole, fitted, read_stored, write_stored
 
+SIZE, BATCH, ROWS = "dataset.image_downsample", "dataset.batch_size", "block_nerf.hash_grid.log2_table_rows"
+MINUTES, EPOCHS = "training.max_minutes", "training.num_epochs"
+"""Keys that a budget chooses."""
 FILE = "budget.json"
 VERSION = 1
 _WHAT, _REMEDY = "budget", "Remove it, and give --config or every key that the run was made with."

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from blocknerf.blocks.budget_file import StoredBudget, as_chosen, read_budget
+from blocknerf.blocks.budget_file import EPOCHS, MINUTES, StoredBudget, as_chosen, read_budget
 from blocknerf.core.config.config import Config
 from blocknerf.core.config.keys import free_keys
 from blocknerf.core.config.load import load_config
@@ -16,8 +16,6 @@ from blocknerf.core.errors import UserError
 if TYPE_CHECKING:
     from blocknerf.blocks.output import Settle
     from blocknerf.training.run.budget import RunBudget
-
-MAX_MINUTES = "training.max_minutes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +44,13 @@ def read_settings(
     stored = base == output_dir / "config.json"
     without = {*kept.chosen} if kept is not None and stored else set()
     if minutes is not None and stored:
-        without.add(MAX_MINUTES)
+        without.add(MINUTES)
     config = load_config(base, tuple(overrides), stored, without)
     free = free_keys(config)
     if minutes is not None and config.training.max_minutes is not None:
         raise UserError(
-            f"--minutes {minutes:g} is for the whole run and {MAX_MINUTES}={config.training.max_minutes:g} for each "
-            f"block. Leave one of the two out; {MAX_MINUTES}=auto takes it out of a file."
+            f"--minutes {minutes:g} is for the whole run and {MINUTES}={config.training.max_minutes:g} for each "
+            f"block. Leave one of the two out; {MINUTES}=auto takes it out of a file."
         )
     return Settings(config if kept is None else as_chosen(config, kept, output_dir), free, kept)
 
@@ -78,7 +76,7 @@ def begin_budget(
     start_s = time.monotonic() - began_s
     kept = settings.kept
     if is_settled(output_dir) and kept is None:
-        settings = Settings(settings.config, settings.free & {MAX_MINUTES, "training.num_epochs"}, None)
+        settings = Settings(settings.config, settings.free & {MINUTES, EPOCHS}, None)
     machine = measured(settings.config, devices)
     jobs = 1 if settings.config.distributed.device_map else jobs
     return RunBudget(minutes, began_s, machine, settings.free, start_s, jobs, block_ids, aligns, kept)

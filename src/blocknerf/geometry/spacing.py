@@ -50,6 +50,15 @@ def distance_from_spacing(
     return t_closest + spacing.sign() * torch.where(spacing.abs() <= inner, spacing.abs(), beyond)
 
 
+def spacing_ends(
+    t_closest: Float[Tensor, "rays 1"], impact_parameter: Float[Tensor, "rays 1"], near: float, far: float
+) -> tuple[Float[Tensor, "rays 1"], Float[Tensor, "rays 1"]]:
+    """The coordinate where rays begin and where they end."""
+    ends = (torch.full_like(t_closest, distance) for distance in (near, far))
+    low, high = (spacing_from_distance(end, t_closest, impact_parameter) for end in ends)
+    return low, high
+
+
 def share_from_distance(
     distance: Float[Tensor, "rays n"],
     origins: Float[Tensor, "rays 3"],
@@ -59,6 +68,5 @@ def share_from_distance(
 ) -> Float[Tensor, "rays n"]:
     """Where distances lie between `near` (0) and `far` (1) in the coordinate: the inverse of `s_to_t`."""
     t_closest, impact_parameter = closest_approach(origins, directions)
-    ends = torch.tensor([near, far], dtype=distance.dtype, device=distance.device).expand(len(distance), 2)
-    low, high = spacing_from_distance(ends, t_closest, impact_parameter).split(1, -1)
+    low, high = spacing_ends(t_closest, impact_parameter, near, far)
     return (spacing_from_distance(distance, t_closest, impact_parameter) - low) / (high - low)

@@ -1,11 +1,10 @@
 """Places along rays: spacing to distance, and intervals to points in the contracted unit cube."""
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from blocknerf.geometry.contraction import contract, to_unit_cube
-from blocknerf.geometry.spacing import closest_approach, distance_from_spacing, spacing_from_distance
+from blocknerf.geometry.spacing import closest_approach, distance_from_spacing, spacing_ends
 
 
 def s_to_t(
@@ -16,9 +15,7 @@ def s_to_t(
     far: float,
 ) -> Float[Tensor, "rays edges"]:
     t_closest, impact_parameter = closest_approach(origins, directions)
-    low, high = (
-        spacing_from_distance(torch.full_like(t_closest, end), t_closest, impact_parameter) for end in (near, far)
-    )
+    low, high = spacing_ends(t_closest, impact_parameter, near, far)
     return distance_from_spacing(low + (high - low) * edges_s, t_closest, impact_parameter)
 
 

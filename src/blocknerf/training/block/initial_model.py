@@ -36,7 +36,7 @@ def initial_model(inputs: BlockInputs, device: str, rng: torch.Generator) -> Blo
         model.field.start_fog(1 / _reach(inputs))
     if model.poses is not None:
         place_poses(model.poses, config, inputs.store, inputs.image_ids, spec.radius_m)
-    if model.appearance is not None:
+    if model.appearance is not None and config.training.appearance_smoothness_weight > 0:
         trajectories = Trajectories.of(list(inputs.store.records.values()))
         model.appearance.connect(trajectories.adjacent(inputs.image_ids))
     if inputs.learned is not None:

@@ -20,7 +20,7 @@ from blocknerf.blocks.budget import (
     choose,
     least_seconds,
 )
-from blocknerf.blocks.budget_file import StoredBudget
+from blocknerf.blocks.budget_file import BATCH, EPOCHS, MINUTES, ROWS, SIZE, StoredBudget
 from blocknerf.blocks.cost import cameras_of
 from blocknerf.blocks.output import write_config
 from blocknerf.blocks.plan import BlockSpec, Plan
@@ -33,11 +33,9 @@ from blocknerf.core.errors import UserError
 from blocknerf.core.logging import log
 from blocknerf.models.block_file import has_block, read_block_meta
 from blocknerf.scene.scene import Scene
-from blocknerf.training.run.budget_words import BATCH, ROWS, SIZE, minutes_a_block, sentences
+from blocknerf.training.run.budget_words import minutes_a_block, sentences
 from blocknerf.training.run.run import Run, open_store
 from blocknerf.training.run.waves import in_waves
-
-MINUTES, EPOCHS = "training.max_minutes", "training.num_epochs"
 
 USED = 0.97
 """Share of the budget that is planned with; the rest is for what nobody foresees, such as checkpoints."""

@@ -3,8 +3,7 @@
 from collections.abc import Collection, Sequence
 
 from blocknerf.blocks.budget import Choice, Images, Machine, Todo
-
-SIZE, BATCH, ROWS = "dataset.image_downsample", "dataset.batch_size", "block_nerf.hash_grid.log2_table_rows"
+from blocknerf.blocks.budget_file import BATCH, ROWS, SIZE
 
 
 def sentences(
