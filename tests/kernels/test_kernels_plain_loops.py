@@ -70,7 +70,10 @@ CASES: dict[str, Callable[[], tuple[Any, ...]]] = {
     "adam_1": lambda: adam(1),
     "adam_2": lambda: adam(2),
     "adam_4": lambda: adam(4),
-    "add_product": lambda: (uniform(5, 3), uniform(3, GROUP), uniform(5, GROUP)),
+    "product": lambda: (uniform(5, 3), uniform(3, GROUP), zeros(5, GROUP)),
+    "product_where": lambda: (uniform(5, 3), uniform(3, GROUP), uniform(5, GROUP) - np.float32(0.5), zeros(5, GROUP)),
+    "affine": lambda: (uniform(5, 3), uniform(5), uniform(3, GROUP), zeros(5, GROUP)),
+    "affine_rectified": lambda: (uniform(5, 3) - np.float32(0.5), uniform(5), uniform(3, GROUP), zeros(5, GROUP)),
     "add_outer_product": lambda: (uniform(5, GROUP), uniform(6, GROUP), uniform(5, 6)),
 }
 

@@ -5,13 +5,13 @@ import torch
 
 from blocknerf.core.config.load import load_config
 from blocknerf.core.seeds import generator
-from blocknerf.core.types import RayBatch
+from blocknerf.core.types import MEAN_EXPOSURE_VALUE, Exposures, RayBatch
 from blocknerf.geometry import so3
 from blocknerf.models.block_nerf import BlockNeRF
 from blocknerf.models.fit import RAYS_PER_STEP, draw, fit_code, fit_code_to_areas, fit_pose, frozen
 from blocknerf.models.poses import moved_rays
 from blocknerf.rendering.quality import psnr
-from tests.support.small_field import SMALL_HASH
+from tests.support.small_field import SMALL_HASH, SMALL_MLP
 
 SMALL = (
     *SMALL_HASH,
@@ -19,12 +19,16 @@ SMALL = (
 )
 
 
-def _model(*overrides: str) -> BlockNeRF:
-    config = load_config(None, [*SMALL, *overrides])
-    model = BlockNeRF(config, (0.0, 0.0, 0.0), 2.0, ("a", "b"), ("0", "1"), generator(1, "model"))
+def _model(*overrides: str, exposures: Exposures | None = None) -> BlockNeRF:
+    model = _block([*SMALL, *overrides], exposures)
     with torch.no_grad():
         model.field.grid.table.mul_(5000)  # structure instead of thin fog
     return model
+
+
+def _block(overrides: list[str], exposures: Exposures | None = None) -> BlockNeRF:
+    config = load_config(None, overrides)
+    return BlockNeRF(config, (0.0, 0.0, 0.0), 2.0, ("a", "b"), ("0", "1"), generator(1, "model"), exposures)
 
 
 def _rays(count: int, name: str) -> RayBatch:
@@ -119,19 +123,26 @@ def test_only_the_code_moves_and_no_gradient_is_left_behind():
 
 
 def test_entries_behind_the_appearance_stay_as_they_are():
-    model, rays = _model(), _rays(300, "seen")
-    composite = model.composite
-
-    def with_exposure(rays, codes, rng):
-        assert codes.shape[1] == 6
-        return composite(rays, codes[:, :4], rng)
-
-    model.composite = with_exposure  # type: ignore[method-assign]
+    exposures = Exposures(MEAN_EXPOSURE_VALUE, (-1.0, 1.0), {}, {})
+    model, rays = _model("exposure_encoding.num_levels=1", exposures=exposures), _rays(300, "seen")
     start = torch.tensor([0.0, 0, 0, 0, 0.25, -0.5])
     truth = torch.rand((300, 3), generator=generator(0, "truth"))
     code = fit_code(model, rays, truth, start, generator(0, "fit"), 5)
     assert torch.equal(code[4:], start[4:])
     assert not torch.equal(code[:4], start[:4])
+
+
+@pytest.mark.parametrize("small", [SMALL_HASH, SMALL_MLP], ids=["deferred shading", "codes at every sample"])
+def test_colours_by_code_are_the_colours_of_these_rays(small):
+    model, rays, chosen = _block([*small, SMALL[-1]]), _rays(50, "seen"), torch.tensor([7, 7, 49, 0])
+    model.field.rays_at_once = 20
+    code, same = (PLANTED.clone().requires_grad_() for _ in range(2))
+    colours, expected = model.colours_by_code(rays)(code, chosen), model.colours(rays[chosen], same)
+    assert torch.allclose(colours, expected, atol=1e-6)
+    for rgb in (colours, expected):
+        rgb.square().sum().backward()
+    assert torch.allclose(code.grad, same.grad, rtol=1e-4, atol=1e-6)
+    assert float(code.grad.abs().max()) > 1e-4
 
 
 def test_without_codes_or_rays_there_is_nothing_to_fit():
@@ -156,7 +167,7 @@ def test_a_batch_keeps_rays_and_colours_together():
     assert len(batch) == RAYS_PER_STEP
     assert torch.equal(batch.directions, colours)
     few = rays[:5]
-    assert draw(few, few.origins, generator(0, "draw"))[1] is few.origins
+    assert torch.equal(draw(few, few.origins, generator(0, "draw"))[1], few.origins)
 
 
 def test_what_was_frozen_before_stays_frozen():

@@ -171,8 +171,9 @@ def test_the_sampler_draws_every_valid_pixel_of_it_once(tmp_path: Path, budget_b
     store = mixed_sizes(tmp_path)
     level = stage_level(store, 17)
     everything = {
-        (slot, int(x), int(y)): tuple(store.rgb(image_id, level)[y, x])
+        (slot, int(x), int(y)): tuple(rgb[y, x])
         for slot, image_id in enumerate(store.image_ids)
+        for rgb in [store.rgb(image_id, level)]
         for y, x in np.argwhere(store.valid(image_id, level))
     }
     sampler = PixelSampler(store, store.image_ids, 16, seed=3, level=level, budget_bytes=budget_bytes)

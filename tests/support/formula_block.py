@@ -33,6 +33,9 @@ class FormulaBlock:
     def colours(self, rays, code):
         return self.render(rays, code).rgb
 
+    def colours_by_code(self, rays):
+        return lambda code, chosen: self.colours(rays[chosen], code)
+
     def composite(self, rays, codes, rng):
         raise UserError("A formula has no samples.")
 

@@ -15,8 +15,8 @@ FADE_SHARE = 0.25
 """Blocks fade over the last quarter of the reach; nearer than 0.75 of it, they have their full weight."""
 TIE_MARGIN = 0.1
 """Blocks at most this much farther than the nearest are never fully dropped."""
-FAINT = 1e-3
-"""Weight below which a block is not worth its rendering time: a quarter of an 8-bit level."""
+FAINT = 0.02
+"""Weight below which a block is not worth its rendering time. It fades out above, so that nothing changes abruptly."""
 ENOUGH = 0.1
 """Share of a picture that blocks with a good view must have before the others are dropped."""
 ENTERING = 0.1

@@ -33,6 +33,7 @@ from blocknerf.rendering.colours import distance_colours, error_colours
 from blocknerf.rendering.perceptual import Metric, perceptual_metrics
 from blocknerf.rendering.quality import psnr, ssim
 from blocknerf.runtime.devices import CPU
+from blocknerf.runtime.threads import each_on_a_core
 from blocknerf.scene.scene import ImageRecord
 from blocknerf.scene.store import ImageStore
 from blocknerf.scene.trajectories import NO_TRAJECTORIES, Trajectories
@@ -233,8 +234,7 @@ def _write_pictures(
         "distance": distance_colours(views.composited),
     }
     names = {kind: f"{stem}_{kind}.png" for kind in pictures}
-    for kind, picture in pictures.items():
-        write_png(folder / names[kind], to_bytes(picture))
+    each_on_a_core(lambda kind: write_png(folder / names[kind], to_bytes(pictures[kind])), list(pictures))
     return names
 
 

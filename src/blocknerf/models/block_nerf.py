@@ -1,8 +1,8 @@
 """One block: a radiance field and appearance codes around a centre, with an interface in world coordinates."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
-from typing import cast
+from typing import TypeVar, cast
 
 import torch
 from jaxtyping import Float, Float64, Int
@@ -19,10 +19,13 @@ from blocknerf.models.block_file import BlockFile
 from blocknerf.models.block_meta import ModelMeta
 from blocknerf.models.exposure import ExposureEncoding
 from blocknerf.models.poses import PoseGroups, PoseRefinementNetwork, moved_rays
+from blocknerf.models.renderer import ColoursByCode
 from blocknerf.models.visibility import BEFORE_SURFACE, VisibilityNetwork
 from blocknerf.rendering.volume import CompositedRays, RaySamplingConfig
 from blocknerf.runtime.devices import default_device
 from blocknerf.runtime.threads import each_on_a_core
+
+Result = TypeVar("Result")
 
 LEAST_VISIBLE, LEAST_MET = 0.01, 1e-3
 """Added to how well a block knows a surface, so that all blocks show a surface that none of them knows."""
@@ -208,6 +211,26 @@ class BlockNeRF(nn.Module):
             return self._rasterize(views, rays, code).rgb
         return self.composite(rays, None if code is None else code.expand(len(rays), -1), None)[0]
 
+    def colours_by_code(self, rays: RayBatch) -> ColoursByCode:
+        """See `BlockRenderer`. With deferred shading, rays are composited here, and later only shaded."""
+        field = self.field
+        if not isinstance(field, DeferredShading):
+            return lambda code, chosen: self.colours(rays[chosen], code)
+        placed, mean = on_device(rays, self.device), self.code_for()
+        codes = None if mean is None else mean.expand(len(rays), -1)
+
+        def composite(rows: slice) -> CompositedRays:
+            return self.composite(placed[rows], None if codes is None else codes[rows], None)[1]
+
+        composited = CompositedRays.concatenate(self._each_chunk(composite, len(rays), self.field.rays_at_once))
+
+        def shaded(code: Float[Tensor, " code"], chosen: Int[Tensor, " chosen"]) -> Float[Tensor, "chosen 3"]:
+            codes = code.to(self.device).expand(len(chosen), -1)
+            rgb = field.shade_composited(composited[chosen], placed.directions[chosen], codes)
+            return rgb.to(rays.origins.device)
+
+        return shaded
+
     def forward(
         self, rays: RayBatch, rng: torch.Generator | None = None
     ) -> tuple[Float[Tensor, "rays 3"], CompositedRays]:
@@ -249,15 +272,25 @@ class BlockNeRF(nn.Module):
             return [self._rasterize(views, rays, code) for code in codes]
         rays_at_once = rays_at_once or self.field.rays_at_once
 
-        def show(start: int) -> list[RenderOutput]:
-            chunk = on_device(rays[start : start + rays_at_once], self.device)
-            with torch.no_grad(), default_device(self.device):  # both are per thread
-                return [on_device(pixels, rays.origins.device) for pixels in self._pixels(chunk, codes)]
+        def show(rows: slice) -> list[RenderOutput]:
+            with default_device(self.device):
+                pixels = self._pixels(on_device(rays[rows], self.device), codes)
+                return [on_device(under_code, rays.origins.device) for under_code in pixels]
 
-        starts = range(0, len(rays), rays_at_once)
-        on_cpu = self.device.type == "cpu"
-        parts = each_on_a_core(show, starts) if on_cpu else [show(start) for start in starts]
+        parts = self._each_chunk(show, len(rays), rays_at_once)
         return [RenderOutput.concatenate(list(chunks)) for chunks in zip(*parts, strict=True)]
+
+    def _each_chunk(self, call: Callable[[slice], Result], count: int, at_once: int) -> list[Result]:
+        """`call` of the rows of every chunk, without gradients; each on a core, if the block is on a processor."""
+
+        def without_gradients(rows: slice) -> Result:
+            with torch.no_grad():  # it is a setting of a thread
+                return call(rows)
+
+        chunks = [slice(start, start + at_once) for start in range(0, count, at_once)]
+        if self.device.type == "cpu":
+            return each_on_a_core(without_gradients, chunks)
+        return [without_gradients(rows) for rows in chunks]
 
     def _pixels(self, rays: RayBatch, codes: Sequence[Float[Tensor, " code"] | None]) -> Iterator[RenderOutput]:
         """Of rays on its device, under each of the codes."""
@@ -409,14 +442,15 @@ class BlockNeRF(nn.Module):
         """
         if self.visibility is None:
             return None
-        parts = []
-        for start in range(0, len(rays), self.field.rays_at_once):
-            rows = slice(start, start + self.field.rays_at_once)
+        sights = self.visibility.sights
+
+        def confidence(rows: slice) -> Float[Tensor, " chunk"]:
             chunk, chunk_m = rays[rows], distances_m[rows]
             points_world = (chunk.origins + chunk_m[:, None] * chunk.directions).to(self.device)
-            hits = self.visibility.sights.hit_count(self.to_block(points_world)).to(chunk_m.device)
-            parts.append((self.visibility_along(chunk, chunk_m) + LEAST_VISIBLE).sqrt() * (hits + LEAST_MET) ** 0.25)
-        return torch.cat(parts)
+            hits = sights.hit_count(self.to_block(points_world)).to(chunk_m.device)
+            return (self.visibility_along(chunk, chunk_m) + LEAST_VISIBLE).sqrt() * (hits + LEAST_MET) ** 0.25
+
+        return torch.cat(self._each_chunk(confidence, len(rays), self.field.rays_at_once))
 
     def visibility_along(self, rays: RayBatch, distances_m: Float[Tensor, " rays"]) -> Float[Tensor, " rays"]:
         """`visibility_at` surfaces at these distances along the rays, seen from the rays' origins."""

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
 from blocknerf.core.types import RayBatch
@@ -39,13 +39,13 @@ def fit_code(
     movable = model.appearance_width
     if movable == 0 or len(rays) == 0:
         return start
+    drawn = torch.stack([_draw_rows(len(rays), rng) for _ in range(steps)])
+    needed, places = torch.unique(drawn, return_inverse=True)
+    colours, truth = model.colours_by_code(rays[needed]), truth[needed]
     appearance = start[:movable].detach().clone().requires_grad_()
-    groups = [{"params": [appearance], "lr": CODE_RATE}]
-    for _ in _descent(model, groups, steps):
-        batch, colours = draw(rays, truth, rng)
-        code = torch.cat([appearance, start[movable:]])
-        rgb = model.colours(batch, code)
-        (rgb - colours).square().mean().backward()
+    for step, _ in enumerate(_descent(model, [{"params": [appearance], "lr": CODE_RATE}], steps)):
+        rgb = colours(torch.cat([appearance, start[movable:]]), places[step])
+        (rgb - truth[places[step]]).square().mean().backward()
     return torch.cat([appearance.detach(), start[movable:]])
 
 
@@ -65,13 +65,13 @@ def fit_code_to_areas(
     movable = model.appearance_width
     if movable == 0 or not areas:
         return start
+    colours, sizes = model.colours_by_code(RayBatch.concatenate(areas)), [len(area) for area in areas]
+    rows = torch.arange(sum(sizes)).split(sizes)
     appearance = start[:movable].detach().clone().requires_grad_()
     for _ in _descent(model, [{"params": [appearance], "lr": CODE_RATE}], steps):
         picked = torch.randint(len(areas), (AREAS_PER_STEP,), generator=rng).tolist()
-        batch = RayBatch.concatenate([areas[i] for i in picked])
-        code = torch.cat([appearance, start[movable:]])
-        rgb = model.colours(batch, code)
-        means = torch.stack([area_rgb.mean(0) for area_rgb in rgb.split([len(areas[i]) for i in picked])])
+        rgb = colours(torch.cat([appearance, start[movable:]]), torch.cat([rows[i] for i in picked]))
+        means = torch.stack([area_rgb.mean(0) for area_rgb in rgb.split([sizes[i] for i in picked])])
         gone = (appearance - start[:movable]).square().sum()
         ((means - truth[picked]).square().mean() + STAY_WEIGHT * gone).backward()
     return torch.cat([appearance.detach(), start[movable:]])
@@ -127,11 +127,16 @@ def _descent(model: BlockRenderer, groups: list[dict[str, Any]], steps: int) -> 
 def draw(
     rays: RayBatch, truth: Float[Tensor, "rays 3"], rng: torch.Generator
 ) -> tuple[RayBatch, Float[Tensor, "batch 3"]]:
-    """All rays in order if they are few, else RAYS_PER_STEP of them with replacement."""
-    if len(rays) <= RAYS_PER_STEP:
-        return rays, truth
-    rows = torch.randint(len(rays), (RAYS_PER_STEP,), generator=rng)
+    """Rays of `_draw_rows`, and their colours."""
+    rows = _draw_rows(len(rays), rng)
     return rays[rows], truth[rows]
+
+
+def _draw_rows(count: int, rng: torch.Generator) -> Int[Tensor, " batch"]:
+    """All rows in order if they are few, else RAYS_PER_STEP of them with replacement."""
+    if count <= RAYS_PER_STEP:
+        return torch.arange(count)
+    return torch.randint(count, (RAYS_PER_STEP,), generator=rng)
 
 
 @contextmanager

@@ -1,14 +1,17 @@
 """The interface of a block that a city and everything built on it use. `BlockNeRF` implements it; others may."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Float, Float64, Int
 from torch import Tensor, nn
 
 from blocknerf.core.types import Appearance, RayBatch, RenderOutput
 from blocknerf.rendering.volume import CompositedRays
+
+ColoursByCode = Callable[[Float[Tensor, " code"], Int[Tensor, " chosen"]], Float[Tensor, "chosen 3"]]
+"""Colours of the rays with these numbers under a code; differentiable in the code."""
 
 
 @runtime_checkable
@@ -46,6 +49,11 @@ class BlockRenderer(Protocol):
 
     def colours(self, rays: RayBatch, code: Float[Tensor, " code"] | None) -> Float[Tensor, "rays 3"]:
         """Colours of a few rays, differentiable in the rays and in the code."""
+        ...
+
+    def colours_by_code(self, rays: RayBatch) -> ColoursByCode:
+        """`colours` of some of these rays as a function of the code; what does not depend on it is computed once, if
+        possible."""
         ...
 
     def composite(

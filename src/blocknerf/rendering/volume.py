@@ -1,7 +1,7 @@
 """From ray to pixel: propose, resample, query the field, composite. Takes callables, never a model."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
 
 import torch
 from jaxtyping import Float
@@ -49,6 +49,18 @@ class CompositedRays:
     def distance(self) -> Float[Tensor, " rays"]:
         """Mean distance of what stops the ray, block units; see `expected_distance`. No gradient."""
         return expected_distance(self.weights.detach(), self.edges)
+
+    def __getitem__(self, index: slice | Tensor) -> "CompositedRays":
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return CompositedRays(**{name: None if value is None else value[index] for name, value in values.items()})
+
+    @staticmethod
+    def concatenate(parts: Sequence["CompositedRays"]) -> "CompositedRays":
+        """The rays of all `parts`, which come from one field."""
+        columns = {field.name: [getattr(part, field.name) for part in parts] for field in fields(CompositedRays)}
+        return CompositedRays(
+            **{name: None if None in column else torch.cat(column) for name, column in columns.items()}
+        )
 
 
 def composite_rays(

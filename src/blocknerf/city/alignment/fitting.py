@@ -111,17 +111,21 @@ def blocks_with_codes(city: City) -> list[str]:
 def measure(city: City, overlaps: Overlaps, alignment: Alignment) -> list[PairDifference]:
     """Differences of neighbours under every appearance that one of them saw, unaligned and under `alignment`."""
     differences = []
-    for (a, b), overlap in overlaps.items():
-        for drive in sorted(city.drives):
-            if not (_images_of(city, a, drive) or _images_of(city, b, drive)):
-                continue
-            figures = []
+    for pair, overlap in overlaps.items():
+        drives = [drive for drive in sorted(city.drives) if any(_images_of(city, block_id, drive) for block_id in pair)]
+        pictures = []
+        for block_id in pair:
+            codes = []
             for under in (Alignment(), alignment):
                 city.alignment = under
-                apart = _show(city, a, overlap.measured, drive) - _show(city, b, overlap.measured, drive)
-                figures.append((float(apart.abs().mean()), float(apart.mean(0).abs().mean())))
-            (before, mean_before), (after, mean_after) = figures
-            differences.append(PairDifference((a, b), drive, before, after, mean_before, mean_after))
+                codes += [city.code_for(block_id, Appearance(drive=drive)) for drive in drives]
+            pictures.append(city.model(block_id).render_each(overlap.measured, codes))
+        apart = [one.rgb - other.rgb for one, other in zip(*pictures, strict=True)]
+        pixels = [float(gap.abs().mean()) for gap in apart]
+        means = [float(gap.mean(0).abs().mean()) for gap in apart]
+        for before, drive in enumerate(drives):
+            after = before + len(drives)
+            differences.append(PairDifference(pair, drive, pixels[before], pixels[after], means[before], means[after]))
     return differences
 
 
@@ -132,11 +136,14 @@ def _fit(
     model = city.model(target)
     start = model.code_for(Appearance(drive=drive))
     assert start is not None, "blocks_with_codes"
-    shared = {source: _overlap(overlaps, target, source).fitted for source in sources}
-    areas = [part for parts in shared.values() for part in parts]
-    truth = torch.stack([_show(city, source, part, drive).mean(0) for source in sources for part in shared[source]])
+    areas, truth = [], []
+    for source in sources:
+        parts = _overlap(overlaps, target, source).fitted
+        rgb = _show(city, source, RayBatch.concatenate(parts), drive)
+        areas += parts
+        truth += [part_rgb.mean(0) for part_rgb in rgb.split([len(part) for part in parts])]
     rng = generator(seed, "align", drive, target)
-    code = fit_code_to_areas(model, areas, truth, start, rng, STEPS)
+    code = fit_code_to_areas(model, areas, torch.stack(truth), start, rng, STEPS)
     return tuple((code - start)[: model.appearance_width].tolist())
 
 

@@ -141,11 +141,38 @@ def _adam(features, table, gradient, first, second, at, rate, keep1, take1, keep
 
 
 @compiled(kept=False)
-def add_product(matrix, values, out):
+def product(matrix, values, out):
     for row in range(matrix.shape[0]):
-        for column in range(matrix.shape[1]):
-            for g in range(GROUP):
-                out[row, g] += matrix[row, column] * values[column, g]
+        for g in range(GROUP):
+            total = np.float32(0)
+            for column in range(matrix.shape[1]):
+                total += matrix[row, column] * values[column, g]
+            out[row, g] = total
+
+
+@compiled(kept=False)
+def product_where(matrix, values, kept, out):
+    product(matrix, values, out)
+    for row in range(out.shape[0]):
+        for g in range(GROUP):
+            if not kept[row, g] > 0:
+                out[row, g] = 0
+
+
+@compiled(kept=False)
+def affine(matrix, bias, values, out):
+    product(matrix, values, out)
+    for row in range(out.shape[0]):
+        for g in range(GROUP):
+            out[row, g] += bias[row]
+
+
+@compiled(kept=False)
+def affine_rectified(matrix, bias, values, out):
+    affine(matrix, bias, values, out)
+    for row in range(out.shape[0]):
+        for g in range(GROUP):
+            out[row, g] = max(out[row, g], np.float32(0))
 
 
 @compiled(kept=False)

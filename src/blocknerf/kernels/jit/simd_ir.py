@@ -8,7 +8,9 @@ corner or feature.
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from llvmlite import binding as llvm
 from llvmlite import ir
+from numba import config as settings
 from numba import types
 from numba.extending import intrinsic
 
@@ -16,6 +18,9 @@ import blocknerf.kernels.jit.plain_loops as plain_loops
 from blocknerf.kernels.jit.numba_internals import IS_KNOWN, array_struct, cgutils, frozen
 from blocknerf.kernels.jit.plain_loops import GROUP, LANES, PRIME_Y, PRIME_Z
 
+HAS_32_REGISTERS = "+avx512vl" in (settings.CPU_FEATURES or llvm.get_host_cpu_features().flatten())
+"""For vectors. With 16, as AVX2 has them, the blocks of a product are half as large: what does not fit is stored and
+loaded again in every turn of the innermost loop, which takes most of its time."""
 _FLOAT, _INT32, _INT64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
 
 
@@ -282,42 +287,68 @@ def _touched(code: _Code, slope: Any, features: int) -> tuple[Any, Any]:
 
 
 @built_in
-def add_product(typing_context, matrix, values, out):
-    """out += matrix @ values; matrix [rows, inputs], values [inputs, GROUP], out [rows, GROUP]."""
-    return _built_in(_add_product, matrix, values, out)
+def product(typing_context, matrix, values, out):
+    """out = matrix @ values; matrix [rows, inputs], values [inputs, GROUP], out [rows, GROUP]."""
+    return _built_in(lambda code: _product(code, (0, 1, 2)), matrix, values, out)
 
 
-def _add_product(code: _Code) -> None:
-    rows, whole = code.size(0, 0), code.builder.and_(code.size(0, 0), code.index(-4))
-    with cgutils.for_range_slice(code.builder, code.index(0), whole, code.index(4)) as (row, _):
-        for begin in range(0, GROUP, 2 * LANES):
-            _product_block(code, row, 4, begin)
-    with cgutils.for_range_slice(code.builder, whole, rows, code.index(1)) as (row, _):
-        for begin in range(0, GROUP, 2 * LANES):
-            _product_block(code, row, 1, begin)
+@built_in
+def product_where(typing_context, matrix, values, kept, out):
+    """`product` where `kept` [rows, GROUP] is above 0, and 0 elsewhere: the gradient before a rectifier."""
+    return _built_in(lambda code: _product(code, (0, 1, 3), kept=2), matrix, values, kept, out)
 
 
-def _product_block(code: _Code, row: Any, rows: int, begin: int) -> None:
-    """`rows` rows from `row`, 2 LANES points from `begin`; the sums stay in registers."""
-    matrix, values, out, inputs = code.pointer(0), code.pointer(1), code.pointer(2), code.size(0, 1)
-    places = [code.add(code.times(row, GROUP), code.index(r * GROUP + begin)) for r in range(rows)]
-    lanes = (0, LANES)
-    sums = [[code.variable(LANES) for _ in lanes] for _ in range(rows)]
-    for r, place in enumerate(places):
-        for half, lane in enumerate(lanes):
-            code.builder.store(code.load(out, code.add(place, code.index(lane)), LANES), sums[r][half])
-    starts = [code.times(code.add(row, code.index(r)), inputs) for r in range(rows)]
-    with cgutils.for_range(code.builder, inputs) as loop:
-        at = code.add(code.times(loop.index, GROUP), code.index(begin))
-        column = [code.load(values, code.add(at, code.index(lane)), LANES) for lane in lanes]
-        for r, start in enumerate(starts):
-            factor = code.broadcast(code.scalar(matrix, code.add(start, loop.index)), LANES)
-            for half in range(len(lanes)):
-                total = code.multiply_add(factor, column[half], code.builder.load(sums[r][half]))
-                code.builder.store(total, sums[r][half])
-    for r, place in enumerate(places):
-        for half, lane in enumerate(lanes):
-            code.store(code.builder.load(sums[r][half]), out, code.add(place, code.index(lane)))
+@built_in
+def affine(typing_context, matrix, bias, values, out):
+    """`product` plus the `bias` of each row."""
+    return _built_in(lambda code: _product(code, (0, 2, 3), bias=1), matrix, bias, values, out)
+
+
+@built_in
+def affine_rectified(typing_context, matrix, bias, values, out):
+    """`affine`, and 0 where that is below 0."""
+    return _built_in(lambda code: _product(code, (0, 2, 3), bias=1, rectified=True), matrix, bias, values, out)
+
+
+def _product(
+    code: _Code, places: tuple[int, int, int], bias: int | None = None, kept: int | None = None, rectified: bool = False
+) -> None:
+    """`places`: which arguments are matrix, values and out. Blocks of rows and points, whose sums stay in registers."""
+    matrix, values, out = map(code.pointer, places)
+    rows, inputs = (code.size(places[0], axis) for axis in (0, 1))
+    zero, points = code.constant(0.0, LANES), range(0, 2 * LANES if HAS_32_REGISTERS else LANES, LANES)
+
+    def block(row: Any, height: int, begin: int) -> None:
+        starts = [code.times(code.add(row, code.index(r)), inputs) for r in range(height)]
+        first = [zero] * height
+        if bias is not None:
+            places_of_bias = [code.add(row, code.index(r)) for r in range(height)]
+            first = [code.broadcast(code.scalar(code.pointer(bias), place), LANES) for place in places_of_bias]
+        sums = [[code.variable(LANES) for _ in points] for _ in range(height)]
+        for row_sums, value in zip(sums, first, strict=True):
+            for total in row_sums:
+                code.builder.store(value, total)
+        with cgutils.for_range(code.builder, inputs) as loop:
+            at = code.add(code.times(loop.index, GROUP), code.index(begin))
+            column = [code.load(values, code.add(at, code.index(point)), LANES) for point in points]
+            for start, row_sums in zip(starts, sums, strict=True):
+                factor = code.broadcast(code.scalar(matrix, code.add(start, loop.index)), LANES)
+                for value, total in zip(column, row_sums, strict=True):
+                    code.builder.store(code.multiply_add(factor, value, code.builder.load(total)), total)
+        for r, row_sums in enumerate(sums):
+            for point, total in zip(points, row_sums, strict=True):
+                at = code.add(code.times(row, GROUP), code.index(r * GROUP + begin + point))
+                result = code.builder.load(total)
+                if rectified or kept is not None:
+                    sign = result if kept is None else code.load(code.pointer(kept), at, LANES)
+                    result = code.builder.select(code.builder.fcmp_ordered(">", sign, zero), result, zero)
+                code.store(result, out, at)
+
+    whole = code.builder.and_(rows, code.index(-4))
+    for first_row, end, height in ((code.index(0), whole, 4), (whole, rows, 1)):
+        with cgutils.for_range_slice(code.builder, first_row, end, code.index(height)) as (row, _):
+            for begin in range(0, GROUP, len(points) * LANES):
+                block(row, height, begin)
 
 
 @built_in
@@ -328,12 +359,16 @@ def add_outer_product(typing_context, left, right, out):
 
 def _add_outer_product(code: _Code) -> None:
     rows, columns = code.size(0, 0), code.size(1, 0)
-    whole_rows, whole_columns = (code.builder.and_(size, code.index(-4)) for size in (rows, columns))
+    tall, wide = 4 if HAS_32_REGISTERS else 2, 4
+    whole_rows, whole_columns = (
+        code.builder.and_(rows, code.index(-tall)),
+        code.builder.and_(columns, code.index(-wide)),
+    )
     zero = code.index(0)
     for (row_begin, row_end, height), (column_begin, column_end, width) in (
-        ((zero, whole_rows, 4), (zero, whole_columns, 4)),
-        ((zero, whole_rows, 4), (whole_columns, columns, 1)),
-        ((whole_rows, rows, 1), (zero, whole_columns, 4)),
+        ((zero, whole_rows, tall), (zero, whole_columns, wide)),
+        ((zero, whole_rows, tall), (whole_columns, columns, 1)),
+        ((whole_rows, rows, 1), (zero, whole_columns, wide)),
         ((whole_rows, rows, 1), (whole_columns, columns, 1)),
     ):
         with (

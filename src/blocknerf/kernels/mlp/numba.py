@@ -10,46 +10,16 @@ import numpy as np
 
 from blocknerf.kernels.jit.compiled import compiled
 from blocknerf.kernels.jit.parallel_for import F1, F2, F3, kernel, parallel_for, worker_body
-from blocknerf.kernels.jit.simd_ir import GROUP, add_outer_product, add_product
+from blocknerf.kernels.jit.simd_ir import GROUP, add_outer_product, affine, affine_rectified, product, product_where
 
 
 @compiled(kept=False, inline="always")
 def _take(values, begin, size, tile, row):
     for i in range(values.shape[0]):
-        for p in range(size):
-            tile[row + i, p] = values[i, begin + p]
-        for p in range(size, GROUP):
+        for p in range(np.uint64(size)):  # without a sign no number counts from the end, and the copy is one of blocks
+            tile[row + i, p] = values[i, np.uint64(begin) + p]
+        for p in range(np.uint64(size), np.uint64(GROUP)):
             tile[row + i, p] = 0
-
-
-@compiled(kept=False, fastmath=True, forceinline=True)
-def _layer(x, weight, bias, out):
-    for j in range(out.shape[0]):
-        for p in range(GROUP):
-            out[j, p] = bias[j]
-    add_product(weight, x, out)
-
-
-@compiled(kept=False, fastmath=True, forceinline=True)
-def _hidden_layer(x, weight, bias, hidden):
-    _layer(x, weight, bias, hidden)
-    for j in range(hidden.shape[0]):
-        for p in range(GROUP):
-            hidden[j, p] = max(hidden[j, p], np.float32(0))
-
-
-@compiled(kept=False, fastmath=True, forceinline=True)
-def _before_layer(weight_t, gradient, hidden, before, grad_bias):
-    """The gradient before the rectifier of `hidden`, from the one after the next layer; `grad_bias` += its sum."""
-    before[:] = 0
-    add_product(weight_t, gradient, before)
-    for j in range(before.shape[0]):
-        total = np.float32(0)
-        for p in range(GROUP):
-            g = before[j, p] if hidden[j, p] > 0 else np.float32(0)
-            before[j, p] = g
-            total += g
-        grad_bias[j] += total
 
 
 @compiled(kept=False, fastmath=True, forceinline=True)
@@ -64,8 +34,8 @@ def _add_sums(gradient, grad_bias):
 @compiled(kept=False, inline="always")
 def _put(tile, begin, size, values):
     for i in range(tile.shape[0]):
-        for p in range(size):
-            values[i, begin + p] = tile[i, p]
+        for p in range(np.uint64(size)):
+            values[i, np.uint64(begin) + p] = tile[i, p]
 
 
 @worker_body
@@ -78,8 +48,8 @@ def _forward(start, stop, values, weight1, bias1, weight2, bias2, out):
         hidden = np.empty((len(weight1), GROUP), np.float32)
         y = np.empty((len(weight2), GROUP), np.float32)
         _take(values, begin, size, x, 0)
-        _hidden_layer(x, weight1, bias1, hidden)
-        _layer(hidden, weight2, bias2, y)
+        affine_rectified(weight1, bias1, x, hidden)
+        affine(weight2, bias2, hidden, y)
         _put(y, begin, size, out)
 
 
@@ -122,13 +92,13 @@ def _backward(
             _take(values, begin, size, x, 0)
             _take(grad_first, begin, size, gy, 0)
             _take(grad_others, begin, size, gy, len(grad_first))
-            _hidden_layer(x, weight1, bias1, hidden)
+            affine_rectified(weight1, bias1, x, hidden)
             add_outer_product(gy, hidden, grad2[slab])
             _add_sums(gy, grad_bias2[slab])
-            _before_layer(weight2_t, gy, hidden, gh, grad_bias1[slab])
+            product_where(weight2_t, gy, hidden, gh)
+            _add_sums(gh, grad_bias1[slab])
             add_outer_product(gh, x, grad1[slab])
-            gx[:] = 0
-            add_product(weight1_t, gh, gx)
+            product(weight1_t, gh, gx)
             _put(gx, begin, size, grad_values)
 
 
@@ -155,9 +125,9 @@ def _forward_three(start, stop, values, weight1, bias1, weight2, bias2, weight3,
         hidden2 = np.empty((len(weight2), GROUP), np.float32)
         y = np.empty((len(weight3), GROUP), np.float32)
         _take(values, begin, size, x, 0)
-        _hidden_layer(x, weight1, bias1, hidden1)
-        _hidden_layer(hidden1, weight2, bias2, hidden2)
-        _layer(hidden2, weight3, bias3, y)
+        affine_rectified(weight1, bias1, x, hidden1)
+        affine_rectified(weight2, bias2, hidden1, hidden2)
+        affine(weight3, bias3, hidden2, y)
         _put(y, begin, size, out)
 
 
@@ -209,16 +179,17 @@ def _backward_three(
             size = min(GROUP, count - begin)
             _take(values, begin, size, x, 0)
             _take(grad_out, begin, size, gy, 0)
-            _hidden_layer(x, weight1, bias1, hidden1)
-            _hidden_layer(hidden1, weight2, bias2, hidden2)
+            affine_rectified(weight1, bias1, x, hidden1)
+            affine_rectified(weight2, bias2, hidden1, hidden2)
             add_outer_product(gy, hidden2, grad3[slab])
             _add_sums(gy, grad_bias3[slab])
-            _before_layer(weight3_t, gy, hidden2, gh2, grad_bias2[slab])
+            product_where(weight3_t, gy, hidden2, gh2)
+            _add_sums(gh2, grad_bias2[slab])
             add_outer_product(gh2, hidden1, grad2[slab])
-            _before_layer(weight2_t, gh2, hidden1, gh1, grad_bias1[slab])
+            product_where(weight2_t, gh2, hidden1, gh1)
+            _add_sums(gh1, grad_bias1[slab])
             add_outer_product(gh1, x, grad1[slab])
-            gx[:] = 0
-            add_product(weight1_t, gh1, gx)
+            product(weight1_t, gh1, gx)
             _put(gx, begin, size, grad_values)
 
 
