@@ -64,8 +64,15 @@ def test_well_inside_the_reach_the_fades_change_nothing():
     camera = torch.tensor([5.0, 5, 1], dtype=torch.float64)
     plain = inverse_distance_weights(distances_to(camera, anchors), 2.0)
     assert torch.equal(fades(distances_to(camera, anchors), FAR, 3), torch.ones(3, dtype=torch.float64))
-    shaved = (plain - FAINT).clamp(min=0)
+    shaved = (plain / plain.max() - FAINT).clamp(min=0)
     torch.testing.assert_close(block_weights(camera, anchors, FAR, 3, 2.0), shaved / shaved.sum())
+
+
+def test_however_many_blocks_are_equally_near_all_of_them_share_the_picture():
+    around = torch.linspace(0, 2 * torch.pi, 401, dtype=torch.float64)[:-1]
+    anchors = 30 * torch.stack([around.cos(), around.sin(), torch.zeros(400)], 1)
+    weights = block_weights(torch.zeros(3, dtype=torch.float64), anchors, FAR, 3, 4.0)
+    torch.testing.assert_close(weights, torch.full((400,), 1 / 400, dtype=torch.float64))
 
 
 def test_on_an_anchor_that_block_is_alone_and_close_to_it_nearly_so():

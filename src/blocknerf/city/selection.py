@@ -16,7 +16,7 @@ FADE_SHARE = 0.25
 TIE_MARGIN = 0.1
 """Blocks at most this much farther than the nearest are never fully dropped."""
 FAINT = 0.02
-"""Weight below which a block is not worth its rendering time. It fades out above, so that nothing changes abruptly."""
+"""Share of the largest weight below which a block is not worth its rendering time. Above, it fades in from nothing."""
 ENOUGH = 0.1
 """Share of a picture that blocks with a good view must have before the others are dropped."""
 ENTERING = 0.1
@@ -131,12 +131,12 @@ def block_weights(
 ) -> Float[Tensor, " blocks"]:
     """Weight of every block in a picture from `camera_center`. Weights sum to 1; blocks with zero are not rendered.
 
-    Continuous in the camera's position: inverse-distance weights times `fades`, lowered by FAINT and cut at zero, so
-    that blocks too faint to see cost no time and still fade without a step.
+    Continuous in the camera's position: inverse-distance weights times `fades`, lowered by FAINT of the largest and cut
+    at zero, so that blocks too faint to see cost no time and still fade without a step.
     """
     if not torch.isfinite(camera_center).all():
         raise UserError(f"The camera is at {camera_center.tolist()}. A position has three finite numbers in metres.")
     distances = distances_to(camera_center, anchors)
     weights = inverse_distance_weights(distances, power) * fades(distances, distance_threshold, max_composited)
-    weights = (weights / weights.sum() - FAINT).clamp(min=0)
+    weights = (weights / weights.max() - FAINT).clamp(min=0)
     return weights / weights.sum()
