@@ -25,7 +25,7 @@ def main() -> None:
     parser.add_argument("--name", default="make demo")
     arguments = parser.parse_args()
     if DEMO.exists():
-        sys.exit(f"{DEMO} exists, so the demo would only go on with it. Move it away, or run `make clean`.")
+        sys.exit(f"{DEMO} exists, so the demo would only resume it. Move it away, or run `make clean`.")
     steps = {command[1]: run(command) for command in commands()}
     figures = row(DEMO / "city")
     name = f"{arguments.name}, {figures['blocks']} blocks"

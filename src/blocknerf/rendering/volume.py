@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -51,16 +52,16 @@ class CompositedRays:
         return expected_distance(self.weights.detach(), self.edges)
 
     def __getitem__(self, index: slice | Tensor) -> "CompositedRays":
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return CompositedRays(**{name: None if value is None else value[index] for name, value in values.items()})
+        values: list[Any] = [getattr(self, field.name) for field in fields(self)]
+        chosen: list[Any] = [None if value is None else value[index] for value in values]
+        return CompositedRays(*chosen)
 
     @staticmethod
     def concatenate(parts: Sequence["CompositedRays"]) -> "CompositedRays":
         """The rays of all `parts`, which come from one field."""
-        columns = {field.name: [getattr(part, field.name) for part in parts] for field in fields(CompositedRays)}
-        return CompositedRays(
-            **{name: None if None in column else torch.cat(column) for name, column in columns.items()}
-        )
+        columns: list[Any] = [[getattr(part, field.name) for part in parts] for field in fields(CompositedRays)]
+        together: list[Any] = [None if column[0] is None else torch.cat(column) for column in columns]
+        return CompositedRays(*together)
 
 
 def composite_rays(

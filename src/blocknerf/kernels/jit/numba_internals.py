@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import Any
 
 import numba
+from llvmlite import binding as llvm
 from llvmlite import ir
 from numba import types
 
@@ -29,6 +30,12 @@ if not IS_KNOWN:
         *FIRST_KNOWN,
         *FIRST_UNKNOWN,
     )
+
+
+def cpu_features() -> str:
+    """Of the processor for which numba compiles, as in "+avx2,-avx512vl"."""
+    settings: Any = numba.config  # pyright: ignore[reportPrivateImportUsage]
+    return settings.CPU_FEATURES or llvm.get_host_cpu_features().flatten()
 
 
 def set_source_stamp(dispatcher: Any, stamp: str) -> None:

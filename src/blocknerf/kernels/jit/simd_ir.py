@@ -8,17 +8,15 @@ corner or feature.
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from llvmlite import binding as llvm
 from llvmlite import ir
-from numba import config as settings
 from numba import types
 from numba.extending import intrinsic
 
 import blocknerf.kernels.jit.plain_loops as plain_loops
-from blocknerf.kernels.jit.numba_internals import IS_KNOWN, array_struct, cgutils, frozen
+from blocknerf.kernels.jit.numba_internals import IS_KNOWN, array_struct, cgutils, cpu_features, frozen
 from blocknerf.kernels.jit.plain_loops import GROUP, LANES, PRIME_Y, PRIME_Z
 
-HAS_32_REGISTERS = "+avx512vl" in (settings.CPU_FEATURES or llvm.get_host_cpu_features().flatten())
+HAS_32_REGISTERS = "+avx512vl" in cpu_features()
 """For vectors. With 16, as AVX2 has them, the blocks of a product are half as large: what does not fit is stored and
 loaded again in every turn of the innermost loop, which takes most of its time."""
 _FLOAT, _INT32, _INT64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
