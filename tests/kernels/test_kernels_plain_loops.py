@@ -82,7 +82,7 @@ def _called(function: Any, arguments: tuple[Any, ...]) -> list[np.ndarray]:
     """All arrays as the function leaves them."""
     copies = tuple(value.copy() if isinstance(value, np.ndarray) else value for value in arguments)
 
-    @njit
+    @njit(fastmath=True, error_model="numpy")  # as kernels are compiled
     def call(given):
         function(*given)
 
@@ -101,6 +101,15 @@ def test_plain_loops_and_simd_code_agree(name):
 
 def _arrays(arguments: tuple[Any, ...]) -> list[np.ndarray]:
     return [value for value in arguments if isinstance(value, np.ndarray)]
+
+
+@pytest.mark.parametrize("nan", [np.nan, -np.nan])
+def test_a_rectifier_lets_through_what_is_not_a_number(nan):
+    values = uniform(3, GROUP)
+    values[1, 7] = nan
+    *_, out = _called(simd_ir.affine_rectified, (uniform(5, 3), uniform(5), values, zeros(5, GROUP)))
+    assert np.isnan(out[:, 7]).all()
+    assert np.isfinite(np.delete(out, 7, 1)).all()
 
 
 def test_every_plain_loop_is_compared():

@@ -172,7 +172,8 @@ def affine_rectified(matrix, bias, values, out):
     affine(matrix, bias, values, out)
     for row in range(out.shape[0]):
         for g in range(GROUP):
-            out[row, g] = max(out[row, g], np.float32(0))
+            if out[row, g] < 0:  # what is not a number stays so
+                out[row, g] = 0
 
 
 @compiled(kept=False)

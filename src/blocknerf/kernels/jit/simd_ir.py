@@ -337,8 +337,10 @@ def _product(
             for point, total in zip(points, row_sums, strict=True):
                 at = code.add(code.times(row, GROUP), code.index(r * GROUP + begin + point))
                 result = code.builder.load(total)
-                if rectified or kept is not None:
-                    sign = result if kept is None else code.load(code.pointer(kept), at, LANES)
+                if rectified:
+                    result = code.builder.select(_is_negative(code, result), zero, result)
+                if kept is not None:
+                    sign = code.load(code.pointer(kept), at, LANES)
                     result = code.builder.select(code.builder.fcmp_ordered(">", sign, zero), result, zero)
                 code.store(result, out, at)
 
@@ -347,6 +349,14 @@ def _product(
         with cgutils.for_range_slice(code.builder, first_row, end, code.index(height)) as (row, _):
             for begin in range(0, GROUP, len(points) * LANES):
                 block(row, height, begin)
+
+
+def _is_negative(code: _Code, values: Any) -> Any:
+    """Whether each lane is below 0, by its bits: compared as numbers, the compiler may take it that none is NaN, and
+    then NaN would become 0 and never be found in the loss. The sign bit alone is not enough, for NaN may have it."""
+    kind = ir.VectorType(_INT32, LANES)
+    above_sign = code.builder.sub(code.builder.bitcast(values, kind), code.constant(0x80000000, LANES, _INT32))
+    return code.builder.icmp_unsigned("<=", above_sign, code.constant(0x7F800000, LANES, _INT32))
 
 
 @built_in
