@@ -11,7 +11,7 @@ from benchmarks.results import RESULTS_VARIABLE
 from benchmarks.robustness import forks
 
 ROOT = Path(__file__).parents[2]
-QUICK = "train,resume,export depth npy,export blocks,merge,masks"
+QUICK = "train,resume,train --update,align,export depth npy,export mesh,export blocks,merge,masks,export cameras"
 
 
 @pytest.fixture(autouse=True)

@@ -16,6 +16,7 @@ import torch
 
 from blocknerf.blocks.output import plan_scene
 from blocknerf.core.config.load import load_config
+from blocknerf.kernels.jit.numba_internals import cpu_features
 from blocknerf.training.launchers.sequential import SequentialLauncher
 from blocknerf.training.run.run import Run
 from blocknerf.training.train_blocks import train_blocks
@@ -103,10 +104,9 @@ def losses(backbone: str, folder: Path) -> dict[str, list[float]]:
 def processor_type() -> dict[str, str]:
     """What decides how sums are rounded: the processor that code is compiled for, and the libraries that do it."""
     settings: Any = numba.config  # pyright: ignore[reportPrivateImportUsage]
-    features = settings.CPU_FEATURES or llvm.get_host_cpu_features().flatten()
     return {
         "processor": settings.CPU_NAME or llvm.get_host_cpu_name(),
-        "features": hashlib.sha256(features.encode()).hexdigest()[:16],
+        "features": hashlib.sha256(cpu_features().encode()).hexdigest()[:16],
         "torch": f"{torch.__version__}, {torch.backends.cpu.get_cpu_capability()}",
         "numba": numba.__version__,
     }

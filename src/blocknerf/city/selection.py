@@ -15,8 +15,8 @@ FADE_SHARE = 0.25
 """Blocks fade over the last quarter of the reach; nearer than 0.75 of it, they have their full weight."""
 TIE_MARGIN = 0.1
 """Blocks at most this much farther than the nearest are never fully dropped."""
-FAINT = 0.005
-"""Share of the largest weight below which a block is not worth its rendering time. Above, it fades in from nothing."""
+FAINT = 1e-3
+"""Share of the largest weight below which a block is not worth its rendering time: a quarter of an 8-bit level."""
 ENOUGH = 0.1
 """Share of a picture that blocks with a good view must have before the others are dropped."""
 ENTERING = 0.1

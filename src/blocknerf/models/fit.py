@@ -127,7 +127,9 @@ def _descent(model: BlockRenderer, groups: list[dict[str, Any]], steps: int) -> 
 def draw(
     rays: RayBatch, truth: Float[Tensor, "rays 3"], rng: torch.Generator
 ) -> tuple[RayBatch, Float[Tensor, "batch 3"]]:
-    """Rays of `_draw_rows`, and their colours."""
+    """Rays of `_draw_rows`, and their colours; few are not copied."""
+    if len(rays) <= RAYS_PER_STEP:
+        return rays, truth
     rows = _draw_rows(len(rays), rng)
     return rays[rows], truth[rows]
 

@@ -317,11 +317,10 @@ def _product(
     zero, points = code.constant(0.0, LANES), range(0, 2 * LANES if HAS_32_REGISTERS else LANES, LANES)
 
     def block(row: Any, height: int, begin: int) -> None:
-        starts = [code.times(code.add(row, code.index(r)), inputs) for r in range(height)]
-        first = [zero] * height
+        numbers = [code.add(row, code.index(r)) for r in range(height)]
+        starts, first = [code.times(number, inputs) for number in numbers], [zero] * height
         if bias is not None:
-            places_of_bias = [code.add(row, code.index(r)) for r in range(height)]
-            first = [code.broadcast(code.scalar(code.pointer(bias), place), LANES) for place in places_of_bias]
+            first = [code.broadcast(code.scalar(code.pointer(bias), number), LANES) for number in numbers]
         sums = [[code.variable(LANES) for _ in points] for _ in range(height)]
         for row_sums, value in zip(sums, first, strict=True):
             for total in row_sums:
