@@ -245,11 +245,12 @@ def step_parts(rays: int, samples: int, log2_rows: int) -> list[Part]:
     directions = torch.nn.functional.normalize(torch.randn(rays, 3, generator=rng), dim=-1)
     grid = torch.randn(side, side, side, generator=rng).requires_grad_()
     edges_s = torch.linspace(0, 1, bins + 1).expand(rays, -1).contiguous()
-    edges = s_to_t(origins, directions, edges_s, 0.01, 100.0)
+    ends = torch.tensor([0.01, 100.0]).repeat(rays, 1)
+    edges = s_to_t(origins, directions, edges_s, ends)
     coarse = proposal_density(origins, directions, edges, grid, torch.zeros(1, grid.numel(), 1))
     coarse_weights = render_weights(coarse, edges)
     fine_s = resample(edges_s, coarse_weights, samples, None)
-    fine = s_to_t(origins, directions, fine_s, 0.01, 100.0)
+    fine = s_to_t(origins, directions, fine_s, ends)
     points = unit_cube_points(origins, directions, fine).reshape(-1, 3)
     count, width, outputs, inputs = len(points), field.hidden_dim, 16, levels * FEATURES
     encoded = torch.randn(inputs, count, generator=rng).t().requires_grad_()
@@ -270,7 +271,7 @@ def step_parts(rays: int, samples: int, log2_rows: int) -> list[Part]:
         distortion_loss(fine_s, weights)
 
     return [
-        Part("places", lambda: s_to_t(origins, directions, edges_s, 0.01, 100.0), 2 * per_bin),
+        Part("places", lambda: s_to_t(origins, directions, edges_s, ends), 2 * per_bin),
         Part(
             "proposal",
             lambda: proposal_density(origins, directions, edges, grid),

@@ -51,6 +51,10 @@ def edges() -> np.ndarray:
     return uniform(RAYS, SAMPLES + 1).cumsum(1)
 
 
+def ends() -> np.ndarray:
+    return np.sort(uniform(RAYS, 2), axis=1)
+
+
 def rays() -> tuple[np.ndarray, ...]:
     return uniform(RAYS, 3), uniform(RAYS, 3), edges()
 
@@ -104,7 +108,7 @@ def fused() -> tuple[np.ndarray, ...]:
 CALLS: dict[str, tuple[Any, Callable[[], tuple[Any, ...]]]] = {
     "density": (proposal_numba.density, lambda: (*rays(), uniform(3, 3, 3), along())),
     "density_backward": (proposal_numba.density_backward, lambda: (*rays(), along(), along(), 3, uniform(27))),
-    "distances": (marching_numba.s_to_t, lambda: (*rays(), *np.float32([0.1, 9.0, 1e-3]), edges())),
+    "distances": (marching_numba.s_to_t, lambda: (*rays(), ends(), np.float32(1e-3), edges())),
     "unit_cube_points": (marching_numba.unit_cube_points, lambda: (*rays(), along(3))),
     "unit_cube_points_backward": (
         marching_numba.unit_cube_points_backward,

@@ -28,7 +28,8 @@ def _both(call):
 def test_distances_agree_and_end_at_near_and_far(scale):
     origins, directions, _ = _rays()
     edges_s = torch.linspace(0, 1, 33).expand(len(origins), -1).contiguous()
-    expected, kernel = _both(lambda: s_to_t(scale * origins, directions, edges_s, 0.02, 50.0))
+    ends = torch.tensor([0.02, 50.0]).expand(len(origins), 2)
+    expected, kernel = _both(lambda: s_to_t(scale * origins, directions, edges_s, ends))
     assert torch.allclose(expected, kernel, rtol=1e-3, atol=1e-4)
     assert torch.allclose(kernel[:, 0], torch.tensor(0.02), atol=1e-4)
     assert torch.allclose(kernel[:, -1], torch.tensor(50.0), rtol=1e-2)

@@ -55,7 +55,7 @@ def _call_everything() -> None:
     (weights * _apart(RAYS, SAMPLES)).sum().backward()
     interlevel_loss(edges, density, edges, _apart(RAYS, SAMPLES)).backward()
     distortion_loss(edges, density).backward()
-    s_to_t(rays, rays, edges, 0.1, 9.0)
+    s_to_t(rays, rays, edges, torch.tensor([0.1, 9.0]).expand(len(rays), 2))
     unit_cube_points(rays, rays, edges).sum().backward()
     table = _apart(2, 16, 4).requires_grad_()
     hash_encode(rays, table, torch.tensor([2, 4])).sum().backward()

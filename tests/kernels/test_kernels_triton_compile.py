@@ -53,7 +53,7 @@ rays, samples = 6, 5
 like = lambda *shape: torch.rand(shape, requires_grad=True)
 origins, directions, density, edges = like(rays, 3), like(rays, 3), like(rays, samples), torch.rand(rays, samples + 1)
 with use_backend("triton"):
-    s_to_t(origins, directions, edges, 0.1, 9.0)
+    s_to_t(origins, directions, edges, torch.tensor([0.1, 9.0], device=origins.device).expand(len(origins), 2))
     unit_cube_points(origins, directions, edges).sum().backward()
     weights = render_weights(density, edges)
     (accumulate(weights, like(rays, samples, 15)).sum() + weights.sum()).backward()

@@ -7,6 +7,7 @@ from blocknerf.core.config.config import Config
 from blocknerf.core.config.load import load_config
 from blocknerf.core.seeds import generator
 from blocknerf.core.types import Appearance, RayBatch
+from blocknerf.models.block_meta import ModelMeta
 from blocknerf.models.block_nerf import BlockNeRF
 from tests.support.small_field import SMALL, SMALL_HASH
 
@@ -114,6 +115,24 @@ def test_state_round_trip_renders_the_same_bytes():
     model = _model(_config())
     again = BlockNeRF.from_state(model.description(), model.state_dict())
     assert torch.equal(model.render(_rays()).rgb, again.render(_rays()).rgb)
+
+
+@pytest.mark.parametrize("backbone", ["hash", "mlp"])
+def test_a_bounded_block_shows_nothing_outside_of_its_ball_and_comes_back_so(backbone):
+    config = load_config(None, [*SMALL[backbone], "training.use_visibility_network=false"])
+    place = ((1.0, 2.0, 3.0), 2.0, ("a",), ("0",))
+    model = BlockNeRF(config, *place, generator(1, "model"), bounded=True).eval()
+    again = BlockNeRF.from_state(model.description(), model.state_dict())
+    old = {name: value for name, value in model.description().to_json().items() if name != "bounded"}
+    assert not BlockNeRF.from_state(ModelMeta(**old), model.state_dict()).bounded
+    rays = _rays(offset=(1.0, 2.0, 3.0), scale=2.0)
+    offsets = rays.origins - model.center_world
+    along = -(offsets * rays.directions).sum(-1, keepdim=True)
+    misses = ((offsets + along * rays.directions).norm(dim=-1) > 2.0) & (offsets.norm(dim=-1) > 2.1)
+    assert 10 < int(misses.sum()) < 60
+    shown, copied = model.render(rays), again.render(rays)
+    assert torch.equal(shown.rgb, copied.rgb)
+    assert float(shown.opacity[misses].max()) < 0.01
 
 
 def test_a_missing_tensor_is_refused():

@@ -1,6 +1,7 @@
 """One ray to one pixel, with analytic fields."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ import torch
 from blocknerf.kernels.compositing.ops import render_weights
 from blocknerf.rendering.quality import psnr
 from blocknerf.rendering.volume import (
+    ASKED_ANYWAY,
     RaySamplingConfig,
     composite_rays,
     scale_near_gradients,
@@ -134,3 +136,76 @@ def test_a_camera_in_even_fog_does_not_thicken_the_fog_before_it():
     near = middles < 10.0
     assert torch.allclose(scaled[near], full[near] * (middles[near] / 10.0) ** 2, rtol=1e-4)
     assert torch.equal(scaled[~near], full[~near])
+
+
+BOUNDED = replace(SPACING, far=100.0, bounded=True)
+
+
+def _half_ball():
+    """Thick fog in the ball of radius 0.5, known to the proposal; the field counts the points that it is asked for."""
+    asked = []
+
+    def density_at(points):
+        return torch.where(points.norm(dim=-1) < 0.5, 40.0, 0.0)
+
+    def proposal(origins, directions, edges):
+        middles = 0.5 * (edges[:, 1:] + edges[:, :-1])
+        return density_at(origins[:, None] + middles[..., None] * directions[:, None])
+
+    def field(points):
+        asked.append(len(points))
+        density = density_at((points - 0.5) * 4)
+        return density, torch.ones(*points.shape[:2], 2)
+
+    return proposal, field, asked
+
+
+def _towards_the_ball(count=400):
+    """From 5 radii away, to the unit ball and a little past it."""
+    rng = torch.Generator().manual_seed(1)
+    origins = 5 * torch.nn.functional.normalize(torch.randn(count, 3, generator=rng), dim=-1)
+    targets = 1.2 * torch.nn.functional.normalize(torch.randn(count, 3, generator=rng), dim=-1)
+    return origins, torch.nn.functional.normalize(targets - origins, dim=-1)
+
+
+def test_rays_that_the_proposal_calls_empty_are_not_asked_and_the_picture_is_the_same():
+    origins, directions = _towards_the_ball()
+    proposal, field, asked = _half_ball()
+    with torch.no_grad():
+        out = composite_rays(origins, directions, BOUNDED, proposal, field)
+        fewer, asked[:] = asked[0], []
+    everything = composite_rays(origins, directions, BOUNDED, proposal, field)
+    assert asked == [400]
+    assert 20 < fewer < 200
+    assert torch.allclose(out.opacity, everything.opacity, atol=2e-3)
+    assert torch.allclose(out.features, everything.features, atol=2e-3)
+    assert bool((out.edges.diff(dim=-1) > 0).all())
+    hits = out.opacity > 0.99
+    middles = origins[hits] + out.distance[hits, None] * directions[hits]
+    assert torch.allclose(middles.norm(dim=-1), torch.tensor(0.5), atol=0.1)
+
+
+def test_an_eighth_of_the_rays_that_seem_empty_is_asked_in_training_and_teaches_the_field():
+    origins, directions = _towards_the_ball(4000)
+    nothing = lambda o, d, edges: torch.zeros(o.shape[0], edges.shape[1] - 1)  # noqa: E731
+    density = torch.ones((), requires_grad=True)
+
+    def field(points):
+        return density * torch.ones(points.shape[:2]), torch.ones(*points.shape[:2], 1)
+
+    out = composite_rays(origins, directions, BOUNDED, nothing, field, torch.Generator().manual_seed(2))
+    asked = out.opacity > 0
+    assert float(asked.float().mean()) == pytest.approx(ASKED_ANYWAY, abs=0.02)
+    out.opacity.sum().backward()
+    assert density.grad is not None
+    assert float(density.grad) > 0
+
+
+def test_where_outside_of_the_ball_a_camera_stands_changes_nothing():
+    origins, directions = _towards_the_ball()
+    proposal, field, _ = _half_ball()
+    near = composite_rays(origins, directions, BOUNDED, proposal, field)
+    far = composite_rays(origins - 30 * directions, directions, BOUNDED, proposal, field)
+    assert torch.allclose(near.opacity, far.opacity, atol=1e-3)
+    hits = near.opacity > 0.99
+    assert torch.allclose(near.distance[hits] + 30, far.distance[hits], atol=1e-3)

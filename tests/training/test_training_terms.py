@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from blocknerf.core.seeds import generator
+from blocknerf.kernels.histograms import reference
 from blocknerf.rendering.quality import masked_similarity, similarity
 from blocknerf.training.block.losses.terms import (
     OUTLIER_SHARE,
@@ -14,6 +15,7 @@ from blocknerf.training.block.losses.terms import (
     depth_gradient_loss,
     dssim,
     laplacian_smoothness,
+    passing_loss,
     scale_invariant_log_loss,
     squared_error,
     squared_weights,
@@ -303,3 +305,23 @@ def test_bins_without_width_have_a_finite_gradient():
     window_loss(edges, weights, low, high).backward()
     assert weights.grad is not None
     assert bool(weights.grad.isfinite().all())
+
+
+def test_light_that_passes_is_one_more_interval_of_the_interlevel_term():
+    edges, weights = histograms()
+    fine_edges, fine_weights = histograms(bins=6)
+    field = 0.4 * fine_weights
+
+    def to_the_end(values):
+        return torch.cat([values[:, :-1], torch.ones_like(values[:, :1])], -1)
+
+    def with_rest(edges, weights):
+        behind = torch.full_like(edges[:, :1], 2.0)
+        return torch.cat([edges, behind], -1), torch.cat([weights, 1 - weights.sum(-1, keepdim=True)], -1)
+
+    first, second = (to_the_end(edges), weights), (to_the_end(fine_edges), field)
+    more = reference.interlevel_loss(*with_rest(*first), *with_rest(*second))
+    more = more - reference.interlevel_loss(*first, *second)
+    assert float(passing_loss(weights, field)) == pytest.approx(float(more), rel=1e-4)
+    assert float(more) > 0.01
+    assert float(passing_loss(field, weights)) == 0.0

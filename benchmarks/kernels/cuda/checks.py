@@ -125,9 +125,11 @@ def places(device: torch.device, rays: int) -> Iterator[Check]:
     origins, directions, edges = (tensor.to(device) for tensor in random_rays(rays))
     edges_s = torch.linspace(0, 1, 33, device=device).expand(rays, -1)
 
+    ends = torch.tensor([0.02, 50.0], device=device).expand(rays, 2)
+
     def log_distances(scale: float) -> Tensor:
         """Whose errors are those of a part in a thousand, and 1e-4 near the camera."""
-        return (s_to_t(scale * origins, directions, edges_s, 0.02, 50.0) + 0.1).log()
+        return (s_to_t(scale * origins, directions, edges_s, ends) + 0.1).log()
 
     for scale in (0.0, 0.3, 1.0, 4.0):
         along = partial(log_distances, scale)

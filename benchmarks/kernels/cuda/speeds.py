@@ -139,12 +139,13 @@ def along_rays(device: torch.device, rays: int) -> Iterator[Case]:
     grad_grid = torch.zeros(grid.numel(), device=device)
     names = ("marching", "compositing", "histograms", "proposal")
     marching, compositing, histograms, proposal = (kernels_for(name, grid) for name in names)
+    ends = torch.tensor([0.01, 100.0], device=device).repeat(rays, 1)
     bundle, looked_up = origins.nbytes + ways.nbytes, 4 * rays * COARSE * SECTOR
     of_ray = (origins, ways, edges)
     yield Case(
         "distances",
-        lambda: marching.s_to_t(origins, ways, coarse_s, 0.01, 100.0, 1e-3, coarse),
-        bundle + coarse_s.nbytes + coarse.nbytes,
+        lambda: marching.s_to_t(origins, ways, coarse_s, ends, 1e-3, coarse),
+        bundle + ends.nbytes + coarse_s.nbytes + coarse.nbytes,
     )
     yield Case("points", lambda: marching.unit_cube_points(*of_ray, points), bundle + edges.nbytes + points.nbytes)
     yield Case(

@@ -19,6 +19,8 @@ class Cube:
 
     center: Float[np.ndarray, "3"]
     radius_m: float
+    bounded: bool = False
+    """Whether nothing is outside of the ball that touches its sides."""
 
 
 def orbit_cube(poses: Float[np.ndarray, "n 3 4"]) -> Cube | None:

@@ -77,6 +77,12 @@ def plan_scene(
             _draw_map(output_dir / "map.png", plan, scene)
         if plan != existing:
             write_plan(output_dir / "plan.json", plan)  # last: without it, all is made again
+    for block in plan.blocks:
+        if block.bounded:
+            log.info(
+                f"The photographs show an object without what is around it. Block {block.id} ends where their "
+                f"silhouettes end, {block.radius_m:.3g} m from its centre."
+            )
     for given_up, taker, images in plan.merged:
         count = "1 training image" if images == 1 else f"{images} training images"
         log.info(f"Block {given_up} has {count}, too few: merged into block {taker}.")

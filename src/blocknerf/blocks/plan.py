@@ -30,6 +30,7 @@ class BlockSpec:
     neighbours: tuple[Text, ...] = ()  # ids of blocks that share images with this one, or touch it
     cells_xy: tuple[tuple[Coordinate, Coordinate], ...] = ()  # centres of its cells on the ground of the plan's layout
     shared_xy: tuple[tuple[Coordinate, Coordinate], ...] = ()  # and of cells of its neighbours that it covers as well
+    bounded: bool = False  # nothing is outside of the ball of `radius_m` around `center_world`
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,10 +17,11 @@ from jaxtyping import Float
 from blocknerf.blocks.assignment import Assignment, assign_images, claim_images, find_neighbours
 from blocknerf.blocks.extent import Cube, content_cube, object_cube, orbit_cube
 from blocknerf.blocks.ground import GroundFrame, ground_frame
-from blocknerf.blocks.image_visibility import ImageVisibility, gather_sights
+from blocknerf.blocks.image_visibility import ImageVisibility, focus_point, gather_sights
 from blocknerf.blocks.junctions import place_at_junctions
 from blocknerf.blocks.placement import Placement, place_cells
 from blocknerf.blocks.plan import BlockSpec, Layout, Plan
+from blocknerf.blocks.silhouettes import bounded_cube, silhouettes_of
 from blocknerf.blocks.streets import StreetNetwork, streets_of_drives, streets_of_map
 from blocknerf.blocks.surface import claim_surfaces, visible_ground
 from blocknerf.core.config.block_manager import BlockManagerConfig
@@ -84,7 +85,11 @@ def make_plan(scene: Scene, config: Config) -> Plan:
         claims = claim_images(cells, cameras[:, :2], sights)
     assignment = assign_images(placement, claims, is_train, settings.min_images_per_block)
     _check_number(len(assignment.members_of_block), settings, place)
-    cubes = _cubes(scene, frame, poses, placement, assignment, sights)
+    surrounded = None
+    if len(assignment.members_of_block) == 1:
+        in_ground = np.concatenate([frame.ground_from_world @ poses[:, :, :3], cameras[:, :, None]], axis=2)
+        surrounded = _surrounded_cube(scene, images, is_train, in_ground, sights)
+    cubes = [surrounded] if surrounded else _cubes(frame, cameras, placement, assignment, sights)
     blocks = _describe(images, is_train, frame, cameras, placement, assignment, cubes)
     layout = Layout(
         origin_world=_triple(frame.origin_world),
@@ -183,25 +188,35 @@ def _two_digits_up(value: float) -> float:
     return float(f"{math.ceil(value / step) * step:.3g}")
 
 
-def _cubes(
+def _surrounded_cube(
     scene: Scene,
-    frame: GroundFrame,
-    poses: np.ndarray,
-    placement: Placement,
-    assignment: Assignment,
+    images: Sequence[ImageRecord],
+    is_train: np.ndarray,
+    in_ground: Float[np.ndarray, "n 3 4"],
     sights: ImageVisibility,
+) -> Cube | None:
+    """Of a single block around an object that is cut out of its pictures, or around what cameras surround where no
+    sparse points say more. `in_ground` are ground_from_cam of the images."""
+    is_object = all(image.is_cut_out for image in images)
+    focus = focus_point(in_ground[is_train])
+    if is_object and focus is not None:
+        train = np.flatnonzero(is_train).tolist()
+        bounded = bounded_cube(silhouettes_of(scene, [images[i] for i in train], in_ground[is_train]), focus)
+        if bounded is not None:
+            return bounded
+    if len(scene.points_world) or sights.frusta is None:
+        return None
+    if not is_object:
+        return orbit_cube(in_ground)
+    sample = _enough(np.arange(len(in_ground)))
+    return object_cube(in_ground[sample], sights.frusta.rays_of(sample))
+
+
+def _cubes(
+    frame: GroundFrame, cameras: np.ndarray, placement: Placement, assignment: Assignment, sights: ImageVisibility
 ) -> list[Cube]:
-    cameras, cells = frame.to_ground(poses[:, :, 3]), placement.cells
+    cells = placement.cells
     if len(assignment.members_of_block) == 1:
-        if not len(scene.points_world) and sights.frusta is not None:
-            in_ground = np.concatenate([frame.ground_from_world @ poses[:, :, :3], cameras[:, :, None]], axis=2)
-            sample = _enough(np.arange(len(poses)))
-            is_object = all(image.is_cut_out for image in scene.images)
-            around = (
-                object_cube(in_ground[sample], sights.frusta.rays_of(sample)) if is_object else orbit_cube(in_ground)
-            )
-            if around is not None:
-                return [around]
         climb_m = float(np.ptp(cameras[:, 2]))  # of a drone that goes straight up it is all there is
         half_m = np.array(frame.extent_m) / 2 + max(*frame.extent_m, climb_m, 1e-3 * cells.half_edge_m) / 2
         places = sights.of(_enough(np.arange(len(cameras))), -half_m, half_m)
@@ -250,6 +265,7 @@ def _describe(
                 id=ids[block],
                 center_world=_to_world(frame, cubes[block].center),
                 radius_m=_tidy(cubes[block].radius_m),
+                bounded=cubes[block].bounded,
                 anchor_world=_to_world(frame, anchor),
                 train_images=tuple(images[i].id for i in train.tolist()),
                 test_images=tuple(images[i].id for i in test.tolist()),

@@ -69,7 +69,7 @@ def _traced(model: BlockNeRF, ray: RayBatch, codes: Float[Tensor, "1 code"] | No
     field = model.field_of_rays()
     origins, spacing = model.to_block(ray.origins), field.spacing
     density, rgb = field.query_intervals(origins, ray.directions, ray.radii, codes, composited.edges)
-    first = s_to_t(origins, ray.directions, composited.proposal_edges_s, spacing.near, spacing.far)
+    first = s_to_t(origins, ray.directions, composited.proposal_edges_s, spacing.ends(origins, ray.directions))
     return RayTrace(
         edges_m=composited.edges[0] * model.radius_m,
         density=density[0] / model.radius_m,

@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 SMALLEST_IMPACT = 1e-3  # below it, the formulas' limit for rays through the centre is as exact as float32
+SHORTEST = 1e-3  # holds hardly anything, and can still be divided in float32
 
 
 def closest_approach(
@@ -50,23 +51,27 @@ def distance_from_spacing(
     return t_closest + spacing.sign() * torch.where(spacing.abs() <= inner, spacing.abs(), beyond)
 
 
-def spacing_ends(
-    t_closest: Float[Tensor, "rays 1"], impact_parameter: Float[Tensor, "rays 1"], near: float, far: float
-) -> tuple[Float[Tensor, "rays 1"], Float[Tensor, "rays 1"]]:
-    """The coordinate where rays begin and where they end."""
-    ends = (torch.full_like(t_closest, distance) for distance in (near, far))
-    low, high = (spacing_from_distance(end, t_closest, impact_parameter) for end in ends)
-    return low, high
+def ends_in_ball(
+    origins: Float[Tensor, "rays 3"], directions: Float[Tensor, "rays 3"], near: float, far: float
+) -> Float[Tensor, "rays 2"]:
+    """Distances at which each ray enters and leaves the unit ball, within `near` and `far`.
+
+    A ray that misses the ball gets an interval of the length `SHORTEST`.
+    """
+    t_closest, impact_parameter = closest_approach(origins, directions)
+    half = (1 - impact_parameter.square()).clamp(min=0).sqrt()
+    enters = (t_closest - half).clamp(near, far - SHORTEST)
+    leaves = torch.maximum((t_closest + half).clamp(max=far), enters + SHORTEST)
+    return torch.cat([enters, leaves], -1)
 
 
 def share_from_distance(
     distance: Float[Tensor, "rays n"],
     origins: Float[Tensor, "rays 3"],
     directions: Float[Tensor, "rays 3"],
-    near: float,
-    far: float,
+    ends: Float[Tensor, "rays 2"],
 ) -> Float[Tensor, "rays n"]:
-    """Where distances lie between `near` (0) and `far` (1) in the coordinate: the inverse of `s_to_t`."""
+    """Where distances lie between the ends of their ray (0 and 1) in the coordinate: the inverse of `s_to_t`."""
     t_closest, impact_parameter = closest_approach(origins, directions)
-    low, high = spacing_ends(t_closest, impact_parameter, near, far)
+    low, high = spacing_from_distance(ends, t_closest, impact_parameter).split(1, -1)
     return (spacing_from_distance(distance, t_closest, impact_parameter) - low) / (high - low)

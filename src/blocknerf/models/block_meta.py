@@ -38,6 +38,7 @@ class ModelMeta(_Entries):
     drives: tuple[Text, ...]
     exposures: Exposures | None
     pose_groups: PoseGroups | None = None
+    bounded: Truth = False
 
     @model_validator(mode="after")
     def _every_image_has_a_pose_group(self) -> "ModelMeta":

@@ -46,15 +46,17 @@ class BlockNeRF(nn.Module):
         rng: torch.Generator | None = None,
         exposures: Exposures | None = None,
         pose_groups: PoseGroups | None = None,
+        bounded: bool = False,
     ):
         """`image_ids` and `drives` (one per image) are the training images.
 
         Without a generator, parameters are zero. Without `exposures`, colour does not depend on exposure. `pose_groups`
-        say which images share an offset. Default: see `models.poses.default_groups`.
+        say which images share an offset. Default: see `models.poses.default_groups`. Rays of a `bounded` block have
+        samples only inside the ball of `radius_m` around its centre.
         """
         super().__init__()
         self.config = config
-        self.radius_m = radius_m
+        self.radius_m, self.bounded = radius_m, bounded
         self.register_buffer("center_world", torch.tensor(center_world, dtype=torch.float32), persistent=False)
         self.image_ids, self.drives = image_ids, drives
         self.appearance = None
@@ -98,7 +100,7 @@ class BlockNeRF(nn.Module):
         code_dim = 0 if self.appearance is None else self.appearance.dim
         code_dim += 0 if self.exposure is None else self.exposure.width
         config = self.config
-        spacing = _spacing(config.block_nerf, self.radius_m)
+        spacing = self._spacing(config.block_nerf)
         field = config.block_nerf.field(code_dim, spacing, config.white_background, rng)
         declared = ViewsBackbone if config.block_nerf.renders == "views" else Backbone
         if not isinstance(field, declared):
@@ -165,7 +167,12 @@ class BlockNeRF(nn.Module):
     def set_num_samples(self, count: int | None) -> None:
         """Sets the number of field samples per ray. Default: that of the configuration."""
         config = self.config.block_nerf
-        self.field_of_rays().spacing = _spacing(config if count is None else config.with_samples(count), self.radius_m)
+        self.field_of_rays().spacing = self._spacing(config if count is None else config.with_samples(count))
+
+    def _spacing(self, config: BackboneConfig) -> RaySamplingConfig:
+        near = 0.01 if config.near_m is None else config.near_m / self.radius_m
+        far = 100.0 if config.far_m is None else config.far_m / self.radius_m
+        return RaySamplingConfig(near, far, config.num_samples_coarse, config.num_samples_fine, self.bounded)
 
     def to_block(self, points_world: Float[Tensor, "points 3"]) -> Float[Tensor, "points 3"]:
         """Converts world metres to block units."""
@@ -468,6 +475,7 @@ class BlockNeRF(nn.Module):
             drives=self.drives,
             exposures=None if self.exposure is None else self.exposure.exposures,
             pose_groups=None if self.poses is None else self.poses.pose_groups,
+            bounded=self.bounded,
         )
 
     @classmethod
@@ -481,6 +489,7 @@ class BlockNeRF(nn.Module):
             description.drives,
             exposures=description.exposures,
             pose_groups=description.known_pose_groups,
+            bounded=description.bounded,
         )
         model.load_state_dict(tensors, strict=True)
         return model.eval()
@@ -513,9 +522,3 @@ def load_block(block: BlockFile, device: str | torch.device = "cpu") -> BlockNeR
             f"The model in the file of block {block_id} does not fit this program ({error}). "
             f"Train that block again: `blocknerf train ... --blocks {block_id} --overwrite`."
         ) from error
-
-
-def _spacing(config: BackboneConfig, radius_m: float) -> RaySamplingConfig:
-    near = 0.01 if config.near_m is None else config.near_m / radius_m
-    far = 100.0 if config.far_m is None else config.far_m / radius_m
-    return RaySamplingConfig(near, far, config.num_samples_coarse, config.num_samples_fine)

@@ -28,8 +28,9 @@ class ModelParallelBlockNeRF(BlockNeRF):
         rng: torch.Generator | None = None,
         exposures: Exposures | None = None,
         pose_groups: PoseGroups | None = None,
+        bounded: bool = False,
     ):
-        super().__init__(config, center_world, radius_m, image_ids, drives, rng, exposures, pose_groups)
+        super().__init__(config, center_world, radius_m, image_ids, drives, rng, exposures, pose_groups, bounded)
         named = config.distributed.device_map.items()
         places: dict[FieldPart, torch.device] = {part: _device(part, name) for part, name in named}
         if self.field.stands_with_encoder and "encoder" in places:

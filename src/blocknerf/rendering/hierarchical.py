@@ -33,8 +33,10 @@ def composite_coarse_and_fine(
     every sample is in the middle of its interval.
     """
 
+    ends = spacing.ends(origins, directions)
+
     def to_distance(edges_s: Float[Tensor, "rays edges"]) -> Float[Tensor, "rays edges"]:
-        return s_to_t(origins, directions, edges_s, spacing.near, spacing.far)
+        return s_to_t(origins, directions, edges_s, ends)
 
     background = 1.0 if white_background else 0.0
     coarse_edges_s = edges_s = stratified_edges(origins.shape[0], spacing.num_coarse, rng).to(origins)

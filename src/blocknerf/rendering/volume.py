@@ -5,12 +5,19 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
+from blocknerf.geometry.spacing import ends_in_ball
 from blocknerf.kernels.compositing.ops import accumulate, render_weights
 from blocknerf.kernels.histograms.ops import resample
 from blocknerf.kernels.marching.ops import s_to_t, unit_cube_points
+
+SURELY_EMPTY, LIKELY_EMPTY = 1e-3, 0.03
+"""Opacity of the proposal below which a ray of a bounded block is not asked of the field, in pictures and in training.
+"""
+ASKED_ANYWAY = 0.125
+"""Share of such rays in training."""
 
 DensityAlongRays = Callable[
     [Float[Tensor, "rays 3"], Float[Tensor, "rays 3"], Float[Tensor, "rays edges"]], Float[Tensor, "rays bins"]
@@ -28,6 +35,14 @@ class RaySamplingConfig:
     far: float
     num_coarse: int
     num_fine: int
+    bounded: bool = False
+    """Whether samples are only inside the ball that touches the sides of the block's cube."""
+
+    def ends(self, origins: Float[Tensor, "rays 3"], directions: Float[Tensor, "rays 3"]) -> Float[Tensor, "rays 2"]:
+        """Distances at which rays in block units begin and end."""
+        if self.bounded:
+            return ends_in_ball(origins.detach(), directions.detach(), self.near, self.far)
+        return origins.new_tensor([self.near, self.far]).expand(len(origins), 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,15 +95,18 @@ def composite_rays(
     """
     count = origins.shape[0]
     proposal_edges_s = stratified_edges(count, spacing.num_coarse, rng).to(origins)
-    proposal_edges = s_to_t(origins, directions, proposal_edges_s, spacing.near, spacing.far)
+    ends = spacing.ends(origins, directions)
+    proposal_edges = s_to_t(origins, directions, proposal_edges_s, ends)
     # The rays get no gradient from here: the interlevel term would move cameras to where the proposal fits the field.
     proposal_density = proposal(origins.detach(), directions.detach(), proposal_edges)
     proposal_weights = render_weights(proposal_density, proposal_edges)
 
     jitter = None if rng is None else torch.rand(count, generator=rng).to(origins)
     edges_s = resample(proposal_edges_s, proposal_weights, spacing.num_fine, jitter)
-    edges = s_to_t(origins, directions, edges_s, spacing.near, spacing.far)
-    density, features = field(unit_cube_points(origins, directions, edges))
+    edges = s_to_t(origins, directions, edges_s, ends)
+    points = unit_cube_points(origins, directions, edges)
+    asked = _not_empty(proposal_weights, rng) if spacing.bounded else None
+    density, features = field(points) if asked is None else _of_rows(field, points, asked)
     if full_gradient_from > 0 and torch.is_grad_enabled():
         density, features = scale_near_gradients(density, features, edges, full_gradient_from)
     weights = render_weights(density, edges)
@@ -102,6 +120,30 @@ def composite_rays(
         proposal_edges_s=proposal_edges_s,
         proposal_weights=proposal_weights,
     )
+
+
+def _not_empty(
+    proposal_weights: Float[Tensor, "rays bins"], rng: torch.Generator | None
+) -> Int[Tensor, " some"] | None:
+    """Numbers of the rays that need the field, as the proposal says; None: all.
+
+    In training some of the others are asked too, so that what the proposal missed is found.
+    """
+    opacity = proposal_weights.detach().sum(-1)
+    if rng is not None:
+        anyway = torch.rand(len(opacity), generator=rng).to(opacity) < ASKED_ANYWAY
+        return ((opacity > LIKELY_EMPTY) | anyway).nonzero()[:, 0]
+    return None if torch.is_grad_enabled() else (opacity > SURELY_EMPTY).nonzero()[:, 0]
+
+
+def _of_rows(
+    field: FieldAtPoints, points: Float[Tensor, "rays samples 3"], rows: Int[Tensor, " some"]
+) -> tuple[Float[Tensor, "rays samples"], Float[Tensor, "rays samples features"]]:
+    """The field at the points of some rays; nothing at those of the others."""
+    density, features = field(points[rows])
+    rays, samples = points.shape[:2]
+    no_features = features.new_zeros(features.shape[-1], rays, samples).permute(1, 2, 0)
+    return density.new_zeros(rays, samples).index_copy(0, rows, density), no_features.index_copy(0, rows, features)
 
 
 def scale_near_gradients(

@@ -85,6 +85,17 @@ def read_picture(
     return turned, None if opaque is None else orientation.picture(opaque)
 
 
+def read_opacity(path: Path, orientation: Orientation, longest_side_px: int) -> UInt8[np.ndarray, "h w"]:
+    """Opacity of the pixels that the camera belongs to, reduced to at most that size: the mean of each area, rounded
+    up. Raises one of DECODE_ERRORS."""
+    with opened_picture(path) as image:
+        image.load()
+        opacity = image.convert("RGBA").getchannel("A")
+    factor = -(-max(opacity.size) // longest_side_px)
+    means = np.asarray(opacity.convert("F").reduce(factor))
+    return orientation.picture(np.ceil(means).astype(np.uint8))
+
+
 def _stored(path: Path, alpha: Alpha) -> tuple[Image.Image, Bool[np.ndarray, "h w"] | None]:
     with opened_picture(path) as image:
         image.load()

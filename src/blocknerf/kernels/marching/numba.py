@@ -33,7 +33,7 @@ def _spacing(u, inner, impact_parameter):
 
 
 @worker_body
-def _s_to_t(start, stop, origins, directions, edges_s, near, far, smallest_impact, out):
+def _s_to_t(start, stop, origins, directions, edges_s, ends, smallest_impact, out):
     rays, edges = edges_s.shape
     one, zero = np.float32(1), np.float32(0)
     for r in range(start, stop):
@@ -44,8 +44,8 @@ def _s_to_t(start, stop, origins, directions, edges_s, near, far, smallest_impac
         impact_parameter = max(np.float32(math.sqrt(x * x + y * y + z * z)), smallest_impact)
         inner = np.float32(math.sqrt(max(one - impact_parameter * impact_parameter, zero)))
         steep = inner / impact_parameter
-        low = _spacing(near - t_closest, inner, impact_parameter)
-        span = _spacing(far - t_closest, inner, impact_parameter) - low
+        low = _spacing(ends[r, 0] - t_closest, inner, impact_parameter)
+        span = _spacing(ends[r, 1] - t_closest, inner, impact_parameter) - low
         for e in range(edges):
             g = low + span * edges_s[r, e]
             size = abs(g)
@@ -54,10 +54,10 @@ def _s_to_t(start, stop, origins, directions, edges_s, near, far, smallest_impac
             out[r, e] = t_closest + math.copysign(outside if size > inner else size, g)
 
 
-@kernel(F2, F2, F2, F4, F4, F4, F2)
-def s_to_t(origins, directions, edges_s, near, far, smallest_impact, out):
-    """geometry.spacing.distance_from_spacing between the coordinates of `near` and `far`."""
-    parallel_for(_s_to_t, len(edges_s), (origins, directions, edges_s, near, far, smallest_impact, out))
+@kernel(F2, F2, F2, F2, F4, F2)
+def s_to_t(origins, directions, edges_s, ends, smallest_impact, out):
+    """geometry.spacing.distance_from_spacing between the coordinates of the ends of a ray."""
+    parallel_for(_s_to_t, len(edges_s), (origins, directions, edges_s, ends, smallest_impact, out))
 
 
 @worker_body

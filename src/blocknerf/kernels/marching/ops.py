@@ -14,19 +14,17 @@ def s_to_t(
     origins: Float[Tensor, "rays 3"],
     directions: Float[Tensor, "rays 3"],
     edges_s: Float[Tensor, "rays edges"],
-    near: float,
-    far: float,
+    ends: Float[Tensor, "rays 2"],
 ) -> Float[Tensor, "rays edges"]:
-    """Converts edges in [0, 1] to distances from `near` to `far`, even in the coordinate of geometry.spacing.
+    """Converts edges in [0, 1] to distances between the ends of each ray, even in the coordinate of geometry.spacing.
 
     In block units. Not differentiable: where a ray is sampled is not learned through the ray.
     """
     origins, directions = origins.detach(), directions.detach()
     if backend_for("marching.s_to_t", edges_s) == "torch":
-        return reference.s_to_t(origins, directions, edges_s, near, far)
+        return reference.s_to_t(origins, directions, edges_s, ends)
     out = edges_s.new_empty(edges_s.shape)
-    ends = (np.float32(near), np.float32(far), np.float32(SMALLEST_IMPACT))
-    kernels_for("marching", edges_s).s_to_t(origins, directions, edges_s, *ends, out)
+    kernels_for("marching", edges_s).s_to_t(origins, directions, edges_s, ends, np.float32(SMALLEST_IMPACT), out)
     return out
 
 

@@ -4,18 +4,17 @@ from jaxtyping import Float
 from torch import Tensor
 
 from blocknerf.geometry.contraction import contract, to_unit_cube
-from blocknerf.geometry.spacing import closest_approach, distance_from_spacing, spacing_ends
+from blocknerf.geometry.spacing import closest_approach, distance_from_spacing, spacing_from_distance
 
 
 def s_to_t(
     origins: Float[Tensor, "rays 3"],
     directions: Float[Tensor, "rays 3"],
     edges_s: Float[Tensor, "rays edges"],
-    near: float,
-    far: float,
+    ends: Float[Tensor, "rays 2"],
 ) -> Float[Tensor, "rays edges"]:
     t_closest, impact_parameter = closest_approach(origins, directions)
-    low, high = spacing_ends(t_closest, impact_parameter, near, far)
+    low, high = spacing_from_distance(ends, t_closest, impact_parameter).split(1, -1)
     return distance_from_spacing(low + (high - low) * edges_s, t_closest, impact_parameter)
 
 

@@ -8,11 +8,11 @@ from blocknerf.kernels.launch_triton import launch, ray_tiles
 
 
 def s_to_t(
-    origins: Tensor, directions: Tensor, edges_s: Tensor, near: float, far: float, smallest_impact: float, out: Tensor
+    origins: Tensor, directions: Tensor, edges_s: Tensor, ends: Tensor, smallest_impact: float, out: Tensor
 ) -> None:
     grid, tile = ray_tiles(*edges_s.shape)
-    tensors = (origins.contiguous(), directions.contiguous(), edges_s.contiguous(), out)
-    launch(_s_to_t, grid, *tensors, *edges_s.shape, float(near), float(far), float(smallest_impact), **tile)
+    tensors = (origins.contiguous(), directions.contiguous(), edges_s.contiguous(), ends.contiguous(), out)
+    launch(_s_to_t, grid, *tensors, *edges_s.shape, float(smallest_impact), **tile)
 
 
 def unit_cube_points(origins: Tensor, directions: Tensor, edges: Tensor, out: Tensor) -> None:
@@ -90,16 +90,15 @@ def _s_to_t(
     origins,
     directions,
     edges_s,
+    ends,
     out,
     rays,
     edges,
-    near,
-    far,
     smallest_impact,
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
-    """geometry.spacing.distance_from_spacing between the coordinates of `near` and `far`."""
+    """geometry.spacing.distance_from_spacing between the coordinates of the ends of a ray."""
     ray = (tl.program_id(0) * ROWS + tl.arange(0, ROWS)).to(tl.int64)[:, None]
     edge = tl.arange(0, COLUMNS)[None, :]
     valid = (ray < rays) & (edge < edges)
@@ -109,8 +108,10 @@ def _s_to_t(
     x, y, z = x + t_closest * a, y + t_closest * b, z + t_closest * c
     impact_parameter = tl.maximum(tl.sqrt(x * x + y * y + z * z), smallest_impact)
     inner = tl.sqrt(tl.maximum(1.0 - impact_parameter * impact_parameter, 0.0))
-    low = _spacing(near - t_closest, inner, impact_parameter)
-    span = _spacing(far - t_closest, inner, impact_parameter) - low
+    begin = tl.load(ends + 2 * ray, mask=ray < rays, other=0.0)
+    end = tl.load(ends + 2 * ray + 1, mask=ray < rays, other=0.0)
+    low = _spacing(begin - t_closest, inner, impact_parameter)
+    span = _spacing(end - t_closest, inner, impact_parameter) - low
     g = low + span * tl.load(edges_s + ray * edges + edge, mask=valid, other=0.0)
     angle = impact_parameter * tl.maximum(tl.abs(g) - inner, 0.0)
     sine, cosine = tl.sin(angle), tl.cos(angle)

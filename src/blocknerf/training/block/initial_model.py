@@ -29,10 +29,12 @@ def initial_model(inputs: BlockInputs, device: str, rng: torch.Generator) -> Blo
     drives = tuple(image.drive for image in images)
     groups = inputs.pose_groups or groups_of(config, images)
     make = ModelParallelBlockNeRF if config.distributed.device_map else BlockNeRF
-    model = make(config, spec.center_world, spec.radius_m, inputs.image_ids, drives, rng, inputs.exposures, groups)
+    place = spec.center_world, spec.radius_m
+    model = make(config, *place, inputs.image_ids, drives, rng, inputs.exposures, groups, spec.bounded)
     if not config.distributed.device_map:
         model.to(device)
-    if isinstance(model.field, StartsAsFog) and all(image.is_cut_out for image in images):
+    starts_in_the_air = all(image.is_cut_out for image in images) and not spec.bounded
+    if isinstance(model.field, StartsAsFog) and starts_in_the_air:
         model.field.start_fog(1 / _reach(inputs))
     if model.poses is not None:
         place_poses(model.poses, config, inputs.store, inputs.image_ids, spec.radius_m)

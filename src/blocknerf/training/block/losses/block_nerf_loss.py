@@ -22,6 +22,7 @@ from blocknerf.training.block.losses.terms import (
     consistency_loss,
     depth_gradient_loss,
     dssim,
+    passing_loss,
     scale_invariant_log_loss,
     squared_error,
     window_loss,
@@ -95,6 +96,10 @@ class BlockNeRFLoss:
             terms["interlevel"] = interlevel_loss(
                 composited.proposal_edges_s, composited.proposal_weights, composited.edges_s, composited.weights
             )
+            if model.bounded:
+                terms["interlevel"] = terms["interlevel"] + passing_loss(
+                    composited.proposal_weights, composited.weights
+                )
         if model.appearance is not None:
             terms["appearance"] = model.appearance.penalty(rays.image_slots)
             if self.weights["appearance_smoothness"] > 0:
@@ -188,7 +193,7 @@ def _points(model: BlockNeRF, rays: RayBatch, sights: PointSights, composited: C
     spacing = model.field_of_rays().spacing
     distance, deviation = sights.distance_m[rows] / model.radius_m, sights.deviation_m[rows] / model.radius_m
     reach = torch.stack([distance, distance + DEVIATIONS * deviation], -1)
-    place, end = share_from_distance(reach, origins, directions, spacing.near, spacing.far).unbind(-1)
+    place, end = share_from_distance(reach, origins, directions, spacing.ends(origins, directions)).unbind(-1)
 
     def loss(edges_s: Float[Tensor, "rays edges"], weights: Float[Tensor, "rays bins"], least: float) -> Tensor:
         half = (end - place).clamp(min=least)

@@ -80,6 +80,19 @@ def consistency_loss(
     return (weights * (colours + DISTANCE_SHARE * distances)).mean()
 
 
+def passing_loss(
+    proposal_weights: Float[Tensor, "rays bins"], weights: Float[Tensor, "rays fine_bins"]
+) -> Float[Tensor, ""]:
+    """The light that the proposal stops and the field lets through a bounded block, mean over rays.
+
+    It is the interlevel term (mip-NeRF 360, equation 13) of one more interval, that behind the last sample, so that the
+    proposal also learns where nothing is. Differentiable only in `proposal_weights`.
+    """
+    passes = 1 - weights.detach().sum(-1)
+    missed = (passes - 1 + proposal_weights.sum(-1)).clamp(min=0)
+    return (missed.square() / (passes + 1e-7)).mean()
+
+
 def window_loss(
     edges: Float[Tensor, "rays edges"],
     weights: Float[Tensor, "rays bins"],

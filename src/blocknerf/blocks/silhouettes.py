@@ -1,0 +1,135 @@
+"""How far an object extends that photographs show without what is around it, from its silhouettes alone."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from blocknerf.blocks.extent import Cube
+from blocknerf.core.camera import Camera
+from blocknerf.scene.photographs import DECODE_ERRORS, read_opacity
+from blocknerf.scene.rays import directions_at, pixels_of
+from blocknerf.scene.scene import ImageRecord, Scene
+
+_MOST_LOOKED_AT = 64
+"""Maximum number of photographs; of more, every nth is used."""
+_LONGEST_SIDE_PX = 200
+_CELLS = (32, 64, 64)
+"""Along each side of the cube that is carved, first between the cameras, then around what was left."""
+_MOST_WRONG = 0.05
+"""Share of the photographs that may show a part of the object as transparent: poses and masks have errors."""
+_MOST_OUTSIDE = 0.001
+"""Share of the opaque pixels."""
+_MOST_AT_SIDES = 0.02
+"""Share of the pixels at the sides of a picture."""
+
+
+@dataclass(frozen=True, slots=True)
+class Silhouette:
+    """A camera, and which parts of its picture (in any size) are not transparent."""
+
+    camera: Camera
+    frame_from_cam: Float[np.ndarray, "3 4"]
+    is_opaque: Bool[np.ndarray, "h w"]
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it shows an object that hardly touches the sides of the picture."""
+        sides = (self.is_opaque[0], self.is_opaque[-1], self.is_opaque[:, 0], self.is_opaque[:, -1])
+        return bool(self.is_opaque.any() and np.concatenate(sides).mean() <= _MOST_AT_SIDES)
+
+
+def silhouettes_of(scene: Scene, images: Sequence[ImageRecord], poses: Float[np.ndarray, "n 3 4"]) -> list[Silhouette]:
+    """Of evenly chosen images, as far as they can be decoded. `poses` are frame_from_cam."""
+    found = []
+    step = len(images) // _MOST_LOOKED_AT + 1
+    for image, pose in zip(images[::step], poses[::step], strict=True):
+        try:
+            opacity = read_opacity(image.path, image.orientation, _LONGEST_SIDE_PX)
+        except DECODE_ERRORS:
+            continue  # training names it
+        found.append(Silhouette(scene.cameras[image.camera_key], pose, opacity > 0))
+    return found
+
+
+def bounded_cube(silhouettes: Sequence[Silhouette], focus: Float[np.ndarray, "3"]) -> Cube | None:
+    """Around the ball that holds the object: what is left of a larger cube when all that is seen as transparent is
+    carved away (the visual hull: Laurentini 1994).
+
+    The larger cube is centred on `focus`, the point that the cameras surround, and reaches as far as most cameras. None
+    if most pictures show only a part of the object, or any shows what is not in the ball.
+    """
+    whole = [each for each in silhouettes if each.is_whole]
+    if len(whole) <= len(silhouettes) / 2:
+        return None
+    half_m = float(np.median([np.linalg.norm(each.frame_from_cam[:, 3] - focus) for each in whole]))
+    center, radius_m = focus, 0.0
+    for count in _CELLS:
+        cells = _carved(whole, center, half_m, count)
+        if len(cells) == 0:
+            return None
+        corner_m = np.sqrt(3) * half_m / count
+        low, high = cells.min(axis=0), cells.max(axis=0)
+        center, half_m = (low + high) / 2, float((high - low).max()) / 2 + corner_m
+        radius_m = float(np.linalg.norm(cells - center, axis=1).max() + corner_m)
+    return Cube(center, radius_m, bounded=True) if _holds_all(silhouettes, center, radius_m) else None
+
+
+def _holds_all(silhouettes: Sequence[Silhouette], center: np.ndarray, radius_m: float) -> bool:
+    """Whether the rays of nearly all opaque pixels meet the ball."""
+    meet, all_opaque = 0, 0
+    for each in silhouettes:
+        rows, columns = np.nonzero(each.is_opaque)
+        height, width = each.is_opaque.shape
+        scale = np.array([each.camera.width / width, each.camera.height / height])
+        directions = directions_at(each.camera, (np.stack([columns, rows], axis=1) + 0.5) * scale)
+        offset = (center - each.frame_from_cam[:, 3]) @ each.frame_from_cam[:, :3]
+        along = np.maximum(directions @ offset, 0)
+        meet += int((np.linalg.norm(offset - along[:, None] * directions, axis=1) < radius_m).sum())
+        all_opaque += len(rows)
+    return meet >= (1 - _MOST_OUTSIDE) * all_opaque
+
+
+def _carved(
+    silhouettes: Sequence[Silhouette], center: np.ndarray, half_m: float, count: int
+) -> Float[np.ndarray, "cells 3"]:
+    """Centres of the cells of a cube that hardly any picture shows as transparent or does not show."""
+    steps = half_m * ((2 * np.arange(count) + 1) / count - 1)
+    cells = center + np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), axis=-1).reshape(-1, 3)
+    missed = np.zeros(len(cells), np.int64)
+    for silhouette in silhouettes:
+        missed += ~_may_be_opaque(silhouette, cells, np.sqrt(3) * half_m / count)
+        is_left = missed <= _MOST_WRONG * len(silhouettes)
+        cells, missed = cells[is_left], missed[is_left]
+        if len(cells) == 0:
+            break
+    return cells
+
+
+def _may_be_opaque(silhouette: Silhouette, cells: np.ndarray, radius_m: float) -> Bool[np.ndarray, " cells"]:
+    """Which cells are opaque in the picture, anywhere within `radius_m` of their centre.
+
+    The silhouette is widened by the size of a cell in the middle of the cells.
+    """
+    camera, pose = silhouette.camera, silhouette.frame_from_cam
+    height, width = silhouette.is_opaque.shape
+    scale = np.array([width / camera.width, height / camera.height])
+    in_camera = (cells - pose[:, 3]) @ pose[:, :3]
+    middle = in_camera.mean(axis=0)
+    begin_xy, end_xy = pixels_of(camera, np.stack([middle, middle + [radius_m, 0, 0]])) * scale
+    reach_px = int(np.ceil(np.nan_to_num(np.abs(end_xy - begin_xy)[0])))
+    widened = _widened(np.pad(silhouette.is_opaque, reach_px), reach_px)
+    xy = np.floor(pixels_of(camera, in_camera) * scale) + reach_px
+    is_opaque = (xy >= 0).all(axis=1) & (xy < widened.shape[::-1]).all(axis=1)  # false for NaN
+    columns, rows = xy[is_opaque].astype(np.int64).T
+    is_opaque[is_opaque] = widened[rows, columns]
+    return is_opaque
+
+
+def _widened(mask: Bool[np.ndarray, "h w"], reach_px: int) -> Bool[np.ndarray, "h w"]:
+    """True where any pixel is, at most `reach_px` rows and columns away."""
+    for _ in range(2):
+        before = np.cumsum(np.pad(mask, [(reach_px + 1, reach_px), (0, 0)]), axis=0)
+        mask = (before[2 * reach_px + 1 :] > before[: -2 * reach_px - 1]).T
+    return mask
