@@ -8,6 +8,7 @@ import pytest
 
 from blocknerf.blocks.budget import (
     FEWEST_PASSES,
+    SAMPLES_OF_OBJECTS,
     SMALLEST_SIDE_PX,
     Choice,
     Given,
@@ -160,3 +161,8 @@ def test_the_least_is_a_step_of_each_block(at_once):
     fixed = replace(given, image_downsample=short.image_downsample, batch_size=short.batch_size)
     enough, little = (choose(machine, least_s + more_s, todo, images, fixed) for more_s in (0.01, -0.01))
     assert enough.steps > 1 > little.steps
+
+
+def test_samples_are_chosen_for_objects_only():
+    assert chosen(600.0, [FEW], given=Given(num_samples_fine=7)).num_samples_fine == 7
+    assert chosen(600.0, [FEW], given=Given(num_samples_fine=7, is_object=True)).num_samples_fine == SAMPLES_OF_OBJECTS

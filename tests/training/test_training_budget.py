@@ -121,14 +121,14 @@ def test_stages_keep_their_sizes_and_the_mlp_has_no_table(room, tmp_path):
         config = load_config(tmp_path / name / "config.json", stored=True)
         assert config.training.max_minutes is not None
     staged = load_config(None, [stages])
-    assert given_of(staged, free_keys(staged)).image_downsample == 1
+    assert given_of(staged, free_keys(staged), []).image_downsample == 1
 
 
 def test_a_step_has_room_for_what_it_must_hold():
     config = load_config(None, ["dataset.num_rays_per_image=700"])
-    assert given_of(config, free_keys(config)).fewest_rays == 700
+    assert given_of(config, free_keys(config), []).fewest_rays == 700
     patches = load_config(None, ["training.rgb_ssim_share=0.1", "dataset.patch_size=20"])
-    assert given_of(patches, free_keys(patches)).fewest_rays == 400
+    assert given_of(patches, free_keys(patches), []).fewest_rays == 400
 
 
 def test_too_little_time_says_how_much_is_the_least(room, tmp_path, caplog):

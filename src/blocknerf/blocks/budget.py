@@ -23,6 +23,8 @@ STEPS_OF_SMALL_BATCHES = 500
 """A batch is smaller than usual if not even this many steps would remain."""
 SMALLEST_SIDE_PX = 32
 LARGEST_DOWNSAMPLE = 64
+SAMPLES_OF_OBJECTS = 20
+"""Of the field along a ray, if every block is bounded: rays that pass the object take none."""
 RENDERING = 4.0
 """A ray of a picture takes this many times less than a ray of training."""
 MOST_FOR_VALIDATION = 0.5
@@ -83,6 +85,10 @@ class Given:
     """That a step can have."""
     by_surface: bool = False
     """Whether a block is a cell of ground, of which all its images show the same: half the table is enough for it."""
+    num_samples_fine: int = 12
+    """Of the field along a ray, unless the rule chooses them."""
+    is_object: bool = False
+    """Whether samples may be chosen for bounded blocks."""
     validation_images: int = 0
     validation_epochs: float = 1.0
     """Test images that are rendered after every so many passes, and at the end."""
@@ -95,6 +101,7 @@ class Choice:
     image_downsample: int
     batch_size: int
     log2_table_rows: int
+    num_samples_fine: int
     machine_s: float
     rays: float
     """That a block draws."""
@@ -123,7 +130,8 @@ def choose(machine: Machine, left_s: float, todo: Todo, blocks: Sequence[Images]
     batch_size = given.batch_size or _batch_size(rays, given.fewest_rays)
     seen = rays * SATURATING_PASSES / max(passes, SATURATING_PASSES)
     log2_rows = given.log2_table_rows or _log2_rows(seen, given.by_surface)
-    return Choice(downsample, batch_size, log2_rows, machine_s, rays, passes)
+    samples = SAMPLES_OF_OBJECTS if given.is_object else given.num_samples_fine
+    return Choice(downsample, batch_size, log2_rows, samples, machine_s, rays, passes)
 
 
 def _visits(

@@ -11,7 +11,7 @@ from blocknerf.core.config.load import load_config
 from blocknerf.core.stored import Above0, Text, Whole, fitted, read_stored, write_stored
 
 SIZE, BATCH, ROWS = "dataset.image_downsample", "dataset.batch_size", "block_nerf.hash_grid.log2_table_rows"
-MINUTES, EPOCHS = "training.max_minutes", "training.num_epochs"
+SAMPLES, MINUTES, EPOCHS = "block_nerf.num_samples_fine", "training.max_minutes", "training.num_epochs"
 """Keys that a budget chooses."""
 FILE = "budget.json"
 VERSION = 1

@@ -20,7 +20,7 @@ from blocknerf.blocks.budget import (
     choose,
     least_seconds,
 )
-from blocknerf.blocks.budget_file import BATCH, EPOCHS, MINUTES, ROWS, SIZE, StoredBudget
+from blocknerf.blocks.budget_file import BATCH, EPOCHS, MINUTES, ROWS, SAMPLES, SIZE, StoredBudget
 from blocknerf.blocks.cost import cameras_of
 from blocknerf.blocks.output import write_config
 from blocknerf.blocks.plan import BlockSpec, Plan
@@ -89,7 +89,7 @@ class RunBudget:
             - _decoding_s(config.dataset, scene, machine)
             - self._end_s(config.training, scene, plan, blocks)
         )
-        given, images = given_of(config, self.free), images_of(blocks, scene)
+        given, images = given_of(config, self.free, blocks), images_of(blocks, scene)
         choice = choose(machine, left_s, todo, images, given)
         self._require_time(choice, left_s, todo, images, given)
         twice = choose(machine, left_s + 60 * USED * self.minutes, todo, images, given)
@@ -114,7 +114,7 @@ class RunBudget:
         others = [block for block in run.plan.select(self.block_ids) if block not in blocks]
         before_s = sum(_spent_s(run, block) for block in (*blocks, *others)) / max(map(todo.places, todo.waves))
         left_s = self.left_s() - before_s - self._end_s(config.training, run.scene, run.plan, list(blocks))
-        given, images = given_of(config, frozenset()), images_of(blocks, run.scene)
+        given, images = given_of(config, frozenset(), blocks), images_of(blocks, run.scene)
         choice = choose(self.machine, left_s, todo, images, given)
         self._require_time(choice, left_s, todo, images, given)
         values = {MINUTES: values_of(choice, config.training)[MINUTES]}
@@ -156,16 +156,19 @@ class RunBudget:
         )
 
 
-def given_of(config: Config, free: frozenset[str]) -> Given:
+def given_of(config: Config, free: frozenset[str], blocks: Sequence[BlockSpec]) -> Given:
     """What the rule needs to know of a configuration in which keys `free` may be chosen."""
     staged = config.training.stage_training.enable  # stages have their own sizes
-    rows = value_of(config, ROWS) if hasattr(config.block_nerf, "hash_grid") else FEWEST_LOG2_ROWS
+    has_grid = hasattr(config.block_nerf, "hash_grid")
+    rows = value_of(config, ROWS) if has_grid else FEWEST_LOG2_ROWS
     patch = config.dataset.patch_size**2 if config.needs_patches else 1
     return Given(
         image_downsample=config.dataset.image_downsample if SIZE not in free or staged else None,
         batch_size=config.dataset.batch_size if BATCH not in free else None,
         log2_table_rows=rows if ROWS not in free else None,
         fewest_rays=max(patch, config.dataset.num_rays_per_image or 1),
+        num_samples_fine=config.block_nerf.num_samples_fine,
+        is_object=has_grid and SAMPLES in free and bool(blocks) and all(block.bounded for block in blocks),
         by_surface=config.block_manager.divide_by == "surface",
         validation_images=config.validation.num_val_images,
         validation_epochs=float(config.validation.val_freq),
@@ -177,6 +180,7 @@ def values_of(choice: Choice, config: TrainingConfig) -> dict[str, int | float]:
     values: dict[str, int | float] = {
         BATCH: choice.batch_size,
         ROWS: choice.log2_table_rows,
+        SAMPLES: choice.num_samples_fine,
         MINUTES: max(choice.machine_s, 1e-3) / 60,
     }
     if not config.stage_training.enable:

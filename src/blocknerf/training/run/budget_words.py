@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 
 from blocknerf.blocks.budget import Choice, Images, Machine, Todo
-from blocknerf.blocks.budget_file import BATCH, ROWS, SIZE
+from blocknerf.blocks.budget_file import BATCH, ROWS, SAMPLES, SIZE
 
 
 def sentences(
@@ -36,6 +36,7 @@ def _named(choice: Choice, images: Sequence[Images], keys: Collection[str]) -> d
         SIZE: "images at their full size" if factor == 1 else f"images at 1/{factor} of their size",
         ROWS: f"tables of 2^{choice.log2_table_rows} rows",
         BATCH: f"{choice.batch_size:,} rays a step",
+        SAMPLES: f"{choice.num_samples_fine} samples a ray",
     }
     words[SIZE] += f" ({width // factor} x {height // factor} pixels)"
     return {key: text for key, text in words.items() if key in keys}
