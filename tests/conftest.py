@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from jaxtyping import install_import_hook
 
 SOURCES = Path(__file__).parents[1] / "src"
 COMPILES = re.compile(r"@triton\.jit|@compiled\b|@kernel\(|@built_in|^from numba import", re.MULTILINE)
@@ -25,8 +24,10 @@ def modules_to_check() -> list[str]:
     return [module for module in modules if not module.endswith("__init__")]
 
 
-install_import_hook(modules_to_check(), "beartype.beartype")
-pytest.register_assert_rewrite("tests.support")
+pytest.register_assert_rewrite("tests.support")  # before the first of them is imported
+from tests.support.shapes import check_shapes  # noqa: E402
+
+check_shapes(modules_to_check())
 
 
 @pytest.fixture(scope="session", autouse=True)
