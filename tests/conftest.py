@@ -1,7 +1,9 @@
 """Checks of shapes and types in every module of the package, and fixtures that several areas share."""
 
+import fcntl
 import os
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +14,8 @@ COMPILES = re.compile(r"@triton\.jit|@compiled\b|@kernel\(|@built_in|^from numba
 os.environ.setdefault(
     "TRITON_INTERPRET", "1"
 )  # read where a kernel is decorated: they run on a processor, step by step
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # hundreds of processes start, each of which would compile all again
+sys.dont_write_bytecode = False
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as the command line does, before torch is imported
 
 
@@ -55,6 +59,10 @@ def tiny_city(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("embreex", reason="the synthetic city needs: pip install 'blocknerf[demo]'")
     from blocknerf.synth.generate import make_scene
 
-    folder = tmp_path_factory.mktemp("synth") / "tiny"
-    make_scene(folder, "tiny", seed=0)
-    return folder
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "synth"
+    folder.mkdir(exist_ok=True)
+    with (folder / "lock").open("w") as lock:  # the first worker makes it; the others wait and find it
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        make_scene(folder / "tiny", "tiny", seed=0)
+    return folder / "tiny"
