@@ -166,7 +166,7 @@ def mixed_sizes(root: Path) -> ImageStore:
     return opened(read_scene(root, CONFIG), root / "store")
 
 
-@pytest.mark.parametrize("budget_bytes", [None, 1500])
+@pytest.mark.parametrize("budget_bytes", [None, 2500])
 def test_the_sampler_draws_every_valid_pixel_of_it_once(tmp_path: Path, budget_bytes: int | None):
     store = mixed_sizes(tmp_path)
     level = stage_level(store, 17)

@@ -100,9 +100,8 @@ class ResidentPixels:
             self._read(range(stage, stage + self.window))
         self._stage = stage
         self._read(range(max(stage + self.window, max(self._coming, default=-1) + 1), stage + self.window + _AHEAD))
-        for number in range(stage, stage + self.window):
+        for number in [number for number in self._coming if number < stage + self.window]:
             self._coming[number].result()
-        for number in [number for number in self._coming if number < stage]:
             del self._coming[number]
         self._drawing = self._prepared(stage)
 
