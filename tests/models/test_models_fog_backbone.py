@@ -193,7 +193,7 @@ def test_it_is_exported(out, tmp_path, what):
 
 
 def test_debug_makes_it_small(out, tmp_path):
-    main(["train", *capture(out, tmp_path / "out"), *SMALL, "--debug", *LOCAL])
+    main(["train", *capture(out, tmp_path / "out"), *SMALL, "--debug", "--blocks", "000", *LOCAL])
     assert load_config(tmp_path / "out" / "config.json", stored=True).block_nerf.num_samples_coarse == 16
 
 

@@ -19,7 +19,7 @@ SMALL = (
     "appearance_embedding.use_global_appearance=false",  # each block finds codes of its own
     *SMALL_HASH,
     "dataset.batch_size=256",
-    "training.max_steps=150",
+    "training.max_steps=80",
     "training.use_visibility_network=false",
     "validation.num_val_images=0",
     "logging.use_tensorboard=false",
@@ -62,7 +62,7 @@ def test_nothing_is_aligned_before_the_last_block_and_then_only_what_is_new(room
     assert _train(room, tmp_path, blocks="000") == {}
     aligned = _train(room, tmp_path, resume=True)
     assert "000" in aligned
-    anew = _train(room, tmp_path, "training.max_steps=100", blocks="001", overwrite=True)
+    anew = _train(room, tmp_path, "training.max_steps=60", blocks="001", overwrite=True)
     assert {name for name in aligned if aligned[name] != anew[name]} == {"001"}
 
 

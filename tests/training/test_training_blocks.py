@@ -89,7 +89,10 @@ def test_it_learns_the_room(room, tmp_path):
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(room, tmp_path):
-    runs = [_run(room, tmp_path / str(n), f"training.seed={seed}") for n, seed in enumerate((1, 1, 2))]
+    runs = [
+        _run(room, tmp_path / str(n), f"training.seed={seed}", "training.num_epochs=1")
+        for n, seed in enumerate((1, 1, 2))
+    ]
     for run in runs:
         _train(run)
     one, same, other = (_weights(run)["field.grid.table"] for run in runs)
@@ -136,7 +139,7 @@ def test_stopped_and_resumed_is_never_stopped(room, tmp_path):
 
 
 def test_what_was_learned_is_not_overwritten_unasked(room, tmp_path):
-    run = _run(room, tmp_path)
+    run = _run(room, tmp_path, "training.num_epochs=1")
     _train(run)
     before = (tmp_path / "blocks" / "000" / "latest.json").read_bytes()
     with pytest.raises(UserError, match="already holds what block 000 has learned.*--resume"):
@@ -186,7 +189,7 @@ def test_masked_images_train_and_validate(room, tmp_path):
         path = masked / "masks" / image.relative_to(masked / "images").with_suffix(".png.png")
         path.parent.mkdir(parents=True, exist_ok=True)
         mask.save(path)
-    run = _run(masked, tmp_path / "out")
+    run = _run(masked, tmp_path / "out", "training.num_epochs=1")
     assert _trainer(run).sampler.num_pixels == 7 * 32 * 16
     assert _train(run)[0].val_psnr is not None
 

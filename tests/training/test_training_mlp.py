@@ -108,7 +108,8 @@ def test_stopped_and_resumed_is_never_stopped(room, tmp_path):
 
 @pytest.mark.demo
 def test_a_city_is_trained_and_evaluated_by_command(tiny_city, tmp_path):
-    overrides = (*SMALL[1:], "dataset.image_downsample=2", "training.max_steps=3", "training.num_epochs=1000")
+    small = ("dataset.image_downsample=4", "block_nerf.num_samples_coarse=4", "block_nerf.num_samples_fine=4")
+    overrides = (*SMALL[1:], *small, "training.max_steps=3", "training.num_epochs=1000")
     train(tiny_city, tmp_path, overrides=(*overrides, "block_manager.block_size=25"))
     assert len(list(tmp_path.glob("blocks/*/latest.json"))) > 1
     evaluate(tmp_path, protocols="plain")
