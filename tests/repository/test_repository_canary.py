@@ -1,8 +1,11 @@
 """The net under the other tests: shapes in signatures are really checked while tests run."""
 
+import jaxtyping
 import pytest
 import torch
-from jaxtyping import TypeCheckError
+from beartype import beartype
+from jaxtyping import Float, TypeCheckError
+from torch import Tensor
 
 from blocknerf.core.seeds import derive_seed
 from blocknerf.core.types import RayBatch
@@ -29,6 +32,16 @@ def test_a_wrong_argument_of_a_function_is_caught():
         contract(torch.zeros(5, 2))
     with pytest.raises(TypeCheckError):
         derive_seed("42")  # pyright: ignore[reportArgumentType]
+
+
+def test_a_wrong_result_is_caught():
+    @jaxtyping.jaxtyped(typechecker=beartype)  # as the hook writes it
+    def repeated(points: Float[Tensor, "n 3"], times: int) -> Float[Tensor, "n 3"]:
+        return points.repeat(times, 1)
+
+    assert len(repeated(torch.zeros(2, 3), 1)) == 2
+    with pytest.raises(TypeCheckError):
+        repeated(torch.zeros(2, 3), 2)
 
 
 def test_a_warning_is_an_error():
