@@ -102,17 +102,23 @@ def composite_rays(
     proposal_weights = render_weights(proposal_density, proposal_edges)
 
     jitter = None if rng is None else torch.rand(count, generator=rng).to(origins)
-    edges_s = resample(proposal_edges_s, proposal_weights, spacing.num_fine, jitter)
-    edges = s_to_t(origins, directions, edges_s, ends)
-    points = unit_cube_points(origins, directions, edges)
     asked = _not_empty(proposal_weights, rng) if spacing.bounded else None
-    density, features = field(points) if asked is None else _of_rows(field, points, asked)
+    rows = slice(None) if asked is None else asked
+    along, jitter = (origins[rows], directions[rows]), None if jitter is None else jitter[rows]
+    edges_s = resample(proposal_edges_s[rows], proposal_weights[rows], spacing.num_fine, jitter)
+    edges = s_to_t(*along, edges_s, ends[rows])
+    density, features = field(unit_cube_points(*along, edges))
     if full_gradient_from > 0 and torch.is_grad_enabled():
         density, features = scale_near_gradients(density, features, edges, full_gradient_from)
     weights = render_weights(density, edges)
-    opacity = weights.sum(-1)
+    features, opacity = accumulate(weights, features), weights.sum(-1)
+    if asked is not None:
+        features, opacity, weights = (_among_zeros(values, asked, count) for values in (features, opacity, weights))
+        evenly = torch.linspace(0, 1, spacing.num_fine + 1).to(origins).expand(count, -1)
+        nothing = torch.lerp(ends[:, :1], ends[:, 1:], evenly)
+        edges_s, edges = evenly.index_copy(0, asked, edges_s), nothing.index_copy(0, asked, edges)
     return CompositedRays(
-        features=accumulate(weights, features),
+        features=features,
         opacity=opacity,
         edges=edges,
         edges_s=edges_s,
@@ -136,14 +142,11 @@ def _not_empty(
     return None if torch.is_grad_enabled() else (opacity > SURELY_EMPTY).nonzero()[:, 0]
 
 
-def _of_rows(
-    field: FieldAtPoints, points: Float[Tensor, "rays samples 3"], rows: Int[Tensor, " some"]
-) -> tuple[Float[Tensor, "rays samples"], Float[Tensor, "rays samples features"]]:
-    """The field at the points of some rays; nothing at those of the others."""
-    density, features = field(points[rows])
-    rays, samples = points.shape[:2]
-    no_features = features.new_zeros(features.shape[-1], rays, samples).permute(1, 2, 0)
-    return density.new_zeros(rays, samples).index_copy(0, rows, density), no_features.index_copy(0, rows, features)
+def _among_zeros(
+    values: Float[Tensor, "some *columns"], rows: Int[Tensor, " some"], count: int
+) -> Float[Tensor, "count *columns"]:
+    """`values` as these rows of `count`; the others are 0."""
+    return values.new_zeros(count, *values.shape[1:]).index_copy(0, rows, values)
 
 
 def scale_near_gradients(
