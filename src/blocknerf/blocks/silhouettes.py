@@ -121,9 +121,10 @@ def _may_be_opaque(silhouette: Silhouette, cells: np.ndarray, radius_m: float) -
     reach_px = int(np.ceil(np.nan_to_num(np.abs(end_xy - begin_xy)[0])))
     widened = _widened(np.pad(silhouette.is_opaque, reach_px), reach_px)
     xy = np.floor(pixels_of(camera, in_camera) * scale) + reach_px
-    is_opaque = (xy >= 0).all(axis=1) & (xy < widened.shape[::-1]).all(axis=1)  # false for NaN
-    columns, rows = xy[is_opaque].astype(np.int64).T
-    is_opaque[is_opaque] = widened[rows, columns]
+    inside = np.flatnonzero(((xy >= 0) & (xy < widened.shape[::-1])).all(axis=1))  # without NaN
+    columns, rows = xy[inside].astype(np.int64).T
+    is_opaque = np.zeros(len(cells), bool)
+    is_opaque[inside] = widened[rows, columns]
     return is_opaque
 
 
