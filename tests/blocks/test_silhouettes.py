@@ -9,11 +9,12 @@ from PIL import Image
 
 from blocknerf.blocks.image_visibility import focus_point
 from blocknerf.blocks.output import plan_scene
-from blocknerf.blocks.silhouettes import Silhouette, bounded_cube
+from blocknerf.blocks.silhouettes import Silhouette, bounded_cube, silhouettes_of
 from blocknerf.core.camera import Camera
 from blocknerf.core.config.load import load_config
 from blocknerf.geometry.so3 import exp
 from blocknerf.scene.rays import camera_directions
+from blocknerf.scene.scene import poses_of
 from tests.support.scene_builders import blender_scene
 from tests.support.solids import poses_around
 
@@ -115,3 +116,25 @@ def test_the_plan_says_that_the_block_ends_with_the_object(tmp_path, caplog):
     assert plan.blocks[0].bounded
     assert 0.4 < plan.blocks[0].radius_m < 1.2
     assert "silhouettes" in caplog.text
+
+
+def test_what_a_mask_hides_takes_nothing_away(tmp_path):
+    """Every picture hides all but its middle, in which a small object is: what is around it is not known."""
+    (tmp_path / "masks").mkdir()
+    for name, pixels in blender_scene(tmp_path, train=24).items():
+        pixels[:] = 0
+        pixels[10:14, 10:14] = 255
+        Image.fromarray(pixels).save(tmp_path / name)
+    config = load_config(None, ["block_manager.max_blocks=1", "dataset.alpha=white"])
+    _, scene, plan = plan_scene(config, tmp_path, tmp_path / "out")
+    assert plan.blocks[0].bounded
+    mask = tmp_path / "hides.png"
+    keeps = np.zeros((24, 24), np.uint8)
+    keeps[8:16, 8:16] = 255
+    Image.fromarray(keeps).save(mask)
+    masked = [dataclasses.replace(image, mask_paths=(mask,)) for image in scene.images]
+    found = silhouettes_of(scene, masked, poses_of(masked))
+    assert len(found) == 24
+    assert not found[0].is_opaque[9, 9]
+    assert found[0].is_opaque[3, 3]
+    assert ball_of(found) is None

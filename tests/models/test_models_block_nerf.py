@@ -133,6 +133,7 @@ def test_a_bounded_block_shows_nothing_outside_of_its_ball_and_comes_back_so(bac
     shown, copied = model.render(rays), again.render(rays)
     assert torch.equal(shown.rgb, copied.rgb)
     assert float(shown.opacity[misses].max()) < 0.01
+    assert torch.allclose(model.render(rays[misses]).rgb, shown.rgb[misses], atol=1e-5)
 
 
 def test_a_missing_tensor_is_refused():

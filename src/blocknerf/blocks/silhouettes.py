@@ -8,7 +8,8 @@ from jaxtyping import Bool, Float
 
 from blocknerf.blocks.extent import Cube
 from blocknerf.core.camera import Camera
-from blocknerf.scene.photographs import DECODE_ERRORS, read_opacity
+from blocknerf.core.progress import bar
+from blocknerf.scene.photographs import DECODE_ERRORS, read_masks, read_opacity
 from blocknerf.scene.rays import directions_at, pixels_of
 from blocknerf.scene.scene import ImageRecord, Scene
 
@@ -41,15 +42,23 @@ class Silhouette:
 
 
 def silhouettes_of(scene: Scene, images: Sequence[ImageRecord], poses: Float[np.ndarray, "n 3 4"]) -> list[Silhouette]:
-    """Of evenly chosen images, as far as they can be decoded. `poses` are frame_from_cam."""
+    """Of evenly chosen images, as far as they can be decoded. `poses` are frame_from_cam.
+
+    What a mask hides may be anything, and counts as opaque.
+    """
     found = []
     step = len(images) // _MOST_LOOKED_AT + 1
-    for image, pose in zip(images[::step], poses[::step], strict=True):
-        try:
-            opacity = read_opacity(image.path, image.orientation, _LONGEST_SIDE_PX)
-        except DECODE_ERRORS:
-            continue  # training names it
-        found.append(Silhouette(scene.cameras[image.camera_key], pose, opacity > 0))
+    with bar("looking at silhouettes", len(images[::step])) as progress:
+        for image, pose in zip(images[::step], poses[::step], strict=True):
+            progress.advance()
+            try:
+                is_opaque = read_opacity(image.path, image.orientation, _LONGEST_SIDE_PX) > 0
+                height, width = is_opaque.shape
+                kept = read_masks(image.mask_paths, (width, height), image.orientation)
+            except DECODE_ERRORS:
+                continue  # training names it
+            is_opaque = is_opaque if kept is None else is_opaque | ~kept
+            found.append(Silhouette(scene.cameras[image.camera_key], pose, is_opaque))
     return found
 
 

@@ -138,8 +138,8 @@ def _not_empty(
     opacity = proposal_weights.detach().sum(-1)
     if rng is not None:
         anyway = torch.rand(len(opacity), generator=rng).to(opacity) < ASKED_ANYWAY
-        return ((opacity > LIKELY_EMPTY) | anyway).nonzero()[:, 0]
-    return None if torch.is_grad_enabled() else (opacity > SURELY_EMPTY).nonzero()[:, 0]
+        return ((opacity >= LIKELY_EMPTY) | anyway).nonzero()[:, 0]
+    return None if torch.is_grad_enabled() else (opacity >= SURELY_EMPTY).nonzero()[:, 0]
 
 
 def _among_zeros(
