@@ -6,10 +6,11 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 DEMO_SCENE := demo/scene/blocknerf_scene.json
 DEMO_CITY := demo/city
 DEMO_VIDEO := $(DEMO_CITY)/renders/city.mp4
-# each file in one of two processes, so that what its tests share is made once; the last files are short ones
-BY_FILE := -n 2 --dist loadfile --no-loadscope-reorder
+# each file in one process, so that what its tests share is made once; three, because tests often wait; the last files
+# are short ones
+PYTEST := OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=2 $(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
 
-.PHONY: help .venv test test-lowest test-newest golden generated demo bench bench-all docs format clean
+.PHONY: help .venv test types tests test-lowest test-newest golden generated demo bench bench-all docs format clean
 .DELETE_ON_ERROR:
 
 help: ## this list
@@ -38,20 +39,25 @@ test: .venv/.installed-dev ## style, import rules, types and tests; no data, net
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
+	@$(MAKE) --no-print-directory --jobs=2 types tests
+
+types: .venv/.installed-dev
 	$(BIN)/pyright
-	OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=2 $(BIN)/pytest $(BY_FILE) -m 'not slow and not real_data'
+
+tests: .venv/.installed-dev
+	$(PYTEST) -m 'not slow and not real_data'
 
 # KEEP="torch torchvision" leaves the versions of these packages to pip, for machines that have them on their disk
 test-lowest: ## tests with the lowest version of each dependency that pyproject.toml allows, in .venv-lowest
 	$(PYTHON) -m venv .venv-lowest
 	$(PYTHON) tests/support/lowest_versions.py $(KEEP) > .venv-lowest/constraints.txt
 	.venv-lowest/bin/python -m pip install --quiet -c .venv-lowest/constraints.txt -e '.[demo,view,export,docs,ray,dev]'
-	OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=2 .venv-lowest/bin/pytest $(BY_FILE) -m 'not slow and not real_data'
+	$(subst $(BIN),.venv-lowest/bin,$(PYTEST)) -m 'not slow and not real_data'
 
 test-newest: ## tests with the newest versions that pyproject.toml allows, in .venv-newest
 	$(PYTHON) -m venv .venv-newest
 	.venv-newest/bin/python -m pip install --quiet --upgrade --upgrade-strategy eager -e '.[demo,view,export,docs,ray,dev]'
-	OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=2 .venv-newest/bin/pytest $(BY_FILE) -m 'not slow and not real_data'
+	$(subst $(BIN),.venv-newest/bin,$(PYTEST)) -m 'not slow and not real_data'
 
 golden: .venv/.installed-dev ## stores the first losses of each backbone anew, after a change that is meant to change them
 	OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m tests.support.golden_losses

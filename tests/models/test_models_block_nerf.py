@@ -130,10 +130,10 @@ def test_a_bounded_block_shows_nothing_outside_of_its_ball_and_comes_back_so(bac
     along = -(offsets * rays.directions).sum(-1, keepdim=True)
     misses = ((offsets + along * rays.directions).norm(dim=-1) > 2.0) & (offsets.norm(dim=-1) > 2.1)
     assert 10 < int(misses.sum()) < 60
-    shown, copied = model.render(rays), again.render(rays)
-    assert torch.equal(shown.rgb, copied.rgb)
-    assert float(shown.opacity[misses].max()) < 0.01
-    assert torch.allclose(model.render(rays[misses]).rgb, shown.rgb[misses], atol=1e-5)
+    rendered, copied = model.render(rays), again.render(rays)
+    assert torch.equal(rendered.rgb, copied.rgb)
+    assert float(rendered.opacity[misses].max()) < 0.01
+    assert torch.allclose(model.render(rays[misses]).rgb, rendered.rgb[misses], atol=1e-5)
 
 
 def test_a_missing_tensor_is_refused():
