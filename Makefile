@@ -6,9 +6,8 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 DEMO_SCENE := demo/scene/blocknerf_scene.json
 DEMO_CITY := demo/city
 DEMO_VIDEO := $(DEMO_CITY)/renders/city.mp4
-# each file in one process, so that what its tests share is made once; three, because tests often wait; the last files
-# are short ones
-PYTEST := OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=2 $(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
+# each file in one of two processes, so that what its tests share is made once; the last files are short ones
+PYTEST := OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=2 $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: help .venv test types tests test-lowest test-newest golden generated demo bench bench-all docs format clean
 .DELETE_ON_ERROR:
