@@ -118,6 +118,15 @@ def test_the_plan_says_that_the_block_ends_with_the_object(tmp_path, caplog):
     assert "silhouettes" in caplog.text
 
 
+def test_the_plan_says_that_it_does_not_know_where_the_object_ends(tmp_path, caplog):
+    """The builder's pictures are opaque down to their sides."""
+    blender_scene(tmp_path, train=24)
+    config = load_config(None, ["block_manager.max_blocks=1", "dataset.alpha=white"])
+    _, _, plan = plan_scene(config, tmp_path, tmp_path / "out")
+    assert not plan.blocks[0].bounded
+    assert "do not tell where the object ends" in caplog.text
+
+
 def test_what_a_mask_hides_takes_nothing_away(tmp_path):
     """Every picture hides all but its middle, in which a small object is: what is around it is not known."""
     (tmp_path / "masks").mkdir()

@@ -204,6 +204,10 @@ def _surrounded_cube(
         bounded = bounded_cube(silhouettes_of(scene, [images[i] for i in train], in_ground[is_train]), focus)
         if bounded is not None:
             return bounded
+        log.info(
+            "The photographs are cut out, but they do not tell where the object ends: most of them show a part of it, "
+            "or their silhouettes contradict each other. Rays are not limited to it."
+        )
     if len(scene.points_world) or sights.frusta is None:
         return None
     if not is_object:
