@@ -1,6 +1,5 @@
 """Checks of shapes and types in every module of the package, and fixtures that several areas share."""
 
-import fcntl
 import os
 import re
 import sys
@@ -57,12 +56,13 @@ def threads(request: pytest.FixtureRequest) -> Iterator[int]:
 def tiny_city(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a tiny synthetic city, made once in a test run; read it, never write to it."""
     pytest.importorskip("embreex", reason="the synthetic city needs: pip install 'blocknerf[demo]'")
+    from blocknerf.core.lock import locked_file
     from blocknerf.synth.generate import make_scene
 
     base = tmp_path_factory.getbasetemp()
     folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "synth"
     folder.mkdir(exist_ok=True)
-    with (folder / "lock").open("w") as lock:  # the first worker makes it; the others wait and find it
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    # The first worker makes it; the others wait and find it.
+    with locked_file(folder / "worker", "The tiny city is being made by another worker", wait_s=600.0):
         make_scene(folder / "tiny", "tiny", seed=0)
     return folder / "tiny"

@@ -165,4 +165,4 @@ def test_the_least_is_a_step_of_each_block(at_once):
 
 def test_samples_are_chosen_for_objects_only():
     assert chosen(600.0, [FEW], given=Given(num_samples_fine=7)).num_samples_fine == 7
-    assert chosen(600.0, [FEW], given=Given(num_samples_fine=7, is_object=True)).num_samples_fine == SAMPLES_OF_OBJECTS
+    assert chosen(600.0, [FEW], given=Given()).num_samples_fine == SAMPLES_OF_OBJECTS

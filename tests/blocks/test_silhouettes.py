@@ -1,6 +1,7 @@
 """The ball around an object in pictures without background: it holds the object, hardly more, or it is not there."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ AWAY_M = 4.0
 CAMERA = Camera.pinhole(96, 80, 110.0)
 HALF_M = np.array([0.9, 0.35, 0.5])
 CENTER = np.array([0.1, -0.2, 0.3])
+ONE_BLOCK = load_config(None, ["block_manager.max_blocks=1", "dataset.alpha=white"])
 
 
 def silhouette(camera: Camera, pose: np.ndarray, half_m: np.ndarray = HALF_M) -> Silhouette:
@@ -40,6 +42,14 @@ def all_around(count: int = 40, half_m: np.ndarray = HALF_M, camera: Camera = CA
 def corners(half_m: np.ndarray = HALF_M) -> np.ndarray:
     signs = np.array(np.meshgrid([-1, 1], [-1, 1], [-1, 1])).reshape(3, -1).T
     return CENTER + signs * half_m
+
+
+def square_in_pictures(root: Path, begin: int, end: int) -> None:
+    """Writes 24 pictures, transparent but for a white square from `begin` to `end`."""
+    for name, pixels in blender_scene(root, train=24).items():
+        pixels[:] = 0
+        pixels[begin:end, begin:end] = 255
+        Image.fromarray(pixels).save(root / name)
 
 
 def ball_of(silhouettes: list[Silhouette]):
@@ -70,12 +80,7 @@ def test_it_moves_with_the_world():
     turn = exp(torch.tensor([0.4, -1.1, 0.3], dtype=torch.float64)).numpy()
     shift = np.array([300.0, -20.0, 7.0])
     still = ball_of(all_around())
-    moved = [
-        dataclasses.replace(
-            each, frame_from_cam=np.concatenate([turn @ each.frame_from_cam, np.zeros((3, 1))], 1)[:, :4] + 0
-        )
-        for each in all_around()
-    ]
+    moved = [dataclasses.replace(each, frame_from_cam=turn @ each.frame_from_cam) for each in all_around()]
     for each in moved:
         each.frame_from_cam[:, 3] += shift
     cube = ball_of(moved)
@@ -107,12 +112,8 @@ def test_without_pictures_or_without_an_object_there_is_none():
 
 def test_the_plan_says_that_the_block_ends_with_the_object(tmp_path, caplog):
     """The builder's cameras stand 4 m and a little from the origin, at which they look."""
-    for name, pixels in blender_scene(tmp_path, train=24).items():
-        pixels[:] = 0
-        pixels[8:16, 8:16] = 255
-        Image.fromarray(pixels).save(tmp_path / name)
-    config = load_config(None, ["block_manager.max_blocks=1", "dataset.alpha=white"])
-    _, _, plan = plan_scene(config, tmp_path, tmp_path / "out")
+    square_in_pictures(tmp_path, 8, 16)
+    _, _, plan = plan_scene(ONE_BLOCK, tmp_path, tmp_path / "out")
     assert plan.blocks[0].bounded
     assert 0.4 < plan.blocks[0].radius_m < 1.2
     assert "silhouettes" in caplog.text
@@ -121,21 +122,15 @@ def test_the_plan_says_that_the_block_ends_with_the_object(tmp_path, caplog):
 def test_the_plan_says_that_it_does_not_know_where_the_object_ends(tmp_path, caplog):
     """The builder's pictures are opaque down to their sides."""
     blender_scene(tmp_path, train=24)
-    config = load_config(None, ["block_manager.max_blocks=1", "dataset.alpha=white"])
-    _, _, plan = plan_scene(config, tmp_path, tmp_path / "out")
+    _, _, plan = plan_scene(ONE_BLOCK, tmp_path, tmp_path / "out")
     assert not plan.blocks[0].bounded
     assert "do not tell where the object ends" in caplog.text
 
 
 def test_what_a_mask_hides_takes_nothing_away(tmp_path):
     """Every picture hides all but its middle, in which a small object is: what is around it is not known."""
-    (tmp_path / "masks").mkdir()
-    for name, pixels in blender_scene(tmp_path, train=24).items():
-        pixels[:] = 0
-        pixels[10:14, 10:14] = 255
-        Image.fromarray(pixels).save(tmp_path / name)
-    config = load_config(None, ["block_manager.max_blocks=1", "dataset.alpha=white"])
-    _, scene, plan = plan_scene(config, tmp_path, tmp_path / "out")
+    square_in_pictures(tmp_path, 10, 14)
+    _, scene, plan = plan_scene(ONE_BLOCK, tmp_path, tmp_path / "out")
     assert plan.blocks[0].bounded
     mask = tmp_path / "hides.png"
     keeps = np.zeros((24, 24), np.uint8)

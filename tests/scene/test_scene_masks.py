@@ -11,10 +11,10 @@ from blocknerf.core.config.dataset import DatasetConfig
 from blocknerf.core.errors import UserError
 from blocknerf.core.logging import log
 from blocknerf.scene import transients
-from blocknerf.scene.photographs import read_mask, read_masks
+from blocknerf.scene.photographs import dilated, read_mask, read_masks
 from blocknerf.scene.readers.read import read_scene
 from blocknerf.scene.store import ImageStore
-from blocknerf.scene.transients import dilated, make_masks
+from blocknerf.scene.transients import make_masks
 from tests.support.scene_builders import colmap_capture, picture, transforms_capture, write_transforms
 
 SETTINGS = {"model": "test", "classes": ["car"]}

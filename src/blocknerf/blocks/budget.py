@@ -24,7 +24,7 @@ STEPS_OF_SMALL_BATCHES = 500
 SMALLEST_SIDE_PX = 32
 LARGEST_DOWNSAMPLE = 64
 SAMPLES_OF_OBJECTS = 20
-"""Of the field along a ray, if every block is bounded: rays that pass the object take none."""
+"""Of the field along a ray, if it may be chosen: rays that pass an object take none."""
 RENDERING = 4.0
 """A ray of a picture takes this many times less than a ray of training."""
 MOST_FOR_VALIDATION = 0.5
@@ -85,10 +85,8 @@ class Given:
     """That a step can have."""
     by_surface: bool = False
     """Whether a block is a cell of ground, of which all its images show the same: half the table is enough for it."""
-    num_samples_fine: int = 12
-    """Of the field along a ray, unless the rule chooses them."""
-    is_object: bool = False
-    """Whether samples may be chosen for bounded blocks."""
+    num_samples_fine: int | None = None
+    """Of the field along a ray. The rule has a choice for bounded blocks only."""
     validation_images: int = 0
     validation_epochs: float = 1.0
     """Test images that are rendered after every so many passes, and at the end."""
@@ -130,7 +128,7 @@ def choose(machine: Machine, left_s: float, todo: Todo, blocks: Sequence[Images]
     batch_size = given.batch_size or _batch_size(rays, given.fewest_rays)
     seen = rays * SATURATING_PASSES / max(passes, SATURATING_PASSES)
     log2_rows = given.log2_table_rows or _log2_rows(seen, given.by_surface)
-    samples = SAMPLES_OF_OBJECTS if given.is_object else given.num_samples_fine
+    samples = given.num_samples_fine or SAMPLES_OF_OBJECTS
     return Choice(downsample, batch_size, log2_rows, samples, machine_s, rays, passes)
 
 

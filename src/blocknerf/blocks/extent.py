@@ -48,12 +48,14 @@ def object_cube(poses: Float[np.ndarray, "n 3 4"], rays: Sequence[Float[np.ndarr
     focus = focus_point(poses)
     if focus is None:
         return None
-    passing_m = [_passing_m(pose, directions, focus) for pose, directions in zip(poses, rays, strict=True)]
-    return Cube(focus, float(np.percentile(np.concatenate(passing_m), _OBJECT_PERCENTILE)))
+    distances_m = [passing_m(pose, directions, focus) for pose, directions in zip(poses, rays, strict=True)]
+    return Cube(focus, float(np.percentile(np.concatenate(distances_m), _OBJECT_PERCENTILE)))
 
 
-def _passing_m(pose: np.ndarray, directions: np.ndarray, point: np.ndarray) -> np.ndarray:
-    """How near the rays of a camera come to a point."""
+def passing_m(
+    pose: Float[np.ndarray, "3 4"], directions: Float[np.ndarray, "n 3"], point: Float[np.ndarray, "3"]
+) -> Float[np.ndarray, " n"]:
+    """How near the rays of a camera, with unit directions in its axes, come to a point of the frame of its pose."""
     offset = (point - pose[:, 3]) @ pose[:, :3]
     along_m = np.maximum(directions @ offset, 0)
     return np.linalg.norm(offset - along_m[:, None] * directions, axis=1)

@@ -19,7 +19,7 @@ from blocknerf.blocks.extent import Cube, content_cube, object_cube, orbit_cube
 from blocknerf.blocks.ground import GroundFrame, ground_frame
 from blocknerf.blocks.image_visibility import ImageVisibility, focus_point, gather_sights
 from blocknerf.blocks.junctions import place_at_junctions
-from blocknerf.blocks.placement import Placement, place_cells
+from blocknerf.blocks.placement import Cells, Placement, place_cells
 from blocknerf.blocks.plan import BlockSpec, Layout, Plan
 from blocknerf.blocks.silhouettes import bounded_cube, silhouettes_of
 from blocknerf.blocks.streets import StreetNetwork, streets_of_drives, streets_of_map
@@ -85,11 +85,12 @@ def make_plan(scene: Scene, config: Config) -> Plan:
         claims = claim_images(cells, cameras[:, :2], sights)
     assignment = assign_images(placement, claims, is_train, settings.min_images_per_block)
     _check_number(len(assignment.members_of_block), settings, place)
-    surrounded = None
     if len(assignment.members_of_block) == 1:
         in_ground = np.concatenate([frame.ground_from_world @ poses[:, :, :3], cameras[:, :, None]], axis=2)
         surrounded = _surrounded_cube(scene, images, is_train, in_ground, sights)
-    cubes = [surrounded] if surrounded else _cubes(frame, cameras, placement, assignment, sights)
+        cubes = [surrounded or _whole_cube(frame, cameras, cells, sights)]
+    else:
+        cubes = _cubes(cameras, placement, assignment, sights)
     blocks = _describe(images, is_train, frame, cameras, placement, assignment, cubes)
     layout = Layout(
         origin_world=_triple(frame.origin_world),
@@ -198,8 +199,7 @@ def _surrounded_cube(
     """Of a single block around an object that is cut out of its pictures, or around what cameras surround where no
     sparse points say more. `in_ground` are ground_from_cam of the images."""
     is_object = all(image.is_cut_out for image in images)
-    focus = focus_point(in_ground[is_train])
-    if is_object and focus is not None:
+    if is_object and (focus := focus_point(in_ground[is_train])) is not None:
         train = np.flatnonzero(is_train).tolist()
         bounded = bounded_cube(silhouettes_of(scene, [images[i] for i in train], in_ground[is_train]), focus)
         if bounded is not None:
@@ -216,17 +216,17 @@ def _surrounded_cube(
     return object_cube(in_ground[sample], sights.frusta.rays_of(sample))
 
 
-def _cubes(
-    frame: GroundFrame, cameras: np.ndarray, placement: Placement, assignment: Assignment, sights: ImageVisibility
-) -> list[Cube]:
-    cells = placement.cells
-    if len(assignment.members_of_block) == 1:
-        climb_m = float(np.ptp(cameras[:, 2]))  # of a drone that goes straight up it is all there is
-        half_m = np.array(frame.extent_m) / 2 + max(*frame.extent_m, climb_m, 1e-3 * cells.half_edge_m) / 2
-        places = sights.of(_enough(np.arange(len(cameras))), -half_m, half_m)
-        cube = content_cube(cameras, places, -half_m, half_m)
-        return [Cube(cube.center, max(cube.radius_m, _LEAST_SHARE * _seen_m(sights)))]
-    cubes = []
+def _whole_cube(frame: GroundFrame, cameras: np.ndarray, cells: Cells, sights: ImageVisibility) -> Cube:
+    """Of a single block around everything."""
+    climb_m = float(np.ptp(cameras[:, 2]))  # of a drone that goes straight up it is all there is
+    half_m = np.array(frame.extent_m) / 2 + max(*frame.extent_m, climb_m, 1e-3 * cells.half_edge_m) / 2
+    places = sights.of(_enough(np.arange(len(cameras))), -half_m, half_m)
+    cube = content_cube(cameras, places, -half_m, half_m)
+    return Cube(cube.center, max(cube.radius_m, _LEAST_SHARE * _seen_m(sights)))
+
+
+def _cubes(cameras: np.ndarray, placement: Placement, assignment: Assignment, sights: ImageVisibility) -> list[Cube]:
+    cells, cubes = placement.cells, []
     for block, members in enumerate(assignment.members_of_block):
         covered = [*placement.cells_of(members), *placement.shared_by(members)]
         centers_xy, belongs = cells.centers_xy[covered], assignment.images_of_block[block]

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float
 
-from blocknerf.blocks.extent import Cube
+from blocknerf.blocks.extent import Cube, passing_m
 from blocknerf.core.camera import Camera
 from blocknerf.core.progress import bar
-from blocknerf.scene.photographs import DECODE_ERRORS, read_masks, read_opacity
+from blocknerf.scene.photographs import DECODE_ERRORS, dilated, read_masks, read_silhouette
 from blocknerf.scene.rays import directions_at, pixels_of
 from blocknerf.scene.scene import ImageRecord, Scene
 
@@ -35,6 +35,12 @@ class Silhouette:
     is_opaque: Bool[np.ndarray, "h w"]
 
     @property
+    def scale(self) -> Float[np.ndarray, "2"]:
+        """Its pixels for each of the camera's, along x and y."""
+        height, width = self.is_opaque.shape
+        return np.array([width / self.camera.width, height / self.camera.height])
+
+    @property
     def is_whole(self) -> bool:
         """Whether it shows an object that hardly touches the sides of the picture."""
         sides = (self.is_opaque[0], self.is_opaque[-1], self.is_opaque[:, 0], self.is_opaque[:, -1])
@@ -52,7 +58,7 @@ def silhouettes_of(scene: Scene, images: Sequence[ImageRecord], poses: Float[np.
         for image, pose in zip(images[::step], poses[::step], strict=True):
             progress.advance()
             try:
-                is_opaque = read_opacity(image.path, image.orientation, _LONGEST_SIDE_PX) > 0
+                is_opaque = read_silhouette(image.path, image.orientation, _LONGEST_SIDE_PX)
                 height, width = is_opaque.shape
                 kept = read_masks(image.mask_paths, (width, height), image.orientation)
             except DECODE_ERRORS:
@@ -90,12 +96,8 @@ def _holds_all(silhouettes: Sequence[Silhouette], center: np.ndarray, radius_m: 
     meet, all_opaque = 0, 0
     for each in silhouettes:
         rows, columns = np.nonzero(each.is_opaque)
-        height, width = each.is_opaque.shape
-        scale = np.array([each.camera.width / width, each.camera.height / height])
-        directions = directions_at(each.camera, (np.stack([columns, rows], axis=1) + 0.5) * scale)
-        offset = (center - each.frame_from_cam[:, 3]) @ each.frame_from_cam[:, :3]
-        along = np.maximum(directions @ offset, 0)
-        meet += int((np.linalg.norm(offset - along[:, None] * directions, axis=1) < radius_m).sum())
+        directions = directions_at(each.camera, (np.stack([columns, rows], axis=1) + 0.5) / each.scale)
+        meet += int((passing_m(each.frame_from_cam, directions, center) < radius_m).sum())
         all_opaque += len(rows)
     return meet >= (1 - _MOST_OUTSIDE) * all_opaque
 
@@ -121,25 +123,15 @@ def _may_be_opaque(silhouette: Silhouette, cells: np.ndarray, radius_m: float) -
 
     The silhouette is widened by the size of a cell in the middle of the cells.
     """
-    camera, pose = silhouette.camera, silhouette.frame_from_cam
-    height, width = silhouette.is_opaque.shape
-    scale = np.array([width / camera.width, height / camera.height])
+    camera, pose, scale = silhouette.camera, silhouette.frame_from_cam, silhouette.scale
     in_camera = (cells - pose[:, 3]) @ pose[:, :3]
     middle = in_camera.mean(axis=0)
     begin_xy, end_xy = pixels_of(camera, np.stack([middle, middle + [radius_m, 0, 0]])) * scale
     reach_px = int(np.ceil(np.nan_to_num(np.abs(end_xy - begin_xy)[0])))
-    widened = _widened(np.pad(silhouette.is_opaque, reach_px), reach_px)
+    widened = dilated(np.pad(silhouette.is_opaque, reach_px), reach_px)
     xy = np.floor(pixels_of(camera, in_camera) * scale) + reach_px
     inside = np.flatnonzero(((xy >= 0) & (xy < widened.shape[::-1])).all(axis=1))  # without NaN
     columns, rows = xy[inside].astype(np.int64).T
     is_opaque = np.zeros(len(cells), bool)
     is_opaque[inside] = widened[rows, columns]
     return is_opaque
-
-
-def _widened(mask: Bool[np.ndarray, "h w"], reach_px: int) -> Bool[np.ndarray, "h w"]:
-    """True where any pixel is, at most `reach_px` rows and columns away."""
-    for _ in range(2):
-        before = np.cumsum(np.pad(mask, [(reach_px + 1, reach_px), (0, 0)]), axis=0)
-        mask = (before[2 * reach_px + 1 :] > before[: -2 * reach_px - 1]).T
-    return mask

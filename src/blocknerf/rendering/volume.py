@@ -114,7 +114,7 @@ def composite_rays(
     features, opacity = accumulate(weights, features), weights.sum(-1)
     if asked is not None:
         features, opacity, weights = (_among_zeros(values, asked, count) for values in (features, opacity, weights))
-        evenly = torch.linspace(0, 1, spacing.num_fine + 1).to(origins).expand(count, -1)
+        evenly = stratified_edges(count, spacing.num_fine, None).to(origins)
         nothing = torch.lerp(ends[:, :1], ends[:, 1:], evenly)
         edges_s, edges = evenly.index_copy(0, asked, edges_s), nothing.index_copy(0, asked, edges)
     return CompositedRays(

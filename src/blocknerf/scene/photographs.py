@@ -85,15 +85,14 @@ def read_picture(
     return turned, None if opaque is None else orientation.picture(opaque)
 
 
-def read_opacity(path: Path, orientation: Orientation, longest_side_px: int) -> UInt8[np.ndarray, "h w"]:
-    """Opacity of the pixels that the camera belongs to, reduced to at most that size: the mean of each area, rounded
-    up. Raises one of DECODE_ERRORS."""
+def read_silhouette(path: Path, orientation: Orientation, longest_side_px: int) -> Bool[np.ndarray, "h w"]:
+    """The picture that the camera belongs to, reduced to at most that size: true if a pixel of the area is not
+    transparent. Raises one of DECODE_ERRORS."""
     with opened_picture(path) as image:
         image.load()
         opacity = image.convert("RGBA").getchannel("A")
     factor = -(-max(opacity.size) // longest_side_px)
-    means = np.asarray(opacity.convert("F").reduce(factor))
-    return orientation.picture(np.ceil(means).astype(np.uint8))
+    return orientation.picture(np.asarray(opacity.convert("F").reduce(factor)) > 0)
 
 
 def _stored(path: Path, alpha: Alpha) -> tuple[Image.Image, Bool[np.ndarray, "h w"] | None]:
@@ -167,3 +166,11 @@ def whole_blocks(mask: Bool[np.ndarray, "H W"], factor: int) -> Bool[np.ndarray,
     height, width = mask.shape[0] // factor, mask.shape[1] // factor
     cut = mask[: height * factor, : width * factor]
     return np.asarray(cut.reshape(height, factor, width, factor).all(axis=(1, 3)))
+
+
+def dilated(mask: Bool[np.ndarray, "h w"], radius: int) -> Bool[np.ndarray, "h w"]:
+    """True if a pixel at most `radius` rows and `radius` columns away is true."""
+    for _ in range(2):  # rows, then columns: a square is both in turn
+        before = np.cumsum(np.pad(mask, [(radius + 1, radius), (0, 0)]), axis=0)
+        mask = (before[2 * radius + 1 :] > before[: -2 * radius - 1]).T
+    return mask

@@ -6,11 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float32, UInt8
 from PIL import Image, ImageDraw
 from rich.progress import track
-from torch.nn import functional
 
 from blocknerf.core import disk
 from blocknerf.core.config.dataset import DatasetConfig
@@ -22,7 +20,7 @@ from blocknerf.core.names import owned
 from blocknerf.core.own_png import is_own_png, write_own_png
 from blocknerf.core.reading import read_json
 from blocknerf.scene.originals import Originals
-from blocknerf.scene.photographs import DECODE_ERRORS, opened_picture, read_masks, read_rgb
+from blocknerf.scene.photographs import DECODE_ERRORS, dilated, opened_picture, read_masks, read_rgb
 from blocknerf.scene.readers.masks import MASK_FOLDER, TRANSIENT_FOLDER, transient_mask
 from blocknerf.scene.readers.read import read_scene
 from blocknerf.scene.scene import ImageRecord
@@ -106,14 +104,6 @@ def _make_mask(root: Path, image: ImageRecord, finder: Finder, dilate: float) ->
     hidden = dilated(finder(rgb) >= _PROBABLE, round(dilate * max(rgb.shape[:2])))
     mask = Image.fromarray(image.orientation.stored(np.where(hidden, 0, 255).astype(np.uint8)))
     write_picture(transient_mask(root, image.name), mask, "PNG")
-
-
-def dilated(hidden: Bool[np.ndarray, "h w"], radius: int) -> Bool[np.ndarray, "h w"]:
-    """True if a pixel at most `radius` rows and `radius` columns away is true."""
-    grown = torch.from_numpy(hidden).float()[None]
-    for _ in range(2):  # rows, then columns: a square is both in turn
-        grown = functional.max_pool1d(grown, 2 * radius + 1, 1, radius).transpose(1, 2)
-    return grown[0].numpy() > 0
 
 
 # --- looking at what was made ---------------------------------------------------------------------------------------

@@ -161,14 +161,14 @@ def given_of(config: Config, free: frozenset[str], blocks: Sequence[BlockSpec]) 
     staged = config.training.stage_training.enable  # stages have their own sizes
     has_grid = hasattr(config.block_nerf, "hash_grid")
     rows = value_of(config, ROWS) if has_grid else FEWEST_LOG2_ROWS
+    is_object = has_grid and bool(blocks) and all(block.bounded for block in blocks)
     patch = config.dataset.patch_size**2 if config.needs_patches else 1
     return Given(
         image_downsample=config.dataset.image_downsample if SIZE not in free or staged else None,
         batch_size=config.dataset.batch_size if BATCH not in free else None,
         log2_table_rows=rows if ROWS not in free else None,
         fewest_rays=max(patch, config.dataset.num_rays_per_image or 1),
-        num_samples_fine=config.block_nerf.num_samples_fine,
-        is_object=has_grid and SAMPLES in free and bool(blocks) and all(block.bounded for block in blocks),
+        num_samples_fine=None if is_object and SAMPLES in free else config.block_nerf.num_samples_fine,
         by_surface=config.block_manager.divide_by == "surface",
         validation_images=config.validation.num_val_images,
         validation_epochs=float(config.validation.val_freq),

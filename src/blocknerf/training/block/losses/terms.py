@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from blocknerf.kernels.histograms.reference import EPSILON
 from blocknerf.rendering.quality import masked_similarity
 
 LOG_OFFSET = 1e-6
@@ -90,7 +91,7 @@ def passing_loss(
     """
     passes = 1 - weights.detach().sum(-1)
     missed = (passes - 1 + proposal_weights.sum(-1)).clamp(min=0)
-    return (missed.square() / (passes + 1e-7)).mean()
+    return (missed.square() / (passes + EPSILON)).mean()
 
 
 def window_loss(
